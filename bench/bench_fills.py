@@ -16,7 +16,7 @@ NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 def bench_cpu(benchmark: BenchmarkFixture, case: Case, library: str) -> None:
     benchmark.group = f"{case} cpu"
     fill = case.fill(library)
-    with case.forced_isa():
+    with case.settings():
         if case.fresh:
             benchmark.pedantic(fill, setup=lambda: ((case.tensor(),), {}), rounds=5)
         else:

@@ -7,6 +7,7 @@ import torch  # noqa: F401
 
 from pyinit import fill, init
 from pyinit._machine import info
+from pyinit._patch import patch, unpatch
 from pyinit._rng import get_rng, rng, set_rng
 from pyinit.init import (
     calculate_gain,
@@ -70,6 +71,7 @@ __all__ = [
     "ones_",
     "orthogonal",
     "orthogonal_",
+    "patch",
     "rng",
     "set_rng",
     "sparse",
@@ -77,6 +79,7 @@ __all__ = [
     "trunc_normal_",
     "uniform",
     "uniform_",
+    "unpatch",
     "variance_scaling_",
     "xavier_normal",
     "xavier_normal_",

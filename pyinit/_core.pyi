@@ -7,7 +7,7 @@ is the block of a larger logical tensor of shape ``whole`` whose first element s
 ``threads`` is an upper bound. Nothing is checked that could not crash: that is Python's part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +19,10 @@ FLOAT16: int
 BFLOAT16: int
 FLOAT32: int
 FLOAT64: int
+RELEASE_GIL: int
+"""Elements from which on a ``torch_*`` fill lets other threads run meanwhile."""
+TORCH_STATE_BYTES: int
+TORCH_ARITHMETICS: int
 
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
@@ -94,6 +98,47 @@ def fill_sparse(
     threads: int,
     /,
 ) -> None: ...
+def is_dense(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool:
+    """Whether the elements, in some order, lie side by side."""
+
+def torch_state_is_known(state: int, /) -> bool:
+    """Whether the bytes at ``state`` are a generator's state of the layout known here.
+
+    The functions below take its address and replace it. They answer False, with the state as it was,
+    where it is not known or the fill has no end.
+    """
+
+def torch_uniform(
+    target: Target, low: float, high: float, state: int, arithmetic: int, threads: int, /
+) -> bool: ...
+def torch_normal(
+    target: Target, mean: float, std: float, state: int, arithmetic: int, threads: int, /
+) -> bool: ...
+def torch_trunc_normal(
+    target: Target,
+    mean: float,
+    std: float,
+    low: float,
+    high: float,
+    state: int,
+    arithmetic: int,
+    threads: int,
+    /,
+) -> bool: ...
+def torch_reject_trunc_normal(
+    target: Target,
+    mean: float,
+    std: float,
+    low: float,
+    high: float,
+    log_peak: float,
+    state: int,
+    arithmetic: int,
+    log: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    threads: int,
+    /,
+) -> bool: ...
+def torch_zero_rows(target: Target, zeros: int, state: int, threads: int, /) -> bool: ...
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]: ...
 def philox_words(key: int, stream: int, start: int, count: int) -> NDArray[np.uint32]: ...
 def elementary(

@@ -5,22 +5,30 @@ from typing import TypedDict
 
 import torch
 
-from pyinit import _core
+from pyinit import _core, _torch_stream
+from pyinit._patch import rng_in_force
 from pyinit._rng import get_rng
 
 
 class Info(TypedDict):
-    """The answer of ``info``; ``openmp_runtime`` is a path or ``"none"``."""
+    """The answer of ``info``.
+
+    ``patch`` is the generator of the patched ``torch.nn.init``, ``openmp_runtime`` a path; either
+    may be ``"none"``. ``torch_fallbacks`` says what torch itself had to do although its numbers
+    were asked for from pyinit, as far as that has been found out.
+    """
 
     version: str
     isa: str
     available_isas: list[str]
     threads: int
     rng: str
+    patch: str
     openmp_runtime: str
     cuda_build: str
     compiler: str
     torch: str
+    torch_fallbacks: list[str]
 
 
 def info() -> Info:
@@ -31,8 +39,10 @@ def info() -> Info:
         available_isas=_core.available_isas(),
         threads=torch.get_num_threads(),
         rng=get_rng(),
+        patch=rng_in_force() or "none",
         openmp_runtime=_core.openmp_runtime(),
         cuda_build=_core.cuda_build(),
         compiler=_core.compiler(),
         torch=torch.__version__,
+        torch_fallbacks=_torch_stream.fallbacks(),
     )

@@ -11,7 +11,7 @@ import torch
 
 from pyinit import _core
 
-_NAMES = ("philox", "torch")
+NAMES = ("philox", "torch")
 _ENVIRONMENT = "PYINIT_RNG"
 _LOWEST = -(2**63)
 
@@ -27,8 +27,8 @@ Source = torch.Generator | Key | None
 
 
 def _known(name: str, where: str) -> str:
-    if name not in _NAMES:
-        raise ValueError(f"{where} must be one of {', '.join(map(repr, _NAMES))}, got {name!r}")
+    if name not in NAMES:
+        raise ValueError(f"{where} must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
     return name
 
 

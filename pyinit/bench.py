@@ -17,8 +17,10 @@ from torch import Tensor
 
 import pyinit.init
 from pyinit import _core
+from pyinit._original import original
+from pyinit._rng import rng
 
-LIBRARIES = {"torch": torch.nn.init, "pyinit": pyinit.init}
+LIBRARIES = {"torch": original, "pyinit": pyinit.init}
 
 _MIN_PAIRS = 3
 _MAX_PAIRS = 500
@@ -29,7 +31,8 @@ _MEMSETS = 10
 class Case:
     """One initializer on one kind of tensor.
 
-    ``fresh`` memory has never been touched; ``isa`` forces an instruction set on pyinit.
+    ``fresh`` memory has never been touched; ``isa`` forces an instruction set on pyinit; ``rng`` is
+    pyinit's generator.
     """
 
     operation: str
@@ -39,6 +42,7 @@ class Case:
     layout: torch.memory_format = torch.contiguous_format
     fresh: bool = False
     isa: str | None = None
+    rng: str = "philox"
 
     @property
     def call(self) -> str:
@@ -55,6 +59,7 @@ class Case:
             "channels_last": self.layout == torch.channels_last,
             "fresh": self.fresh,
             str(self.isa): self.isa is not None,
+            f"rng={self.rng}": self.rng != "philox",
         }
         return " ".join((_size(self.shape), *(note for note, holds in notes.items() if holds)))
 
@@ -74,11 +79,13 @@ class Case:
         return partial(getattr(LIBRARIES[library], self.operation), **self.kwargs)
 
     @contextmanager
-    def forced_isa(self) -> Iterator[None]:
+    def settings(self) -> Iterator[None]:
+        """The instruction set and the generator of the case."""
         usual = _core.isa()
         _core.set_isa(self.isa or usual)
         try:
-            yield
+            with rng(self.rng):
+                yield
         finally:
             _core.set_isa(usual)
 
@@ -100,7 +107,7 @@ class Result(TypedDict):
 def measure(case: Case, seconds: float) -> Result:
     """Calls torch and pyinit in turn for about ``seconds``, three pairs at least."""
     warm = case.tensor()
-    with case.forced_isa():
+    with case.settings():
         pairs = _pairs(case, warm, seconds)
     theirs, ours = zip(*pairs, strict=True)
     shortest = min(ours)
@@ -181,4 +188,20 @@ def cases() -> list[Case]:
         Case("eye_", (4096, 4096)),
         Case("dirac_", (512, 512, 3, 3)),
         Case("sparse_", (4096, 4096), kwargs={"sparsity": 0.9}),
+        *_with_torchs_numbers(),
     ]
+
+
+def _with_torchs_numbers() -> Iterator[Case]:
+    small, large = [(1 << power,) for power in (4, 6, 8, 10)], (1 << 24,)
+    for operation in ("uniform_", "normal_", "trunc_normal_"):
+        for shape in (*small, (1 << 16,), large):
+            yield Case(operation, shape, rng="torch")
+    yield Case("normal_", large, torch.float64, rng="torch")
+    yield Case("normal_", (1 << 22,), torch.bfloat16, rng="torch")
+    yield Case("normal_", (64, 64, 32, 32), layout=torch.channels_last, rng="torch")
+    yield Case("trunc_normal_", large, kwargs={"std": 0.02}, rng="torch")
+    yield Case("trunc_normal_", (1 << 20,), kwargs={"a": 2.0, "b": 3.0}, rng="torch")
+    yield Case("kaiming_uniform_", (16, 16), rng="torch")
+    yield Case("sparse_", (4096, 4096), kwargs={"sparsity": 0.9}, rng="torch")
+    yield Case("orthogonal_", (512, 512), rng="torch")

@@ -17,23 +17,22 @@ Strides are not counted.
 
 import math
 import operator
-import warnings
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.init  # its functions are taken here, before anything can replace them
 from torch import Tensor
 from torch.overrides import has_torch_function_variadic
 
-from pyinit import _core
+from pyinit import _core, _torch_stream
 from pyinit._dynamo import eager
 from pyinit._fans import fans, mean_fan, one_fan
 from pyinit._gain import Nonlinearity, calculate_gain
-from pyinit._rng import Source, for_torch, take_key
+from pyinit._original import original as _torch
+from pyinit._rng import Source, for_torch, get_rng, take_key
 from pyinit._tensors import DTYPES, LARGEST, native_view, overridden, refuse_inference, shaped_view
+from pyinit._warnings import warn
 
 __all__ = [
     "calculate_gain",
@@ -71,9 +70,6 @@ __all__ = [
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-# torch's own functions, as they are when pyinit is imported: replacing them later changes nothing.
-_torch: Any = SimpleNamespace(**vars(torch.nn.init))
 
 _ROOT_3 = math.sqrt(3.0)
 
@@ -126,6 +122,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
             key = take_key(generator)
             if key is not None:
                 _core.fill_uniform(view, low, high, key, _threads())
+            if key is not None or _torch_stream.uniform(tensor, view, low, high, generator):
                 _increment_version((tensor,))
                 return tensor
     return _by_torch(_torch.uniform_, tensor, a, b, for_torch(generator, tensor))
@@ -158,6 +155,7 @@ def normal_(
             key = take_key(generator)
             if key is not None:
                 _core.fill_normal(view, centre, width, key, _threads())
+            if key is not None or _torch_stream.normal(tensor, view, centre, width, generator):
                 _increment_version((tensor,))
                 return tensor
     return _by_torch(_torch.normal_, tensor, mean, std, for_torch(generator, tensor))
@@ -202,7 +200,8 @@ def _trunc_normal(  # noqa: PLR0917
     view = native_view(tensor)
     if view is not None:
         centre, width, low, high = _numbers(mean, std, a, b)
-        _refuse_no_distribution(mean, std, a, b)
+        if get_rng() != "torch":
+            _refuse_no_distribution(mean, std, a, b)
         largest = LARGEST[view[1]]
         # A negative std means its absolute value: torch squares it in the density.
         if (
@@ -215,12 +214,14 @@ def _trunc_normal(  # noqa: PLR0917
             key = take_key(generator)
             if key is not None:
                 if centre < low - 2 * width or centre > high + 2 * width:
-                    warnings.warn(
+                    warn(
                         "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
-                        "The distribution of values may be incorrect.",
-                        stacklevel=3,
+                        "The distribution of values may be incorrect."
                     )
                 _core.fill_trunc_normal(view, centre, abs(width), low, high, key, _threads())
+            if key is not None or _torch_stream.trunc_normal(
+                tensor, view, centre, width, low, high, generator
+            ):
                 _increment_version((tensor,))
                 return tensor
     return _by_torch(_torch.trunc_normal_, tensor, mean, std, a, b, for_torch(generator, tensor))
@@ -352,7 +353,7 @@ def xavier_uniform_(
     Raises:
         ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
     """
-    if has_torch_function_variadic(tensor) and _torchs_call(tensor, groups, transposed):
+    if _torchs_call("xavier_uniform_", tensor, groups, transposed):
         return _by_torch(_torch.xavier_uniform_, tensor, gain, for_torch(generator, tensor))
     fan_in, fan_out = fans(tensor.shape, groups, transposed)
     std = gain * math.sqrt(2.0 / float(fan_in + fan_out))
@@ -385,7 +386,7 @@ def xavier_normal_(
     Raises:
         ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
     """
-    if has_torch_function_variadic(tensor) and _torchs_call(tensor, groups, transposed):
+    if _torchs_call("xavier_normal_", tensor, groups, transposed):
         return _by_torch(_torch.xavier_normal_, tensor, gain, for_torch(generator, tensor))
     fan_in, fan_out = fans(tensor.shape, groups, transposed)
     std = gain * math.sqrt(2.0 / float(fan_in + fan_out))
@@ -424,9 +425,7 @@ def kaiming_uniform_(
     Warns:
         UserWarning: if the tensor has no elements; nothing is done then.
     """
-    if has_torch_function_variadic(tensor) and _torchs_call(
-        tensor, groups, transposed, nonlinearity
-    ):
+    if _torchs_call("kaiming_uniform_", tensor, groups, transposed, nonlinearity):
         return _by_torch(
             _torch.kaiming_uniform_, tensor, a, mode, nonlinearity, for_torch(generator, tensor)
         )
@@ -472,9 +471,7 @@ def kaiming_normal_(
     Warns:
         UserWarning: if the tensor has no elements; nothing is done then.
     """
-    if has_torch_function_variadic(tensor) and _torchs_call(
-        tensor, groups, transposed, nonlinearity
-    ):
+    if _torchs_call("kaiming_normal_", tensor, groups, transposed, nonlinearity):
         return _by_torch(
             _torch.kaiming_normal_, tensor, a, mode, nonlinearity, for_torch(generator, tensor)
         )
@@ -488,14 +485,27 @@ def kaiming_normal_(
 
 
 def _torchs_call(
-    tensor: Tensor, groups: int, transposed: bool, nonlinearity: Nonlinearity = ""
+    name: str, tensor: Tensor, groups: int, transposed: bool, nonlinearity: Nonlinearity = ""
 ) -> bool:
     """Whether torch's own function must see this very call, and can take its arguments."""
-    return groups == 1 and not transposed and isinstance(nonlinearity, str) and overridden(tensor)
+    return (
+        (has_torch_function_variadic(tensor) or get_rng() == "torch")
+        and groups == 1
+        and not transposed
+        and isinstance(nonlinearity, str)
+        and (overridden(tensor) or _torch_differs(name))
+    )
+
+
+def _torch_differs(name: str) -> bool:
+    """Whether torch's numbers are asked for and the installed torch computes them otherwise."""
+    return get_rng() == "torch" and not _torch_stream.agrees(
+        name, globals()[name], getattr(_torch, name)
+    )
 
 
 def _warn_of_no_elements() -> None:
-    warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
+    warn("Initializing zero-element tensors is a no-op")
 
 
 @eager
@@ -608,7 +618,7 @@ def _variance_scaling(
         raise ValueError(f"scale must be a positive finite number, got {scale!r}")
     fan = mean_fan(tensor.shape, mode, groups, transposed)
     if 0 in tensor.shape:
-        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
+        _warn_of_no_elements()
         return tensor
     return draw(tensor, math.sqrt(scale / fan), generator)
 
@@ -652,27 +662,46 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Source = None) -> Te
         ValueError: for fewer than 2 dimensions.
     """
     if native_view(tensor) is not None and tensor.dim() >= 2 and tensor.numel():
-        key = take_key(generator)
-        if key is not None:
+        gaussian = _gaussian_matrix(tensor, generator)
+        if gaussian is not None:
             with torch.no_grad():
-                rows = tensor.size(0)
-                matrix = _haar(rows, tensor.numel() // rows, tensor.dtype, key)
-                tensor.copy_(matrix.reshape(tensor.shape).mul_(gain))
+                tensor.copy_(_orthonormalized(gaussian).reshape(tensor.shape).mul_(gain))
             return tensor
     return _by_torch(_torch.orthogonal_, tensor, gain, for_torch(generator, tensor))
 
 
-def _haar(rows: int, columns: int, dtype: torch.dtype, key: tuple[int, int]) -> Tensor:
-    """A Haar-random matrix, in float64 for float64 and in float32 for all else."""
-    dtype = torch.float64 if dtype is torch.float64 else torch.float32
-    gaussian = torch.empty((rows, columns), dtype=dtype, device="cpu")
-    target = gaussian.data_ptr(), DTYPES[dtype], (gaussian.numel(),), (1,)
-    _core.fill_normal(target, 0.0, 1.0, key, _threads())
-    q, r = torch.linalg.qr(gaussian.t() if rows < columns else gaussian)
+def _gaussian_matrix(tensor: Tensor, generator: Source) -> Tensor | None:
+    """Standard normals in the shape (rows, columns) that the tensor has as a matrix.
+
+    In float64 for float64 and in float32 for all else. None where torch must draw them.
+    """
+    single = tensor.dtype in (torch.float16, torch.bfloat16)
+    rows = tensor.size(0)
+    gaussian = torch.empty(
+        (rows, tensor.numel() // rows),
+        dtype=torch.float32 if single else tensor.dtype,
+        device="cpu",
+    )
+    view = gaussian.data_ptr(), DTYPES[gaussian.dtype], (gaussian.numel(),), (1,)
+    key = take_key(generator)
+    if key is not None:
+        _core.fill_normal(view, 0.0, 1.0, key, _threads())
+        return gaussian
+    # torch has no factorization of the 16-bit types.
+    if single or _torch_differs("orthogonal_"):
+        return None
+    drawn = _torch_stream.normal(gaussian, view, 0.0, 1.0, generator)
+    return gaussian if drawn else None
+
+
+def _orthonormalized(gaussian: Tensor) -> Tensor:
+    """The Haar-random matrix that a Gaussian one makes."""
+    is_wide = gaussian.size(0) < gaussian.size(1)
+    q, r = torch.linalg.qr(gaussian.t() if is_wide else gaussian)
     # Householder's q alone is not uniform: each column takes the sign of r's diagonal.
     diagonal = r.diagonal()
     q.mul_(torch.ones_like(diagonal).copysign_(diagonal))
-    matrix: Tensor = q.t() if rows < columns else q
+    matrix: Tensor = q.t() if is_wide else q
     return matrix
 
 
@@ -785,12 +814,14 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
     rows = view[2][0]
     zeros = len(range(rows)[: math.ceil(sparsity * rows)])  # torch takes a slice of the rows
     (width,) = _numbers(std)
-    key = take_key(generator) if 0.0 <= width <= LARGEST[view[1]] else None
-    if key is None:
-        return _by_torch(_torch.sparse_, tensor, sparsity, std, for_torch(generator, tensor))
-    _core.fill_sparse(view, zeros, width, key, _threads())
-    _increment_version((tensor,))
-    return tensor
+    if 0.0 <= width <= LARGEST[view[1]]:
+        key = take_key(generator)
+        if key is not None:
+            _core.fill_sparse(view, zeros, width, key, _threads())
+        if key is not None or _torch_stream.sparse(tensor, view, zeros, width, generator):
+            _increment_version((tensor,))
+            return tensor
+    return _by_torch(_torch.sparse_, tensor, sparsity, std, for_torch(generator, tensor))
 
 
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
@@ -837,10 +868,9 @@ def _make_deprecate(function: Callable[_P, _R]) -> Callable[_P, _R]:
     old = new[:-1]
 
     def deprecated_init(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        warnings.warn(
+        warn(
             f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.",
             FutureWarning,
-            stacklevel=2,
         )
         return function(*args, **kwargs)
 

@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 import pyinit.init
+from pyinit._original import original
 from pyinit._rng import Key
 
 _CONSTANT = frozenset(("constant_", "ones_", "zeros_"))
@@ -45,7 +46,7 @@ class Fill:
 
     def with_torch(self, tensor: Tensor) -> None:
         kwargs = {name: v for name, v in self.kwargs.items() if name not in _BEYOND_TORCH}
-        getattr(nn.init, self.initializer)(self._target(tensor), **kwargs)
+        getattr(original, self.initializer)(self._target(tensor), **kwargs)
 
     def _target(self, tensor: Tensor) -> Tensor:
         return tensor if self.row is None else tensor.detach()[self.row]

@@ -1,4 +1,4 @@
-"""Prints the polynomial coefficients of csrc/simd/math.hpp.
+"""Prints the polynomial coefficients of csrc/simd/math.hpp and csrc/simd/accurate.hpp.
 
 Each is the interpolant at Chebyshev nodes, in 60 digits, of a smooth factor of the function; the
 error printed is the largest relative error of the whole function with exact coefficients.
@@ -98,6 +98,8 @@ def quantile_tail(t: mp.mpf) -> mp.mpf:
 
 ROOT = mp.sqrt(2)
 EIGHTH = (mp.pi / 4) ** 2
+PIECE = (mp.pi / 128) ** 2
+NEAR_ONE = mp.mpf(2) ** -8
 SPLIT = mp.mpf("6.25")  # w of the border between centre and tail
 CENTRE, TAIL = mp.mpf(3), mp.mpf(5)
 FITS = [
@@ -109,6 +111,9 @@ FITS = [
     Fit("cos32", cos_factor, mp.mpf(0), EIGHTH, 2, lambda z, p: 1 - z / 2 + z * z * p),
     Fit("sin64", sin_factor, mp.mpf(0), EIGHTH, 5, lambda z, p: 1 + z * p),
     Fit("cos64", cos_factor, mp.mpf(0), EIGHTH, 5, lambda z, p: 1 - z / 2 + z * z * p),
+    Fit("accurate log", log_factor, -NEAR_ONE, NEAR_ONE, 4, lambda f, p: f - f * f / 2 + f**3 * p),
+    Fit("accurate sin", sin_factor, mp.mpf(0), PIECE, 2, lambda z, p: 1 + z * p),
+    Fit("accurate cos", cos_factor, mp.mpf(0), PIECE, 2, lambda z, p: 1 - z / 2 + z * z * p),
     Fit("quantile32 centre", quantile_centre, -CENTRE, SPLIT - CENTRE, 10, lambda _, p: p),
     Fit(
         "quantile32 tail",

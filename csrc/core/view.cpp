@@ -59,6 +59,30 @@ View coalesce(const View& v) {
   return out;
 }
 
+InlineVector<Dim> memory_order(const View& v) {
+  InlineVector<Dim> sorted;
+  for (const Dim& d : v.dims) {
+    if (d.size != 1) sorted.push_back(d);
+  }
+  std::sort(sorted.begin(), sorted.end(),
+            [](const Dim& a, const Dim& b) { return std::abs(a.stride) > std::abs(b.stride); });
+  InlineVector<Dim> joined;
+  for (const Dim& d : sorted) {
+    if (!joined.empty() && joined.back().stride == d.size * d.stride) {
+      joined.back() = {joined.back().size * d.size, d.stride, 0};
+    } else {
+      joined.push_back({d.size, d.stride, 0});
+    }
+  }
+  if (joined.empty()) joined.push_back({1, 1, 0});
+  return joined;
+}
+
+bool is_dense(const View& v) {
+  const InlineVector<Dim> dims = memory_order(v);
+  return v.count() == 0 || (dims.size() == 1 && (dims[0].stride == 1 || dims[0].size == 1));
+}
+
 bool non_overlapping(const Integers& shape, const Integers& strides) {
   InlineVector<std::pair<int64_t, int64_t>> dims;  // |stride|, size
   for (size_t i = 0; i < shape.size(); ++i) {

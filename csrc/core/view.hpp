@@ -32,6 +32,12 @@ View make_view(char* data, DType dtype, const Integers& shape, const Integers& s
 // both memory and index run on.
 View coalesce(const View& v);
 
+// The dims in order of memory, outermost first, joined where one runs into the next. Index strides are 0.
+InlineVector<Dim> memory_order(const View& v);
+
+// Whether the elements, in some order, lie side by side.
+bool is_dense(const View& v);
+
 // Whether the elements certainly lie at different places. May say no of some that do.
 bool non_overlapping(const Integers& shape, const Integers& strides);
 

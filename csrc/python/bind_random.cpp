@@ -3,71 +3,51 @@
 
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
+#include "python/target.hpp"
 #include "random/fill.hpp"
 #include "random/structured.hpp"
 
 using namespace pyinit;
 
-// The memory to write: (address, dtype code, shape, strides in elements).
-struct Target {
-  uint64_t address;
-  int dtype;
-  Integers shape, strides;
-};
-
-template <> inline Target fastcall::from_python<Target>(PyObject* x) {
-  return {from_python<uint64_t>(item(x, 4, 0)), from_python<int>(item(x, 4, 1)), from_python<Integers>(item(x, 4, 2)),
-          from_python<Integers>(item(x, 4, 3))};
-}
 template <> inline Stream fastcall::from_python<Stream>(PyObject* x) {
   return {from_python<uint64_t>(item(x, 2, 0)), from_python<uint64_t>(item(x, 2, 1))};
 }
 
 namespace {
 
-using Block = std::optional<Integers>;
-
-// Runs `fill` on the view that the arguments describe, without the GIL.
-template <class Fill> void on_view(const Target& target, const Block& whole, const Block& start, Fill&& fill) {
-  if (target.dtype < 0 || target.dtype >= kDTypes) throw std::invalid_argument("dtype: unknown code");
-  const View view = make_view(reinterpret_cast<char*>(target.address), static_cast<DType>(target.dtype), target.shape,
-                              target.strides, whole.value_or(Integers{}), start.value_or(Integers{}));
-  // Giving the GIL up and taking it back costs more than a small fill does.
-  const std::optional<py::gil_scoped_release> release =
-      view.count() > 1024 ? std::optional<py::gil_scoped_release>(std::in_place) : std::nullopt;
-  fill(view);
-}
+constexpr int64_t kReleaseGil = 1024;  // elements from which on other threads may run meanwhile
 
 void uniform(const Target& target, double low, double high, const Stream& stream, int threads, const Block& whole,
              const Block& start) {
-  on_view(target, whole, start, [&](const View& v) { fill_uniform(v, stream, low, high, threads); });
+  on_view(target, whole, start, kReleaseGil, [&](const View& v) { fill_uniform(v, stream, low, high, threads); });
 }
 
 void normal(const Target& target, double mean, double std, const Stream& stream, int threads, const Block& whole,
             const Block& start) {
-  on_view(target, whole, start, [&](const View& v) { fill_normal(v, stream, mean, std, threads); });
+  on_view(target, whole, start, kReleaseGil, [&](const View& v) { fill_normal(v, stream, mean, std, threads); });
 }
 
 void trunc_normal(const Target& target, double mean, double std, double low, double high, const Stream& stream,
                   int threads, const Block& whole, const Block& start) {
-  on_view(target, whole, start, [&](const View& v) { fill_trunc_normal(v, stream, mean, std, low, high, threads); });
+  on_view(target, whole, start, kReleaseGil,
+          [&](const View& v) { fill_trunc_normal(v, stream, mean, std, low, high, threads); });
 }
 
 void bernoulli(const Target& target, double probability, const Stream& stream, int threads, const Block& whole,
                const Block& start) {
-  on_view(target, whole, start, [&](const View& v) { fill_bernoulli(v, stream, probability, threads); });
+  on_view(target, whole, start, kReleaseGil, [&](const View& v) { fill_bernoulli(v, stream, probability, threads); });
 }
 
 void constant(const Target& target, double value, int threads) {
-  on_view(target, {}, {}, [&](const View& v) { fill_constant(v, value, threads); });
+  on_view(target, {}, {}, kReleaseGil, [&](const View& v) { fill_constant(v, value, threads); });
 }
 
 void dirac(const Target& target, int64_t groups, int threads) {
-  on_view(target, {}, {}, [&](const View& v) { fill_dirac(v, groups, threads); });
+  on_view(target, {}, {}, kReleaseGil, [&](const View& v) { fill_dirac(v, groups, threads); });
 }
 
 void sparse(const Target& target, int64_t zeros, double std, const Stream& stream, int threads) {
-  on_view(target, {}, {}, [&](const View& v) { fill_sparse(v, stream, zeros, std, threads); });
+  on_view(target, {}, {}, kReleaseGil, [&](const View& v) { fill_sparse(v, stream, zeros, std, threads); });
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ template <> inline double from_python<double>(PyObject* x) {
   check_error(value == -1.0);
   return value;
 }
+template <> inline PyObject* from_python<PyObject*>(PyObject* x) { return x; }
 template <> inline int64_t from_python<int64_t>(PyObject* x) {
   const long long value = PyLong_AsLongLong(x);
   check_error(value == -1);
@@ -62,20 +63,26 @@ template <> inline std::optional<Integers> from_python<std::optional<Integers>>(
 template <class T> constexpr bool is_optional = false;
 template <class T> constexpr bool is_optional<std::optional<T>> = true;
 
-template <class... Parameters, size_t... i>
-void call_with(void (*function)(Parameters...), PyObject* const* args, Py_ssize_t count, std::index_sequence<i...>) {
+template <class Result, class... Parameters, size_t... i>
+Result call_with(Result (*function)(Parameters...), PyObject* const* args, Py_ssize_t count,
+                 std::index_sequence<i...>) {
   constexpr Py_ssize_t kMost = sizeof...(Parameters);
   constexpr Py_ssize_t kLeast = kMost - (Py_ssize_t{is_optional<std::decay_t<Parameters>>} + ... + 0);
   if (count < kLeast || count > kMost) throw py::type_error("wrong number of arguments");
-  function(from_python<std::decay_t<Parameters>>(static_cast<Py_ssize_t>(i) < count ? args[i] : Py_None)...);
+  return function(from_python<std::decay_t<Parameters>>(static_cast<Py_ssize_t>(i) < count ? args[i] : Py_None)...);
 }
 
 template <auto function> struct Entry;
-template <class... Parameters, void (*function)(Parameters...)> struct Entry<function> {
+template <class Result, class... Parameters, Result (*function)(Parameters...)> struct Entry<function> {
   static PyObject* call(PyObject*, PyObject* const* args, Py_ssize_t count) {
     try {
-      call_with(function, args, count, std::index_sequence_for<Parameters...>{});
-      Py_RETURN_NONE;
+      const auto run = [&] { return call_with(function, args, count, std::index_sequence_for<Parameters...>{}); };
+      if constexpr (std::is_same_v<Result, bool>) {
+        return PyBool_FromLong(run());
+      } else {
+        run();
+        Py_RETURN_NONE;
+      }
     } catch (py::error_already_set& e) {
       e.restore();
     } catch (const py::builtin_exception& e) {

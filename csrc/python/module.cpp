@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   register_random(m);
   register_simd(m);
   register_tensor(m);
+  register_torch(m);
 }

@@ -1,6 +1,7 @@
 // Random variates from Philox words. Compiled once per instruction set.
 #include "random/kernels.hpp"
 #include "simd/math.hpp"
+#include "simd/store.hpp"
 
 namespace pyinit::PYINIT_NS {
 namespace {
@@ -252,11 +253,6 @@ template <class Scalar> struct RawWordsKernel {
 };
 
 // ---- From blocks to memory --------------------------------------------------------------------------------
-
-PYINIT_INLINE void store_as(float* p, F32 x) { store(p, x); }
-PYINIT_INLINE void store_as(double* p, F64 x) { store(p, x); }
-PYINIT_INLINE void store_as(Half* p, F32 x) { store_f16(&p->bits, x); }
-PYINIT_INLINE void store_as(BFloat16* p, F32 x) { store_low16(&p->bits, bf16_bits(x)); }
 
 template <class T> struct ScalarOf {
   using Type = float;

@@ -38,26 +38,6 @@ BFloat16 element(BFloat16, double value) { return {to_bits(DType::bf16, value)};
 float element(float, double value) { return static_cast<float>(value); }
 double element(double, double value) { return value; }
 
-// The dims in order of memory, outermost first, joined where one runs into the next.
-InlineVector<Dim> memory_order(const View& view) {
-  InlineVector<Dim> sorted;
-  for (const Dim& d : view.dims) {
-    if (d.size != 1) sorted.push_back(d);
-  }
-  std::sort(sorted.begin(), sorted.end(),
-            [](const Dim& a, const Dim& b) { return std::abs(a.stride) > std::abs(b.stride); });
-  InlineVector<Dim> joined;
-  for (const Dim& d : sorted) {
-    if (!joined.empty() && joined.back().stride == d.size * d.stride) {
-      joined.back() = {joined.back().size * d.size, d.stride, 0};
-    } else {
-      joined.push_back({d.size, d.stride, 0});
-    }
-  }
-  if (joined.empty()) joined.push_back({1, 1, 0});
-  return joined;
-}
-
 // `count` elements from `to` on; pattern is the element repeated over 8 bytes.
 template <class T> void fill_run(T* to, int64_t count, int64_t stride, T value, uint64_t pattern) {
   if (stride != 1) {

@@ -7,6 +7,7 @@ namespace pyinit::PYINIT_NS {
 
 constexpr int kLanes32 = 8;
 constexpr int kLanes64 = 4;
+constexpr bool kHasFma = true;
 
 struct F32 {
   __m256 v;
@@ -40,6 +41,7 @@ PYINIT_INLINE U64 load(const uint64_t* p) { return {_mm256_loadu_si256(reinterpr
 PYINIT_INLINE void store(float* p, F32 x) { _mm256_storeu_ps(p, x.v); }
 PYINIT_INLINE void store(double* p, F64 x) { _mm256_storeu_pd(p, x.v); }
 PYINIT_INLINE void store(uint32_t* p, U32 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.v); }
+PYINIT_INLINE void store(uint64_t* p, U64 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.v); }
 
 // Arithmetic.
 PYINIT_INLINE F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
@@ -79,6 +81,7 @@ template <int n> PYINIT_INLINE U32 sar(U32 a) { return {_mm256_srai_epi32(a.v, n
 template <int n> PYINIT_INLINE U64 shl(U64 a) { return {_mm256_slli_epi64(a.v, n)}; }
 template <int n> PYINIT_INLINE U64 shr(U64 a) { return {_mm256_srli_epi64(a.v, n)}; }
 PYINIT_INLINE U32 as_u32(U64 a) { return {a.v}; }
+PYINIT_INLINE U64 as_u64(U32 a) { return {a.v}; }
 // Lanes 0, 2, ... and 1, 3, ... in the low halves; the high halves are anything.
 PYINIT_INLINE U64 even_lanes(U32 a) { return {a.v}; }
 PYINIT_INLINE U64 odd_lanes(U32 a) { return shr<32>(U64{a.v}); }
@@ -96,10 +99,14 @@ PYINIT_INLINE F32 from_bits(U32 a) { return {_mm256_castsi256_ps(a.v)}; }
 PYINIT_INLINE F64 from_bits(U64 a) { return {_mm256_castsi256_pd(a.v)}; }
 // Lanes taken as signed integers, rounded to nearest even.
 PYINIT_INLINE F32 signed_to_f32(U32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
+// Towards zero, for magnitudes below 2^31.
+PYINIT_INLINE U32 truncate(F32 a) { return {_mm256_cvttps_epi32(a.v)}; }
 
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 PYINIT_INLINE M64 less(F64 a, F64 b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)}; }
+PYINIT_INLINE M32 equal(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+PYINIT_INLINE M64 equal(F64 a, F64 b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_EQ_OQ)}; }
 PYINIT_INLINE M32 signed_greater(U32 a, U32 b) { return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(a.v, b.v))}; }
 PYINIT_INLINE M64 signed_greater(U64 a, U64 b) { return {_mm256_castsi256_pd(_mm256_cmpgt_epi64(a.v, b.v))}; }
 PYINIT_INLINE M32 sign_bit(U32 a) { return {_mm256_castsi256_ps(a.v)}; }
@@ -108,6 +115,8 @@ PYINIT_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm256_blendv_ps(no.v
 PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return {_mm256_blendv_pd(no.v, yes.v, m.v)}; }
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return bits(select(m, from_bits(yes), from_bits(no))); }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return bits(select(m, from_bits(yes), from_bits(no))); }
+// Bit i tells lane i.
+PYINIT_INLINE unsigned mask_bits(M64 m) { return static_cast<unsigned>(_mm256_movemask_pd(m.v)); }
 PYINIT_INLINE bool any(M32 m) { return _mm256_movemask_ps(m.v) != 0; }
 PYINIT_INLINE bool any(M64 m) { return _mm256_movemask_pd(m.v) != 0; }
 
@@ -132,6 +141,20 @@ PYINIT_INLINE void interleave(F64& a, F64& b) {
   const __m256d hi = _mm256_unpackhi_pd(a.v, b.v);
   a.v = _mm256_permute2f128_pd(lo, hi, 0x20);
   b.v = _mm256_permute2f128_pd(lo, hi, 0x31);
+}
+
+// The columns of the rows whose numbers lie at `row`, one a lane.
+PYINIT_INLINE void load_rows(const double (*table)[4], const uint64_t* row, F64& a, F64& b, F64& c, F64& d) {
+  const double *const p0 = table[row[0]], *const p1 = table[row[1]];
+  const double *const p2 = table[row[2]], *const p3 = table[row[3]];
+  const __m256d ab02 = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p0)), _mm_loadu_pd(p2), 1);
+  const __m256d ab13 = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p1)), _mm_loadu_pd(p3), 1);
+  const __m256d cd02 = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p0 + 2)), _mm_loadu_pd(p2 + 2), 1);
+  const __m256d cd13 = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p1 + 2)), _mm_loadu_pd(p3 + 2), 1);
+  a.v = _mm256_unpacklo_pd(ab02, ab13);
+  b.v = _mm256_unpackhi_pd(ab02, ab13);
+  c.v = _mm256_unpacklo_pd(cd02, cd13);
+  d.v = _mm256_unpackhi_pd(cd02, cd13);
 }
 
 // Stores with rounding to nearest even.

@@ -7,6 +7,7 @@ namespace pyinit::PYINIT_NS {
 
 constexpr int kLanes32 = 16;
 constexpr int kLanes64 = 8;
+constexpr bool kHasFma = true;
 
 struct F32 {
   __m512 v;
@@ -40,6 +41,7 @@ PYINIT_INLINE U64 load(const uint64_t* p) { return {_mm512_loadu_si512(p)}; }
 PYINIT_INLINE void store(float* p, F32 x) { _mm512_storeu_ps(p, x.v); }
 PYINIT_INLINE void store(double* p, F64 x) { _mm512_storeu_pd(p, x.v); }
 PYINIT_INLINE void store(uint32_t* p, U32 x) { _mm512_storeu_si512(p, x.v); }
+PYINIT_INLINE void store(uint64_t* p, U64 x) { _mm512_storeu_si512(p, x.v); }
 
 // Arithmetic.
 PYINIT_INLINE F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -79,6 +81,7 @@ template <int n> PYINIT_INLINE U32 sar(U32 a) { return {_mm512_srai_epi32(a.v, n
 template <int n> PYINIT_INLINE U64 shl(U64 a) { return {_mm512_slli_epi64(a.v, n)}; }
 template <int n> PYINIT_INLINE U64 shr(U64 a) { return {_mm512_srli_epi64(a.v, n)}; }
 PYINIT_INLINE U32 as_u32(U64 a) { return {a.v}; }
+PYINIT_INLINE U64 as_u64(U32 a) { return {a.v}; }
 // Lanes 0, 2, ... and 1, 3, ... in the low halves; the high halves are anything.
 PYINIT_INLINE U64 even_lanes(U32 a) { return {a.v}; }
 PYINIT_INLINE U64 odd_lanes(U32 a) { return shr<32>(U64{a.v}); }
@@ -96,10 +99,14 @@ PYINIT_INLINE F32 from_bits(U32 a) { return {_mm512_castsi512_ps(a.v)}; }
 PYINIT_INLINE F64 from_bits(U64 a) { return {_mm512_castsi512_pd(a.v)}; }
 // Lanes taken as signed integers, rounded to nearest even.
 PYINIT_INLINE F32 signed_to_f32(U32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+// Towards zero, for magnitudes below 2^31.
+PYINIT_INLINE U32 truncate(F32 a) { return {_mm512_cvttps_epi32(a.v)}; }
 
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 PYINIT_INLINE M64 less(F64 a, F64 b) { return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ)}; }
+PYINIT_INLINE M32 equal(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+PYINIT_INLINE M64 equal(F64 a, F64 b) { return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_EQ_OQ)}; }
 PYINIT_INLINE M32 signed_greater(U32 a, U32 b) { return {_mm512_cmpgt_epi32_mask(a.v, b.v)}; }
 PYINIT_INLINE M64 signed_greater(U64 a, U64 b) { return {_mm512_cmpgt_epi64_mask(a.v, b.v)}; }
 PYINIT_INLINE M32 sign_bit(U32 a) { return {_mm512_movepi32_mask(a.v)}; }
@@ -108,6 +115,8 @@ PYINIT_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm512_mask_blend_ps(
 PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return {_mm512_mask_blend_pd(m.v, no.v, yes.v)}; }
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return {_mm512_mask_blend_epi32(m.v, no.v, yes.v)}; }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return {_mm512_mask_blend_epi64(m.v, no.v, yes.v)}; }
+// Bit i tells lane i.
+PYINIT_INLINE unsigned mask_bits(M64 m) { return m.v; }
 PYINIT_INLINE bool any(M32 m) { return m.v != 0; }
 PYINIT_INLINE bool any(M64 m) { return m.v != 0; }
 
@@ -137,6 +146,27 @@ PYINIT_INLINE void interleave(F64& a, F64& b) {
   const __m512d hi = _mm512_unpackhi_pd(a.v, b.v);
   a.v = _mm512_permutex2var_pd(lo, _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), hi);
   b.v = _mm512_permutex2var_pd(lo, _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4), hi);
+}
+
+// The high half of a and the low half of b change places.
+PYINIT_INLINE void exchange_halves(U32& a, U32& b) {
+  const __m512i low = _mm512_shuffle_i64x2(a.v, b.v, 0x44);
+  b.v = _mm512_shuffle_i64x2(a.v, b.v, 0xEE);
+  a.v = low;
+}
+PYINIT_INLINE void exchange_halves(F32& a, F32& b) {
+  const __m512 low = _mm512_shuffle_f32x4(a.v, b.v, 0x44);
+  b.v = _mm512_shuffle_f32x4(a.v, b.v, 0xEE);
+  a.v = low;
+}
+
+// The columns of the rows whose numbers lie at `row`, one a lane.
+PYINIT_INLINE void load_rows(const double (*table)[4], const uint64_t* row, F64& a, F64& b, F64& c, F64& d) {
+  const __m512i place = _mm512_slli_epi64(_mm512_loadu_si512(row), 2);
+  a.v = _mm512_i64gather_pd(place, table[0], 8);
+  b.v = _mm512_i64gather_pd(place, table[0] + 1, 8);
+  c.v = _mm512_i64gather_pd(place, table[0] + 2, 8);
+  d.v = _mm512_i64gather_pd(place, table[0] + 3, 8);
 }
 
 // Stores with rounding to nearest even.

@@ -8,6 +8,7 @@ namespace pyinit::PYINIT_NS {
 
 constexpr int kLanes32 = 4;
 constexpr int kLanes64 = 2;
+constexpr bool kHasFma = false;  // emulated
 
 struct F32 {
   __m128 v;
@@ -41,6 +42,7 @@ PYINIT_INLINE U64 load(const uint64_t* p) { return {_mm_loadu_si128(reinterpret_
 PYINIT_INLINE void store(float* p, F32 x) { _mm_storeu_ps(p, x.v); }
 PYINIT_INLINE void store(double* p, F64 x) { _mm_storeu_pd(p, x.v); }
 PYINIT_INLINE void store(uint32_t* p, U32 x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), x.v); }
+PYINIT_INLINE void store(uint64_t* p, U64 x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), x.v); }
 
 // s plus its exact rounding error, as if s had been rounded to odd: where the error is not zero and the
 // last bit of s is even, s moves one step towards the error.
@@ -146,6 +148,7 @@ template <int n> PYINIT_INLINE U32 sar(U32 a) { return {_mm_srai_epi32(a.v, n)};
 template <int n> PYINIT_INLINE U64 shl(U64 a) { return {_mm_slli_epi64(a.v, n)}; }
 template <int n> PYINIT_INLINE U64 shr(U64 a) { return {_mm_srli_epi64(a.v, n)}; }
 PYINIT_INLINE U32 as_u32(U64 a) { return {a.v}; }
+PYINIT_INLINE U64 as_u64(U32 a) { return {a.v}; }
 // Lanes 0, 2, ... and 1, 3, ... in the low halves; the high halves are anything.
 PYINIT_INLINE U64 even_lanes(U32 a) { return {a.v}; }
 PYINIT_INLINE U64 odd_lanes(U32 a) { return shr<32>(U64{a.v}); }
@@ -161,10 +164,14 @@ PYINIT_INLINE F32 from_bits(U32 a) { return {_mm_castsi128_ps(a.v)}; }
 PYINIT_INLINE F64 from_bits(U64 a) { return {_mm_castsi128_pd(a.v)}; }
 // Lanes taken as signed integers, rounded to nearest even.
 PYINIT_INLINE F32 signed_to_f32(U32 a) { return {_mm_cvtepi32_ps(a.v)}; }
+// Towards zero, for magnitudes below 2^31.
+PYINIT_INLINE U32 truncate(F32 a) { return {_mm_cvttps_epi32(a.v)}; }
 
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {_mm_cmplt_ps(a.v, b.v)}; }
 PYINIT_INLINE M64 less(F64 a, F64 b) { return {_mm_cmplt_pd(a.v, b.v)}; }
+PYINIT_INLINE M32 equal(F32 a, F32 b) { return {_mm_cmpeq_ps(a.v, b.v)}; }
+PYINIT_INLINE M64 equal(F64 a, F64 b) { return {_mm_cmpeq_pd(a.v, b.v)}; }
 PYINIT_INLINE M32 signed_greater(U32 a, U32 b) { return {_mm_castsi128_ps(_mm_cmpgt_epi32(a.v, b.v))}; }
 PYINIT_INLINE M64 signed_greater(U64 a, U64 b) { return {_mm_castsi128_pd(_mm_cmpgt_epi64(a.v, b.v))}; }
 PYINIT_INLINE M32 sign_bit(U32 a) { return {_mm_castsi128_ps(a.v)}; }
@@ -173,6 +180,8 @@ PYINIT_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm_blendv_ps(no.v, y
 PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return {_mm_blendv_pd(no.v, yes.v, m.v)}; }
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return bits(select(m, from_bits(yes), from_bits(no))); }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return bits(select(m, from_bits(yes), from_bits(no))); }
+// Bit i tells lane i.
+PYINIT_INLINE unsigned mask_bits(M64 m) { return static_cast<unsigned>(_mm_movemask_pd(m.v)); }
 PYINIT_INLINE bool any(M32 m) { return _mm_movemask_ps(m.v) != 0; }
 PYINIT_INLINE bool any(M64 m) { return _mm_movemask_pd(m.v) != 0; }
 
@@ -183,6 +192,16 @@ PYINIT_INLINE void interleave(F64& a, F64& b) {
   const __m128d lo = _mm_unpacklo_pd(a.v, b.v);
   b.v = _mm_unpackhi_pd(a.v, b.v);
   a.v = lo;
+}
+
+// The columns of the rows whose numbers lie at `row`, one a lane.
+PYINIT_INLINE void load_rows(const double (*table)[4], const uint64_t* row, F64& a, F64& b, F64& c, F64& d) {
+  const double *const p0 = table[row[0]], *const p1 = table[row[1]];
+  const __m128d ab0 = _mm_loadu_pd(p0), cd0 = _mm_loadu_pd(p0 + 2), ab1 = _mm_loadu_pd(p1), cd1 = _mm_loadu_pd(p1 + 2);
+  a.v = _mm_unpacklo_pd(ab0, ab1);
+  b.v = _mm_unpackhi_pd(ab0, ab1);
+  c.v = _mm_unpacklo_pd(cd0, cd1);
+  d.v = _mm_unpackhi_pd(cd0, cd1);
 }
 
 // The low 16 bits of every lane (whose high 16 bits are zero).

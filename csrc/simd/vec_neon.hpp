@@ -7,6 +7,7 @@ namespace pyinit::PYINIT_NS {
 
 constexpr int kLanes32 = 4;
 constexpr int kLanes64 = 2;
+constexpr bool kHasFma = true;
 
 struct F32 {
   float32x4_t v;
@@ -40,6 +41,7 @@ PYINIT_INLINE U64 load(const uint64_t* p) { return {vld1q_u64(p)}; }
 PYINIT_INLINE void store(float* p, F32 x) { vst1q_f32(p, x.v); }
 PYINIT_INLINE void store(double* p, F64 x) { vst1q_f64(p, x.v); }
 PYINIT_INLINE void store(uint32_t* p, U32 x) { vst1q_u32(p, x.v); }
+PYINIT_INLINE void store(uint64_t* p, U64 x) { vst1q_u64(p, x.v); }
 
 // Arithmetic.
 PYINIT_INLINE F32 operator+(F32 a, F32 b) { return {vaddq_f32(a.v, b.v)}; }
@@ -77,6 +79,7 @@ template <int n> PYINIT_INLINE U32 sar(U32 a) {
 template <int n> PYINIT_INLINE U64 shl(U64 a) { return {vshlq_n_u64(a.v, n)}; }
 template <int n> PYINIT_INLINE U64 shr(U64 a) { return {vshrq_n_u64(a.v, n)}; }
 PYINIT_INLINE U32 as_u32(U64 a) { return {vreinterpretq_u32_u64(a.v)}; }
+PYINIT_INLINE U64 as_u64(U32 a) { return {vreinterpretq_u64_u32(a.v)}; }
 // Lanes 0, 2, ... and 1, 3, ... in the low halves; the high halves are anything.
 PYINIT_INLINE U64 even_lanes(U32 a) { return {vreinterpretq_u64_u32(a.v)}; }
 PYINIT_INLINE U64 odd_lanes(U32 a) { return shr<32>(U64{vreinterpretq_u64_u32(a.v)}); }
@@ -94,10 +97,14 @@ PYINIT_INLINE F32 from_bits(U32 a) { return {vreinterpretq_f32_u32(a.v)}; }
 PYINIT_INLINE F64 from_bits(U64 a) { return {vreinterpretq_f64_u64(a.v)}; }
 // Lanes taken as signed integers, rounded to nearest even.
 PYINIT_INLINE F32 signed_to_f32(U32 a) { return {vcvtq_f32_s32(vreinterpretq_s32_u32(a.v))}; }
+// Towards zero, for magnitudes below 2^31.
+PYINIT_INLINE U32 truncate(F32 a) { return {vreinterpretq_u32_s32(vcvtq_s32_f32(a.v))}; }
 
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {vcltq_f32(a.v, b.v)}; }
 PYINIT_INLINE M64 less(F64 a, F64 b) { return {vcltq_f64(a.v, b.v)}; }
+PYINIT_INLINE M32 equal(F32 a, F32 b) { return {vceqq_f32(a.v, b.v)}; }
+PYINIT_INLINE M64 equal(F64 a, F64 b) { return {vceqq_f64(a.v, b.v)}; }
 PYINIT_INLINE M32 signed_greater(U32 a, U32 b) {
   return {vcgtq_s32(vreinterpretq_s32_u32(a.v), vreinterpretq_s32_u32(b.v))};
 }
@@ -110,6 +117,10 @@ PYINIT_INLINE F32 select(M32 m, F32 yes, F32 no) { return {vbslq_f32(m.v, yes.v,
 PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return {vbslq_f64(m.v, yes.v, no.v)}; }
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return {vbslq_u32(m.v, yes.v, no.v)}; }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return {vbslq_u64(m.v, yes.v, no.v)}; }
+// Bit i tells lane i.
+PYINIT_INLINE unsigned mask_bits(M64 m) {
+  return static_cast<unsigned>((vgetq_lane_u64(m.v, 0) & 1) | (vgetq_lane_u64(m.v, 1) & 2));
+}
 PYINIT_INLINE bool any(M32 m) { return vmaxvq_u32(m.v) != 0; }
 PYINIT_INLINE bool any(M64 m) { return vmaxvq_u32(vreinterpretq_u32_u64(m.v)) != 0; }
 // As on x86: the second operand where the comparison is false.
@@ -134,6 +145,16 @@ PYINIT_INLINE void interleave(F64& a, F64& b) {
   const float64x2_t lo = vtrn1q_f64(a.v, b.v);
   b.v = vtrn2q_f64(a.v, b.v);
   a.v = lo;
+}
+
+// The columns of the rows whose numbers lie at `row`, one a lane.
+PYINIT_INLINE void load_rows(const double (*table)[4], const uint64_t* row, F64& a, F64& b, F64& c, F64& d) {
+  const double *const p0 = table[row[0]], *const p1 = table[row[1]];
+  const float64x2_t ab0 = vld1q_f64(p0), cd0 = vld1q_f64(p0 + 2), ab1 = vld1q_f64(p1), cd1 = vld1q_f64(p1 + 2);
+  a.v = vzip1q_f64(ab0, ab1);
+  b.v = vzip2q_f64(ab0, ab1);
+  c.v = vzip1q_f64(cd0, cd1);
+  d.v = vzip2q_f64(cd0, cd1);
 }
 
 // Stores with rounding to nearest even.

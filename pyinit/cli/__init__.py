@@ -5,6 +5,7 @@ import click
 from pyinit.cli.bench import bench
 from pyinit.cli.info import info
 from pyinit.cli.init import init
+from pyinit.cli.run import run
 
 
 @click.group()
@@ -15,3 +16,4 @@ def main() -> None:
 main.add_command(info)
 main.add_command(init)
 main.add_command(bench)
+main.add_command(run)

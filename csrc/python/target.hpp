@@ -1,0 +1,34 @@
+// What fills write to, as Python passes it.
+#pragma once
+
+#include <optional>
+
+#include "core/view.hpp"
+#include "python/fastcall.hpp"
+
+// The memory to write: (address, dtype code, shape, strides in elements).
+struct Target {
+  uint64_t address;
+  int dtype;
+  pyinit::Integers shape, strides;
+};
+
+template <> inline Target fastcall::from_python<Target>(PyObject* x) {
+  return {from_python<uint64_t>(item(x, 4, 0)), from_python<int>(item(x, 4, 1)), from_python<Integers>(item(x, 4, 2)),
+          from_python<Integers>(item(x, 4, 3))};
+}
+
+using Block = std::optional<pyinit::Integers>;
+
+// Runs `fill` on the view that the arguments describe, without the GIL if it has `many` elements: giving
+// the GIL up and taking it back costs more than a small fill does.
+template <class Fill>
+auto on_view(const Target& target, const Block& whole, const Block& start, int64_t many, Fill&& fill) {
+  using namespace pyinit;
+  if (target.dtype < 0 || target.dtype >= kDTypes) throw std::invalid_argument("dtype: unknown code");
+  const View view = make_view(reinterpret_cast<char*>(target.address), static_cast<DType>(target.dtype), target.shape,
+                              target.strides, whole.value_or(Integers{}), start.value_or(Integers{}));
+  const std::optional<pybind11::gil_scoped_release> release =
+      view.count() > many ? std::optional<pybind11::gil_scoped_release>(std::in_place) : std::nullopt;
+  return fill(view);
+}

@@ -1,0 +1,178 @@
+"""``torch.nn.init`` swapped for pyinit in a running program."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from itertools import chain
+from threading import RLock
+from types import ModuleType
+from typing import Any
+
+import torch.nn.init
+from torch import Tensor
+
+from pyinit import init
+from pyinit._dynamo import eager
+from pyinit._original import original as torchs
+from pyinit._rng import _context_choice, _known
+
+_ENVIRONMENT = "PYINIT_PATCH"
+_PACKAGE = __name__.partition(".")[0]
+
+_CONTAINERS = (dict, list, set)  # no subclasses: what is lazy in them would be loaded
+
+Function = Callable[..., Tensor]
+Swaps = dict[int, Function]  # by the identity of the function that goes
+
+_lock = RLock()
+_handles: list["Handle"] = []  # the patches in force: the last one decides the generator
+_rng: str | None = None
+
+
+class Handle:
+    """A patch that is in force: until its ``with`` block ends, or until ``unpatch()``."""
+
+    def __init__(self, rng: str) -> None:
+        self.rng = rng
+        self._depth = 0
+
+    @eager
+    def __enter__(self) -> None:
+        with _lock:
+            self._depth += 1
+            if self not in _handles:
+                _handles.append(self)
+                _apply()
+
+    @eager
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            self._depth -= 1
+            if self._depth == 0 and self in _handles:
+                _handles.remove(self)
+                _apply()
+
+
+def _replacement(original: Function, fill: Function) -> Function:
+    """What stands in for a function of torch: pyinit's, or torch's own once nothing is patched."""
+
+    @eager
+    @functools.wraps(original)
+    def replacement(*args: Any, **kwargs: Any) -> Tensor:
+        rng = _rng
+        if rng is None:
+            return original(*args, **kwargs)
+        before = _context_choice.set(rng)
+        try:
+            return fill(*args, **kwargs)
+        finally:
+            _context_choice.reset(before)
+
+    return replacement
+
+
+# torch's `_no_grad_*` stay: its own functions, to which pyinit turns, call them by name.
+_originals: dict[str, Function] = {
+    name: getattr(torchs, name)
+    for name in init.__all__
+    if hasattr(torchs, name) and name != "calculate_gain"
+}
+_replacements = {
+    name: _replacement(original, getattr(init, name)) for name, original in _originals.items()
+}
+_swaps_in: Swaps = {id(_originals[name]): _replacements[name] for name in _originals}
+_swaps_out: Swaps = {id(_replacements[name]): _originals[name] for name in _originals}
+
+
+@eager
+def patch(rng: str = "torch") -> Handle:
+    """Swap the functions of ``torch.nn.init`` for pyinit's in the whole process.
+
+    They are swapped at once, in ``torch.nn.init`` and wherever a module bound one to a name or
+    keeps it in a dict, list or set. Modules imported later bind pyinit's. Calls made through
+    ``pyinit`` itself keep their own choice of generator. ``docs/patch.md`` says what is not reached.
+
+    Args:
+        rng: the generator of the swapped functions: ``"torch"``, the default, gives the numbers
+            that torch would have drawn, ``"philox"`` gives pyinit's own.
+
+    Returns:
+        A context manager. At the end of ``with pyinit.patch(): ...`` what was before is in force.
+        Patches may overlap, in several threads too: the one that came last decides the generator,
+        and torch's functions are back when none is left.
+
+    Raises:
+        ValueError: for an unknown ``rng``; nothing is swapped then.
+
+    The environment variable ``PYINIT_PATCH=1`` patches when pyinit is imported.
+    """
+    handle = Handle(_known(rng, "rng"))
+    with _lock:
+        _handles.append(handle)
+        _apply()
+    return handle
+
+
+@eager
+def unpatch() -> None:
+    """Put torch's own functions back everywhere, whatever patches are in force."""
+    with _lock:
+        _handles.clear()
+        _apply()
+
+
+def rng_in_force() -> str | None:
+    """The generator of the swapped functions; None where torch's own are in place."""
+    return _rng
+
+
+def _apply() -> None:
+    """Make the process be as the handles say."""
+    global _rng  # noqa: PLW0603  the process is patched or not
+    _rng = _handles[-1].rng if _handles else None
+    swaps = _swaps_in if _handles else _swaps_out
+    # torch's module comes first: what is imported meanwhile binds the new functions.
+    if _swap(vars(torch.nn.init), swaps):
+        _swap_in_modules(swaps)
+
+
+def _swap_in_modules(swaps: Swaps) -> None:
+    seen = set()
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == _PACKAGE or not issubclass(type(module), ModuleType):
+            continue
+        namespace = object.__getattribute__(module, "__dict__")  # loads no lazy module
+        _swap(namespace, swaps)
+        for value in list(namespace.values()):
+            if type(value) in _CONTAINERS and id(value) not in seen:
+                seen.add(id(value))
+                _swap(value, swaps)
+
+
+def _swap(container: Any, swaps: Swaps) -> bool:
+    """Swap functions in a dict (keys, too), list or set; whether there were any."""
+    members = chain(container.values(), container) if type(container) is dict else container
+    if swaps.keys().isdisjoint(map(id, members)):
+        return False
+    if type(container) is dict:
+        for key, value in list(container.items()):
+            if id(value) in swaps:
+                container[key] = swaps[id(value)]
+            if id(key) in swaps:
+                container[swaps[id(key)]] = container.pop(key)
+    elif type(container) is list:
+        for index, value in enumerate(container):
+            container[index] = swaps.get(id(value), value)
+    else:
+        for value in [value for value in container if id(value) in swaps]:
+            container.remove(value)
+            container.add(swaps[id(value)])
+    return True
+
+
+_setting = os.environ.get(_ENVIRONMENT, "")
+if _setting not in ("", "0", "1"):
+    raise ValueError(f"{_ENVIRONMENT} must be '1', '0' or empty, got {_setting!r}")
+if _setting == "1":
+    patch()

@@ -1,0 +1,74 @@
+"""``pyinit run``."""
+
+import builtins
+import os
+import pkgutil
+import runpy
+import signal
+import sys
+from io import open_code
+from types import ModuleType, TracebackType
+
+import click
+
+from pyinit._patch import patch
+from pyinit._rng import NAMES
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("-m", "as_module", is_flag=True, help="TARGET is the name of a module.")
+@click.option("--rng", type=click.Choice(NAMES), default="torch", show_default=True)
+@click.argument("target")
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+def run(as_module: bool, rng: str, target: str, arguments: tuple[str, ...]) -> None:
+    """Run a Python program with torch.nn.init patched.
+
+    TARGET is a script, or a folder or zip file with a __main__.py, or with -m a module. All that
+    follows it goes to the program. With --rng torch the program draws the numbers it would draw
+    under python, with --rng philox pyinit's own.
+    """
+    if not as_module and not os.path.exists(target):
+        raise click.BadParameter(f"no such file: {target}", param_hint="'TARGET'")
+    patch(rng)
+    sys.argv = [target, *arguments]
+    try:
+        if as_module:
+            _set_first_path(os.getcwd())
+            runpy.run_module(target, run_name="__main__", alter_sys=True)
+        elif pkgutil.get_importer(target) is not None:
+            _set_first_path(folder := os.path.abspath(target))
+            runpy.run_path(folder, run_name="__main__")
+        else:
+            _set_first_path(os.path.dirname(os.path.realpath(target)))
+            _run_script(target)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  click takes some for its own
+        error.__traceback__ = _of_program(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        raise SystemExit(128 + signal.SIGINT if interrupted else 1) from None
+
+
+def _set_first_path(path: str) -> None:
+    """Put the program's folder where python put that of the command."""
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        sys.path[0] = path
+
+
+def _run_script(path: str) -> None:
+    """As runpy does, but ``__main__`` remains, with an absolute ``__file__``, as under python."""
+    main = ModuleType("__main__")
+    main.__file__ = path = os.path.abspath(path)
+    vars(main)["__builtins__"] = builtins
+    sys.modules["__main__"] = main
+    with open_code(path) as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    exec(code, vars(main))  # noqa: S102
+
+
+def _of_program(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback from the program's first frame on."""
+    while traceback and traceback.tb_frame.f_globals.get("__name__") in {__name__, "runpy"}:
+        traceback = traceback.tb_next
+    return traceback
