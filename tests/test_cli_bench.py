@@ -48,7 +48,7 @@ def test_avx2_is_forced_where_a_better_isa_is_in_use() -> None:
 def test_forced_isa_lasts_for_the_case_only() -> None:
     usual = _core.isa()
     for isa in _core.available_isas():
-        with Case("uniform_", (4,), isa=isa).forced_isa():
+        with Case("uniform_", (4,), isa=isa).settings():
             assert _core.isa() == isa
         assert _core.isa() == usual
 

@@ -82,14 +82,14 @@ template <class T> void uniform(const TorchUniform& p, const uint32_t* words, in
 // ---- Normal ----------------------------------------------------------------------------------------------
 
 // The logarithm and the sine and cosine of Cephes (Moshier 1989) in single precision, each operation
-// rounded where torch's AVX2 code rounds it. The logarithm is of x in [2^-24, 1].
-PYINIT_INLINE F32 cephes_log(F32 x) {
-  const U32 b = bits(x);
-  const F32 exponent = signed_to_f32(shr<23>(b) - u32(126));
-  const F32 mantissa = from_bits((b & u32(0x007FFFFFU)) | u32(0x3F000000U));  // in [1/2, 1)
-  const M32 is_low = less(mantissa, f32(0.707106781186547524F));
-  const F32 e = exponent - select(is_low, f32(1.0F), f32(0.0F));
-  const F32 m = (mantissa - f32(1.0F)) + select(is_low, mantissa, f32(0.0F));
+// rounded where torch's AVX2 code rounds it; exact ones may differ. The logarithm is of k 2^-24, for k in
+// [1, 2^24].
+PYINIT_INLINE F32 cephes_log(U32 k) {
+  // k = 2^(e + 24) (1 + m), with 1 + m in [sqrt(1/2), sqrt(2)).
+  const uint32_t origin = 0x3F3504F3U;
+  const U32 b = bits(signed_to_f32(k)) - u32(origin + (24U << 23));
+  const F32 e = signed_to_f32(sar<23>(b));
+  const F32 m = from_bits((b & u32(0x007FFFFFU)) + u32(origin)) - f32(1.0F);
   const F32 z = m * m;
   F32 y = f32(7.0376836292E-2F);
   y = fma(y, m, f32(-1.1514610310E-1F));
@@ -117,7 +117,7 @@ PYINIT_INLINE SinCos<F32> cephes_sincos(F32 x) {
   F32 c = fma(f32(2.443315711809948E-5F), z, f32(-1.388731625493765E-3F));
   c = fma(c, z, f32(4.166664568298827E-2F));
   c = c * z;
-  c = fma(c, z, negate(z * f32(0.5F))) + f32(1.0F);
+  c = fma(c, z, z * f32(-0.5F)) + f32(1.0F);
   F32 s = fma(f32(-1.9515295891E-4F), z, f32(8.3321608736E-3F));
   s = fma(s, z, f32(-1.6666654611E-1F));
   s = s * z;
@@ -141,8 +141,7 @@ void normal_blocks(const Normal& p, const uint32_t* words, int64_t blocks, float
     for (int v = 0; v < kDistance; v += kLanes32) {
       U32 a = tempered(from + v) & u32(0xFFFFFFU), b = tempered(from + v + kDistance) & u32(0xFFFFFFU);
       pair_halves(a, b);
-      const F32 u1 = fnma(signed_to_f32(a), f32(0x1p-24F), f32(1.0F));
-      const F32 radius = sqrt(cephes_log(u1) * f32(-2.0F));
+      const F32 radius = sqrt(cephes_log(u32(1U << 24) - a) * f32(-2.0F));
       const SinCos<F32> angle = cephes_sincos(signed_to_f32(b) * f32(0x1.921FB6p-22F));  // 2 pi 2^-24
       F32 x = fma(radius * angle.cos, std, mean), y = fma(radius * angle.sin, std, mean);
       pair_halves(x, y);
@@ -158,6 +157,56 @@ void normal_blocks(const Normal& p, const uint32_t* words, int64_t blocks, float
   std::memcpy(part, words + 16 * i, 16 * sizeof *part);
   make(part, made);
   std::memcpy(out + 16 * i, made, 16 * sizeof *made);
+}
+
+// ---- Bounds ----------------------------------------------------------------------------------------------
+
+template <class T> unsigned outside_bits(const T* x, T low, T high) {
+  using L = LanesOf<T>;
+  using F = typename L::F;
+  const F first = constant<F>(low), last = constant<F>(high);
+  unsigned bits = 0;
+  for (int j = 0; j < 16; j += L::kCount) {
+    const F at = load(x + j);
+    bits |= (mask_bits(less(at, first)) | mask_bits(less(last, at))) << j;
+  }
+  return bits;
+}
+
+// 16-bit floats by their bit patterns: as signed numbers these order the positive ones; the others count
+// down from there.
+PYINIT_INLINE int order(uint16_t x) {
+  const auto bits = static_cast<int16_t>(x);
+  return bits ^ ((bits >> 15) & 0x7FFF);
+}
+
+template <class T> int64_t mark_outside(const void* elements, int64_t blocks, double low, double high,
+                                        uint16_t* marks) {
+  const T* x = static_cast<const T*>(elements);
+  int64_t marked = 0;
+  if constexpr (sizeof(T) == 2) {
+    // A zero bound is the zero farther out.
+    const float bounds[kLanes32] = {low == 0 ? -0.0F : static_cast<float>(low),
+                                    high == 0 ? 0.0F : static_cast<float>(high)};
+    T rounded[kLanes32];
+    store_as(rounded, load(bounds));
+    const int first = order(rounded[0].bits), last = order(rounded[1].bits);
+    for (int64_t i = 0; i < blocks; ++i, x += 16) {
+      unsigned bits = 0;
+      for (unsigned j = 0; j < 16; ++j) {
+        bits |= static_cast<unsigned>((order(x[j].bits) < first) | (order(x[j].bits) > last)) << j;
+      }
+      marks[i] = static_cast<uint16_t>(bits);
+      marked += bits != 0;
+    }
+  } else {
+    for (int64_t i = 0; i < blocks; ++i, x += 16) {
+      const unsigned bits = outside_bits(x, static_cast<T>(low), static_cast<T>(high));
+      marks[i] = static_cast<uint16_t>(bits);
+      marked += bits != 0;
+    }
+  }
+  return marked;
 }
 
 template <class T> void narrow(const float* x, int64_t count, void* destination) {
@@ -180,6 +229,7 @@ const TorchKernels torch_kernels = {
     {uniform<Half>, uniform<BFloat16>, uniform<float>, uniform<double>},
     normal_blocks,
     kHasFma ? libm_normal_blocks : nullptr,
+    {mark_outside<Half>, mark_outside<BFloat16>, mark_outside<float>, mark_outside<double>},
     {narrow<Half>, narrow<BFloat16>, nullptr, nullptr},
 };
 

@@ -26,8 +26,10 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 15;  // elements that are worth a thread
 constexpr int64_t kBatch = 512;      // elements made at a time in a buffer
-constexpr int64_t kColumnWords = 1 << 16;
-constexpr int kMostPasses = 256;  // each leaves at most 0.7 of the elements: 1e-40 of them in the end
+__extension__ using Wide = unsigned __int128;
+
+constexpr int64_t kColumnWords = 1 << 17;  // of columns permuted together
+constexpr int kMostPasses = 256;           // each leaves at most 0.7 of the elements: 1e-40 of them in the end
 
 template <class T> using Lane = std::conditional_t<sizeof(T) == 8, double, float>;
 template <class T> constexpr int64_t kWordsPerElement = sizeof(T) == 8 ? 2 : 1;
@@ -91,6 +93,16 @@ template <class T> void narrow(const Lane<T>* x, int64_t count, T* out) {
     std::copy_n(x, count, out);
   }
 }
+
+float widen(Half x) {
+  // The bits as a float 2^112 times too small, which also puts subnormals right; infinities apart.
+  const uint32_t sign = uint32_t{x.bits} >> 15 << 31, rest = x.bits & 0x7FFFU;
+  if (rest >= 0x7C00U) return std::bit_cast<float>(sign | 0x7F800000U | rest << 13);
+  return std::bit_cast<float>(sign | rest << 13) * 0x1p112F;
+}
+float widen(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+float widen(float x) { return x; }
+double widen(double x) { return x; }
 
 // ---- Uniform -----------------------------------------------------------------------------------------------
 
@@ -284,66 +296,32 @@ void serial_pass(const SerialNormal& normal, TorchGenerator& g, int64_t count, i
 
 // ---- Truncated normal ----------------------------------------------------------------------------------------
 
-// Whether elements lie outside [low, high], both values of the dtype. NaN does not.
-template <class T> class Outside {
- public:
-  Outside(double low, double high) : low_(order(low, true)), high_(order(high, false)) {}
-  bool operator()(T x) const {
-    const auto at = order(x);
-    return at < low_ || at > high_;
-  }
-
- private:
-  // 16-bit floats by their bit patterns: as signed numbers these order the positive ones; the others count
-  // down from there. A zero bound is the zero farther out.
-  static auto order(T x) {
-    if constexpr (kIsHalf<T>) {
-      const auto bits = static_cast<int16_t>(x.bits);
-      return static_cast<int16_t>(bits ^ ((bits >> 15) & 0x7FFF));
-    } else {
-      return x;
-    }
-  }
-  static auto order(double bound, bool is_lower) {
-    if constexpr (kIsHalf<T>) {
-      if (bound == 0) bound = is_lower ? -0.0 : 0.0;
-      const auto lane = static_cast<float>(bound);
-      T value;
-      narrow<T>(&lane, 1, &value);
-      return order(value);
-    } else {
-      return static_cast<T>(bound);
-    }
-  }
-
-  decltype(order(T{})) low_, high_;
+struct Bounds {
+  double low, high;  // values of the dtype
 };
 
 // Draws the elements that are marked again until none is; a mark is a bit of its block.
 template <class T>
-bool trunc_by_blocks(T* data, int64_t count, TorchGenerator& g, const BlockNormal<T>& make, const Outside<T>& outside,
+bool trunc_by_blocks(T* data, int64_t count, TorchGenerator& g, const BlockNormal<T>& make, const Bounds& bounds,
                      int threads) {
   constexpr int64_t kWords = 16 * kWordsPerElement<T>;
+  const auto mark_outside = [&](const T* x, int64_t blocks, uint16_t* marks) {
+    return torch_kernels().mark_outside[static_cast<int>(kDType<T>)](x, blocks, bounds.low, bounds.high, marks);
+  };
   const int64_t rest = count % 16;
   std::vector<uint16_t> marks(static_cast<size_t>(count / 16 + (rest != 0)));
-  const auto mark = [&](const T* block) {
-    unsigned bits = 0;
-    for (unsigned j = 0; j < 16; ++j) bits |= static_cast<unsigned>(outside(block[j])) << j;
-    return static_cast<uint16_t>(bits);
-  };
   std::atomic<int64_t> pending{0};
   block_pass<T>(g, count, threads, [&](int64_t block, int64_t first, int64_t blocks, const uint32_t* words) {
     make(words, blocks, data + first);
-    int64_t marked = 0;
-    for (int64_t i = 0; i < blocks; ++i) {
-      uint16_t& m = marks[static_cast<size_t>(block + i)];
-      m = mark(data + first + 16 * i);
-      // What the last 16 elements will draw anew does not count.
-      if (rest != 0 && block + i == count / 16 - 1) m = static_cast<uint16_t>(m & ((1U << rest) - 1));
-      marked += m != 0;
-    }
-    pending += marked;
+    pending += mark_outside(data + first, blocks, &marks[static_cast<size_t>(block)]);
   });
+  // What the last 16 elements have drawn anew does not count in the block before.
+  if (rest != 0) {
+    uint16_t& last = marks[marks.size() - 2];
+    const auto kept = static_cast<uint16_t>(last & ((1U << rest) - 1));
+    if (last != 0 && kept == 0) --pending;
+    last = kept;
+  }
   for (int pass = 1; pending != 0; ++pass) {
     if (pass == kMostPasses) return false;
     pending = 0;
@@ -353,15 +331,16 @@ bool trunc_by_blocks(T* data, int64_t count, TorchGenerator& g, const BlockNorma
       int64_t chosen[kBlocks], n = 0, marked = 0;
       const auto redraw = [&] {
         T drawn[kBatch];
+        uint16_t outside[kBlocks];
         make(gathered, n, drawn);
+        mark_outside(drawn, n, outside);
         for (int64_t k = 0; k < n; ++k) {
           uint16_t& m = marks[static_cast<size_t>(block + chosen[k])];
           for (unsigned left = m; left != 0; left &= left - 1) {
             const int j = std::countr_zero(left);
-            const T x = drawn[16 * k + j];
-            data[first + 16 * chosen[k] + j] = x;
-            if (!outside(x)) m = static_cast<uint16_t>(m & ~(1U << j));
+            data[first + 16 * chosen[k] + j] = drawn[16 * k + j];
           }
+          m &= outside[k];
           marked += m != 0;
         }
         n = 0;
@@ -380,7 +359,7 @@ bool trunc_by_blocks(T* data, int64_t count, TorchGenerator& g, const BlockNorma
 }
 
 template <class T>
-bool trunc_serially(T* data, int64_t count, TorchGenerator& g, const SerialNormal& normal, const Outside<T>& outside,
+bool trunc_serially(T* data, int64_t count, TorchGenerator& g, const SerialNormal& normal, const Bounds& bounds,
                     int threads) {
   std::vector<uint8_t> marks(static_cast<size_t>(count), 1);
   std::atomic<int64_t> pending{count};
@@ -395,7 +374,8 @@ bool trunc_serially(T* data, int64_t count, TorchGenerator& g, const SerialNorma
             uint8_t& m = marks[static_cast<size_t>(first + i)];
             if (m == 0) continue;
             data[first + i] = values[i];
-            m = outside(values[i]);
+            const double x = widen(values[i]);
+            m = x < bounds.low || x > bounds.high;
             marked += m;
           }
           pending += marked;
@@ -405,16 +385,6 @@ bool trunc_serially(T* data, int64_t count, TorchGenerator& g, const SerialNorma
 }
 
 // ---- Truncated normal by rejection ---------------------------------------------------------------------------
-
-float widen(Half x) {
-  // The bits as a float 2^112 times too small, which also puts subnormals right; infinities apart.
-  const uint32_t sign = uint32_t{x.bits} >> 15 << 31, rest = x.bits & 0x7FFFU;
-  if (rest >= 0x7C00U) return std::bit_cast<float>(sign | 0x7F800000U | rest << 13);
-  return std::bit_cast<float>(sign | rest << 13) * 0x1p112F;
-}
-float widen(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
-float widen(float x) { return x; }
-double widen(double x) { return x; }
 
 // Rounds each number to the dtype.
 template <class T> void round_all(Lane<T>* x, int64_t count) {
@@ -620,11 +590,11 @@ bool torch_trunc_normal(const View& view, TorchGenerator& g, double mean, double
   return visit(view.dtype, [&](auto type) {
     using T = decltype(type);
     T* const data = reinterpret_cast<T*>(view.data);
-    const Outside<T> outside(rounded(low), rounded(high));
+    const Bounds bounds{rounded(low), rounded(high)};
     if (count >= 16 && is_contiguous(view)) {
-      return trunc_by_blocks<T>(data, count, g, BlockNormal<T>(mean, std, arithmetic), outside, threads);
+      return trunc_by_blocks<T>(data, count, g, BlockNormal<T>(mean, std, arithmetic), bounds, threads);
     }
-    return trunc_serially<T>(data, count, g, SerialNormal(mean, std, arithmetic), outside, threads);
+    return trunc_serially<T>(data, count, g, SerialNormal(mean, std, arithmetic), bounds, threads);
   });
 }
 
@@ -654,27 +624,41 @@ void torch_zero_rows(const View& view, TorchGenerator& g, int64_t zeros, int thr
       for (int64_t c = 0; zeros == 1 && c < columns.size; ++c) data[c * columns.stride] = T{};
       return;
     }
-    // Columns side by side share cache lines: up to 16 of them, as bits of their rows.
-    const int64_t together = std::clamp<int64_t>(kColumnWords / steps, 1, 16);
+    // Columns side by side share cache lines: up to 32 of them, as bits of their rows.
+    const int64_t together = std::clamp<int64_t>(kColumnWords / steps, 1, 32);
+    const int64_t drawn = std::min(zeros, steps);
+    // Reciprocals of the steps' divisors n - i, rounded up, by which a word's remainder is two products
+    // (Lemire, Kaser and Kurz 2019, "Faster remainder by direct computation").
+    std::vector<uint64_t> reciprocals(static_cast<size_t>(drawn));
+    for (int64_t i = 0; i < drawn; ++i) {
+      reciprocals[static_cast<size_t>(i)] = ~uint64_t{0} / static_cast<uint64_t>(rows.size - i) + 1;
+    }
     const auto zero_columns = [&](int64_t first_word, int64_t n, const uint32_t* words) {
-      std::vector<uint32_t> tempered(static_cast<size_t>(steps)), shuffled(in_order.size());
-      std::vector<uint16_t> marks(in_order.size());
+      std::vector<uint32_t> tempered(static_cast<size_t>(drawn)), order(in_order.size());
+      std::vector<uint32_t> marks(in_order.size());
       const int64_t first = first_word / steps, count = n / steps;
       for (int64_t c = 0; c < count; ++c) {
-        const int64_t drawn = std::min(zeros, steps);
+        const uint32_t column = uint32_t{1} << c;
         torch_kernels().temper(words + c * steps, drawn, tempered.data());
-        std::memcpy(shuffled.data(), in_order.data(), in_order.size() * sizeof in_order[0]);
-        for (int64_t i = 0; i < drawn; ++i) {
-          const uint32_t z = tempered[static_cast<size_t>(i)] % static_cast<uint32_t>(rows.size - i);
-          std::swap(shuffled[static_cast<size_t>(i)], shuffled[static_cast<size_t>(i + z)]);
+        std::copy(in_order.begin(), in_order.end(), order.begin());
+        // Step i swaps place i with one from there on; place i is never looked at again.
+        for (size_t i = 0; i < tempered.size(); ++i) {
+          const uint64_t divisor = in_order.size() - i;
+          const auto remainder = static_cast<uint64_t>(static_cast<Wide>(reciprocals[i] * tempered[i]) * divisor >> 64);
+          uint32_t& other = order[i + remainder];
+          marks[other] |= column;
+          other = order[i];
         }
-        for (int64_t i = 0; i < zeros; ++i) {
-          marks[shuffled[static_cast<size_t>(i)]] |= static_cast<uint16_t>(1U << c);
-        }
+        if (zeros > drawn) marks[order.back()] |= column;
       }
       for (int64_t r = 0; r < rows.size; ++r) {
         T* const row = data + r * rows.stride + first * columns.stride;
-        for (unsigned left = marks[static_cast<size_t>(r)]; left != 0; left &= left - 1) {
+        constexpr int64_t kAhead = 8;  // rows are far apart in memory
+        if (r + kAhead < rows.size) {
+          __builtin_prefetch(row + kAhead * rows.stride, 1);
+          __builtin_prefetch(row + kAhead * rows.stride + (count - 1) * columns.stride, 1);
+        }
+        for (uint32_t left = marks[static_cast<size_t>(r)]; left != 0; left &= left - 1) {
           row[std::countr_zero(left) * columns.stride] = T{};
         }
       }

@@ -25,6 +25,8 @@ struct TorchKernels {
   // The same in doubles of two words, with the bits of the C library's log, sin and cos: one whose errors
   // are those of glibc from 2.28 on. Null where calling it for every element is faster.
   void (*libm_normal_blocks)(const Normal&, bool is_fused, const uint32_t* words, int64_t blocks, double* out);
+  // For each block of 16 elements, those outside [low, high] as bits; the number of blocks that have any.
+  int64_t (*mark_outside[kDTypes])(const void* x, int64_t blocks, double low, double high, uint16_t* marks);
   // Floats rounded to the 16-bit dtype; null for the others.
   void (*narrow[kDTypes])(const float*, int64_t count, void* out);
 };

@@ -116,6 +116,7 @@ PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return {_mm256_blendv_pd(no.v
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return bits(select(m, from_bits(yes), from_bits(no))); }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return bits(select(m, from_bits(yes), from_bits(no))); }
 // Bit i tells lane i.
+PYINIT_INLINE unsigned mask_bits(M32 m) { return static_cast<unsigned>(_mm256_movemask_ps(m.v)); }
 PYINIT_INLINE unsigned mask_bits(M64 m) { return static_cast<unsigned>(_mm256_movemask_pd(m.v)); }
 PYINIT_INLINE bool any(M32 m) { return _mm256_movemask_ps(m.v) != 0; }
 PYINIT_INLINE bool any(M64 m) { return _mm256_movemask_pd(m.v) != 0; }

@@ -116,6 +116,7 @@ PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return {_mm512_mask_blend_pd(
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return {_mm512_mask_blend_epi32(m.v, no.v, yes.v)}; }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return {_mm512_mask_blend_epi64(m.v, no.v, yes.v)}; }
 // Bit i tells lane i.
+PYINIT_INLINE unsigned mask_bits(M32 m) { return m.v; }
 PYINIT_INLINE unsigned mask_bits(M64 m) { return m.v; }
 PYINIT_INLINE bool any(M32 m) { return m.v != 0; }
 PYINIT_INLINE bool any(M64 m) { return m.v != 0; }
