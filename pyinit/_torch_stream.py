@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
+from torch.nn import Parameter
+from torch.overrides import has_torch_function_variadic
 
 from pyinit import _core
 from pyinit._original import original
@@ -33,6 +35,13 @@ FloatArray = npt.NDArray[np.float64]
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by item size
 _BLOCK = 16
 """From so many elements on, torch draws the normals of a contiguous tensor in blocks."""
+
+_SMALL = 1024
+"""Up to so many elements torch's own method makes uniform and normal numbers sooner."""
+
+_is_grad_enabled = torch.is_grad_enabled
+_set_grad_enabled = torch._C._set_grad_enabled
+_increment_version = torch._C._increment_version
 
 _notes: dict[str, None] = {}
 
@@ -59,15 +68,15 @@ def _source(generator: Source, tensor: Tensor) -> Generator | None:
     return generator
 
 
-def _draw(source: Generator, elements: int, fill: Callable[[int], bool]) -> bool:
-    """Run ``fill``, which takes the address of the generator's state and replaces it.
+def _draw(source: Generator, tensor: Tensor, fill: Callable[[int], bool]) -> bool:
+    """Run ``fill`` on the tensor; it takes the address of the generator's state and replaces it.
 
     A large fill lets other threads run. If one of them draws from the same generator meanwhile, the
     fill is done again from where that left it.
     """
     while True:
         before = source.get_state()
-        after = before.clone() if elements > _core.RELEASE_GIL else before
+        after = before.clone() if tensor.numel() > _core.RELEASE_GIL else before
         address = after.data_ptr()
         if not fill(address):
             if not _core.torch_state_is_known(address):
@@ -75,6 +84,7 @@ def _draw(source: Generator, elements: int, fill: Callable[[int], bool]) -> bool
             return False
         if after is before or torch.equal(source.get_state(), before):
             source.set_state(after)
+            _increment_version((tensor,))
             return True
 
 
@@ -315,10 +325,34 @@ def _run(
     if arithmetic is None:
         return False
     return _draw(
-        source,
-        tensor.numel(),
-        lambda state: case.ours(tensor, view, parameters, state, arithmetic),
+        source, tensor, lambda state: case.ours(tensor, view, parameters, state, arithmetic)
     )
+
+
+def small(
+    method: Callable[..., Tensor], tensor: Tensor, a: float, b: float, generator: Source
+) -> bool:
+    """Draw by the tensor's own method where that is faster than fetching the generator's state.
+
+    It is what torch's function calls, and the tensor may be any: of another device, strided, meta.
+    """
+    if (
+        get_rng() != "torch"
+        or (type(tensor) is not Parameter and type(tensor) is not Tensor)
+        or has_torch_function_variadic(tensor)
+        or tensor.numel() > _SMALL
+    ):
+        return False
+    usual = _is_grad_enabled()
+    _set_grad_enabled(False)
+    try:
+        if generator is None:
+            method(tensor, a, b)
+        else:
+            method(tensor, a, b, generator=for_torch(generator, tensor))
+    finally:
+        _set_grad_enabled(usual)
+    return True
 
 
 def uniform(tensor: Tensor, view: View, low: float, high: float, generator: Source) -> bool:
@@ -367,10 +401,8 @@ def sparse(tensor: Tensor, view: View, zeros: int, std: float, generator: Source
         _note_unknown_state()
         return False
     return _draw(
-        numbers,
-        tensor.numel(),
-        lambda state: _fill_normal(tensor, view, (0.0, std), state, arithmetic),
-    ) and _draw(places, tensor.numel(), lambda state: _zero_rows(tensor, zeros, state))
+        numbers, tensor, lambda state: _fill_normal(tensor, view, (0.0, std), state, arithmetic)
+    ) and _draw(places, tensor, lambda state: _zero_rows(tensor, zeros, state))
 
 
 # ---- Functions made of these -----------------------------------------------------------------------

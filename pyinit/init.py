@@ -114,6 +114,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
     Raises:
         RuntimeError: for bounds that are out of order or beyond the dtype's range.
     """
+    if _torch_stream.small(Tensor.uniform_, tensor, a, b, generator):
+        return tensor
     view = native_view(tensor)
     if view is not None:
         low, high = (a, b) if a.__class__ is float and b.__class__ is float else _numbers(a, b)
@@ -122,8 +124,9 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
             key = take_key(generator)
             if key is not None:
                 _core.fill_uniform(view, low, high, key, _threads())
-            if key is not None or _torch_stream.uniform(tensor, view, low, high, generator):
                 _increment_version((tensor,))
+                return tensor
+            if _torch_stream.uniform(tensor, view, low, high, generator):
                 return tensor
     return _by_torch(_torch.uniform_, tensor, a, b, for_torch(generator, tensor))
 
@@ -143,6 +146,8 @@ def normal_(
     Raises:
         RuntimeError: if ``std`` is negative or NaN.
     """
+    if _torch_stream.small(Tensor.normal_, tensor, mean, std, generator):
+        return tensor
     view = native_view(tensor)
     if view is not None:
         centre, width = (
@@ -155,8 +160,9 @@ def normal_(
             key = take_key(generator)
             if key is not None:
                 _core.fill_normal(view, centre, width, key, _threads())
-            if key is not None or _torch_stream.normal(tensor, view, centre, width, generator):
                 _increment_version((tensor,))
+                return tensor
+            if _torch_stream.normal(tensor, view, centre, width, generator):
                 return tensor
     return _by_torch(_torch.normal_, tensor, mean, std, for_torch(generator, tensor))
 
@@ -219,10 +225,9 @@ def _trunc_normal(  # noqa: PLR0917
                         "The distribution of values may be incorrect."
                     )
                 _core.fill_trunc_normal(view, centre, abs(width), low, high, key, _threads())
-            if key is not None or _torch_stream.trunc_normal(
-                tensor, view, centre, width, low, high, generator
-            ):
                 _increment_version((tensor,))
+                return tensor
+            if _torch_stream.trunc_normal(tensor, view, centre, width, low, high, generator):
                 return tensor
     return _by_torch(_torch.trunc_normal_, tensor, mean, std, a, b, for_torch(generator, tensor))
 
@@ -818,8 +823,9 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         key = take_key(generator)
         if key is not None:
             _core.fill_sparse(view, zeros, width, key, _threads())
-        if key is not None or _torch_stream.sparse(tensor, view, zeros, width, generator):
             _increment_version((tensor,))
+            return tensor
+        if _torch_stream.sparse(tensor, view, zeros, width, generator):
             return tensor
     return _by_torch(_torch.sparse_, tensor, sparsity, std, for_torch(generator, tensor))
 

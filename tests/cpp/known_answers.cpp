@@ -15,6 +15,7 @@
 #include "core/isa.hpp"
 #include "core/view.hpp"
 #include "random/fill.hpp"
+#include "random/torch_fill.hpp"
 
 using namespace pyinit;
 
@@ -58,19 +59,54 @@ std::vector<Case> cases() {
 
 const std::pair<const char*, DType> kTypes[] = {
     {"float16", DType::f16}, {"bfloat16", DType::bf16}, {"float32", DType::f32}, {"float64", DType::f64}};
+// torch's generator after manual_seed(2024).
+TorchGenerator torch_generator() {
+  TorchGenerator g{};
+  uint32_t word = 2024;
+  for (uint32_t i = 0; i < mt19937::kBlock; ++i) {
+    if (i > 0) word = 1812433253U * (word ^ word >> 30) + i;
+    g.mt.words[i] = word;
+  }
+  g.mt.used = mt19937::kBlock;
+  return g;
+}
+
+// torch's own numbers. Those of float64 depend on the C library where they are not uniform.
+std::vector<Case> torch_cases(DType type) {
+  constexpr auto kVector = TorchArithmetic::vector;
+  const auto with_generator = [](auto fill) {
+    return [=](const View& v) {
+      TorchGenerator g = torch_generator();
+      fill(v, g);
+    };
+  };
+  std::vector<Case> out = {{"torch_uniform", with_generator([](const View& v, TorchGenerator& g) {
+                              torch_uniform(v, g, -1.5, 3.25, kVector, 2);
+                            })}};
+  if (type == DType::f64) return out;
+  out.push_back({"torch_normal",
+                 with_generator([](const View& v, TorchGenerator& g) { torch_normal(v, g, 0.5, 2.0, kVector, 2); })});
+  out.push_back({"torch_trunc_normal", with_generator([](const View& v, TorchGenerator& g) {
+                   torch_trunc_normal(v, g, 0, 1, -2, 2, kVector, 2);
+                 })});
+  return out;
+}
+
 // Starting points: the beginning, and one that crosses the counter's 32-bit border.
 const std::pair<const char*, int64_t> kStarts[] = {{"0", 0}, {"2^34-5001", (int64_t{1} << 34) - 5001}};
 
 std::map<std::string, uint32_t> checksums() {
   std::map<std::string, uint32_t> out;
-  for (const Case& c : cases()) {
-    for (const auto& [type_name, type] : kTypes) {
-      for (const auto& [start_name, start] : kStarts) {
-        std::vector<unsigned char> memory(static_cast<size_t>(kCount * size_of(type)), 0xFF);
-        c.fill(make_view(reinterpret_cast<char*>(memory.data()), type, {kCount}, {1}, {int64_t{1} << 35}, {start}));
-        out[c.name + " " + type_name + " " + start_name] = crc32(memory);
-      }
+  const auto answer = [&](const Case& c, const char* type_name, DType type, const char* start_name, int64_t start) {
+    std::vector<unsigned char> memory(static_cast<size_t>(kCount * size_of(type)), 0xFF);
+    c.fill(make_view(reinterpret_cast<char*>(memory.data()), type, {kCount}, {1}, {int64_t{1} << 35}, {start}));
+    out[c.name + " " + type_name + " " + start_name] = crc32(memory);
+  };
+  for (const auto& [type_name, type] : kTypes) {
+    for (const auto& [start_name, start] : kStarts) {
+      for (const Case& c : cases()) answer(c, type_name, type, start_name, start);
     }
+    for (const Case& c : torch_cases(type)) answer(c, type_name, type, "0", 0);
   }
   return out;
 }
