@@ -19,8 +19,6 @@ FLOAT16: int
 BFLOAT16: int
 FLOAT32: int
 FLOAT64: int
-RELEASE_GIL: int
-"""Elements from which on a ``torch_*`` fill lets other threads run meanwhile."""
 TORCH_STATE_BYTES: int
 TORCH_ARITHMETICS: int
 
@@ -104,15 +102,29 @@ def is_dense(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool:
 def torch_state_is_known(state: int, /) -> bool:
     """Whether the bytes at ``state`` are a generator's state of the layout known here.
 
-    The functions below take its address and replace it. They answer False, with the state as it was,
-    where it is not known or the fill has no end.
+    The functions below take two addresses, of the state to draw from and of the place for the state
+    after it. They answer False, with nothing written there, where the state is not known or the fill
+    has no end.
     """
 
+def is_same_state(one: int, other: int, /) -> bool: ...
 def torch_uniform(
-    target: Target, low: float, high: float, state: int, arithmetic: int, threads: int, /
+    target: Target,
+    low: float,
+    high: float,
+    states: tuple[int, int],
+    arithmetic: int,
+    threads: int,
+    /,
 ) -> bool: ...
 def torch_normal(
-    target: Target, mean: float, std: float, state: int, arithmetic: int, threads: int, /
+    target: Target,
+    mean: float,
+    std: float,
+    states: tuple[int, int],
+    arithmetic: int,
+    threads: int,
+    /,
 ) -> bool: ...
 def torch_trunc_normal(
     target: Target,
@@ -120,7 +132,7 @@ def torch_trunc_normal(
     std: float,
     low: float,
     high: float,
-    state: int,
+    states: tuple[int, int],
     arithmetic: int,
     threads: int,
     /,
@@ -132,13 +144,15 @@ def torch_reject_trunc_normal(
     low: float,
     high: float,
     log_peak: float,
-    state: int,
+    states: tuple[int, int],
     arithmetic: int,
     log: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     threads: int,
     /,
 ) -> bool: ...
-def torch_zero_rows(target: Target, zeros: int, state: int, threads: int, /) -> bool: ...
+def torch_zero_rows(
+    target: Target, zeros: int, states: tuple[int, int], threads: int, /
+) -> bool: ...
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]: ...
 def philox_words(key: int, stream: int, start: int, count: int) -> NDArray[np.uint32]: ...
 def elementary(

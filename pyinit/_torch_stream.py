@@ -10,8 +10,10 @@ bit. ``fallbacks`` says what did not match.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from threading import RLock
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -36,12 +38,16 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by item size
 _BLOCK = 16
 """From so many elements on, torch draws the normals of a contiguous tensor in blocks."""
 
-_SMALL = 1024
+_SMALL = 2048
 """Up to so many elements torch's own method makes uniform and normal numbers sooner."""
 
 _is_grad_enabled = torch.is_grad_enabled
 _set_grad_enabled = torch._C._set_grad_enabled
 _increment_version = torch._C._increment_version
+
+_Parameters = tuple[float, ...]
+_States = tuple[int, int]
+"""Addresses of a generator's state before and after a fill."""
 
 _notes: dict[str, None] = {}
 
@@ -68,24 +74,52 @@ def _source(generator: Source, tensor: Tensor) -> Generator | None:
     return generator
 
 
-def _draw(source: Generator, tensor: Tensor, fill: Callable[[int], bool]) -> bool:
-    """Run ``fill`` on the tensor; it takes the address of the generator's state and replaces it.
+class _Result:
+    """Memory for the state that a fill leaves, and its address."""
 
-    A large fill lets other threads run. If one of them draws from the same generator meanwhile, the
-    fill is done again from where that left it.
+    __slots__ = ("address", "state")
+
+    def __init__(self) -> None:
+        with torch.inference_mode(False):
+            self.state = torch.empty(_core.TORCH_STATE_BYTES, dtype=torch.uint8, device="cpu")
+        self.address = self.state.data_ptr()
+
+
+_idle: list[_Result] = []  # not in use
+_locks: list[RLock] = []  # each for some of the generators
+
+
+def _make_locks() -> None:
+    _locks[:] = [RLock() for _ in range(64)]
+
+
+_make_locks()
+os.register_at_fork(after_in_child=_make_locks)
+
+
+def _draw(source: Generator, tensor: Tensor, fill: Callable[[_States], bool]) -> bool:
+    """Run ``fill`` on the tensor, from the generator's state to the next.
+
+    If torch draws from the generator in another thread meanwhile, the fill is done again from there.
     """
-    while True:
-        before = source.get_state()
-        after = before.clone() if tensor.numel() > _core.RELEASE_GIL else before
-        address = after.data_ptr()
-        if not fill(address):
-            if not _core.torch_state_is_known(address):
-                _note_unknown_state()
-            return False
-        if after is before or torch.equal(source.get_state(), before):
-            source.set_state(after)
-            _increment_version((tensor,))
-            return True
+    try:
+        result = _idle.pop()
+    except IndexError:
+        result = _Result()
+    with _locks[id(source) // 64 % len(_locks)]:
+        while True:
+            before = source.get_state()
+            address = before.data_ptr()
+            if not fill((address, result.address)):
+                if not _core.torch_state_is_known(address):
+                    _note_unknown_state()
+                return False
+            now = source.get_state()
+            if _core.is_same_state(now.data_ptr(), address):
+                source.set_state(result.state)
+                _increment_version((tensor,))
+                _idle.append(result)
+                return True
 
 
 def _note_unknown_state() -> None:
@@ -93,8 +127,6 @@ def _note_unknown_state() -> None:
 
 
 # ---- Cases ---------------------------------------------------------------------------------------
-
-_Parameters = tuple[float, ...]
 
 
 class _Case(NamedTuple):
@@ -106,30 +138,32 @@ class _Case(NamedTuple):
 
     name: str
     torchs: Callable[[Tensor, _Parameters, Generator], object]
-    ours: Callable[[Tensor, View, _Parameters, int, int], bool]
+    ours: Callable[[Tensor, View, _Parameters, _States, int], bool]
     samples: tuple[Callable[[torch.dtype], Tensor], ...]
     parameters: tuple[_Parameters, ...]
     seeds: tuple[int, ...] = (0,)
     like: "_Case | None" = None
 
 
-def _fill_uniform(_: Tensor, view: View, p: _Parameters, state: int, arithmetic: int) -> bool:
+def _fill_uniform(_: Tensor, view: View, p: _Parameters, states: _States, arithmetic: int) -> bool:
     low, high = p
-    return _core.torch_uniform(view, low, high, state, arithmetic, _threads())
+    return _core.torch_uniform(view, low, high, states, arithmetic, _threads())
 
 
-def _fill_normal(_: Tensor, view: View, p: _Parameters, state: int, arithmetic: int) -> bool:
+def _fill_normal(_: Tensor, view: View, p: _Parameters, states: _States, arithmetic: int) -> bool:
     mean, std = p
-    return _core.torch_normal(view, mean, std, state, arithmetic, _threads())
+    return _core.torch_normal(view, mean, std, states, arithmetic, _threads())
 
 
-def _fill_trunc_normal(_: Tensor, view: View, p: _Parameters, state: int, arithmetic: int) -> bool:
+def _fill_trunc_normal(
+    _: Tensor, view: View, p: _Parameters, states: _States, arithmetic: int
+) -> bool:
     mean, std, low, high = p
-    return _core.torch_trunc_normal(view, mean, std, low, high, state, arithmetic, _threads())
+    return _core.torch_trunc_normal(view, mean, std, low, high, states, arithmetic, _threads())
 
 
 def _fill_reject_trunc_normal(
-    _: Tensor, view: View, p: _Parameters, state: int, arithmetic: int
+    _: Tensor, view: View, p: _Parameters, states: _States, arithmetic: int
 ) -> bool:
     mean, std, low, high = p
     dtype = _DTYPES[view[1]]
@@ -140,20 +174,22 @@ def _fill_reject_trunc_normal(
 
     log_peak = -0.5 * ((max(low, min(mean, high)) - mean) / std) ** 2
     return _core.torch_reject_trunc_normal(
-        view, mean, std, low, high, log_peak, state, arithmetic, log, _threads()
+        view, mean, std, low, high, log_peak, states, arithmetic, log, _threads()
     )
 
 
-def _fill_sparse(tensor: Tensor, view: View, p: _Parameters, state: int, arithmetic: int) -> bool:
+def _fill_sparse(
+    tensor: Tensor, view: View, p: _Parameters, states: _States, arithmetic: int
+) -> bool:
     zeros, std = p
-    return _fill_normal(tensor, view, (0.0, std), state, arithmetic) and _zero_rows(
-        tensor, int(zeros), state
+    return _fill_normal(tensor, view, (0.0, std), states, arithmetic) and _zero_rows(
+        tensor, int(zeros), states
     )
 
 
-def _zero_rows(tensor: Tensor, zeros: int, state: int) -> bool:
+def _zero_rows(tensor: Tensor, zeros: int, states: _States) -> bool:
     view = shaped_view(tensor)
-    return view is not None and _core.torch_zero_rows(view, zeros, state, _threads())
+    return view is not None and _core.torch_zero_rows(view, zeros, states, _threads())
 
 
 def _sparse_from_one_generator(tensor: Tensor, p: _Parameters, generator: Generator) -> object:
@@ -283,6 +319,7 @@ def _is_same(case: _Case, code: int, arithmetic: int) -> bool:
         state = generator.get_state()
         if state.numel() != _core.TORCH_STATE_BYTES:
             return False
+        states = (state.data_ptr(), state.data_ptr())
         for sample in case.samples:
             for parameters in case.parameters:
                 theirs, ours = sample(_DTYPES[code]), sample(_DTYPES[code])
@@ -290,7 +327,7 @@ def _is_same(case: _Case, code: int, arithmetic: int) -> bool:
                 if not (
                     _succeeds(case.torchs, theirs, parameters, generator)
                     and view is not None
-                    and case.ours(ours, view, parameters, state.data_ptr(), arithmetic)
+                    and case.ours(ours, view, parameters, states, arithmetic)
                     and torch.equal(_bits(theirs), _bits(ours))
                 ):
                     return False
@@ -325,7 +362,7 @@ def _run(
     if arithmetic is None:
         return False
     return _draw(
-        source, tensor, lambda state: case.ours(tensor, view, parameters, state, arithmetic)
+        source, tensor, lambda states: case.ours(tensor, view, parameters, states, arithmetic)
     )
 
 
@@ -373,7 +410,7 @@ def trunc_normal(  # noqa: PLR0917
     largest = LARGEST[view[1]]
     if largest < abs(low) < math.inf or largest < abs(high) < math.inf:
         return False
-    if len(view[2]) > 1 and not _core.is_dense(view[2], view[3]):
+    if view[3] != (1,) and not _core.is_dense(view[2], view[3]):
         return False
     if _normal_cdf((high - mean) / std) - _normal_cdf((low - mean) / std) > 0.3:
         case = _TRUNC_NORMAL[_in_blocks(view)]
@@ -401,8 +438,8 @@ def sparse(tensor: Tensor, view: View, zeros: int, std: float, generator: Source
         _note_unknown_state()
         return False
     return _draw(
-        numbers, tensor, lambda state: _fill_normal(tensor, view, (0.0, std), state, arithmetic)
-    ) and _draw(places, tensor, lambda state: _zero_rows(tensor, zeros, state))
+        numbers, tensor, lambda states: _fill_normal(tensor, view, (0.0, std), states, arithmetic)
+    ) and _draw(places, tensor, lambda states: _zero_rows(tensor, zeros, states))
 
 
 # ---- Functions made of these -----------------------------------------------------------------------

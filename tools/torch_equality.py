@@ -3,10 +3,11 @@
     python tools/torch_equality.py
 
 Each case fills the same memory twice from generators in the same state, once by pyinit and once by
-torch. It matches if the whole memory (what lies between the elements, too), the generator's state
-after it and any error are the same; ``orthogonal_``'s numbers have to be close only. A cell says how
-many cases there were and how many did not match, and how many pyinit left to torch's own function.
-Exits with status 1 if any did not match.
+torch; small tensors, too, which pyinit leaves to torch where that is faster. It matches if the
+whole memory (what lies between the elements, too), the generator's state after it and any error are
+the same; ``orthogonal_``'s numbers have to be close only. A cell says how many cases there were and
+how many did not match, and how many pyinit left to torch's own function. Exits with status 1 if any
+did not match.
 """
 
 import itertools
@@ -23,6 +24,7 @@ from rich.table import Table
 
 import pyinit
 import pyinit.init
+from pyinit import _torch_stream
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -285,6 +287,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     console = Console(width=None if sys.stdout.isatty() else 120)
     left = Left()
+    _torch_stream._SMALL = -1
     rows: dict[tuple[str, str, str], dict[torch.dtype, Cell]] = {}
     mismatching: list[str] = []
     begin = time.perf_counter()
