@@ -97,8 +97,8 @@ _make_locks()
 os.register_at_fork(after_in_child=_make_locks)
 
 
-def _draw(source: Generator, tensor: Tensor, fill: Callable[[_States], bool]) -> bool:
-    """Run ``fill`` on the tensor, from the generator's state to the next.
+def _draw(source: Generator, fill: Callable[[_States], bool]) -> bool:
+    """Run ``fill``, from the generator's state to the next.
 
     If torch draws from the generator in another thread meanwhile, the fill is done again from there.
     """
@@ -117,7 +117,6 @@ def _draw(source: Generator, tensor: Tensor, fill: Callable[[_States], bool]) ->
             now = source.get_state()
             if _core.is_same_state(now.data_ptr(), address):
                 source.set_state(result.state)
-                _increment_version((tensor,))
                 _idle.append(result)
                 return True
 
@@ -359,11 +358,12 @@ def _run(
     if source is None:
         return False
     arithmetic = _arithmetic(case, view[1])
-    if arithmetic is None:
+    if arithmetic is None or not _draw(
+        source, lambda states: case.ours(tensor, view, parameters, states, arithmetic)
+    ):
         return False
-    return _draw(
-        source, tensor, lambda states: case.ours(tensor, view, parameters, states, arithmetic)
-    )
+    _increment_version((tensor,))
+    return True
 
 
 def small(
@@ -425,21 +425,27 @@ def _normal_cdf(x: float) -> float:
     return (1.0 + math.erf(x / math.sqrt(2.0))) / 2.0
 
 
-def sparse(tensor: Tensor, view: View, zeros: int, std: float, generator: Source) -> bool:
+def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     """The numbers come from ``generator``, the places of the zeros from torch's default one."""
     if get_rng() != "torch":
         return False
+    view = native_view(tensor)
     numbers, places = _source(generator, tensor), torch.default_generator
-    arithmetic = None if numbers is None else _arithmetic(_SPARSE[_in_blocks(view)], view[1])
-    if numbers is None or arithmetic is None:
+    if view is None or numbers is None:
+        return False
+    arithmetic = _arithmetic(_SPARSE[_in_blocks(view)], view[1])
+    if arithmetic is None:
         return False
     state = places.get_state()
     if not _core.torch_state_is_known(state.data_ptr()):
         _note_unknown_state()
         return False
-    return _draw(
-        numbers, tensor, lambda states: _fill_normal(tensor, view, (0.0, std), states, arithmetic)
-    ) and _draw(places, tensor, lambda states: _zero_rows(tensor, zeros, states))
+    drawn = _draw(
+        numbers, lambda states: _fill_normal(tensor, view, (0.0, std), states, arithmetic)
+    ) and _draw(places, lambda states: _zero_rows(tensor, zeros, states))
+    if drawn:
+        _increment_version((tensor,))
+    return drawn
 
 
 # ---- Functions made of these -----------------------------------------------------------------------

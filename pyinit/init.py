@@ -825,7 +825,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
             _core.fill_sparse(view, zeros, width, key, _threads())
             _increment_version((tensor,))
             return tensor
-        if _torch_stream.sparse(tensor, view, zeros, width, generator):
+        if _torch_stream.sparse(tensor, zeros, width, generator):
             return tensor
     return _by_torch(_torch.sparse_, tensor, sparsity, std, for_torch(generator, tensor))
 

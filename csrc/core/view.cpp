@@ -1,5 +1,7 @@
 #include "core/view.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
@@ -96,6 +98,19 @@ bool non_overlapping(const Integers& shape, const Integers& strides) {
     reach += stride * (size - 1);
   }
   return true;
+}
+
+void prefer_huge_pages([[maybe_unused]] const View& v) {
+#ifdef MADV_HUGEPAGE
+  constexpr int64_t kHuge = int64_t{1} << 21;
+  const int64_t bytes = v.count() * size_of(v.dtype);
+  if (bytes < 2 * kHuge || !is_dense(v)) return;
+  const auto address = reinterpret_cast<uintptr_t>(v.data);
+  const uintptr_t begin = (address + kHuge - 1) / kHuge * kHuge;
+  const uintptr_t end = (address + static_cast<uintptr_t>(bytes)) / kHuge * kHuge;
+  // A kernel without them refuses, and nothing is lost.
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
 }
 
 }  // namespace pyinit

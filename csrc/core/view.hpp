@@ -41,4 +41,8 @@ bool is_dense(const View& v);
 // Whether the elements certainly lie at different places. May say no of some that do.
 bool non_overlapping(const Integers& shape, const Integers& strides);
 
+// Asks the system for huge pages where large dense memory has none yet: all of it is about to be written,
+// and a page fault for every 4 KiB would take longer than the numbers do.
+void prefer_huge_pages(const View& v);
+
 }  // namespace pyinit

@@ -28,6 +28,7 @@ auto on_view(const Target& target, const Block& whole, const Block& start, int64
   if (target.dtype < 0 || target.dtype >= kDTypes) throw std::invalid_argument("dtype: unknown code");
   const View view = make_view(reinterpret_cast<char*>(target.address), static_cast<DType>(target.dtype), target.shape,
                               target.strides, whole.value_or(Integers{}), start.value_or(Integers{}));
+  prefer_huge_pages(view);
   const std::optional<pybind11::gil_scoped_release> release =
       view.count() > many ? std::optional<pybind11::gil_scoped_release>(std::in_place) : std::nullopt;
   return fill(view);
