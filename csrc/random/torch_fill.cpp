@@ -24,10 +24,8 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kGrain = 1 << 15;  // elements that are worth a thread
-constexpr int64_t kBatch = 512;      // elements made at a time in a buffer
-__extension__ using Wide = unsigned __int128;
-
+constexpr int64_t kGrain = 1 << 15;        // elements that are worth a thread
+constexpr int64_t kBatch = 512;            // elements made at a time in a buffer
 constexpr int64_t kColumnWords = 1 << 17;  // of columns permuted together
 constexpr int kMostPasses = 256;           // each leaves at most 0.7 of the elements: 1e-40 of them in the end
 
@@ -538,6 +536,16 @@ void trunc_by_rejection(T* data, int64_t count, TorchGenerator& g, const Rejecti
   }
 }
 
+// ---- Permutations ----------------------------------------------------------------------------------------------
+
+__extension__ using Wide = unsigned __int128;
+
+// w % divisor, given 2^64 / divisor rounded up (Lemire, Kaser and Kurz 2019, "Faster remainder by direct
+// computation").
+uint64_t remainder(uint32_t w, uint64_t reciprocal, uint64_t divisor) {
+  return static_cast<uint64_t>(static_cast<Wide>(reciprocal * w) * divisor >> 64);
+}
+
 }  // namespace
 
 void torch_uniform(const View& view, TorchGenerator& g, double low, double high, TorchArithmetic arithmetic,
@@ -627,8 +635,6 @@ void torch_zero_rows(const View& view, TorchGenerator& g, int64_t zeros, int thr
     // Columns side by side share cache lines: up to 32 of them, as bits of their rows.
     const int64_t together = std::clamp<int64_t>(kColumnWords / steps, 1, 32);
     const int64_t drawn = std::min(zeros, steps);
-    // Reciprocals of the steps' divisors n - i, rounded up, by which a word's remainder is two products
-    // (Lemire, Kaser and Kurz 2019, "Faster remainder by direct computation").
     std::vector<uint64_t> reciprocals(static_cast<size_t>(drawn));
     for (int64_t i = 0; i < drawn; ++i) {
       reciprocals[static_cast<size_t>(i)] = ~uint64_t{0} / static_cast<uint64_t>(rows.size - i) + 1;
@@ -643,9 +649,7 @@ void torch_zero_rows(const View& view, TorchGenerator& g, int64_t zeros, int thr
         std::copy(in_order.begin(), in_order.end(), order.begin());
         // Step i swaps place i with one from there on; place i is never looked at again.
         for (size_t i = 0; i < tempered.size(); ++i) {
-          const uint64_t divisor = in_order.size() - i;
-          const auto remainder = static_cast<uint64_t>(static_cast<Wide>(reciprocals[i] * tempered[i]) * divisor >> 64);
-          uint32_t& other = order[i + remainder];
+          uint32_t& other = order[i + remainder(tempered[i], reciprocals[i], order.size() - i)];
           marks[other] |= column;
           other = order[i];
         }
