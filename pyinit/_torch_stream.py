@@ -374,8 +374,7 @@ def small(
     It is what torch's function calls, and the tensor may be any: of another device, strided, meta.
     """
     if (
-        get_rng() != "torch"
-        or (type(tensor) is not Parameter and type(tensor) is not Tensor)
+        (type(tensor) is not Parameter and type(tensor) is not Tensor)
         or has_torch_function_variadic(tensor)
         or tensor.numel() > _SMALL
     ):

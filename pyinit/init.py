@@ -114,7 +114,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
     Raises:
         RuntimeError: for bounds that are out of order or beyond the dtype's range.
     """
-    if _torch_stream.small(Tensor.uniform_, tensor, a, b, generator):
+    if get_rng() == "torch" and _torch_stream.small(Tensor.uniform_, tensor, a, b, generator):
         return tensor
     view = native_view(tensor)
     if view is not None:
@@ -146,7 +146,7 @@ def normal_(
     Raises:
         RuntimeError: if ``std`` is negative or NaN.
     """
-    if _torch_stream.small(Tensor.normal_, tensor, mean, std, generator):
+    if get_rng() == "torch" and _torch_stream.small(Tensor.normal_, tensor, mean, std, generator):
         return tensor
     view = native_view(tensor)
     if view is not None:
