@@ -23,7 +23,7 @@ def fill(
 ) -> NDArray[np.float64]:
     filled = np.empty(count)
     view = (filled.ctypes.data, DTYPES[torch.float64], (count,), (1,))
-    assert _core.torch_normal(view, mean, std, state.data_ptr(), arithmetic, 1)
+    assert _core.torch_normal(view, mean, std, (state.data_ptr(), state.data_ptr()), arithmetic, 1)
     return filled
 
 
