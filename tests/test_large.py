@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import pyinit
 from pyinit import fill
 
 COUNT = 2**31 + 5
@@ -25,3 +26,16 @@ def test_2_to_the_31_and_5_elements(view: str) -> None:
         block = torch.empty(100, dtype=torch.bfloat16)
         fill.uniform(block, key=5, whole=(count,), start=(start,))
         assert torch.equal(element[start : start + 100], block)
+
+
+def test_torchs_own_numbers_beyond_2_to_the_31() -> None:
+    ours = torch.empty(COUNT, dtype=torch.bfloat16)
+    theirs = torch.empty_like(ours)
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    with pyinit.rng("torch"):
+        pyinit.normal_(ours, 0.3, 0.02, generators[0])
+    theirs.normal_(0.3, 0.02, generator=generators[1])
+    for start in range(0, COUNT, 2**28):
+        part = slice(start, start + 2**28)
+        assert torch.equal(ours[part].view(torch.int16), theirs[part].view(torch.int16))
+    assert torch.equal(*(generator.get_state() for generator in generators))
