@@ -61,7 +61,9 @@ def fallbacks() -> list[str]:
 
 
 def _source(generator: Source, tensor: Tensor) -> Generator | None:
-    """The generator to draw from; None where torch must draw, or refuse."""
+    """The generator to draw torch's numbers from; None where torch must draw, or refuse."""
+    if get_rng() != "torch":
+        return None
     if generator is None:
         return torch.default_generator
     if not isinstance(generator, Generator):
@@ -392,19 +394,17 @@ def small(
 
 
 def uniform(tensor: Tensor, view: View, low: float, high: float, generator: Source) -> bool:
-    return get_rng() == "torch" and _run(_UNIFORM, tensor, view, (low, high), generator)
+    return _run(_UNIFORM, tensor, view, (low, high), generator)
 
 
 def normal(tensor: Tensor, view: View, mean: float, std: float, generator: Source) -> bool:
-    return get_rng() == "torch" and _run(
-        _NORMAL[_in_blocks(view)], tensor, view, (mean, std), generator
-    )
+    return _run(_NORMAL[_in_blocks(view)], tensor, view, (mean, std), generator)
 
 
 def trunc_normal(  # noqa: PLR0917
     tensor: Tensor, view: View, mean: float, std: float, low: float, high: float, generator: Source
 ) -> bool:
-    if get_rng() != "torch" or std <= 0.0:
+    if std <= 0.0:
         return False
     largest = LARGEST[view[1]]
     if largest < abs(low) < math.inf or largest < abs(high) < math.inf:
@@ -426,8 +426,6 @@ def _normal_cdf(x: float) -> float:
 
 def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     """The numbers come from ``generator``, the places of the zeros from torch's default one."""
-    if get_rng() != "torch":
-        return False
     view = native_view(tensor)
     numbers, places = _source(generator, tensor), torch.default_generator
     if view is None or numbers is None:
@@ -452,18 +450,18 @@ def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
 _agreements: dict[str, bool] = {}
 _comparing: ContextVar[bool] = ContextVar("pyinit_comparing", default=False)
 
-_FORMULAS: dict[str, tuple[dict[str, Any], ...]] = {
-    "xavier_uniform_": ({}, {"gain": 1.7}),
-    "xavier_normal_": ({}, {"gain": 1.7}),
-    "kaiming_uniform_": (
-        {"a": math.sqrt(5)},
-        *({"mode": "fan_out", "nonlinearity": name} for name in ("relu", "tanh", "selu", "linear")),
-    ),
-    "kaiming_normal_": (
-        {"a": 0.3},
-        *({"mode": "fan_out", "nonlinearity": name} for name in ("relu", "tanh", "selu", "linear")),
-    ),
-    "orthogonal_": ({}, {"gain": 1.7}),
+_GAINS: tuple[dict[str, Any], ...] = ({}, {"gain": 1.7})
+_NONLINEARITIES: tuple[dict[str, Any], ...] = (
+    {"a": math.sqrt(5)},
+    {"a": 0.3},
+    *({"mode": "fan_out", "nonlinearity": name} for name in ("relu", "tanh", "selu", "linear")),
+)
+_FORMULAS = {
+    "xavier_uniform_": _GAINS,
+    "xavier_normal_": _GAINS,
+    "kaiming_uniform_": _NONLINEARITIES,
+    "kaiming_normal_": _NONLINEARITIES,
+    "orthogonal_": _GAINS,
 }
 
 

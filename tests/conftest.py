@@ -1,7 +1,10 @@
 """Fixtures that every test may use."""
 
+import functools
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,3 +43,13 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     usual = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(usual)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Callable[..., Any]:
+    """torch's compiler, loaded with whatever it warns about on the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch._dynamo  # noqa: PLC0415
+    torch._dynamo.reset()
+    return functools.partial(torch.compile, backend="eager")

@@ -515,16 +515,6 @@ def test_torch_function_mode_is_shown_what_stands_in_torchs_module():
 # torch.compile
 
 
-@pytest.fixture(scope="module")
-def compiler():
-    """torch's compiler, loaded with whatever it warns about on the way."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import torch._dynamo  # noqa: PLC0415
-    torch._dynamo.reset()
-    return functools.partial(torch.compile, backend="eager")
-
-
 def seeded(program: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     torch.manual_seed(1)
     return program(torch.ones(6, 40))

@@ -1,11 +1,9 @@
 """How the initializers stand among torch's machinery: autograd, modes, compilation, workers."""
 
-import functools
 import hashlib
 import os
 import pickle
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -294,16 +292,6 @@ def test_jit_trace_records_the_fill():
     traced = torch.jit.trace(lambda x: pyinit.normal_(x.clone()), torch.zeros(3), check_trace=False)
     first, second = traced(torch.zeros(3)), traced(torch.zeros(3))
     assert not torch.equal(first, second)
-
-
-@pytest.fixture(scope="module")
-def compiler():
-    """torch's compiler, loaded with whatever it warns about on the way."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import torch._dynamo  # noqa: PLC0415
-    torch._dynamo.reset()
-    return functools.partial(torch.compile, backend="eager")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

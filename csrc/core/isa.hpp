@@ -7,11 +7,12 @@
 
 namespace pyinit {
 
-// Worst first. X(name) for every instruction set compiled in; kernels live in namespaces of that name.
+// Worst first. X(name, ...) for every instruction set compiled in; kernels live in namespaces of that name.
 #if defined(__x86_64__)
-#define PYINIT_FOR_EACH_ISA(X) X(baseline) X(avx2) X(avx512)
+#define PYINIT_FOR_EACH_ISA(X, ...) \
+  X(baseline __VA_OPT__(, ) __VA_ARGS__) X(avx2 __VA_OPT__(, ) __VA_ARGS__) X(avx512 __VA_OPT__(, ) __VA_ARGS__)
 #else
-#define PYINIT_FOR_EACH_ISA(X) X(neon)
+#define PYINIT_FOR_EACH_ISA(X, ...) X(neon __VA_OPT__(, ) __VA_ARGS__)
 #endif
 
 enum class Isa : int {
@@ -29,5 +30,19 @@ Isa active_isa();
 void set_active_isa(std::string_view name);
 // The one that PYINIT_ISA names, if that is set; its name goes into the error.
 void set_active_isa_from_environment();
+
+// Declares a constant `name` of that type in the namespace of every instruction set, a table of kernels, and
+// name(), the one of the set in use.
+#define PYINIT_KERNEL_TABLE(Type, name)                                                             \
+  PYINIT_FOR_EACH_ISA(PYINIT_DECLARE_TABLE, Type, name)                                             \
+  inline const Type& name() {                                                                       \
+    static const Type* const tables[] = {PYINIT_FOR_EACH_ISA(PYINIT_ADDRESS_OF_TABLE, Type, name)}; \
+    return *tables[static_cast<int>(active_isa())];                                                 \
+  }
+#define PYINIT_DECLARE_TABLE(isa, Type, name) \
+  namespace isa {                             \
+  extern const Type name;                     \
+  }
+#define PYINIT_ADDRESS_OF_TABLE(isa, Type, name) &isa::name,
 
 }  // namespace pyinit

@@ -80,10 +80,11 @@ InlineVector<Dim> memory_order(const View& v) {
   return joined;
 }
 
-bool is_dense(const View& v) {
-  const InlineVector<Dim> dims = memory_order(v);
-  return v.count() == 0 || (dims.size() == 1 && (dims[0].stride == 1 || dims[0].size == 1));
+bool is_one_run(const InlineVector<Dim>& dims) {
+  return dims.size() == 1 && (dims[0].stride == 1 || dims[0].size == 1);
 }
+
+bool is_dense(const View& v) { return v.count() == 0 || is_one_run(memory_order(v)); }
 
 bool non_overlapping(const Integers& shape, const Integers& strides) {
   InlineVector<std::pair<int64_t, int64_t>> dims;  // |stride|, size

@@ -35,6 +35,24 @@ View coalesce(const View& v);
 // The dims in order of memory, outermost first, joined where one runs into the next. Index strides are 0.
 InlineVector<Dim> memory_order(const View& v);
 
+// run(offset, count) for the elements [begin, end) in that order, as far as each goes along the innermost dim.
+template <class Run> void for_each_run(const InlineVector<Dim>& in_order, int64_t begin, int64_t end, Run&& run) {
+  const Dim inner = in_order[in_order.size() - 1];
+  for (int64_t i = begin; i < end;) {
+    int64_t row = i / inner.size, offset = i % inner.size * inner.stride;
+    const int64_t left = inner.size - i % inner.size, n = left < end - i ? left : end - i;
+    for (size_t d = in_order.size() - 1; d-- > 0;) {
+      offset += row % in_order[d].size * in_order[d].stride;
+      row /= in_order[d].size;
+    }
+    run(offset, n);
+    i += n;
+  }
+}
+
+// Whether the dims, joined where one runs into the next, are one of elements side by side.
+bool is_one_run(const InlineVector<Dim>& dims);
+
 // Whether the elements, in some order, lie side by side.
 bool is_dense(const View& v);
 

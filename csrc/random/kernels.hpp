@@ -26,20 +26,6 @@ struct RandomKernels {
   void (*repeat)(uint64_t pattern, void* out, int64_t count);
 };
 
-#define X(isa)                               \
-  namespace isa {                            \
-  extern const RandomKernels random_kernels; \
-  }
-PYINIT_FOR_EACH_ISA(X)
-#undef X
-
-inline const RandomKernels& random_kernels() {
-  static const RandomKernels* const tables[] = {
-#define X(isa) &isa::random_kernels,
-      PYINIT_FOR_EACH_ISA(X)
-#undef X
-  };
-  return *tables[static_cast<int>(active_isa())];
-}
+PYINIT_KERNEL_TABLE(RandomKernels, random_kernels)
 
 }  // namespace pyinit

@@ -58,9 +58,8 @@ template <class T> void fill_run(T* to, int64_t count, int64_t stride, T value, 
 void fill_constant(const View& view, double value, int threads) {
   const int64_t count = view.count();
   if (count == 0) return;
-  InlineVector<Dim> outer = memory_order(view);
-  const Dim inner = outer.back();
-  outer.pop_back();
+  const InlineVector<Dim> in_order = memory_order(view);
+  const int64_t stride = in_order[in_order.size() - 1].stride;
   visit(view.dtype, [&](auto type) {
     using T = decltype(type);
     const T x = element(type, value);
@@ -70,16 +69,8 @@ void fill_constant(const View& view, double value, int threads) {
     T* data = reinterpret_cast<T*>(view.data);
     const int team = usable_threads(threads, count * static_cast<int64_t>(sizeof(T)), kGrainBytes);
     parallel_ranges(team, count, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end;) {
-        int64_t row = i / inner.size, offset = i % inner.size * inner.stride;
-        const int64_t n = std::min(inner.size - i % inner.size, end - i);
-        for (auto d = outer.rbegin(); d != outer.rend(); ++d) {
-          offset += row % d->size * d->stride;
-          row /= d->size;
-        }
-        fill_run(data + offset, n, inner.stride, x, pattern);
-        i += n;
-      }
+      for_each_run(in_order, begin, end,
+                   [&](int64_t offset, int64_t n) { fill_run(data + offset, n, stride, x, pattern); });
     });
   });
 }

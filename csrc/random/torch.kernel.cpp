@@ -21,14 +21,22 @@ void refresh(uint32_t* words, int64_t count) {
   }
 }
 
-void temper(const uint32_t* words, int64_t count, uint32_t* out) {
+// make(from, to) for `count` elements in steps of kStep, each from kWords inputs. What is left at the end goes by
+// way of buffers of a whole step.
+template <int kStep, int kWords = 1, class In, class Out, class Make>
+PYINIT_INLINE void in_steps(const In* from, int64_t count, Out* to, Make&& make) {
   int64_t i = 0;
-  for (; i + kLanes32 <= count; i += kLanes32) store(out + i, tempered(words + i));
+  for (; i + kStep <= count; i += kStep) make(from + i * kWords, to + i);
   if (i == count) return;
-  uint32_t part[kLanes32] = {};
-  std::memcpy(part, words + i, static_cast<size_t>(count - i) * sizeof *part);
-  store(part, tempered(part));
-  std::memcpy(out + i, part, static_cast<size_t>(count - i) * sizeof *part);
+  In part[kStep * kWords] = {};
+  Out made[kStep];
+  std::memcpy(part, from + i * kWords, static_cast<size_t>((count - i) * kWords) * sizeof(In));
+  make(part, made);
+  std::memcpy(static_cast<void*>(to + i), made, static_cast<size_t>(count - i) * sizeof(Out));
+}
+
+void temper(const uint32_t* words, int64_t count, uint32_t* out) {
+  in_steps<kLanes32>(words, count, out, [](const uint32_t* from, uint32_t* to) { store(to, tempered(from)); });
 }
 
 // ---- Uniform ---------------------------------------------------------------------------------------------
@@ -51,7 +59,7 @@ void uniform_as(const TorchUniform& p, const uint32_t* words, int64_t count, T* 
   const F first_high = constant<F>(p.first_high);
   [[maybe_unused]] const F last_high = constant<F>(p.last_high);  // the same but for 16-bit types
   const F instead = constant<F>(p.instead);
-  const auto make = [&](const uint32_t* from, T* to) {
+  in_steps<L::kCount, kWords>(words, count, out, [&](const uint32_t* from, T* to) {
     F x;
     fraction(from, x);
     if constexpr (is_fused) {
@@ -64,15 +72,7 @@ void uniform_as(const TorchUniform& p, const uint32_t* words, int64_t count, T* 
     } else {
       store_as(to, select(equal(x, first_high), instead, x));
     }
-  };
-  int64_t i = 0;
-  for (; i + L::kCount <= count; i += L::kCount) make(words + i * kWords, out + i);
-  if (i == count) return;
-  uint32_t part[kLanes32] = {};
-  T made[L::kCount];
-  std::memcpy(part, words + i * kWords, static_cast<size_t>((count - i) * kWords) * sizeof *part);
-  make(part, made);
-  std::memcpy(static_cast<void*>(out + i), made, static_cast<size_t>(count - i) * sizeof(T));
+  });
 }
 
 template <class T> void uniform(const TorchUniform& p, const uint32_t* words, int64_t count, void* out) {
@@ -137,7 +137,7 @@ template <class F> PYINIT_INLINE void pair_halves(F& a, F& b) {
 
 void normal_blocks(const Normal& p, const uint32_t* words, int64_t blocks, float* out) {
   const F32 mean = constant<F32>(p.mean), std = constant<F32>(p.std);
-  const auto make = [&](const uint32_t* from, float* to) {
+  in_steps<16 * kBlocks>(words, 16 * blocks, out, [&](const uint32_t* from, float* to) {
     for (int v = 0; v < kDistance; v += kLanes32) {
       U32 a = tempered(from + v) & u32(0xFFFFFFU), b = tempered(from + v + kDistance) & u32(0xFFFFFFU);
       pair_halves(a, b);
@@ -148,15 +148,7 @@ void normal_blocks(const Normal& p, const uint32_t* words, int64_t blocks, float
       store(to + v, x);
       store(to + v + kDistance, y);
     }
-  };
-  int64_t i = 0;
-  for (; i + kBlocks <= blocks; i += kBlocks) make(words + 16 * i, out + 16 * i);
-  if (i == blocks) return;
-  uint32_t part[16 * kBlocks] = {};
-  float made[16 * kBlocks];
-  std::memcpy(part, words + 16 * i, 16 * sizeof *part);
-  make(part, made);
-  std::memcpy(out + 16 * i, made, 16 * sizeof *made);
+  });
 }
 
 // ---- Bounds ----------------------------------------------------------------------------------------------
@@ -180,10 +172,17 @@ PYINIT_INLINE int order(uint16_t x) {
   return bits ^ ((bits >> 15) & 0x7FFF);
 }
 
-template <class T> int64_t mark_outside(const void* elements, int64_t blocks, double low, double high,
-                                        uint16_t* marks) {
+template <class T>
+int64_t mark_outside(const void* elements, int64_t blocks, double low, double high, uint16_t* marks) {
   const T* x = static_cast<const T*>(elements);
   int64_t marked = 0;
+  const auto mark = [&](auto&& outside) {
+    for (int64_t i = 0; i < blocks; ++i) {
+      const unsigned bits = outside(x + 16 * i);
+      marks[i] = static_cast<uint16_t>(bits);
+      marked += bits != 0;
+    }
+  };
   if constexpr (sizeof(T) == 2) {
     // A zero bound is the zero farther out.
     const float bounds[kLanes32] = {low == 0 ? -0.0F : static_cast<float>(low),
@@ -191,34 +190,21 @@ template <class T> int64_t mark_outside(const void* elements, int64_t blocks, do
     T rounded[kLanes32];
     store_as(rounded, load(bounds));
     const int first = order(rounded[0].bits), last = order(rounded[1].bits);
-    for (int64_t i = 0; i < blocks; ++i, x += 16) {
+    mark([&](const T* block) {
       unsigned bits = 0;
       for (unsigned j = 0; j < 16; ++j) {
-        bits |= static_cast<unsigned>((order(x[j].bits) < first) | (order(x[j].bits) > last)) << j;
+        bits |= static_cast<unsigned>((order(block[j].bits) < first) | (order(block[j].bits) > last)) << j;
       }
-      marks[i] = static_cast<uint16_t>(bits);
-      marked += bits != 0;
-    }
+      return bits;
+    });
   } else {
-    for (int64_t i = 0; i < blocks; ++i, x += 16) {
-      const unsigned bits = outside_bits(x, static_cast<T>(low), static_cast<T>(high));
-      marks[i] = static_cast<uint16_t>(bits);
-      marked += bits != 0;
-    }
+    mark([&](const T* block) { return outside_bits(block, static_cast<T>(low), static_cast<T>(high)); });
   }
   return marked;
 }
 
-template <class T> void narrow(const float* x, int64_t count, void* destination) {
-  T* const out = static_cast<T*>(destination);
-  int64_t i = 0;
-  for (; i + kLanes32 <= count; i += kLanes32) store_as(out + i, load(x + i));
-  if (i == count) return;
-  float part[kLanes32] = {};
-  T made[kLanes32];
-  std::memcpy(part, x + i, static_cast<size_t>(count - i) * sizeof *part);
-  store_as(made, load(part));
-  std::memcpy(static_cast<void*>(out + i), made, static_cast<size_t>(count - i) * sizeof(T));
+template <class T> void narrow(const float* x, int64_t count, void* out) {
+  in_steps<kLanes32>(x, count, static_cast<T*>(out), [](const float* from, T* to) { store_as(to, load(from)); });
 }
 
 }  // namespace

@@ -39,48 +39,31 @@ template <> constexpr DType kDType<double> = DType::f64;
 
 // ---- Memory ------------------------------------------------------------------------------------------------
 
-bool is_contiguous(const View& view) {
-  const InlineVector<Dim> dims = coalesce(view).dims;
-  return dims.size() == 1 && (dims[0].stride == 1 || dims[0].size == 1);
-}
+bool is_contiguous(const View& view) { return is_one_run(coalesce(view).dims); }
 
 // The elements of a view in the order of memory, as torch's serial loops visit them.
 template <class T> class Elements {
  public:
-  explicit Elements(const View& view) : data_(reinterpret_cast<T*>(view.data)), outer_(memory_order(view)) {
-    inner_ = outer_.back();
-    outer_.pop_back();
-    if (inner_.size == 1) inner_.stride = 1;
-  }
+  explicit Elements(const View& view) : data_(reinterpret_cast<T*>(view.data)), in_order_(memory_order(view)) {}
 
   // make(done, n, out) writes elements first + done .. + n side by side; they land in their places.
   template <class Make> void put(int64_t first, int64_t count, Make&& make) const {
-    if (outer_.empty() && inner_.stride == 1) return make(int64_t{0}, count, data_ + first);
+    if (is_one_run(in_order_)) return make(int64_t{0}, count, data_ + first);
+    const int64_t stride = in_order_[in_order_.size() - 1].stride;
     T batch[kBatch];
     for (int64_t done = 0; done < count; done += kBatch) {
       const int64_t n = std::min(kBatch, count - done);
       make(done, n, batch);
-      scatter(batch, first + done, n);
+      const T* from = batch;
+      for_each_run(in_order_, first + done, first + done + n, [&](int64_t offset, int64_t run) {
+        for (int64_t j = 0; j < run; ++j) data_[offset + j * stride] = *from++;
+      });
     }
   }
 
  private:
-  void scatter(const T* from, int64_t first, int64_t count) const {
-    for (int64_t i = first; i < first + count;) {
-      int64_t row = i / inner_.size, offset = i % inner_.size * inner_.stride;
-      const int64_t n = std::min(inner_.size - i % inner_.size, first + count - i);
-      for (auto d = outer_.rbegin(); d != outer_.rend(); ++d) {
-        offset += row % d->size * d->stride;
-        row /= d->size;
-      }
-      for (int64_t j = 0; j < n; ++j) data_[offset + j * inner_.stride] = *from++;
-      i += n;
-    }
-  }
-
   T* data_;
-  InlineVector<Dim> outer_;
-  Dim inner_;
+  InlineVector<Dim> in_order_;
 };
 
 // Numbers of the lanes rounded to the dtype.
@@ -209,10 +192,8 @@ template <class T, class Body> void block_pass(TorchGenerator& g, int64_t count,
   });
   if (rest == 0) return;
   if (!kIsHalf<T>) mt19937::skip(g.mt, rest * kWords);
-  uint32_t tail[16 * kWords];
   mt19937::consume(g.mt, 16 * kWords, 16 * kWords, 1,
-                   [&](int64_t, int64_t, const uint32_t* words) { std::copy_n(words, 16 * kWords, tail); });
-  body(whole / 16, count - 16, int64_t{1}, tail);
+                   [&](int64_t, int64_t, const uint32_t* words) { body(whole / 16, count - 16, int64_t{1}, words); });
 }
 
 // ---- Normal: one pair after the other ------------------------------------------------------------------------

@@ -31,21 +31,13 @@ struct TorchKernels {
   void (*narrow[kDTypes])(const float*, int64_t count, void* out);
 };
 
+PYINIT_KERNEL_TABLE(TorchKernels, torch_kernels)
+
 #define X(isa)                                                                                               \
   namespace isa {                                                                                            \
-  extern const TorchKernels torch_kernels;                                                                   \
   void libm_normal_blocks(const Normal&, bool is_fused, const uint32_t* words, int64_t blocks, double* out); \
   }
 PYINIT_FOR_EACH_ISA(X)
 #undef X
-
-inline const TorchKernels& torch_kernels() {
-  static const TorchKernels* const tables[] = {
-#define X(isa) &isa::torch_kernels,
-      PYINIT_FOR_EACH_ISA(X)
-#undef X
-  };
-  return *tables[static_cast<int>(active_isa())];
-}
 
 }  // namespace pyinit

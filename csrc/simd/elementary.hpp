@@ -22,20 +22,6 @@ struct ElementaryKernels {
   void (*cos64)(const uint64_t*, double*, int64_t);
 };
 
-#define X(isa)                                       \
-  namespace isa {                                    \
-  extern const ElementaryKernels elementary_kernels; \
-  }
-PYINIT_FOR_EACH_ISA(X)
-#undef X
-
-inline const ElementaryKernels& elementary_kernels() {
-  static const ElementaryKernels* const tables[] = {
-#define X(isa) &isa::elementary_kernels,
-      PYINIT_FOR_EACH_ISA(X)
-#undef X
-  };
-  return *tables[static_cast<int>(active_isa())];
-}
+PYINIT_KERNEL_TABLE(ElementaryKernels, elementary_kernels)
 
 }  // namespace pyinit
