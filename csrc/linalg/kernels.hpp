@@ -1,0 +1,54 @@
+// The vector kernels of linear algebra, on panels: matrices as wide as a register tile, row after row,
+// so that a row is `panel` elements side by side. Matrix products on them are all that GEMM and the
+// orthogonal matrices are made of.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "core/isa.hpp"
+
+namespace pyinit {
+
+// A matrix to be read element by element: (i, k) stands at data[i * row + k * step].
+template <class T> struct Factor {
+  const T* data;
+  int64_t row, step;
+};
+
+enum class Product : int { set, add, subtract };  // what becomes of the elements that are there
+
+template <class T> struct PanelKernels {
+  int rows, panel;  // of a register tile
+
+  // C (m x panel, rows at a distance) = AB, C + AB or C - AB, with B's k rows of a panel at a distance of
+  // `b_step`. Each element is one chain of multiply-adds, k = 0, 1, 2, ...
+  void (*multiply[3])(int64_t m, int64_t k, Factor<T> a, const T* b, int64_t b_step, T* c, int64_t c_row);
+
+  // X (k x panel, rows at a distance of `x_step`) becomes L^-1 X, with L lower triangular and 1 / L(i, i) on its
+  // diagonal. Sums run over k = 0, 1, 2, ... An upper triangular matrix is a lower one read from its end.
+  void (*solve)(int64_t k, Factor<T> l, T* x, int64_t x_step);
+
+  // sums[j] += the squares of column j of rows x columns elements.
+  void (*add_squares)(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums);
+
+  // As many multiply-adds as it returns, in `rounds` rounds: what the processor can do at most.
+  int64_t (*multiply_adds)(int64_t rounds);
+};
+
+struct LinalgKernels {
+  PanelKernels<float> f32;
+  PanelKernels<double> f64;
+};
+
+PYINIT_KERNEL_TABLE(LinalgKernels, linalg_kernels)
+
+template <class T> const PanelKernels<T>& panel_kernels() {
+  if constexpr (std::is_same_v<T, float>) {
+    return linalg_kernels().f32;
+  } else {
+    return linalg_kernels().f64;
+  }
+}
+
+}  // namespace pyinit
