@@ -1,6 +1,7 @@
 // Parallel loops over OpenMP's pool, which torch shares.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -36,6 +37,19 @@ template <class Body> void parallel_ranges(int threads, int64_t count, int64_t a
         if (begin < end) c.body(begin, end);
       },
       &context);
+}
+
+// body(task, thread) for tasks 0 .. count - 1, begun in this order, each by a thread that is free. The body must not
+// throw.
+template <class Body> void parallel_tasks(int threads, int64_t count, Body&& body) {
+  std::atomic<int64_t> next{0};
+  const auto work = [&](int thread) {
+    for (int64_t task = next++; task < count; task = next++) body(task, thread);
+  };
+  if (threads <= 1 || count <= 1) return work(0);
+  detail::run_parallel(
+      threads, [](void* pointer, int thread) { (*static_cast<decltype(work)*>(pointer))(thread); },
+      const_cast<void*>(static_cast<const void*>(&work)));
 }
 
 // The path of the OpenMP runtime in use.

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/dtype.hpp"
 #include "core/isa.hpp"
 
 namespace pyinit {
@@ -18,6 +19,8 @@ template <class T> struct Factor {
 
 enum class Product : int { set, add, subtract };  // what becomes of the elements that are there
 
+constexpr int kMaxPanel = 32;  // elements of a panel's row, on any instruction set
+
 template <class T> struct PanelKernels {
   int rows, panel;  // of a register tile
 
@@ -28,6 +31,9 @@ template <class T> struct PanelKernels {
   // X (k x panel, rows at a distance of `x_step`) becomes L^-1 X, with L lower triangular and 1 / L(i, i) on its
   // diagonal. Sums run over k = 0, 1, 2, ... An upper triangular matrix is a lower one read from its end.
   void (*solve)(int64_t k, Factor<T> l, T* x, int64_t x_step);
+
+  // out[i] = gain * x[i], rounded to the element type; to float64 from float64 only, and to all others from float32.
+  void (*scale[kDTypes])(int64_t count, const T* x, T gain, void* out);
 
   // sums[j] += the squares of column j of rows x columns elements.
   void (*add_squares)(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums);

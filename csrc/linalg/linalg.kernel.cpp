@@ -2,7 +2,7 @@
 #include <utility>  // integer_sequence: types only
 
 #include "linalg/kernels.hpp"
-#include "simd/vec.hpp"
+#include "simd/store.hpp"
 
 namespace pyinit::PYINIT_NS {
 namespace {
@@ -150,6 +150,19 @@ template <class T> void solve(int64_t k, Factor<T> l, T* x, int64_t x_step) {
   }
 }
 
+template <class T, class U> void scale(int64_t count, const T* x, T gain, void* out) {
+  U* const to = static_cast<U*>(out);
+  const Vec<T> factor = vec(gain);
+  int64_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>) store_as(to + i, load(x + i) * factor);
+  if (i == count) return;
+  T rest[kLanes<T>] = {};
+  U rounded[kLanes<T>];
+  for (int64_t j = i; j < count; ++j) rest[j - i] = x[j];
+  store_as(rounded, load(rest) * factor);
+  for (int64_t j = i; j < count; ++j) to[j] = rounded[j - i];
+}
+
 template <class T> void add_squares(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums) {
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) {
@@ -175,14 +188,20 @@ template <class T> int64_t multiply_adds(int64_t rounds) {
   return result[0] < 0 ? 0 : rounds * kChains * kLanes<T>;
 }
 
-template <class T>
-constexpr PanelKernels<T> kPanelKernels = {
-    kRows,    kPanel<T>,      {multiply<T, Product::set>, multiply<T, Product::add>, multiply<T, Product::subtract>},
-    solve<T>, add_squares<T>, multiply_adds<T>,
-};
+#define PYINIT_PANEL_KERNELS(T, ...)                                                       \
+  {kRows,                                                                                  \
+   kPanel<T>,                                                                              \
+   {multiply<T, Product::set>, multiply<T, Product::add>, multiply<T, Product::subtract>}, \
+   solve<T>,                                                                               \
+   {__VA_ARGS__},                                                                          \
+   add_squares<T>,                                                                         \
+   multiply_adds<T>}
 
 }  // namespace
 
-const LinalgKernels linalg_kernels = {kPanelKernels<float>, kPanelKernels<double>};
+const LinalgKernels linalg_kernels = {
+    PYINIT_PANEL_KERNELS(float, scale<float, Half>, scale<float, BFloat16>, scale<float, float>, nullptr),
+    PYINIT_PANEL_KERNELS(double, nullptr, nullptr, nullptr, scale<double, double>),
+};
 
 }  // namespace pyinit::PYINIT_NS

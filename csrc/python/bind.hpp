@@ -6,6 +6,7 @@
 namespace py = pybind11;
 
 void register_machine(py::module_& m);
+void register_orthogonal(py::module_& m);
 void register_random(py::module_& m);
 void register_simd(py::module_& m);
 void register_tensor(py::module_& m);

@@ -9,10 +9,6 @@
 
 using namespace pyinit;
 
-template <> inline Stream fastcall::from_python<Stream>(PyObject* x) {
-  return {from_python<uint64_t>(item(x, 2, 0)), from_python<uint64_t>(item(x, 2, 1))};
-}
-
 namespace {
 
 constexpr int64_t kReleaseGil = 1024;  // elements from which on other threads may run meanwhile

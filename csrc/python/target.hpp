@@ -5,6 +5,7 @@
 
 #include "core/view.hpp"
 #include "python/fastcall.hpp"
+#include "random/philox.hpp"
 
 // The memory to write: (address, dtype code, shape, strides in elements).
 struct Target {
@@ -18,17 +19,28 @@ template <> inline Target fastcall::from_python<Target>(PyObject* x) {
           from_python<Integers>(item(x, 4, 3))};
 }
 
+// (key, stream).
+template <> inline pyinit::Stream fastcall::from_python<pyinit::Stream>(PyObject* x) {
+  return {from_python<uint64_t>(item(x, 2, 0)), from_python<uint64_t>(item(x, 2, 1))};
+}
+
 using Block = std::optional<pyinit::Integers>;
 
-// Runs `fill` on the view that the arguments describe, without the GIL if it has `many` elements: giving
-// the GIL up and taking it back costs more than a small fill does.
-template <class Fill>
-auto on_view(const Target& target, const Block& whole, const Block& start, int64_t many, Fill&& fill) {
+// The view that the arguments describe.
+inline pyinit::View to_view(const Target& target, const Block& whole, const Block& start) {
   using namespace pyinit;
   if (target.dtype < 0 || target.dtype >= kDTypes) throw std::invalid_argument("dtype: unknown code");
   const View view = make_view(reinterpret_cast<char*>(target.address), static_cast<DType>(target.dtype), target.shape,
                               target.strides, whole.value_or(Integers{}), start.value_or(Integers{}));
   prefer_huge_pages(view);
+  return view;
+}
+
+// Runs `fill` on the view that the arguments describe, without the GIL if it has `many` elements: giving
+// the GIL up and taking it back costs more than a small fill does.
+template <class Fill>
+auto on_view(const Target& target, const Block& whole, const Block& start, int64_t many, Fill&& fill) {
+  const pyinit::View view = to_view(target, whole, start);
   const std::optional<pybind11::gil_scoped_release> release =
       view.count() > many ? std::optional<pybind11::gil_scoped_release>(std::in_place) : std::nullopt;
   return fill(view);

@@ -1,0 +1,52 @@
+// Products of Householder reflections, in blocks.
+//
+// A reflection is H = I - v v' / d with d = v'v / 2. A product H(0) H(1) ... is I - V R^-1 V' with
+// R = striu(V'V) + diag(d) (Puglisi 1992, "Modification of the Householder method based on the compact WY
+// representation"). Products with V and solutions with R are all that it takes; no v is ever normalized.
+#pragma once
+
+#include <vector>
+
+#include "linalg/panels.hpp"
+
+namespace pyinit {
+
+// Reflectors first, first + 1, ...; v(i) has zeros above row first + i of the matrix.
+template <class T> struct ReflectorBlock {
+  int64_t first, width;
+  int64_t rows;  // of V: those of the matrix from `first` on
+  int64_t step;  // elements of a row of V and of R: width, filled up to whole panels with zeros
+  T* v;
+  T* r;            // 1 / d on the diagonal; below it, anything
+  T* reciprocals;  // 1 / d
+
+  // What V, R and the reciprocals take together.
+  int64_t elements() const { return step * (rows + width + 1); }
+  void place(T* memory) {
+    v = memory;
+    r = v + step * rows;
+    reciprocals = r + step * width;
+  }
+};
+
+// The blocks, without memory. Their widths depend on the shape alone, as bits depend on them.
+template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t reflectors);
+
+// The columns of R that lie in the panel at `column`, from V and the reciprocals.
+template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t column);
+
+// Whether to multiply by the block's product of reflections or by its transpose.
+enum class Side : int { product, transpose };
+
+// What of a panel a block changes: `c` is row block.first of the panel, and its rows [begin, end), counted from
+// there, are those that are not zero yet.
+template <class T> struct PanelPart {
+  T* c;
+  int64_t begin, end;
+};
+
+// Multiplies the panels by the block. `w` has room for step rows of every panel.
+template <class T>
+void apply(const ReflectorBlock<T>& block, Side side, const std::vector<PanelPart<T>>& panels, T* w);
+
+}  // namespace pyinit
