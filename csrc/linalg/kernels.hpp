@@ -19,7 +19,8 @@ template <class T> struct Factor {
 
 enum class Product : int { set, add, subtract };  // what becomes of the elements that are there
 
-constexpr int kMaxPanel = 32;  // elements of a panel's row, on any instruction set
+constexpr int kMaxPanel = 32;  // elements of a panel's row, on any instruction set: it divides this
+constexpr int kStrip = 32;     // columns that are factorized together, side by side
 
 template <class T> struct PanelKernels {
   int rows, panel;  // of a register tile
@@ -37,6 +38,10 @@ template <class T> struct PanelKernels {
 
   // sums[j] += the squares of column j of rows x columns elements.
   void (*add_squares)(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums);
+
+  // In the columns of a strip from 8 times the array's index on: every row loses its element of `column` times w, and
+  // then sums = the column `next` times the rows.
+  void (*reflect_strip[kStrip / 8])(int64_t rows, T* strip, int64_t column, const T* w, int64_t next, double* sums);
 
   // As many multiply-adds as it returns, in `rounds` rounds: what the processor can do at most.
   int64_t (*multiply_adds)(int64_t rounds);

@@ -14,7 +14,7 @@ template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : 
 #if defined(PYINIT_NS_avx512)
 constexpr int kRows = 14, kVectors = 2;
 #elif defined(PYINIT_NS_neon)
-constexpr int kRows = 8, kVectors = 3;
+constexpr int kRows = 6, kVectors = 4;
 #else
 constexpr int kRows = 6, kVectors = 2;
 #endif
@@ -59,12 +59,12 @@ template <class T, int rows> struct Tile {
     for (int i = 0; i < (rows + 2) / 3; ++i) a_rows[i] = a.data + 3 * i * a.row;
     for (int64_t l = 0; l < k; ++l) {
       Vec<T> b_row[kVectors];
-#pragma GCC unroll 3
+#pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) b_row[j] = load(b + j * L);
 #pragma GCC unroll 14
       for (int i = 0; i < rows; ++i) {
         const Vec<T> x = vec(a_rows[i / 3][i % 3 * a.row]);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
         for (int j = 0; j < kVectors; ++j) {
           t.sums[i][j] =
               subtract ? multiply_subtract(x, b_row[j], t.sums[i][j]) : multiply_add(x, b_row[j], t.sums[i][j]);
@@ -80,7 +80,7 @@ template <class T, int rows> struct Tile {
   template <class F> PYINIT_INLINE void for_each(Tile& t, F&& f) {
 #pragma GCC unroll 14
     for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 3
+#pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) f(t.sums[i][j], i, j);
     }
   }
@@ -110,12 +110,12 @@ void solve_tile(int64_t before, Factor<T> l, const T* x, T* c, int64_t x_step) {
 #pragma GCC unroll 14
   for (int i = 0; i < rows; ++i) {
     const Vec<T> reciprocal = vec(triangle[i * (l.row + l.step)]);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) t.sums[i][j] = t.sums[i][j] * reciprocal;
 #pragma GCC unroll 14
     for (int below = i + 1; below < rows; ++below) {
       const Vec<T> factor = vec(triangle[below * l.row + i * l.step]);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) {
         t.sums[below][j] = multiply_subtract(factor, t.sums[i][j], t.sums[below][j]);
       }
@@ -172,6 +172,22 @@ template <class T> void add_squares(int64_t rows, int64_t columns, const T* x, i
   }
 }
 
+// The columns from `from` on.
+template <class T, int from>
+void reflect_strip(int64_t rows, T* strip, int64_t column, const T* w, int64_t next, double* sums) {
+  T factors[kStrip - from];
+  double totals[kStrip - from] = {};
+  for (int j = 0; j < kStrip - from; ++j) factors[j] = w[from + j];
+  for (int64_t i = 0; i < rows; ++i) {
+    T* const row = strip + i * kStrip;
+    const T v = row[column];
+    for (int j = 0; j < kStrip - from; ++j) row[from + j] -= v * factors[j];
+    const double x = static_cast<double>(row[next]);
+    for (int j = 0; j < kStrip - from; ++j) totals[j] += x * static_cast<double>(row[from + j]);
+  }
+  for (int j = 0; j < kStrip - from; ++j) sums[from + j] = totals[j];
+}
+
 template <class T> int64_t multiply_adds(int64_t rounds) {
   constexpr int kChains = 12;
   Vec<T> sums[kChains];
@@ -195,6 +211,7 @@ template <class T> int64_t multiply_adds(int64_t rounds) {
    solve<T>,                                                                               \
    {__VA_ARGS__},                                                                          \
    add_squares<T>,                                                                         \
+   {reflect_strip<T, 0>, reflect_strip<T, 8>, reflect_strip<T, 16>, reflect_strip<T, 24>}, \
    multiply_adds<T>}
 
 }  // namespace

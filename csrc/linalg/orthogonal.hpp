@@ -21,9 +21,9 @@ struct Orthogonal {
 // ones one a thread.
 void fill_orthogonal(const std::vector<Orthogonal>& matrices, int threads);
 
-// The orthonormal factor of the QR factorization whose R has a positive diagonal, of a dense row-major matrix of
-// float32 or float64 with as many elements as the view, of its dtype; the matrix is used up. Where the view is wide,
-// both are taken for their transposes.
-void fill_orthonormalized(const View& view, void* matrix, double gain, int threads);
+// gain times the orthonormal factor of the QR factorization with a positive diagonal of R. The matrix is dense and
+// row-major, of the view's dtype (float32 or float64) and shape, its first dimension against all others; it may be the
+// view's own memory. Where it is wide, both are taken for their transposes.
+void fill_orthonormalized(const View& view, const void* matrix, double gain, int threads);
 
 }  // namespace pyinit

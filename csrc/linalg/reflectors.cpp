@@ -1,17 +1,25 @@
 #include "linalg/reflectors.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace pyinit {
 namespace {
 
 constexpr int64_t kWidth = 96;             // a multiple of the panels' widths, and of their tiles' heights
 constexpr int64_t kWidthUnit = 32;         // the widest panel
-constexpr int64_t kChunkBytes = 24 << 10;  // of V, to stay in the first-level cache
+constexpr int64_t kChunkBytes = 64 << 10;  // of V, that are worked on together
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
 }  // namespace
+
+template <class T> Pivot<T> make_pivot(T x1, double sum_of_squares) {
+  const double x = static_cast<double>(x1);
+  const T v1 = sum_of_squares > 0 ? static_cast<T>(x + std::copysign(std::sqrt(sum_of_squares), x)) : T{1};
+  const double v = static_cast<double>(v1);
+  return {v1, static_cast<T>(2 / (sum_of_squares - x * x + v * v)), static_cast<T>(std::copysign(1.0, -x))};
+}
 
 template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t reflectors) {
   const int64_t count = (reflectors + kWidth - 1) / kWidth;
@@ -58,38 +66,42 @@ void apply(const ReflectorBlock<T>& block, Side side, const std::vector<PanelPar
   }
   for (int64_t row = begin; row < end; row += chunk) {
     for (size_t p = 0; p < panels.size(); ++p) {
-      const int64_t from = std::max(row, panels[p].begin), to = std::min(row + chunk, panels[p].end);
+      const PanelPart<T>& part = panels[p];
+      const int64_t from = std::max(row, part.begin), to = std::min(row + chunk, part.end);
       if (from >= to) continue;
-      const Product product = from == panels[p].begin ? Product::set : Product::add;
-      kernels.multiply[static_cast<int>(product)](block.width, to - from, {block.v + from * block.step, 1, block.step},
-                                                  panels[p].c + from * panel, panel, w + static_cast<int64_t>(p) * size,
-                                                  panel);
+      const Product product = from == part.begin ? Product::set : Product::add;
+      kernels.multiply[static_cast<int>(product)](part.width, to - from, {block.v + from * block.step, 1, block.step},
+                                                  part.c + from * part.step, part.step,
+                                                  w + static_cast<int64_t>(p) * size, panel);
     }
   }
   // W = R^-1 W or R'^-1 W
-  const int64_t last = block.width - 1;
   for (size_t p = 0; p < panels.size(); ++p) {
+    const int64_t width = panels[p].width, last = width - 1;
     T* const x = w + static_cast<int64_t>(p) * size;
     if (side == Side::product) {
-      kernels.solve(block.width, {block.r + last * (block.step + 1), -block.step, -1}, x + last * panel, -panel);
+      kernels.solve(width, {block.r + last * (block.step + 1), -block.step, -1}, x + last * panel, -panel);
     } else {
-      kernels.solve(block.width, {block.r, 1, block.step}, x, panel);
+      kernels.solve(width, {block.r, 1, block.step}, x, panel);
     }
   }
   // C = C - V W
   for (int64_t row = 0; row < block.rows;) {
     // In the first rows V is a triangle, in narrower and narrower steps.
     const int64_t height = std::min(row < block.width ? 2 * kernels.rows : chunk, block.rows - row);
-    const int64_t depth = std::min(block.width, row + height);
     for (size_t p = 0; p < panels.size(); ++p) {
+      const PanelPart<T>& part = panels[p];
+      const int64_t depth = std::min(part.width, row + height);
       kernels.multiply[static_cast<int>(Product::subtract)](height, depth, {block.v + row * block.step, block.step, 1},
                                                             w + static_cast<int64_t>(p) * size, panel,
-                                                            panels[p].c + row * panel, panel);
+                                                            part.c + row * part.step, part.step);
     }
     row += height;
   }
 }
 
+template Pivot<float> make_pivot(float, double);
+template Pivot<double> make_pivot(double, double);
 template std::vector<ReflectorBlock<float>> reflector_blocks(int64_t, int64_t);
 template std::vector<ReflectorBlock<double>> reflector_blocks(int64_t, int64_t);
 template void fill_r(const ReflectorBlock<float>&, int64_t);

@@ -29,6 +29,14 @@ template <class T> struct ReflectorBlock {
   }
 };
 
+// The reflector v = x + sign(x1) |x| e1, whose reflection takes x to -sign(x1) |x| e1.
+template <class T> struct Pivot {
+  T v1;          // the rest of v is that of x
+  T reciprocal;  // 1 / d
+  T sign;        // of R's diagonal
+};
+template <class T> Pivot<T> make_pivot(T x1, double sum_of_squares);
+
 // The blocks, without memory. Their widths depend on the shape alone, as bits depend on them.
 template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t reflectors);
 
@@ -38,11 +46,11 @@ template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t column);
 // Whether to multiply by the block's product of reflections or by its transpose.
 enum class Side : int { product, transpose };
 
-// What of a panel a block changes: `c` is row block.first of the panel, and its rows [begin, end), counted from
-// there, are those that are not zero yet.
+// What of a panel a block changes: `c` is row block.first of the panel, with rows at a distance of `step`; those
+// outside [begin, end), counted from there, are zero. Reflectors from `width` on leave the panel as it is.
 template <class T> struct PanelPart {
   T* c;
-  int64_t begin, end;
+  int64_t step, begin, end, width;
 };
 
 // Multiplies the panels by the block. `w` has room for step rows of every panel.

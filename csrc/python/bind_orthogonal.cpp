@@ -27,6 +27,16 @@ void orthogonal(const std::vector<Orthogonal>& matrices, int threads) {
   fill_orthogonal(matrices, threads);
 }
 
+// `matrix` is an address.
+void orthonormalized(const Target& target, uint64_t matrix, double gain, int threads) {
+  const View view = to_view(target, {}, {});
+  const py::gil_scoped_release release;
+  fill_orthonormalized(view, reinterpret_cast<const void*>(matrix), gain, threads);
+}
+
 }  // namespace
 
-void register_orthogonal(py::module_& m) { fastcall::define<orthogonal>(m, "fill_orthogonal"); }
+void register_orthogonal(py::module_& m) {
+  fastcall::define<orthogonal>(m, "fill_orthogonal");
+  fastcall::define<orthonormalized>(m, "fill_orthonormalized");
+}

@@ -1,0 +1,106 @@
+#include "linalg/reflector_product.hpp"
+
+#include <algorithm>
+
+#include "core/parallel.hpp"
+
+namespace pyinit {
+namespace {
+
+constexpr int64_t kGrain = 500'000;            // multiply-adds, worth a thread
+constexpr int64_t kResidentBytes = 256 << 10;  // of panels, to stay in the second-level cache
+constexpr int64_t kRowAlignment = 64;          // of a thread's part of the tensor
+
+// A group of panels goes through all blocks before the next one does. Panels that fit into the cache make groups of as
+// many as fit; of larger ones each thread has one group, and reads V once for all of them.
+int64_t group_count(int64_t panels, int64_t panel_bytes, int threads) {
+  const int64_t rounds = panel_bytes > kResidentBytes ? 1 : panels * panel_bytes / kResidentBytes / threads + 1;
+  return std::min(panels, rounds * threads);
+}
+
+}  // namespace
+
+template <class T>
+ReflectorProduct<T>::ReflectorProduct(int64_t rows, int64_t columns, int threads)
+    : rows_(rows),
+      columns_(columns),
+      width_(panel_kernels<T>().panel),
+      count_((columns + width_ - 1) / width_),
+      threads_(usable_threads(threads, rows * columns * columns, kGrain)),
+      groups_(group_count(count_, width_ * rows * static_cast<int64_t>(sizeof(T)), threads_)),
+      // A reflection of one dimension would be a sign.
+      blocks_(reflector_blocks<T>(rows, std::min(columns, rows - 1))),
+      signs_(static_cast<size_t>(columns)),
+      products_per_group_(blocks_.empty() ? 0 : (count_ + groups_ - 1) / groups_ * width_ * blocks_[0].step),
+      panels_(count_ * width_ * rows),
+      products_(products_per_group_ * threads_) {}
+
+// The panels of a group are far apart: those on the right take part in more blocks.
+template <class T>
+template <class PartOf>
+void ReflectorProduct<T>::apply_to_groups(size_t begin, size_t end, Side side, PartOf&& part_of) {
+  parallel_tasks(threads_, groups_, [&](int64_t group, int thread) {
+    for (size_t block = end; block-- > begin;) {
+      std::vector<PanelPart<T>> parts;
+      for (int64_t panel = group; panel < count_; panel += groups_) {
+        const PanelPart<T> part = part_of(block, panel);
+        if (part.width > 0) parts.push_back(part);
+      }
+      if (!parts.empty()) apply(blocks_[block], side, parts, products_.data() + thread * products_per_group_);
+    }
+  });
+}
+
+template <class T> void ReflectorProduct<T>::apply_transposed(size_t block) {
+  const ReflectorBlock<T>& b = blocks_[block];
+  apply_to_groups(block, block + 1, Side::transpose, [&](size_t, int64_t panel) -> PanelPart<T> {
+    if (panel * width_ < b.first + b.width) return {};
+    return {panels_.data() + (panel * rows_ + b.first) * width_, width_, 0, b.rows, b.width};
+  });
+}
+
+template <class T> void ReflectorProduct<T>::multiply(size_t begin, size_t end) {
+  if (blocks_.empty()) start(0);
+  apply_to_groups(begin, end, Side::product, [&](size_t block, int64_t panel) {
+    const PanelPart<T> p = part(block, panel);
+    if (p.width > 0 && !has_begun(block, panel)) start(panel);
+    return p;
+  });
+}
+
+template <class T> void ReflectorProduct<T>::store(const TallView& to, double gain) const {
+  parallel_ranges(threads_, rows_, kRowAlignment,
+                  [&](int64_t begin, int64_t end) { to.store_rows(panels_.data(), begin, end, gain); });
+}
+
+template <class T> int64_t ReflectorProduct<T>::last_column(int64_t panel) const {
+  return std::min((panel + 1) * width_, columns_);
+}
+
+// Whether a block further on has changed the panel.
+template <class T> bool ReflectorProduct<T>::has_begun(size_t block, int64_t panel) const {
+  return block + 1 < blocks_.size() && blocks_[block + 1].first < last_column(panel);
+}
+
+template <class T> void ReflectorProduct<T>::start(int64_t panel) {
+  T* const data = panels_.data() + panel * width_ * rows_;
+  std::fill(data, data + width_ * rows_, T{0});
+  for (int64_t column = panel * width_; column < last_column(panel); ++column) {
+    data[column * width_ + column - panel * width_] = signs_[static_cast<size_t>(column)];
+  }
+}
+
+template <class T> PanelPart<T> ReflectorProduct<T>::part(size_t block, int64_t panel) {
+  const ReflectorBlock<T>& b = blocks_[block];
+  const int64_t first = panel * width_, last = last_column(panel);
+  if (last <= b.first) return {};
+  const bool is_full = has_begun(block, panel);  // from that block's first row on
+  const int64_t begin = is_full ? std::min(first, blocks_[block + 1].first) : first;
+  return {panels_.data() + (panel * rows_ + b.first) * width_, width_, std::max(begin, b.first) - b.first,
+          (is_full ? rows_ : last) - b.first, std::min(b.width, last - b.first)};
+}
+
+template class ReflectorProduct<float>;
+template class ReflectorProduct<double>;
+
+}  // namespace pyinit
