@@ -172,20 +172,46 @@ template <class T> void add_squares(int64_t rows, int64_t columns, const T* x, i
   }
 }
 
-// The columns from `from` on.
+// A row of a strip from element `from` on, in vectors of T and of doubles.
+template <class T, int from> struct StripRow {
+  static constexpr int kFirst = from / kLanes<T> * kLanes<T>;
+  static constexpr int kCount = (kStrip - kFirst) / kLanes<T>;
+  static constexpr int kWide = (kStrip - kFirst) / kLanes64;
+};
+
+PYINIT_INLINE void as_doubles(F32 x, F64* out) { widen(x, out[0], out[1]); }
+PYINIT_INLINE void as_doubles(F64 x, F64* out) { *out = x; }
+
 template <class T, int from>
 void reflect_strip(int64_t rows, T* strip, int64_t column, const T* w, int64_t next, double* sums) {
-  T factors[kStrip - from];
-  double totals[kStrip - from] = {};
-  for (int j = 0; j < kStrip - from; ++j) factors[j] = w[from + j];
+  using Row = StripRow<T, from>;
+  constexpr int L = kLanes<T>, kWidePerVector = Row::kWide / Row::kCount;
+  Vec<T> factors[Row::kCount];
+  F64 totals[Row::kWide];
+  for (int j = 0; j < Row::kCount; ++j) factors[j] = load(w + Row::kFirst + j * L);
+  for (int j = 0; j < Row::kWide; ++j) totals[j] = f64(0);
   for (int64_t i = 0; i < rows; ++i) {
     T* const row = strip + i * kStrip;
-    const T v = row[column];
-    for (int j = 0; j < kStrip - from; ++j) row[from + j] -= v * factors[j];
-    const double x = static_cast<double>(row[next]);
-    for (int j = 0; j < kStrip - from; ++j) totals[j] += x * static_cast<double>(row[from + j]);
+    const Vec<T> v = vec(row[column]);
+    Vec<T> x[Row::kCount];
+#pragma GCC unroll 16
+    for (int j = 0; j < Row::kCount; ++j) {
+      x[j] = multiply_subtract(v, factors[j], load(row + Row::kFirst + j * L));
+      store(row + Row::kFirst + j * L, x[j]);
+    }
+    const F64 pivot = f64(static_cast<double>(row[next]));
+#pragma GCC unroll 16
+    for (int j = 0; j < Row::kCount; ++j) {
+      F64 wide[kWidePerVector];
+      as_doubles(x[j], wide);
+#pragma GCC unroll 2
+      for (int l = 0; l < kWidePerVector; ++l) {
+        F64& total = totals[j * kWidePerVector + l];
+        total = multiply_add(pivot, wide[l], total);
+      }
+    }
   }
-  for (int j = 0; j < kStrip - from; ++j) sums[from + j] = totals[j];
+  for (int j = 0; j < Row::kWide; ++j) store(sums + Row::kFirst + j * kLanes64, totals[j]);
 }
 
 template <class T> int64_t multiply_adds(int64_t rounds) {

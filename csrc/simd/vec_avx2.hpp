@@ -101,6 +101,11 @@ PYINIT_INLINE F64 from_bits(U64 a) { return {_mm256_castsi256_pd(a.v)}; }
 PYINIT_INLINE F32 signed_to_f32(U32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
 // Towards zero, for magnitudes below 2^31.
 PYINIT_INLINE U32 truncate(F32 a) { return {_mm256_cvttps_epi32(a.v)}; }
+// The same values as doubles, lanes in order.
+PYINIT_INLINE void widen(F32 a, F64& low, F64& high) {
+  low.v = _mm256_cvtps_pd(_mm256_castps256_ps128(a.v));
+  high.v = _mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1));
+}
 
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }

@@ -101,6 +101,11 @@ PYINIT_INLINE F64 from_bits(U64 a) { return {_mm512_castsi512_pd(a.v)}; }
 PYINIT_INLINE F32 signed_to_f32(U32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 // Towards zero, for magnitudes below 2^31.
 PYINIT_INLINE U32 truncate(F32 a) { return {_mm512_cvttps_epi32(a.v)}; }
+// The same values as doubles, lanes in order.
+PYINIT_INLINE void widen(F32 a, F64& low, F64& high) {
+  low.v = _mm512_cvtps_pd(_mm512_castps512_ps256(a.v));
+  high.v = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1));
+}
 
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }

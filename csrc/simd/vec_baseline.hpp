@@ -166,6 +166,11 @@ PYINIT_INLINE F64 from_bits(U64 a) { return {_mm_castsi128_pd(a.v)}; }
 PYINIT_INLINE F32 signed_to_f32(U32 a) { return {_mm_cvtepi32_ps(a.v)}; }
 // Towards zero, for magnitudes below 2^31.
 PYINIT_INLINE U32 truncate(F32 a) { return {_mm_cvttps_epi32(a.v)}; }
+// The same values as doubles, lanes in order.
+PYINIT_INLINE void widen(F32 a, F64& low, F64& high) {
+  low.v = _mm_cvtps_pd(a.v);
+  high.v = _mm_cvtps_pd(_mm_movehl_ps(a.v, a.v));
+}
 
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {_mm_cmplt_ps(a.v, b.v)}; }

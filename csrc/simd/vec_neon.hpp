@@ -99,6 +99,11 @@ PYINIT_INLINE F64 from_bits(U64 a) { return {vreinterpretq_f64_u64(a.v)}; }
 PYINIT_INLINE F32 signed_to_f32(U32 a) { return {vcvtq_f32_s32(vreinterpretq_s32_u32(a.v))}; }
 // Towards zero, for magnitudes below 2^31.
 PYINIT_INLINE U32 truncate(F32 a) { return {vreinterpretq_u32_s32(vcvtq_s32_f32(a.v))}; }
+// The same values as doubles, lanes in order.
+PYINIT_INLINE void widen(F32 a, F64& low, F64& high) {
+  low.v = vcvt_f64_f32(vget_low_f32(a.v));
+  high.v = vcvt_high_f64_f32(a.v);
+}
 
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {vcltq_f32(a.v, b.v)}; }
