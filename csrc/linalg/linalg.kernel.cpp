@@ -150,6 +150,36 @@ template <class T> void solve(int64_t k, Factor<T> l, T* x, int64_t x_step) {
   }
 }
 
+template <class T>
+void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
+  using Four [[gnu::vector_size(4 * sizeof(T))]] = T;
+  const int64_t fours = columns / 4 * 4;
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    for (int64_t j = 0; j < fours; j += 4) {
+      Four r[4];
+#pragma GCC unroll 4
+      for (int l = 0; l < 4; ++l) __builtin_memcpy(&r[l], x + (i + l) * row + j, sizeof(Four));
+      const Four low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+      const Four low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+      const Four high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+      const Four high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+      r[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+      r[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+      r[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+      r[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+#pragma GCC unroll 4
+      for (int l = 0; l < 4; ++l) __builtin_memcpy(out + (j + l) * out_row + i, &r[l], sizeof(Four));
+    }
+    for (int64_t j = fours; j < columns; ++j) {
+      for (int64_t l = i; l < i + 4; ++l) out[j * out_row + l] = x[l * row + j];
+    }
+  }
+  for (; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) out[j * out_row + i] = x[i * row + j];
+  }
+}
+
 template <class T> void add_squares(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums) {
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) {
@@ -177,8 +207,13 @@ template <class T> int64_t multiply_adds(int64_t rounds) {
 
 template <class T>
 constexpr PanelKernels<T> kPanelKernels = {
-    kRows,    kPanel<T>,      {multiply<T, Product::set>, multiply<T, Product::add>, multiply<T, Product::subtract>},
-    solve<T>, add_squares<T>, multiply_adds<T>,
+    kRows,
+    kPanel<T>,
+    {multiply<T, Product::set>, multiply<T, Product::add>, multiply<T, Product::subtract>},
+    solve<T>,
+    transpose<T>,
+    add_squares<T>,
+    multiply_adds<T>,
 };
 
 }  // namespace
