@@ -16,7 +16,11 @@ namespace {
 constexpr int64_t kCacheLine = 64;
 // What blocks may take: a panel of B shares the first cache with a few rows of A, a block of A has the second,
 // and one of B a part of the last.
-constexpr int64_t kPanelBytes = int64_t{16} << 10, kBlockBytes = int64_t{192} << 10, kPanelsBytes = int64_t{4} << 20;
+constexpr int64_t kPanelBytes = int64_t{24} << 10, kBlockBytes = int64_t{192} << 10, kPanelsBytes = int64_t{4} << 20;
+// Copies pay where they are read often enough: A with more columns of B than this, B with more slices of A, if B is
+// larger than a cache can hold at any distance of its rows.
+constexpr int64_t kFewColumns = 256, kFewSlices = 2, kSmallBytes = int64_t{64} << 10;
+constexpr int64_t kRowsPacked = 8;
 constexpr int64_t kGrain = int64_t{1} << 19;  // multiply-adds that a thread is worth
 
 int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
@@ -59,22 +63,44 @@ template <class T> struct Problem {
   }
 };
 
-// Rows of `columns` elements side by side, at a distance of `out_row`.
-template <class T> void pack(const Input<T>& in, int64_t rows, int64_t columns, T* out, int64_t out_row) {
+// Slices of A, as wide as a register tile has rows, or panels of B: element i of row l of the strip number s stands
+// at data[s * next + l * along + i * across].
+template <class T> struct Strips {
+  const T* data;
+  int64_t next, along, across;
+};
+
+// Strips of `width` of the `count` columns, row after row, zeros where there are no more columns.
+template <class T> Strips<T> pack(const Input<T>& in, int64_t depth, int64_t count, int64_t width, T* out) {
+  const PanelKernels<T>& kernels = panel_kernels<T>();
   const Matrix<const T>& x = in.matrix;
+  const int64_t panel = depth * width;
+  const auto columns = [&](int64_t j) { return std::min(width, count - j); };
+  if (count % width != 0) std::fill_n(out + count / width * panel, panel, T{0});
   if (x.column == 1) {
-    for (int64_t i = 0; i < rows; ++i) std::copy_n(&x(i, 0), columns, out + i * out_row);
-  } else if (x.row == 1) {
-    panel_kernels<T>().transpose(columns, rows, x.data, x.column, out, out_row);
+    // A few rows at a time, so that what is read lies side by side.
+    for (int64_t l = 0; l < depth; l += kRowsPacked) {
+      const int64_t rows = std::min(kRowsPacked, depth - l);
+      for (int64_t j = 0; j < count; j += width) {
+        kernels.copy(rows, columns(j), &x(l, j), x.row, out + j / width * panel + l * width, width);
+      }
+    }
   } else {
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t j = 0; j < columns; ++j) out[i * out_row + j] = x(i, j);
+    for (int64_t j = 0; j < count; j += width) {
+      T* const to = out + j / width * panel;
+      if (x.row == 1) {
+        kernels.transpose(columns(j), depth, &x(0, j), x.column, to, width);
+      } else {
+        for (int64_t l = 0; l < depth; ++l) {
+          for (int64_t i = 0; i < columns(j); ++i) to[l * width + i] = x(l, j + i);
+        }
+      }
     }
   }
-  if (in.factor == 1) return;
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < columns; ++j) out[i * out_row + j] *= in.factor;
+  if (in.factor != 1) {
+    for (int64_t i = 0; i < divide_up(count, width) * panel; ++i) out[i] *= in.factor;
   }
+  return {out, panel, width, 1};
 }
 
 // How one thread goes through a problem: blocks of A stay in the second cache while panels of B pass.
@@ -83,29 +109,32 @@ template <class T> class Blocks {
   Blocks(int64_t m, int64_t n, int64_t k) {
     constexpr int64_t size = sizeof(T);
     k_ = block_size(k, kPanelBytes / size / panel_, 8);
-    m_ = block_size(m, kBlockBytes / size / k_, kernels_.rows);
+    m_ = block_size(m, kBlockBytes / size / k_, rows_);
     n_ = block_size(n, kPanelsBytes / size / k_, panel_);
-    // Rows at a power of two would all meet in a few places of a cache.
-    a_row_ = round_up(k_, kLine) + kLine;
   }
 
-  int64_t scratch() const { return m_ * a_row_ + n_ * k_ + m_ * panel_; }
+  int64_t scratch() const { return m_ * k_ + n_ * k_ + m_ * panel_; }
 
   void run(const Problem<T>& p, T* scratch) const {
     if (p.beta != 0 && p.beta != 1) scale(p);
-    T* const a = scratch;
-    T* const b = a + m_ * a_row_;
-    T* const tile = b + n_ * k_;
+    T* const packed_a = scratch;
+    T* const packed_b = packed_a + m_ * k_;
+    T* const tile = packed_b + n_ * k_;
     for (int64_t j = 0; j < p.n; j += n_) {
       const int64_t columns = std::min(n_, p.n - j);
       int64_t l = 0;
       do {  // even where k is 0
         const int64_t depth = std::min(k_, p.k - l);
-        pack_panels(p.b.from(l, j), depth, columns, b);
+        const Input<T> in_b = p.b.from(l, j);
+        const bool b_stays = (p.m <= kFewSlices * rows_ || is_small(in_b, depth)) && in_b.factor == 1 &&
+                             in_b.matrix.column == 1 && columns % panel_ == 0;
+        const Strips<T> b = b_stays ? as_it_is(in_b, panel_) : pack(in_b, depth, columns, panel_, packed_b);
         const Product product = l == 0 && p.beta == 0 ? Product::set : Product::add;
         for (int64_t i = 0; i < p.m; i += m_) {
           const int64_t rows = std::min(m_, p.m - i);
-          pack(p.a.from(i, l), rows, depth, a, a_row_);
+          const Input<T> in_a = p.a.from(i, l).transposed();
+          const bool a_stays = columns <= kFewColumns && in_a.factor == 1 && in_a.matrix.row == 1;
+          const Strips<T> a = a_stays ? as_it_is(in_a, rows_) : pack(in_a, depth, rows, rows_, packed_a);
           multiply(product, rows, columns, depth, a, b, p.c.from(i, j), tile);
         }
         l += k_;
@@ -114,31 +143,28 @@ template <class T> class Blocks {
   }
 
  private:
-  static constexpr int64_t kLine = kCacheLine / sizeof(T);
-
   static void scale(const Problem<T>& p) {
     for (int64_t i = 0; i < p.m; ++i) {
       for (int64_t j = 0; j < p.n; ++j) p.c(i, j) *= p.beta;
     }
   }
 
-  void pack_panels(const Input<T>& b, int64_t depth, int64_t columns, T* out) const {
-    for (int64_t j = 0; j < columns; j += panel_, out += depth * panel_) {
-      const int64_t width = std::min(panel_, columns - j);
-      if (width < panel_) std::fill_n(out, depth * panel_, T{0});
-      pack(b.from(0, j), depth, width, out, panel_);
-    }
+  static bool is_small(const Input<T>& in, int64_t depth) {
+    return depth * std::abs(in.matrix.row) <= kSmallBytes / int64_t{sizeof(T)};
   }
 
-  void multiply(Product product, int64_t rows, int64_t columns, int64_t depth, const T* a, const T* b,
+  static Strips<T> as_it_is(const Input<T>& in, int64_t width) {
+    const Matrix<const T>& x = in.matrix;
+    return {x.data, width * x.column, x.row, x.column};
+  }
+
+  void multiply(Product product, int64_t rows, int64_t columns, int64_t depth, const Strips<T>& a, Strips<T> b,
                 const Matrix<T>& c, T* tile) const {
-    const auto function = kernels_.multiply[static_cast<int>(product)];
-    const Factor<T> factor = {a, a_row_, 1};
-    for (int64_t j = 0; j < columns; j += panel_, b += depth * panel_) {
+    for (int64_t j = 0; j < columns; j += panel_, b.data += b.next) {
       const Matrix<T> there = c.from(0, j);
       const int64_t width = std::min(panel_, columns - j);
       if (c.column == 1 && width == panel_) {
-        function(rows, depth, factor, b, panel_, there.data, c.row);
+        multiply(product, rows, depth, a, b, there.data, c.row);
         continue;
       }
       if (product == Product::add) {
@@ -146,16 +172,26 @@ template <class T> class Blocks {
           for (int64_t x = 0; x < width; ++x) tile[i * panel_ + x] = there(i, x);
         }
       }
-      function(rows, depth, factor, b, panel_, tile, panel_);
+      multiply(product, rows, depth, a, b, tile, panel_);
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t x = 0; x < width; ++x) there(i, x) = tile[i * panel_ + x];
       }
     }
   }
 
+  // All slices and one panel.
+  void multiply(Product product, int64_t rows, int64_t depth, const Strips<T>& a, const Strips<T>& b, T* c,
+                int64_t c_row) const {
+    const auto function = kernels_.multiply[static_cast<int>(product)];
+    const T* slice = a.data;
+    for (int64_t i = 0; i < rows; i += rows_, slice += a.next) {
+      function(std::min(rows_, rows - i), depth, {slice, a.across, a.along}, b.data, b.along, c + i * c_row, c_row);
+    }
+  }
+
   const PanelKernels<T>& kernels_ = panel_kernels<T>();
-  const int64_t panel_ = kernels_.panel;
-  int64_t m_, n_, k_, a_row_;
+  const int64_t rows_ = kernels_.rows, panel_ = kernels_.panel;
+  int64_t m_, n_, k_;
 };
 
 // A division of C into equal parts, as many as asked for.

@@ -153,13 +153,39 @@ template <class T> void solve(int64_t k, Factor<T> l, T* x, int64_t x_step) {
   }
 }
 
+// Fours of elements, the last of them up to the end, over some of the one before.
+template <class T> struct Fours {
+  using Four [[gnu::vector_size(4 * sizeof(T))]] = T;
+
+  template <class F> PYINIT_INLINE void for_each(int64_t count, F&& f) {
+    for (int64_t i = 0; i < count - 4; i += 4) f(i);
+    f(count - 4);
+  }
+};
+
+template <class T>
+void copy(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
+  using Four = typename Fours<T>::Four;
+  for (int64_t i = 0; i < rows; ++i, x += row, out += out_row) {
+    if (columns >= 4) {
+      Fours<T>::for_each(columns, [&](int64_t j) { __builtin_memcpy(out + j, x + j, sizeof(Four)); });
+    } else {
+      for (int64_t j = 0; j < columns; ++j) out[j] = x[j];
+    }
+  }
+}
+
 template <class T>
 void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
-  using Four [[gnu::vector_size(4 * sizeof(T))]] = T;
-  const int64_t fours = columns / 4 * 4;
-  int64_t i = 0;
-  for (; i + 4 <= rows; i += 4) {
-    for (int64_t j = 0; j < fours; j += 4) {
+  using Four = typename Fours<T>::Four;
+  if (rows < 4 || columns < 4) {
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < columns; ++j) out[j * out_row + i] = x[i * row + j];
+    }
+    return;
+  }
+  Fours<T>::for_each(rows, [&](int64_t i) {
+    Fours<T>::for_each(columns, [&](int64_t j) {
       Four r[4];
 #pragma GCC unroll 4
       for (int l = 0; l < 4; ++l) __builtin_memcpy(&r[l], x + (i + l) * row + j, sizeof(Four));
@@ -173,14 +199,8 @@ void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, i
       r[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
 #pragma GCC unroll 4
       for (int l = 0; l < 4; ++l) __builtin_memcpy(out + (j + l) * out_row + i, &r[l], sizeof(Four));
-    }
-    for (int64_t j = fours; j < columns; ++j) {
-      for (int64_t l = i; l < i + 4; ++l) out[j * out_row + l] = x[l * row + j];
-    }
-  }
-  for (; i < rows; ++i) {
-    for (int64_t j = 0; j < columns; ++j) out[j * out_row + i] = x[i * row + j];
-  }
+    });
+  });
 }
 
 template <class T> void add_squares(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums) {
@@ -214,6 +234,7 @@ constexpr PanelKernels<T> kPanelKernels = {
     kPanel<T>,
     {multiply<T, Product::set>, multiply<T, Product::add>, multiply<T, Product::subtract>},
     solve<T>,
+    copy<T>,
     transpose<T>,
     add_squares<T>,
     multiply_adds<T>,
