@@ -37,7 +37,7 @@ template <class T> struct Matrix {
   int64_t row, column;
 
   T& operator()(int64_t i, int64_t j) const { return data[i * row + j * column]; }
-  Matrix from(int64_t i, int64_t j) const { return {&(*this)(i, j), row, column}; }
+  Matrix from(int64_t i, int64_t j) const { return {data + i * row + j * column, row, column}; }
   Matrix transposed() const { return {data, column, row}; }
 };
 

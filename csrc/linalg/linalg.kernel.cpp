@@ -155,7 +155,7 @@ template <class T> void solve(int64_t k, Factor<T> l, T* x, int64_t x_step) {
 
 // Fours of elements, the last of them up to the end, over some of the one before.
 template <class T> struct Fours {
-  using Four [[gnu::vector_size(4 * sizeof(T))]] = T;
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
 
   template <class F> PYINIT_INLINE void for_each(int64_t count, F&& f) {
     for (int64_t i = 0; i < count - 4; i += 4) f(i);
