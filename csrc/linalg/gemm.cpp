@@ -21,7 +21,7 @@ constexpr int64_t kPanelBytes = int64_t{24} << 10, kBlockBytes = int64_t{192} <<
 // larger than a cache can hold at any distance of its rows.
 constexpr int64_t kFewColumns = 256, kFewSlices = 2, kSmallBytes = int64_t{64} << 10;
 constexpr int64_t kRowsPacked = 8;
-constexpr int64_t kGrain = int64_t{1} << 19;  // multiply-adds that a thread is worth
+constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
 
 int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
 int64_t round_up(int64_t x, int64_t to) { return divide_up(x, to) * to; }
