@@ -153,39 +153,44 @@ template <class T> void solve(int64_t k, Factor<T> l, T* x, int64_t x_step) {
   }
 }
 
-// Fours of elements, the last of them up to the end, over some of the one before.
-template <class T> struct Fours {
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
-
-  template <class F> PYINIT_INLINE void for_each(int64_t count, F&& f) {
-    for (int64_t i = 0; i < count - 4; i += 4) f(i);
-    f(count - 4);
+// Four elements at a time, the last four up to the end, over some of those before.
+template <class T>
+PYINIT_INLINE void copy_rows(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
+  constexpr size_t kFour = 4 * sizeof(T);
+  for (int64_t i = 0; i < rows; ++i, x += row, out += out_row) {
+    if (columns < 4) {
+      for (int64_t j = 0; j < columns; ++j) out[j] = x[j];
+      continue;
+    }
+#pragma GCC unroll 8
+    for (int64_t j = 0; j < columns - 4; j += 4) __builtin_memcpy(out + j, x + j, kFour);
+    __builtin_memcpy(out + columns - 4, x + columns - 4, kFour);
   }
-};
+}
 
+// A tile's widths are known beforehand, and need no loops.
 template <class T>
 void copy(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
-  using Four = typename Fours<T>::Four;
-  for (int64_t i = 0; i < rows; ++i, x += row, out += out_row) {
-    if (columns >= 4) {
-      Fours<T>::for_each(columns, [&](int64_t j) { __builtin_memcpy(out + j, x + j, sizeof(Four)); });
-    } else {
-      for (int64_t j = 0; j < columns; ++j) out[j] = x[j];
-    }
+  switch (columns) {
+    case kRows: return copy_rows(rows, kRows, x, row, out, out_row);
+    case kPanel<T>: return copy_rows(rows, kPanel<T>, x, row, out, out_row);
+    default: return copy_rows(rows, columns, x, row, out, out_row);
   }
 }
 
 template <class T>
 void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
-  using Four = typename Fours<T>::Four;
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
   if (rows < 4 || columns < 4) {
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < columns; ++j) out[j * out_row + i] = x[i * row + j];
     }
     return;
   }
-  Fours<T>::for_each(rows, [&](int64_t i) {
-    Fours<T>::for_each(columns, [&](int64_t j) {
+  for (int64_t fours = 0; fours < rows; fours += 4) {
+    const int64_t i = fours + 4 < rows ? fours : rows - 4;
+    for (int64_t across = 0; across < columns; across += 4) {
+      const int64_t j = across + 4 < columns ? across : columns - 4;
       Four r[4];
 #pragma GCC unroll 4
       for (int l = 0; l < 4; ++l) __builtin_memcpy(&r[l], x + (i + l) * row + j, sizeof(Four));
@@ -199,8 +204,8 @@ void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, i
       r[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
 #pragma GCC unroll 4
       for (int l = 0; l < 4; ++l) __builtin_memcpy(out + (j + l) * out_row + i, &r[l], sizeof(Four));
-    });
-  });
+    }
+  }
 }
 
 template <class T> void add_squares(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums) {
