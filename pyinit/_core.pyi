@@ -153,9 +153,7 @@ def torch_reject_trunc_normal(
 def torch_zero_rows(
     target: Target, zeros: int, states: tuple[int, int], threads: int, /
 ) -> bool: ...
-def gemm(
-    a: Target, b: Target, c: Target, alpha: float, beta: float, threads: int, /
-) -> None:
+def gemm(a: Target, b: Target, c: Target, alpha: float, beta: float, threads: int, /) -> None:
     """C = alpha A B + beta C: float32 or float64, matrices or batches of them (three dimensions).
 
     Each element is one chain of multiply-adds in order of k. Where beta is 0, C is not read.

@@ -5,7 +5,6 @@
 #include <memory>
 #include <new>
 #include <numeric>
-#include <utility>
 
 #include "core/parallel.hpp"
 #include "linalg/kernels.hpp"
@@ -17,10 +16,10 @@ constexpr int64_t kCacheLine = 64;
 // What blocks may take: a panel of B shares the first cache with a few rows of A, a block of A has the second,
 // and one of B a part of the last.
 constexpr int64_t kPanelBytes = int64_t{24} << 10, kBlockBytes = int64_t{192} << 10, kPanelsBytes = int64_t{4} << 20;
-// Copies pay where they are read often enough: A with more columns of B than this, B with more slices of A, if B is
-// larger than a cache can hold at any distance of its rows.
+// Copies pay where they are read often: A's by more columns of B than these, B's by more slices of A; the latter
+// only if the rows of B lie too far apart for a cache.
 constexpr int64_t kFewColumns = 256, kFewSlices = 2, kSmallBytes = int64_t{64} << 10;
-constexpr int64_t kRowsPacked = 8;
+constexpr int64_t kRowsPacked = 8;            // at a time, so that what is read lies side by side
 constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
 
 int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
@@ -63,8 +62,8 @@ template <class T> struct Problem {
   }
 };
 
-// Slices of A, as wide as a register tile has rows, or panels of B: element i of row l of the strip number s stands
-// at data[s * next + l * along + i * across].
+// Slices of A, as wide as a register tile has rows, or panels of B: element i of row l of strip number s stands at
+// data[s * next + l * along + i * across].
 template <class T> struct Strips {
   const T* data;
   int64_t next, along, across;
@@ -74,33 +73,32 @@ template <class T> struct Strips {
 template <class T> Strips<T> pack(const Input<T>& in, int64_t depth, int64_t count, int64_t width, T* out) {
   const PanelKernels<T>& kernels = panel_kernels<T>();
   const Matrix<const T>& x = in.matrix;
-  const int64_t panel = depth * width;
-  const auto columns = [&](int64_t j) { return std::min(width, count - j); };
-  if (count % width != 0) std::fill_n(out + count / width * panel, panel, T{0});
+  const int64_t strip = depth * width;
+  const auto columns_from = [&](int64_t j) { return std::min(width, count - j); };
+  if (count % width != 0) std::fill_n(out + count / width * strip, strip, T{0});
   if (x.column == 1) {
-    // A few rows at a time, so that what is read lies side by side.
     for (int64_t l = 0; l < depth; l += kRowsPacked) {
       const int64_t rows = std::min(kRowsPacked, depth - l);
       for (int64_t j = 0; j < count; j += width) {
-        kernels.copy(rows, columns(j), &x(l, j), x.row, out + j / width * panel + l * width, width);
+        kernels.copy(rows, columns_from(j), &x(l, j), x.row, out + j / width * strip + l * width, width);
       }
     }
   } else {
     for (int64_t j = 0; j < count; j += width) {
-      T* const to = out + j / width * panel;
+      T* const to = out + j / width * strip;
       if (x.row == 1) {
-        kernels.transpose(columns(j), depth, &x(0, j), x.column, to, width);
+        kernels.transpose(columns_from(j), depth, &x(0, j), x.column, to, width);
       } else {
         for (int64_t l = 0; l < depth; ++l) {
-          for (int64_t i = 0; i < columns(j); ++i) to[l * width + i] = x(l, j + i);
+          for (int64_t i = 0; i < columns_from(j); ++i) to[l * width + i] = x(l, j + i);
         }
       }
     }
   }
   if (in.factor != 1) {
-    for (int64_t i = 0; i < divide_up(count, width) * panel; ++i) out[i] *= in.factor;
+    for (int64_t i = 0; i < divide_up(count, width) * strip; ++i) out[i] *= in.factor;
   }
-  return {out, panel, width, 1};
+  return {out, strip, width, 1};
 }
 
 // How one thread goes through a problem: blocks of A stay in the second cache while panels of B pass.
