@@ -153,6 +153,15 @@ def torch_reject_trunc_normal(
 def torch_zero_rows(
     target: Target, zeros: int, states: tuple[int, int], threads: int, /
 ) -> bool: ...
+def gemm(a: Target, b: Target, c: Target, alpha: float, beta: float, threads: int, /) -> None:
+    """C = alpha A B + beta C: float32 or float64, matrices or batches of them (three dimensions).
+
+    Each element is one chain of multiply-adds in order of k. Where beta is 0, C is not read.
+    """
+
+def multiply_adds(dtype: int, rounds: int) -> int:
+    """Does as many multiply-adds as it returns, as fast as one thread can."""
+
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]: ...
 def philox_words(key: int, stream: int, start: int, count: int) -> NDArray[np.uint32]: ...
 def elementary(

@@ -33,6 +33,10 @@ template <class T> struct PanelKernels {
   // diagonal. Sums run over k = 0, 1, 2, ... An upper triangular matrix is a lower one read from its end.
   void (*solve)(int64_t k, Factor<T> l, T* x, int64_t x_step);
 
+  // out(i, j) = x(i, j), and out(j, i) = x(i, j), with rows of `columns` elements side by side.
+  void (*copy)(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row);
+  void (*transpose)(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row);
+
   // out[i] = gain * x[i], rounded to the element type; to float64 from float64 only, and to all others from float32.
   void (*scale[kDTypes])(int64_t count, const T* x, T gain, void* out);
 

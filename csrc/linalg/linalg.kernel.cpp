@@ -86,8 +86,10 @@ template <class T, int rows> struct Tile {
   }
 };
 
+// A factor's three numbers go to a tile in registers: copies of the struct by way of memory are a wait for each.
 template <class T, int rows, Product product>
-void multiply_tile(int64_t k, Factor<T> a, const T* b, int64_t b_step, T* c, int64_t c_row) {
+void multiply_tile(const T* a, int64_t a_row, int64_t a_step, int64_t k, const T* b, int64_t b_step, T* c,
+                   int64_t c_row) {
   using Rows = Tile<T, rows>;
   Rows t;
   if constexpr (product == Product::set) {
@@ -95,26 +97,26 @@ void multiply_tile(int64_t k, Factor<T> a, const T* b, int64_t b_step, T* c, int
   } else {
     Rows::load_from(t, c, c_row);
   }
-  Rows::template accumulate<product == Product::subtract>(t, k, a, b, b_step);
+  Rows::template accumulate<product == Product::subtract>(t, k, {a, a_row, a_step}, b, b_step);
   Rows::store_to(t, c, c_row);
 }
 
 // Rows of the solution from those before it, then from one another.
 template <class T, int rows>
-void solve_tile(int64_t before, Factor<T> l, const T* x, T* c, int64_t x_step) {
+void solve_tile(const T* l, int64_t l_row, int64_t l_step, int64_t before, const T* x, T* c, int64_t x_step) {
   using Rows = Tile<T, rows>;
   Rows t;
   Rows::load_from(t, c, x_step);
-  Rows::template accumulate<true>(t, before, l, x, x_step);
-  const T* triangle = l.data + before * l.step;
+  Rows::template accumulate<true>(t, before, {l, l_row, l_step}, x, x_step);
+  const T* triangle = l + before * l_step;
 #pragma GCC unroll 14
   for (int i = 0; i < rows; ++i) {
-    const Vec<T> reciprocal = vec(triangle[i * (l.row + l.step)]);
+    const Vec<T> reciprocal = vec(triangle[i * (l_row + l_step)]);
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) t.sums[i][j] = t.sums[i][j] * reciprocal;
 #pragma GCC unroll 14
     for (int below = i + 1; below < rows; ++below) {
-      const Vec<T> factor = vec(triangle[below * l.row + i * l.step]);
+      const Vec<T> factor = vec(triangle[below * l_row + i * l_step]);
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) {
         t.sums[below][j] = multiply_subtract(factor, t.sums[i][j], t.sums[below][j]);
@@ -128,16 +130,17 @@ void solve_tile(int64_t before, Factor<T> l, const T* x, T* c, int64_t x_step) {
 template <class T, class Rows> struct Tiles;
 template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
   template <Product product>
-  static constexpr void (*multiply[])(int64_t, Factor<T>, const T*, int64_t, T*,
+  static constexpr void (*multiply[])(const T*, int64_t, int64_t, int64_t, const T*, int64_t, T*,
                                       int64_t) = {multiply_tile<T, i + 1, product>...};
-  static constexpr void (*solve[])(int64_t, Factor<T>, const T*, T*, int64_t) = {solve_tile<T, i + 1>...};
+  static constexpr void (*solve[])(const T*, int64_t, int64_t, int64_t, const T*, T*,
+                                   int64_t) = {solve_tile<T, i + 1>...};
 };
 template <class T> using AllTiles = Tiles<T, std::make_integer_sequence<int, kRows>>;
 
 template <class T, Product product>
 void multiply(int64_t m, int64_t k, Factor<T> a, const T* b, int64_t b_step, T* c, int64_t c_row) {
   for (; m > 0; m -= kRows) {
-    AllTiles<T>::template multiply<product>[(m < kRows ? m : kRows) - 1](k, a, b, b_step, c, c_row);
+    AllTiles<T>::template multiply<product>[(m < kRows ? m : kRows) - 1](a.data, a.row, a.step, k, b, b_step, c, c_row);
     a.data += kRows * a.row;
     c += kRows * c_row;
   }
@@ -145,7 +148,7 @@ void multiply(int64_t m, int64_t k, Factor<T> a, const T* b, int64_t b_step, T* 
 
 template <class T> void solve(int64_t k, Factor<T> l, T* x, int64_t x_step) {
   for (int64_t i = 0; i < k; i += kRows) {
-    AllTiles<T>::solve[(k - i < kRows ? k - i : kRows) - 1](i, l, x, x + i * x_step, x_step);
+    AllTiles<T>::solve[(k - i < kRows ? k - i : kRows) - 1](l.data, l.row, l.step, i, x, x + i * x_step, x_step);
     l.data += kRows * l.row;
   }
 }
@@ -161,6 +164,61 @@ template <class T, class U> void scale(int64_t count, const T* x, T gain, void* 
   for (int64_t j = i; j < count; ++j) rest[j - i] = x[j];
   store_as(rounded, load(rest) * factor);
   for (int64_t j = i; j < count; ++j) to[j] = rounded[j - i];
+}
+
+// Four elements at a time, the last four up to the end, over some of those before.
+template <class T>
+PYINIT_INLINE void copy_rows(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
+  constexpr size_t kFour = 4 * sizeof(T);
+  for (int64_t i = 0; i < rows; ++i, x += row, out += out_row) {
+    if (columns < 4) {
+      for (int64_t j = 0; j < columns; ++j) out[j] = x[j];
+      continue;
+    }
+#pragma GCC unroll 8
+    for (int64_t j = 0; j < columns - 4; j += 4) __builtin_memcpy(out + j, x + j, kFour);
+    __builtin_memcpy(out + columns - 4, x + columns - 4, kFour);
+  }
+}
+
+// A tile's widths are known beforehand, and need no loops.
+template <class T>
+void copy(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
+  switch (columns) {
+    case kRows: return copy_rows(rows, kRows, x, row, out, out_row);
+    case kPanel<T>: return copy_rows(rows, kPanel<T>, x, row, out, out_row);
+    default: return copy_rows(rows, columns, x, row, out, out_row);
+  }
+}
+
+template <class T>
+void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+  if (rows < 4 || columns < 4) {
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < columns; ++j) out[j * out_row + i] = x[i * row + j];
+    }
+    return;
+  }
+  for (int64_t fours = 0; fours < rows; fours += 4) {
+    const int64_t i = fours + 4 < rows ? fours : rows - 4;
+    for (int64_t across = 0; across < columns; across += 4) {
+      const int64_t j = across + 4 < columns ? across : columns - 4;
+      Four r[4];
+#pragma GCC unroll 4
+      for (int l = 0; l < 4; ++l) __builtin_memcpy(&r[l], x + (i + l) * row + j, sizeof(Four));
+      const Four low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+      const Four low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+      const Four high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+      const Four high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+      r[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+      r[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+      r[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+      r[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+#pragma GCC unroll 4
+      for (int l = 0; l < 4; ++l) __builtin_memcpy(out + (j + l) * out_row + i, &r[l], sizeof(Four));
+    }
+  }
 }
 
 template <class T> void add_squares(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums) {
@@ -235,6 +293,8 @@ template <class T> int64_t multiply_adds(int64_t rounds) {
    kPanel<T>,                                                                              \
    {multiply<T, Product::set>, multiply<T, Product::add>, multiply<T, Product::subtract>}, \
    solve<T>,                                                                               \
+   copy<T>,                                                                                \
+   transpose<T>,                                                                           \
    {__VA_ARGS__},                                                                          \
    add_squares<T>,                                                                         \
    {reflect_strip<T, 0>, reflect_strip<T, 8>, reflect_strip<T, 16>, reflect_strip<T, 24>}, \
