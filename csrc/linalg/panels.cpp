@@ -1,7 +1,7 @@
 #include "linalg/panels.hpp"
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
 namespace pyinit {
 namespace {
@@ -36,32 +36,32 @@ TallView::TallView(const View& view)
   if (rows() < columns()) std::swap(row_offsets_, column_offsets_);
 }
 
-template <class T> void TallView::store_rows(const T* panels, int64_t begin, int64_t end, double gain) const {
+template <class T> void TallView::store_rows(const T* panels, int64_t begin, int64_t end, T gain) const {
   const PanelKernels<T>& kernels = panel_kernels<T>();
-  const auto convert = kernels.scale[static_cast<int>(dtype_)];
+  const auto scale = kernels.scale[static_cast<int>(dtype_)];
   const int64_t panel = kernels.panel;
   visit(dtype_, [&](auto type) {
     using U = decltype(type);
-    U values[kChunk * kMaxPanel];
     U* const data = reinterpret_cast<U*>(data_);
     for (int64_t row = begin; row < end; row += kChunk) {
       const int64_t height = std::min(kChunk, end - row);
       const int64_t* to_row = row_offsets_.data() + row;
+      const bool along_rows = is_contiguous(to_row, height);
       for (int64_t column = 0; column < columns(); column += panel) {
         const int64_t width = std::min(panel, columns() - column);
         const int64_t* to_column = column_offsets_.data() + column;
-        convert(height * panel, panels + column * rows() + row * panel, static_cast<T>(gain), values);
+        const T* const from = panels + column * rows() + row * panel;
         if (is_contiguous(to_column, width)) {
           for (int64_t i = 0; i < height; ++i) {
-            std::memcpy(static_cast<void*>(data + to_row[i] + to_column[0]), values + i * panel,
-                        static_cast<size_t>(width) * sizeof(U));
+            scale(width, from + i * panel, gain, data + to_row[i] + to_column[0]);
           }
-        } else if (is_contiguous(to_row, height)) {
-          for (int64_t j = 0; j < width; ++j) {
-            U* const to = data + to_row[0] + to_column[j];
-            for (int64_t i = 0; i < height; ++i) to[i] = values[i * panel + j];
-          }
+        } else if (along_rows) {
+          T turned[kMaxPanel * kChunk];
+          kernels.transpose(height, panel, from, panel, turned, kChunk);
+          for (int64_t j = 0; j < width; ++j) scale(height, turned + j * kChunk, gain, data + to_row[0] + to_column[j]);
         } else {
+          U values[kChunk * kMaxPanel];
+          scale(height * panel, from, gain, values);
           for (int64_t i = 0; i < height; ++i) {
             for (int64_t j = 0; j < width; ++j) data[to_row[i] + to_column[j]] = values[i * panel + j];
           }
@@ -71,26 +71,25 @@ template <class T> void TallView::store_rows(const T* panels, int64_t begin, int
   });
 }
 
-template <class T> void TallView::load_rows(int64_t begin, int64_t end, T* panels) const {
-  const int64_t panel = panel_kernels<T>().panel;
-  const T* const data = reinterpret_cast<const T*>(data_);
-  for (int64_t row = begin; row < end; row += kChunk) {
-    const int64_t last = std::min(row + kChunk, end);
-    for (int64_t column = 0; column < columns(); column += panel) {
-      const int64_t width = std::min(panel, columns() - column);
-      for (int64_t i = row; i < last; ++i) {
-        T* const to = panels + column * rows() + i * panel;
-        for (int64_t j = 0; j < width; ++j)
-          to[j] = data[row_offsets_[static_cast<size_t>(i)] + column_offsets_[static_cast<size_t>(column + j)]];
-        std::fill(to + width, to + panel, T{0});
-      }
+template void TallView::store_rows(const float*, int64_t, int64_t, float) const;
+template void TallView::store_rows(const double*, int64_t, int64_t, double) const;
+
+template <class T> void load_rows(const TallMatrix<T>& matrix, int64_t begin, int64_t end, T* panels) {
+  const PanelKernels<T>& kernels = panel_kernels<T>();
+  const int64_t panel = kernels.panel, height = end - begin;
+  for (int64_t column = 0; column < matrix.columns; column += panel) {
+    const int64_t width = std::min(panel, matrix.columns - column);
+    T* const to = panels + column * matrix.rows + begin * panel;
+    if (width < panel) std::fill_n(to, height * panel, T{0});
+    if (matrix.is_transposed) {
+      kernels.transpose(width, height, matrix.data + column * matrix.rows + begin, matrix.rows, to, panel);
+    } else {
+      kernels.copy(height, width, matrix.data + begin * matrix.columns + column, matrix.columns, to, panel);
     }
   }
 }
 
-template void TallView::store_rows(const float*, int64_t, int64_t, double) const;
-template void TallView::store_rows(const double*, int64_t, int64_t, double) const;
-template void TallView::load_rows(int64_t, int64_t, float*) const;
-template void TallView::load_rows(int64_t, int64_t, double*) const;
+template void load_rows(const TallMatrix<float>&, int64_t, int64_t, float*);
+template void load_rows(const TallMatrix<double>&, int64_t, int64_t, double*);
 
 }  // namespace pyinit

@@ -42,14 +42,22 @@ class TallView {
   int64_t columns() const { return static_cast<int64_t>(column_offsets_.size()); }
 
   // Writes rows [begin, end) of the matrix in panels, times gain.
-  template <class T> void store_rows(const T* panels, int64_t begin, int64_t end, double gain) const;
-  // Reads them, from elements of type T. The columns that fill the last panel up become zero.
-  template <class T> void load_rows(int64_t begin, int64_t end, T* panels) const;
+  template <class T> void store_rows(const T* panels, int64_t begin, int64_t end, T gain) const;
 
  private:
   char* data_;
   DType dtype_;
   std::vector<int64_t> row_offsets_, column_offsets_;
 };
+
+// Dense memory as such a matrix: row after row, or column after column.
+template <class T> struct TallMatrix {
+  const T* data;
+  int64_t rows, columns;
+  bool is_transposed;
+};
+
+// Copies rows [begin, end) into panels. The columns that fill the last panel up become zero.
+template <class T> void load_rows(const TallMatrix<T>& matrix, int64_t begin, int64_t end, T* panels);
 
 }  // namespace pyinit

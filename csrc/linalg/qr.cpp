@@ -15,8 +15,9 @@ constexpr int64_t kRowAlignment = 64;  // of a thread's part of the matrix
 
 template <class T> class Factorization {
  public:
-  Factorization(const TallView& matrix, int threads)
-      : product_(matrix.rows(), matrix.columns(), threads),
+  Factorization(const TallMatrix<T>& matrix, int threads)
+      : matrix_(matrix),
+        product_(matrix.rows, matrix.columns, threads),
         vectors_(all_elements()),
         strip_(product_.rows() * kStrip),
         w_(product_.threads() * widest_step() * panel_) {
@@ -27,8 +28,8 @@ template <class T> class Factorization {
     }
   }
 
-  void operator()(const TallView& from, const TallView& to, double gain) {
-    for_rows(product_.rows(), [&](int64_t begin, int64_t end) { from.load_rows(begin, end, product_.panels()); });
+  void operator()(const TallView& to, double gain) {
+    for_rows(product_.rows(), [&](int64_t begin, int64_t end) { load_rows(matrix_, begin, end, product_.panels()); });
     for (size_t b = 0; b < product_.blocks().size(); ++b) {
       factorize(product_.blocks()[b]);
       product_.apply_transposed(b);
@@ -119,33 +120,27 @@ template <class T> class Factorization {
     }
   }
 
+  const TallMatrix<T> matrix_;
   const int64_t panel_ = panel_kernels<T>().panel;
   ReflectorProduct<T> product_;
   const Scratch<T> vectors_, strip_, w_;
 };
 
-template <class T> void orthonormalize(const TallView& from, const TallView& to, double gain, int threads) {
-  Factorization<T>(from, threads)(from, to, gain);
-}
-
 }  // namespace
 
 void fill_orthonormalized(const View& view, const void* matrix, double gain, int threads) {
   if (view.dims.size() < 2) throw std::invalid_argument("shape: needs two dimensions or more");
-  if (view.dtype != DType::f32 && view.dtype != DType::f64)
-    throw std::invalid_argument("dtype: takes float32 and float64");
   if (view.count() == 0) return;
-  View source;
-  source.data = static_cast<char*>(const_cast<void*>(matrix));
-  source.dtype = view.dtype;
-  const int64_t rows = view.dims[0].size, columns = view.count() / rows;
-  source.dims.push_back({rows, columns, 0});
-  source.dims.push_back({columns, 1, 0});
-  const TallView from(source), to(view);
-  if (view.dtype == DType::f64) {
-    orthonormalize<double>(from, to, gain, threads);
-  } else {
-    orthonormalize<float>(from, to, gain, threads);
+  const TallView to(view);
+  const bool is_wide = view.dims[0].size != to.rows();
+  const auto fill = [&](auto element) {
+    using T = decltype(element);
+    Factorization<T>({static_cast<const T*>(matrix), to.rows(), to.columns(), is_wide}, threads)(to, gain);
+  };
+  switch (view.dtype) {
+    case DType::f32: return fill(float{});
+    case DType::f64: return fill(double{});
+    default: throw std::invalid_argument("dtype: takes float32 and float64");
   }
 }
 

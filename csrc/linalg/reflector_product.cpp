@@ -70,7 +70,7 @@ template <class T> void ReflectorProduct<T>::multiply(size_t begin, size_t end) 
 
 template <class T> void ReflectorProduct<T>::store(const TallView& to, double gain) const {
   parallel_ranges(threads_, rows_, kRowAlignment,
-                  [&](int64_t begin, int64_t end) { to.store_rows(panels_.data(), begin, end, gain); });
+                  [&](int64_t begin, int64_t end) { to.store_rows(panels_.data(), begin, end, static_cast<T>(gain)); });
 }
 
 template <class T> int64_t ReflectorProduct<T>::last_column(int64_t panel) const {
