@@ -118,6 +118,13 @@ def test_c_is_not_read_where_beta_is_zero(
     assert_product(gemm(a, b, c), a, b, c)
 
 
+@pytest.mark.parametrize("beta", [0, 0.3])
+def test_a_and_b_are_not_read_where_alpha_is_zero(dtype: Any, beta: float) -> None:
+    c = normal(dtype, 13, 21)
+    got = gemm(np.full((13, 5), np.nan, dtype), normal(dtype, 5, 21), c.copy(), 0, beta)
+    assert np.array_equal(got, dtype(beta) * c)
+
+
 @pytest.mark.parametrize("beta", [0, 1, 0.3, -2.0])
 def test_an_empty_sum_leaves_beta_c(dtype: Any, beta: float) -> None:
     c = normal(dtype, 13, 21)

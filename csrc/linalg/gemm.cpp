@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <memory>
-#include <new>
 #include <numeric>
 
 #include "core/parallel.hpp"
+#include "core/scratch.hpp"
 #include "linalg/kernels.hpp"
 
 namespace pyinit {
@@ -216,16 +215,6 @@ struct Grid {
       : parts_m(parts_m), parts_n(parts_n), rows(rows), columns(columns) {}
 };
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-template <class T> std::unique_ptr<T, Free> allocate(int64_t count) {
-  const int64_t bytes = round_up(count * static_cast<int64_t>(sizeof(T)), kCacheLine);
-  std::unique_ptr<T, Free> memory(static_cast<T*>(std::aligned_alloc(kCacheLine, static_cast<size_t>(bytes))));
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
 }  // namespace
 
 template <class T>
@@ -235,7 +224,7 @@ void gemm(const ProductSize& size, T alpha, const Matrices<const T>& a, const Ma
   const auto problem = [&](int64_t l) {
     const Problem<T> p = {size.m,
                           size.n,
-                          size.k,
+                          alpha == 0 ? 0 : size.k,
                           {{a.data + l * a.matrix, a.row, a.column}, alpha},
                           {{b.data + l * b.matrix, b.row, b.column}, 1},
                           beta,
@@ -252,7 +241,7 @@ void gemm(const ProductSize& size, T alpha, const Matrices<const T>& a, const Ma
   const int64_t tasks = size.batch * parts;
   const Blocks<T> blocks(grid.rows, grid.columns, size.k);
   const int64_t scratch = round_up(blocks.scratch(), kCacheLine);
-  const auto memory = allocate<T>(most * scratch);
+  const Scratch<T> memory(most * scratch);
 
   parallel_ranges(most, most, 1, [&](int64_t begin, int64_t end) {
     for (int64_t thread = begin; thread < end; ++thread) {
@@ -261,7 +250,7 @@ void gemm(const ProductSize& size, T alpha, const Matrices<const T>& a, const Ma
         const int64_t i = task % parts / grid.parts_n * grid.rows, j = task % parts % grid.parts_n * grid.columns;
         if (i >= p.m || j >= p.n) continue;
         blocks.run(p.part(i, std::min(grid.rows, p.m - i), j, std::min(grid.columns, p.n - j)),
-                   memory.get() + thread * scratch);
+                   memory.data() + thread * scratch);
       }
     }
   });

@@ -2,36 +2,13 @@
 // reads and writes memory in order, whatever the layout of the tensor that it comes from or goes to.
 #pragma once
 
-#include <cstddef>
-#include <memory>
-#include <new>
 #include <vector>
 
+#include "core/scratch.hpp"
 #include "core/view.hpp"
 #include "linalg/kernels.hpp"
 
 namespace pyinit {
-
-// Memory that nothing has been written to yet.
-template <class T> class Scratch {
- public:
-  explicit Scratch(int64_t count)
-      : data_(static_cast<T*>(::operator new(static_cast<size_t>(count) * sizeof(T), kAlignment))) {
-    View view;
-    view.data = reinterpret_cast<char*>(data_.get());
-    view.dtype = sizeof(T) == 8 ? DType::f64 : DType::f32;
-    view.dims.push_back({count, 1, 1});
-    prefer_huge_pages(view);
-  }
-  T* data() const { return data_.get(); }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, kAlignment); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
 
 // A tensor as a matrix at least as tall as wide: its first dimension against all others, or the transpose of that.
 class TallView {
