@@ -100,19 +100,7 @@ def listed_tensors(tensors: Iterable[Tensor]) -> list[Tensor]:
                 "Only tensors with 2 or more dimensions are supported, "
                 f"got tensors[{i}] of shape {tuple(tensor.shape)}"
             )
-        if tensor.layout is torch.strided and _is_expanded(tensor):
-            raise ValueError(
-                f"tensors[{i}] must not have elements that share memory, "
-                f"got strides {tensor.stride()}"
-            )
     return listed
-
-
-def _is_expanded(tensor: Tensor) -> bool:
-    strides = tensor.stride()
-    return 0 in strides and any(
-        size > 1 and stride == 0 for size, stride in zip(tensor.shape, strides, strict=True)
-    )
 
 
 def listed_gains(gain: Any, count: int) -> list[Any]:

@@ -736,15 +736,15 @@ def orthogonal_many_(
     matrices = _orthogonal.listed_tensors(tensors)
     gains = _orthogonal.listed_gains(gain, len(matrices))
     sources = _orthogonal.listed_sources(generator, matrices)
-    views = [None if tensor.numel() == 0 else shaped_view(tensor) for tensor in matrices]
+    views = [shaped_view(tensor) for tensor in matrices]
     is_native = get_rng() != "torch"
     factors: list[float | None] = []
-    for tensor, one, view in zip(matrices, gains, views, strict=True):
+    for i, (tensor, one, view) in enumerate(zip(matrices, gains, views, strict=True)):
         if is_native and view is not None:
             factors.append(_orthogonal.factor(one, view))
         else:
             factors.append(None)
-            _try(tensor, one)
+            _try(f"tensors[{i}]", tensor, one)
     if not is_native or _orthogonal.may_share_memory(filter(None, views)):
         for tensor, one, source in zip(matrices, gains, sources, strict=True):
             orthogonal_(tensor, one, source)
@@ -755,9 +755,8 @@ def orthogonal_many_(
     for tensor, one, source, view, factor in zip(
         matrices, gains, sources, views, factors, strict=True
     ):
-        if tensor.numel() == 0 or tensor.is_meta:
-            continue
-        key = take_key(source) if view is not None and factor is not None else None
+        is_ready = view is not None and factor is not None and 0 not in view[2]
+        key = take_key(source) if is_ready else None
         if view is not None and key is not None:
             jobs += _orthogonal.jobs(view, factor, key, 1)
             filled.append(tensor)
@@ -774,12 +773,22 @@ def _fill_orthogonal(jobs: list[_orthogonal.Job], tensors: list[Tensor]) -> None
     _increment_version(tuple(tensors))
 
 
-def _try(tensor: Tensor, gain: float) -> None:
-    """Raise what torch's function raises for such a tensor and gain, with nothing written or drawn."""
+def _try(name: str, tensor: Tensor, gain: float) -> None:
+    """Raise what torch's function would raise for such a tensor and gain, without writing or drawing."""
     refuse_inference(tensor)
-    if tensor.numel() and not tensor.is_meta:
-        alike = tensor.new_empty((1, 1))
-        _by_torch(_torch.orthogonal_, alike, gain, torch.Generator(tensor.device))
+    if tensor.numel() == 0 or tensor.is_meta:
+        return
+    if tensor.layout is torch.strided and _is_expanded(tensor):
+        raise ValueError(
+            f"{name} must not have elements that share memory, got strides {tensor.stride()}"
+        )
+    alike = tensor.new_empty((1, 1))
+    _by_torch(_torch.orthogonal_, alike, gain, torch.Generator(tensor.device))
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return any(size > 1 and stride == 0 for size, stride in sizes)
 
 
 @eager
