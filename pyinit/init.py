@@ -5,8 +5,9 @@ warnings are torch's; what pyinit adds is keyword-only. Tensors that the kernels
 (other devices and dtypes, sparse, quantized, subclasses, meta) go to torch's own function.
 
 Numbers depend on the key of the call and on an element's place in the tensor alone, so memory
-layout, thread count and instruction set do not change them. A call draws its key, 64 bits, from
-``generator`` or from torch's default generator: ``torch.manual_seed`` governs it.
+layout, thread count and instruction set do not change them (orthogonal matrices only to rounding, on
+a CPU without fused multiply-add). A call draws its key, 64 bits, from ``generator`` or from torch's
+default generator: ``torch.manual_seed`` governs it.
 
 Every fan-based initializer takes ``groups=`` and ``transposed=``. With the defaults fans are
 torch's. A convolution's weight (out, in/groups, *kernel) has fan_in = in/groups * taps and, once
