@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from itertools import pairwise
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def factor(gain: object, view: View) -> float | None:
     """
     number = _plain(gain)
     if number is None:
-        refuse_factor(gain, view)
+        _refuse_factor(gain, view)
     elif not abs(number) <= _LARGEST[view[1]]:
         raise ValueError(f"gain must be finite in {_LANES[view[1]]}, got {number}")
     return number
@@ -41,10 +42,11 @@ def _plain(gain: object) -> float | None:
     return float(gain) if isinstance(gain, (float, np.floating, np.integer, np.bool_)) else None
 
 
-def refuse_factor(gain: Any, view: View) -> None:
+def _refuse_factor(gain: Any, view: View) -> None:
     """Raise what torch raises where it cannot multiply such a tensor by the gain."""
+    shape = view[2] if isinstance(gain, Tensor) and gain.dim() else (1,)
     with torch.no_grad():
-        torch.empty(view[2], dtype=_DTYPES[view[1]], device="cpu").mul_(gain)
+        torch.empty(shape, dtype=_DTYPES[view[1]], device="cpu").mul_(gain)
 
 
 def jobs(view: View, factor: float | None, key: tuple[int, int], groups: int) -> list[Job]:
@@ -73,11 +75,8 @@ def centre_of(view: View) -> View:
 def may_share_memory(views: Iterable[View]) -> bool:
     """Whether any two reach over the same memory, though they may share no element."""
     spans = sorted(
-        (
-            address,
-            address + _SIZES[code] * (1 + sum((n - 1) * s for n, s in zip(*dims, strict=True))),
-        )
-        for address, code, *dims in views
+        (address, address + _SIZES[code] * (1 + sum(map(mul, shape, strides)) - sum(strides)))
+        for address, code, shape, strides in views
     )
     return any(end > start for (_, end), (start, _) in pairwise(spans))
 
