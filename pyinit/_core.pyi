@@ -96,6 +96,15 @@ def fill_sparse(
     threads: int,
     /,
 ) -> None: ...
+def fill_orthogonal(
+    matrices: list[
+        tuple[Target, float, tuple[int, int], tuple[int, ...] | None, tuple[int, ...] | None]
+    ],
+    threads: int,
+    /,
+) -> None:
+    """Each matrix is (target, gain, key, whole, start): the first dimension against all others."""
+
 def is_dense(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool:
     """Whether the elements, in some order, lie side by side."""
 

@@ -17,7 +17,7 @@ def fans(shape: Sequence[int], groups: int = 1, transposed: bool = False) -> tup
         )
     first, second = shape[0], shape[1]
     if groups.__class__ is not int or groups != 1:
-        first //= _checked_groups(groups, first)
+        first //= checked_groups(groups, first)
     if len(shape) > 2:
         taps = math.prod(shape[2:])
         first, second = first * taps, second * taps
@@ -28,7 +28,7 @@ def fans(shape: Sequence[int], groups: int = 1, transposed: bool = False) -> tup
     return first, second
 
 
-def _checked_groups(groups: int, first: int) -> int:
+def checked_groups(groups: int, first: int) -> int:
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"groups must be an int, got {groups!r}")
     if groups < 1 or first % groups:

@@ -95,4 +95,6 @@ def _strided_view(tensor: Tensor, address: int, code: int) -> View | None:
 def shaped_view(tensor: Tensor) -> View | None:
     """As ``native_view``, with the tensor's own shape, for kernels that ask for rows and columns."""
     view = native_view(tensor)
-    return None if view is None else _strided_view(tensor, view[0], view[1])
+    if view is None or len(view[2]) != 1:
+        return view
+    return view[0], view[1], tuple(tensor.shape), tensor.stride()

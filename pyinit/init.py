@@ -5,19 +5,20 @@ warnings are torch's; what pyinit adds is keyword-only. Tensors that the kernels
 (other devices and dtypes, sparse, quantized, subclasses, meta) go to torch's own function.
 
 Numbers depend on the key of the call and on an element's place in the tensor alone, so memory
-layout, thread count and instruction set do not change them. A call draws its key, 64 bits, from
-``generator`` or from torch's default generator: ``torch.manual_seed`` governs it.
+layout, thread count and instruction set do not change them (orthogonal matrices only to rounding, on
+a CPU without fused multiply-add). A call draws its key, 64 bits, from ``generator`` or from torch's
+default generator: ``torch.manual_seed`` governs it.
 
 Every fan-based initializer takes ``groups=`` and ``transposed=``. With the defaults fans are
 torch's. A convolution's weight (out, in/groups, *kernel) has fan_in = in/groups * taps and, once
 ``groups`` is given, fan_out = out/groups * taps. With ``transposed=True`` the weight is a transposed
 convolution's, (in, out/groups, *kernel): fan_in = in/groups * taps, fan_out = out/groups * taps.
-Strides are not counted.
+Strides are not counted. The orthogonal initializers take ``groups=``: a matrix for each.
 """
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -25,13 +26,13 @@ import torch
 from torch import Tensor
 from torch.overrides import has_torch_function_variadic
 
-from pyinit import _core, _torch_stream
+from pyinit import _core, _orthogonal, _torch_stream
 from pyinit._dynamo import eager
-from pyinit._fans import fans, mean_fan, one_fan
+from pyinit._fans import checked_groups, fans, mean_fan, one_fan
 from pyinit._gain import Nonlinearity, calculate_gain
 from pyinit._original import original as _torch
 from pyinit._rng import Source, for_torch, get_rng, take_key
-from pyinit._tensors import DTYPES, LARGEST, native_view, overridden, refuse_inference, shaped_view
+from pyinit._tensors import LARGEST, native_view, overridden, refuse_inference, shaped_view
 from pyinit._warnings import warn
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "ones_",
     "orthogonal",
     "orthogonal_",
+    "orthogonal_many_",
     "sparse",
     "sparse_",
     "trunc_normal_",
@@ -651,94 +653,193 @@ _DISTRIBUTIONS: dict[str, Callable[[Tensor, float, Source], Tensor]] = {
 
 
 @eager
-def orthogonal_(tensor: Tensor, gain: float = 1, generator: Source = None) -> Tensor:
+def orthogonal_(
+    tensor: Tensor, gain: float = 1, generator: Source = None, *, groups: int = 1
+) -> Tensor:
     r"""Fill with a (semi-)orthogonal matrix, drawn uniformly (Haar) among all.
 
     Saxe et al. (2014), `Exact solutions to the nonlinear dynamics of learning in deep linear neural
-    networks`; Mezzadri (2007), `How to generate random matrices from the classical compact groups`.
-    float16 and bfloat16 are computed in float32 and rounded once.
+    networks`; Stewart (1980), `The efficient generation of random orthogonal matrices with an
+    application to condition estimators`; Mezzadri (2007), `How to generate random matrices from the
+    classical compact groups`. float16 and bfloat16 are computed in float32 and rounded once.
 
     Args:
-        tensor: a tensor of at least 2 dimensions; those after the first count as one
-        gain: a factor
+        tensor: a tensor of at least 2 dimensions, (out, in, *kernel); those after the first count
+            as one
+        gain: a factor, finite (with torch's own numbers it is a factor like any other)
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        groups: the convolution's groups; they must divide dim 0. Each gets a matrix of its own
 
     Raises:
-        ValueError: for fewer than 2 dimensions.
+        ValueError: for fewer than 2 dimensions, a gain that is not finite, or groups that do not
+            divide dim 0.
     """
-    if native_view(tensor) is not None and tensor.dim() >= 2 and tensor.numel():
-        gaussian = _gaussian_matrix(tensor, generator)
-        if gaussian is not None:
-            with torch.no_grad():
-                tensor.copy_(_orthonormalized(gaussian).reshape(tensor.shape).mul_(gain))
+    view = shaped_view(tensor)
+    if (groups.__class__ is not int or groups != 1) and tensor.dim() >= 2:
+        checked_groups(groups, tensor.shape[0])
+    if view is not None and len(view[2]) >= 2 and 0 not in view[2]:
+        if get_rng() != "torch":
+            factor = _orthogonal.factor(gain, view)
+            key = take_key(generator)
+            if key is not None:
+                _core.fill_orthogonal(_orthogonal.jobs(view, factor, key, groups), _threads())
+                _increment_version((tensor,))
+                return tensor if factor is not None else _multiplied(tensor, gain)
+        elif not _torch_differs("orthogonal_") and _orthogonal.fill_from_torchs_numbers(
+            tensor, gain, generator, groups
+        ):
             return tensor
-    return _by_torch(_torch.orthogonal_, tensor, gain, for_torch(generator, tensor))
+    return _orthogonal_by_torch(tensor, gain, for_torch(generator, tensor), groups)
 
 
-def _gaussian_matrix(tensor: Tensor, generator: Source) -> Tensor | None:
-    """Standard normals in the shape (rows, columns) that the tensor has as a matrix.
-
-    In float64 for float64 and in float32 for all else. None where torch must draw them.
-    """
-    single = tensor.dtype in (torch.float16, torch.bfloat16)
-    rows = tensor.size(0)
-    gaussian = torch.empty(
-        (rows, tensor.numel() // rows),
-        dtype=torch.float32 if single else tensor.dtype,
-        device="cpu",
-    )
-    view = gaussian.data_ptr(), DTYPES[gaussian.dtype], (gaussian.numel(),), (1,)
-    key = take_key(generator)
-    if key is not None:
-        _core.fill_normal(view, 0.0, 1.0, key, _threads())
-        return gaussian
-    # torch has no factorization of the 16-bit types.
-    if single or _torch_differs("orthogonal_"):
-        return None
-    drawn = _torch_stream.normal(gaussian, view, 0.0, 1.0, generator)
-    return gaussian if drawn else None
+def _orthogonal_by_torch(
+    tensor: Tensor, gain: float, generator: torch.Generator | None, groups: int
+) -> Tensor:
+    if groups == 1 or tensor.dim() < 2:
+        return _by_torch(_torch.orthogonal_, tensor, gain, generator)
+    if tensor.numel() == 0 or tensor.is_meta:
+        return tensor
+    rows = tensor.size(0) // groups
+    with torch.no_grad():
+        for first in range(0, tensor.size(0), rows):
+            _by_torch(_torch.orthogonal_, tensor.narrow(0, first, rows), 1, generator)
+    return _multiplied(tensor, gain)
 
 
-def _orthonormalized(gaussian: Tensor) -> Tensor:
-    """The Haar-random matrix that a Gaussian one makes."""
-    is_wide = gaussian.size(0) < gaussian.size(1)
-    q, r = torch.linalg.qr(gaussian.t() if is_wide else gaussian)
-    # Householder's q alone is not uniform: each column takes the sign of r's diagonal.
-    diagonal = r.diagonal()
-    q.mul_(torch.ones_like(diagonal).copysign_(diagonal))
-    matrix: Tensor = q.t() if is_wide else q
-    return matrix
+def _multiplied(tensor: Tensor, factor: Any) -> Tensor:
+    with torch.no_grad():
+        return tensor.mul_(factor)
 
 
 @eager
-def delta_orthogonal_(tensor: Tensor, gain: float = 1, generator: Source = None) -> Tensor:
+def orthogonal_many_(
+    tensors: Iterable[Tensor], gain: float | Iterable[float] = 1, generator: Source = None
+) -> list[Tensor]:
+    r"""Fill each of many tensors as ``orthogonal_`` does, in one call.
+
+    The values are those of ``orthogonal_`` called on one tensor after the other. Small matrices are
+    made at the same time, each by one thread.
+
+    Args:
+        tensors: tensors of at least 2 dimensions, of any shapes and dtypes, in any order
+        gain: a finite factor, or one for each tensor
+        generator: the ``torch.Generator`` to draw the keys from, one for each tensor in turn
+            (default: torch's own). A ``Key`` gives tensor i the stream numbered i higher
+
+    Returns:
+        A list of the tensors.
+
+    Raises:
+        TypeError: if ``tensors`` holds anything but tensors, or is a tensor itself.
+        ValueError: if there are not as many gains as tensors, for a tensor of fewer than 2
+            dimensions, or a gain that is not finite.
+    """
+    matrices = _orthogonal.listed_tensors(tensors)
+    gains = _orthogonal.listed_gains(gain, len(matrices))
+    sources = _orthogonal.listed_sources(generator, matrices)
+    views = [shaped_view(tensor) for tensor in matrices]
+    is_native = get_rng() != "torch"
+    factors: list[float | None] = []
+    for i, (tensor, one, view) in enumerate(zip(matrices, gains, views, strict=True)):
+        if is_native and view is not None:
+            factors.append(_orthogonal.factor(one, view))
+        else:
+            factors.append(None)
+            _try(f"tensors[{i}]", tensor, one)
+    if not is_native or _orthogonal.may_share_memory(filter(None, views)):
+        for tensor, one, source in zip(matrices, gains, sources, strict=True):
+            orthogonal_(tensor, one, source)
+        return matrices
+
+    jobs: list[_orthogonal.Job] = []
+    filled: list[Tensor] = []
+    for tensor, one, source, view, factor in zip(
+        matrices, gains, sources, views, factors, strict=True
+    ):
+        is_ready = view is not None and factor is not None and 0 not in view[2]
+        key = take_key(source) if is_ready else None
+        if view is not None and key is not None:
+            jobs += _orthogonal.jobs(view, factor, key, 1)
+            filled.append(tensor)
+        else:  # it may share memory with those before
+            _fill_orthogonal(jobs, filled)
+            jobs, filled = [], []
+            orthogonal_(tensor, one, source)
+    _fill_orthogonal(jobs, filled)
+    return matrices
+
+
+def _fill_orthogonal(jobs: list[_orthogonal.Job], tensors: list[Tensor]) -> None:
+    _core.fill_orthogonal(jobs, _threads())
+    _increment_version(tuple(tensors))
+
+
+def _try(name: str, tensor: Tensor, gain: float) -> None:
+    """Raise what torch's function would raise for such a tensor and gain, without writing or drawing."""
+    refuse_inference(tensor)
+    if tensor.numel() == 0 or tensor.is_meta:
+        return
+    if tensor.layout is torch.strided and _is_expanded(tensor):
+        raise ValueError(
+            f"{name} must not have elements that share memory, got strides {tensor.stride()}"
+        )
+    alike = tensor.new_empty((1, 1))
+    _by_torch(_torch.orthogonal_, alike, gain, torch.Generator(tensor.device))
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return any(size > 1 and stride == 0 for size, stride in sizes)
+
+
+@eager
+def delta_orthogonal_(
+    tensor: Tensor, gain: float = 1, generator: Source = None, *, groups: int = 1
+) -> Tensor:
     """Fill the weight of a convolution with zeros but for an orthogonal matrix at its centre.
 
     With it a convolution keeps the norm of its input. Xiao et al. (2018), `Dynamical isometry and a
     mean field theory of CNNs: how to train 10,000-layer vanilla convolutional neural networks`.
 
     Args:
-        tensor: a tensor of 3, 4 or 5 dimensions, (out, in, *kernel), with out >= in; the matrix's
-            columns are orthonormal and stand at the centre tap (size // 2)
-        gain: a factor
+        tensor: a tensor of 3, 4 or 5 dimensions, (out, in/groups, *kernel), with out >= in; the
+            matrix's columns are orthonormal and stand at the centre tap (size // 2). It is the one
+            that ``orthogonal_`` makes for the shape (out, in/groups)
+        gain: a factor, finite (with torch's own numbers it is a factor like any other)
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        groups: the convolution's groups; they must divide dim 0. Each gets a matrix of its own
 
     Raises:
-        ValueError: for another number of dimensions, or out < in.
+        ValueError: for another number of dimensions, out < in, a gain that is not finite, or groups
+            that do not divide dim 0.
     """
     if tensor.dim() not in (3, 4, 5):
         raise ValueError(f"tensor must have 3, 4 or 5 dimensions, got {tensor.dim()}")
-    rows, columns = tensor.shape[:2]
+    rows, columns = tensor.shape[0] // checked_groups(groups, tensor.shape[0]), tensor.shape[1]
     if rows < columns:
         raise ValueError(
-            f"tensor must have at least as many output as input channels, got {rows} < {columns}"
+            "tensor must have at least as many output as input channels"
+            f"{'' if groups == 1 else ' in each group'}, got {rows} < {columns}"
         )
     if tensor.numel() == 0 or tensor.is_meta:
         return tensor
+    view = shaped_view(tensor)
+    if view is not None and get_rng() != "torch":
+        centre = _orthogonal.centre_of(view)
+        factor = _orthogonal.factor(gain, centre)
+        key = take_key(generator)
+        if key is not None:
+            _core.fill_constant(view, 0.0, _threads())
+            _core.fill_orthogonal(_orthogonal.jobs(centre, factor, key, groups), _threads())
+            _increment_version((tensor,))
+            if factor is None:
+                with torch.no_grad():
+                    _at_centre(tensor).mul_(gain)
+            return tensor
     refuse_inference(tensor)
     with torch.no_grad():
-        matrix = orthogonal_(tensor.new_empty((rows, columns)), gain, generator)
-        return _copy_to_centre(tensor, matrix)
+        matrix = tensor.new_empty((groups * rows, columns))
+        return _copy_to_centre(tensor, orthogonal_(matrix, gain, generator, groups=groups))
 
 
 @eager
@@ -791,9 +892,14 @@ def _copy_to_centre(tensor: Tensor, matrix: Tensor) -> Tensor:
     if tensor.dim() == 2:
         return tensor.copy_(matrix)
     weight = tensor.new_zeros(tensor.shape)
-    centre = tuple(size // 2 for size in tensor.shape[2:])
-    weight.movedim((0, 1), (-2, -1))[centre] = matrix
+    _at_centre(weight).copy_(matrix)
     return tensor.copy_(weight)
+
+
+def _at_centre(weight: Tensor) -> Tensor:
+    """The matrix (out, in) at a convolution's centre tap."""
+    centre = tuple(size // 2 for size in weight.shape[2:])
+    return weight.movedim((0, 1), (-2, -1))[centre]
 
 
 @eager

@@ -71,3 +71,17 @@ def _from_left(below: NDArray[np.float64], low: float, high: float) -> NDArray[n
     log_low, log_high = special.log_ndtr(low), special.log_ndtr(high)
     rest = np.exp(log_low - log_high)
     return special.ndtri_exp(log_high + np.log(rest + below * (1 - rest)))
+
+
+def orthogonal(normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The matrix that m by n standard normals make, m >= n: one reflection after the other."""
+    m, n = normals.shape
+    count = min(n, m - 1)
+    signs = np.copysign(1.0, normals.diagonal())
+    signs[:count] *= -1
+    q = np.eye(m, n) * signs
+    for i in reversed(range(count)):
+        v = normals[i:, i].copy()
+        v[0] += np.copysign(np.linalg.norm(v), v[0])
+        q[i:] -= np.outer(v, 2 / (v @ v) * (v @ q[i:]))
+    return q

@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -96,6 +97,11 @@ REFUSED_LATE_BY_TORCH = [
     ("dirac_", KERNEL, (2.0,)),
     ("orthogonal_", MATRIX, ("x",)),
     ("orthogonal_", MATRIX, (None,)),
+    ("orthogonal_", MATRIX, (1j,)),
+    ("orthogonal_", MATRIX, ([1.0],)),
+    ("orthogonal_", MATRIX, (10**400,)),
+    ("orthogonal_", MATRIX, (torch.ones(5),)),
+    ("orthogonal_", MATRIX, (torch.ones(4, dtype=torch.cfloat),)),
 ]
 DRAWING = [
     ("uniform_", ()),
@@ -239,6 +245,7 @@ def test_variance_scaling_refuses_bad_arguments(arguments, error, text, shape):
         ("lecun_normal_", torch.ones(4), ValueError, "fewer than 2 dimensions"),
         ("delta_orthogonal_", torch.ones(4, 4), ValueError, "3, 4 or 5 dimensions, got 2"),
         ("delta_orthogonal_", torch.ones(3, 4, 3), ValueError, "as many output .* got 3 < 4"),
+        ("delta_orthogonal_", torch.ones(2, 2, 2).int(), NotImplementedError, "'Int'"),
         ("hadamard_", torch.ones(4), ValueError, "2 to 5 dimensions, got 1"),
         ("hadamard_", torch.ones(4, 4).int(), TypeError, "floating-point dtype, got torch.int32"),
     ],
@@ -261,4 +268,165 @@ def test_delta_orthogonal_refuses_a_bad_gain_untouched():
     tensor = torch.full((4, 4, 3), 7.0)
     with pytest.raises(TypeError, match="must be Tensor, not str"):
         pyinit.delta_orthogonal_(tensor, "x")
+    assert (tensor == 7).all()
+
+
+# ---- Orthogonal matrices -------------------------------------------------------------------------
+
+
+def assert_refused(error: type, text: str, function, tensors, *args, **kwargs) -> None:
+    """Nothing is written or drawn."""
+    before = [(tensor.clone(), tensor._version) for tensor in tensors]
+    generator = torch.Generator().manual_seed(1)
+    states = torch.get_rng_state(), generator.get_state()
+    for source in (None, generator):
+        with pytest.raises(error, match=text):
+            function(*args, generator=source, **kwargs)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert torch.equal(states[1], generator.get_state())
+    for tensor, (values, version) in zip(tensors, before, strict=True):
+        assert torch.equal(tensor, values)
+        assert tensor._version == version
+
+
+GROUPS = [
+    (0, ValueError, r"groups must be at least 1 and divide dim 0 \(6\), got 0"),
+    (-2, ValueError, r"groups must be at least 1 and divide dim 0 \(6\), got -2"),
+    (4, ValueError, r"groups must be at least 1 and divide dim 0 \(6\), got 4"),
+    (12, ValueError, r"groups must be at least 1 and divide dim 0 \(6\), got 12"),
+    (2.0, TypeError, "groups must be an int, got 2.0"),
+    (True, TypeError, "groups must be an int, got True"),
+    (None, TypeError, "groups must be an int, got None"),
+    ("2", TypeError, "groups must be an int, got '2'"),
+]
+
+
+@pytest.mark.parametrize("rng", ["philox", "torch"])
+@pytest.mark.parametrize(("groups", "error", "text"), GROUPS)
+@pytest.mark.parametrize("name", ["orthogonal_", "delta_orthogonal_"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.cfloat, torch.int32])
+def test_groups_that_do_not_fit_are_refused(  # noqa: PLR0917
+    name, groups, error, text, dtype, rng
+):
+    tensor = torch.full((6, 2, 3), 7, dtype=dtype)
+    with pyinit.rng(rng):
+        assert_refused(error, text, getattr(pyinit, name), [tensor], tensor, groups=groups)
+
+
+@pytest.mark.parametrize(
+    "gain", [NAN, INF, -INF, np.float32(NAN), np.float64(INF), pytest.param(1e39, id="1e39")]
+)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("name", ["orthogonal_", "delta_orthogonal_"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_gain_that_leaves_no_finite_matrix_is_refused(name, gain, groups, dtype):
+    tensor = torch.full((6, 2, 3), 7, dtype=dtype)
+    text = "gain must be finite in torch.float32, got "
+    assert_refused(ValueError, text, getattr(pyinit, name), [tensor], tensor, gain, groups=groups)
+
+
+@pytest.mark.parametrize("gain", [NAN, INF])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_with_torchs_numbers_no_gain_is_refused(gain, groups):
+    ours, theirs = torch.full(MATRIX, 7.0), torch.full(MATRIX, 7.0)
+    with pyinit.rng("torch"):
+        pyinit.orthogonal_(ours, gain, torch.Generator().manual_seed(1), groups=groups)
+    torch.nn.init.orthogonal_(theirs, gain, torch.Generator().manual_seed(1))
+    assert torch.equal(ours.isfinite(), theirs.isfinite())
+
+
+@pytest.mark.parametrize("gain", ["x", None, 1j, [1.0], 10**400, torch.ones(5)])
+def test_gain_that_is_no_factor_is_refused(gain):
+    for shape, function in ((MATRIX, pyinit.orthogonal_), (KERNEL, pyinit.delta_orthogonal_)):
+        tensor = torch.full(shape, 7.0)
+        assert_refused(Exception, ".", function, [tensor], tensor, gain)
+
+
+@pytest.mark.parametrize("rng", ["philox", "torch"])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 3)])
+def test_orthogonal_without_elements_is_nothing_as_torch(shape, rng):
+    state = torch.get_rng_state()
+    tensor, other = torch.empty(shape), torch.empty(*shape, 1)
+    with pyinit.rng(rng):
+        assert pyinit.orthogonal_(tensor, "x") is tensor
+        assert pyinit.orthogonal_(tensor, groups=shape[0] or 5) is tensor
+        assert pyinit.orthogonal_many_([tensor, tensor]) == [tensor, tensor]
+        if other.dim() > 2 and shape[0] >= shape[1]:
+            assert pyinit.delta_orthogonal_(other) is other
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_groups_of_fewer_than_2_dimensions_are_refused_as_torch():
+    for tensor in (torch.ones(4), torch.ones(())):
+        text = "Only tensors with 2 or more dimensions are supported"
+        assert_refused(ValueError, text, pyinit.orthogonal_, [tensor], tensor, groups=2)
+
+
+def test_delta_orthogonal_counts_channels_within_groups():
+    tensor = torch.full((6, 3, 3), 7.0)
+    text = "at least as many output as input channels in each group, got 2 < 3"
+    assert_refused(ValueError, text, pyinit.delta_orthogonal_, [tensor], tensor, groups=3)
+
+
+@pytest.mark.parametrize(
+    ("second", "gain", "error", "text"),
+    [
+        (3.0, 1, TypeError, r"tensors\[1\] must be a torch.Tensor, got float"),
+        (np.ones(MATRIX), 1, TypeError, r"tensors\[1\] must be a torch.Tensor, got ndarray"),
+        (torch.ones(4), 1, ValueError, r"2 or more dimensions .* got tensors\[1\] of .*\(4,\)"),
+        (torch.ones(MATRIX, dtype=torch.int32), 1, NotImplementedError, "'Int'"),
+        (torch.ones(MATRIX, dtype=torch.cfloat), 1, NotImplementedError, "complex"),
+        (torch.eye(4).to_sparse(), 1, Exception, "."),
+        (torch.ones(1, 4).expand(4, 4), 1, ValueError, r"tensors\[1\] must not .* share memory"),
+        (torch.ones(MATRIX), [1.0], ValueError, "got 1 gains for 2 tensors"),
+        (torch.ones(MATRIX), (1.0, 2.0, 3.0), ValueError, "got 3 gains for 2 tensors"),
+        (torch.ones(MATRIX), torch.ones(3), ValueError, "got 3 gains for 2 tensors"),
+        (torch.ones(MATRIX), None, TypeError, "gain must be a number, .* got None"),
+        (torch.ones(MATRIX), 1j, TypeError, "gain must be a number, .* got 1j"),
+        (torch.ones(MATRIX), [1.0, "x"], TypeError, r"gain\[1\] must be a number, got 'x'"),
+        (torch.ones(MATRIX), [1.0, NAN], ValueError, "gain must be finite in .*, got nan"),
+        (torch.ones(MATRIX), INF, ValueError, "gain must be finite in .*, got inf"),
+        (torch.ones(MATRIX), [1.0, 10**400], OverflowError, "."),
+    ],
+)
+def test_many_refuse_what_one_of_them_refuses(second, gain, error, text):
+    tensors = [torch.full(MATRIX, 7.0), second]
+    watched = tensors[:1] + [t for t in tensors[1:] if isinstance(t, torch.Tensor)]
+    watched = [t for t in watched if t.layout is torch.strided]
+    assert_refused(error, text, pyinit.orthogonal_many_, watched, tensors, gain)
+
+
+def test_many_with_torchs_numbers_refuse_before_anything_is_drawn():
+    tensors = [torch.full(MATRIX, 7.0), torch.full(MATRIX, 7, dtype=torch.half)]
+    with pyinit.rng("torch"):
+        assert_refused(RuntimeError, "Half", pyinit.orthogonal_many_, tensors, tensors)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "text"),
+    [
+        (torch.ones(3, 4, 4), "an iterable of tensors, got a Tensor"),
+        (None, "an iterable of tensors, got None"),
+        (3.0, "an iterable of tensors, got 3.0"),
+        ("ab", r"tensors\[0\] must be a torch.Tensor, got str"),
+    ],
+)
+def test_many_take_an_iterable_of_tensors(tensors, text):
+    with pytest.raises(TypeError, match=text):
+        pyinit.orthogonal_many_(tensors)
+
+
+def test_many_refuse_inference_tensors_with_nothing_written():
+    with torch.inference_mode():
+        inference = torch.ones(MATRIX)
+    tensors = [torch.full(MATRIX, 7.0), inference]
+    text = "Inplace update to inference tensor"
+    assert_refused(RuntimeError, text, pyinit.orthogonal_many_, tensors[:1], tensors)
+    assert (inference == 1).all()
+
+
+def test_many_refuse_what_is_no_generator():
+    tensor = torch.full(MATRIX, 7.0)
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got 'seed'"):
+        pyinit.orthogonal_many_([tensor], generator="seed")
     assert (tensor == 7).all()

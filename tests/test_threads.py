@@ -61,18 +61,14 @@ def test_values_do_not_depend_on_threads_or_instruction_set(
 def test_structured_fills_do_not_depend_on_threads(
     name: str, set_threads: Callable[[int], None]
 ) -> None:
-    results = []
+    digests = set()
     for threads in (1, 2, 3, 8):
         set_threads(threads)
         torch.manual_seed(1)
         tensor = torch.full((768, 700, 1) if name == "dirac_" else (768, 700), torch.nan)
         getattr(pyinit, name)(tensor, *([0.3] if name == "sparse_" else []))
-        results.append(tensor)
-    for other in results[1:]:
-        if name == "orthogonal_":  # through torch.linalg.qr, whose last bits may differ
-            torch.testing.assert_close(other, results[0], rtol=0, atol=1e-5)
-        else:
-            assert torch.equal(other, results[0])
+        digests.add(digest(tensor))
+    assert len(digests) == 1
 
 
 def test_many_python_threads_fill_different_tensors_at_once() -> None:

@@ -31,8 +31,14 @@ def shape_for(name: str) -> tuple[int, ...]:
     return (6, 4, 3) if name.startswith(("dirac", "delta")) else (6, 4)
 
 
-def call(name: str, tensor: torch.Tensor, module=pyinit) -> torch.Tensor:
-    return getattr(module, name)(tensor, *ARGUMENTS.get(name, ()))
+def call(name: str, tensor: torch.Tensor, module=pyinit, **kwargs) -> torch.Tensor:
+    return apply(getattr(module, name), name, tensor, **kwargs)
+
+
+def apply(function, name: str, tensor: torch.Tensor, **kwargs) -> torch.Tensor:
+    if name == "orthogonal_many_":
+        return function([tensor], **kwargs)[0]
+    return function(tensor, *ARGUMENTS.get(name, ()), **kwargs)
 
 
 def seeded(name: str, tensor: torch.Tensor, seed: int = 1) -> torch.Tensor:
@@ -50,9 +56,7 @@ def test_manual_seed_governs(name):
 @pytest.mark.parametrize("name", SEEDED)
 def test_a_given_generator_governs(name):
     generator = torch.Generator().manual_seed(1)
-    first = getattr(pyinit, name)(
-        torch.empty(shape_for(name)), *ARGUMENTS.get(name, ()), generator=generator
-    )
+    first = call(name, torch.empty(shape_for(name)), generator=generator)
     second = call(name, torch.empty(shape_for(name)))
     assert torch.equal(first, seeded(name, torch.empty(shape_for(name))))
     assert not torch.equal(first, second)
@@ -136,7 +140,9 @@ def test_subclass_sees_what_torch_would_show_it(name):
     assert torch.equal(filled.as_subclass(torch.Tensor), expected.as_subclass(torch.Tensor))
 
 
-@pytest.mark.parametrize("name", ["xavier_uniform_", "kaiming_normal_", "lecun_normal_"])
+@pytest.mark.parametrize(
+    "name", ["xavier_uniform_", "kaiming_normal_", "lecun_normal_", "orthogonal_"]
+)
 def test_subclass_is_filled_by_torch_with_pyinits_own_arguments_too(name):
     tensor = torch.full((6, 4, 3), 7.0).as_subclass(Recorded)
     Recorded.seen = []
@@ -315,7 +321,7 @@ def test_compiled_code_gets_the_same_numbers(name, compiler):
 def test_an_initializer_may_itself_be_compiled(name, compiler):
     compiled = compiler(getattr(pyinit, name))
     torch.manual_seed(1)
-    weight = compiled(torch.empty(shape_for(name)), *ARGUMENTS.get(name, ()))
+    weight = apply(compiled, name, torch.empty(shape_for(name)))
     assert torch.equal(weight, seeded(name, torch.empty(shape_for(name))))
 
 
@@ -350,7 +356,7 @@ def test_threads_of_python_fill_as_one_would(name):
         if name == "delta_orthogonal_":
             shape = (max(shape[0], 4), *shape[1:])
         kwargs = {"generator": torch.Generator().manual_seed(index)} if name in SEEDED else {}
-        return getattr(pyinit, name)(torch.empty(shape), *ARGUMENTS.get(name, ()), **kwargs)
+        return call(name, torch.empty(shape), **kwargs)
 
     serial = [fill(index) for index in range(len(sizes))]
     gate = threading.Barrier(5)
@@ -365,7 +371,9 @@ def test_threads_of_python_fill_as_one_would(name):
                 assert torch.equal(tensor, serial[index])
 
 
-@pytest.mark.parametrize("name", ["uniform_", "normal_", "trunc_normal_", "sparse_", "dirac_"])
+@pytest.mark.parametrize(
+    "name", ["uniform_", "normal_", "trunc_normal_", "sparse_", "dirac_", "orthogonal_"]
+)
 def test_thread_count_changes_no_bit(name, set_threads):
     shape = (700, 30, 30) if name == "dirac_" else (1000, 630)
     digests = set()

@@ -1,0 +1,178 @@
+"""What the orthogonal initializers are made of: gains, groups, views, and torch's own way."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from operator import mul
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyinit import _core, _torch_stream
+from pyinit._rng import Key, Source
+from pyinit._tensors import DTYPES, View
+
+_Place = tuple[int, ...] | None
+Job = tuple[View, float, tuple[int, int], _Place, _Place]
+
+_DTYPES = {code: dtype for dtype, code in DTYPES.items()}
+_SIZES = {code: dtype.itemsize for code, dtype in _DTYPES.items()}
+# The type that a matrix is computed in, and multiplied by its gain.
+_LANES = dict.fromkeys(_SIZES, torch.float32) | {_core.FLOAT64: torch.float64}
+_LARGEST = {code: torch.finfo(dtype).max for code, dtype in _LANES.items()}
+
+
+def factor(gain: object, view: View) -> float | None:
+    """The gain as a float; None for what is no plain number, to multiply by once the matrix is there.
+
+    Refuses what would leave no finite matrix, and what torch cannot multiply by.
+    """
+    number = _plain(gain)
+    if number is None:
+        _refuse_factor(gain, view)
+    elif not abs(number) <= _LARGEST[view[1]]:
+        raise ValueError(f"gain must be finite in {_LANES[view[1]]}, got {number}")
+    return number
+
+
+def _plain(gain: object) -> float | None:
+    if isinstance(gain, int):
+        return float(gain) if -(2**63) <= gain < 2**63 else None  # torch refuses larger ones
+    return float(gain) if isinstance(gain, (float, np.floating, np.integer, np.bool_)) else None
+
+
+def _refuse_factor(gain: Any, view: View) -> None:
+    """Raise what torch raises where it cannot multiply such a tensor by the gain."""
+    shape = view[2] if isinstance(gain, Tensor) and gain.dim() else (1,)
+    with torch.no_grad():
+        torch.empty(shape, dtype=_DTYPES[view[1]], device="cpu").mul_(gain)
+
+
+def jobs(view: View, factor: float | None, key: tuple[int, int], groups: int) -> list[Job]:
+    """One matrix for each group of rows, of the numbers that the whole matrix would have there."""
+    gain = 1.0 if factor is None else factor
+    if groups == 1:
+        return [(view, gain, key, None, None)]
+    address, code, shape, strides = view
+    part = (shape[0] // groups, *shape[1:])
+    step = part[0] * strides[0] * _SIZES[code]
+    others = (0,) * (len(shape) - 1)
+    return [
+        ((address + g * step, code, part, strides), gain, key, shape, (g * part[0], *others))
+        for g in range(groups)
+    ]
+
+
+def centre_of(view: View) -> View:
+    """The matrix (out, in) at the centre tap of a convolution's weight."""
+    address, code, shape, strides = view
+    taps = zip(shape[2:], strides[2:], strict=True)
+    offset = sum(size // 2 * stride for size, stride in taps)
+    return address + offset * _SIZES[code], code, shape[:2], strides[:2]
+
+
+def may_share_memory(views: Iterable[View]) -> bool:
+    """Whether any two reach over the same memory, though they may share no element."""
+    spans = sorted(
+        (address, address + _SIZES[code] * (1 + sum(map(mul, shape, strides)) - sum(strides)))
+        for address, code, shape, strides in views
+    )
+    return any(end > start for (_, end), (start, _) in pairwise(spans))
+
+
+# ---- Many at once --------------------------------------------------------------------------------
+
+
+def listed_tensors(tensors: Iterable[Tensor]) -> list[Tensor]:
+    if isinstance(tensors, Tensor):
+        raise TypeError("tensors must be an iterable of tensors, got a Tensor: did you mean [it]?")
+    try:
+        listed = list(tensors)
+    except TypeError:
+        raise TypeError(f"tensors must be an iterable of tensors, got {tensors!r}") from None
+    for i, tensor in enumerate(listed):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"tensors[{i}] must be a torch.Tensor, got {type(tensor).__name__}")
+        if tensor.dim() < 2:
+            raise ValueError(
+                "Only tensors with 2 or more dimensions are supported, "
+                f"got tensors[{i}] of shape {tuple(tensor.shape)}"
+            )
+    return listed
+
+
+def listed_gains(gain: Any, count: int) -> list[Any]:
+    if _is_number(gain):
+        return [gain] * count
+    try:
+        listed = list(gain)
+    except TypeError:
+        raise TypeError(f"gain must be a number, or one for each tensor, got {gain!r}") from None
+    if len(listed) != count:
+        raise ValueError(
+            f"gain must be a number, or one for each tensor, got {len(listed)} gains "
+            f"for {count} tensors"
+        )
+    for i, one in enumerate(listed):
+        if not _is_number(one):
+            raise TypeError(f"gain[{i}] must be a number, got {one!r}")
+    return listed
+
+
+def _is_number(value: object) -> bool:
+    is_scalar = isinstance(value, Tensor) and value.dim() == 0
+    return is_scalar or isinstance(value, (float, int, np.floating, np.integer, np.bool_))
+
+
+def listed_sources(generator: Source, tensors: list[Tensor]) -> list[Source]:
+    """Where each tensor's numbers come from: with a ``Key`` from one stream after the other."""
+    if type(generator) is Key:
+        key, stream = generator
+        return [Key(key, (stream + i) % 2**64) for i in range(len(tensors))]
+    if generator is not None:
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator, got {generator!r}")
+        for i, tensor in enumerate(tensors):
+            if not tensor.is_meta and tensor.device.type != generator.device.type:
+                raise ValueError(
+                    f"generator must be on the device of tensors[{i}], {tensor.device}, "
+                    f"got one on {generator.device}"
+                )
+    return [generator] * len(tensors)
+
+
+# ---- torch's own numbers -------------------------------------------------------------------------
+
+
+def fill_from_torchs_numbers(tensor: Tensor, gain: Any, generator: Source, groups: int) -> bool:
+    """Fill with the matrix that torch makes of its normals; False where it must draw them itself."""
+    gaussian = _gaussian_matrix(tensor, generator)
+    if gaussian is None:
+        return False
+    matrix = torch.cat([_orthonormalized(part) for part in gaussian.chunk(groups)])
+    with torch.no_grad():
+        tensor.copy_(matrix.reshape(tensor.shape).mul_(gain))
+    return True
+
+
+def _gaussian_matrix(tensor: Tensor, generator: Source) -> Tensor | None:
+    """torch's standard normals in the shape (rows, columns) that the tensor has as a matrix."""
+    if tensor.dtype not in (torch.float32, torch.float64):
+        return None  # torch has no factorization of the 16-bit types
+    rows = tensor.size(0)
+    gaussian = torch.empty((rows, tensor.numel() // rows), dtype=tensor.dtype, device="cpu")
+    view = gaussian.data_ptr(), DTYPES[gaussian.dtype], (gaussian.numel(),), (1,)
+    drawn = _torch_stream.normal(gaussian, view, 0.0, 1.0, generator)
+    return gaussian if drawn else None
+
+
+def _orthonormalized(gaussian: Tensor) -> Tensor:
+    """The Haar-random matrix that a Gaussian one makes."""
+    is_wide = gaussian.size(0) < gaussian.size(1)
+    q, r = torch.linalg.qr(gaussian.t() if is_wide else gaussian)
+    # Householder's q alone is not uniform: each column takes the sign of r's diagonal.
+    diagonal = r.diagonal()
+    q.mul_(torch.ones_like(diagonal).copysign_(diagonal))
+    matrix: Tensor = q.t() if is_wide else q
+    return matrix
