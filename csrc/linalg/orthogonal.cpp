@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <exception>
-#include <numeric>
 #include <stdexcept>
+#include <utility>
 
 #include "core/parallel.hpp"
 #include "linalg/reflector_product.hpp"
@@ -16,11 +15,37 @@ namespace {
 
 constexpr int64_t kGrain = 500'000;      // multiply-adds, worth a thread
 constexpr int64_t kSpread = 1 << 24;     // multiply-adds, up to which matrices are made one a thread
-constexpr int64_t kSumRows = 512;        // rows whose squares are summed on their own
+constexpr int64_t kSumRows = 128;        // rows that are drawn together, and whose squares are summed on their own
 constexpr int64_t kWaveBytes = 8 << 20;  // of V, to stay in the last-level cache
 
+// Consecutive standard normals, some of them drawn ahead.
+template <class T> class Normals {
+ public:
+  Normals(const Stream& stream, uint64_t first) : stream_(stream), first_(first) {}
+
+  // `count` normals from number `index` on, at most kMost. Those up to `limit` will be asked for, too.
+  const T* read(int64_t index, int64_t count, int64_t limit) {
+    if (index < begin_ || index + count > end_) {
+      begin_ = index;
+      end_ = std::min(index + kMost, limit);
+      random_kernels().normal[static_cast<int>(kType)]({0, 1}, stream_, first_ + static_cast<uint64_t>(begin_),
+                                                       end_ - begin_, numbers_);
+    }
+    return numbers_ + (index - begin_);
+  }
+
+ private:
+  static constexpr auto kType = std::is_same_v<T, float> ? DType::f32 : DType::f64;
+  static constexpr int64_t kMost = 4096;
+  Stream stream_;
+  uint64_t first_;
+  int64_t begin_ = 0, end_ = 0;
+  T numbers_[kMost];
+};
+
 // The reflectors of a Gaussian matrix's QR factorization, drawn as they are: what the factorization leaves of the
-// next column is Gaussian again, and independent of all before (Stewart 1980).
+// next column is Gaussian again, and independent of all before (Stewart 1980). The coordinates of all columns from
+// the diagonal down are consecutive normals, row after row.
 template <class T> class Haar {
  public:
   Haar(const Orthogonal& matrix, int threads)
@@ -29,13 +54,12 @@ template <class T> class Haar {
         product_(tall_.rows(), tall_.columns(), threads),
         waves_(make_waves()),
         vectors_(largest_wave([](const ReflectorBlock<T>& block) { return block.elements(); })),
-        sums_(largest_wave([](const ReflectorBlock<T>& block) { return chunks(block) * block.width; })) {}
+        sums_(largest_wave([](const ReflectorBlock<T>& block) { return block.width; }) * chunks()) {}
 
   void operator()() {
     if (product_.rows() == product_.columns()) {  // the last column has no reflection, but it has a sign
-      T last;
-      draw(numbers_of_columns(product_.columns() - 1), 1, &last);
-      product_.signs().back() = std::copysign(T{1}, last);
+      const int64_t last = numbers_before(product_.rows()) - 1;
+      product_.signs().back() = std::copysign(T{1}, *normals().read(last, 1, last + 1));
     }
     for (const Wave& wave : waves_) {
       draw_reflectors(wave);
@@ -75,71 +99,67 @@ template <class T> class Haar {
     }
     return largest;
   }
-  static int64_t chunks(const ReflectorBlock<T>& block) { return (block.rows + kSumRows - 1) / kSumRows; }
 
-  // The coordinates of the Gaussian columns before `column` from the diagonal down.
-  int64_t numbers_of_columns(int64_t column) const { return column * product_.rows() - column * (column - 1) / 2; }
-
-  // The standard normals from number `first` of the matrix on.
-  void draw(int64_t first, int64_t count, T* to) const {
-    constexpr auto kType = std::is_same_v<T, float> ? DType::f32 : DType::f64;
-    random_kernels().normal[static_cast<int>(kType)](
-        {0, 1}, matrix_.stream, matrix_.view.first_index + static_cast<uint64_t>(first), count, to);
+  Normals<T> normals() const { return {matrix_.stream, matrix_.view.first_index}; }
+  // In the rows above that one, from the diagonal down.
+  int64_t numbers_before(int64_t row) const {
+    const int64_t triangle = std::min(row, product_.columns());
+    return triangle * (triangle + 1) / 2 + (row - triangle) * product_.columns();
   }
+  int64_t chunks() const { return (product_.rows() + kSumRows - 1) / kSumRows; }
 
   void draw_reflectors(const Wave& wave) {
-    struct Part {
-      ReflectorBlock<T>* block;
-      int64_t at;
-      double* sums;
-    };
-    std::vector<Part> chunk_parts, panel_parts;
+    auto& blocks = product_.blocks();
+    std::vector<std::pair<size_t, int64_t>> panels;  // of R: block, column
     T* memory = vectors_.data();
-    double* sums = sums_.data();
     for (size_t b = wave.begin; b < wave.end; ++b) {
-      ReflectorBlock<T>& block = product_.blocks()[b];
-      block.place(memory);
-      memory += block.elements();
-      for (int64_t column = 0; column < block.width; column += panel_kernels<T>().panel)
-        panel_parts.push_back({&block, column, sums});
-      for (int64_t row = 0; row < block.rows; row += kSumRows) {
-        chunk_parts.push_back({&block, row, sums});
-        sums += block.width;
+      blocks[b].place(memory);
+      memory += blocks[b].elements();
+      for (int64_t column = 0; column < blocks[b].width; column += panel_kernels<T>().panel) {
+        panels.emplace_back(b, column);
       }
     }
-    parallel_tasks(product_.threads(), std::ssize(chunk_parts), [&](int64_t i, int) {
-      const Part& part = chunk_parts[static_cast<size_t>(i)];
-      draw_rows(*part.block, part.at, std::min(part.at + kSumRows, part.block->rows), part.sums);
-    });
-    for (const Part& part : panel_parts) {
-      if (part.at == 0) finish(*part.block, part.sums);
+    // The last chunks first: they have the most numbers.
+    parallel_tasks(product_.threads(), chunks(), [&](int64_t i, int) { draw_rows(wave, chunks() - 1 - i); });
+    double* sums = sums_.data();
+    for (size_t b = wave.begin; b < wave.end; ++b) {
+      finish(blocks[b], sums);
+      sums += blocks[b].width * chunks();
     }
-    parallel_tasks(product_.threads(), std::ssize(panel_parts), [&](int64_t i, int) {
-      const Part& part = panel_parts[static_cast<size_t>(i)];
-      fill_r(*part.block, part.at);
+    parallel_tasks(product_.threads(), std::ssize(panels), [&](int64_t i, int) {
+      const auto [block, column] = panels[static_cast<size_t>(i)];
+      fill_r(blocks[block], column);
     });
   }
 
-  // Rows of V, but for its pivots, and the sums of their columns' squares. The reflectors' numbers, block after block
-  // and row after row, are consecutive normals.
-  void draw_rows(const ReflectorBlock<T>& block, int64_t begin, int64_t end, double* sums) const {
-    const auto numbers_before = [&](int64_t row) {
-      const int64_t triangle = std::min(row, block.width);
-      return triangle * (triangle + 1) / 2 + (row - triangle) * block.width;
-    };
-    T* const rows = block.v + begin * block.step;
-    const int64_t first = numbers_before(begin);
-    draw(numbers_of_columns(block.first) + first, numbers_before(end) - first, rows);
-    // They lie side by side now. From the last row on, each goes to its place.
-    for (int64_t row = end; row-- > begin;) {
-      const T* const from = rows + numbers_before(row) - first;
-      T* const to = rows + (row - begin) * block.step;
-      const int64_t count = std::min(row + 1, block.width);
-      if (to != from) std::memmove(to, from, static_cast<size_t>(count) * sizeof(T));
-      std::fill(to + count, to + block.step, T{0});
+  // A chunk's rows of V, but for its pivots, and the sums of their columns' squares.
+  void draw_rows(const Wave& wave, int64_t chunk) {
+    const auto& blocks = product_.blocks();
+    const int64_t begin = chunk * kSumRows, end = std::min(begin + kSumRows, product_.rows());
+    // Where the wave has all blocks, its numbers go on from row to row.
+    const bool goes_on = wave.begin == 0 && wave.end == blocks.size();
+    const int64_t columns = wave.end == 0 ? 0 : blocks[wave.end - 1].first + blocks[wave.end - 1].width;
+    Normals<T> normals = this->normals();
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t limit = goes_on ? numbers_before(end) : numbers_before(row) + std::min(row + 1, columns);
+      for (size_t b = wave.begin; b < wave.end && blocks[b].first <= row; ++b) {
+        const int64_t count = std::min(blocks[b].width, row - blocks[b].first + 1);
+        T* const to = blocks[b].v + (row - blocks[b].first) * blocks[b].step;
+        std::copy_n(normals.read(numbers_before(row) + blocks[b].first, count, limit), count, to);
+        std::fill_n(to + count, blocks[b].step - count, T{0});
+      }
     }
-    std::fill(sums, sums + block.width, 0.0);
-    panel_kernels<T>().add_squares(end - begin, block.width, block.v + begin * block.step, block.step, sums);
+    double* sums = sums_.data();
+    for (size_t b = wave.begin; b < wave.end; ++b) {
+      const ReflectorBlock<T>& block = blocks[b];
+      double* const to = sums + chunk * block.width;
+      std::fill_n(to, block.width, 0.0);
+      const int64_t first = std::max(begin - block.first, int64_t{0}), last = end - block.first;
+      if (first < last) {
+        panel_kernels<T>().add_squares(last - first, block.width, block.v + first * block.step, block.step, to);
+      }
+      sums += block.width * chunks();
+    }
   }
 
   // A column of the result gets the sign that R's diagonal would have: as if that were positive, without which the
@@ -147,7 +167,7 @@ template <class T> class Haar {
   void finish(const ReflectorBlock<T>& block, const double* sums) {
     for (int64_t i = 0; i < block.width; ++i) {
       double square = 0;
-      for (int64_t chunk = 0; chunk < chunks(block); ++chunk) square += sums[chunk * block.width + i];
+      for (int64_t chunk = 0; chunk < chunks(); ++chunk) square += sums[chunk * block.width + i];
       T& x1 = block.v[i * (block.step + 1)];
       const Pivot<T> pivot = make_pivot(x1, square);
       x1 = pivot.v1;

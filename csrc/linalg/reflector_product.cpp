@@ -7,9 +7,9 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kGrain = 500'000;            // multiply-adds, worth a thread
-constexpr int64_t kResidentBytes = 256 << 10;  // of panels, to stay in the second-level cache
-constexpr int64_t kRowAlignment = 64;          // of a thread's part of the tensor
+constexpr int64_t kGrain = 500'000;          // multiply-adds, worth a thread
+constexpr int64_t kResidentBytes = 4 << 20;  // of panels, to stay in the last-level cache
+constexpr int64_t kRowAlignment = 64;        // of a thread's part of the tensor
 
 // A group of panels goes through all blocks before the next one does. Panels that fit into the cache make groups of as
 // many as fit; of larger ones each thread has one group, and reads V once for all of them.

@@ -6,7 +6,7 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kWidth = 96;             // a multiple of the panels' widths, and of their tiles' heights
+constexpr int64_t kWidth = 96;             // a multiple of the panels' widths, and of most tiles' heights
 constexpr int64_t kWidthUnit = 32;         // the widest panel
 constexpr int64_t kChunkBytes = 64 << 10;  // of V, that are worked on together
 
