@@ -105,6 +105,13 @@ def fill_orthogonal(
 ) -> None:
     """Each matrix is (target, gain, key, whole, start): the first dimension against all others."""
 
+def fill_orthonormalized(target: Target, matrix: int, gain: float, threads: int, /) -> None:
+    """gain times the orthonormal factor of the dense matrix at the address ``matrix``.
+
+    Its rows are the target's first dimension; where it is wide, both are taken for their transposes.
+    It may stand in the target's own memory.
+    """
+
 def is_dense(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool:
     """Whether the elements, in some order, lie side by side."""
 

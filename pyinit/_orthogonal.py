@@ -54,14 +54,18 @@ def jobs(view: View, factor: float | None, key: tuple[int, int], groups: int) ->
     gain = 1.0 if factor is None else factor
     if groups == 1:
         return [(view, gain, key, None, None)]
-    address, code, shape, strides = view
-    part = (shape[0] // groups, *shape[1:])
-    step = part[0] * strides[0] * _SIZES[code]
+    shape = view[2]
+    parts = _parts(view, groups)
     others = (0,) * (len(shape) - 1)
-    return [
-        ((address + g * step, code, part, strides), gain, key, shape, (g * part[0], *others))
-        for g in range(groups)
-    ]
+    return [(part, gain, key, shape, (g * part[2][0], *others)) for g, part in enumerate(parts)]
+
+
+def _parts(view: View, groups: int) -> list[View]:
+    """The rows of each group."""
+    address, code, shape, strides = view
+    rows = shape[0] // groups
+    step = rows * strides[0] * _SIZES[code]
+    return [(address + g * step, code, (rows, *shape[1:]), strides) for g in range(groups)]
 
 
 def centre_of(view: View) -> View:
@@ -145,34 +149,29 @@ def listed_sources(generator: Source, tensors: list[Tensor]) -> list[Source]:
 # ---- torch's own numbers -------------------------------------------------------------------------
 
 
-def fill_from_torchs_numbers(tensor: Tensor, gain: Any, generator: Source, groups: int) -> bool:
+def fill_from_torchs_numbers(
+    tensor: Tensor, view: View, gain: Any, generator: Source, groups: int
+) -> bool:
     """Fill with the matrix that torch makes of its normals; False where it must draw them itself."""
-    gaussian = _gaussian_matrix(tensor, generator)
-    if gaussian is None:
+    code, shape = view[1:3]
+    if _DTYPES[code] is not _LANES[code]:
+        return False  # torch has no factorization of the 16-bit types
+    # The normals may stand where the matrix will be.
+    is_own = tensor.is_contiguous()
+    gaussian = tensor if is_own else torch.empty(shape, dtype=tensor.dtype, device="cpu")
+    count, address = tensor.numel(), gaussian.data_ptr()
+    line = address, code, (count,), (1,)
+    if not _torch_stream.normal(gaussian, line, 0.0, 1.0, generator):
         return False
-    matrix = torch.cat([_orthonormalized(part) for part in gaussian.chunk(groups)])
-    with torch.no_grad():
-        tensor.copy_(matrix.reshape(tensor.shape).mul_(gain))
+    number = _plain(gain)
+    factor = None if number is None or abs(number) > _LARGEST[code] else number
+    for g, part in enumerate(_parts(view, groups)):
+        start = address + g * (count // groups) * _SIZES[code]
+        _core.fill_orthonormalized(
+            part, start, 1.0 if factor is None else factor, torch.get_num_threads()
+        )
+    torch._C._increment_version((tensor,))
+    if factor is None:
+        with torch.no_grad():
+            tensor.mul_(gain)
     return True
-
-
-def _gaussian_matrix(tensor: Tensor, generator: Source) -> Tensor | None:
-    """torch's standard normals in the shape (rows, columns) that the tensor has as a matrix."""
-    if tensor.dtype not in (torch.float32, torch.float64):
-        return None  # torch has no factorization of the 16-bit types
-    rows = tensor.size(0)
-    gaussian = torch.empty((rows, tensor.numel() // rows), dtype=tensor.dtype, device="cpu")
-    view = gaussian.data_ptr(), DTYPES[gaussian.dtype], (gaussian.numel(),), (1,)
-    drawn = _torch_stream.normal(gaussian, view, 0.0, 1.0, generator)
-    return gaussian if drawn else None
-
-
-def _orthonormalized(gaussian: Tensor) -> Tensor:
-    """The Haar-random matrix that a Gaussian one makes."""
-    is_wide = gaussian.size(0) < gaussian.size(1)
-    q, r = torch.linalg.qr(gaussian.t() if is_wide else gaussian)
-    # Householder's q alone is not uniform: each column takes the sign of r's diagonal.
-    diagonal = r.diagonal()
-    q.mul_(torch.ones_like(diagonal).copysign_(diagonal))
-    matrix: Tensor = q.t() if is_wide else q
-    return matrix

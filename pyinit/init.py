@@ -686,7 +686,7 @@ def orthogonal_(
                 _increment_version((tensor,))
                 return tensor if factor is not None else _multiplied(tensor, gain)
         elif not _torch_differs("orthogonal_") and _orthogonal.fill_from_torchs_numbers(
-            tensor, gain, generator, groups
+            tensor, view, gain, generator, groups
         ):
             return tensor
     return _orthogonal_by_torch(tensor, gain, for_torch(generator, tensor), groups)

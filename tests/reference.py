@@ -73,9 +73,11 @@ def _from_left(below: NDArray[np.float64], low: float, high: float) -> NDArray[n
     return special.ndtri_exp(log_high + np.log(rest + below * (1 - rest)))
 
 
-def orthogonal(normals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The matrix that m by n standard normals make, m >= n: one reflection after the other."""
-    m, n = normals.shape
+def orthogonal(numbers: NDArray[np.float64], m: int, n: int) -> NDArray[np.float64]:
+    """The m by n matrix, m >= n, that standard normals make: one reflection after the other."""
+    lower = np.tril_indices(m, 0, n)
+    normals = np.zeros((m, n))
+    normals[lower] = numbers[: len(lower[0])]
     count = min(n, m - 1)
     signs = np.copysign(1.0, normals.diagonal())
     signs[:count] *= -1

@@ -57,9 +57,9 @@ def expected(
         block = {"whole": (groups * count,), "start": (group * count,)}
         normals = fill.normal(out, key=key.key, stream=key.stream, **block).double().numpy()
         if rows >= columns:
-            matrices.append(reference.orthogonal(normals.reshape(rows, columns)))
+            matrices.append(reference.orthogonal(normals, rows, columns))
         else:
-            matrices.append(reference.orthogonal(normals.reshape(columns, rows)).T)
+            matrices.append(reference.orthogonal(normals, columns, rows).T)
     return torch.from_numpy(np.concatenate(matrices)).view(shape)
 
 

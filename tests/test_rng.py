@@ -112,6 +112,12 @@ def test_unknown_environment_value_is_refused():
     assert "ValueError: PYINIT_RNG must be one of 'philox', 'torch', got 'xorshift'" in done.stderr
 
 
+def assert_torchs(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    """Bit for bit; of the factorization of the same numbers, to rounding."""
+    error = 1e-5 if name == "orthogonal_" else 0.0
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=error)
+
+
 @pytest.mark.parametrize("name", RANDOM)
 def test_torch_choice_gives_torchs_numbers(name):
     ours, theirs = torch.empty(8, 6), torch.empty(8, 6)
@@ -121,7 +127,7 @@ def test_torch_choice_gives_torchs_numbers(name):
     after = torch.get_rng_state()
     torch.manual_seed(5)
     getattr(torch.nn.init, name)(theirs, **RANDOM[name])
-    assert torch.equal(ours, theirs)
+    assert_torchs(name, ours, theirs)
     assert torch.equal(after, torch.get_rng_state())
 
 
@@ -136,7 +142,7 @@ def test_torch_choice_survives_a_patched_torch(name, monkeypatch):
         ours = getattr(pyinit, name)(
             torch.empty(8, 6), **RANDOM[name], generator=torch.Generator().manual_seed(5)
         )
-    assert torch.equal(ours, expected)
+    assert_torchs(name, ours, expected)
 
 
 @pytest.mark.parametrize("name", RANDOM)
