@@ -126,7 +126,7 @@ template <class T> class Blocks {
         const bool b_stays = (p.m <= kFewSlices * rows_ || is_small(in_b, depth)) && in_b.factor == 1 &&
                              in_b.matrix.column == 1 && columns % panel_ == 0;
         const Strips<T> b = b_stays ? as_it_is(in_b, panel_) : pack(in_b, depth, columns, panel_, packed_b);
-        const Product product = l == 0 && p.beta == 0 ? Product::set : Product::add;
+        const Product product = l == 0 && p.beta == 0 ? Product::set : Product::extend;
         for (int64_t i = 0; i < p.m; i += m_) {
           const int64_t rows = std::min(m_, p.m - i);
           const Input<T> in_a = p.a.from(i, l).transposed();
@@ -164,7 +164,7 @@ template <class T> class Blocks {
         multiply(product, rows, depth, a, b, there.data, c.row);
         continue;
       }
-      if (product == Product::add) {
+      if (product == Product::extend) {
         for (int64_t i = 0; i < rows; ++i) {
           for (int64_t x = 0; x < width; ++x) tile[i * panel_ + x] = there(i, x);
         }

@@ -17,7 +17,10 @@ template <class T> struct Factor {
   int64_t row, step;
 };
 
-enum class Product : int { set, add, subtract };  // what becomes of the elements that are there
+// What becomes of the elements that are there: nothing of them is left, the sum of products goes on from them, or they
+// gain or lose the sum of products.
+enum class Product : int { set, extend, add, subtract };
+constexpr int kProducts = 4;
 
 constexpr int kMaxPanel = 32;  // elements of a panel's row, on any instruction set: it divides this
 constexpr int kStrip = 32;     // columns that are factorized together, side by side
@@ -25,9 +28,9 @@ constexpr int kStrip = 32;     // columns that are factorized together, side by 
 template <class T> struct PanelKernels {
   int rows, panel;  // of a register tile
 
-  // C (m x panel, rows at a distance) = AB, C + AB or C - AB, with B's k rows of a panel at a distance of
-  // `b_step`. Each element is one chain of multiply-adds, k = 0, 1, 2, ...
-  void (*multiply[3])(int64_t m, int64_t k, Factor<T> a, const T* b, int64_t b_step, T* c, int64_t c_row);
+  // C (m x panel, rows at a distance) and AB, with B's k rows of a panel at a distance of `b_step`. Each sum is one
+  // chain of multiply-adds, k = 0, 1, 2, ...
+  void (*multiply[kProducts])(int64_t m, int64_t k, Factor<T> a, const T* b, int64_t b_step, T* c, int64_t c_row);
 
   // X (k x panel, rows at a distance of `x_step`) becomes L^-1 X, with L lower triangular and 1 / L(i, i) on its
   // diagonal. Sums run over k = 0, 1, 2, ... An upper triangular matrix is a lower one read from its end.

@@ -50,6 +50,17 @@ template <class T, int rows> struct Tile {
   PYINIT_INLINE void store_to(Tile& t, T* c, int64_t c_row) {
     for_each(t, [&](Vec<T>& x, int i, int j) { store(c + i * c_row + j * L, x); });
   }
+  PYINIT_INLINE void add_to(const Tile& t, T* c, int64_t c_row) {
+    for_each(t, [&](const Vec<T>& x, int i, int j) { store(c + i * c_row + j * L, load(c + i * c_row + j * L) + x); });
+  }
+  PYINIT_INLINE void subtract_from(const Tile& t, T* c, int64_t c_row) {
+    for_each(t, [&](const Vec<T>& x, int i, int j) { store(c + i * c_row + j * L, load(c + i * c_row + j * L) - x); });
+  }
+  // C is looked at again after all multiplications only.
+  PYINIT_INLINE void prefetch(const T* c, int64_t c_row) {
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i) __builtin_prefetch(c + i * c_row);
+  }
 
   // AB added, or subtracted.
   template <bool subtract> PYINIT_INLINE void accumulate(Tile& t, int64_t k, Factor<T> a, const T* b, int64_t b_step) {
@@ -77,7 +88,7 @@ template <class T, int rows> struct Tile {
   }
 
  private:
-  template <class F> PYINIT_INLINE void for_each(Tile& t, F&& f) {
+  template <class Self, class F> PYINIT_INLINE void for_each(Self& t, F&& f) {
 #pragma GCC unroll 14
     for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
@@ -92,13 +103,20 @@ void multiply_tile(const T* a, int64_t a_row, int64_t a_step, int64_t k, const T
                    int64_t c_row) {
   using Rows = Tile<T, rows>;
   Rows t;
-  if constexpr (product == Product::set) {
-    Rows::clear(t);
-  } else {
+  if constexpr (product == Product::extend) {
     Rows::load_from(t, c, c_row);
+  } else {
+    Rows::clear(t);
   }
-  Rows::template accumulate<product == Product::subtract>(t, k, {a, a_row, a_step}, b, b_step);
-  Rows::store_to(t, c, c_row);
+  if constexpr (product == Product::add || product == Product::subtract) Rows::prefetch(c, c_row);
+  Rows::template accumulate<false>(t, k, {a, a_row, a_step}, b, b_step);
+  if constexpr (product == Product::add) {
+    Rows::add_to(t, c, c_row);
+  } else if constexpr (product == Product::subtract) {
+    Rows::subtract_from(t, c, c_row);
+  } else {
+    Rows::store_to(t, c, c_row);
+  }
 }
 
 // Rows of the solution from those before it, then from one another.
@@ -291,7 +309,8 @@ template <class T> int64_t multiply_adds(int64_t rounds) {
 #define PYINIT_PANEL_KERNELS(T, ...)                                                       \
   {kRows,                                                                                  \
    kPanel<T>,                                                                              \
-   {multiply<T, Product::set>, multiply<T, Product::add>, multiply<T, Product::subtract>}, \
+   {multiply<T, Product::set>, multiply<T, Product::extend>, multiply<T, Product::add>,    \
+    multiply<T, Product::subtract>},                                                       \
    solve<T>,                                                                               \
    copy<T>,                                                                                \
    transpose<T>,                                                                           \

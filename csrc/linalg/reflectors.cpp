@@ -9,6 +9,7 @@ namespace {
 constexpr int64_t kWidth = 96;             // a multiple of the panels' widths, and of most tiles' heights
 constexpr int64_t kWidthUnit = 32;         // the widest panel
 constexpr int64_t kChunkBytes = 64 << 10;  // of V, that are worked on together
+constexpr int64_t kSumRows = 168;  // of V, whose products are summed on their own: errors grow with a sum's length
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
@@ -43,11 +44,11 @@ template <class T> int64_t chunk_rows(const ReflectorBlock<T>& block) {
 
 template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t column) {
   const PanelKernels<T>& kernels = panel_kernels<T>();
-  const int64_t height = std::min(column + kernels.panel, block.width), chunk = chunk_rows(block);
+  const int64_t height = std::min(column + kernels.panel, block.width);
   Product product = Product::set;
-  for (int64_t row = column; row < block.rows; row += chunk) {  // V's column has zeros above
+  for (int64_t row = column / kSumRows * kSumRows; row < block.rows; row += kSumRows) {
     const T* v = block.v + row * block.step;
-    kernels.multiply[static_cast<int>(product)](height, std::min(chunk, block.rows - row), {v, 1, block.step},
+    kernels.multiply[static_cast<int>(product)](height, std::min(kSumRows, block.rows - row), {v, 1, block.step},
                                                 v + column, block.step, block.r + column, block.step);
     product = Product::add;
   }
@@ -64,10 +65,10 @@ void apply(const ReflectorBlock<T>& block, Side side, const std::vector<PanelPar
     begin = std::min(begin, part.begin);
     end = std::max(end, part.end);
   }
-  for (int64_t row = begin; row < end; row += chunk) {
+  for (int64_t row = begin / kSumRows * kSumRows; row < end; row += kSumRows) {
     for (size_t p = 0; p < panels.size(); ++p) {
       const PanelPart<T>& part = panels[p];
-      const int64_t from = std::max(row, part.begin), to = std::min(row + chunk, part.end);
+      const int64_t from = std::max(row, part.begin), to = std::min(row + kSumRows, part.end);
       if (from >= to) continue;
       const Product product = from == part.begin ? Product::set : Product::add;
       kernels.multiply[static_cast<int>(product)](part.width, to - from, {block.v + from * block.step, 1, block.step},
