@@ -18,9 +18,9 @@ def bench_cpu(benchmark: BenchmarkFixture, case: Case, library: str) -> None:
     fill = case.fill(library)
     with case.settings():
         if case.fresh:
-            benchmark.pedantic(fill, setup=lambda: ((case.tensor(),), {}), rounds=5)
+            benchmark.pedantic(fill, setup=lambda: ((case.argument(),), {}), rounds=5)
         else:
-            benchmark(fill, case.tensor())
+            benchmark(fill, case.argument())
 
 
 @NEEDS_CUDA
@@ -30,8 +30,8 @@ def bench_cuda(benchmark: BenchmarkFixture, case: Case, library: str) -> None:
     benchmark.group = f"{case} cuda"
     fill = case.fill(library)
 
-    def fill_and_wait(tensor: Tensor) -> None:
-        fill(tensor)
+    def fill_and_wait(argument: Tensor | list[Tensor]) -> None:
+        fill(argument)
         torch.cuda.synchronize()
 
-    benchmark(fill_and_wait, case.tensor("cuda"))
+    benchmark(fill_and_wait, case.argument("cuda"))

@@ -5,12 +5,14 @@ Machines drift, so torch and pyinit are called in turn and the ratio is the medi
 
 import ctypes
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from time import perf_counter
-from typing import Any, TypedDict
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,24 +21,45 @@ import pyinit.init
 from pyinit import _core
 from pyinit._original import original
 from pyinit._rng import rng
+from pyinit._tensors import DTYPES
 
-LIBRARIES = {"torch": original, "pyinit": pyinit.init}
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Shapes(NamedTuple):
+    """Of many tensors that one call fills."""
+
+    name: str
+    each: tuple[Shape, ...]
+
+
+def _orthogonal_one_by_one(tensors: Iterable[Tensor]) -> None:
+    for tensor in tensors:
+        original.orthogonal_(tensor)
+
+
+LIBRARIES: dict[str, Any] = {
+    "torch": SimpleNamespace(**vars(original), orthogonal_many_=_orthogonal_one_by_one),
+    "pyinit": pyinit.init,
+}
 
 _MIN_PAIRS = 3
 _MAX_PAIRS = 500
-_MEMSETS = 10
+_PEAK_SAMPLES = 10
+_PEAK_ROUNDS = 500_000  # of multiply-adds: about a millisecond
+_MATRICES = {"orthogonal_", "orthogonal_many_"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One initializer on one kind of tensor.
+    """One initializer on one kind of tensor, or on a list of tensors.
 
     ``fresh`` memory has never been touched; ``isa`` forces an instruction set on pyinit; ``rng`` is
     pyinit's generator.
     """
 
     operation: str
-    shape: tuple[int, ...]
+    shape: Shape | Shapes
     dtype: torch.dtype = torch.float32
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     layout: torch.memory_format = torch.contiguous_format
@@ -67,15 +90,42 @@ class Case:
         return f"{self.call} {self.type} {self.size}"
 
     @property
+    def shapes(self) -> tuple[Shape, ...]:
+        return self.shape.each if isinstance(self.shape, Shapes) else (self.shape,)
+
+    @property
+    def numel(self) -> int:
+        return sum(map(prod, self.shapes))
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    @property
     def calls(self) -> int:
         """How many calls make one sample: enough for the clock."""
-        return max(1, min(200, 2**18 // max(1, torch.Size(self.shape).numel())))
+        return max(1, min(200, 2**18 // max(1, self.numel)))
 
-    def tensor(self, device: str = "cpu") -> Tensor:
-        empty = torch.empty(self.shape, dtype=self.dtype, device=device)
+    @property
+    def flops(self) -> float:
+        """Additions and multiplications of the reflections that make a matrix; 0 for mere fills.
+
+        torch's own numbers must be factorized first, which takes as many again.
+        """
+        if self.operation not in _MATRICES:
+            return 0
+        return sum(map(_reflection_flops, self.shapes)) * (2 if self.rng == "torch" else 1)
+
+    def argument(self, device: str = "cpu") -> Tensor | list[Tensor]:
+        """What the initializer is called with."""
+        tensors = [self._tensor(shape, device) for shape in self.shapes]
+        return tensors if isinstance(self.shape, Shapes) else tensors[0]
+
+    def _tensor(self, shape: Shape, device: str) -> Tensor:
+        empty = torch.empty(shape, dtype=self.dtype, device=device)
         return empty if self.fresh else empty.zero_().to(memory_format=self.layout)
 
-    def fill(self, library: str) -> Callable[[Tensor], Any]:
+    def fill(self, library: str) -> Callable[[Any], Any]:
         return partial(getattr(LIBRARIES[library], self.operation), **self.kwargs)
 
     @contextmanager
@@ -91,7 +141,7 @@ class Case:
 
 
 class Result(TypedDict):
-    """Times are medians in seconds; the rates, None for empty tensors, are of the shortest times."""
+    """Times are medians in seconds; the rate and its share, None for empty tensors, of the shortest."""
 
     operation: str
     dtype: str
@@ -99,18 +149,21 @@ class Result(TypedDict):
     torch_seconds: float
     pyinit_seconds: float
     ratio: float
-    gigabytes_per_second: float | None
-    share_of_memset: float | None
+    rate: float | None
+    rate_unit: Literal["GB/s", "GF/s"]
+    share_of_peak: float | None
     pairs: int
 
 
 def measure(case: Case, seconds: float) -> Result:
     """Calls torch and pyinit in turn for about ``seconds``, three pairs at least."""
-    warm = case.tensor()
+    warm = case.argument()
     with case.settings():
         pairs = _pairs(case, warm, seconds)
+        peak = _flops_per_second(case.dtype) if case.flops else _bytes_per_second(case, warm)
     theirs, ours = zip(*pairs, strict=True)
-    shortest = min(ours)
+    work = case.flops or case.nbytes
+    rate = work / min(ours)
     return Result(
         operation=case.call,
         dtype=case.type,
@@ -118,13 +171,14 @@ def measure(case: Case, seconds: float) -> Result:
         torch_seconds=statistics.median(theirs),
         pyinit_seconds=statistics.median(ours),
         ratio=statistics.median(a / b for a, b in pairs),
-        gigabytes_per_second=warm.nbytes / shortest / 1e9 if warm.nbytes else None,
-        share_of_memset=_memset_seconds(case, warm) / shortest if warm.nbytes else None,
+        rate=rate / 1e9 if work else None,
+        rate_unit="GF/s" if case.flops else "GB/s",
+        share_of_peak=rate / peak if work else None,
         pairs=len(pairs),
     )
 
 
-def _pairs(case: Case, warm: Tensor, seconds: float) -> list[tuple[float, float]]:
+def _pairs(case: Case, warm: Any, seconds: float) -> list[tuple[float, float]]:
     torch_fill, pyinit_fill = case.fill("torch"), case.fill("pyinit")
     torch_fill(warm), pyinit_fill(warm)
     pairs: list[tuple[float, float]] = []
@@ -134,21 +188,42 @@ def _pairs(case: Case, warm: Tensor, seconds: float) -> list[tuple[float, float]
     return pairs
 
 
-def _memset_seconds(case: Case, warm: Tensor) -> float:
-    """The shortest time for zeroing such memory, with torch's threads and without."""
+def _sample(case: Case, warm: Any, fill: Callable[[Any], Any]) -> float:
+    argument = case.argument() if case.fresh else warm
+    return _seconds(fill, argument, case.calls)
+
+
+def _bytes_per_second(case: Case, warm: Any) -> float:
+    """The most for zeroing such memory, with torch's threads and without."""
     zeros = (Tensor.zero_, lambda tensor: ctypes.memset(tensor.data_ptr(), 0, tensor.nbytes))
-    return min(_sample(case, warm, zero) for zero in zeros for _ in range(_MEMSETS))
+    samples = (_sample(case, warm, zero) for zero in zeros for _ in range(_PEAK_SAMPLES))
+    return case.nbytes / min(samples)
 
 
-def _sample(case: Case, warm: Tensor, fill: Callable[[Tensor], Any]) -> float:
-    tensor = case.tensor() if case.fresh else warm
+def _flops_per_second(dtype: torch.dtype) -> float:
+    """The most for one thread, times torch's threads: a multiply-add counts as two."""
+    fused = partial(_core.multiply_adds, DTYPES[dtype])
+    seconds = min(_seconds(fused, _PEAK_ROUNDS) for _ in range(_PEAK_SAMPLES))
+    return torch.get_num_threads() * 2 * fused(_PEAK_ROUNDS) / seconds
+
+
+def _seconds(function: Callable[[Any], Any], argument: Any, calls: int = 1) -> float:
     start = perf_counter()
-    for _ in range(case.calls):
-        fill(tensor)
-    return (perf_counter() - start) / case.calls
+    for _ in range(calls):
+        function(argument)
+    return (perf_counter() - start) / calls
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def _reflection_flops(shape: Shape) -> float:
+    """Those of LAPACK's orgqr, to leading order: LAPACK Working Note 41, appendix C."""
+    rows, columns = shape[0], prod(shape[1:])
+    m, n = max(rows, columns), min(rows, columns)
+    return 2 * m * n**2 - 2 * n**3 / 3
+
+
+def _size(shape: Shape | Shapes) -> str:
+    if isinstance(shape, Shapes):
+        return shape.name
     numel = shape[0]
     power = numel.bit_length() - 1
     if len(shape) == 1:
@@ -162,6 +237,29 @@ _FILLS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("trunc_normal_", {}),
     ("constant_", {"val": 0.5}),
 )
+
+
+_LARGER_MATRICES: tuple[Shape, ...] = (
+    *((n, n) for n in (64, 128, 256, 512, 1024, 2048, 4096)),
+    *((n, n, 3, 3) for n in (64, 128, 256, 512)),
+    (4096, 1024),
+    (50257, 768),
+)
+
+
+def _resnet50() -> Iterator[Shape]:
+    """Weights of the convolutions: He et al. (2015), `Deep residual learning`, table 1."""
+    yield 64, 3, 7, 7
+    for blocks, inputs, width in ((3, 64, 64), (4, 256, 128), (6, 512, 256), (3, 1024, 512)):
+        outputs = 4 * width
+        yield outputs, inputs, 1, 1
+        for block in range(blocks):
+            yield width, outputs if block else inputs, 1, 1
+            yield width, width, 3, 3
+            yield outputs, width, 1, 1
+
+
+RESNET50 = Shapes("resnet50", tuple(_resnet50()))
 
 
 def cases() -> list[Case]:
@@ -183,8 +281,10 @@ def cases() -> list[Case]:
         *(Case(op, large, isa=isa) for isa in forced for op in ("uniform_", "normal_")),
         *(Case("kaiming_uniform_", (n, n)) for n in (8, 16, 32)),
         Case("xavier_normal_", (1024, 1024)),
-        Case("orthogonal_", (512, 512)),
-        Case("orthogonal_", (1024, 1024)),
+        *(Case("orthogonal_", shape) for shape in ((8, 8), *_LARGER_MATRICES)),
+        Case("orthogonal_", (512, 512), torch.float64),
+        Case("orthogonal_", (256, 256, 3, 3), layout=torch.channels_last),
+        Case("orthogonal_many_", RESNET50),
         Case("eye_", (4096, 4096)),
         Case("dirac_", (512, 512, 3, 3)),
         Case("sparse_", (4096, 4096), kwargs={"sparsity": 0.9}),
@@ -204,4 +304,5 @@ def _with_torchs_numbers() -> Iterator[Case]:
     yield Case("trunc_normal_", (1 << 20,), kwargs={"a": 2.0, "b": 3.0}, rng="torch")
     yield Case("kaiming_uniform_", (16, 16), rng="torch")
     yield Case("sparse_", (4096, 4096), kwargs={"sparsity": 0.9}, rng="torch")
-    yield Case("orthogonal_", (512, 512), rng="torch")
+    for matrix in _LARGER_MATRICES:
+        yield Case("orthogonal_", matrix, rng="torch")
