@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <omp.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -26,6 +27,37 @@ void detail::run_parallel(int threads, void (*body)(void*, int), void* context) 
   // The runtime may give fewer threads than asked for: each takes every team-size-th part.
 #pragma omp parallel num_threads(threads)
   for (int part = omp_get_thread_num(); part < threads; part += omp_get_num_threads()) body(context, part);
+}
+
+namespace {
+
+constexpr int kSpins = 1 << 12;  // before others get the processor
+
+void wait_for(const std::atomic<int64_t>& done, int64_t count) {
+  for (int spins = 0; done.load(std::memory_order_acquire) < count; ++spins) {
+    if (spins >= kSpins) sched_yield();
+  }
+}
+
+}  // namespace
+
+void Steps::run(int threads) {
+  if (threads <= 1) {
+    for (const Step& step : steps_) {
+      for (int64_t task = 0; task < step.count; ++task) step.body(task, 0);
+    }
+    return;
+  }
+  const auto work = [](void* steps, int thread) {
+    for (Step& step : *static_cast<std::deque<Step>*>(steps)) {
+      for (int64_t task = step.begun++; task < step.count; task = step.begun++) {
+        step.body(task, thread);
+        step.done.fetch_add(1, std::memory_order_release);
+      }
+      wait_for(step.done, step.count);
+    }
+  };
+  detail::run_parallel(threads, work, &steps_);
 }
 
 std::string openmp_runtime() {

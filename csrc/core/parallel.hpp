@@ -3,7 +3,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <string>
+#include <utility>
 
 namespace pyinit {
 
@@ -39,18 +42,24 @@ template <class Body> void parallel_ranges(int threads, int64_t count, int64_t a
       &context);
 }
 
-// body(task, thread) for tasks 0 .. count - 1, begun in this order, each by a thread that is free. The body must not
-// throw.
-template <class Body> void parallel_tasks(int threads, int64_t count, Body&& body) {
-  std::atomic<int64_t> next{0};
-  const auto work = [&](int thread) {
-    for (int64_t task = next++; task < count; task = next++) body(task, thread);
+// Steps of work. Each is a number of tasks for all threads, and all of a step are done before the next one begins. A
+// thread that the system has put aside holds up only what it has begun: loops of their own would wait for every
+// thread at the end of each.
+class Steps {
+ public:
+  // body(task, thread) for tasks 0 .. count - 1. It must not throw.
+  void add(int64_t count, std::function<void(int64_t, int)> body) { steps_.emplace_back(count, std::move(body)); }
+  void run(int threads);
+
+ private:
+  struct Step {
+    Step(int64_t count, std::function<void(int64_t, int)> body) : count(count), body(std::move(body)) {}
+    const int64_t count;
+    const std::function<void(int64_t, int)> body;
+    std::atomic<int64_t> begun{0}, done{0};
   };
-  if (threads <= 1 || count <= 1) return work(0);
-  detail::run_parallel(
-      threads, [](void* pointer, int thread) { (*static_cast<decltype(work)*>(pointer))(thread); },
-      const_cast<void*>(static_cast<const void*>(&work)));
-}
+  std::deque<Step> steps_;  // which, unlike a vector, does not move them
+};
 
 // The path of the OpenMP runtime in use.
 std::string openmp_runtime();

@@ -56,11 +56,6 @@ template <class T, int rows> struct Tile {
   PYINIT_INLINE void subtract_from(const Tile& t, T* c, int64_t c_row) {
     for_each(t, [&](const Vec<T>& x, int i, int j) { store(c + i * c_row + j * L, load(c + i * c_row + j * L) - x); });
   }
-  // C is looked at again after all multiplications only.
-  PYINIT_INLINE void prefetch(const T* c, int64_t c_row) {
-#pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i) __builtin_prefetch(c + i * c_row);
-  }
 
   // AB added, or subtracted.
   template <bool subtract> PYINIT_INLINE void accumulate(Tile& t, int64_t k, Factor<T> a, const T* b, int64_t b_step) {
@@ -108,7 +103,6 @@ void multiply_tile(const T* a, int64_t a_row, int64_t a_step, int64_t k, const T
   } else {
     Rows::clear(t);
   }
-  if constexpr (product == Product::add || product == Product::subtract) Rows::prefetch(c, c_row);
   Rows::template accumulate<false>(t, k, {a, a_row, a_step}, b, b_step);
   if constexpr (product == Product::add) {
     Rows::add_to(t, c, c_row);

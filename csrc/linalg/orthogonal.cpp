@@ -13,10 +13,10 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kGrain = 500'000;      // multiply-adds, worth a thread
-constexpr int64_t kSpread = 1 << 24;     // multiply-adds, up to which matrices are made one a thread
-constexpr int64_t kSumRows = 128;        // rows that are drawn together, and whose squares are summed on their own
-constexpr int64_t kWaveBytes = 8 << 20;  // of V, to stay in the last-level cache
+constexpr int64_t kSpread = 1 << 24;       // multiply-adds, up to which matrices are made one a thread
+constexpr int64_t kSpreadGrain = 1 << 17;  // multiply-adds of them that are worth a thread
+constexpr int64_t kSumRows = 128;          // rows that are drawn together, and whose squares are summed on their own
+constexpr int64_t kWaveBytes = 8 << 20;    // of V, to stay in the last-level cache
 
 // Consecutive standard normals, some of them drawn ahead.
 template <class T> class Normals {
@@ -61,11 +61,13 @@ template <class T> class Haar {
       const int64_t last = numbers_before(product_.rows()) - 1;
       product_.signs().back() = std::copysign(T{1}, *normals().read(last, 1, last + 1));
     }
+    Steps steps;
     for (const Wave& wave : waves_) {
-      draw_reflectors(wave);
-      product_.multiply(wave.begin, wave.end);
+      add_reflectors(steps, wave);
+      product_.add_multiply(steps, wave.begin, wave.end);
     }
-    product_.store(tall_, matrix_.gain);
+    product_.add_store(steps, tall_, matrix_.gain);
+    steps.run(product_.threads());
   }
 
  private:
@@ -108,27 +110,29 @@ template <class T> class Haar {
   }
   int64_t chunks() const { return (product_.rows() + kSumRows - 1) / kSumRows; }
 
-  void draw_reflectors(const Wave& wave) {
-    auto& blocks = product_.blocks();
-    std::vector<std::pair<size_t, int64_t>> panels;  // of R: block, column
+  void add_reflectors(Steps& steps, const Wave& wave) {
+    // The last chunks first: they have the most numbers.
+    steps.add(chunks(), [this, &wave](int64_t task, int) { draw_rows(wave, chunks() - 1 - task); });
+    steps.add(1, [this, &wave](int64_t, int) {
+      const double* sums = sums_.data();
+      for (size_t b = wave.begin; b < wave.end; ++b) {
+        finish(product_.blocks()[b], sums);
+        sums += product_.blocks()[b].width * chunks();
+      }
+    });
+    std::vector<std::pair<const ReflectorBlock<T>*, int64_t>> panels;  // of R
     T* memory = vectors_.data();
     for (size_t b = wave.begin; b < wave.end; ++b) {
-      blocks[b].place(memory);
-      memory += blocks[b].elements();
-      for (int64_t column = 0; column < blocks[b].width; column += panel_kernels<T>().panel) {
-        panels.emplace_back(b, column);
+      ReflectorBlock<T>& block = product_.blocks()[b];
+      block.place(memory);
+      memory += block.elements();
+      for (int64_t column = 0; column < block.width; column += panel_kernels<T>().panel) {
+        panels.emplace_back(&block, column);
       }
     }
-    // The last chunks first: they have the most numbers.
-    parallel_tasks(product_.threads(), chunks(), [&](int64_t i, int) { draw_rows(wave, chunks() - 1 - i); });
-    double* sums = sums_.data();
-    for (size_t b = wave.begin; b < wave.end; ++b) {
-      finish(blocks[b], sums);
-      sums += blocks[b].width * chunks();
-    }
-    parallel_tasks(product_.threads(), std::ssize(panels), [&](int64_t i, int) {
-      const auto [block, column] = panels[static_cast<size_t>(i)];
-      fill_r(blocks[block], column);
+    steps.add(std::ssize(panels), [panels](int64_t task, int) {
+      const auto& [block, column] = panels[static_cast<size_t>(task)];
+      fill_r(*block, column);
     });
   }
 
@@ -217,13 +221,15 @@ void fill_orthogonal(const std::vector<Orthogonal>& matrices, int threads) {
                    [&](size_t a, size_t b) { return cost(matrices[a].view) > cost(matrices[b].view); });
   std::exception_ptr error;
   std::atomic<bool> failed{false};
-  parallel_tasks(usable_threads(threads, small_cost, kGrain / 4), std::ssize(small), [&](int64_t i, int) {
+  Steps steps;
+  steps.add(std::ssize(small), [&](int64_t task, int) {
     try {
-      fill_one(matrices[small[static_cast<size_t>(i)]], 1);
+      fill_one(matrices[small[static_cast<size_t>(task)]], 1);
     } catch (...) {
       if (!failed.exchange(true)) error = std::current_exception();
     }
   });
+  steps.run(usable_threads(threads, small_cost, kSpreadGrain));
   if (error) std::rethrow_exception(error);
 }
 

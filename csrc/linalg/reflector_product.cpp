@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kGrain = 500'000;          // multiply-adds, worth a thread
 constexpr int64_t kResidentBytes = 4 << 20;  // of panels, to stay in the last-level cache
-constexpr int64_t kRowAlignment = 64;        // of a thread's part of the tensor
+constexpr int64_t kStoredRows = 128;         // by one task
 
 // A group of panels goes through all blocks before the next one does. Panels that fit into the cache make groups of as
 // many as fit; of larger ones each thread has one group, and reads V once for all of them.
@@ -38,8 +38,8 @@ ReflectorProduct<T>::ReflectorProduct(int64_t rows, int64_t columns, int threads
 // The panels of a group are far apart: those on the right take part in more blocks.
 template <class T>
 template <class PartOf>
-void ReflectorProduct<T>::apply_to_groups(size_t begin, size_t end, Side side, PartOf&& part_of) {
-  parallel_tasks(threads_, groups_, [&](int64_t group, int thread) {
+void ReflectorProduct<T>::add_groups(Steps& steps, size_t begin, size_t end, Side side, PartOf part_of) {
+  steps.add(groups_, [=, this](int64_t group, int thread) {
     for (size_t block = end; block-- > begin;) {
       std::vector<PanelPart<T>> parts;
       for (int64_t panel = group; panel < count_; panel += groups_) {
@@ -51,26 +51,28 @@ void ReflectorProduct<T>::apply_to_groups(size_t begin, size_t end, Side side, P
   });
 }
 
-template <class T> void ReflectorProduct<T>::apply_transposed(size_t block) {
-  const ReflectorBlock<T>& b = blocks_[block];
-  apply_to_groups(block, block + 1, Side::transpose, [&](size_t, int64_t panel) -> PanelPart<T> {
-    if (panel * width_ < b.first + b.width) return {};
-    return {panels_.data() + (panel * rows_ + b.first) * width_, width_, 0, b.rows, b.width};
+template <class T> void ReflectorProduct<T>::add_apply_transposed(Steps& steps, size_t block) {
+  add_groups(steps, block, block + 1, Side::transpose, [this](size_t b, int64_t panel) -> PanelPart<T> {
+    const ReflectorBlock<T>& of = blocks_[b];
+    if (panel * width_ < of.first + of.width) return {};
+    return {panels_.data() + (panel * rows_ + of.first) * width_, width_, 0, of.rows, of.width};
   });
 }
 
-template <class T> void ReflectorProduct<T>::multiply(size_t begin, size_t end) {
-  if (blocks_.empty()) start(0);
-  apply_to_groups(begin, end, Side::product, [&](size_t block, int64_t panel) {
+template <class T> void ReflectorProduct<T>::add_multiply(Steps& steps, size_t begin, size_t end) {
+  if (blocks_.empty()) steps.add(1, [this](int64_t, int) { start(0); });
+  add_groups(steps, begin, end, Side::product, [this](size_t block, int64_t panel) {
     const PanelPart<T> p = part(block, panel);
     if (p.width > 0 && !has_begun(block, panel)) start(panel);
     return p;
   });
 }
 
-template <class T> void ReflectorProduct<T>::store(const TallView& to, double gain) const {
-  parallel_ranges(threads_, rows_, kRowAlignment,
-                  [&](int64_t begin, int64_t end) { to.store_rows(panels_.data(), begin, end, static_cast<T>(gain)); });
+template <class T> void ReflectorProduct<T>::add_store(Steps& steps, const TallView& to, double gain) {
+  steps.add((rows_ + kStoredRows - 1) / kStoredRows, [this, &to, gain](int64_t task, int) {
+    const int64_t begin = task * kStoredRows;
+    to.store_rows(panels_.data(), begin, std::min(begin + kStoredRows, rows_), static_cast<T>(gain));
+  });
 }
 
 template <class T> int64_t ReflectorProduct<T>::last_column(int64_t panel) const {

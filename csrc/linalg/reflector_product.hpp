@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "core/parallel.hpp"
 #include "linalg/reflectors.hpp"
 
 namespace pyinit {
@@ -22,15 +23,17 @@ template <class T> class ReflectorProduct {
 
   // The panels, free for another matrix until multiply() is called.
   T* panels() { return panels_.data(); }
-  // Multiplies the columns of that matrix right of a block's by the transpose of its reflections.
-  void apply_transposed(size_t block);
 
-  // Goes on from the product of the blocks from `end` on, down to `begin`. Their vectors and R must be there.
-  void multiply(size_t begin, size_t end);
-  void store(const TallView& to, double gain) const;
+  // Steps of work: to multiply the columns of that matrix right of a block's by the transpose of its reflections;
+  void add_apply_transposed(Steps& steps, size_t block);
+  // to go on from the product of the blocks from `end` on, down to `begin`, whose vectors and R are there by then;
+  void add_multiply(Steps& steps, size_t begin, size_t end);
+  // to write gain times the product.
+  void add_store(Steps& steps, const TallView& to, double gain);
 
  private:
-  template <class PartOf> void apply_to_groups(size_t begin, size_t end, Side side, PartOf&& part_of);
+  // Where part_of(block, panel) says what of a panel a block changes, nothing if its width is 0.
+  template <class PartOf> void add_groups(Steps& steps, size_t begin, size_t end, Side side, PartOf part_of);
   void start(int64_t panel);
   bool has_begun(size_t block, int64_t panel) const;
   int64_t last_column(int64_t panel) const;

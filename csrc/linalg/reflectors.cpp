@@ -47,9 +47,10 @@ template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t column) {
   const int64_t height = std::min(column + kernels.panel, block.width);
   Product product = Product::set;
   for (int64_t row = column / kSumRows * kSumRows; row < block.rows; row += kSumRows) {
-    const T* v = block.v + row * block.step;
-    kernels.multiply[static_cast<int>(product)](height, std::min(kSumRows, block.rows - row), {v, 1, block.step},
-                                                v + column, block.step, block.r + column, block.step);
+    const int64_t from = std::max(row, column), to = std::min(row + kSumRows, block.rows);  // zeros above
+    const T* v = block.v + from * block.step;
+    kernels.multiply[static_cast<int>(product)](height, to - from, {v, 1, block.step}, v + column, block.step,
+                                                block.r + column, block.step);
     product = Product::add;
   }
   for (int64_t i = column; i < height; ++i) block.r[i * (block.step + 1)] = block.reciprocals[i];
