@@ -154,6 +154,44 @@ def test_orthogonal_to_rounding(shape, dtype):
     assert error.norm() <= FROBENIUS[dtype] * math.sqrt(len(error))
 
 
+# ---- torch's own numbers -------------------------------------------------------------------------
+
+FACTORIZED = [(193, 193), (97, 97), (3000, 70), (130, 1100), (64, 64, 3, 3), (5, 3)]
+
+
+def from_torchs_numbers(weight: torch.Tensor, gain: float = 1) -> torch.Tensor:
+    with pyinit.rng("torch"):
+        return pyinit.orthogonal_(weight, gain, torch.Generator().manual_seed(3))
+
+
+def torchs_factor(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """torch's formula on torch's numbers, in float64."""
+    drawn = torch.Generator().manual_seed(3)
+    normals = torch.empty(shape[0], math.prod(shape[1:]), dtype=dtype).normal_(generator=drawn)
+    is_wide = normals.size(0) < normals.size(1)
+    q, r = torch.linalg.qr((normals.t() if is_wide else normals).double())
+    q *= r.diagonal().sign()
+    return (q.t() if is_wide else q).reshape(shape)
+
+
+@pytest.mark.parametrize("dtype", FULL)
+@pytest.mark.parametrize(
+    "shape", [*SQUARES, *OTHERS, *CONVOLUTIONS, (1024, 33), (1025, 65), (40, 2049), (500, 500)]
+)
+def test_torchs_numbers_are_factorized_as_torch_does(shape, dtype):
+    weight = from_torchs_numbers(poisoned(shape, dtype))
+    error = 1e-5 if dtype is torch.float32 else 1e-12
+    assert (weight.double() - torchs_factor(shape, dtype)).abs().max() <= error
+    assert deviation(weight).abs().max() <= ORTHOGONALITY[dtype]
+
+
+@pytest.mark.parametrize("gain", [-2.5, math.nan, math.inf, True, torch.tensor(3.0)])
+def test_any_factor_of_torchs_numbers_is_torchs(gain):
+    theirs = torch.nn.init.orthogonal_(torch.empty(9, 5), gain, torch.Generator().manual_seed(3))
+    ours = from_torchs_numbers(torch.empty(9, 5), gain)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
 # ---- Layouts -------------------------------------------------------------------------------------
 
 # Dimensions from the outermost in memory to the innermost, elements between neighbours, offset.
@@ -197,6 +235,17 @@ def test_layout_changes_no_bit_and_no_neighbour(layout, dtype):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FULL)
+def test_layout_changes_no_bit_of_torchs_numbers_and_no_neighbour(layout, dtype):
+    for shape in [(37, 21), (21, 37), (24, 10, 3, 3), (9, 4, 2, 3, 2), (130, 11, 3, 3)]:
+        memory, weight = placed(shape, layout, dtype)
+        from_torchs_numbers(weight, 1.5)
+        assert torch.equal(weight, from_torchs_numbers(poisoned(shape, dtype), 1.5))
+        weight.fill_(torch.nan)
+        assert memory.isnan().all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_delta_layout_changes_no_bit_and_no_neighbour(layout, dtype):
     for shape in [(24, 10, 3), (24, 10, 3, 4), (130, 101, 1, 3), (9, 4, 2, 3, 2)]:
@@ -227,8 +276,16 @@ def many_shapes(dtype: torch.dtype) -> list[torch.Tensor]:
     return large + pyinit.orthogonal_many_(small, generator=KEY)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_threads_and_instruction_set_change_no_bit(dtype, set_threads):
+def factorized_shapes(dtype: torch.dtype) -> list[torch.Tensor]:
+    """Of torch's numbers, one of so many rows that threads share them."""
+    return [from_torchs_numbers(poisoned(shape, dtype)) for shape in FACTORIZED]
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [*itertools.product([many_shapes], DTYPES), *itertools.product([factorized_shapes], FULL)],
+)
+def test_threads_and_instruction_set_change_no_bit(make, dtype, set_threads):
     digests = set()
     usual = _core.isa()
     try:
@@ -238,22 +295,25 @@ def test_threads_and_instruction_set_change_no_bit(dtype, set_threads):
             _core.set_isa(name)
             for threads in (1, 2, 3, 7):
                 set_threads(threads)
-                digests.add(digest(*many_shapes(dtype)))
+                digests.add(digest(*make(dtype)))
     finally:
         _core.set_isa(usual)
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("make", [many_shapes, factorized_shapes])
 @pytest.mark.parametrize("dtype", FULL)
-def test_baseline_gives_the_same_matrices_to_rounding_and_its_own_bits_always(dtype, set_threads):
-    usual = many_shapes(dtype)
+def test_baseline_gives_the_same_matrices_to_rounding_and_its_own_bits_always(
+    dtype, make, set_threads
+):
+    usual = make(dtype)
     before = _core.isa()
     _core.set_isa("baseline")
     try:
         digests = set()
         for threads in (1, 2, 3):
             set_threads(threads)
-            baseline = many_shapes(dtype)
+            baseline = make(dtype)
             digests.add(digest(*baseline))
     finally:
         _core.set_isa(before)

@@ -164,10 +164,9 @@ template <class T> class Factorization {
   // The reflectors to V, with zeros above them.
   void save(const Strip& strip, int64_t begin, int64_t end) {
     if (begin == 0) {
-      const bool is_last = strip.block->first + strip.column + strip.width == matrix_.rows - 1;
-      if (is_last && strip.width < strip.filled) {  // a column without a reflector: what is left of it is R's element
-        set_sign(matrix_.rows - 1, strip_row(strip.rows - 1)[strip.width]);
-      }
+      // A column of a square matrix without a reflector: what is left of it is R's element.
+      const int64_t next = strip.block->first + strip.column + strip.width;
+      if (strip.width < strip.filled && next < matrix_.columns) set_sign(next, strip_row(strip.rows - 1)[strip.width]);
       begin = -strip.column;
     }
     for (int64_t row = begin; row < end; ++row) {
