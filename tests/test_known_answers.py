@@ -49,7 +49,7 @@ ORTHOGONAL = {
     "130x40-second-of-3": ((390, 40), (40, 1), 3, 1),
     "130x40-strided": ((130, 40), (2, 263), 1, 0),
 }
-ORTHONORMALIZED = {"193x193": (193, 193), "300x70": (300, 70), "33x64": (33, 64)}
+ORTHONORMALIZED = {"193x193": (193, 193), "300x70": (300, 70), "50x49": (50, 49), "33x64": (33, 64)}
 GAIN = 1.25
 # Batch, m, n and k; alpha and beta; strides of a, b and c.
 GEMM = {

@@ -110,8 +110,8 @@ template <class T> class Factorization {
       }
       kernels.reflect_strip[(i + 1) / 8](rows - i - 1, row + kStrip, i, w, i + 1, sums);
     }
-    if (width < filled && block.first + column + width == product_.rows() - 1) {
-      set_sign(product_.rows() - 1, strip[(rows - 1) * kStrip + width]);
+    if (width < filled && block.first + column + width == product_.columns() - 1) {
+      set_sign(product_.columns() - 1, strip[(rows - 1) * kStrip + width]);
     }
     for (int64_t row = -column; row < rows; ++row) {
       const int64_t count = std::clamp<int64_t>(row + 1, 0, width);

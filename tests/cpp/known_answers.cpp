@@ -166,8 +166,10 @@ template <class T> std::vector<T> normals(int64_t count, int64_t first) {
 }
 
 template <class T> std::vector<Case> orthonormalized_cases(const char* type_name, DType type) {
-  const std::pair<const char*, Layout> layouts[] = {
-      {"193x193", {{193, 193}, {193, 1}}}, {"300x70", {{300, 70}, {70, 1}}}, {"33x64", {{33, 64}, {64, 1}}}};
+  const std::pair<const char*, Layout> layouts[] = {{"193x193", {{193, 193}, {193, 1}}},
+                                                    {"300x70", {{300, 70}, {70, 1}}},
+                                                    {"50x49", {{50, 49}, {49, 1}}},
+                                                    {"33x64", {{33, 64}, {64, 1}}}};
   std::vector<Case> out;
   for (const auto& [name, layout] : layouts) {
     out.push_back({std::string("orthonormalized ") + type_name + " " + name, type, layout,
