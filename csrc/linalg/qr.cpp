@@ -36,7 +36,7 @@ template <class T> class Factorization {
     }
     const int64_t last = product_.columns() - 1;
     // A last column without a reflector of its own: R's element is what is left in its last row.
-    if (product_.rows() == product_.columns() && last % panel_ == 0) set_sign(last, panel_of(last)[last * panel_]);
+    if (product_.rows() == product_.columns() && last % kMaxPanel == 0) set_sign(last, panel_of(last)[last * panel_]);
     product_.multiply(0, product_.blocks().size());
     product_.store(to, gain);
   }
