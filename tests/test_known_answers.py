@@ -1,16 +1,20 @@
 """Stream version 1 is pinned: these checksums change only with a new stream version.
 
 The names that begin with "torch" pin torch's own numbers, for the C++ program that checks the
-instruction sets this machine lacks: here torch itself has to give them.
+instruction sets this machine lacks: here torch itself has to give them. Matrices are the same
+wherever multiply-add is fused.
 """
 
+import math
 import zlib
 from pathlib import Path
 
 import pytest
 import torch
 
-from pyinit import fill
+import pyinit
+from pyinit import _core, fill
+from pyinit._rng import Key
 
 ANSWERS = [
     line.split() for line in (Path(__file__).parent / "known_answers.txt").read_text().splitlines()
@@ -36,9 +40,44 @@ TORCH_FILLS = {
 }
 
 
+# Shape, strides, groups and which of the groups.
+ORTHOGONAL = {
+    "193x193": ((193, 193), (193, 1), 1, 0),
+    "130x40": ((130, 40), (40, 1), 1, 0),
+    "17x100": ((17, 100), (100, 1), 1, 0),
+    "1x1": ((1, 1), (1, 1), 1, 0),
+    "130x40-second-of-3": ((390, 40), (40, 1), 3, 1),
+    "130x40-strided": ((130, 40), (2, 263), 1, 0),
+}
+ORTHONORMALIZED = {"193x193": (193, 193), "300x70": (300, 70), "50x49": (50, 49), "33x64": (33, 64)}
+GAIN = 1.25
+# Batch, m, n and k; alpha and beta; strides of a, b and c.
+GEMM = {
+    "123x71x501": ((1, 123, 71, 501), (1, 0), ((0, 501, 1), (0, 71, 1), (0, 71, 1))),
+    "3x37x45x19-transposed": (
+        (3, 37, 45, 19),
+        (-1.7, 0.3),
+        ((703, 1, 37), (855, 1, 19), (1665, 45, 1)),
+    ),
+    "50x29x33-strided": ((1, 50, 29, 33), (2.1, -1), ((0, 67, 2), (0, 3, 100), (0, 2, 101))),
+}
+CODES = {torch.float32: _core.FLOAT32, torch.float64: _core.FLOAT64}
+
+fused = pytest.mark.parametrize(
+    "isa", [isa for isa in _core.available_isas() if isa != "baseline"], indirect=True
+)
+
+
+def answers(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        ("dtype", "where", "crc"), [a[1:] for a in ANSWERS if a[0] == name]
+    )
+
+
 def test_every_case_has_an_answer() -> None:
-    ours = len(FILLS) * 4 * len(STARTS)
-    assert len(ANSWERS) == ours + sum(dtypes for _, _, dtypes in TORCH_FILLS.values())
+    numbers = len(FILLS) * 4 * len(STARTS) + sum(dtypes for _, _, dtypes in TORCH_FILLS.values())
+    matrices = len(ORTHOGONAL) * 4 + (len(ORTHONORMALIZED) + len(GEMM)) * 2
+    assert len(ANSWERS) == numbers + matrices
 
 
 @pytest.mark.parametrize(
@@ -59,6 +98,62 @@ def test_known_answer(isa: str, name: str, dtype: str, start: str, crc: str) -> 
     out = torch.full((COUNT,), torch.nan, dtype=getattr(torch, dtype))
     function(out, *args, key=KEY, stream=STREAM, whole=(2**35,), start=(STARTS[start],))
     assert _crc(out) == crc
+
+
+@fused
+@answers("orthogonal")
+def test_orthogonal_matrices_have_known_answers(isa: str, dtype: str, where: str, crc: str) -> None:
+    shape, strides, groups, group = ORTHOGONAL[where]
+    memory = _poisoned(shape, strides, getattr(torch, dtype))
+    weight = memory.as_strided(shape, strides)
+    pyinit.orthogonal_(weight, GAIN, generator=Key(KEY, STREAM), groups=groups)
+    assert _crc(memory.chunk(groups)[group]) == crc
+
+
+@fused
+@answers("orthonormalized")
+def test_qr_has_known_answers(isa: str, dtype: str, where: str, crc: str) -> None:
+    shape = ORTHONORMALIZED[where]
+    matrix = _normals(math.prod(shape), 0, getattr(torch, dtype)).view(shape)
+    _core.fill_orthonormalized(_target(matrix, shape, matrix.stride()), matrix.data_ptr(), GAIN, 2)
+    assert _crc(matrix) == crc
+
+
+@fused
+@answers("gemm")
+def test_products_have_known_answers(isa: str, dtype: str, where: str, crc: str) -> None:
+    (batch, m, n, k), (alpha, beta), strides = GEMM[where]
+    shapes = (batch, m, k), (batch, k, n), (batch, m, n)
+    of_type = getattr(torch, dtype)
+    a, b, c = (
+        _normals(_span(shape, stride), i << 20, of_type)
+        for i, (shape, stride) in enumerate(zip(shapes, strides, strict=True))
+    )
+    if beta == 0:
+        c = _poisoned(shapes[2], strides[2], of_type)
+    targets = map(_target, (a, b, c), shapes, strides)
+    _core.gemm(*targets, alpha, beta, 2)
+    assert _crc(c) == crc
+
+
+def _span(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+
+
+def _poisoned(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    size = _span(shape, strides) * dtype.itemsize
+    return torch.full((size,), 0xFF, dtype=torch.uint8).view(dtype)
+
+
+def _normals(count: int, first: int, dtype: torch.dtype) -> torch.Tensor:
+    out = torch.empty(count, dtype=dtype)
+    return fill.normal(out, key=KEY, stream=STREAM, whole=(2**35,), start=(first,))
+
+
+def _target(
+    memory: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+    return memory.data_ptr(), CODES[memory.dtype], shape, strides
 
 
 def _crc(tensor: torch.Tensor) -> str:

@@ -51,6 +51,14 @@ std::atomic<Isa>& active() {
 
 const char* name(Isa isa) { return kNames[static_cast<int>(isa)]; }
 
+bool has_fma(Isa isa) {
+#if defined(__x86_64__)
+  return isa != Isa::baseline;
+#else
+  return isa == Isa::neon;
+#endif
+}
+
 std::vector<Isa> available_isas() {
   std::vector<Isa> isas;
   for (int i = 0; i < static_cast<int>(std::size(kNames)); ++i) {

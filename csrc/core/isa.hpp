@@ -22,6 +22,7 @@ enum class Isa : int {
 };
 
 const char* name(Isa isa);
+bool has_fma(Isa isa);              // fused multiply-add as an instruction
 std::vector<Isa> available_isas();  // worst first
 
 // The one in use: the best available one until another is set.

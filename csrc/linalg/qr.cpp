@@ -38,8 +38,9 @@ template <class T> class Factorization {
       product_.add_apply_transposed(steps, b);
     }
     const int64_t last = matrix_.columns - 1;
-    if (matrix_.rows == matrix_.columns && last % panel_ == 0) {
-      // A column without a reflector, in a panel without one: R's element is what is left in the last row.
+    if (matrix_.rows == matrix_.columns && last % kMaxPanel == 0) {
+      // A column without a reflector, in a panel without one on any instruction set: R's element is what is left in the
+      // last row.
       steps.add(1, [this, last](int64_t, int) { set_sign(last, panel_of(last)[last * panel_]); });
     }
     product_.add_multiply(steps, 0, product_.blocks().size());

@@ -28,8 +28,7 @@ ReflectorProduct<T>::ReflectorProduct(int64_t rows, int64_t columns, int threads
       count_((columns + width_ - 1) / width_),
       threads_(usable_threads(threads, rows * columns * columns, kGrain)),
       groups_(group_count(count_, width_ * rows * static_cast<int64_t>(sizeof(T)), threads_)),
-      // A reflection of one dimension would be a sign.
-      blocks_(reflector_blocks<T>(rows, std::min(columns, rows - 1))),
+      blocks_(reflector_blocks<T>(rows, columns)),
       signs_(static_cast<size_t>(columns)),
       products_per_group_(blocks_.empty() ? 0 : (count_ + groups_ - 1) / groups_ * width_ * blocks_[0].step),
       panels_(count_ * width_ * rows),

@@ -22,7 +22,8 @@ template <class T> Pivot<T> make_pivot(T x1, double sum_of_squares) {
   return {v1, static_cast<T>(2 / (sum_of_squares - x * x + v * v)), static_cast<T>(std::copysign(1.0, -x))};
 }
 
-template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t reflectors) {
+template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t columns) {
+  const int64_t reflectors = std::min(columns, rows - 1);  // a reflection of one dimension would be a sign
   const int64_t count = (reflectors + kWidth - 1) / kWidth;
   const int64_t panel = panel_kernels<T>().panel;
   std::vector<ReflectorBlock<T>> blocks;
@@ -31,7 +32,8 @@ template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows,
   const int64_t width = round_up((reflectors + count - 1) / count, kWidthUnit);
   for (int64_t first = 0; first < reflectors; first += width) {
     const int64_t w = std::min(width, reflectors - first);
-    blocks.push_back({first, w, rows - first, round_up(w, panel), nullptr, nullptr, nullptr});
+    const bool takes_next = rows == columns && w % kWidthUnit != 0;  // as in the widest panel
+    blocks.push_back({first, w, rows - first, round_up(takes_next ? w + 1 : w, panel), nullptr, nullptr, nullptr});
   }
   return blocks;
 }

@@ -37,8 +37,9 @@ template <class T> struct Pivot {
 };
 template <class T> Pivot<T> make_pivot(T x1, double sum_of_squares);
 
-// The blocks, without memory. Their widths depend on the shape alone, as bits depend on them.
-template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t reflectors);
+// The blocks of a matrix at least as tall as wide, without memory. Their widths depend on the shape alone, as bits
+// depend on them; and so does whether the last column of a square, which has no reflector, fills up the last block.
+template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t columns);
 
 // The columns of R that lie in the panel at `column`, from V and the reciprocals.
 template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t column);
