@@ -1,72 +1,45 @@
 #include "linalg/orthogonal.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <exception>
 #include <stdexcept>
 #include <utility>
 
 #include "core/parallel.hpp"
+#include "linalg/drawn_reflectors.hpp"
 #include "linalg/reflector_product.hpp"
-#include "random/kernels.hpp"
 
 namespace pyinit {
 namespace {
 
+constexpr int64_t kTall = 4;               // times the columns: rows from which on one block is better
+constexpr int64_t kGrain = 500'000;        // multiply-adds, worth a thread
 constexpr int64_t kSpread = 1 << 24;       // multiply-adds, up to which matrices are made one a thread
 constexpr int64_t kSpreadGrain = 1 << 17;  // multiply-adds of them that are worth a thread
-constexpr int64_t kSumRows = 128;          // rows that are drawn together, and whose squares are summed on their own
 constexpr int64_t kWaveBytes = 8 << 20;    // of V, to stay in the last-level cache
 
-// Consecutive standard normals, some of them drawn ahead.
-template <class T> class Normals {
+// As many reflectors at a time as the cache holds, applied to all columns so far.
+template <class T> class InBlocks {
  public:
-  Normals(const Stream& stream, uint64_t first) : stream_(stream), first_(first) {}
-
-  // `count` normals from number `index` on, at most kMost. Those up to `limit` will be asked for, too.
-  const T* read(int64_t index, int64_t count, int64_t limit) {
-    if (index < begin_ || index + count > end_) {
-      begin_ = index;
-      end_ = std::min(index + kMost, limit);
-      random_kernels().normal[static_cast<int>(kType)]({0, 1}, stream_, first_ + static_cast<uint64_t>(begin_),
-                                                       end_ - begin_, numbers_);
-    }
-    return numbers_ + (index - begin_);
-  }
-
- private:
-  static constexpr auto kType = std::is_same_v<T, float> ? DType::f32 : DType::f64;
-  static constexpr int64_t kMost = 4096;
-  Stream stream_;
-  uint64_t first_;
-  int64_t begin_ = 0, end_ = 0;
-  T numbers_[kMost];
-};
-
-// The reflectors of a Gaussian matrix's QR factorization, drawn as they are: what the factorization leaves of the
-// next column is Gaussian again, and independent of all before (Stewart 1980). The coordinates of all columns from
-// the diagonal down are consecutive normals, row after row.
-template <class T> class Haar {
- public:
-  Haar(const Orthogonal& matrix, int threads)
-      : matrix_(matrix),
-        tall_(matrix.view),
-        product_(tall_.rows(), tall_.columns(), threads),
+  InBlocks(const Orthogonal& matrix, const TallView& to, int threads)
+      : to_(to),
+        gain_(matrix.gain),
+        product_(to.rows(), to.columns(), threads),
         waves_(make_waves()),
-        vectors_(largest_wave([](const ReflectorBlock<T>& block) { return block.elements(); })),
-        sums_(largest_wave([](const ReflectorBlock<T>& block) { return block.width; }) * chunks()) {}
+        reflectors_(matrix.stream, matrix.view.first_index, to.rows(), to.columns(),
+                    largest_wave([](const ReflectorBlock<T>& block) { return block.width; })),
+        vectors_(largest_wave([](const ReflectorBlock<T>& block) { return block.elements(); })) {}
 
   void operator()() {
-    if (product_.rows() == product_.columns()) {  // the last column has no reflection, but it has a sign
-      const int64_t last = numbers_before(product_.rows()) - 1;
-      product_.signs().back() = std::copysign(T{1}, *normals().read(last, 1, last + 1));
-    }
+    const ReflectorBlock<T>* const blocks = product_.blocks().data();
+    if (product_.rows() == product_.columns()) product_.signs().back() = reflectors_.last_sign();
     Steps steps;
     for (const Wave& wave : waves_) {
-      add_reflectors(steps, wave);
+      reflectors_.add(steps, blocks + wave.begin, blocks + wave.end, product_.signs().data());
+      add_r(steps, wave);
       product_.add_multiply(steps, wave.begin, wave.end);
     }
-    product_.add_store(steps, tall_, matrix_.gain);
+    product_.add_store(steps, to_, gain_);
     steps.run(product_.threads());
   }
 
@@ -75,7 +48,7 @@ template <class T> class Haar {
     size_t begin, end;  // blocks
   };
 
-  // From the last block to the first, as many together as the cache holds.
+  // From the last block to the first.
   std::vector<Wave> make_waves() {
     const auto& blocks = product_.blocks();
     std::vector<Wave> waves;
@@ -102,97 +75,132 @@ template <class T> class Haar {
     return largest;
   }
 
-  Normals<T> normals() const { return {matrix_.stream, matrix_.view.first_index}; }
-  // In the rows above that one, from the diagonal down.
-  int64_t numbers_before(int64_t row) const {
-    const int64_t triangle = std::min(row, product_.columns());
-    return triangle * (triangle + 1) / 2 + (row - triangle) * product_.columns();
-  }
-  int64_t chunks() const { return (product_.rows() + kSumRows - 1) / kSumRows; }
-
-  void add_reflectors(Steps& steps, const Wave& wave) {
-    // The last chunks first: they have the most numbers.
-    steps.add(chunks(), [this, &wave](int64_t task, int) { draw_rows(wave, chunks() - 1 - task); });
-    steps.add(1, [this, &wave](int64_t, int) {
-      const double* sums = sums_.data();
-      for (size_t b = wave.begin; b < wave.end; ++b) {
-        finish(product_.blocks()[b], sums);
-        sums += product_.blocks()[b].width * chunks();
-      }
-    });
-    std::vector<std::pair<const ReflectorBlock<T>*, int64_t>> panels;  // of R
+  void add_r(Steps& steps, const Wave& wave) {
+    const int64_t panel = panel_kernels<T>().panel;
+    std::vector<std::pair<const ReflectorBlock<T>*, int64_t>> panels;
     T* memory = vectors_.data();
     for (size_t b = wave.begin; b < wave.end; ++b) {
       ReflectorBlock<T>& block = product_.blocks()[b];
       block.place(memory);
       memory += block.elements();
-      for (int64_t column = 0; column < block.width; column += panel_kernels<T>().panel) {
-        panels.emplace_back(&block, column);
-      }
+      for (int64_t p = 0; p < block.step / panel; ++p) panels.emplace_back(&block, p);
     }
-    steps.add(std::ssize(panels), [panels](int64_t task, int) {
-      const auto& [block, column] = panels[static_cast<size_t>(task)];
-      fill_r(*block, column);
+    steps.add(std::ssize(panels), [panels, panel](int64_t task, int) {
+      const auto& [block, p] = panels[static_cast<size_t>(task)];
+      fill_r(*block, p, block->step / panel);
     });
   }
 
-  // A chunk's rows of V, but for its pivots, and the sums of their columns' squares.
-  void draw_rows(const Wave& wave, int64_t chunk) {
-    const auto& blocks = product_.blocks();
-    const int64_t begin = chunk * kSumRows, end = std::min(begin + kSumRows, product_.rows());
-    // Where the wave has all blocks, its numbers go on from row to row.
-    const bool goes_on = wave.begin == 0 && wave.end == blocks.size();
-    const int64_t columns = wave.end == 0 ? 0 : blocks[wave.end - 1].first + blocks[wave.end - 1].width;
-    Normals<T> normals = this->normals();
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t limit = goes_on ? numbers_before(end) : numbers_before(row) + std::min(row + 1, columns);
-      for (size_t b = wave.begin; b < wave.end && blocks[b].first <= row; ++b) {
-        const int64_t count = std::min(blocks[b].width, row - blocks[b].first + 1);
-        T* const to = blocks[b].v + (row - blocks[b].first) * blocks[b].step;
-        std::copy_n(normals.read(numbers_before(row) + blocks[b].first, count, limit), count, to);
-        std::fill_n(to + count, blocks[b].step - count, T{0});
-      }
-    }
-    double* sums = sums_.data();
-    for (size_t b = wave.begin; b < wave.end; ++b) {
-      const ReflectorBlock<T>& block = blocks[b];
-      double* const to = sums + chunk * block.width;
-      std::fill_n(to, block.width, 0.0);
-      const int64_t first = std::max(begin - block.first, int64_t{0}), last = end - block.first;
-      if (first < last) {
-        panel_kernels<T>().add_squares(last - first, block.width, block.v + first * block.step, block.step, to);
-      }
-      sums += block.width * chunks();
-    }
-  }
-
-  // A column of the result gets the sign that R's diagonal would have: as if that were positive, without which the
-  // distribution is not uniform (Mezzadri 2007).
-  void finish(const ReflectorBlock<T>& block, const double* sums) {
-    for (int64_t i = 0; i < block.width; ++i) {
-      double square = 0;
-      for (int64_t chunk = 0; chunk < chunks(); ++chunk) square += sums[chunk * block.width + i];
-      T& x1 = block.v[i * (block.step + 1)];
-      const Pivot<T> pivot = make_pivot(x1, square);
-      x1 = pivot.v1;
-      block.reciprocals[i] = pivot.reciprocal;
-      product_.signs()[static_cast<size_t>(block.first + i)] = pivot.sign;
-    }
-  }
-
-  const Orthogonal& matrix_;
-  const TallView tall_;
+  const TallView& to_;
+  const double gain_;
   ReflectorProduct<T> product_;
   const std::vector<Wave> waves_;
+  DrawnReflectors<T> reflectors_;
   const Scratch<T> vectors_;
-  const Scratch<double> sums_;
 };
+
+// All reflectors as one block, Q = [I] D - V X with X = R^-1 V'[I] D: a little more arithmetic, and V is read but
+// twice.
+template <class T> class InOneBlock {
+ public:
+  InOneBlock(const Orthogonal& matrix, const TallView& to, int threads)
+      : to_(to),
+        gain_(matrix.gain),
+        threads_(usable_threads(threads, to.rows() * to.columns() * to.columns(), kGrain)),
+        panels_((to.columns() + panel_ - 1) / panel_),
+        block_{0, to.columns(), to.rows(), row_step(), nullptr, nullptr, nullptr},
+        reflectors_(matrix.stream, matrix.view.first_index, to.rows(), to.columns(), to.columns()),
+        vectors_(block_.elements()),
+        x_(block_.step * block_.step),
+        rows_(threads_ * kStoredRows * block_.step),
+        signs_(static_cast<size_t>(block_.step)) {
+    block_.place(vectors_.data());
+  }
+
+  void operator()() {
+    Steps steps;
+    reflectors_.add(steps, &block_, &block_ + 1, signs_.data());
+    const int64_t groups = std::min<int64_t>(panels_, 2 * threads_);
+    steps.add(groups, [this, groups](int64_t group, int) { fill_r(block_, group, groups); });
+    // The last panels first: they have the most rows.
+    steps.add(panels_, [this](int64_t task, int) { solve(panels_ - 1 - task); });
+    const int64_t rows = stored_rows();
+    steps.add((block_.rows + rows - 1) / rows, [this, rows](int64_t task, int thread) {
+      store(task * rows, std::min((task + 1) * rows, block_.rows), rows_.data() + thread * kStoredRows * block_.step);
+    });
+    steps.run(threads_);
+  }
+
+ private:
+  static constexpr int64_t kStoredRows = 96;          // at most, by one task
+  static constexpr int64_t kStoredBytes = 256 << 10;  // of V, to stay in the second-level cache
+  static constexpr int64_t kSum = 192;                // products that are summed on their own
+
+  // Rows at a distance of many cache lines, a power of two, would take one another's place in the caches.
+  int64_t row_step() const { return panels_ * panel_ + (panels_ * panel_ % 64 == 0 ? panel_ : 0); }
+  int64_t stored_rows() const {
+    const int64_t tile = panel_kernels<T>().rows;
+    const int64_t rows = kStoredBytes / static_cast<int64_t>(sizeof(T)) / block_.step;
+    return std::clamp(rows / tile * tile, tile, kStoredRows);
+  }
+  T* x_of(int64_t panel) const { return x_.data() + panel * panel_ * block_.step; }
+  int64_t last_column(int64_t panel) const { return std::min((panel + 1) * panel_, block_.width); }
+
+  // A panel of X. Its columns take part in the reflections up to their own.
+  void solve(int64_t panel) {
+    const int64_t first = panel * panel_, height = last_column(panel), last = height - 1;
+    T* const x = x_of(panel);
+    if (first + panel_ > height) std::fill_n(x, height * panel_, T{0});
+    panel_kernels<T>().transpose(height - first, height, block_.v + first * block_.step, block_.step, x, panel_);
+    for (int64_t i = 0; i < height; ++i) {
+      for (int64_t j = 0; j < panel_; ++j) x[i * panel_ + j] *= signs_[static_cast<size_t>(first + j)];
+    }
+    panel_kernels<T>().solve(height, {block_.r + last * (block_.step + 1), -block_.step, -1}, x + last * panel_,
+                             -panel_);
+  }
+
+  void store(int64_t begin, int64_t end, T* rows) {
+    const auto subtract = panel_kernels<T>().multiply[static_cast<int>(Product::subtract)];
+    const int64_t height = end - begin;
+    for (int64_t panel = 0; panel < panels_; ++panel) {
+      T* const q = rows + panel * panel_ * height;
+      const int64_t first = panel * panel_, depth = std::min(last_column(panel), end);
+      std::fill_n(q, height * panel_, T{0});
+      for (int64_t row = std::max(begin, first); row < std::min(end, last_column(panel)); ++row) {
+        q[(row - begin) * panel_ + row - first] = signs_[static_cast<size_t>(row)];
+      }
+      for (int64_t k = 0; k < depth; k += kSum) {
+        subtract(height, std::min(kSum, depth - k), {block_.v + begin * block_.step + k, block_.step, 1},
+                 x_of(panel) + k * panel_, panel_, q, panel_);
+      }
+    }
+    to_.store_rows(rows, height, begin, end, static_cast<T>(gain_));
+  }
+
+  const TallView& to_;
+  const double gain_;
+  const int threads_;
+  const int64_t panel_ = panel_kernels<T>().panel, panels_;
+  ReflectorBlock<T> block_;
+  DrawnReflectors<T> reflectors_;
+  const Scratch<T> vectors_, x_, rows_;
+  std::vector<T> signs_;
+};
+
+template <class T> void fill_with(const Orthogonal& matrix, int threads) {
+  const TallView to(matrix.view);
+  if (to.rows() >= kTall * to.columns()) {
+    InOneBlock<T>(matrix, to, threads)();
+  } else {
+    InBlocks<T>(matrix, to, threads)();
+  }
+}
 
 void fill_one(const Orthogonal& matrix, int threads) {
   if (matrix.view.dtype == DType::f64) {
-    Haar<double>(matrix, threads)();
+    fill_with<double>(matrix, threads);
   } else {
-    Haar<float>(matrix, threads)();
+    fill_with<float>(matrix, threads);
   }
 }
 

@@ -36,7 +36,8 @@ TallView::TallView(const View& view)
   if (rows() < columns()) std::swap(row_offsets_, column_offsets_);
 }
 
-template <class T> void TallView::store_rows(const T* panels, int64_t begin, int64_t end, T gain) const {
+template <class T>
+void TallView::store_rows(const T* panels, int64_t panel_rows, int64_t begin, int64_t end, T gain) const {
   const PanelKernels<T>& kernels = panel_kernels<T>();
   const auto scale = kernels.scale[static_cast<int>(dtype_)];
   const int64_t panel = kernels.panel;
@@ -50,7 +51,7 @@ template <class T> void TallView::store_rows(const T* panels, int64_t begin, int
       for (int64_t column = 0; column < columns(); column += panel) {
         const int64_t width = std::min(panel, columns() - column);
         const int64_t* to_column = column_offsets_.data() + column;
-        const T* const from = panels + column * rows() + row * panel;
+        const T* const from = panels + column * panel_rows + (row - begin) * panel;
         if (is_contiguous(to_column, width)) {
           for (int64_t i = 0; i < height; ++i) {
             scale(width, from + i * panel, gain, data + to_row[i] + to_column[0]);
@@ -71,8 +72,8 @@ template <class T> void TallView::store_rows(const T* panels, int64_t begin, int
   });
 }
 
-template void TallView::store_rows(const float*, int64_t, int64_t, float) const;
-template void TallView::store_rows(const double*, int64_t, int64_t, double) const;
+template void TallView::store_rows(const float*, int64_t, int64_t, int64_t, float) const;
+template void TallView::store_rows(const double*, int64_t, int64_t, int64_t, double) const;
 
 template <class T> void load_rows(const TallMatrix<T>& matrix, int64_t begin, int64_t end, T* panels) {
   const PanelKernels<T>& kernels = panel_kernels<T>();

@@ -18,8 +18,9 @@ class TallView {
   int64_t rows() const { return static_cast<int64_t>(row_offsets_.size()); }
   int64_t columns() const { return static_cast<int64_t>(column_offsets_.size()); }
 
-  // Writes rows [begin, end) of the matrix in panels, times gain.
-  template <class T> void store_rows(const T* panels, int64_t begin, int64_t end, T gain) const;
+  // Writes rows [begin, end), times gain. They are the first ones of panels of `panel_rows` rows.
+  template <class T>
+  void store_rows(const T* panels, int64_t panel_rows, int64_t begin, int64_t end, T gain) const;
 
  private:
   char* data_;

@@ -79,8 +79,9 @@ template <class T> class Factorization {
       const Strip strip{&block, column, std::min<int64_t>(kStrip, block.width - column),
                         std::min<int64_t>(kStrip, block.step - column), block.rows - column};
       add_factorize(steps, strip);
-      steps.add((strip.width + panel_ - 1) / panel_,
-                [this, &block, column](int64_t panel, int) { fill_r(block, column + panel * panel_); });
+      steps.add((strip.width + panel_ - 1) / panel_, [this, &block, column](int64_t panel, int) {
+        fill_r(block, column / panel_ + panel, block.step / panel_);
+      });
       const int64_t next = column + kStrip;
       if (next >= block.step) continue;
       steps.add((block.step - next) / panel_, [this, &block, strip, next](int64_t panel, int thread) {

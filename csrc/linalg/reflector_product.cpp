@@ -70,7 +70,8 @@ template <class T> void ReflectorProduct<T>::add_multiply(Steps& steps, size_t b
 template <class T> void ReflectorProduct<T>::add_store(Steps& steps, const TallView& to, double gain) {
   steps.add((rows_ + kStoredRows - 1) / kStoredRows, [this, &to, gain](int64_t task, int) {
     const int64_t begin = task * kStoredRows;
-    to.store_rows(panels_.data(), begin, std::min(begin + kStoredRows, rows_), static_cast<T>(gain));
+    to.store_rows(panels_.data() + begin * width_, rows_, begin, std::min(begin + kStoredRows, rows_),
+                  static_cast<T>(gain));
   });
 }
 

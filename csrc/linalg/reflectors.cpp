@@ -44,18 +44,27 @@ template <class T> int64_t chunk_rows(const ReflectorBlock<T>& block) {
   return std::max<int64_t>(1, kChunkBytes / static_cast<int64_t>(sizeof(T)) / block.step / tile) * tile;
 }
 
-template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t column) {
+template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t panel, int64_t distance) {
   const PanelKernels<T>& kernels = panel_kernels<T>();
-  const int64_t height = std::min(column + kernels.panel, block.width);
-  Product product = Product::set;
-  for (int64_t row = column / kSumRows * kSumRows; row < block.rows; row += kSumRows) {
-    const int64_t from = std::max(row, column), to = std::min(row + kSumRows, block.rows);  // zeros above
-    const T* v = block.v + from * block.step;
-    kernels.multiply[static_cast<int>(product)](height, to - from, {v, 1, block.step}, v + column, block.step,
-                                                block.r + column, block.step);
-    product = Product::add;
+  const auto for_each_column = [&](auto&& f) {
+    for (int64_t column = panel * kernels.panel; column < block.width; column += distance * kernels.panel) {
+      f(column, std::min(column + kernels.panel, block.width));
+    }
+  };
+  for (int64_t row = 0; row < block.rows; row += kSumRows) {
+    const int64_t to = std::min(row + kSumRows, block.rows);
+    for_each_column([&](int64_t column, int64_t height) {
+      const int64_t from = std::max(row, column);  // zeros above
+      if (from >= to) return;
+      const Product product = from == column ? Product::set : Product::add;
+      const T* v = block.v + from * block.step;
+      kernels.multiply[static_cast<int>(product)](height, to - from, {v, 1, block.step}, v + column, block.step,
+                                                  block.r + column, block.step);
+    });
   }
-  for (int64_t i = column; i < height; ++i) block.r[i * (block.step + 1)] = block.reciprocals[i];
+  for_each_column([&](int64_t column, int64_t height) {
+    for (int64_t i = column; i < height; ++i) block.r[i * (block.step + 1)] = block.reciprocals[i];
+  });
 }
 
 template <class T>
@@ -108,8 +117,8 @@ template Pivot<float> make_pivot(float, double);
 template Pivot<double> make_pivot(double, double);
 template std::vector<ReflectorBlock<float>> reflector_blocks(int64_t, int64_t);
 template std::vector<ReflectorBlock<double>> reflector_blocks(int64_t, int64_t);
-template void fill_r(const ReflectorBlock<float>&, int64_t);
-template void fill_r(const ReflectorBlock<double>&, int64_t);
+template void fill_r(const ReflectorBlock<float>&, int64_t, int64_t);
+template void fill_r(const ReflectorBlock<double>&, int64_t, int64_t);
 template void apply(const ReflectorBlock<float>&, Side, const std::vector<PanelPart<float>>&, float*);
 template void apply(const ReflectorBlock<double>&, Side, const std::vector<PanelPart<double>>&, double*);
 

@@ -41,8 +41,9 @@ template <class T> Pivot<T> make_pivot(T x1, double sum_of_squares);
 // depend on them; and so does whether the last column of a square, which has no reflector, fills up the last block.
 template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t columns);
 
-// The columns of R that lie in the panel at `column`, from V and the reciprocals.
-template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t column);
+// The columns of R from V and the reciprocals, of every `distance`-th panel from the one numbered `panel` on: those
+// that one thread fills read V once.
+template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t panel, int64_t distance);
 
 // Whether to multiply by the block's product of reflections or by its transpose.
 enum class Side : int { product, transpose };
