@@ -203,16 +203,12 @@ void copy(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_
   }
 }
 
+// Four by four, the last ones over some of those before.
 template <class T>
 void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
+#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
   typedef T Four __attribute__((vector_size(4 * sizeof(T))));
-  if (rows < 4 || columns < 4) {
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t j = 0; j < columns; ++j) out[j * out_row + i] = x[i * row + j];
-    }
-    return;
-  }
-  for (int64_t fours = 0; fours < rows; fours += 4) {
+  for (int64_t fours = 0; fours < rows && rows >= 4 && columns >= 4; fours += 4) {
     const int64_t i = fours + 4 < rows ? fours : rows - 4;
     for (int64_t across = 0; across < columns; across += 4) {
       const int64_t j = across + 4 < columns ? across : columns - 4;
@@ -230,6 +226,11 @@ void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, i
 #pragma GCC unroll 4
       for (int l = 0; l < 4; ++l) __builtin_memcpy(out + (j + l) * out_row + i, &r[l], sizeof(Four));
     }
+  }
+  if (rows >= 4 && columns >= 4) return;
+#endif
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) out[j * out_row + i] = x[i * row + j];
   }
 }
 
