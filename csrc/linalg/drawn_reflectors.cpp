@@ -8,7 +8,7 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kChunkRows = 128;  // that are drawn together, and whose squares are summed on their own
+constexpr int64_t kChunkRows = 64;  // that are drawn together, and whose squares are summed on their own
 
 // Consecutive standard normals, some of them drawn ahead.
 template <class T> class Normals {

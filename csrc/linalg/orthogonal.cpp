@@ -121,8 +121,8 @@ template <class T> class InOneBlock {
     Steps steps;
     reflectors_.add(steps, &block_, &block_ + 1, signs_.data());
     const int64_t groups = std::min<int64_t>(panels_, 2 * threads_);
-    steps.add(groups, [this, groups](int64_t group, int) { fill_r(block_, group, groups); });
     // The last panels first: they have the most rows.
+    steps.add(groups, [this, groups](int64_t task, int) { fill_r(block_, groups - 1 - task, groups); });
     steps.add(panels_, [this](int64_t task, int) { solve(panels_ - 1 - task); });
     const int64_t rows = stored_rows();
     steps.add((block_.rows + rows - 1) / rows, [this, rows](int64_t task, int thread) {

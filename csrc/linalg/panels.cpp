@@ -22,8 +22,14 @@ std::vector<int64_t> offsets(const Dim* begin, const Dim* end) {
   return all;
 }
 
-bool is_contiguous(const int64_t* offsets, int64_t count) {
-  return count == 1 || (offsets[count - 1] - offsets[0] == count - 1 && std::is_sorted(offsets, offsets + count));
+// The distance between neighbours where it is the same for all, 1 for one alone, 0 for others.
+int64_t common_step(const int64_t* offsets, int64_t count) {
+  if (count == 1) return 1;
+  const int64_t step = offsets[1] - offsets[0];
+  for (int64_t i = 2; i < count; ++i) {
+    if (offsets[i] - offsets[i - 1] != step) return 0;
+  }
+  return step;
 }
 
 }  // namespace
@@ -47,15 +53,18 @@ void TallView::store_rows(const T* panels, int64_t panel_rows, int64_t begin, in
     for (int64_t row = begin; row < end; row += kChunk) {
       const int64_t height = std::min(kChunk, end - row);
       const int64_t* to_row = row_offsets_.data() + row;
-      const bool along_rows = is_contiguous(to_row, height);
+      const bool along_rows = common_step(to_row, height) == 1;
       for (int64_t column = 0; column < columns(); column += panel) {
         const int64_t width = std::min(panel, columns() - column);
         const int64_t* to_column = column_offsets_.data() + column;
         const T* const from = panels + column * panel_rows + (row - begin) * panel;
-        if (is_contiguous(to_column, width)) {
+        const int64_t step = common_step(to_column, width);
+        if (step == 1) {
           for (int64_t i = 0; i < height; ++i) {
             scale(width, from + i * panel, gain, data + to_row[i] + to_column[0]);
           }
+        } else if (along_rows && step > 0 && gain == 1 && sizeof(T) == sizeof(U)) {
+          kernels.transpose(height, width, from, panel, reinterpret_cast<T*>(data + to_row[0] + to_column[0]), step);
         } else if (along_rows) {
           T turned[kMaxPanel * kChunk];
           kernels.transpose(height, panel, from, panel, turned, kChunk);
