@@ -39,7 +39,6 @@ def test_cases_hold_the_promised_rows_once() -> None:
         "constant_(val=0.5) float32 1",
         "orthogonal_ float32 8x8",
         "orthogonal_ float64 512x512",
-        "orthogonal_ float32 256x256x3x3 channels_last",
         "orthogonal_many_ float32 resnet50",
         *(
             f"orthogonal_ float32 {size}{rng}"

@@ -12,9 +12,9 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kTall = 4;               // times the columns: rows from which on one block is better
-constexpr int64_t kGrain = 500'000;        // multiply-adds, worth a thread
-constexpr int64_t kSpread = 1 << 24;       // multiply-adds, up to which matrices are made one a thread
+constexpr int64_t kTall = 4;         // times the columns: rows from which on one block is better
+constexpr int64_t kGrain = 500'000;  // multiply-adds, worth a thread
+constexpr int64_t kFair = 4;  // of many matrices, one thread makes those below its share of all work divided by this
 constexpr int64_t kSpreadGrain = 1 << 17;  // multiply-adds of them that are worth a thread
 constexpr int64_t kWaveBytes = 8 << 20;    // of V, to stay in the last-level cache
 
@@ -213,15 +213,19 @@ int64_t cost(const View& view) {
 }  // namespace
 
 void fill_orthogonal(const std::vector<Orthogonal>& matrices, int threads) {
+  int64_t all = 0;
+  for (const Orthogonal& matrix : matrices) {
+    if (matrix.view.dims.size() < 2) throw std::invalid_argument("shape: needs two dimensions or more");
+    if (matrix.view.count() > 0) all += cost(matrix.view);
+  }
   std::vector<size_t> small, large;
   int64_t small_cost = 0;
   for (size_t i = 0; i < matrices.size(); ++i) {
-    const View& view = matrices[i].view;
-    if (view.dims.size() < 2) throw std::invalid_argument("shape: needs two dimensions or more");
-    if (view.count() == 0) continue;
-    const bool is_large = matrices.size() == 1 || cost(view) > kSpread;
+    if (matrices[i].view.count() == 0) continue;
+    const int64_t own = cost(matrices[i].view);
+    const bool is_large = own > all / (kFair * threads);
     (is_large ? large : small).push_back(i);
-    if (!is_large) small_cost += cost(view);
+    if (!is_large) small_cost += own;
   }
   for (const size_t i : large) fill_one(matrices[i], threads);
   // The longest first, so that no thread is left with one at the end.
