@@ -142,6 +142,7 @@ std::vector<Case> orthogonal_cases() {
       {"193x193", {{193, 193}, {193, 1}}},
       {"130x40", {{130, 40}, {40, 1}}},
       {"17x100", {{17, 100}, {100, 1}}},
+      {"900x220", {{900, 220}, {220, 1}}},
       {"1x1", {{1, 1}, {1, 1}}},
       {"130x40-second-of-3", {{130, 40}, {40, 1}, {390, 40}, {130, 0}}},
       {"130x40-strided", {{130, 40}, {2, 263}}},
@@ -169,6 +170,7 @@ template <class T> std::vector<Case> orthonormalized_cases(const char* type_name
   const std::pair<const char*, Layout> layouts[] = {{"193x193", {{193, 193}, {193, 1}}},
                                                     {"300x70", {{300, 70}, {70, 1}}},
                                                     {"50x49", {{50, 49}, {49, 1}}},
+                                                    {"1100x40", {{1100, 40}, {40, 1}}},
                                                     {"33x64", {{33, 64}, {64, 1}}}};
   std::vector<Case> out;
   for (const auto& [name, layout] : layouts) {
