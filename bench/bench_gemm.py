@@ -21,8 +21,8 @@ from rich.table import Table
 from torch import Tensor
 
 from pyinit import _core
+from pyinit._tensors import DTYPES
 
-CODES = {torch.float32: _core.FLOAT32, torch.float64: _core.FLOAT64}
 LIBRARIES = ("torch", "pyinit")
 SECONDS = 0.4  # a case takes about that long
 ROUNDS = 50_000  # of the peak: a tenth of a millisecond
@@ -53,7 +53,7 @@ class Case:
         c = torch.zeros(self.m, self.n, dtype=self.dtype)
         if library == "torch":
             return lambda: torch.mm(a, b, out=c)
-        targets = [(t.data_ptr(), CODES[t.dtype], tuple(t.shape), t.stride()) for t in (a, b, c)]
+        targets = [(t.data_ptr(), DTYPES[t.dtype], tuple(t.shape), t.stride()) for t in (a, b, c)]
 
         def product(_alive: tuple[Tensor, ...] = (a, b, c)) -> None:
             _core.gemm(*targets, 1.0, 0.0, self.threads)
@@ -106,7 +106,7 @@ def _seconds(function: Callable[[], Any]) -> float:
 def measure(case: Case) -> tuple[float, float, float, float]:
     """The best rates of torch and pyinit, the median of pyinit's rate over torch's, and the peak."""
     calls = max(1, int(1e7) // case.operations)
-    code = CODES[case.dtype]
+    code = DTYPES[case.dtype]
 
     def repeated(function: Callable[[], Any]) -> Callable[[], Any]:
         return lambda: [function() for _ in range(calls)]

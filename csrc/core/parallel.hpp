@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "core/integers.hpp"
+
 namespace pyinit {
 
 // How many threads to use: at most `threads`, one for every `grain` of `work`; one inside a parallel
@@ -22,7 +24,7 @@ void run_parallel(int threads, void (*body)(void*, int), void* context);
 // of `align`. The body must not throw.
 template <class Body> void parallel_ranges(int threads, int64_t count, int64_t align, Body&& body) {
   if (threads <= 1) return body(int64_t{0}, count);
-  const int64_t blocks = (count + align - 1) / align;
+  const int64_t blocks = divide_up(count, align);
   struct Context {
     Body& body;
     int64_t count, align, blocks;

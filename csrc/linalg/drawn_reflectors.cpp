@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/integers.hpp"
 #include "random/kernels.hpp"
 
 namespace pyinit {
@@ -77,7 +78,7 @@ template <class T> int64_t DrawnReflectors<T>::numbers_before(int64_t row) const
   return triangle * (triangle + 1) / 2 + (row - triangle) * columns_;
 }
 
-template <class T> int64_t DrawnReflectors<T>::chunks() const { return (rows_ + kChunkRows - 1) / kChunkRows; }
+template <class T> int64_t DrawnReflectors<T>::chunks() const { return divide_up(rows_, kChunkRows); }
 
 // A chunk's rows of V, but for its pivots, and the sums of their columns' squares.
 template <class T>

@@ -3,8 +3,6 @@
 // orthogonal matrices with an application to condition estimators").
 #pragma once
 
-#include <vector>
-
 #include "core/parallel.hpp"
 #include "linalg/reflectors.hpp"
 #include "random/philox.hpp"

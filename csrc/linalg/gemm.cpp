@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
 #include "linalg/kernels.hpp"
@@ -20,9 +21,6 @@ constexpr int64_t kPanelBytes = int64_t{24} << 10, kBlockBytes = int64_t{192} <<
 constexpr int64_t kFewColumns = 256, kFewSlices = 2, kSmallBytes = int64_t{64} << 10;
 constexpr int64_t kRowsPacked = 8;            // at a time, so that what is read lies side by side
 constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
-
-int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
-int64_t round_up(int64_t x, int64_t to) { return divide_up(x, to) * to; }
 
 // The size of equal blocks, multiples of `align`, of at most about `most`.
 int64_t block_size(int64_t size, int64_t most, int64_t align) {

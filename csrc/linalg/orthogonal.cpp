@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "linalg/drawn_reflectors.hpp"
 #include "linalg/reflector_product.hpp"
@@ -12,8 +13,7 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kTall = 4;         // times the columns: rows from which on one block is better
-constexpr int64_t kGrain = 500'000;  // multiply-adds, worth a thread
+constexpr int64_t kTall = 4;  // times the columns: rows from which on one block is better
 constexpr int64_t kFair = 4;  // of many matrices, one thread makes those below its share of all work divided by this
 constexpr int64_t kSpreadGrain = 1 << 17;  // multiply-adds of them that are worth a thread
 constexpr int64_t kWaveBytes = 8 << 20;    // of V, to stay in the last-level cache
@@ -106,8 +106,8 @@ template <class T> class InOneBlock {
   InOneBlock(const Orthogonal& matrix, const TallView& to, int threads)
       : to_(to),
         gain_(matrix.gain),
-        threads_(usable_threads(threads, to.rows() * to.columns() * to.columns(), kGrain)),
-        panels_((to.columns() + panel_ - 1) / panel_),
+        threads_(reflector_threads(threads, to.rows(), to.columns())),
+        panels_(divide_up(to.columns(), panel_)),
         block_{0, to.columns(), to.rows(), row_step(), nullptr, nullptr, nullptr},
         reflectors_(matrix.stream, matrix.view.first_index, to.rows(), to.columns(), to.columns()),
         vectors_(block_.elements()),
@@ -125,7 +125,7 @@ template <class T> class InOneBlock {
     steps.add(groups, [this, groups](int64_t task, int) { fill_r(block_, groups - 1 - task, groups); });
     steps.add(panels_, [this](int64_t task, int) { solve(panels_ - 1 - task); });
     const int64_t rows = stored_rows();
-    steps.add((block_.rows + rows - 1) / rows, [this, rows](int64_t task, int thread) {
+    steps.add(divide_up(block_.rows, rows), [this, rows](int64_t task, int thread) {
       store(task * rows, std::min((task + 1) * rows, block_.rows), rows_.data() + thread * kStoredRows * block_.step);
     });
     steps.run(threads_);

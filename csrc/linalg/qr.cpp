@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "linalg/orthogonal.hpp"
 #include "linalg/reflector_product.hpp"
@@ -60,7 +61,7 @@ template <class T> class Factorization {
     product_.signs()[static_cast<size_t>(column)] = std::copysign(T{1}, diagonal_of_r);
   }
 
-  static int64_t chunks(int64_t rows) { return (rows + kChunkRows - 1) / kChunkRows; }
+  static int64_t chunks(int64_t rows) { return divide_up(rows, kChunkRows); }
   // body(begin, end) for every chunk of rows.
   template <class Body> void add_chunks(Steps& steps, int64_t rows, Body body) {
     steps.add(chunks(rows),
@@ -79,7 +80,7 @@ template <class T> class Factorization {
       const Strip strip{&block, column, std::min<int64_t>(kStrip, block.width - column),
                         std::min<int64_t>(kStrip, block.step - column), block.rows - column};
       add_factorize(steps, strip);
-      steps.add((strip.width + panel_ - 1) / panel_, [this, &block, column](int64_t panel, int) {
+      steps.add(divide_up(strip.width, panel_), [this, &block, column](int64_t panel, int) {
         fill_r(block, column / panel_ + panel, block.step / panel_);
       });
       const int64_t next = column + kStrip;

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 
+#include "core/integers.hpp"
 #include "core/parallel.hpp"
 
 namespace pyinit {
 namespace {
 
-constexpr int64_t kGrain = 500'000;          // multiply-adds, worth a thread
 constexpr int64_t kResidentBytes = 4 << 20;  // of panels, to stay in the last-level cache
 constexpr int64_t kStoredRows = 128;         // by one task
 
@@ -25,12 +25,12 @@ ReflectorProduct<T>::ReflectorProduct(int64_t rows, int64_t columns, int threads
     : rows_(rows),
       columns_(columns),
       width_(panel_kernels<T>().panel),
-      count_((columns + width_ - 1) / width_),
-      threads_(usable_threads(threads, rows * columns * columns, kGrain)),
+      count_(divide_up(columns, width_)),
+      threads_(reflector_threads(threads, rows, columns)),
       groups_(group_count(count_, width_ * rows * static_cast<int64_t>(sizeof(T)), threads_)),
       blocks_(reflector_blocks<T>(rows, columns)),
       signs_(static_cast<size_t>(columns)),
-      products_per_group_(blocks_.empty() ? 0 : (count_ + groups_ - 1) / groups_ * width_ * blocks_[0].step),
+      products_per_group_(blocks_.empty() ? 0 : divide_up(count_, groups_) * width_ * blocks_[0].step),
       panels_(count_ * width_ * rows),
       products_(products_per_group_ * threads_) {}
 
@@ -68,7 +68,7 @@ template <class T> void ReflectorProduct<T>::add_multiply(Steps& steps, size_t b
 }
 
 template <class T> void ReflectorProduct<T>::add_store(Steps& steps, const TallView& to, double gain) {
-  steps.add((rows_ + kStoredRows - 1) / kStoredRows, [this, &to, gain](int64_t task, int) {
+  steps.add(divide_up(rows_, kStoredRows), [this, &to, gain](int64_t task, int) {
     const int64_t begin = task * kStoredRows;
     to.store_rows(panels_.data() + begin * width_, rows_, begin, std::min(begin + kStoredRows, rows_),
                   static_cast<T>(gain));

@@ -3,17 +3,29 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/integers.hpp"
+#include "core/parallel.hpp"
+
 namespace pyinit {
 namespace {
 
+constexpr int64_t kGrain = 500'000;        // multiply-adds, worth a thread
 constexpr int64_t kWidth = 96;             // a multiple of the panels' widths, and of most tiles' heights
 constexpr int64_t kWidthUnit = 32;         // the widest panel
 constexpr int64_t kChunkBytes = 64 << 10;  // of V, that are worked on together
 constexpr int64_t kSumRows = 168;  // of V, whose products are summed on their own: errors grow with a sum's length
 
-int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+// Rows of V that are worked on together.
+template <class T> int64_t chunk_rows(const ReflectorBlock<T>& block) {
+  const int64_t tile = panel_kernels<T>().rows;
+  return std::max<int64_t>(1, kChunkBytes / static_cast<int64_t>(sizeof(T)) / block.step / tile) * tile;
+}
 
 }  // namespace
+
+int reflector_threads(int threads, int64_t rows, int64_t columns) {
+  return usable_threads(threads, rows * columns * columns, kGrain);
+}
 
 template <class T> Pivot<T> make_pivot(T x1, double sum_of_squares) {
   const double x = static_cast<double>(x1);
@@ -24,24 +36,18 @@ template <class T> Pivot<T> make_pivot(T x1, double sum_of_squares) {
 
 template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t columns) {
   const int64_t reflectors = std::min(columns, rows - 1);  // a reflection of one dimension would be a sign
-  const int64_t count = (reflectors + kWidth - 1) / kWidth;
+  const int64_t count = divide_up(reflectors, kWidth);
   const int64_t panel = panel_kernels<T>().panel;
   std::vector<ReflectorBlock<T>> blocks;
   if (count == 0) return blocks;
   // As even as whole panels allow.
-  const int64_t width = round_up((reflectors + count - 1) / count, kWidthUnit);
+  const int64_t width = round_up(divide_up(reflectors, count), kWidthUnit);
   for (int64_t first = 0; first < reflectors; first += width) {
     const int64_t w = std::min(width, reflectors - first);
     const bool takes_next = rows == columns && w % kWidthUnit != 0;  // as in the widest panel
     blocks.push_back({first, w, rows - first, round_up(takes_next ? w + 1 : w, panel), nullptr, nullptr, nullptr});
   }
   return blocks;
-}
-
-// Rows of V that are worked on together.
-template <class T> int64_t chunk_rows(const ReflectorBlock<T>& block) {
-  const int64_t tile = panel_kernels<T>().rows;
-  return std::max<int64_t>(1, kChunkBytes / static_cast<int64_t>(sizeof(T)) / block.step / tile) * tile;
 }
 
 template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t panel, int64_t distance) {

@@ -37,7 +37,10 @@ template <class T> struct Pivot {
 };
 template <class T> Pivot<T> make_pivot(T x1, double sum_of_squares);
 
-// The blocks of a matrix at least as tall as wide, without memory. Their widths depend on the shape alone, as bits
+// The threads, of so many, that are worth using for a matrix at least as tall as wide.
+int reflector_threads(int threads, int64_t rows, int64_t columns);
+
+// The blocks of such a matrix, without memory. Their widths depend on the shape alone, as bits
 // depend on them; and so does whether the last column of a square, which has no reflector, fills up the last block.
 template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows, int64_t columns);
 
