@@ -31,6 +31,7 @@ def cuda_build() -> str: ...
 def set_exchange_api(capsule: object) -> bool:
     """Take tensors through DLPack's C exchange interface; False if its version is another."""
 
+def dlpack_memory(tensor: object, /) -> Target | None: ...
 def dlpack_target(tensor: object, /) -> Target | None:
     """Where a fill may write, dense memory as one dimension; None where it may not."""
 
@@ -175,6 +176,55 @@ def gemm(a: Target, b: Target, c: Target, alpha: float, beta: float, threads: in
     Each element is one chain of multiply-adds in order of k. Where beta is 0, C is not read.
     """
 
+def convolve(
+    input: Target,
+    weight: Target,
+    bias: Target | None,
+    output: Target,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    activation: int,
+    parameter: float,
+    threads: int,
+    /,
+) -> None:
+    """Images and filters of one to three spatial dimensions; padding is that in front.
+
+    Nothing but types and numbers of dimensions is checked.
+    """
+
+def convolve_transposed(
+    input: Target,
+    weight: Target,
+    bias: Target | None,
+    output: Target,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    activation: int,
+    parameter: float,
+    threads: int,
+    /,
+) -> None:
+    """The gradient of ``convolve`` by its input; ``weight`` and the numbers are convolve's."""
+
+def convolve_weight_gradient(
+    input: Target,
+    output: Target,
+    weight: Target,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    threads: int,
+    /,
+) -> None:
+    """Fills ``weight`` with the gradient of ``convolve`` by it; ``output`` is the gradient by that."""
+
+def sum_channels(input: Target, sums: Target, threads: int, /) -> None: ...
 def multiply_adds(dtype: int, rounds: int) -> int:
     """Does as many multiply-adds as it returns, as fast as one thread can."""
 

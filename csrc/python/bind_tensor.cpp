@@ -31,15 +31,30 @@ PyObject* tuple_of(const Integers& values) {
   return tuple;
 }
 
+// The tensor, if it lies in this process's memory, and its dtype.
+std::optional<DType> exchange(PyObject* object, dlpack::Tensor& t) {
+  if (exchange_api == nullptr || exchange_api->tensor_from_object(object, &t) != 0) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  if (t.device.type != dlpack::kCpu || t.ndim > static_cast<int32_t>(kMaxDims)) return std::nullopt;
+  int64_t count = 1;
+  for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
+  // A zero tensor of automatic differentiation has elements and no memory.
+  if (t.data == nullptr && count > 0) return std::nullopt;
+  return dtype_of(t.dtype);
+}
+
+PyObject* description(const dlpack::Tensor& t, DType dtype, const Integers& shape, const Integers& strides) {
+  const uint64_t address = reinterpret_cast<uintptr_t>(t.data) + t.byte_offset;
+  return Py_BuildValue("KiNN", address, static_cast<int>(dtype), tuple_of(shape), tuple_of(strides));
+}
+
 // (address, dtype code, shape, strides), dense memory as one dimension; None where a fill cannot write.
 PyObject* dlpack_target(PyObject*, PyObject* object) {
   dlpack::Tensor t;
-  if (exchange_api == nullptr || exchange_api->tensor_from_object(object, &t) != 0) {
-    PyErr_Clear();
-    Py_RETURN_NONE;
-  }
-  const std::optional<DType> dtype = dtype_of(t.dtype);
-  if (t.device.type != dlpack::kCpu || !dtype || t.ndim > static_cast<int32_t>(kMaxDims)) Py_RETURN_NONE;
+  const std::optional<DType> dtype = exchange(object, t);
+  if (!dtype) Py_RETURN_NONE;
   Integers shape, strides;
   int64_t count = 1;
   for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
@@ -59,13 +74,24 @@ PyObject* dlpack_target(PyObject*, PyObject* object) {
     }
     if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
   }
-  const uint64_t address = reinterpret_cast<uintptr_t>(t.data) + t.byte_offset;
-  // A zero tensor of automatic differentiation has elements and no memory.
-  if (t.data == nullptr && count > 0) Py_RETURN_NONE;
-  return Py_BuildValue("KiNN", address, static_cast<int>(*dtype), tuple_of(shape), tuple_of(strides));
+  return description(t, *dtype, shape, strides);
+}
+
+// (address, dtype code, shape, strides) as they are; None where it is not memory that a kernel can read.
+PyObject* dlpack_memory(PyObject*, PyObject* object) {
+  dlpack::Tensor t;
+  const std::optional<DType> dtype = exchange(object, t);
+  if (!dtype) Py_RETURN_NONE;
+  Integers shape, strides;
+  for (int32_t i = 0; i < t.ndim; ++i) {
+    shape.push_back(t.shape[i]);
+    strides.push_back(t.strides[i]);
+  }
+  return description(t, *dtype, shape, strides);
 }
 
 PyMethodDef dlpack_target_definition = {"dlpack_target", dlpack_target, METH_O, nullptr};
+PyMethodDef dlpack_memory_definition = {"dlpack_memory", dlpack_memory, METH_O, nullptr};
 
 }  // namespace
 
@@ -78,5 +104,6 @@ void register_tensor(py::module_& m) {
     exchange_api = api;
     return api != nullptr;
   });
+  m.attr("dlpack_memory") = py::reinterpret_steal<py::object>(PyCFunction_New(&dlpack_memory_definition, nullptr));
   m.attr("dlpack_target") = py::reinterpret_steal<py::object>(PyCFunction_New(&dlpack_target_definition, nullptr));
 }

@@ -1,0 +1,123 @@
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "conv/convolution.hpp"
+#include "core/view.hpp"
+#include "python/bind.hpp"
+#include "python/fastcall.hpp"
+#include "python/target.hpp"
+
+using namespace pyinit;
+
+template <> inline std::optional<Target> fastcall::from_python<std::optional<Target>>(PyObject* x) {
+  if (x == Py_None) return std::nullopt;
+  return from_python<Target>(x);
+}
+
+namespace {
+
+constexpr double kReleaseGil = 1 << 15;  // multiply-adds from which on other threads may run meanwhile
+
+// Fewer than three spatial dimensions become the last of three.
+Extents extents(const Integers& values, size_t dims, int64_t otherwise) {
+  if (values.size() != dims) throw std::invalid_argument("window: takes one number for each spatial dimension");
+  Extents all{otherwise, otherwise, otherwise};
+  for (size_t i = 0; i < dims; ++i) all[kSpatial - dims + i] = values[i];
+  return all;
+}
+
+template <class T> Images<T> images(const Target& t) {
+  const size_t dims = t.shape.size() - 2;
+  Images<T> x{reinterpret_cast<T*>(t.address), t.shape[0], t.shape[1], {1, 1, 1}, t.strides[0], t.strides[1], {0, 0, 0}};
+  for (size_t i = 0; i < dims; ++i) {
+    x.size[kSpatial - dims + i] = t.shape[2 + i];
+    x.strides[kSpatial - dims + i] = t.strides[2 + i];
+  }
+  return x;
+}
+
+// Python has compared sizes and types; what would lead astray here is looked at once more.
+void check(const char* name, const Target& t, const Target& like) {
+  const bool is_float = t.dtype == static_cast<int>(DType::f32) || t.dtype == static_cast<int>(DType::f64);
+  const size_t dims = t.shape.size();
+  if (!is_float || t.dtype != like.dtype || dims < 3 || dims > 2 + kSpatial || dims != like.shape.size() ||
+      t.strides.size() != dims) {
+    throw std::invalid_argument(std::string(name) + ": takes float32 or float64, and 3 to 5 dimensions, as the others");
+  }
+}
+
+template <class Run> void on_type(const Target& t, Run&& run) {
+  if (t.dtype == static_cast<int>(DType::f32)) {
+    run(float{});
+  } else {
+    run(double{});
+  }
+}
+
+double work(const Target& pixels, const Target& weight) {
+  double count = 1;
+  for (size_t i = 2; i < pixels.shape.size(); ++i) count *= static_cast<double>(pixels.shape[i]);
+  count *= static_cast<double>(pixels.shape[0]);
+  for (const int64_t size : weight.shape) count *= static_cast<double>(size);
+  return count;
+}
+
+std::optional<py::gil_scoped_release> release_for(double work) {
+  return work > kReleaseGil ? std::optional<py::gil_scoped_release>(std::in_place) : std::nullopt;
+}
+
+Window window_of(const Target& t, const Integers& stride, const Integers& padding, const Integers& dilation,
+                 int64_t groups) {
+  const size_t dims = t.shape.size() - 2;
+  return {extents(stride, dims, 1), extents(padding, dims, 0), extents(dilation, dims, 1), groups};
+}
+
+template <bool transposed>
+void convolution(const Target& input, const Target& weight, const std::optional<Target>& bias, const Target& output,
+                 const Integers& stride, const Integers& padding, const Integers& dilation, int64_t groups,
+                 int activation, double parameter, int threads) {
+  check("input", input, input), check("weight", weight, input), check("output", output, input);
+  if (activation < 0 || activation >= kActivations) throw std::invalid_argument("activation: unknown code");
+  const Window window = window_of(input, stride, padding, dilation, groups);
+  const auto release = release_for(work(transposed ? input : output, weight));
+  on_type(input, [&](auto zero) {
+    using T = decltype(zero);
+    const Epilogue<T> epilogue = {bias ? reinterpret_cast<const T*>(bias->address) : nullptr,
+                                  static_cast<Activation>(activation), static_cast<T>(parameter)};
+    constexpr auto run = transposed ? convolve_transposed<T> : convolve<T>;
+    run(window, images<const T>(input), images<const T>(weight), epilogue, images<T>(output), threads);
+  });
+}
+
+void weight_gradient(const Target& input, const Target& output, const Target& weight, const Integers& stride,
+                     const Integers& padding, const Integers& dilation, int64_t groups, int threads) {
+  check("input", input, input), check("weight", weight, input), check("output", output, input);
+  const Window window = window_of(input, stride, padding, dilation, groups);
+  const auto release = release_for(work(output, weight));
+  on_type(input, [&](auto zero) {
+    using T = decltype(zero);
+    convolve_weight_gradient<T>(window, images<const T>(input), images<const T>(output), images<T>(weight), threads);
+  });
+}
+
+void channel_sums(const Target& input, const Target& sums, int threads) {
+  check("input", input, input);
+  if (sums.dtype != input.dtype || sums.shape.size() != 1 || sums.shape[0] != input.shape[1]) {
+    throw std::invalid_argument("sums: takes one element for each channel, of input's type");
+  }
+  const py::gil_scoped_release release;
+  on_type(input, [&](auto zero) {
+    using T = decltype(zero);
+    sum_channels<T>(images<const T>(input), reinterpret_cast<T*>(sums.address), sums.strides[0], threads);
+  });
+}
+
+}  // namespace
+
+void register_conv(py::module_& m) {
+  fastcall::define<convolution<false>>(m, "convolve");
+  fastcall::define<convolution<true>>(m, "convolve_transposed");
+  fastcall::define<weight_gradient>(m, "convolve_weight_gradient");
+  fastcall::define<channel_sums>(m, "sum_channels");
+}
