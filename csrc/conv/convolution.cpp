@@ -81,13 +81,13 @@ template <class T> void sum_channels(const Images<const T>& images, T* sums, int
   }
 }
 
-#define PYINIT_INSTANTIATE(T)                                                                                      \
-  template void convolve<T>(const Window&, const Images<const T>&, const Images<const T>&, const Epilogue<T>&,      \
-                            const Images<T>&, int);                                                                 \
-  template void convolve_transposed<T>(const Window&, const Images<const T>&, const Images<const T>&,               \
-                                       const Epilogue<T>&, const Images<T>&, int);                                  \
-  template void convolve_weight_gradient<T>(const Window&, const Images<const T>&, const Images<const T>&,          \
-                                            const Images<T>&, int);                                                 \
+#define PYINIT_INSTANTIATE(T)                                                                                  \
+  template void convolve<T>(const Window&, const Images<const T>&, const Images<const T>&, const Epilogue<T>&, \
+                            const Images<T>&, int);                                                            \
+  template void convolve_transposed<T>(const Window&, const Images<const T>&, const Images<const T>&,          \
+                                       const Epilogue<T>&, const Images<T>&, int);                             \
+  template void convolve_weight_gradient<T>(const Window&, const Images<const T>&, const Images<const T>&,     \
+                                            const Images<T>&, int);                                            \
   template void sum_channels<T>(const Images<const T>&, T*, int64_t, int);
 PYINIT_INSTANTIATE(float)
 PYINIT_INSTANTIATE(double)

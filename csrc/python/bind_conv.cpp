@@ -29,7 +29,8 @@ Extents extents(const Integers& values, size_t dims, int64_t otherwise) {
 
 template <class T> Images<T> images(const Target& t) {
   const size_t dims = t.shape.size() - 2;
-  Images<T> x{reinterpret_cast<T*>(t.address), t.shape[0], t.shape[1], {1, 1, 1}, t.strides[0], t.strides[1], {0, 0, 0}};
+  Images<T> x{
+      reinterpret_cast<T*>(t.address), t.shape[0], t.shape[1], {1, 1, 1}, t.strides[0], t.strides[1], {0, 0, 0}};
   for (size_t i = 0; i < dims; ++i) {
     x.size[kSpatial - dims + i] = t.shape[2 + i];
     x.strides[kSpatial - dims + i] = t.strides[2 + i];

@@ -1,0 +1,175 @@
+#include "conv/strip.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/integers.hpp"
+#include "linalg/kernels.hpp"
+
+namespace pyinit {
+namespace {
+
+constexpr int64_t kSlack = kMaxPanel;  // elements behind the last one that a vector may read
+
+template <class F> std::vector<int64_t> for_each_tap(const Reach& reach, F&& offset) {
+  std::vector<int64_t> all;
+  all.reserve(static_cast<size_t>(reach.count()));
+  for (const int64_t d : reach.taps[0]) {
+    for (const int64_t h : reach.taps[1]) {
+      for (const int64_t w : reach.taps[2]) all.push_back(offset(d, h, w));
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+Strip::Strip(const Reach& reach, Order order, const Block& largest, int64_t channels)
+    : order_(order), step_(reach.step), largest_(largest.size) {
+  for (size_t i = 0; i < kSpatial; ++i) {
+    least_[i] = reach.taps[i].front();
+    extent_[i] = (largest.size[i] - 1) * step_[i] + reach.taps[i].back() - least_[i] + 1;
+  }
+  const int64_t step = step_[2];
+  phase_ = divide_up(extent_[2], step);
+  if (order == Order::pixels) {
+    strides_ = {extent_[1] * step * phase_, step * phase_, 1};
+    image_ = extent_[0] * strides_[0];
+    channel_ = largest.images * image_;
+    size_ = channels * channel_ + kSlack;
+  } else {
+    strides_ = {extent_[1] * extent_[2] * channels, extent_[2] * channels, channels};
+    image_ = extent_[0] * strides_[0];
+    channel_ = 1;
+    size_ = largest.images * image_ + kSlack;
+  }
+  taps_ = for_each_tap(reach, [&](int64_t d, int64_t h, int64_t w) {
+    const int64_t x = w - least_[2];
+    return (d - least_[0]) * strides_[0] + (h - least_[1]) * strides_[1] +
+           (order == Order::pixels ? x % step * phase_ + x / step : x * strides_[2]);
+  });
+}
+
+// `width` inputs of a row from x on, of which those outside the image become zeros; none of them is inside if `row` is
+// null.
+template <class T>
+void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int64_t width, int64_t first,
+                     int64_t channels, T* out) const {
+  const PanelKernels<T>& kernels = panel_kernels<T>();
+  const int64_t begin = row == nullptr ? width : std::clamp<int64_t>(-x, 0, width);
+  const int64_t end = row == nullptr ? width : std::clamp<int64_t>(images.size[2] - x, begin, width);
+  const auto input = [&](int64_t i) { return row + first * images.channel_stride + (x + i) * images.strides[2]; };
+  if (order_ == Order::channels) {
+    std::fill_n(out, begin * channels, T{0});
+    std::fill_n(out + end * channels, (width - end) * channels, T{0});
+    if (begin == end) return;
+    const T* const source = input(begin);
+    T* const to = out + begin * channels;
+    if (images.channel_stride == 1 && images.strides[2] == channels) {
+      std::memcpy(to, source, static_cast<size_t>((end - begin) * channels) * sizeof(T));
+    } else if (images.channel_stride == 1) {
+      kernels.copy(end - begin, channels, source, images.strides[2], to, channels);
+    } else if (images.strides[2] == 1) {
+      kernels.transpose(channels, end - begin, source, images.channel_stride, to, channels);
+    } else {
+      for (int64_t i = 0; i < end - begin; ++i) {
+        for (int64_t c = 0; c < channels; ++c) {
+          to[i * channels + c] = source[i * images.strides[2] + c * images.channel_stride];
+        }
+      }
+    }
+    return;
+  }
+  const int64_t step = step_[2], distance = step * images.strides[2];
+  for (int64_t phase = 0; phase < step; ++phase) {
+    // Inputs phase + i * step, of which i in [inner, outer) are inside.
+    const int64_t inner = std::clamp<int64_t>(divide_up(begin - phase, step), 0, phase_);
+    const int64_t outer = std::clamp<int64_t>(divide_up(end - phase, step), inner, phase_);
+    T* const to = out + phase * phase_;
+    for (int64_t c = 0; c < channels; ++c) {
+      std::fill_n(to + c * channel_, inner, T{0});
+      std::fill_n(to + c * channel_ + outer, phase_ - outer, T{0});
+    }
+    if (inner == outer) continue;
+    const T* const source = input(phase + inner * step);
+    if (images.channel_stride == 1 && images.strides[2] != 1) {
+      kernels.transpose(outer - inner, channels, source, distance, to + inner, channel_);
+    } else if (distance == 1) {
+      for (int64_t c = 0; c < channels; ++c) {
+        std::memcpy(to + c * channel_ + inner, source + c * images.channel_stride,
+                    static_cast<size_t>(outer - inner) * sizeof(T));
+      }
+    } else {
+      for (int64_t c = 0; c < channels; ++c) {
+        const T* const x_of_channel = source + c * images.channel_stride;
+        T* const to_channel = to + c * channel_ + inner;
+        for (int64_t i = 0; i < outer - inner; ++i) to_channel[i] = x_of_channel[i * distance];
+      }
+    }
+  }
+}
+
+template <class T>
+Source<T> Strip::fill(const Images<const T>& images, const Block& block, int64_t first, int64_t channels,
+                      T* strip) const {
+  Extents origin, extent;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    origin[i] = block.begin[i] * step_[i] + least_[i];
+    extent[i] = extent_[i] - (largest_[i] - block.size[i]) * step_[i];
+  }
+  const auto is_in = [&](size_t i, int64_t at) { return at >= 0 && at < images.size[i]; };
+  for (int64_t n = 0; n < block.images; ++n) {
+    for (int64_t d = 0; d < extent[0]; ++d) {
+      for (int64_t h = 0; h < extent[1]; ++h) {
+        const int64_t z = origin[0] + d, y = origin[1] + h;
+        const T* const row = is_in(0, z) && is_in(1, y) ? images.data + (block.image + n) * images.batch_stride +
+                                                              z * images.strides[0] + y * images.strides[1]
+                                                        : nullptr;
+        fill_row(images, row, origin[2], extent[2], first, channels,
+                 strip + n * image_ + d * strides_[0] + h * strides_[1]);
+      }
+    }
+  }
+  const int64_t along = order_ == Order::pixels ? 1 : step_[2] * strides_[2];
+  return {strip, strip + size_, channel_, image_, {step_[0] * strides_[0], step_[1] * strides_[1], along}};
+}
+
+template <class T> std::vector<int64_t> tap_offsets(const Reach& reach, const Images<const T>& images) {
+  return for_each_tap(reach, [&](int64_t d, int64_t h, int64_t w) {
+    return d * images.strides[0] + h * images.strides[1] + w * images.strides[2];
+  });
+}
+
+template <class T> bool is_inside(const Reach& reach, const Images<const T>& images, const Extents& outputs) {
+  for (size_t i = 0; i < kSpatial; ++i) {
+    if (reach.taps[i].front() < 0 || (outputs[i] - 1) * reach.step[i] + reach.taps[i].back() >= images.size[i]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+template <class T>
+Source<T> as_it_is(const Reach& reach, const Images<const T>& images, const Block& block, int64_t first) {
+  const T* data = images.data + block.image * images.batch_stride + first * images.channel_stride;
+  const T* last =
+      images.data + (images.batch - 1) * images.batch_stride + (images.channels - 1) * images.channel_stride;
+  Extents step;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    step[i] = reach.step[i] * images.strides[i];
+    data += block.begin[i] * step[i];
+    last += (images.size[i] - 1) * images.strides[i];
+  }
+  return {data, last + 1, images.channel_stride, images.batch_stride, step};
+}
+
+#define PYINIT_INSTANTIATE(T)                                                                       \
+  template Source<T> Strip::fill(const Images<const T>&, const Block&, int64_t, int64_t, T*) const; \
+  template std::vector<int64_t> tap_offsets(const Reach&, const Images<const T>&);                  \
+  template bool is_inside(const Reach&, const Images<const T>&, const Extents&);                    \
+  template Source<T> as_it_is(const Reach&, const Images<const T>&, const Block&, int64_t);
+PYINIT_INSTANTIATE(float)
+PYINIT_INSTANTIATE(double)
+#undef PYINIT_INSTANTIATE
+
+}  // namespace pyinit

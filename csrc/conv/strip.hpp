@@ -1,0 +1,73 @@
+// The part of some images that a block of outputs takes, copied with zeros around it, so that whoever reads it needs to
+// know nothing of borders: the place of a tap relative to its output is the same for all outputs.
+#pragma once
+
+#include <vector>
+
+#include "conv/convolution.hpp"
+
+namespace pyinit {
+
+// Along each dimension, output p takes inputs p * step + taps[i]. Taps ascend.
+struct Reach {
+  Extents step;
+  std::array<std::vector<int64_t>, kSpatial> taps;
+
+  int64_t count() const { return static_cast<int64_t>(taps[0].size() * taps[1].size() * taps[2].size()); }
+};
+
+// A block of outputs: of some images those pixels that a box holds.
+struct Block {
+  int64_t image, images;
+  Extents begin, size;
+
+  int64_t pixels() const { return images * size[0] * size[1] * size[2]; }
+};
+
+// What lies side by side: pixels of one channel, or channels of one pixel.
+enum class Order { pixels, channels };
+
+// Where to read: channel c that tap t of pixel p in image n of a block takes is data[c * channel + n * image + p * step
+// + the tap's offset]. Reading as far as `end` does no harm.
+template <class T> struct Source {
+  const T* data;
+  const T* end;
+  int64_t channel, image;
+  Extents step;
+};
+
+class Strip {
+ public:
+  // For blocks of at most this size.
+  Strip(const Reach& reach, Order order, const Block& largest, int64_t channels);
+
+  int64_t size() const { return size_; }  // in elements
+  // Offsets of all taps, the last dimension's fastest.
+  const std::vector<int64_t>& taps() const { return taps_; }
+
+  // Copies channels [first, first + channels) into `strip`, of size() elements.
+  template <class T>
+  Source<T> fill(const Images<const T>& images, const Block& block, int64_t first, int64_t channels, T* strip) const;
+
+ private:
+  template <class T>
+  void fill_row(const Images<const T>& images, const T* row, int64_t x, int64_t width, int64_t first, int64_t channels,
+                T* out) const;
+
+  Order order_;
+  Extents step_, largest_, least_, extent_;  // least tap, and inputs of the largest block
+  int64_t phase_, channel_, image_;
+  Extents strides_;  // between inputs; along the last dimension, between those of outputs side by side
+  int64_t size_;
+  std::vector<int64_t> taps_;
+};
+
+// The offsets that taps have where images are read as they are.
+template <class T> std::vector<int64_t> tap_offsets(const Reach& reach, const Images<const T>& images);
+
+// Where a block of channels from `first` on can be read without a copy: all that it takes is inside.
+template <class T> bool is_inside(const Reach& reach, const Images<const T>& images, const Extents& outputs);
+template <class T>
+Source<T> as_it_is(const Reach& reach, const Images<const T>& images, const Block& block, int64_t first);
+
+}  // namespace pyinit
