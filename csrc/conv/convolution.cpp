@@ -1,6 +1,11 @@
 #include "conv/convolution.hpp"
 
+#include <algorithm>
 #include <cstddef>
+
+#include "conv/correlation.hpp"
+#include "conv/finish.hpp"
+#include "core/integers.hpp"
 
 namespace pyinit {
 namespace {
@@ -41,31 +46,86 @@ template <class T> void fill(const Images<T>& x, const Epilogue<T>& e) {
     for (int64_t c = 0; c < x.channels; ++c)
       for_each_pixel(x, [&](const Extents& p) { at(x, n, c, p) = e.bias != nullptr ? e.bias[c] : T{0}; });
 }
-template <class T> void finish(const Images<T>& x, const Epilogue<T>& e) {
-  for (int64_t n = 0; n < x.batch; ++n)
-    for (int64_t c = 0; c < x.channels; ++c)
-      for_each_pixel(x, [&](const Extents& p) {
-        T& v = at(x, n, c, p);
-        if (e.activation == Activation::relu && v < 0) v = 0;
-      });
+// All of it, where there is nothing to sum.
+template <class T> void fill_empty(const Images<T>& output, const Epilogue<T>& epilogue) {
+  for (int64_t n = 0; n < output.batch; ++n) {
+    for (int64_t c = 0; c < output.channels; ++c) {
+      for_each_pixel(output, [&](const Extents& p) { at(output, n, c, p) = T{0}; });
+    }
+  }
+  finish(epilogue, output, {0, output.batch, {0, 0, 0}, output.size}, 0, output.channels);
+}
+
+// `lines` are the places of the taps' weights along each dimension.
+template <class T>
+Weights<T> weights_of(const Images<const T>& weight, int64_t group, int64_t output, int64_t input,
+                      const std::array<std::vector<int64_t>, kSpatial>& lines) {
+  Weights<T> weights = {weight.data, group, output, input, {}};
+  for (const int64_t d : lines[0]) {
+    for (const int64_t h : lines[1]) {
+      for (const int64_t w : lines[2]) weights.taps.push_back(d + h + w);
+    }
+  }
+  return weights;
 }
 
 }  // namespace
 
 template <class T>
 void convolve(const Window& window, const Images<const T>& input, const Images<const T>& weight,
-              const Epilogue<T>& epilogue, const Images<T>& output, int) {
-  fill(output, epilogue);
-  walk(window, input, weight, output, [](T& y, const T& w, const T& x) { y += w * x; });
-  finish(output, epilogue);
+              const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
+  if (output.batch * output.channels * output.pixels() == 0) return;
+  if (weight.channels * weight.pixels() == 0) return fill_empty(output, epilogue);
+  Reach reach{window.stride, {}};
+  std::array<std::vector<int64_t>, kSpatial> lines;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    for (int64_t t = 0; t < weight.size[i]; ++t) {
+      reach.taps[i].push_back(t * window.dilation[i] - window.padding[i]);
+      lines[i].push_back(t * weight.strides[i]);
+    }
+  }
+  const int64_t group = output.channels / window.groups * weight.batch_stride;
+  correlate<T>({{reach, window.groups, input,
+                 weights_of(weight, group, weight.batch_stride, weight.channel_stride, lines), output}},
+               epilogue, threads);
 }
+
+// Output pixels of the same remainder by the stride take inputs side by side, through every stride-th tap.
 template <class T>
 void convolve_transposed(const Window& window, const Images<const T>& input, const Images<const T>& weight,
-                         const Epilogue<T>& epilogue, const Images<T>& output, int) {
-  fill(output, epilogue);
-  walk(window, output, weight, input, [](const T& y, const T& w, T& x) { x += w * y; });
-  finish(output, epilogue);
+                         const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
+  if (output.batch * output.channels * output.pixels() == 0) return;
+  if (input.channels * input.pixels() * weight.pixels() == 0) return fill_empty(output, epilogue);
+  const int64_t group = input.channels / window.groups * weight.batch_stride;
+  std::vector<Correlation<T>> correlations;
+  const Extents& stride = window.stride;
+  for (int64_t phase = 0; phase < stride[0] * stride[1] * stride[2]; ++phase) {
+    const Extents remainder = {phase / stride[2] / stride[1], phase / stride[2] % stride[1], phase % stride[2]};
+    Reach reach{{1, 1, 1}, {}};
+    std::array<std::vector<int64_t>, kSpatial> lines;
+    Images<T> pixels = output;
+    for (size_t i = 0; i < kSpatial; ++i) {
+      for (int64_t t = weight.size[i]; t-- > 0;) {
+        const int64_t place = remainder[i] + window.padding[i] - t * window.dilation[i];
+        if (place % stride[i] != 0) continue;
+        reach.taps[i].push_back(place / stride[i]);
+        lines[i].push_back(t * weight.strides[i]);
+      }
+      pixels.data += remainder[i] * output.strides[i];
+      pixels.strides[i] *= stride[i];
+      pixels.size[i] = divide_up(std::max<int64_t>(output.size[i] - remainder[i], 0), stride[i]);
+    }
+    if (pixels.pixels() == 0) continue;
+    if (reach.count() == 0) {
+      fill_empty(pixels, epilogue);
+      continue;
+    }
+    correlations.push_back({reach, window.groups, input,
+                            weights_of(weight, group, weight.channel_stride, weight.batch_stride, lines), pixels});
+  }
+  correlate(correlations, epilogue, threads);
 }
+
 template <class T>
 void convolve_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                               const Images<T>& weight, int) {

@@ -60,21 +60,22 @@ void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int
   const int64_t end = row == nullptr ? width : std::clamp<int64_t>(images.size[2] - x, begin, width);
   const auto input = [&](int64_t i) { return row + first * images.channel_stride + (x + i) * images.strides[2]; };
   if (order_ == Order::channels) {
-    std::fill_n(out, begin * channels, T{0});
-    std::fill_n(out + end * channels, (width - end) * channels, T{0});
+    const int64_t pitch = strides_[2];
+    std::fill_n(out, begin * pitch, T{0});
+    std::fill_n(out + end * pitch, (width - end) * pitch, T{0});
     if (begin == end) return;
     const T* const source = input(begin);
-    T* const to = out + begin * channels;
-    if (images.channel_stride == 1 && images.strides[2] == channels) {
+    T* const to = out + begin * pitch;
+    if (images.channel_stride == 1 && images.strides[2] == channels && pitch == channels) {
       std::memcpy(to, source, static_cast<size_t>((end - begin) * channels) * sizeof(T));
     } else if (images.channel_stride == 1) {
-      kernels.copy(end - begin, channels, source, images.strides[2], to, channels);
+      kernels.copy(end - begin, channels, source, images.strides[2], to, pitch);
     } else if (images.strides[2] == 1) {
-      kernels.transpose(channels, end - begin, source, images.channel_stride, to, channels);
+      kernels.transpose(channels, end - begin, source, images.channel_stride, to, pitch);
     } else {
       for (int64_t i = 0; i < end - begin; ++i) {
         for (int64_t c = 0; c < channels; ++c) {
-          to[i * channels + c] = source[i * images.strides[2] + c * images.channel_stride];
+          to[i * pitch + c] = source[i * images.strides[2] + c * images.channel_stride];
         }
       }
     }

@@ -1,0 +1,21 @@
+// Outputs in blocks of about equal size.
+#pragma once
+
+#include "conv/strip.hpp"
+
+namespace pyinit {
+
+class Blocks {
+ public:
+  // Of about `most` pixels, and, where that can be had, a multiple of `align`: the rest is computed in vain.
+  Blocks(int64_t images, const Extents& size, int64_t most, int64_t align);
+
+  int64_t count() const { return parts_[0] * parts_[1] * parts_[2] * parts_[3]; }
+  Block operator[](int64_t i) const;
+  Block largest() const { return {0, each_[0], {0, 0, 0}, {each_[1], each_[2], each_[3]}}; }
+
+ private:
+  std::array<int64_t, 1 + kSpatial> size_, each_, parts_;  // images first
+};
+
+}  // namespace pyinit

@@ -1,0 +1,109 @@
+// Panels gathered from images, and products that read images in place. Compiled once per instruction set.
+#include "conv/kernels.hpp"
+
+#include <utility>  // integer_sequence: types only
+
+#include "linalg/tile.hpp"
+
+namespace pyinit::PYINIT_NS {
+namespace {
+
+// The lanes of one vector at places that are the same for all rows but for a shift: side by side, side by side but for
+// one jump, or anywhere.
+template <class T>
+PYINIT_INLINE void gather_vector(int64_t k, const int64_t* rows, const T* source, const int64_t* columns, const T* end,
+                                 T* out) {
+  constexpr int L = kLanes<T>;
+  int jump = 1;
+  while (jump < L && columns[jump] == columns[0] + jump) ++jump;
+  int after = jump + 1;
+  while (after < L && columns[after] == columns[jump] + after - jump) ++after;
+  const T* const first = source + columns[0];
+  if (jump == L && first + L <= end) {
+    for (int64_t l = 0; l < k; ++l) store(out + l * kPanel<T>, load(first + rows[l]));
+  } else if (jump < L && after >= L && first + L <= end && source + columns[jump] - jump + L <= end) {
+    T lane[L];
+    for (int j = 0; j < L; ++j) lane[j] = static_cast<T>(j);
+    const auto is_first = less(load(lane), vec(static_cast<T>(jump)));
+    const T* const second = source + columns[jump] - jump;
+    for (int64_t l = 0; l < k; ++l) {
+      store(out + l * kPanel<T>, select(is_first, load(first + rows[l]), load(second + rows[l])));
+    }
+  } else {
+    for (int64_t l = 0; l < k; ++l) {
+#pragma GCC unroll 16
+      for (int j = 0; j < L; ++j) out[l * kPanel<T> + j] = source[columns[j] + rows[l]];
+    }
+  }
+}
+
+template <class T>
+void gather(int64_t k, const int64_t* rows, const T* source, const int64_t* columns, const T* end, T* out) {
+  for (int j = 0; j < kVectors; ++j) {
+    gather_vector(k, rows, source, columns + j * kLanes<T>, end, out + j * kLanes<T>);
+  }
+}
+
+// Each row has a pointer of its own, so there are registers for fewer.
+constexpr int kPointers = kRows < 12 ? kRows : 12;
+
+template <class T, int rows, bool add>
+void multiply_rows_tile(const T* a, const int64_t* a_rows, int64_t runs, int64_t length, const int64_t* offsets,
+                        const T* b, T* c, const int64_t* c_rows) {
+  constexpr int L = kLanes<T>;
+  Vec<T> sums[rows][kVectors];
+#pragma GCC unroll 12
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) sums[i][j] = vec(T{0});
+  }
+  for (int64_t run = 0; run < runs; ++run) {
+    const T* row[rows];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; ++i) row[i] = a + a_rows[i] + offsets[run];
+    for (int64_t l = 0; l < length; ++l) {
+      Vec<T> b_row[kVectors];
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) b_row[j] = load(b + j * L);
+#pragma GCC unroll 12
+      for (int i = 0; i < rows; ++i) {
+        const Vec<T> x = vec(row[i][l]);
+#pragma GCC unroll 4
+        for (int j = 0; j < kVectors; ++j) sums[i][j] = multiply_add(x, b_row[j], sums[i][j]);
+      }
+      b += kPanel<T>;
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < rows; ++i) {
+    T* const to = c + c_rows[i];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) store(to + j * L, add ? load(to + j * L) + sums[i][j] : sums[i][j]);
+  }
+}
+
+// The functions for tiles of 1, 2, ..., kPointers rows.
+template <class T, class Rows> struct RowTiles;
+template <class T, int... i> struct RowTiles<T, std::integer_sequence<int, i...>> {
+  template <bool add>
+  static constexpr void (*multiply[])(const T*, const int64_t*, int64_t, int64_t, const int64_t*, const T*, T*,
+                                      const int64_t*) = {multiply_rows_tile<T, i + 1, add>...};
+};
+
+template <class T, bool add>
+void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, T* c, const int64_t* c_rows) {
+  using Tiles = RowTiles<T, std::make_integer_sequence<int, kPointers>>;
+  for (int64_t i = 0; i < m; i += kPointers) {
+    Tiles::template multiply<add>[(m - i < kPointers ? m - i : kPointers) - 1](a, a_rows + i, runs.count, runs.length,
+                                                                               runs.offsets, b, c, c_rows + i);
+  }
+}
+
+}  // namespace
+
+const AllConvKernels all_conv_kernels = {
+    {gather<float>, {multiply_rows<float, false>, multiply_rows<float, true>}},
+    {gather<double>, {multiply_rows<double, false>, multiply_rows<double, true>}},
+};
+
+}  // namespace pyinit::PYINIT_NS

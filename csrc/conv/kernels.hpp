@@ -1,0 +1,43 @@
+// The vector kernels of convolution: panels gathered from images, and products that read images in place. Panels
+// are those of linalg/kernels.hpp.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "core/isa.hpp"
+
+namespace pyinit {
+
+// The taps of a product that reads rows of A in place: `length` elements side by side at each of `count` offsets.
+struct Runs {
+  int64_t count, length;
+  const int64_t* offsets;
+};
+
+template <class T> struct ConvKernels {
+  // out[l * panel + j] = source[columns[j] + rows[l]] for j < panel, l < k. For every row, memory up to `end` + rows[l]
+  // may be read.
+  void (*gather)(int64_t k, const int64_t* rows, const T* source, const int64_t* columns, const T* end, T* out);
+
+  // C, or C += , AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel.
+  void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, T* c,
+                           const int64_t* c_rows);
+};
+
+struct AllConvKernels {
+  ConvKernels<float> f32;
+  ConvKernels<double> f64;
+};
+
+PYINIT_KERNEL_TABLE(AllConvKernels, all_conv_kernels)
+
+template <class T> const ConvKernels<T>& conv_kernels() {
+  if constexpr (std::is_same_v<T, float>) {
+    return all_conv_kernels().f32;
+  } else {
+    return all_conv_kernels().f64;
+  }
+}
+
+}  // namespace pyinit

@@ -1,0 +1,94 @@
+// Register tiles: as many sums as leave room for a row of B and an element of A. For kernel sources.
+#pragma once
+
+#include "linalg/kernels.hpp"
+#include "simd/store.hpp"
+
+namespace pyinit::PYINIT_NS {
+
+template <class T> using Vec = decltype(vec(T{}));
+template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : kLanes64;
+
+// A register tile: as many accumulators as leave room for a row of B and an element of A.
+#if defined(PYINIT_NS_avx512)
+constexpr int kRows = 14, kVectors = 2;
+#elif defined(PYINIT_NS_neon)
+constexpr int kRows = 6, kVectors = 4;
+#else
+constexpr int kRows = 6, kVectors = 2;
+#endif
+template <class T> constexpr int kPanel = kVectors * kLanes<T>;
+
+// Without hardware for it a fused multiply-add takes ten times as long; its bits are promised only with.
+template <class V> PYINIT_INLINE V multiply_add(V a, V b, V c) {
+  if constexpr (kHasFma) {
+    return fma(a, b, c);
+  } else {
+    return c + a * b;
+  }
+}
+template <class V> PYINIT_INLINE V multiply_subtract(V a, V b, V c) {
+  if constexpr (kHasFma) {
+    return fnma(a, b, c);
+  } else {
+    return c - a * b;
+  }
+}
+
+// Register tiles of fewer rows serve what is left at the end.
+template <class T, int rows, int vectors = kVectors> struct Tile {
+  static constexpr int L = kLanes<T>;
+  Vec<T> sums[rows][vectors];
+
+  PYINIT_INLINE void clear(Tile& t) {
+    for_each(t, [](Vec<T>& x, int, int) { x = vec(T{0}); });
+  }
+  PYINIT_INLINE void load_from(Tile& t, const T* c, int64_t c_row) {
+    for_each(t, [&](Vec<T>& x, int i, int j) { x = load(c + i * c_row + j * L); });
+  }
+  PYINIT_INLINE void store_to(Tile& t, T* c, int64_t c_row) {
+    for_each(t, [&](Vec<T>& x, int i, int j) { store(c + i * c_row + j * L, x); });
+  }
+  PYINIT_INLINE void add_to(const Tile& t, T* c, int64_t c_row) {
+    for_each(t, [&](const Vec<T>& x, int i, int j) { store(c + i * c_row + j * L, load(c + i * c_row + j * L) + x); });
+  }
+  PYINIT_INLINE void subtract_from(const Tile& t, T* c, int64_t c_row) {
+    for_each(t, [&](const Vec<T>& x, int i, int j) { store(c + i * c_row + j * L, load(c + i * c_row + j * L) - x); });
+  }
+
+  // AB added, or subtracted.
+  template <bool subtract> PYINIT_INLINE void accumulate(Tile& t, int64_t k, Factor<T> a, const T* b, int64_t b_step) {
+    // Every third row of A has a pointer; the two after it are one and two steps away.
+    const T* a_rows[(rows + 2) / 3];
+#pragma GCC unroll 5
+    for (int i = 0; i < (rows + 2) / 3; ++i) a_rows[i] = a.data + 3 * i * a.row;
+    for (int64_t l = 0; l < k; ++l) {
+      Vec<T> b_row[vectors];
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * L);
+#pragma GCC unroll 14
+      for (int i = 0; i < rows; ++i) {
+        const Vec<T> x = vec(a_rows[i / 3][i % 3 * a.row]);
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; ++j) {
+          t.sums[i][j] =
+              subtract ? multiply_subtract(x, b_row[j], t.sums[i][j]) : multiply_add(x, b_row[j], t.sums[i][j]);
+        }
+      }
+#pragma GCC unroll 5
+      for (int i = 0; i < (rows + 2) / 3; ++i) a_rows[i] += a.step;
+      b += b_step;
+    }
+  }
+
+ private:
+  template <class Self, class F> PYINIT_INLINE void for_each(Self& t, F&& f) {
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; ++j) f(t.sums[i][j], i, j);
+    }
+  }
+};
+
+}  // namespace pyinit::PYINIT_NS
