@@ -56,17 +56,15 @@ template <class T> void fill_empty(const Images<T>& output, const Epilogue<T>& e
   finish(epilogue, output, {0, output.batch, {0, 0, 0}, output.size}, 0, output.channels);
 }
 
-// `lines` are the places of the taps' weights along each dimension.
-template <class T>
-Weights<T> weights_of(const Images<const T>& weight, int64_t group, int64_t output, int64_t input,
-                      const std::array<std::vector<int64_t>, kSpatial>& lines) {
-  Weights<T> weights = {weight.data, group, output, input, {}};
+// Distances along each dimension, summed for all taps.
+std::vector<int64_t> sums_of(const Taps& lines) {
+  std::vector<int64_t> all;
   for (const int64_t d : lines[0]) {
     for (const int64_t h : lines[1]) {
-      for (const int64_t w : lines[2]) weights.taps.push_back(d + h + w);
+      for (const int64_t w : lines[2]) all.push_back(d + h + w);
     }
   }
-  return weights;
+  return all;
 }
 
 }  // namespace
@@ -76,18 +74,23 @@ void convolve(const Window& window, const Images<const T>& input, const Images<c
               const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
   if (output.batch * output.channels * output.pixels() == 0) return;
   if (weight.channels * weight.pixels() == 0) return fill_empty(output, epilogue);
-  Reach reach{window.stride, {}};
-  std::array<std::vector<int64_t>, kSpatial> lines;
+  Taps taps, weights;
   for (size_t i = 0; i < kSpatial; ++i) {
     for (int64_t t = 0; t < weight.size[i]; ++t) {
-      reach.taps[i].push_back(t * window.dilation[i] - window.padding[i]);
-      lines[i].push_back(t * weight.strides[i]);
+      taps[i].push_back(t * window.dilation[i] - window.padding[i]);
+      weights[i].push_back(t * weight.strides[i]);
     }
   }
   const int64_t group = output.channels / window.groups * weight.batch_stride;
-  correlate<T>({{reach, window.groups, input,
-                 weights_of(weight, group, weight.batch_stride, weight.channel_stride, lines), output}},
-               epilogue, threads);
+  const Correlation<T> all = {window.groups,
+                              window.stride,
+                              input,
+                              weight.data,
+                              group,
+                              weight.batch_stride,
+                              weight.channel_stride,
+                              {{taps, sums_of(weights), output}}};
+  correlate(all, epilogue, threads);
 }
 
 // Output pixels of the same remainder by the stride take inputs side by side, through every stride-th tap.
@@ -97,33 +100,32 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
   if (output.batch * output.channels * output.pixels() == 0) return;
   if (input.channels * input.pixels() * weight.pixels() == 0) return fill_empty(output, epilogue);
   const int64_t group = input.channels / window.groups * weight.batch_stride;
-  std::vector<Correlation<T>> correlations;
+  Correlation<T> all = {window.groups,         {1, 1, 1},           input, weight.data, group,
+                        weight.channel_stride, weight.batch_stride, {}};
   const Extents& stride = window.stride;
   for (int64_t phase = 0; phase < stride[0] * stride[1] * stride[2]; ++phase) {
     const Extents remainder = {phase / stride[2] / stride[1], phase / stride[2] % stride[1], phase % stride[2]};
-    Reach reach{{1, 1, 1}, {}};
-    std::array<std::vector<int64_t>, kSpatial> lines;
+    Taps taps, weights;
     Images<T> pixels = output;
     for (size_t i = 0; i < kSpatial; ++i) {
       for (int64_t t = weight.size[i]; t-- > 0;) {
         const int64_t place = remainder[i] + window.padding[i] - t * window.dilation[i];
         if (place % stride[i] != 0) continue;
-        reach.taps[i].push_back(place / stride[i]);
-        lines[i].push_back(t * weight.strides[i]);
+        taps[i].push_back(place / stride[i]);
+        weights[i].push_back(t * weight.strides[i]);
       }
       pixels.data += remainder[i] * output.strides[i];
       pixels.strides[i] *= stride[i];
       pixels.size[i] = divide_up(std::max<int64_t>(output.size[i] - remainder[i], 0), stride[i]);
     }
     if (pixels.pixels() == 0) continue;
-    if (reach.count() == 0) {
+    if (count(taps) == 0) {
       fill_empty(pixels, epilogue);
-      continue;
+    } else {
+      all.phases.push_back({taps, sums_of(weights), pixels});
     }
-    correlations.push_back({reach, window.groups, input,
-                            weights_of(weight, group, weight.channel_stride, weight.batch_stride, lines), pixels});
   }
-  correlate(correlations, epilogue, threads);
+  if (!all.phases.empty()) correlate(all, epilogue, threads);
 }
 
 template <class T>

@@ -17,101 +17,107 @@ constexpr int64_t kPixels = 512;  // of a block
 template <class T> class ByChannels final : public Tasks<T> {
  public:
   ByChannels(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads)
-      : Tasks<T>(c, epilogue, kPixels, panel_kernels<T>().rows, panel_kernels<T>().panel, threads) {
-    const int64_t inputs = this->channels_each_, depth = inputs * c.reach.count();
+      : Tasks<T>(c, epilogue, kPixels, panel_kernels<T>().rows, panel_kernels<T>().panel, threads), reach_(c.reach()) {
+    const int64_t inputs = this->channels_each_, depth = inputs * c.most_taps();
     const Block largest = this->blocks_.largest();
-    const bool as_it_is = c.input.channel_stride == 1 && is_inside(c.reach, c.input, c.output.size);
-    if (!as_it_is) strip_.emplace(c.reach, Order::channels, largest, inputs);
-    taps_ = as_it_is ? tap_offsets(c.reach, c.input) : strip_->taps();
-
-    pixels_ = largest.pixels();
-    const auto place = [&](int64_t elements) {
-      const int64_t at_element = this->scratch_;
-      this->scratch_ += round_up(elements, 64 / int64_t{sizeof(T)});
-      return at_element;
-    };
-    at_strip_ = place(strip_ ? strip_->size() : 0);
-    at_panel_ = place(depth * panel_);
-    at_turned_ = place(depth * panel_);
-    at_tile_ = place(pixels_ * panel_);
-    at_offsets_ =
-        place((3 * pixels_ + static_cast<int64_t>(taps_.size())) * int64_t{sizeof(int64_t)} / int64_t{sizeof(T)});
+    const bool as_it_is = c.input.channel_stride == 1 && is_inside(reach_, c.input, c.pixels());
+    if (!as_it_is) strip_.emplace(reach_, Order::channels, largest, inputs);
+    for (const Phase<T>& phase : c.phases) {
+      taps_.push_back(as_it_is ? tap_offsets(phase.taps, c.input) : strip_->offsets(phase.taps));
+    }
+    const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)}, pixels = largest.pixels();
+    at_strip_ = this->place(strip_ ? strip_->size() : 0);
+    at_panel_ = this->place(depth * panel_);
+    at_turned_ = this->place(depth * panel_);
+    at_tile_ = this->place(pixels * panel_);
+    at_rows_ = this->place(pixels * per_offset);
+    at_places_ = this->place(pixels * per_offset);
+    at_tile_rows_ = this->place(pixels * per_offset);
+    at_runs_ = this->place(c.most_taps() * per_offset);
   }
 
   void run(int64_t task, T* scratch) const override {
     const Correlation<T>& c = this->correlation_;
     const auto part = this->part(task);
-    const Block& block = part.block;
-    const int64_t inputs = c.inputs(), pixels = block.pixels();
-    int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_offsets_);
-    int64_t* const places = rows + pixels_;
-    int64_t* const tile_rows = places + pixels_;
-    int64_t* const runs_at = tile_rows + pixels_;
-    T* const tile = scratch + at_tile_;
-    T* const out = c.output.data + block.image * c.output.batch_stride +
-                   (part.group * c.outputs() + part.first) * c.output.channel_stride +
-                   block.begin[0] * c.output.strides[0] + block.begin[1] * c.output.strides[1] +
-                   block.begin[2] * c.output.strides[2];
-    this->pixels(block, c.output.batch_stride, c.output.strides, places);
-    for (int64_t i = 0; i < pixels; ++i) tile_rows[i] = i * panel_;
-
+    const int64_t inputs = c.inputs();
+    int64_t* const tile_rows = reinterpret_cast<int64_t*>(scratch + at_tile_rows_);
+    for (int64_t i = 0; i < part.block.pixels(); ++i) tile_rows[i] = i * panel_;
     for (int64_t first = 0; first < inputs; first += this->channels_each_) {
       const int64_t channels = std::min(this->channels_each_, inputs - first);
       const int64_t channel = part.group * inputs + first;
-      const Source<T> source = strip_ ? strip_->fill(c.input, block, channel, channels, scratch + at_strip_)
-                                      : as_it_is(c.reach, c.input, block, channel);
-      if (first == 0) this->pixels(block, source.image, source.step, rows);
-      const Runs runs = runs_of(channels, runs_at);
-      for (int64_t o = 0; o < part.outputs; o += panel_) {
-        const int64_t width = std::min(panel_, part.outputs - o);
-        const T* const b = pack(part.group, part.first + o, width, first, channels, scratch);
-        const auto multiply = [&](bool add, T* to, const int64_t* to_rows) {
-          multiply_rows_[add](pixels, source.data, rows, runs, b, to, to_rows);
-        };
-        if (width == panel_ && c.output.channel_stride == 1) {
-          multiply(first != 0, out + o, places);
-          continue;
-        }
-        multiply(false, tile, tile_rows);
-        for (int64_t i = 0; i < pixels; ++i) {
-          T* const to = out + places[i] + o * c.output.channel_stride;
-          for (int64_t j = 0; j < width; ++j) {
-            T& sum = to[j * c.output.channel_stride];
-            sum = first == 0 ? tile[i * panel_ + j] : sum + tile[i * panel_ + j];
-          }
-        }
+      const Source<T> source = strip_ ? strip_->fill(c.input, part.block, channel, channels, scratch + at_strip_)
+                                      : as_it_is(reach_, c.input, part.block, channel);
+      for (size_t i = 0; i < c.phases.size(); ++i) {
+        auto phase_part = part;
+        phase_part.block = this->clip(part.block, c.phases[i]);
+        if (phase_part.block.pixels() > 0) run(i, phase_part, first, channels, source, scratch);
       }
     }
-    finish(this->epilogue_, c.output, block, part.group * c.outputs() + part.first, part.outputs);
+    for (const Phase<T>& phase : c.phases) {
+      finish(this->epilogue_, phase.output, this->clip(part.block, phase), part.group * c.outputs() + part.first,
+             part.outputs);
+    }
   }
 
  private:
+  using Part = typename Tasks<T>::Part;
+
+  void run(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source, T* scratch) const {
+    const Phase<T>& phase = this->correlation_.phases[index];
+    const int64_t pixels = part.block.pixels(), channel = phase.output.channel_stride;
+    int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_rows_);
+    int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
+    const int64_t* const tile_rows = reinterpret_cast<const int64_t*>(scratch + at_tile_rows_);
+    T* const tile = scratch + at_tile_;
+    T* const out = this->begin(phase, part);
+    this->pixels(part.block, source.image, source.step, rows);
+    this->pixels(part.block, phase.output.batch_stride, phase.output.strides, places);
+    const Runs runs = runs_of(taps_[index], channels, reinterpret_cast<int64_t*>(scratch + at_runs_));
+    for (int64_t o = 0; o < part.outputs; o += panel_) {
+      const int64_t width = std::min(panel_, part.outputs - o);
+      const T* const b = pack(phase.weights, part.group, part.first + o, width, first, channels, scratch);
+      if (width == panel_ && channel == 1) {
+        multiply_rows_[first != 0](pixels, source.data, rows, runs, b, out + o, places);
+        continue;
+      }
+      multiply_rows_[false](pixels, source.data, rows, runs, b, tile, tile_rows);
+      for (int64_t i = 0; i < pixels; ++i) {
+        T* const to = out + places[i] + o * channel;
+        for (int64_t j = 0; j < width; ++j) {
+          T& sum = to[j * channel];
+          sum = first == 0 ? tile[i * panel_ + j] : sum + tile[i * panel_ + j];
+        }
+      }
+    }
+  }
+
   // Taps whose channels run on into one another, as far as all have as many.
-  Runs runs_of(int64_t channels, int64_t* offsets) const {
-    const int64_t taps = static_cast<int64_t>(taps_.size());
+  static Runs runs_of(const std::vector<int64_t>& at, int64_t channels, int64_t* offsets) {
+    const int64_t taps = static_cast<int64_t>(at.size());
     const auto run_on = [&](int64_t t) {
-      return taps_[static_cast<size_t>(t)] - taps_[static_cast<size_t>(t - 1)] == channels;
+      return at[static_cast<size_t>(t)] - at[static_cast<size_t>(t - 1)] == channels;
     };
     int64_t together = 1;
     while (together < taps && run_on(together)) ++together;
     bool are_equal = taps % together == 0;
     for (int64_t t = 1; t < taps && are_equal; ++t) are_equal = t % together == 0 || run_on(t);
     if (!are_equal) together = 1;
-    for (int64_t t = 0; t < taps; t += together) offsets[t / together] = taps_[static_cast<size_t>(t)];
+    for (int64_t t = 0; t < taps; t += together) offsets[t / together] = at[static_cast<size_t>(t)];
     return {taps / together, together * channels, offsets};
   }
 
   // Row t * channels + i holds the weights of `width` outputs.
-  const T* pack(int64_t group, int64_t output, int64_t width, int64_t first, int64_t channels, T* scratch) const {
-    const Weights<T>& w = this->correlation_.weights;
-    const T* const from = w.data + group * w.group + output * w.output + first * w.input;
-    const int64_t taps = static_cast<int64_t>(w.taps.size());
+  const T* pack(const std::vector<int64_t>& at, int64_t group, int64_t output, int64_t width, int64_t first,
+                int64_t channels, T* scratch) const {
+    const Correlation<T>& c = this->correlation_;
+    const T* const from = c.weights(group, output, first);
+    const int64_t taps = static_cast<int64_t>(at.size());
     T* const panel = scratch + at_panel_;
     if (width < panel_) std::fill_n(panel, taps * channels * panel_, T{0});
-    if (w.input == taps && taps > 1 && are_consecutive(w.taps)) {
+    if (c.input_channel == taps && taps > 1 && are_consecutive(at)) {
       // Filters by channels and then taps: turned as they are, then put in order.
       T* const turned = scratch + at_turned_;
-      kernels_.transpose(width, channels * taps, from + w.taps[0], w.output, turned, panel_);
+      kernels_.transpose(width, channels * taps, from + at[0], c.output, turned, panel_);
       for (int64_t t = 0; t < taps; ++t) {
         kernels_.copy(channels, width == panel_ ? panel_ : width, turned + t * panel_, taps * panel_,
                       panel + t * channels * panel_, panel_);
@@ -119,15 +125,15 @@ template <class T> class ByChannels final : public Tasks<T> {
       return panel;
     }
     for (int64_t t = 0; t < taps; ++t) {
-      const T* const x = from + w.taps[static_cast<size_t>(t)];
+      const T* const x = from + at[static_cast<size_t>(t)];
       T* const to = panel + t * channels * panel_;
-      if (w.input == 1) {
-        kernels_.transpose(width, channels, x, w.output, to, panel_);
-      } else if (w.output == 1) {
-        kernels_.copy(channels, width, x, w.input, to, panel_);
+      if (c.input_channel == 1) {
+        kernels_.transpose(width, channels, x, c.output, to, panel_);
+      } else if (c.output == 1) {
+        kernels_.copy(channels, width, x, c.input_channel, to, panel_);
       } else {
         for (int64_t i = 0; i < channels; ++i) {
-          for (int64_t j = 0; j < width; ++j) to[i * panel_ + j] = x[i * w.input + j * w.output];
+          for (int64_t j = 0; j < width; ++j) to[i * panel_ + j] = x[i * c.input_channel + j * c.output];
         }
       }
     }
@@ -144,10 +150,10 @@ template <class T> class ByChannels final : public Tasks<T> {
   const PanelKernels<T>& kernels_ = panel_kernels<T>();
   const int64_t panel_ = kernels_.panel;
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
+  const Reach reach_;
   std::optional<Strip> strip_;
-  std::vector<int64_t> taps_;
-  int64_t pixels_;
-  int64_t at_strip_, at_panel_, at_turned_, at_tile_, at_offsets_;
+  std::vector<std::vector<int64_t>> taps_;  // of each phase
+  int64_t at_strip_, at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
-// Output channels are the rows of register tiles, and pixels their columns: what an image takes, channel by channel and
-// tap by tap, is gathered into panels that stay in the cache while the weights pass.
+// Output channels are the rows of register tiles, and pixels their columns. What the pixels take, channel by channel
+// and tap by tap, is gathered into panels that stay in the cache while the weights pass; or, of pixels side by side
+// that few outputs take, read where it is.
 #include <algorithm>
 #include <optional>
 
@@ -12,138 +13,195 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kPixels = 256;                       // of a block
-constexpr int64_t kPanelsBytes = int64_t{1} << 20;     // that its panels may take
+constexpr int64_t kFewOutputs = 32;                    // that do not make up for gathering
+constexpr int64_t kPixels = 256, kManyPixels = 2048;   // of a block; with few outputs
+constexpr int64_t kPanelsBytes = int64_t{2} << 20;     // that its panels may take
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
+
+bool is_run(const int64_t* places, int64_t count) {
+  if (places[count - 1] != places[0] + count - 1) return false;
+  for (int64_t i = 1; i < count; ++i) {
+    if (places[i] != places[0] + i) return false;
+  }
+  return true;
+}
 
 template <class T> class ByPixels final : public Tasks<T> {
  public:
   ByPixels(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads)
-      : Tasks<T>(c, epilogue, most_pixels(c), panel_kernels<T>().panel, panel_kernels<T>().rows, threads) {
-    const int64_t inputs = this->channels_each_, depth = inputs * c.reach.count();
+      : Tasks<T>(c, epilogue, most_pixels(c), panel_kernels<T>().panel, panel_kernels<T>().rows, threads),
+        few_outputs_(c.outputs() <= kFewOutputs),
+        reach_(c.reach()) {
+    const int64_t inputs = this->channels_each_, depth = inputs * c.most_taps();
     const Block largest = this->blocks_.largest();
-    const bool as_it_is = c.input.strides[2] * c.reach.step[2] == 1 && is_inside(c.reach, c.input, c.output.size);
-    if (!as_it_is) strip_.emplace(c.reach, Order::pixels, largest, inputs);
-    taps_ = as_it_is ? tap_offsets(c.reach, c.input) : strip_->taps();
-    farthest_tap_ = *std::max_element(taps_.begin(), taps_.end());
-
-    // Weights whose rows run on in the order of channels and taps stay where they are.
-    const std::vector<int64_t>& at = c.weights.taps;
-    const int64_t step = at.size() > 1 ? at[1] - at[0] : c.weights.input;
-    weights_stay_ = c.weights.input == step * static_cast<int64_t>(at.size());
-    for (size_t t = 1; t < at.size(); ++t) weights_stay_ = weights_stay_ && at[t] - at[t - 1] == step;
-    weight_step_ = step;
+    const bool as_it_is = c.input.strides[2] * c.step[2] == 1 && is_inside(reach_, c.input, c.pixels());
+    if (!as_it_is) strip_.emplace(reach_, Order::pixels, largest, inputs);
+    bool weights_stay = true;
+    for (const Phase<T>& phase : c.phases) {
+      taps_.push_back(as_it_is ? tap_offsets(phase.taps, c.input) : strip_->offsets(phase.taps));
+      weight_steps_.push_back(step_of(phase.weights));
+      weights_stay = weights_stay && weight_steps_.back() != 0;
+    }
     outputs_together_ =
         std::max(int64_t{1}, kWeightsBytes / int64_t{sizeof(T)} / depth / kernels_.rows) * kernels_.rows;
 
-    columns_ = round_up(largest.pixels(), kernels_.panel);
-    const auto place = [&](int64_t elements) {
-      const int64_t at_element = this->scratch_;
-      this->scratch_ += round_up(elements, 64 / int64_t{sizeof(T)});
-      return at_element;
-    };
-    at_strip_ = place(strip_ ? strip_->size() : 0);
-    at_panels_ = place(columns_ * depth);
-    at_weights_ = place(weights_stay_ ? 0 : outputs_together_ * depth);
-    at_tile_ = place(outputs_together_ * kernels_.panel);
-    at_offsets_ = place((2 * columns_ + depth) * int64_t{sizeof(int64_t)} / int64_t{sizeof(T)});
+    columns_ = round_up(largest.pixels(), panel_);
+    const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)};
+    at_strip_ = this->place(strip_ ? strip_->size() : 0);
+    at_panels_ = this->place(columns_ * depth);
+    at_weights_ = this->place(weights_stay ? 0 : outputs_together_ * depth);
+    at_tile_ = this->place(2 * outputs_together_ * panel_);
+    at_columns_ = this->place(columns_ * per_offset);
+    at_places_ = this->place(columns_ * per_offset);
+    at_rows_ = this->place(depth * per_offset);
+    at_panel_kinds_ = this->place(columns_ / panel_);
   }
 
   void run(int64_t task, T* scratch) const override {
     const Correlation<T>& c = this->correlation_;
     const auto part = this->part(task);
-    const Block& block = part.block;
-    const int64_t taps = c.reach.count(), inputs = c.inputs(), pixels = block.pixels();
-    int64_t* const columns = reinterpret_cast<int64_t*>(scratch + at_offsets_);
-    int64_t* const places = columns + columns_;
-    int64_t* const rows = places + columns_;
-    T* const panels = scratch + at_panels_;
-    T* const out = c.output.data + block.image * c.output.batch_stride +
-                   (part.group * c.outputs() + part.first) * c.output.channel_stride +
-                   block.begin[0] * c.output.strides[0] + block.begin[1] * c.output.strides[1] +
-                   block.begin[2] * c.output.strides[2];
-    this->pixels(block, c.output.batch_stride, c.output.strides, places);
-
+    const int64_t inputs = c.inputs();
     for (int64_t first = 0; first < inputs; first += this->channels_each_) {
-      const int64_t channels = std::min(this->channels_each_, inputs - first), depth = channels * taps;
+      const int64_t channels = std::min(this->channels_each_, inputs - first);
       const int64_t channel = part.group * inputs + first;
-      const Source<T> source = strip_ ? strip_->fill(c.input, block, channel, channels, scratch + at_strip_)
-                                      : as_it_is(c.reach, c.input, block, channel);
-      if (first == 0) {
-        this->pixels(block, source.image, source.step, columns);
-        for (int64_t i = 0; i < depth; ++i) rows[i] = i / taps * source.channel + taps_[static_cast<size_t>(i % taps)];
-      }
-      const T* const end = source.end - (channels - 1) * source.channel - farthest_tap_;
-      fill_up(columns, pixels, end - source.data);
-      for (int64_t j = 0; j < pixels; j += kernels_.panel) {
-        gather_(depth, rows, source.data, columns + j, end, panels + j * depth);
-      }
-      for (int64_t o = 0; o < part.outputs; o += outputs_together_) {
-        const int64_t height = std::min(outputs_together_, part.outputs - o);
-        const Factor<T> weights = weights_from(part.group, part.first + o, height, first, channels, scratch);
-        multiply(first == 0, height, depth, weights, panels, pixels, places, out + o * c.output.channel_stride,
-                 scratch + at_tile_);
+      const Source<T> source = strip_ ? strip_->fill(c.input, part.block, channel, channels, scratch + at_strip_)
+                                      : as_it_is(reach_, c.input, part.block, channel);
+      for (size_t i = 0; i < c.phases.size(); ++i) {
+        auto phase_part = part;
+        phase_part.block = this->clip(part.block, c.phases[i]);
+        if (phase_part.block.pixels() > 0) run(i, phase_part, first, channels, source, scratch);
       }
     }
-    finish(this->epilogue_, c.output, block, part.group * c.outputs() + part.first, part.outputs);
+    for (const Phase<T>& phase : c.phases) {
+      finish(this->epilogue_, phase.output, this->clip(part.block, phase), part.group * c.outputs() + part.first,
+             part.outputs);
+    }
   }
 
  private:
+  using Part = typename Tasks<T>::Part;
+  enum class Kind : char { gathered, in_place, first_of_two };  // of a panel
+
+  // Element (l, j) of what pixel j takes is source[columns[j] + rows[l]]. Gathered panels are copies.
+  struct Panels {
+    const T* source;
+    const int64_t* columns;
+    const int64_t* rows;
+    const Kind* kinds;
+    const T* gathered;
+  };
+
+  void run(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source, T* scratch) const {
+    const Correlation<T>& c = this->correlation_;
+    const Phase<T>& phase = c.phases[index];
+    const std::vector<int64_t>& taps = taps_[index];
+    const int64_t pixels = part.block.pixels(), depth = channels * static_cast<int64_t>(taps.size());
+    int64_t* const columns = reinterpret_cast<int64_t*>(scratch + at_columns_);
+    int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
+    int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_rows_);
+    Kind* const kinds = reinterpret_cast<Kind*>(scratch + at_panel_kinds_);
+    T* const panels = scratch + at_panels_;
+    this->pixels(part.block, source.image, source.step, columns);
+    this->pixels(part.block, phase.output.batch_stride, phase.output.strides, places);
+    int64_t* row = rows;
+    for (int64_t i = 0; i < channels; ++i) {
+      for (const int64_t tap : taps) *row++ = i * source.channel + tap;
+    }
+    // All rows of a column may be read up to here.
+    const T* const end = source.end - (channels - 1) * source.channel - *std::max_element(taps.begin(), taps.end());
+    fill_up(columns, pixels, end - source.data);
+
+    for (int64_t j = 0; j < pixels; j += panel_) {
+      const bool in_place = few_outputs_ && is_run(columns + j, panel_) && source.data + columns[j] + panel_ <= end;
+      kinds[j / panel_] = in_place ? Kind::in_place : Kind::gathered;
+      if (!in_place) conv_kernels_.gather(depth, rows, source.data, columns + j, end, panels + j * depth);
+    }
+    for (int64_t j = 0; j + 2 * panel_ <= pixels; j += panel_) {
+      Kind* const two = kinds + j / panel_;
+      if (two[0] == Kind::in_place && two[1] == Kind::in_place && columns[j + panel_] == columns[j] + panel_) {
+        two[0] = Kind::first_of_two;
+        j += panel_;
+      }
+    }
+    const Panels b = {source.data, columns, rows, kinds, panels};
+    T* const out = this->begin(phase, part);
+    for (int64_t o = 0; o < part.outputs; o += outputs_together_) {
+      const int64_t height = std::min(outputs_together_, part.outputs - o);
+      const Factor<T> a = weights(index, part.group, part.first + o, height, first, channels, scratch);
+      multiply(first == 0, height, depth, a, weight_steps_[index] != 0 ? a.row : depth, b, pixels, places,
+               out + o * phase.output.channel_stride, phase.output.channel_stride, scratch + at_tile_);
+    }
+  }
+
   static int64_t most_pixels(const Correlation<T>& c) {
-    const int64_t depth = std::max<int64_t>(c.reach.count(), 320);
-    return std::clamp(kPanelsBytes / int64_t{sizeof(T)} / depth, int64_t{panel_kernels<T>().panel}, kPixels);
+    const int64_t depth = std::max<int64_t>(c.most_taps(), 320);
+    return std::clamp(kPanelsBytes / int64_t{sizeof(T)} / depth, int64_t{panel_kernels<T>().panel},
+                      c.outputs() <= kFewOutputs ? kManyPixels : kPixels);
   }
 
   // The last panel's columns that no pixel has: anything that may be read.
   void fill_up(int64_t* columns, int64_t pixels, int64_t end) const {
-    const int64_t more = round_up(pixels, kernels_.panel) - pixels, last = columns[pixels - 1];
+    const int64_t more = round_up(pixels, panel_) - pixels, last = columns[pixels - 1];
     const int64_t step = last + more < end ? 1 : 0;
     for (int64_t i = 0; i < more; ++i) columns[pixels + i] = last + (i + 1) * step;
   }
 
-  // Element (o, i * taps + t) of these weights; where they do not stay, in slices.
-  Factor<T> weights_from(int64_t group, int64_t output, int64_t height, int64_t first, int64_t channels,
-                         T* scratch) const {
-    const Weights<T>& w = this->correlation_.weights;
-    const T* const from = w.data + group * w.group + output * w.output + first * w.input;
-    if (weights_stay_) return {from + w.taps[0], w.output, weight_step_};
-    T* const slices = scratch + at_weights_;
-    const int64_t taps = static_cast<int64_t>(w.taps.size()), rows = kernels_.rows;
+  // The distance of weights that follow one another in the order of channels and taps, 0 if it is not the same for all.
+  int64_t step_of(const std::vector<int64_t>& weights) const {
+    const int64_t channel = this->correlation_.input_channel, taps = static_cast<int64_t>(weights.size());
+    const int64_t step = taps > 1 ? weights[1] - weights[0] : channel;
+    bool is_same = channel == step * taps;
+    for (size_t t = 1; t < weights.size(); ++t) is_same = is_same && weights[t] - weights[t - 1] == step;
+    return is_same ? step : 0;
+  }
+
+  // Element (o, i * taps + t) of a block of weights: where they are, or in slices as high as tiles.
+  Factor<T> weights(size_t phase, int64_t group, int64_t output, int64_t height, int64_t first, int64_t channels,
+                    T* scratch) const {
+    const Correlation<T>& c = this->correlation_;
+    const std::vector<int64_t>& at = c.phases[phase].weights;
+    const T* const from = c.weights(group, output, first);
+    if (weight_steps_[phase] != 0) return {from + at[0], c.output, weight_steps_[phase]};
+    const int64_t taps = static_cast<int64_t>(at.size()), rows = kernels_.rows;
+    T* to = scratch + at_weights_;
     for (int64_t o = 0; o < height; o += rows) {
-      T* const to = slices + o * channels * taps;
       const int64_t wide = std::min(rows, height - o);
-      for (int64_t t = 0; t < taps; ++t) {
-        const T* const x = from + o * w.output + w.taps[static_cast<size_t>(t)];
-        for (int64_t i = 0; i < channels; ++i) {
-          for (int64_t j = 0; j < wide; ++j) to[(i * taps + t) * rows + j] = x[i * w.input + j * w.output];
+      for (int64_t i = 0; i < channels; ++i) {
+        for (int64_t t = 0; t < taps; ++t, to += rows) {
+          const T* const x = from + o * c.output + i * c.input_channel + at[static_cast<size_t>(t)];
+          for (int64_t j = 0; j < wide; ++j) to[j] = x[j * c.output];
         }
       }
     }
-    return {slices, 1, rows};
+    return {scratch + at_weights_, 1, rows};
   }
 
-  void multiply(bool is_first, int64_t height, int64_t depth, Factor<T> weights, const T* panels, int64_t pixels,
-                const int64_t* places, T* out, T* tile) const {
-    const int64_t channel = this->correlation_.output.channel_stride, panel = kernels_.panel;
-    const auto slices = [&](Product product, const T* b, T* c, int64_t c_row) {
-      const auto function = kernels_.multiply[static_cast<int>(product)];
-      if (weights_stay_) return function(height, depth, weights, b, panel, c, c_row);
+  void multiply(bool is_first, int64_t height, int64_t depth, Factor<T> weights, int64_t row_distance, const Panels& b,
+                int64_t pixels, const int64_t* places, T* out, int64_t channel, T* tile) const {
+    int64_t panels;
+    for (int64_t j = 0; j < pixels; j += panels * panel_) {
+      const Kind kind = b.kinds[j / panel_];
+      panels = kind == Kind::first_of_two ? 2 : 1;
+      const int64_t width = std::min(panels * panel_, pixels - j);
+      const bool is_direct = width == panels * panel_ && is_run(places + j, width);
+      T* const c = is_direct ? out + places[j] : tile;
+      const int64_t c_row = is_direct ? channel : panels * panel_;
+      const bool add = is_direct && !is_first;
       for (int64_t o = 0; o < height; o += kernels_.rows) {
-        function(std::min<int64_t>(kernels_.rows, height - o), depth, {weights.data + o * depth, 1, weights.step}, b,
-                 panel, c + o * c_row, c_row);
+        const int64_t rows = std::min<int64_t>(kernels_.rows, height - o);
+        const Factor<T> a = {weights.data + o * row_distance, weights.row, weights.step};
+        if (kind == Kind::gathered) {
+          kernels_.multiply[static_cast<int>(add ? Product::add : Product::set)](rows, depth, a, b.gathered + j * depth,
+                                                                                 panel_, c + o * c_row, c_row);
+        } else {
+          conv_kernels_.multiply_in_place[add](rows, depth, a, b.source + b.columns[j], b.rows, panels, c + o * c_row,
+                                               c_row);
+        }
       }
-    };
-    for (int64_t j = 0; j < pixels; j += panel) {
-      const T* const b = panels + j * depth;
-      const int64_t width = std::min(panel, pixels - j);
-      if (width == panel && places[j + panel - 1] == places[j] + panel - 1 && is_run(places + j)) {
-        slices(is_first ? Product::set : Product::add, b, out + places[j], channel);
-        continue;
-      }
-      slices(Product::set, b, tile, panel);
+      if (is_direct) continue;
       for (int64_t o = 0; o < height; ++o) {
         T* const to = out + o * channel;
-        const T* const from = tile + o * panel;
+        const T* const from = tile + o * c_row;
         if (is_first) {
           for (int64_t i = 0; i < width; ++i) to[places[j + i]] = from[i];
         } else {
@@ -153,20 +211,16 @@ template <class T> class ByPixels final : public Tasks<T> {
     }
   }
 
-  bool is_run(const int64_t* places) const {
-    for (int64_t i = 1; i < kernels_.panel; ++i) {
-      if (places[i] != places[0] + i) return false;
-    }
-    return true;
-  }
-
   const PanelKernels<T>& kernels_ = panel_kernels<T>();
-  const decltype(ConvKernels<T>::gather) gather_ = conv_kernels<T>().gather;
+  const ConvKernels<T>& conv_kernels_ = conv_kernels<T>();
+  const int64_t panel_ = kernels_.panel;
+  const bool few_outputs_;
+  const Reach reach_;
   std::optional<Strip> strip_;
-  std::vector<int64_t> taps_;
-  int64_t farthest_tap_, weight_step_, outputs_together_, columns_;
-  bool weights_stay_;
-  int64_t at_strip_, at_panels_, at_weights_, at_tile_, at_offsets_;
+  std::vector<std::vector<int64_t>> taps_;  // of each phase
+  std::vector<int64_t> weight_steps_;
+  int64_t outputs_together_, columns_;
+  int64_t at_strip_, at_panels_, at_weights_, at_tile_, at_columns_, at_places_, at_rows_, at_panel_kinds_;
 };
 
 }  // namespace

@@ -2,11 +2,9 @@
 
 #include <algorithm>
 
-#include "conv/finish.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
-#include "linalg/kernels.hpp"
 
 namespace pyinit {
 namespace {
@@ -19,28 +17,57 @@ constexpr int64_t kChain = 320;       // products, about, that are summed before
 constexpr int64_t kFewChannels = 12;  // that do not fill a panel
 
 template <class T> double work_of(const Correlation<T>& c) {
-  return static_cast<double>(c.output.batch * c.output.pixels()) * static_cast<double>(c.output.channels) *
-         static_cast<double>(c.inputs() * c.reach.count());
+  double work = 0;
+  for (const Phase<T>& phase : c.phases) {
+    work += static_cast<double>(phase.output.batch * phase.output.pixels()) * static_cast<double>(count(phase.taps));
+  }
+  return work * static_cast<double>(c.inputs()) * static_cast<double>(c.groups * c.outputs());
 }
 
 }  // namespace
+
+template <class T> Reach Correlation<T>::reach() const {
+  Reach all{step, phases[0].taps};
+  for (const Phase<T>& phase : phases) {
+    for (size_t i = 0; i < kSpatial; ++i) {
+      std::vector<int64_t>& taps = all.taps[i];
+      taps.insert(taps.end(), phase.taps[i].begin(), phase.taps[i].end());
+      std::sort(taps.begin(), taps.end());
+      taps.erase(std::unique(taps.begin(), taps.end()), taps.end());
+    }
+  }
+  return all;
+}
+
+template <class T> Extents Correlation<T>::pixels() const {
+  Extents most{0, 0, 0};
+  for (const Phase<T>& phase : phases) {
+    for (size_t i = 0; i < kSpatial; ++i) most[i] = std::max(most[i], phase.output.size[i]);
+  }
+  return most;
+}
+
+template <class T> int64_t Correlation<T>::most_taps() const {
+  int64_t most = 0;
+  for (const Phase<T>& phase : phases) most = std::max(most, count(phase.taps));
+  return most;
+}
 
 template <class T>
 Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int64_t pixels, int64_t align,
                 int64_t outputs, int threads)
     : correlation_(correlation),
       epilogue_(epilogue),
-      blocks_(correlation.output.batch, correlation.output.size, pixels, align),
-      groups_(correlation.groups) {
+      blocks_(correlation.input.batch, correlation.pixels(), pixels, align) {
   const int64_t inputs = correlation.inputs();
-  channels_each_ = divide_up(inputs, divide_up(inputs, std::max<int64_t>(1, kChain / correlation.reach.count())));
+  channels_each_ = divide_up(inputs, divide_up(inputs, std::max<int64_t>(1, kChain / correlation.most_taps())));
   // Channels are divided, too, where blocks alone would leave threads without work.
   const int64_t most = divide_up(correlation.outputs(), outputs);
-  double least = 0;
+  int64_t least = INT64_MAX;
   for (int64_t parts = 1; parts <= std::min<int64_t>(most, kMostParts * threads); ++parts) {
-    const int64_t rounds = divide_up(groups_ * blocks_.count() * parts, threads);
-    const double cost = static_cast<double>(rounds * (divide_up(most, parts) + kPartCost));
-    if (parts > 1 && cost >= least) continue;
+    const int64_t rounds = divide_up(correlation.groups * blocks_.count() * parts, threads);
+    const int64_t cost = rounds * (divide_up(most, parts) + kPartCost);
+    if (cost >= least) continue;
     least = cost;
     outputs_each_ = divide_up(most, parts) * outputs;
   }
@@ -65,35 +92,38 @@ void Tasks<T>::pixels(const Block& block, int64_t image, const Extents& step, in
   }
 }
 
-template class Tasks<float>;
-template class Tasks<double>;
-
-template <class T>
-void correlate(const std::vector<Correlation<T>>& correlations, const Epilogue<T>& epilogue, int threads) {
-  double work = 0;
-  for (const Correlation<T>& c : correlations) work += work_of(c);
-  const int usable = usable_threads(threads, static_cast<int64_t>(std::min(work, 1e18)), kGrain);
-  std::vector<std::unique_ptr<Tasks<T>>> all;
-  std::vector<int64_t> ends;
-  int64_t count = 0, scratch = 0;
-  for (const Correlation<T>& c : correlations) {
-    const bool channels = c.output.channel_stride == 1 && c.outputs() >= kFewChannels;
-    all.push_back(channels ? tasks_by_channels(c, epilogue, usable) : tasks_by_pixels(c, epilogue, usable));
-    ends.push_back(count += all.back()->count());
-    scratch = std::max(scratch, all.back()->scratch());
+template <class T> Block Tasks<T>::clip(Block block, const Phase<T>& phase) {
+  for (size_t i = 0; i < kSpatial; ++i) {
+    block.size[i] = std::clamp<int64_t>(phase.output.size[i] - block.begin[i], 0, block.size[i]);
   }
-  scratch = round_up(scratch, kCacheLine);
-  const int team = static_cast<int>(std::min<int64_t>(usable, count));
+  return block;
+}
+
+template <class T> T* Tasks<T>::begin(const Phase<T>& phase, const Part& part) const {
+  const Images<T>& out = phase.output;
+  T* data = out.data + part.block.image * out.batch_stride +
+            (part.group * correlation_.outputs() + part.first) * out.channel_stride;
+  for (size_t i = 0; i < kSpatial; ++i) data += part.block.begin[i] * out.strides[i];
+  return data;
+}
+
+template <class T> void correlate(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads) {
+  const int usable = usable_threads(threads, static_cast<int64_t>(std::min(work_of(c), 1e18)), kGrain);
+  const bool by_channels = c.phases[0].output.channel_stride == 1 && c.outputs() >= kFewChannels;
+  const auto tasks = by_channels ? tasks_by_channels(c, epilogue, usable) : tasks_by_pixels(c, epilogue, usable);
+  const int team = static_cast<int>(std::min<int64_t>(usable, tasks->count()));
+  const int64_t scratch = round_up(tasks->scratch(), kCacheLine);
   const Scratch<T> memory(team * scratch);
   Steps steps;
-  steps.add(count, [&](int64_t task, int thread) {
-    const size_t which = static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), task) - ends.begin());
-    all[which]->run(which == 0 ? task : task - ends[which - 1], memory.data() + thread * scratch);
-  });
+  steps.add(tasks->count(), [&](int64_t task, int thread) { tasks->run(task, memory.data() + thread * scratch); });
   steps.run(team);
 }
 
-template void correlate(const std::vector<Correlation<float>>&, const Epilogue<float>&, int);
-template void correlate(const std::vector<Correlation<double>>&, const Epilogue<double>&, int);
+template struct Correlation<float>;
+template struct Correlation<double>;
+template class Tasks<float>;
+template class Tasks<double>;
+template void correlate(const Correlation<float>&, const Epilogue<float>&, int);
+template void correlate(const Correlation<double>&, const Epilogue<double>&, int);
 
 }  // namespace pyinit

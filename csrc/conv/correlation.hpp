@@ -8,37 +8,45 @@
 #include "conv/blocks.hpp"
 #include "conv/convolution.hpp"
 #include "conv/strip.hpp"
+#include "core/integers.hpp"
 
 namespace pyinit {
 
-// The weight of output channel o, input channel i (both within group g) and tap t stands at
-// data[g * group + o * output + i * input + taps[t]].
-template <class T> struct Weights {
-  const T* data;
-  int64_t group, output, input;
-  std::vector<int64_t> taps;  // in the order of the reach's
+// Output pixels that take the same taps. The weight of output channel o and input channel i, both within group g, at
+// tap t is Correlation's weight[g * group + o * output + i * input + weights[t]].
+template <class T> struct Phase {
+  Taps taps;                     // at least one
+  std::vector<int64_t> weights;  // in the order of the taps, the last dimension's fastest
+  Images<T> output;
 };
 
-// output(n, o, p) = the sum over i and t of weight(o, i, t) input(n, i, p * step + tap t). There is at least one tap.
+// output(n, o, p) = the sum over i and t of weight(o, i, t) input(n, i, p * step + tap t).
 template <class T> struct Correlation {
-  Reach reach;
   int64_t groups;
+  Extents step;
   Images<const T> input;
-  Weights<T> weights;
-  Images<T> output;
+  const T* weight;
+  int64_t group, output, input_channel;  // distances of weights
+  std::vector<Phase<T>> phases;
 
   int64_t inputs() const { return input.channels / groups; }  // of a group
-  int64_t outputs() const { return output.channels / groups; }
+  int64_t outputs() const { return phases[0].output.channels / groups; }
+  const T* weights(int64_t g, int64_t o, int64_t i) const {
+    return weight + g * group + o * output + i * input_channel;
+  }
+  Reach reach() const;     // of all phases
+  Extents pixels() const;  // the most of any phase along each dimension
+  int64_t most_taps() const;
 };
 
 template <class T>
-void correlate(const std::vector<Correlation<T>>& correlations, const Epilogue<T>& epilogue, int threads);
+void correlate(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int threads);
 
 // A correlation in tasks that threads take in any order.
 template <class T> class Tasks {
  public:
   virtual ~Tasks() = default;
-  int64_t count() const { return groups_ * blocks_.count() * parts_; }
+  int64_t count() const { return correlation_.groups * blocks_.count() * parts_; }
   int64_t scratch() const { return scratch_; }  // elements that a thread needs
   virtual void run(int64_t task, T* scratch) const = 0;
 
@@ -55,12 +63,25 @@ template <class T> class Tasks {
   Part part(int64_t task) const;
   // Where the pixels of a block lie, the images' and dimensions' distances given.
   static void pixels(const Block& block, int64_t image, const Extents& step, int64_t* offsets);
+  // A phase's pixels of a block. There may be none.
+  static Block clip(Block block, const Phase<T>& phase);
+  // Where a block's outputs begin.
+  T* begin(const Phase<T>& phase, const Part& part) const;
+
+  // Where, in a thread's scratch, so many elements more are.
+  int64_t place(int64_t elements) {
+    const int64_t at = scratch_;
+    scratch_ += round_up(elements, 64 / int64_t{sizeof(T)});
+    return at;
+  }
 
   const Correlation<T>& correlation_;
   const Epilogue<T>& epilogue_;
   const Blocks blocks_;
-  int64_t groups_, parts_, outputs_each_;
+  int64_t parts_, outputs_each_;
   int64_t channels_each_;  // inputs that one chain of multiply-adds takes
+
+ private:
   int64_t scratch_ = 0;
 };
 

@@ -11,12 +11,12 @@ namespace {
 
 constexpr int64_t kSlack = kMaxPanel;  // elements behind the last one that a vector may read
 
-template <class F> std::vector<int64_t> for_each_tap(const Reach& reach, F&& offset) {
+template <class F> std::vector<int64_t> for_each_tap(const Taps& taps, F&& offset) {
   std::vector<int64_t> all;
-  all.reserve(static_cast<size_t>(reach.count()));
-  for (const int64_t d : reach.taps[0]) {
-    for (const int64_t h : reach.taps[1]) {
-      for (const int64_t w : reach.taps[2]) all.push_back(offset(d, h, w));
+  all.reserve(static_cast<size_t>(count(taps)));
+  for (const int64_t d : taps[0]) {
+    for (const int64_t h : taps[1]) {
+      for (const int64_t w : taps[2]) all.push_back(offset(d, h, w));
     }
   }
   return all;
@@ -43,10 +43,14 @@ Strip::Strip(const Reach& reach, Order order, const Block& largest, int64_t chan
     channel_ = 1;
     size_ = largest.images * image_ + kSlack;
   }
-  taps_ = for_each_tap(reach, [&](int64_t d, int64_t h, int64_t w) {
+  taps_ = offsets(reach.taps);
+}
+
+std::vector<int64_t> Strip::offsets(const Taps& taps) const {
+  return for_each_tap(taps, [&](int64_t d, int64_t h, int64_t w) {
     const int64_t x = w - least_[2];
     return (d - least_[0]) * strides_[0] + (h - least_[1]) * strides_[1] +
-           (order == Order::pixels ? x % step * phase_ + x / step : x * strides_[2]);
+           (order_ == Order::pixels ? x % step_[2] * phase_ + x / step_[2] : x * strides_[2]);
   });
 }
 
@@ -135,8 +139,8 @@ Source<T> Strip::fill(const Images<const T>& images, const Block& block, int64_t
   return {strip, strip + size_, channel_, image_, {step_[0] * strides_[0], step_[1] * strides_[1], along}};
 }
 
-template <class T> std::vector<int64_t> tap_offsets(const Reach& reach, const Images<const T>& images) {
-  return for_each_tap(reach, [&](int64_t d, int64_t h, int64_t w) {
+template <class T> std::vector<int64_t> tap_offsets(const Taps& taps, const Images<const T>& images) {
+  return for_each_tap(taps, [&](int64_t d, int64_t h, int64_t w) {
     return d * images.strides[0] + h * images.strides[1] + w * images.strides[2];
   });
 }
@@ -166,7 +170,7 @@ Source<T> as_it_is(const Reach& reach, const Images<const T>& images, const Bloc
 
 #define PYINIT_INSTANTIATE(T)                                                                       \
   template Source<T> Strip::fill(const Images<const T>&, const Block&, int64_t, int64_t, T*) const; \
-  template std::vector<int64_t> tap_offsets(const Reach&, const Images<const T>&);                  \
+  template std::vector<int64_t> tap_offsets(const Taps&, const Images<const T>&);                   \
   template bool is_inside(const Reach&, const Images<const T>&, const Extents&);                    \
   template Source<T> as_it_is(const Reach&, const Images<const T>&, const Block&, int64_t);
 PYINIT_INSTANTIATE(float)

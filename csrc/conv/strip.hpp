@@ -8,12 +8,18 @@
 
 namespace pyinit {
 
+using Taps = std::array<std::vector<int64_t>, kSpatial>;  // along each dimension
+
+inline int64_t count(const Taps& taps) {
+  return static_cast<int64_t>(taps[0].size() * taps[1].size() * taps[2].size());
+}
+
 // Along each dimension, output p takes inputs p * step + taps[i]. Taps ascend.
 struct Reach {
   Extents step;
-  std::array<std::vector<int64_t>, kSpatial> taps;
+  Taps taps;
 
-  int64_t count() const { return static_cast<int64_t>(taps[0].size() * taps[1].size() * taps[2].size()); }
+  int64_t count() const { return pyinit::count(taps); }
 };
 
 // A block of outputs: of some images those pixels that a box holds.
@@ -42,8 +48,10 @@ class Strip {
   Strip(const Reach& reach, Order order, const Block& largest, int64_t channels);
 
   int64_t size() const { return size_; }  // in elements
-  // Offsets of all taps, the last dimension's fastest.
+  // Offsets of all taps of the reach, the last dimension's fastest.
   const std::vector<int64_t>& taps() const { return taps_; }
+  // Those of taps of which each dimension's are within the reach's.
+  std::vector<int64_t> offsets(const Taps& taps) const;
 
   // Copies channels [first, first + channels) into `strip`, of size() elements.
   template <class T>
@@ -63,7 +71,8 @@ class Strip {
 };
 
 // The offsets that taps have where images are read as they are.
-template <class T> std::vector<int64_t> tap_offsets(const Reach& reach, const Images<const T>& images);
+template <class T>
+std::vector<int64_t> tap_offsets(const Taps& taps, const Images<const T>& images);
 
 // Where a block of channels from `first` on can be read without a copy: all that it takes is inside.
 template <class T> bool is_inside(const Reach& reach, const Images<const T>& images, const Extents& outputs);
