@@ -16,6 +16,8 @@ namespace {
 constexpr int64_t kFewOutputs = 32;                    // that do not make up for gathering
 constexpr int64_t kPixels = 256, kManyPixels = 2048;   // of a block; with few outputs
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;     // that its panels may take
+constexpr int64_t kInputBytes = int64_t{256} << 10;    // that a block may take in, so that it is read once
+constexpr int64_t kNowhere = -1;                       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
 
 bool is_run(const int64_t* places, int64_t count) {
@@ -45,7 +47,7 @@ template <class T> class ByPixels final : public Tasks<T> {
     outputs_together_ =
         std::max(int64_t{1}, kWeightsBytes / int64_t{sizeof(T)} / depth / kernels_.rows) * kernels_.rows;
 
-    columns_ = round_up(largest.pixels(), panel_);
+    columns_ = round_up(largest.pixels() / largest.size[2] * row_length(largest.size[2]), panel_);
     const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)};
     at_strip_ = this->place(strip_ ? strip_->size() : 0);
     at_panels_ = this->place(columns_ * depth);
@@ -95,14 +97,23 @@ template <class T> class ByPixels final : public Tasks<T> {
     const Correlation<T>& c = this->correlation_;
     const Phase<T>& phase = c.phases[index];
     const std::vector<int64_t>& taps = taps_[index];
-    const int64_t pixels = part.block.pixels(), depth = channels * static_cast<int64_t>(taps.size());
+    const int64_t pixels = part.block.pixels() / part.block.size[2] * row_length(part.block.size[2]);
+    const int64_t depth = channels * static_cast<int64_t>(taps.size());
     int64_t* const columns = reinterpret_cast<int64_t*>(scratch + at_columns_);
     int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
     int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_rows_);
     Kind* const kinds = reinterpret_cast<Kind*>(scratch + at_panel_kinds_);
     T* const panels = scratch + at_panels_;
-    this->pixels(part.block, source.image, source.step, columns);
-    this->pixels(part.block, phase.output.batch_stride, phase.output.strides, places);
+    const int64_t width = part.block.size[2], more = row_length(width) - width, step = source.step[2];
+    int64_t* column = columns;
+    this->for_each_row(part.block, source.image, source.step, [&](int64_t row) {
+      for (int64_t w = 0; w < width + more; ++w) *column++ = row + w * step;
+    });
+    int64_t* place = places;
+    this->for_each_row(part.block, phase.output.batch_stride, phase.output.strides, [&](int64_t row) {
+      for (int64_t w = 0; w < width; ++w) *place++ = row + w * phase.output.strides[2];
+      for (int64_t w = 0; w < more; ++w) *place++ = kNowhere;
+    });
     int64_t* row = rows;
     for (int64_t i = 0; i < channels; ++i) {
       for (const int64_t tap : taps) *row++ = i * source.channel + tap;
@@ -134,9 +145,16 @@ template <class T> class ByPixels final : public Tasks<T> {
   }
 
   static int64_t most_pixels(const Correlation<T>& c) {
-    const int64_t depth = std::max<int64_t>(c.most_taps(), 320);
-    return std::clamp(kPanelsBytes / int64_t{sizeof(T)} / depth, int64_t{panel_kernels<T>().panel},
-                      c.outputs() <= kFewOutputs ? kManyPixels : kPixels);
+    const int64_t depth = std::max<int64_t>(c.most_taps(), 320), size = sizeof(T);
+    const int64_t wanted =
+        c.outputs() > kFewOutputs ? kPixels : std::clamp(kInputBytes / (c.inputs() * size), kPixels, kManyPixels);
+    return std::clamp(kPanelsBytes / size / depth, int64_t{panel_kernels<T>().panel}, wanted);
+  }
+
+  // Few outputs are computed from whole panels of a row, where not too much of that is in vain.
+  int64_t row_length(int64_t width) const {
+    const int64_t whole = round_up(width, panel_);
+    return few_outputs_ && strip_ && 3 * whole <= 4 * width ? whole : width;
   }
 
   // The last panel's columns that no pixel has: anything that may be read.
@@ -202,10 +220,9 @@ template <class T> class ByPixels final : public Tasks<T> {
       for (int64_t o = 0; o < height; ++o) {
         T* const to = out + o * channel;
         const T* const from = tile + o * c_row;
-        if (is_first) {
-          for (int64_t i = 0; i < width; ++i) to[places[j + i]] = from[i];
-        } else {
-          for (int64_t i = 0; i < width; ++i) to[places[j + i]] += from[i];
+        for (int64_t i = 0; i < width; ++i) {
+          const int64_t place = places[j + i];
+          if (place != kNowhere) to[place] = is_first ? from[i] : to[place] + from[i];
         }
       }
     }

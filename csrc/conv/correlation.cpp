@@ -80,18 +80,6 @@ template <class T> typename Tasks<T>::Part Tasks<T>::part(int64_t task) const {
           std::min(outputs_each_, correlation_.outputs() - first)};
 }
 
-template <class T>
-void Tasks<T>::pixels(const Block& block, int64_t image, const Extents& step, int64_t* offsets) {
-  for (int64_t n = 0; n < block.images; ++n) {
-    for (int64_t d = 0; d < block.size[0]; ++d) {
-      for (int64_t h = 0; h < block.size[1]; ++h) {
-        const int64_t row = n * image + d * step[0] + h * step[1];
-        for (int64_t w = 0; w < block.size[2]; ++w) *offsets++ = row + w * step[2];
-      }
-    }
-  }
-}
-
 template <class T> Block Tasks<T>::clip(Block block, const Phase<T>& phase) {
   for (size_t i = 0; i < kSpatial; ++i) {
     block.size[i] = std::clamp<int64_t>(phase.output.size[i] - block.begin[i], 0, block.size[i]);

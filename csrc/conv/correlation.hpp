@@ -62,7 +62,18 @@ template <class T> class Tasks {
   };
   Part part(int64_t task) const;
   // Where the pixels of a block lie, the images' and dimensions' distances given.
-  static void pixels(const Block& block, int64_t image, const Extents& step, int64_t* offsets);
+  static void pixels(const Block& block, int64_t image, const Extents& step, int64_t* offsets) {
+    for_each_row(block, image, step, [&](int64_t row) {
+      for (int64_t w = 0; w < block.size[2]; ++w) *offsets++ = row + w * step[2];
+    });
+  }
+  template <class F> static void for_each_row(const Block& block, int64_t image, const Extents& step, F&& f) {
+    for (int64_t n = 0; n < block.images; ++n) {
+      for (int64_t d = 0; d < block.size[0]; ++d) {
+        for (int64_t h = 0; h < block.size[1]; ++h) f(n * image + d * step[0] + h * step[1]);
+      }
+    }
+  }
   // A phase's pixels of a block. There may be none.
   static Block clip(Block block, const Phase<T>& phase);
   // Where a block's outputs begin.
