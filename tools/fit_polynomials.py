@@ -102,9 +102,9 @@ def exp_factor(r: mp.mpf) -> mp.mpf:
 
 
 def tail_factor(k: mp.mpf, slope: mp.mpf) -> mp.mpf:
-    """Q(a) / (pdf(a) k) at k = 1 / (1 + slope a), Q(a) being the normal distribution's upper tail."""
+    """Q(a) exp(a^2 / 2) / k at k = 1 / (1 + slope a), Q(a) being the normal distribution's tail."""
     a = (1 / k - 1) / slope
-    return mp.erfc(a / mp.sqrt(2)) / (2 * mp.npdf(a) * k)
+    return mp.erfc(a / mp.sqrt(2)) * mp.exp(a * a / 2) / (2 * k)
 
 
 ROOT = mp.sqrt(2)

@@ -149,22 +149,25 @@ template <class F> PYINIT_INLINE F log1p(F t) {
   return add_product(s + s, s * w, log1p_series(w));
 }
 
-// Upper tail of the normal distribution at a >= 0 over its density, as a polynomial in k = 1 / (1 + slope a).
-PYINIT_INLINE F32 tail_over_density(F32 a) {
-  const F32 one = f32(1.0F);
-  const F32 k = one / add_product(one, a, f32(0.24F));
-  return k * horner(k, 2.399874472e-1F, 2.403213633e-1F, 2.225901472e-1F, 2.214606978e-1F, 6.656173596e-2F,
-                    3.615939055e-1F, -3.695714788e-1F, 5.206502275e-1F, -3.146496886e-1F, 6.436978388e-2F);
+// Upper tail of the normal distribution at a >= 0, times e^(a^2 / 2) 2^-kShift: a polynomial in k = 1 / (1 + slope a).
+template <class F, class... C> PYINIT_INLINE F tail_polynomial(F a, F slope, C... c) {
+  const F one = constant<F>(1.0);
+  const F k = one / add_product(one, a, slope);
+  return k * horner(k, (c * Number<F>::kScale)...);
 }
-PYINIT_INLINE F64 tail_over_density(F64 a) {
-  const F64 one = f64(1.0);
-  const F64 k = one / add_product(one, a, f64(0.16));
-  return k * horner(k, 1.6000000003088641e-1, 1.59999998136436639e-1, 1.55904052311598951e-1, 1.47711091476662575e-1,
-                    1.35749524179150569e-1, 1.20515447126351418e-1, 1.0390202400649912e-1, 8.11652938186705509e-2,
-                    8.13123260898635508e-2, -2.83546891587840228e-3, 1.76560129767514277e-1, -2.97941835671160909e-1,
-                    5.82495133329952744e-1, -8.01011308758796373e-1, 8.70817667988158099e-1, -6.63953324526765577e-1,
-                    2.71619012313334513e-1, 7.38692954922450716e-2, -2.10816517445357479e-1, 1.61951728223318916e-1,
-                    -6.75801468081478086e-2, 1.53877511857396556e-2, -1.50773603477626245e-3);
+PYINIT_INLINE F32 scaled_tail(F32 a) {
+  return tail_polynomial(a, f32(0.24F), 9.574113947e-2F, 9.587435269e-2F, 8.880062093e-2F, 8.83500358e-2F,
+                         2.655429073e-2F, 1.442550972e-1F, -1.474376885e-1F, 2.077093891e-1F, -1.255270643e-1F,
+                         2.567982837e-2F);
+}
+PYINIT_INLINE F64 scaled_tail(F64 a) {
+  return tail_polynomial(
+      a, f64(0.16), 6.38307648765511233e-2, 6.38307641207750117e-2, 6.21967181530135372e-2, 5.89281996742843936e-2,
+      5.41562247394397516e-2, 4.80787073001849215e-2, 4.14509103954771614e-2, 3.23802674054727374e-2,
+      3.24389247950350747e-2, -1.13118843530790789e-3, 7.04373007974250213e-2, -1.18861595349641852e-1,
+      2.32381936813387921e-1, -3.1955727814357031e-1, 3.47405986281053473e-1, -2.64879053366820341e-1,
+      1.08360308172666492e-1, 2.94695851953235203e-2, -8.41036222159393271e-2, 6.46093917723639136e-2,
+      -2.69605778775060886e-2, 6.13882454828882785e-3, -6.01499651957055944e-4);
 }
 
 // The standard normal distribution's function and density.
@@ -172,15 +175,16 @@ template <class F> struct Normal {
   F cdf, density;
 };
 template <class F> PYINIT_INLINE Normal<F> normal(F x) {
-  const F a = min(vec(Number<F>::kNormalReach), magnitude(x));
+  using N = Number<F>;
+  const F a = min(vec(N::kNormalReach), magnitude(x));
   const F half = a * constant<F>(0.5);
   const F square = half * a;
   Reduced<F> exponent = reduce(negate(square));
   // What the rounding of the square has cost: in the tails the exponential would enlarge it.
   exponent.rest = exponent.rest + subtract_product(square, half, a);
-  const F density = decay(exponent) * constant<F>(0.398942280401432678);
-  const F tail = density * tail_over_density(a);
-  return {select(is_negative(x), tail, constant<F>(1.0) - tail), density};
+  const F bell = scaled_exp<N::kShift>(exponent);
+  const F tail = bell * scaled_tail(a);
+  return {select(is_negative(x), tail, constant<F>(1.0) - tail), bell * constant<F>(0.398942280401432678 * N::kScale)};
 }
 
 }  // namespace pyinit::PYINIT_NS
