@@ -13,10 +13,11 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kFewOutputs = 32;                    // that do not make up for gathering
-constexpr int64_t kPixels = 256, kManyPixels = 2048;   // of a block; with few outputs
-constexpr int64_t kPanelsBytes = int64_t{2} << 20;     // that its panels may take
-constexpr int64_t kInputBytes = int64_t{256} << 10;    // that a block may take in, so that it is read once
+constexpr int64_t kFewOutputs = 32;                   // that do not make up for gathering
+constexpr int64_t kPixels = 256, kManyPixels = 2048;  // of a block; with few outputs
+constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
+constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
+constexpr int64_t kStripBytes = int64_t{512} << 10;
 constexpr int64_t kNowhere = -1;                       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
 
@@ -37,7 +38,14 @@ template <class T> class ByPixels final : public Tasks<T> {
     const int64_t inputs = this->channels_each_, depth = inputs * c.most_taps();
     const Block largest = this->blocks_.largest();
     const bool as_it_is = c.input.strides[2] * c.step[2] == 1 && is_inside(reach_, c.input, c.pixels());
-    if (!as_it_is) strip_.emplace(reach_, Order::pixels, largest, inputs);
+    channels_loaded_ = inputs;
+    if (!as_it_is) {
+      // Where channels lie side by side, all that a block takes is read at once.
+      const Strip one(reach_, Order::pixels, largest, 1);
+      const int64_t most = std::max<int64_t>(kStripBytes / int64_t{sizeof(T)} / one.size() / inputs, 1) * inputs;
+      if (c.input.channel_stride == 1) channels_loaded_ = std::min(c.inputs(), most);
+      strip_.emplace(reach_, Order::pixels, largest, channels_loaded_);
+    }
     bool weights_stay = true;
     for (const Phase<T>& phase : c.phases) {
       taps_.push_back(as_it_is ? tap_offsets(phase.taps, c.input) : strip_->offsets(phase.taps));
@@ -63,11 +71,18 @@ template <class T> class ByPixels final : public Tasks<T> {
     const Correlation<T>& c = this->correlation_;
     const auto part = this->part(task);
     const int64_t inputs = c.inputs();
+    Source<T> source{};
     for (int64_t first = 0; first < inputs; first += this->channels_each_) {
       const int64_t channels = std::min(this->channels_each_, inputs - first);
-      const int64_t channel = part.group * inputs + first;
-      const Source<T> source = strip_ ? strip_->fill(c.input, part.block, channel, channels, scratch + at_strip_)
-                                      : as_it_is(reach_, c.input, part.block, channel);
+      const int64_t channel = part.group * inputs + first, loaded = first % channels_loaded_;
+      if (!strip_) {
+        source = as_it_is(reach_, c.input, part.block, channel);
+      } else if (loaded == 0) {
+        source =
+            strip_->fill(c.input, part.block, channel, std::min(channels_loaded_, inputs - first), scratch + at_strip_);
+      } else {
+        source.data += this->channels_each_ * source.channel;
+      }
       for (size_t i = 0; i < c.phases.size(); ++i) {
         auto phase_part = part;
         phase_part.block = this->clip(part.block, c.phases[i]);
@@ -236,7 +251,7 @@ template <class T> class ByPixels final : public Tasks<T> {
   std::optional<Strip> strip_;
   std::vector<std::vector<int64_t>> taps_;  // of each phase
   std::vector<int64_t> weight_steps_;
-  int64_t outputs_together_, columns_;
+  int64_t channels_loaded_, outputs_together_, columns_;
   int64_t at_strip_, at_panels_, at_weights_, at_tile_, at_columns_, at_places_, at_rows_, at_panel_kinds_;
 };
 

@@ -1,24 +1,66 @@
 #include "conv/finish.hpp"
 
+#include <algorithm>
+
+#include "activation/kernels.hpp"
+
 namespace pyinit {
+namespace {
+
+constexpr int64_t kTogether = 256;  // elements that do not lie side by side, through a buffer
+
+// f(x + bias) of elements `step` apart.
+template <class T> void finish_run(const Epilogue<T>& epilogue, T bias, int64_t count, int64_t step, T* x) {
+  const auto biased = activation_kernels<T>().biased[static_cast<int>(epilogue.activation)];
+  if (step == 1) return biased(count, x, bias, x, epilogue.parameter);
+  T values[kTogether];
+  for (int64_t begin = 0; begin < count; begin += kTogether, x += kTogether * step) {
+    const int64_t n = std::min(kTogether, count - begin);
+    for (int64_t i = 0; i < n; ++i) values[i] = x[i * step];
+    biased(n, values, bias, values, epilogue.parameter);
+    for (int64_t i = 0; i < n; ++i) x[i * step] = values[i];
+  }
+}
+
+}  // namespace
 
 template <class T>
 void finish(const Epilogue<T>& epilogue, const Images<T>& output, const Block& block, int64_t first, int64_t channels) {
   if (epilogue.bias == nullptr && epilogue.activation == Activation::none) return;
-  for (int64_t n = 0; n < block.images; ++n)
-    for (int64_t d = 0; d < block.size[0]; ++d)
-      for (int64_t h = 0; h < block.size[1]; ++h)
-        for (int64_t c = first; c < first + channels; ++c) {
-          T* row = output.data + (block.image + n) * output.batch_stride + c * output.channel_stride +
-                   (block.begin[0] + d) * output.strides[0] + (block.begin[1] + h) * output.strides[1] +
-                   block.begin[2] * output.strides[2];
-          const T b = epilogue.bias ? epilogue.bias[c] : T{0};
-          for (int64_t w = 0; w < block.size[2]; ++w) {
-            T& v = row[w * output.strides[2]];
-            v += b;
-            if (epilogue.activation == Activation::relu && v < 0) v = 0;
+  const auto biased_row = activation_kernels<T>().biased_row[static_cast<int>(epilogue.activation)];
+  // Dimensions that run on into one another are one.
+  Extents size = block.size;
+  size_t inner = kSpatial - 1;
+  while (inner > 0 && output.strides[inner - 1] == output.size[inner] * output.strides[inner] &&
+         block.size[inner] == output.size[inner]) {
+    size[inner - 1] *= size[inner];
+    size[inner] = 1;
+    --inner;
+  }
+  const int64_t count = size[inner], step = output.strides[kSpatial - 1];
+  size[inner] = 1;
+  for (int64_t n = 0; n < block.images; ++n) {
+    for (int64_t d = 0; d < size[0]; ++d) {
+      for (int64_t h = 0; h < size[1]; ++h) {
+        T* const row = output.data + (block.image + n) * output.batch_stride + first * output.channel_stride +
+                       (block.begin[0] + d) * output.strides[0] + (block.begin[1] + h) * output.strides[1] +
+                       block.begin[2] * output.strides[2];
+        if (output.channel_stride == 1 && epilogue.bias != nullptr) {
+          for (int64_t i = 0; i < count; ++i) {
+            T* const pixel = row + i * step;
+            biased_row(channels, pixel, epilogue.bias + first, pixel, epilogue.parameter);
+          }
+        } else if (output.channel_stride == 1 && step == channels) {
+          finish_run(epilogue, T{0}, count * channels, 1, row);
+        } else {
+          for (int64_t c = 0; c < channels; ++c) {
+            const T bias = epilogue.bias == nullptr ? T{0} : epilogue.bias[first + c];
+            finish_run(epilogue, bias, count, step, row + c * output.channel_stride);
           }
         }
+      }
+    }
+  }
 }
 
 template void finish(const Epilogue<float>&, const Images<float>&, const Block&, int64_t, int64_t);
