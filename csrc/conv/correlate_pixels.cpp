@@ -154,7 +154,7 @@ template <class T> class ByPixels final : public Tasks<T> {
     for (int64_t o = 0; o < part.outputs; o += outputs_together_) {
       const int64_t height = std::min(outputs_together_, part.outputs - o);
       const Factor<T> a = weights(index, part.group, part.first + o, height, first, channels, scratch);
-      multiply(first == 0, height, depth, a, weight_steps_[index] != 0 ? a.row : depth, b, pixels, places,
+      multiply(first == 0, height, depth, a, weight_steps_[index] != 0 ? height : kernels_.rows, b, pixels, places,
                out + o * phase.output.channel_stride, phase.output.channel_stride, scratch + at_tile_);
     }
   }
@@ -209,7 +209,7 @@ template <class T> class ByPixels final : public Tasks<T> {
     return {scratch + at_weights_, 1, rows};
   }
 
-  void multiply(bool is_first, int64_t height, int64_t depth, Factor<T> weights, int64_t row_distance, const Panels& b,
+  void multiply(bool is_first, int64_t height, int64_t depth, Factor<T> weights, int64_t slice, const Panels& b,
                 int64_t pixels, const int64_t* places, T* out, int64_t channel, T* tile) const {
     int64_t panels;
     for (int64_t j = 0; j < pixels; j += panels * panel_) {
@@ -220,9 +220,9 @@ template <class T> class ByPixels final : public Tasks<T> {
       T* const c = is_direct ? out + places[j] : tile;
       const int64_t c_row = is_direct ? channel : panels * panel_;
       const bool add = is_direct && !is_first;
-      for (int64_t o = 0; o < height; o += kernels_.rows) {
-        const int64_t rows = std::min<int64_t>(kernels_.rows, height - o);
-        const Factor<T> a = {weights.data + o * row_distance, weights.row, weights.step};
+      for (int64_t o = 0; o < height; o += slice) {
+        const int64_t rows = std::min(slice, height - o);
+        const Factor<T> a = {weights.data + o * depth, weights.row, weights.step};
         if (kind == Kind::gathered) {
           kernels_.multiply[static_cast<int>(add ? Product::add : Product::set)](rows, depth, a, b.gathered + j * depth,
                                                                                  panel_, c + o * c_row, c_row);

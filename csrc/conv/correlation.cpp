@@ -13,7 +13,7 @@ constexpr int64_t kGrain = int64_t{1} << 17;  // multiply-adds that a thread is 
 constexpr int64_t kMostParts = 8;             // of channels, a thread
 constexpr int64_t kPartCost = 1;              // tiles of channels whose time goes into what each part does for itself
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kChain = 320;       // products, about, that are summed before they are added to others
+constexpr int64_t kChain = 160;       // products, about, that are summed before they are added to others
 constexpr int64_t kFewChannels = 12;  // that do not fill a panel
 
 template <class T> double work_of(const Correlation<T>& c) {

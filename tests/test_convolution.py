@@ -1,0 +1,289 @@
+"""The kernels of convolution and transposed convolution: values, bits, and memory."""
+
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pyinit import _core
+from pyinit._tensors import DTYPES
+
+TORCHS: dict[int, Callable[..., Tensor]] = {
+    1: functional.conv1d,
+    2: functional.conv2d,
+    3: functional.conv3d,
+}
+
+
+class Layer(NamedTuple):
+    batch: int
+    inputs: int
+    outputs: int
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+
+    @property
+    def window(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
+        return self.stride, self.padding, self.dilation, self.groups
+
+    def tensors(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+        x = torch.randn(self.batch, self.inputs, *self.size, dtype=dtype)
+        w = torch.randn(self.outputs, self.inputs // self.groups, *self.kernel, dtype=dtype)
+        return x, w, torch.randn(self.outputs, dtype=dtype)
+
+
+LAYERS = {
+    "3x3": Layer(2, 5, 7, (9, 8), (3, 3), padding=(1, 1)),
+    "one pixel": Layer(1, 3, 4, (1, 1), (1, 1)),
+    "kernel larger than image": Layer(2, 2, 3, (2, 3), (5, 5), padding=(2, 2)),
+    "more than a chain": Layer(1, 83, 20, (7, 7), (3, 3), padding=(1, 1)),
+    "more than a block": Layer(1, 3, 70, (40, 41), (3, 2), padding=(1, 0)),
+    "many pixels, few outputs": Layer(2, 4, 2, (64, 64), (3, 3), padding=(1, 1)),
+    "rows of 28": Layer(3, 2, 6, (28, 28), (5, 5), padding=(2, 2)),
+    "images share panels": Layer(9, 40, 33, (7, 7), (3, 3), padding=(1, 1)),
+    "tiny images": Layer(21, 5, 40, (2, 3), (1, 1)),
+    "stem": Layer(1, 3, 16, (30, 31), (7, 7), (2, 2), (3, 3)),
+    "stride 3x2": Layer(2, 6, 9, (13, 16), (3, 4), (3, 2), (1, 2)),
+    "stride beyond the kernel": Layer(2, 4, 5, (11, 14), (2, 1), (4, 3)),
+    "patches": Layer(2, 3, 24, (16, 16), (8, 8), (8, 8)),
+    "dilated": Layer(1, 6, 8, (15, 14), (3, 3), (1, 1), (3, 2), (3, 2)),
+    "dilated and strided": Layer(2, 3, 13, (15, 14), (3, 3), (2, 3), (2, 3), (2, 3)),
+    "pointwise": Layer(3, 33, 50, (10, 9), (1, 1)),
+    "pointwise, strided": Layer(2, 12, 20, (9, 9), (1, 1), (2, 2)),
+    "groups": Layer(2, 12, 18, (9, 9), (3, 3), (1, 1), (1, 1), (1, 1), 3),
+    "groups of 16": Layer(1, 34, 32, (9, 9), (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    "line": Layer(2, 3, 16, (700,), (5,), (1,), (2,), (1,)),
+    "long kernel": Layer(1, 2, 3, (1000,), (401,), (2,), (7,), (1,)),
+    "volume": Layer(2, 4, 6, (5, 6, 7), (3, 2, 3), (1, 2, 1), (1, 0, 1), (1, 1, 2)),
+}
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": Tensor.contiguous,
+    "channels last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
+    "gaps": lambda x: torch.stack([x, x + 1], -1)[..., 0],
+    "reordered": lambda x: (
+        x.permute(*reversed(range(x.dim()))).contiguous().permute(*reversed(range(x.dim())))
+    ),
+}
+
+
+def memory(x: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+    return x.data_ptr(), DTYPES[x.dtype], tuple(x.shape), x.stride()
+
+
+def run(
+    layer: Layer,
+    transposed: bool,
+    tensors: tuple[Tensor, Tensor, Tensor | None],
+    out: Tensor,
+    *,
+    threads: int = 2,
+    activation: int = 0,
+) -> Tensor:
+    x, w, bias = tensors
+    function = _core.convolve_transposed if transposed else _core.convolve
+    of_bias = None if bias is None else memory(bias)
+    function(memory(x), memory(w), of_bias, memory(out), *layer.window, activation, 0.0, threads)
+    return out
+
+
+def poisoned(like: Tensor) -> Tensor:
+    return torch.full_like(like, float("nan"))
+
+
+def torchs(
+    layer: Layer, transposed: bool, tensors: tuple[Tensor, Tensor, Tensor], like: Tensor
+) -> Tensor:
+    """By torch; the transposed one as a gradient, which takes every shape."""
+    x, w, bias = tensors
+    stride, padding, dilation, groups = layer.window
+    if not transposed:
+        return TORCHS[len(stride)](x, w, bias, stride, padding, dilation, groups)
+    none = [0] * len(stride)
+    backward = torch.ops.aten.convolution_backward(
+        x,
+        like.to(x.dtype),
+        w,
+        None,
+        stride,
+        padding,
+        dilation,
+        False,
+        none,
+        groups,
+        [True, False, False],
+    )
+    return backward[0] + bias.view(-1, *[1] * len(stride))
+
+
+def problem(
+    layer: Layer, transposed: bool, dtype: torch.dtype = torch.float64
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Arguments, and torch's result in float64. The transposed one goes back to the layer's input."""
+    x, w, bias = layer.tensors(dtype)
+    y = torchs(layer, False, (x.double(), w.double(), bias.double()), x)
+    if not transposed:
+        return (x, w, bias), y
+    back = torch.randn(layer.inputs, dtype=dtype)
+    y = y.to(dtype)
+    expected = torchs(layer, True, (y.double(), w.double(), back.double()), x)
+    return (y, w, back), expected
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_equals_torch(
+    layer: Layer, layout: Callable[[Tensor], Tensor], transposed: bool, isa: str
+) -> None:
+    (x, w, bias), expected = problem(layer, transposed)
+    for of_weight in (layout, Tensor.contiguous):
+        out = poisoned(layout(expected))
+        run(layer, transposed, (layout(x), of_weight(w), bias), out)
+        torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
+@pytest.mark.parametrize("name", ["3x3", "stem", "images share panels", "groups", "pointwise"])
+def test_layouts_of_input_and_output_may_differ(name: str, transposed: bool) -> None:
+    layer = LAYERS[name]
+    (x, w, bias), expected = problem(layer, transposed)
+    for of_input in LAYOUTS.values():
+        for of_output in LAYOUTS.values():
+            out = poisoned(of_output(expected))
+            run(layer, transposed, (of_input(x), w, bias), out)
+            torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+def test_bits_do_not_depend_on_threads(layer: Layer, layout: str, transposed: bool) -> None:
+    (x, w, bias), expected = problem(layer, transposed, torch.float32)
+    x, out = LAYOUTS[layout](x), LAYOUTS[layout](expected.float())
+    one = run(layer, transposed, (x, w, bias), poisoned(out), threads=1)
+    for threads in (2, 3, 7):
+        assert torch.equal(
+            run(layer, transposed, (x, w, bias), poisoned(out), threads=threads), one
+        )
+
+
+LONG_SUMS = [
+    Layer(1, 83, 20, (7, 7), (3, 3), padding=(1, 1)),
+    Layer(2, 64, 64, (28, 28), (3, 3), padding=(1, 1)),
+    Layer(1, 256, 64, (14, 14), (3, 3), padding=(1, 1)),
+    Layer(1, 512, 64, (7, 7), (3, 3), padding=(1, 1)),
+    Layer(1, 1024, 256, (7, 7), (1, 1)),
+    Layer(1, 3, 64, (56, 56), (7, 7), (2, 2), (3, 3)),
+    Layer(4, 16, 16, (16, 16), (3, 3), padding=(1, 1)),
+]
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+def test_errors_are_not_above_torchs(layout: str, transposed: bool) -> None:
+    """In the mean over layers: torch takes several ways, which differ by more than a factor of 2."""
+    logarithms = []
+    for layer in LONG_SUMS:
+        (x, w, bias), expected = problem(layer, transposed, torch.float32)
+        x, w = LAYOUTS[layout](x), LAYOUTS[layout](w)
+        out = poisoned(LAYOUTS[layout](expected.float()))
+        errors = []
+        for y in (
+            run(layer, transposed, (x, w, bias), out),
+            torchs(layer, transposed, (x, w, bias), expected),
+        ):
+            errors.append((y.double() - expected).square().mean().sqrt().item())
+        logarithms.append(math.log(errors[0] / errors[1]))
+    assert statistics.fmean(logarithms) <= 0
+
+
+def test_bias_and_activation_come_after_the_sum(isa: str) -> None:
+    layer = LAYERS["more than a chain"]
+    (x, w, bias), expected = problem(layer, False)
+    for layout in LAYOUTS.values():
+        out = run(layer, False, (x, w, bias), poisoned(layout(expected)), activation=1)
+        torch.testing.assert_close(out, expected.relu(), rtol=1e-12, atol=1e-11)
+        plain = run(layer, False, (x, w, None), poisoned(layout(expected)))
+        torch.testing.assert_close(plain, expected - bias.view(-1, 1, 1), rtol=1e-12, atol=1e-11)
+
+
+def test_what_lies_outside_the_image_is_not_read() -> None:
+    layer = LAYERS["3x3"]
+    (x, w, _), _ = problem(layer, False)
+    frame = torch.full((2, 7, 15, 16), float("nan"), dtype=x.dtype)
+    inside = frame[:, 1:6, 3:12, 4:12].copy_(x)
+    expected = functional.conv2d(x, w, None, *layer.window)
+    torch.testing.assert_close(run(layer, False, (inside, w, None), poisoned(expected)), expected)
+
+
+def test_what_lies_between_the_outputs_stays() -> None:
+    layer = LAYERS["pointwise"]
+    (x, w, bias), expected = problem(layer, False)
+    frame = torch.full((3, 60, 14, 15), 7.0, dtype=x.dtype)
+    inside = frame[:, 4:54, 2:12, 3:12]
+    run(layer, False, (x, w, bias), inside)
+    torch.testing.assert_close(inside, expected, rtol=1e-12, atol=1e-11)
+    inside.fill_(7.0)
+    assert torch.equal(frame, torch.full_like(frame, 7.0))
+
+
+def test_images_of_more_than_2_to_the_31_bytes() -> None:
+    width = 2**29 + 9
+    x = torch.empty(1, 1, 1, width).uniform_(-1, 1)
+    w = torch.tensor([[[[0.5, -2.0, 4.0]]], [[[1.0, 3.0, 0.25]]]])
+    out = torch.empty(1, 2, 1, width)
+    layer = Layer(1, 1, 2, (1, width), (1, 3), padding=(0, 1))
+    run(layer, False, (x, w, None), out)
+    for start in (0, 2**28 - 20, 2**29 - 30):
+        part = x[..., start : start + 30]
+        expected = functional.conv2d(part, w)
+        torch.testing.assert_close(out[..., start + 1 : start + 29], expected)
+    assert out[0, 0, 0, -1] == 0.5 * x[0, 0, 0, -2] - 2 * x[0, 0, 0, -1]
+
+
+def test_memory_does_not_grow_with_the_kernels_area() -> None:
+    """At most 8 MiB a thread beyond input, weights and output. torch's unfold would take 300 MB here."""
+    program = """
+import resource, sys
+import torch
+from pyinit import _core
+channels_last = sys.argv[1] == "channels last"
+x, w, y = torch.ones(4, 64, 112, 112), torch.ones(64, 64, 5, 5), torch.ones(4, 64, 112, 112)
+if channels_last:
+    x, y = (t.to(memory_format=torch.channels_last) for t in (x, y))
+def memory(x):
+    return x.data_ptr(), _core.FLOAT32, tuple(x.shape), x.stride()
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+window = (1, 1), (2, 2), (1, 1), 1
+small, out = torch.ones(1, 64, 32, 32), torch.ones(1, 64, 32, 32)
+_core.convolve(memory(small), memory(w), None, memory(out), *window, 0, 0.0, 2)
+before = peak()
+_core.convolve(memory(x), memory(w), None, memory(y), *window, 0, 0.0, 2)
+print(peak() - before)
+"""
+    for layout in ("contiguous", "channels last"):
+        grown = subprocess.run(
+            [sys.executable, "-c", program, layout], check=True, capture_output=True, text=True
+        ).stdout
+        assert int(grown) <= 2 * 8 * 2**20
+
+
+def test_nothing_to_sum_leaves_the_bias(isa: str) -> None:
+    bias = torch.tensor([1.0, -2.0])
+    out = poisoned(torch.empty(2, 2, 3, 4))
+    layer = Layer(2, 0, 2, (3, 4), (1, 1))
+    arguments: Any = (torch.empty(2, 0, 3, 4), torch.empty(2, 0, 1, 1), bias)
+    run(layer, False, arguments, out, activation=1)
+    assert torch.equal(out, bias.relu().view(1, 2, 1, 1).expand_as(out))
