@@ -198,12 +198,11 @@ def test_errors_are_not_above_torchs(layout: str, transposed: bool) -> None:
         (x, w, bias), expected = problem(layer, transposed, torch.float32)
         x, w = LAYOUTS[layout](x), LAYOUTS[layout](w)
         out = poisoned(LAYOUTS[layout](expected.float()))
-        errors = []
-        for y in (
+        results = (
             run(layer, transposed, (x, w, bias), out),
             torchs(layer, transposed, (x, w, bias), expected),
-        ):
-            errors.append((y.double() - expected).square().mean().sqrt().item())
+        )
+        errors = [(y.double() - expected).square().mean().sqrt().item() for y in results]
         logarithms.append(math.log(errors[0] / errors[1]))
     assert statistics.fmean(logarithms) <= 0
 
