@@ -176,6 +176,35 @@ def gemm(a: Target, b: Target, c: Target, alpha: float, beta: float, threads: in
     Each element is one chain of multiply-adds in order of k. Where beta is 0, C is not read.
     """
 
+def im2col(
+    input: Target,
+    columns: Target,
+    kernel: tuple[int, ...],
+    places: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    threads: int,
+    /,
+) -> None:
+    """Images (batch, channels, one to three dimensions) to (batch, channels times taps, places).
+
+    float32 or float64. ``places`` counts the kernel's along each dimension.
+    """
+
+def col2im(
+    columns: Target,
+    output: Target,
+    kernel: tuple[int, ...],
+    places: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    threads: int,
+    /,
+) -> None:
+    """The transposed map of ``im2col``: sums, from 0 on in the order of taps."""
+
 def convolve(
     input: Target,
     weight: Target,
