@@ -6,7 +6,6 @@ to these in two dimensions, and is refused in others, which torch does not have.
 """
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -32,28 +31,20 @@ _DTYPES = {dtype: DTYPES[dtype] for dtype in (torch.float32, torch.float64)}
 _LARGEST = 2**31 - 1
 
 
-class _Window(NamedTuple):
-    """How a kernel moves: one number for each spatial dimension."""
+class _Geometry(NamedTuple):
+    """The kernel's places on an image: one number of each for each spatial dimension."""
 
+    size: tuple[int, ...]
+    places: tuple[int, ...]
     kernel_size: tuple[int, ...]
     dilation: tuple[int, ...]
     padding: tuple[int, ...]
     stride: tuple[int, ...]
 
     @property
-    def taps(self) -> int:
-        return math.prod(self.kernel_size)
-
-    @property
-    def dims(self) -> int:
-        return len(self.kernel_size)
-
-    def places(self, size: Sequence[int]) -> tuple[int, ...]:
-        """How many places the kernel has on an image of such a size; may come to less than 1."""
-        return tuple(
-            (extent + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
-            for extent, taps, dilation, padding, stride in zip(size, *self, strict=True)
-        )
+    def window(self) -> tuple[tuple[int, ...], ...]:
+        """The arguments of ``torch.nn.functional.unfold``."""
+        return self[2:]
 
 
 # ---- Arguments -----------------------------------------------------------------------------------
@@ -61,43 +52,61 @@ class _Window(NamedTuple):
 
 def _spatial_dims(name: str, value: Numbers) -> int:
     """As many as there are numbers; of a single one 2, as torch."""
-    dims = len(value) if isinstance(value, Sequence) else 2
+    dims = len(value) if isinstance(value, (tuple, list)) else 2
     if not 1 <= dims <= 3:
         raise RuntimeError(f"{name} must be a number, or 1 to 3 of them, got {value!r}")
     return dims
 
 
 def _numbers(name: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * dims
-    if not all(hasattr(number, "__index__") and type(number) is not bool for number in values):
-        raise TypeError(f"{name} must be an int or a tuple of ints, got {value!r}")
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * dims
     if len(values) != dims:
         raise RuntimeError(f"{name} must be a number, or {dims} of them, got {value!r}")
-    if not all(least <= number <= _LARGEST for number in values):
-        raise RuntimeError(f"{name} must be from {least} to {_LARGEST}, got {value!r}")
-    return tuple(map(operator.index, values))
+    for number in values:
+        if type(number) is bool or not hasattr(number, "__index__"):
+            raise TypeError(f"{name} must be an int or a tuple of ints, got {value!r}")
+        if not least <= number <= _LARGEST:
+            raise RuntimeError(f"{name} must be from {least} to {_LARGEST}, got {value!r}")
+    return values
 
 
-def _window(
-    dims: int, kernel_size: Numbers, dilation: Numbers, padding: Numbers, stride: Numbers
-) -> _Window:
-    return _Window(
-        _numbers("kernel_size", kernel_size, dims, least=1),
-        _numbers("dilation", dilation, dims, least=1),
-        _numbers("padding", padding, dims, least=0),
-        _numbers("stride", stride, dims, least=1),
+def _geometry(
+    size: tuple[int, ...],
+    kernel_size: Numbers,
+    dilation: Numbers,
+    padding: Numbers,
+    stride: Numbers,
+) -> _Geometry:
+    dims = len(size)
+    kernel_size = _numbers("kernel_size", kernel_size, dims, least=1)
+    dilation = _numbers("dilation", dilation, dims, least=1)
+    padding = _numbers("padding", padding, dims, least=0)
+    stride = _numbers("stride", stride, dims, least=1)
+    places = tuple(
+        [
+            (extent + 2 * around - distance * (taps - 1) - 1) // step + 1
+            for extent, taps, distance, around, step in zip(
+                size, kernel_size, dilation, padding, stride, strict=True
+            )
+        ]
     )
+    if min(places) < 1:
+        raise RuntimeError(
+            f"kernel_size must fit into the image, got {kernel_size} with dilation {dilation} "
+            f"for one of size {size} with padding {padding}"
+        )
+    return _Geometry(size, places, kernel_size, dilation, padding, stride)
 
 
 def _check_shape(tensor: Tensor, sizes: int, takes: str) -> None:
-    """With ``sizes`` dimensions, none of them empty, or one more in front of them for a batch."""
+    """It takes as many sizes, none of them 0, and may have a batch of any size in front."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"input must be a torch.Tensor, got {type(tensor).__name__}")
     shape = tuple(tensor.shape)
     if len(shape) not in {sizes, sizes + 1} or 0 in shape[-sizes:]:
         raise RuntimeError(
-            f"input must be {takes}, with or without a batch in front, which alone may be empty, "
-            f"got shape {shape}"
+            f"input must have {sizes} sizes ({takes}), or one more in front for a batch, which alone "
+            f"may be 0, got shape {shape}"
         )
 
 
@@ -119,8 +128,9 @@ def _is_native(tensor: Tensor) -> bool:
     )
 
 
-def _refuse_unless_2d(tensor: Tensor, dims: int) -> None:
+def _refuse_unless_2d(tensor: Tensor, geometry: _Geometry) -> None:
     """Raise for a tensor that only torch could take, in dimensions that torch does not have."""
+    dims = len(geometry.size)
     if dims != 2:
         kind = f"{type(tensor).__name__} of {tensor.dtype} on {tensor.device}"
         raise NotImplementedError(
@@ -137,82 +147,75 @@ def _view(tensor: Tensor) -> View:
     return tensor.data_ptr(), _DTYPES[tensor.dtype], tuple(tensor.shape), tensor.stride()
 
 
-def _run(kernel: Any, source: Tensor, target: Tensor, window: _Window, size: Sequence[int]) -> None:
-    """One kernel, on images of such a size."""
-    kernel(
-        _view(source),
-        _view(target),
-        window.kernel_size,
-        window.places(size),
-        window.stride,
-        window.padding,
-        window.dilation,
-        torch.get_num_threads(),
-    )
+def _run(kernel: Any, source: Tensor, target: Tensor, geometry: _Geometry) -> Tensor:
+    _, places, kernel_size, dilation, padding, stride = geometry
+    threads = torch.get_num_threads()
+    kernel(_view(source), _view(target), kernel_size, places, stride, padding, dilation, threads)
+    return target
 
 
-def _to_columns(images: Tensor, window: _Window) -> Tensor:
+def _to_columns(images: Tensor, geometry: _Geometry) -> Tensor:
     if images.stride(-1) != 1:
         images = images.contiguous()  # each pixel is read once for each tap
-    batch, channels, *size = images.shape
-    columns = images.new_empty(batch, channels * window.taps, math.prod(window.places(size)))
-    _run(_core.im2col, images, columns, window, size)
-    return columns
+    batch, channels = images.shape[:2]
+    rows = channels * math.prod(geometry.kernel_size)
+    columns = images.new_empty((batch, rows, math.prod(geometry.places)))
+    return _run(_core.im2col, images, columns, geometry)
 
 
-def _to_images(columns: Tensor, size: tuple[int, ...], window: _Window) -> Tensor:
+def _to_images(columns: Tensor, geometry: _Geometry) -> Tensor:
     batch, rows, _ = columns.shape
-    images = columns.new_empty(batch, rows // window.taps, *size)
-    _run(_core.col2im, columns, images, window, size)
-    return images
+    channels = rows // math.prod(geometry.kernel_size)
+    images = columns.new_empty((batch, channels, *geometry.size))
+    return _run(_core.col2im, columns, images, geometry)
 
 
 class _Im2col(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, window: _Window) -> Tensor:
-        ctx.size, ctx.window = tuple(images.shape[2:]), window
-        return _to_columns(images, window)
+    def forward(ctx: Any, images: Tensor, geometry: _Geometry) -> Tensor:
+        ctx.geometry = geometry
+        return _to_columns(images, geometry)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _images(gradient, ctx.size, ctx.window), None
+        return _images(gradient, ctx.geometry), None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _columns(tangent, ctx.window)
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return _columns(tangent, ctx.geometry)
 
 
 class _Col2im(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, columns: Tensor, size: tuple[int, ...], window: _Window) -> Tensor:
-        ctx.size, ctx.window = size, window
-        return _to_images(columns, size, window)
+    def forward(ctx: Any, columns: Tensor, geometry: _Geometry) -> Tensor:
+        ctx.geometry = geometry
+        return _to_images(columns, geometry)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _columns(gradient, ctx.window), None, None
+        return _columns(gradient, ctx.geometry), None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _images(tangent, ctx.size, ctx.window)
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return _images(tangent, ctx.geometry)
 
 
-def _columns(images: Tensor, window: _Window) -> Tensor:
+def _columns(images: Tensor, geometry: _Geometry) -> Tensor:
     if not _is_native(images):
-        _refuse_unless_2d(images, window.dims)
-        return torch.nn.functional.unfold(images, *window)
+        _refuse_unless_2d(images, geometry)
+        return torch.nn.functional.unfold(images, *geometry.window)
     if _is_differentiated(images):
-        return _Im2col.apply(images, window)  # type: ignore[no-untyped-call, no-any-return]
-    return _to_columns(images, window)
+        return _Im2col.apply(images, geometry)  # type: ignore[no-untyped-call, no-any-return]
+    return _to_columns(images, geometry)
 
 
-def _images(columns: Tensor, size: tuple[int, ...], window: _Window) -> Tensor:
+def _images(columns: Tensor, geometry: _Geometry) -> Tensor:
     if not _is_native(columns):
-        _refuse_unless_2d(columns, window.dims)
-        return torch.nn.functional.fold(columns, size, *window)
+        _refuse_unless_2d(columns, geometry)
+        return torch.nn.functional.fold(columns, geometry.size, *geometry.window)
     if _is_differentiated(columns):
-        return _Col2im.apply(columns, size, window)  # type: ignore[no-untyped-call, no-any-return]
-    return _to_images(columns, size, window)
+        return _Col2im.apply(columns, geometry)  # type: ignore[no-untyped-call, no-any-return]
+    return _to_images(columns, geometry)
 
 
 # ---- Public --------------------------------------------------------------------------------------
@@ -251,17 +254,12 @@ def im2col(
             two dimensions, which it gets.
     """
     dims = _spatial_dims("kernel_size", kernel_size)
-    window = _window(dims, kernel_size, dilation, padding, stride)
-    _check_shape(input, dims + 1, f"(channels, {dims} spatial dimensions)")
-    size = tuple(input.shape[-dims:])
-    if min(window.places(size)) < 1:
-        raise RuntimeError(
-            f"kernel_size must fit into the image, got {window.kernel_size} with dilation "
-            f"{window.dilation} for one of {size} with padding {window.padding}"
-        )
-    if input.dim() == dims + 1:
-        return _columns(input.unsqueeze(0), window).squeeze(0)
-    return _columns(input, window)
+    _check_shape(input, dims + 1, "channels and spatial dimensions")
+    shape = input.shape
+    geometry = _geometry(tuple(shape[-dims:]), kernel_size, dilation, padding, stride)
+    if len(shape) == dims + 1:
+        return _columns(input.unsqueeze(0), geometry).squeeze(0)
+    return _columns(input, geometry)
 
 
 @eager
@@ -294,24 +292,22 @@ def col2im(  # noqa: PLR0917  torch's signature
     """
     dims = _spatial_dims("output_size", output_size)
     size = _numbers("output_size", output_size, dims, least=1)
-    window = _window(dims, kernel_size, dilation, padding, stride)
-    _check_shape(input, 2, "(channels times taps, places)")
+    geometry = _geometry(size, kernel_size, dilation, padding, stride)
+    _check_shape(input, 2, "channels times taps, and places")
     rows, columns = input.shape[-2:]
-    if rows % window.taps:
+    if rows % math.prod(geometry.kernel_size):
         raise RuntimeError(
-            f"input must have channels times taps in dimension {input.dim() - 2}, a multiple of "
-            f"{window.taps} for kernel_size {window.kernel_size}, got {rows}"
+            f"input must have channels times taps in dimension {input.dim() - 2}, "
+            f"got {rows} for kernel_size {geometry.kernel_size}"
         )
-    places = window.places(size)
-    if min(places) < 1 or math.prod(places) != columns:
+    if columns != math.prod(geometry.places):
         raise RuntimeError(
-            f"input must have the {places} places of the kernel in dimension {input.dim() - 1}, for "
-            f"output_size {size}, kernel_size {window.kernel_size}, dilation {window.dilation}, "
-            f"padding {window.padding} and stride {window.stride}, got {columns}"
+            f"input must have the places of the kernel in dimension {input.dim() - 1}, "
+            f"got {columns} for the {geometry.places} of {geometry}"
         )
     if input.dim() == 2:
-        return _images(input.unsqueeze(0), size, window).squeeze(0)
-    return _images(input, size, window)
+        return _images(input.unsqueeze(0), geometry).squeeze(0)
+    return _images(input, geometry)
 
 
 def convolution_by_im2col(  # noqa: PLR0917  torch's signature
@@ -360,14 +356,14 @@ def convolution_by_im2col(  # noqa: PLR0917  torch's signature
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and tensor.dtype != input.dtype:
             raise RuntimeError(f"{name} must be of input's {input.dtype}, got {tensor.dtype}")
-    window = _window(dims, kernel, dilation, padding, stride)
-    columns = im2col(input, *window)
-    batch, size = input.shape[: -dims - 1], input.shape[-dims:]
+    batch, size = input.shape[: -dims - 1], tuple(input.shape[-dims:])
+    geometry = _geometry(size, kernel, dilation, padding, stride)
+    columns = im2col(input, *geometry.window)
     # A product for each image and group.
-    filters = weight.reshape(groups, outputs // groups, channels * window.taps)
+    filters = weight.reshape(groups, outputs // groups, channels * math.prod(kernel))
     filters = filters.expand(*batch, *filters.shape).flatten(end_dim=-3)
     sums = _product(filters, columns.reshape(*filters.shape[::2], columns.shape[-1]))
-    output = sums.reshape(*batch, outputs, *window.places(size))
+    output = sums.reshape(*batch, outputs, *geometry.places)
     return output if bias is None else output + bias.view(-1, *(1 for _ in size))
 
 
