@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from pyinit import _core
 from pyinit.bench import (
     LIBRARIES,
     RESNET50,
+    Activation,
     Case,
     Convolution,
     Fill,
     Shapes,
+    activations,
     cases,
     convolutions,
     fills,
@@ -153,7 +156,7 @@ def test_torch_and_pyinit_are_called_in_turn() -> None:
     assert case.heard == ["torch", "pyinit"] * 4
 
 
-# ---- Convolutions --------------------------------------------------------------------------------
+# ---- Convolutions and activations ----------------------------------------------------------------
 
 DIRECTIONS = ("forward", "fused", "backward-data", "backward-weights")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
@@ -242,6 +245,14 @@ def test_both_libraries_compute_the_same(layer: Layer, direction: Any, layout: A
     assert ours.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.parametrize("case", activations(), ids=str)
+def test_both_libraries_compute_the_same_activation(case: Activation) -> None:
+    small = replace(case, shape=(6, 5)[: len(case.shape)])
+    operands = small.argument()
+    theirs, ours = (small.function(library)(operands) for library in LIBRARIES)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_operations_of_a_convolution_are_counted() -> None:
     # 5x5 places of 4 channels for 3 images, each of 3 channels and 3x3 taps.
     assert Convolution(STRIDED, "forward", 3).work == 2 * (3 * 4 * 25) * (3 * 9)
@@ -321,5 +332,6 @@ def test_pattern_chooses_from_more_than_the_usual_cases() -> None:
     choose = parameter.callback
     assert choose(None, parameter, None) == usual_cases()
     assert choose(None, parameter, "conv") == convolutions()
+    assert choose(None, parameter, "activation") == activations()
     orthogonal: list[Case] = choose(None, parameter, "orthogonal")
     assert orthogonal == [case for case in fills() if "orthogonal" in case.operation]

@@ -85,7 +85,7 @@ kinds = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(windows(dims=2), st.integers(0, 3), st.integers(1, 3), kinds)
 def test_im2col_is_unfold(
     window: Any, batch: int, channels: int, kind: tuple[torch.dtype, str, int]
@@ -99,7 +99,7 @@ def test_im2col_is_unfold(
     assert all(torch.equal(im2col(x, **arguments), y) for x, y in zip(images, columns, strict=True))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(windows(dims=2), st.integers(0, 3), st.integers(1, 3), kinds)
 def test_col2im_is_fold(
     window: Any, batch: int, channels: int, kind: tuple[torch.dtype, str, int]
@@ -180,6 +180,19 @@ def test_bits_for_every_number_of_threads(set_threads: Callable[[int], None], is
         set_threads(threads)
         assert torch.equal(im2col(images, 3, 2, 3, 2), columns)
         assert torch.equal(col2im(columns, (33, 35), 3, 2, 3, 2), folded)
+
+
+def test_more_than_2_to_the_31_bytes() -> None:
+    plane = torch.randn(1024, 1024)
+    channels = 2**31 // plane.nbytes + 2
+    columns = im2col(plane.expand(channels, -1, -1), 1)
+    assert columns.nbytes > 2**31
+    for channel in (0, channels - 2, channels - 1):
+        assert torch.equal(columns[channel], plane.flatten())
+    columns[-2] = 7
+    images = col2im(columns, plane.shape, 1)
+    assert torch.equal(images[-1], plane)
+    assert torch.equal(images[-2], torch.full_like(plane, 7))
 
 
 def test_whole_target_is_written() -> None:

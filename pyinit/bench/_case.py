@@ -6,7 +6,7 @@ Machines drift, so torch and pyinit are called in turn and the ratio is the medi
 import ctypes
 import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from time import perf_counter
@@ -144,7 +144,7 @@ def _seconds(function: Callable[[Any], Any], argument: Any, calls: int = 1) -> f
 
 
 def bytes_per_second(case: Case, warm: Tensor) -> float:
-    """The most for zeroing the case's memory, with torch's threads and without."""
+    """The most for zeroing such memory, with torch's threads and without."""
     zeros = (Tensor.zero_, lambda tensor: ctypes.memset(tensor.data_ptr(), 0, tensor.nbytes))
     samples = (_sample(case, warm, zero) for zero in zeros for _ in range(_PEAK_SAMPLES))
     return warm.nbytes / min(samples)
@@ -159,6 +159,12 @@ def flops_per_second(dtype: torch.dtype) -> float:
 
 def type_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def named_call(function: str, kwargs: Mapping[str, Any]) -> str:
+    """``trunc_normal_(std=0.02)``; without arguments the name alone."""
+    values = ", ".join(f"{name}={value}" for name, value in kwargs.items())
+    return f"{function}({values})" if values else function
 
 
 def size_name(shape: Iterable[int]) -> str:

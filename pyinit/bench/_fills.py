@@ -15,7 +15,15 @@ import pyinit.init
 from pyinit import _core
 from pyinit._original import original
 from pyinit._rng import rng
-from pyinit.bench._case import Case, Unit, bytes_per_second, flops_per_second, size_name, type_name
+from pyinit.bench._case import (
+    Case,
+    Unit,
+    bytes_per_second,
+    flops_per_second,
+    named_call,
+    size_name,
+    type_name,
+)
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -60,7 +68,6 @@ class Fill(Case):
 
     @property
     def labels(self) -> tuple[str, str, str]:
-        values = ", ".join(f"{name}={value}" for name, value in self.kwargs.items())
         notes = {
             "channels_last": self.layout == torch.channels_last,
             "fresh": self.fresh,
@@ -69,7 +76,7 @@ class Fill(Case):
         }
         size = self.shape.name if isinstance(self.shape, Shapes) else size_name(self.shape)
         return (
-            self.operation + (f"({values})" if values else ""),
+            named_call(self.operation, self.kwargs),
             type_name(self.dtype),
             " ".join((size, *(note for note, holds in notes.items() if holds))),
         )
