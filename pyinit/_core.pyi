@@ -193,6 +193,11 @@ def activate_backward(
 ) -> None:
     """``grad`` times the derivative; ``saved`` is the function's output if ``from_output``, else its input."""
 
+def activate_biased(
+    input: Target, bias: Target, output: Target, activation: int, parameter: float, /
+) -> None:
+    """f(x + bias) on the calling thread: a bias of no dimensions, or one for each of dense elements."""
+
 def softmax(input: Target, output: Target, dim: int, is_log: int, threads: int, /) -> None:
     """Softmax or its logarithm along a dimension of contiguous tensors of one shape."""
 
