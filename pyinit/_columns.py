@@ -303,7 +303,9 @@ def col2im(  # noqa: PLR0917  torch's signature
     if columns != math.prod(geometry.places):
         raise RuntimeError(
             f"input must have the places of the kernel in dimension {input.dim() - 1}, "
-            f"got {columns} for the {geometry.places} of {geometry}"
+            f"got {columns} for {geometry.places}, of output_size {size}, "
+            f"kernel_size {geometry.kernel_size}, dilation {geometry.dilation}, "
+            f"padding {geometry.padding} and stride {geometry.stride}"
         )
     if input.dim() == 2:
         return _images(input.unsqueeze(0), geometry).squeeze(0)
