@@ -1,21 +1,21 @@
-"""Every case of ``pyinit bench``, torch and pyinit side by side in one group."""
+"""Every initializer of ``pyinit bench``, torch and pyinit side by side in one group."""
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from pyinit.bench import LIBRARIES, Case, cases
+from pyinit.bench import LIBRARIES, Fill, fills
 
-CASES = cases()
+CASES = fills()
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def bench_cpu(benchmark: BenchmarkFixture, case: Case, library: str) -> None:
+def bench_cpu(benchmark: BenchmarkFixture, case: Fill, library: str) -> None:
     benchmark.group = f"{case} cpu"
-    fill = case.fill(library)
+    fill = case.function(library)
     with case.settings():
         if case.fresh:
             benchmark.pedantic(fill, setup=lambda: ((case.argument(),), {}), rounds=5)
@@ -26,9 +26,9 @@ def bench_cpu(benchmark: BenchmarkFixture, case: Case, library: str) -> None:
 @NEEDS_CUDA
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("case", [c for c in CASES if not (c.isa or c.fresh)], ids=str)
-def bench_cuda(benchmark: BenchmarkFixture, case: Case, library: str) -> None:
+def bench_cuda(benchmark: BenchmarkFixture, case: Fill, library: str) -> None:
     benchmark.group = f"{case} cuda"
-    fill = case.fill(library)
+    fill = case.function(library)
 
     def fill_and_wait(argument: Tensor | list[Tensor]) -> None:
         fill(argument)

@@ -193,12 +193,46 @@ def activate_backward(
 ) -> None:
     """``grad`` times the derivative; ``saved`` is the function's output if ``from_output``, else its input."""
 
+def activate_biased(
+    input: Target, bias: Target, output: Target, activation: int, parameter: float, /
+) -> None:
+    """f(x + bias) on the calling thread: a bias of no dimensions, or one for each of dense elements."""
+
 def softmax(input: Target, output: Target, dim: int, is_log: int, threads: int, /) -> None:
     """Softmax or its logarithm along a dimension of contiguous tensors of one shape."""
 
 def softmax_backward(
     grad: Target, y: Target, output: Target, dim: int, is_log: int, threads: int, /
 ) -> None: ...
+def im2col(
+    input: Target,
+    columns: Target,
+    kernel: tuple[int, ...],
+    places: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    threads: int,
+    /,
+) -> None:
+    """Images (batch, channels, one to three dimensions) to (batch, channels times taps, places).
+
+    float32 or float64. ``places`` counts the kernel's along each dimension.
+    """
+
+def col2im(
+    columns: Target,
+    output: Target,
+    kernel: tuple[int, ...],
+    places: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    threads: int,
+    /,
+) -> None:
+    """The transposed map of ``im2col``: sums, from 0 on in the order of taps."""
+
 def convolve(
     input: Target,
     weight: Target,

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "activation/activate.hpp"
+#include "activation/kernels.hpp"
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
 #include "python/target.hpp"
@@ -48,6 +49,37 @@ void backward(const Target& grad, const Target& saved, const Target& output, int
   activate_backward(static_cast<Activation>(activation), parameter, from_output != 0, g, s, out, threads);
 }
 
+template <class Run> void on_type(const Target& t, const Run& run) {
+  if (t.dtype == static_cast<int>(DType::f32)) {
+    run(float{});
+  } else {
+    run(double{});
+  }
+}
+
+// What convolutions end with, for tests: one bias for all elements, or one for each.
+void activate_biased(const Target& input, const Target& bias, const Target& output, int activation, double parameter) {
+  check_activation(activation);
+  const View x = view_of("input", input, input), out = view_of("output", output, input);
+  const bool is_row = bias.shape.size() == 1 && bias.shape[0] == x.count();
+  if (!is_dense(x) || bias.dtype != input.dtype || !(is_row || bias.shape.empty())) {
+    throw std::invalid_argument("bias: takes one number, or one for each of input's elements");
+  }
+  on_type(input, [&](auto zero) {
+    using T = decltype(zero);
+    const ActivationKernels<T>& kernels = activation_kernels<T>();
+    const auto* const from = reinterpret_cast<const T*>(x.data);
+    const auto* const b = reinterpret_cast<const T*>(bias.address);
+    auto* const to = reinterpret_cast<T*>(out.data);
+    const T p = static_cast<T>(parameter);
+    if (is_row) {
+      kernels.biased_row[activation](x.count(), from, b, to, p);
+    } else {
+      kernels.biased[activation](x.count(), from, *b, to, p);
+    }
+  });
+}
+
 SoftmaxShape shape_along(const Target& t, int dim) {
   if (dim < 0 || static_cast<size_t>(dim) >= t.shape.size()) throw std::invalid_argument("dim: is not one of input's");
   SoftmaxShape shape{1, t.shape[static_cast<size_t>(dim)], 1};
@@ -56,14 +88,6 @@ SoftmaxShape shape_along(const Target& t, int dim) {
     if (i > static_cast<size_t>(dim)) shape.inner *= t.shape[i];
   }
   return shape;
-}
-
-template <class Run> void on_type(const Target& t, const Run& run) {
-  if (t.dtype == static_cast<int>(DType::f32)) {
-    run(float{});
-  } else {
-    run(double{});
-  }
 }
 
 void softmax_tensor(const Target& input, const Target& output, int dim, int is_log, int threads) {
@@ -95,6 +119,7 @@ void softmax_tensor_backward(const Target& grad, const Target& y, const Target& 
 void register_activation(py::module_& m) {
   fastcall::define<activate_tensor>(m, "activate");
   fastcall::define<backward>(m, "activate_backward");
+  fastcall::define<activate_biased>(m, "activate_biased");
   fastcall::define<softmax_tensor>(m, "softmax");
   fastcall::define<softmax_tensor_backward>(m, "softmax_backward");
 }

@@ -1,0 +1,35 @@
+"""Benchmark cases, and their measurement against torch."""
+
+from pyinit.bench._activations import Activation, activations, usual_activations
+from pyinit.bench._case import LIBRARIES, Case, Result, measure
+from pyinit.bench._convolutions import Convolution, convolutions, usual_convolutions
+from pyinit.bench._fills import RESNET50, Fill, Shapes, fills
+
+__all__ = [
+    "LIBRARIES",
+    "RESNET50",
+    "Activation",
+    "Case",
+    "Convolution",
+    "Fill",
+    "Result",
+    "Shapes",
+    "activations",
+    "cases",
+    "convolutions",
+    "fills",
+    "measure",
+    "usual_activations",
+    "usual_cases",
+    "usual_convolutions",
+]
+
+
+def usual_cases() -> list[Case]:
+    """The cases of ``pyinit bench``."""
+    return [*fills(), *usual_convolutions(), *usual_activations()]
+
+
+def cases() -> list[Case]:
+    """All, for ``pyinit bench PATTERN`` to choose from."""
+    return [*fills(), *convolutions(), *activations()]
