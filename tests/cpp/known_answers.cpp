@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "activation/activate.hpp"
+#include "conv/convolution.hpp"
 #include "core/isa.hpp"
 #include "core/view.hpp"
 #include "linalg/gemm.hpp"
@@ -221,11 +223,133 @@ template <class T> std::vector<Case> gemm_cases(const char* type_name, DType typ
   return out;
 }
 
+// What it computes, of three, is filled; the other two are normals.
+struct Convolution {
+  const char* name;
+  int64_t batch, inputs, outputs;
+  Extents size, kernel;
+  Window window;
+};
+enum class Part { output, input, weight };
+
+Extents output_size(const Convolution& c) {
+  Extents out;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    const Window& w = c.window;
+    out[i] = (c.size[i] + 2 * w.padding[i] - w.dilation[i] * (c.kernel[i] - 1) - 1) / w.stride[i] + 1;
+  }
+  return out;
+}
+
+// Dense, channels first or last.
+template <class T> Images<T> images(T* data, int64_t batch, int64_t channels, const Extents& size, bool last) {
+  const int64_t pixel = last ? channels : 1, pixels = size[0] * size[1] * size[2];
+  return {data,
+          batch,
+          channels,
+          size,
+          channels * pixels,
+          last ? 1 : pixels,
+          {size[1] * size[2] * pixel, size[2] * pixel, pixel}};
+}
+
+template <class T> void run(const Convolution& c, bool last, Part part, const View& v) {
+  const Extents out = output_size(c);
+  const int64_t inputs = c.inputs / c.window.groups;
+  const auto count = [](int64_t batch, int64_t channels, const Extents& size) {
+    return batch * channels * size[0] * size[1] * size[2];
+  };
+  const std::vector<T> x = normals<T>(count(c.batch, c.inputs, c.size), 0);
+  const std::vector<T> w = normals<T>(count(c.outputs, inputs, c.kernel), 1 << 20);
+  const std::vector<T> y = normals<T>(count(c.batch, c.outputs, out), 1 << 21);
+  const std::vector<T> bias = normals<T>(std::max(c.inputs, c.outputs), 1 << 22);
+  T* const to = reinterpret_cast<T*>(v.data);
+  const auto x_images = images(x.data(), c.batch, c.inputs, c.size, last);
+  const auto w_images = images(w.data(), c.outputs, inputs, c.kernel, last);
+  const auto y_images = images(y.data(), c.batch, c.outputs, out, last);
+  const Epilogue<T> epilogue = {bias.data(), Activation::gelu, 0};
+  switch (part) {
+    case Part::output:
+      return convolve(c.window, x_images, w_images, epilogue, images(to, c.batch, c.outputs, out, last), 2);
+    case Part::input:
+      return convolve_transposed(c.window, y_images, w_images, epilogue, images(to, c.batch, c.inputs, c.size, last),
+                                 2);
+    case Part::weight:
+      return convolve_weight_gradient(c.window, x_images, y_images, images(to, c.outputs, inputs, c.kernel, last), 2);
+  }
+}
+
+template <class T> std::vector<Case> convolution_cases(const char* type_name, DType type) {
+  const Convolution all[] = {
+      {"3x3", 2, 61, 50, {1, 19, 17}, {1, 3, 3}, {{1, 1, 1}, {0, 1, 1}, {1, 1, 1}, 1}},
+      {"7x7/2", 1, 3, 20, {1, 37, 33}, {1, 7, 7}, {{1, 2, 2}, {0, 3, 3}, {1, 1, 1}, 1}},
+      {"1x1", 3, 200, 33, {1, 7, 7}, {1, 1, 1}, {{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, 1}},
+      {"groups", 2, 24, 36, {1, 11, 13}, {1, 3, 2}, {{1, 1, 3}, {0, 2, 0}, {1, 2, 1}, 2}},
+      {"volume", 2, 5, 14, {5, 6, 7}, {3, 2, 3}, {{1, 2, 1}, {1, 0, 1}, {1, 1, 2}, 1}},
+      {"depthwise", 2, 19, 19, {1, 23, 21}, {1, 3, 3}, {{1, 1, 1}, {0, 1, 1}, {1, 1, 1}, 19}},
+      {"depthwise/2", 2, 19, 38, {1, 23, 21}, {1, 5, 5}, {{1, 2, 2}, {0, 2, 2}, {1, 1, 1}, 19}},
+  };
+  const std::pair<const char*, Part> parts[] = {
+      {"convolution", Part::output}, {"by-input", Part::input}, {"by-weight", Part::weight}};
+  std::vector<Case> out;
+  for (const Convolution& c : all) {
+    for (const bool last : {false, true}) {
+      for (const auto& [part_name, part] : parts) {
+        const Extents size = part == Part::output ? output_size(c) : part == Part::input ? c.size : c.kernel;
+        const int64_t rows = part == Part::weight ? c.outputs : c.batch;
+        const int64_t columns = part == Part::output  ? c.outputs
+                                : part == Part::input ? c.inputs
+                                                      : c.inputs / c.window.groups;
+        const int64_t count = rows * columns * size[0] * size[1] * size[2];
+        out.push_back({std::string(part_name) + " " + type_name + " " + c.name + (last ? "-channels-last" : ""),
+                       type,
+                       {{count}, {1}},
+                       [c, last, part = part](const View& v) { run<T>(c, last, part, v); },
+                       true});
+      }
+    }
+  }
+  return out;
+}
+
+template <class T> std::vector<Case> activation_cases(const char* type_name, DType type) {
+  const std::pair<const char*, Activation> all[] = {
+      {"elu", Activation::elu},   {"selu", Activation::selu},        {"gelu", Activation::gelu},
+      {"silu", Activation::silu}, {"sigmoid", Activation::sigmoid},  {"gelu_tanh", Activation::gelu_tanh},
+      {"tanh", Activation::tanh}, {"softplus", Activation::softplus}};
+  std::vector<Case> out;
+  for (const auto& [name, activation] : all) {
+    out.push_back({std::string("activation ") + type_name + " " + name,
+                   type,
+                   {{kCount}, {1}},
+                   [activation = activation](const View& v) {
+                     std::vector<T> x = normals<T>(v.count(), 0);
+                     for (T& value : x) value *= 3;
+                     View in = v;
+                     in.data = reinterpret_cast<char*>(x.data());
+                     activate(activation, 1, in, v, 2);
+                   },
+                   true});
+  }
+  out.push_back({std::string("softmax ") + type_name + " 7x11x13",
+                 type,
+                 {{1001}, {1}},
+                 [](const View& v) {
+                   const std::vector<T> x = normals<T>(v.count(), 0);
+                   softmax<T>(false, {7, 11, 13}, x.data(), reinterpret_cast<T*>(v.data), 2);
+                 },
+                 true});
+  return out;
+}
+
 std::vector<Case> cases() {
   std::vector<Case> out;
-  for (const auto& some : {random_cases(), orthogonal_cases(), orthonormalized_cases<float>("float32", DType::f32),
-                           orthonormalized_cases<double>("float64", DType::f64),
-                           gemm_cases<float>("float32", DType::f32), gemm_cases<double>("float64", DType::f64)}) {
+  for (const auto& some :
+       {random_cases(), orthogonal_cases(), orthonormalized_cases<float>("float32", DType::f32),
+        orthonormalized_cases<double>("float64", DType::f64), gemm_cases<float>("float32", DType::f32),
+        gemm_cases<double>("float64", DType::f64), convolution_cases<float>("float32", DType::f32),
+        convolution_cases<double>("float64", DType::f64), activation_cases<float>("float32", DType::f32),
+        activation_cases<double>("float64", DType::f64)}) {
     out.insert(out.end(), some.begin(), some.end());
   }
   return out;
