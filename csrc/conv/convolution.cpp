@@ -118,14 +118,10 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
       pixels.strides[i] *= stride[i];
       pixels.size[i] = divide_up(std::max<int64_t>(output.size[i] - remainder[i], 0), stride[i]);
     }
-    if (pixels.pixels() == 0) continue;
-    if (count(taps) == 0) {
-      fill_empty(pixels, epilogue);
-    } else {
-      all.phases.push_back({taps, sums_of(weights), pixels});
-    }
+    if (pixels.pixels() > 0) all.phases.push_back({taps, sums_of(weights), pixels});
   }
-  if (!all.phases.empty()) correlate(all, epilogue, threads);
+  if (all.most_taps() == 0) return fill_empty(output, epilogue);
+  correlate(all, epilogue, threads);
 }
 
 template <class T>

@@ -50,7 +50,12 @@ template <class T> class ByChannels final : public Tasks<T> {
       for (size_t i = 0; i < c.phases.size(); ++i) {
         auto phase_part = part;
         phase_part.block = this->clip(part.block, c.phases[i]);
-        if (phase_part.block.pixels() > 0) run(i, phase_part, first, channels, source, scratch);
+        if (phase_part.block.pixels() == 0) continue;
+        if (!taps_[i].empty()) {
+          run(i, phase_part, first, channels, source, scratch);
+        } else if (first == 0) {
+          this->clear(c.phases[i], phase_part);
+        }
       }
     }
     for (const Phase<T>& phase : c.phases) {

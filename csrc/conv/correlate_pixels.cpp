@@ -8,6 +8,7 @@
 #include "conv/finish.hpp"
 #include "conv/kernels.hpp"
 #include "core/integers.hpp"
+#include "core/scratch.hpp"
 #include "linalg/kernels.hpp"
 
 namespace pyinit {
@@ -18,6 +19,7 @@ constexpr int64_t kPixels = 256, kManyPixels = 2048;  // of a block; with few ou
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
+constexpr int64_t kMaxTaps = 64, kMaxRows = 16;        // of a slice that is turned on the stack
 constexpr int64_t kNowhere = -1;                       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
 
@@ -46,12 +48,14 @@ template <class T> class ByPixels final : public Tasks<T> {
       if (c.input.channel_stride == 1) channels_loaded_ = std::min(c.inputs(), most);
       strip_.emplace(reach_, Order::pixels, largest, channels_loaded_);
     }
-    bool weights_stay = true;
+    int64_t packed = 0;
     for (const Phase<T>& phase : c.phases) {
       taps_.push_back(as_it_is ? tap_offsets(phase.taps, c.input) : strip_->offsets(phase.taps));
       weight_steps_.push_back(step_of(phase.weights));
-      weights_stay = weights_stay && weight_steps_.back() != 0;
+      packed_at_.push_back(packed);
+      if (weight_steps_.back() == 0) packed += c.groups * slices() * slice_size(phase);
     }
+    if (packed > 0) packed_.emplace(packed);
     outputs_together_ =
         std::max(int64_t{1}, kWeightsBytes / int64_t{sizeof(T)} / depth / kernels_.rows) * kernels_.rows;
 
@@ -59,12 +63,26 @@ template <class T> class ByPixels final : public Tasks<T> {
     const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)};
     at_strip_ = this->place(strip_ ? strip_->size() : 0);
     at_panels_ = this->place(columns_ * depth);
-    at_weights_ = this->place(weights_stay ? 0 : outputs_together_ * depth);
     at_tile_ = this->place(2 * outputs_together_ * panel_);
     at_columns_ = this->place(columns_ * per_offset);
     at_places_ = this->place(columns_ * per_offset);
     at_rows_ = this->place(depth * per_offset);
     at_panel_kinds_ = this->place(columns_ / panel_);
+  }
+
+  // Slices of weights that do not stay where they are.
+  int64_t preparations() const override {
+    const Correlation<T>& c = this->correlation_;
+    return packed_ ? c.groups * slices() * static_cast<int64_t>(c.phases.size()) : 0;
+  }
+
+  void prepare(int64_t i) const override {
+    const Correlation<T>& c = this->correlation_;
+    const size_t phase = static_cast<size_t>(i) % c.phases.size();
+    if (weight_steps_[phase] != 0) return;
+    const int64_t slice = i / static_cast<int64_t>(c.phases.size()), o = slice % slices() * kernels_.rows;
+    pack(c.phases[phase].weights, c.weights(slice / slices(), o, 0), std::min<int64_t>(kernels_.rows, c.outputs() - o),
+         packed_->data() + packed_at_[phase] + slice * slice_size(c.phases[phase]));
   }
 
   void run(int64_t task, T* scratch) const override {
@@ -86,7 +104,12 @@ template <class T> class ByPixels final : public Tasks<T> {
       for (size_t i = 0; i < c.phases.size(); ++i) {
         auto phase_part = part;
         phase_part.block = this->clip(part.block, c.phases[i]);
-        if (phase_part.block.pixels() > 0) run(i, phase_part, first, channels, source, scratch);
+        if (phase_part.block.pixels() == 0) continue;
+        if (!taps_[i].empty()) {
+          run(i, phase_part, first, channels, source, scratch);
+        } else if (first == 0) {
+          this->clear(c.phases[i], phase_part);
+        }
       }
     }
     for (const Phase<T>& phase : c.phases) {
@@ -153,8 +176,7 @@ template <class T> class ByPixels final : public Tasks<T> {
     T* const out = this->begin(phase, part);
     for (int64_t o = 0; o < part.outputs; o += outputs_together_) {
       const int64_t height = std::min(outputs_together_, part.outputs - o);
-      const Factor<T> a = weights(index, part.group, part.first + o, height, first, channels, scratch);
-      multiply(first == 0, height, depth, a, weight_steps_[index] != 0 ? height : kernels_.rows, b, pixels, places,
+      multiply(first == 0, height, depth, weights(index, part, o, first), b, pixels, places,
                out + o * phase.output.channel_stride, phase.output.channel_stride, scratch + at_tile_);
     }
   }
@@ -182,35 +204,66 @@ template <class T> class ByPixels final : public Tasks<T> {
   // The distance of weights that follow one another in the order of channels and taps, 0 if it is not the same for all.
   int64_t step_of(const std::vector<int64_t>& weights) const {
     const int64_t channel = this->correlation_.input_channel, taps = static_cast<int64_t>(weights.size());
+    if (taps == 0) return 1;
     const int64_t step = taps > 1 ? weights[1] - weights[0] : channel;
     bool is_same = channel == step * taps;
     for (size_t t = 1; t < weights.size(); ++t) is_same = is_same && weights[t] - weights[t - 1] == step;
     return is_same ? step : 0;
   }
 
-  // Element (o, i * taps + t) of a block of weights: where they are, or in slices as high as tiles.
-  Factor<T> weights(size_t phase, int64_t group, int64_t output, int64_t height, int64_t first, int64_t channels,
-                    T* scratch) const {
+  int64_t slices() const { return divide_up(this->correlation_.outputs(), int64_t{kernels_.rows}); }
+  int64_t slice_size(const Phase<T>& phase) const {
+    return this->correlation_.inputs() * static_cast<int64_t>(phase.weights.size()) * kernels_.rows;
+  }
+
+  // A block of weights: element (o, i * taps + t), and the distance of slices as high as tiles, by rows.
+  struct Weights {
+    Factor<T> first;
+    int64_t slice, distance;
+  };
+  Weights weights(size_t phase, const Part& part, int64_t o, int64_t first) const {
     const Correlation<T>& c = this->correlation_;
     const std::vector<int64_t>& at = c.phases[phase].weights;
-    const T* const from = c.weights(group, output, first);
-    if (weight_steps_[phase] != 0) return {from + at[0], c.output, weight_steps_[phase]};
-    const int64_t taps = static_cast<int64_t>(at.size()), rows = kernels_.rows;
-    T* to = scratch + at_weights_;
-    for (int64_t o = 0; o < height; o += rows) {
-      const int64_t wide = std::min(rows, height - o);
-      for (int64_t i = 0; i < channels; ++i) {
-        for (int64_t t = 0; t < taps; ++t, to += rows) {
-          const T* const x = from + o * c.output + i * c.input_channel + at[static_cast<size_t>(t)];
-          for (int64_t j = 0; j < wide; ++j) to[j] = x[j * c.output];
+    const int64_t output = part.first + o, taps = static_cast<int64_t>(at.size()), rows = kernels_.rows;
+    if (weight_steps_[phase] != 0) {
+      return {{c.weights(part.group, output, first) + at[0], c.output, weight_steps_[phase]}, outputs_together_, 0};
+    }
+    const T* const slice =
+        packed_->data() + packed_at_[phase] + (part.group * slices() + output / rows) * slice_size(c.phases[phase]);
+    return {{slice + first * taps * rows, 1, rows}, rows, c.inputs() * taps};
+  }
+
+  // out[(i * taps + t) * rows + o] for all inputs of a slice of `height` outputs.
+  void pack(const std::vector<int64_t>& at, const T* from, int64_t height, T* out) const {
+    const Correlation<T>& c = this->correlation_;
+    const int64_t taps = static_cast<int64_t>(at.size()), rows = kernels_.rows, inputs = c.inputs();
+    const auto [least, most] = std::minmax_element(at.begin(), at.end());
+    if (c.output == 1) {
+      for (int64_t t = 0; t < taps; ++t) {
+        kernels_.copy(inputs, height, from + at[static_cast<size_t>(t)], c.input_channel, out + t * rows, taps * rows);
+      }
+    } else if (*most - *least < std::min(c.output, kMaxTaps)) {
+      // A filter's taps side by side: all between the least and the most are turned.
+      T turned[kMaxTaps * kMaxRows];
+      for (int64_t i = 0; i < inputs; ++i) {
+        kernels_.transpose(height, *most - *least + 1, from + i * c.input_channel + *least, c.output, turned, rows);
+        for (const int64_t tap : at) {
+          for (int64_t o = 0; o < rows; ++o) out[o] = turned[(tap - *least) * rows + o];
+          out += rows;
+        }
+      }
+    } else {
+      for (int64_t i = 0; i < inputs; ++i) {
+        for (const int64_t tap : at) {
+          for (int64_t o = 0; o < height; ++o) out[o] = from[i * c.input_channel + tap + o * c.output];
+          out += rows;
         }
       }
     }
-    return {scratch + at_weights_, 1, rows};
   }
 
-  void multiply(bool is_first, int64_t height, int64_t depth, Factor<T> weights, int64_t slice, const Panels& b,
-                int64_t pixels, const int64_t* places, T* out, int64_t channel, T* tile) const {
+  void multiply(bool is_first, int64_t height, int64_t depth, const Weights& weights, const Panels& b, int64_t pixels,
+                const int64_t* places, T* out, int64_t channel, T* tile) const {
     int64_t panels;
     for (int64_t j = 0; j < pixels; j += panels * panel_) {
       const Kind kind = b.kinds[j / panel_];
@@ -220,9 +273,9 @@ template <class T> class ByPixels final : public Tasks<T> {
       T* const c = is_direct ? out + places[j] : tile;
       const int64_t c_row = is_direct ? channel : panels * panel_;
       const bool add = is_direct && !is_first;
-      for (int64_t o = 0; o < height; o += slice) {
-        const int64_t rows = std::min(slice, height - o);
-        const Factor<T> a = {weights.data + o * depth, weights.row, weights.step};
+      for (int64_t o = 0; o < height; o += weights.slice) {
+        const int64_t rows = std::min(weights.slice, height - o);
+        const Factor<T> a = {weights.first.data + o * weights.distance, weights.first.row, weights.first.step};
         if (kind == Kind::gathered) {
           kernels_.multiply[static_cast<int>(add ? Product::add : Product::set)](rows, depth, a, b.gathered + j * depth,
                                                                                  panel_, c + o * c_row, c_row);
@@ -250,9 +303,10 @@ template <class T> class ByPixels final : public Tasks<T> {
   const Reach reach_;
   std::optional<Strip> strip_;
   std::vector<std::vector<int64_t>> taps_;  // of each phase
-  std::vector<int64_t> weight_steps_;
+  std::vector<int64_t> weight_steps_, packed_at_;
+  std::optional<Scratch<T>> packed_;
   int64_t channels_loaded_, outputs_together_, columns_;
-  int64_t at_strip_, at_panels_, at_weights_, at_tile_, at_columns_, at_places_, at_rows_, at_panel_kinds_;
+  int64_t at_strip_, at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_panel_kinds_;
 };
 
 }  // namespace

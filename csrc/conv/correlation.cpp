@@ -27,8 +27,9 @@ template <class T> double work_of(const Correlation<T>& c) {
 }  // namespace
 
 template <class T> Reach Correlation<T>::reach() const {
-  Reach all{step, phases[0].taps};
+  Reach all{step, {}};
   for (const Phase<T>& phase : phases) {
+    if (count(phase.taps) == 0) continue;
     for (size_t i = 0; i < kSpatial; ++i) {
       std::vector<int64_t>& taps = all.taps[i];
       taps.insert(taps.end(), phase.taps[i].begin(), phase.taps[i].end());
@@ -87,6 +88,22 @@ template <class T> Block Tasks<T>::clip(Block block, const Phase<T>& phase) {
   return block;
 }
 
+template <class T> void Tasks<T>::clear(const Phase<T>& phase, const Part& part) const {
+  const Images<T>& out = phase.output;
+  T* const data = begin(phase, part);
+  const int64_t width = part.block.size[2];
+  for_each_row(part.block, out.batch_stride, out.strides, [&](int64_t row) {
+    if (out.channel_stride == 1) {
+      for (int64_t w = 0; w < width; ++w) std::fill_n(data + row + w * out.strides[2], part.outputs, T{0});
+    } else {
+      for (int64_t o = 0; o < part.outputs; ++o) {
+        T* const to = data + row + o * out.channel_stride;
+        for (int64_t w = 0; w < width; ++w) to[w * out.strides[2]] = 0;
+      }
+    }
+  });
+}
+
 template <class T> T* Tasks<T>::begin(const Phase<T>& phase, const Part& part) const {
   const Images<T>& out = phase.output;
   T* data = out.data + part.block.image * out.batch_stride +
@@ -103,6 +120,7 @@ template <class T> void correlate(const Correlation<T>& c, const Epilogue<T>& ep
   const int64_t scratch = round_up(tasks->scratch(), kCacheLine);
   const Scratch<T> memory(team * scratch);
   Steps steps;
+  if (tasks->preparations() > 0) steps.add(tasks->preparations(), [&](int64_t i, int) { tasks->prepare(i); });
   steps.add(tasks->count(), [&](int64_t task, int thread) { tasks->run(task, memory.data() + thread * scratch); });
   steps.run(team);
 }

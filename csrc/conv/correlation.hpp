@@ -15,12 +15,12 @@ namespace pyinit {
 // Output pixels that take the same taps. The weight of output channel o and input channel i, both within group g, at
 // tap t is Correlation's weight[g * group + o * output + i * input + weights[t]].
 template <class T> struct Phase {
-  Taps taps;                     // at least one
+  Taps taps;
   std::vector<int64_t> weights;  // in the order of the taps, the last dimension's fastest
   Images<T> output;
 };
 
-// output(n, o, p) = the sum over i and t of weight(o, i, t) input(n, i, p * step + tap t).
+// output(n, o, p) = the sum over i and t of weight(o, i, t) input(n, i, p * step + tap t). At least one phase has taps.
 template <class T> struct Correlation {
   int64_t groups;
   Extents step;
@@ -49,6 +49,9 @@ template <class T> class Tasks {
   int64_t count() const { return correlation_.groups * blocks_.count() * parts_; }
   int64_t scratch() const { return scratch_; }  // elements that a thread needs
   virtual void run(int64_t task, T* scratch) const = 0;
+  // What must be done before any task.
+  virtual int64_t preparations() const { return 0; }
+  virtual void prepare(int64_t) const {}
 
  protected:
   // Blocks of about so many pixels. Parts of a group's outputs are multiples of `outputs` channels.
@@ -76,6 +79,8 @@ template <class T> class Tasks {
   }
   // A phase's pixels of a block. There may be none.
   static Block clip(Block block, const Phase<T>& phase);
+  // Zeros, where nothing is summed.
+  void clear(const Phase<T>& phase, const Part& part) const;
   // Where a block's outputs begin.
   T* begin(const Phase<T>& phase, const Part& part) const;
 
