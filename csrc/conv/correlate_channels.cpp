@@ -18,10 +18,10 @@ template <class T> class ByChannels final : public Tasks<T> {
  public:
   ByChannels(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads)
       : Tasks<T>(c, epilogue, kPixels, panel_kernels<T>().rows, panel_kernels<T>().panel, threads), reach_(c.reach()) {
-    const int64_t inputs = this->channels_each_, depth = inputs * c.most_taps();
+    const int64_t depth = this->depth_;
     const Block largest = this->blocks_.largest();
     const bool as_it_is = c.input.channel_stride == 1 && is_inside(reach_, c.input, c.pixels());
-    if (!as_it_is) strip_.emplace(reach_, Order::channels, largest, inputs);
+    if (!as_it_is) strip_.emplace(reach_, Order::channels, largest, std::min(this->channels_, c.inputs()));
     for (const Phase<T>& phase : c.phases) {
       taps_.push_back(as_it_is ? tap_offsets(phase.taps, c.input) : strip_->offsets(phase.taps));
     }
@@ -42,21 +42,14 @@ template <class T> class ByChannels final : public Tasks<T> {
     const int64_t inputs = c.inputs();
     int64_t* const tile_rows = reinterpret_cast<int64_t*>(scratch + at_tile_rows_);
     for (int64_t i = 0; i < part.block.pixels(); ++i) tile_rows[i] = i * panel_;
-    for (int64_t first = 0; first < inputs; first += this->channels_each_) {
-      const int64_t channels = std::min(this->channels_each_, inputs - first);
-      const int64_t channel = part.group * inputs + first;
-      const Source<T> source = strip_ ? strip_->fill(c.input, part.block, channel, channels, scratch + at_strip_)
+    for (int64_t load = 0; load < inputs; load += this->channels_) {
+      const int64_t loaded = std::min(this->channels_, inputs - load), channel = part.group * inputs + load;
+      const Source<T> source = strip_ ? strip_->fill(c.input, part.block, channel, loaded, scratch + at_strip_)
                                       : as_it_is(reach_, c.input, part.block, channel);
-      for (size_t i = 0; i < c.phases.size(); ++i) {
-        auto phase_part = part;
-        phase_part.block = this->clip(part.block, c.phases[i]);
-        if (phase_part.block.pixels() == 0) continue;
-        if (!taps_[i].empty()) {
-          run(i, phase_part, first, channels, source, scratch);
-        } else if (first == 0) {
-          this->clear(c.phases[i], phase_part);
-        }
-      }
+      this->run_phases(part, load, loaded, source,
+                       [&](size_t phase, const Part& p, int64_t first, int64_t channels, const Source<T>& from) {
+                         run(phase, p, first, channels, from, scratch);
+                       });
     }
     for (const Phase<T>& phase : c.phases) {
       finish(this->epilogue_, phase.output, this->clip(part.block, phase), part.group * c.outputs() + part.first,

@@ -19,6 +19,7 @@ constexpr int64_t kPixels = 256, kManyPixels = 2048;  // of a block; with few ou
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
+constexpr int64_t kInputsPacked = 16;                  // together, whose weights are far apart
 constexpr int64_t kMaxTaps = 64, kMaxRows = 16;        // of a slice that is turned on the stack
 constexpr int64_t kNowhere = -1;                       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
@@ -37,14 +38,15 @@ template <class T> class ByPixels final : public Tasks<T> {
       : Tasks<T>(c, epilogue, most_pixels(c), panel_kernels<T>().panel, panel_kernels<T>().rows, threads),
         few_outputs_(c.outputs() <= kFewOutputs),
         reach_(c.reach()) {
-    const int64_t inputs = this->channels_each_, depth = inputs * c.most_taps();
+    const int64_t depth = this->depth_;
     const Block largest = this->blocks_.largest();
     const bool as_it_is = c.input.strides[2] * c.step[2] == 1 && is_inside(reach_, c.input, c.pixels());
-    channels_loaded_ = inputs;
+    channels_loaded_ = std::min(this->channels_, c.inputs());
     if (!as_it_is) {
       // Where channels lie side by side, all that a block takes is read at once.
       const Strip one(reach_, Order::pixels, largest, 1);
-      const int64_t most = std::max<int64_t>(kStripBytes / int64_t{sizeof(T)} / one.size() / inputs, 1) * inputs;
+      const int64_t most =
+          std::max<int64_t>(kStripBytes / int64_t{sizeof(T)} / one.size() / this->channels_, 1) * this->channels_;
       if (c.input.channel_stride == 1) channels_loaded_ = std::min(c.inputs(), most);
       strip_.emplace(reach_, Order::pixels, largest, channels_loaded_);
     }
@@ -70,47 +72,40 @@ template <class T> class ByPixels final : public Tasks<T> {
     at_panel_kinds_ = this->place(columns_ / panel_);
   }
 
-  // Slices of weights that do not stay where they are.
+  // Some inputs at a time, of all weights that do not stay where they are.
   int64_t preparations() const override {
     const Correlation<T>& c = this->correlation_;
-    return packed_ ? c.groups * slices() * static_cast<int64_t>(c.phases.size()) : 0;
+    return packed_ ? c.groups * divide_up(c.inputs(), kInputsPacked) : 0;
   }
 
   void prepare(int64_t i) const override {
     const Correlation<T>& c = this->correlation_;
-    const size_t phase = static_cast<size_t>(i) % c.phases.size();
-    if (weight_steps_[phase] != 0) return;
-    const int64_t slice = i / static_cast<int64_t>(c.phases.size()), o = slice % slices() * kernels_.rows;
-    pack(c.phases[phase].weights, c.weights(slice / slices(), o, 0), std::min<int64_t>(kernels_.rows, c.outputs() - o),
-         packed_->data() + packed_at_[phase] + slice * slice_size(c.phases[phase]));
+    const int64_t parts = divide_up(c.inputs(), kInputsPacked), group = i / parts, first = i % parts * kInputsPacked;
+    const int64_t inputs = std::min(kInputsPacked, c.inputs() - first), rows = kernels_.rows;
+    for (int64_t slice = 0; slice < slices(); ++slice) {
+      const int64_t height = std::min(rows, c.outputs() - slice * rows);
+      for (size_t phase = 0; phase < c.phases.size(); ++phase) {
+        const std::vector<int64_t>& at = c.phases[phase].weights;
+        if (weight_steps_[phase] != 0) continue;
+        pack(at, c.weights(group, slice * rows, first), inputs, height,
+             packed_->data() + packed_at_[phase] + (group * slices() + slice) * slice_size(c.phases[phase]) +
+                 first * static_cast<int64_t>(at.size()) * rows);
+      }
+    }
   }
 
   void run(int64_t task, T* scratch) const override {
     const Correlation<T>& c = this->correlation_;
     const auto part = this->part(task);
     const int64_t inputs = c.inputs();
-    Source<T> source{};
-    for (int64_t first = 0; first < inputs; first += this->channels_each_) {
-      const int64_t channels = std::min(this->channels_each_, inputs - first);
-      const int64_t channel = part.group * inputs + first, loaded = first % channels_loaded_;
-      if (!strip_) {
-        source = as_it_is(reach_, c.input, part.block, channel);
-      } else if (loaded == 0) {
-        source =
-            strip_->fill(c.input, part.block, channel, std::min(channels_loaded_, inputs - first), scratch + at_strip_);
-      } else {
-        source.data += this->channels_each_ * source.channel;
-      }
-      for (size_t i = 0; i < c.phases.size(); ++i) {
-        auto phase_part = part;
-        phase_part.block = this->clip(part.block, c.phases[i]);
-        if (phase_part.block.pixels() == 0) continue;
-        if (!taps_[i].empty()) {
-          run(i, phase_part, first, channels, source, scratch);
-        } else if (first == 0) {
-          this->clear(c.phases[i], phase_part);
-        }
-      }
+    for (int64_t load = 0; load < inputs; load += channels_loaded_) {
+      const int64_t loaded = std::min(channels_loaded_, inputs - load), channel = part.group * inputs + load;
+      const Source<T> source = strip_ ? strip_->fill(c.input, part.block, channel, loaded, scratch + at_strip_)
+                                      : as_it_is(reach_, c.input, part.block, channel);
+      this->run_phases(part, load, loaded, source,
+                       [&](size_t phase, const Part& p, int64_t first, int64_t channels, const Source<T>& from) {
+                         run(phase, p, first, channels, from, scratch);
+                       });
     }
     for (const Phase<T>& phase : c.phases) {
       finish(this->epilogue_, phase.output, this->clip(part.block, phase), part.group * c.outputs() + part.first,
@@ -233,10 +228,10 @@ template <class T> class ByPixels final : public Tasks<T> {
     return {{slice + first * taps * rows, 1, rows}, rows, c.inputs() * taps};
   }
 
-  // out[(i * taps + t) * rows + o] for all inputs of a slice of `height` outputs.
-  void pack(const std::vector<int64_t>& at, const T* from, int64_t height, T* out) const {
+  // out[(i * taps + t) * rows + o] for `height` outputs.
+  void pack(const std::vector<int64_t>& at, const T* from, int64_t inputs, int64_t height, T* out) const {
     const Correlation<T>& c = this->correlation_;
-    const int64_t taps = static_cast<int64_t>(at.size()), rows = kernels_.rows, inputs = c.inputs();
+    const int64_t taps = static_cast<int64_t>(at.size()), rows = kernels_.rows;
     const auto [least, most] = std::minmax_element(at.begin(), at.end());
     if (c.output == 1) {
       for (int64_t t = 0; t < taps; ++t) {

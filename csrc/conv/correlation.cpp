@@ -60,16 +60,26 @@ Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, 
     : correlation_(correlation),
       epilogue_(epilogue),
       blocks_(correlation.input.batch, correlation.pixels(), pixels, align) {
-  const int64_t inputs = correlation.inputs();
-  channels_each_ = divide_up(inputs, divide_up(inputs, std::max<int64_t>(1, kChain / correlation.most_taps())));
+  const int64_t inputs = correlation.inputs(), most_taps = correlation.most_taps();
+  const int64_t least = divide_up(inputs, divide_up(inputs, std::max<int64_t>(1, kChain / most_taps)));
+  channels_ = least;
+  depth_ = 0;
+  for (const Phase<T>& phase : correlation.phases) {
+    const int64_t taps = static_cast<int64_t>(phase.weights.size());
+    int64_t chain = least;
+    while (taps > 0 && 2 * chain * taps <= least * most_taps) chain *= 2;
+    chains_.push_back(chain);
+    channels_ = std::max(channels_, chain);
+    depth_ = std::max(depth_, std::min(chain, inputs) * taps);
+  }
   // Channels are divided, too, where blocks alone would leave threads without work.
   const int64_t most = divide_up(correlation.outputs(), outputs);
-  int64_t least = INT64_MAX;
+  int64_t least_cost = INT64_MAX;
   for (int64_t parts = 1; parts <= std::min<int64_t>(most, kMostParts * threads); ++parts) {
     const int64_t rounds = divide_up(correlation.groups * blocks_.count() * parts, threads);
     const int64_t cost = rounds * (divide_up(most, parts) + kPartCost);
-    if (cost >= least) continue;
-    least = cost;
+    if (cost >= least_cost) continue;
+    least_cost = cost;
     outputs_each_ = divide_up(most, parts) * outputs;
   }
   parts_ = divide_up(correlation.outputs(), outputs_each_);

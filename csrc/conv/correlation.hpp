@@ -2,6 +2,7 @@
 // channels and taps.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -79,6 +80,25 @@ template <class T> class Tasks {
   }
   // A phase's pixels of a block. There may be none.
   static Block clip(Block block, const Phase<T>& phase);
+  // run(phase, part, first, channels, source) for every chain of every phase, of the inputs that have been loaded.
+  template <class Run>
+  void run_phases(const Part& part, int64_t load, int64_t loaded, const Source<T>& source, Run&& run) const {
+    for (size_t i = 0; i < correlation_.phases.size(); ++i) {
+      const Phase<T>& phase = correlation_.phases[i];
+      Part of_phase = part;
+      of_phase.block = clip(part.block, phase);
+      if (of_phase.block.pixels() == 0) continue;
+      if (phase.weights.empty()) {
+        if (load == 0) clear(phase, of_phase);
+        continue;
+      }
+      for (int64_t first = 0; first < loaded; first += chains_[i]) {
+        Source<T> from = source;
+        from.data += first * source.channel;
+        run(i, of_phase, load + first, std::min(chains_[i], loaded - first), from);
+      }
+    }
+  }
   // Zeros, where nothing is summed.
   void clear(const Phase<T>& phase, const Part& part) const;
   // Where a block's outputs begin.
@@ -95,7 +115,9 @@ template <class T> class Tasks {
   const Epilogue<T>& epilogue_;
   const Blocks blocks_;
   int64_t parts_, outputs_each_;
-  int64_t channels_each_;  // inputs that one chain of multiply-adds takes
+  std::vector<int64_t> chains_;  // inputs that one chain of multiply-adds takes, of each phase
+  int64_t channels_;             // inputs that are read together: a whole number of every phase's chains
+  int64_t depth_;                // the most products of a chain
 
  private:
   int64_t scratch_ = 0;
