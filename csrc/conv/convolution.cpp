@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include "conv/depthwise.hpp"
+
 namespace pyinit {
 namespace {
 
@@ -54,21 +56,26 @@ template <class T> void finish(const Images<T>& x, const Epilogue<T>& e) {
 
 template <class T>
 void convolve(const Window& window, const Images<const T>& input, const Images<const T>& weight,
-              const Epilogue<T>& epilogue, const Images<T>& output, int) {
+              const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
+  if (is_depthwise(window, weight)) return convolve_depthwise(window, input, weight, epilogue, output, threads);
   fill(output, epilogue);
   walk(window, input, weight, output, [](T& y, const T& w, const T& x) { y += w * x; });
   finish(output, epilogue);
 }
 template <class T>
 void convolve_transposed(const Window& window, const Images<const T>& input, const Images<const T>& weight,
-                         const Epilogue<T>& epilogue, const Images<T>& output, int) {
+                         const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
+  if (is_depthwise(window, weight)) {
+    return convolve_depthwise_transposed(window, input, weight, epilogue, output, threads);
+  }
   fill(output, epilogue);
   walk(window, output, weight, input, [](const T& y, const T& w, T& x) { x += w * y; });
   finish(output, epilogue);
 }
 template <class T>
 void convolve_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
-                              const Images<T>& weight, int) {
+                              const Images<T>& weight, int threads) {
+  if (is_depthwise(window, weight)) return depthwise_weight_gradient(window, input, output, weight, threads);
   fill(weight, Epilogue<T>{nullptr, Activation::none, 0});
   walk(window, input, weight, output, [](const T& y, T& w, const T& x) { w += y * x; });
 }

@@ -1,0 +1,334 @@
+// Planes are copied with zeros around them into one array for each phase of the stride, so that what a tap gives to the
+// pixels of a row lies side by side, at a distance that is the tap's. The transposed map has phases of its output, and
+// each takes the taps that reach it.
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "conv/depthwise_kernels.hpp"
+#include "conv/depthwise_routes.hpp"
+#include "core/integers.hpp"
+#include "core/parallel.hpp"
+#include "core/scratch.hpp"
+
+namespace pyinit {
+namespace {
+
+constexpr int64_t kBandBytes = int64_t{64} << 10;  // of a copy
+constexpr int64_t kGrain = int64_t{1} << 16;       // multiply-adds that a thread is worth
+constexpr int64_t kTasks = 64;                     // that many or more need no cut through the batch
+
+// A spatial dimension. Index v of the source's phase a is its coordinate v source_step + a - source_shift, and index u
+// of the output's phase r is u out_step + r - out_shift. Tap t takes u to v = u - lead + shift[t].
+struct Axis {
+  int64_t taps, source_size, source_step, source_shift, out_size, out_step, out_shift;
+  int64_t first, count;               // of u, in any phase
+  int64_t reach, lead;                // v has `reach` more than u
+  std::vector<int64_t> phases;        // of the source that taps read
+  std::vector<int64_t> phase, shift;  // of each tap; the phase as an index of `phases`
+  std::vector<int64_t> out_phase;     // that each tap serves
+
+  struct Range {
+    int64_t begin, end;
+    int64_t size() const { return std::max<int64_t>(end - begin, 0); }
+  };
+  // Of `count` indices from `from` on, those of coordinates that exist.
+  static Range inside(int64_t from, int64_t count, int64_t phase, int64_t step, int64_t shift, int64_t size) {
+    const auto index = [&](int64_t coordinate) {
+      return std::clamp<int64_t>(divide_up(coordinate + shift - phase, step) - from, 0, count);
+    };
+    return {index(0), index(size)};
+  }
+  Range source_inside(int64_t u, int64_t extent, int64_t a) const {
+    return inside(u - lead, extent + reach, a, source_step, source_shift, source_size);
+  }
+  Range out_inside(int64_t u, int64_t extent, int64_t r) const {
+    return inside(u, extent, r, out_step, out_shift, out_size);
+  }
+  int64_t source_at(int64_t u, int64_t index, int64_t a) const {
+    return (u - lead + index) * source_step + a - source_shift;
+  }
+  int64_t out_at(int64_t u, int64_t index, int64_t r) const { return (u + index) * out_step + r - out_shift; }
+};
+
+Axis make_axis(const Window& w, size_t i, bool transposed, int64_t taps, int64_t source_size, int64_t out_size) {
+  Axis x{};
+  const int64_t stride = w.stride[i];
+  x.taps = taps, x.source_size = source_size, x.out_size = out_size;
+  x.source_step = transposed ? 1 : stride, x.source_shift = transposed ? 0 : w.padding[i];
+  x.out_step = transposed ? stride : 1, x.out_shift = transposed ? w.padding[i] : 0;
+  x.first = x.out_shift / x.out_step;
+  x.count = divide_up(out_size + x.out_shift, x.out_step) - x.first;
+  x.reach = (taps - 1) * w.dilation[i] / stride;
+  x.lead = transposed ? x.reach : 0;
+  for (int64_t t = 0; t < taps; ++t) {
+    const int64_t at = t * w.dilation[i], phase = at % stride, source_phase = transposed ? 0 : phase;
+    const auto found = std::find(x.phases.begin(), x.phases.end(), source_phase);
+    x.phase.push_back(found - x.phases.begin());
+    if (found == x.phases.end()) x.phases.push_back(source_phase);
+    x.shift.push_back(transposed ? x.reach - at / stride : at / stride);
+    x.out_phase.push_back(transposed ? phase : 0);
+  }
+  return x;
+}
+
+// What a thread does at a time: u from `first` on, `extent` of them.
+struct Band {
+  Extents first, extent;
+};
+
+// How all planes are gone through.
+struct Plan {
+  std::array<Axis, kSpatial> axes;
+  Extents band;         // the largest
+  Extents bands;        // how many
+  Extents strides;      // of a phase's array
+  int64_t phase_size;   // of a phase's array
+  int64_t source_size;  // of a plane's phases
+  int64_t copy_size;    // of all planes that go into one output
+
+  int64_t count() const { return bands[0] * bands[1] * bands[2]; }
+  Band operator[](int64_t index) const {
+    Band b;
+    for (size_t i = kSpatial; i-- > 0; index /= bands[i]) {
+      const int64_t at = index % bands[i] * band[i];
+      b.first[i] = axes[i].first + at;
+      b.extent[i] = std::min(band[i], axes[i].count - at);
+    }
+    return b;
+  }
+  // Elements from the first pixel of a band to the end of the last one.
+  int64_t length(const Extents& extent) const {
+    return (extent[0] - 1) * strides[0] + (extent[1] - 1) * strides[1] + extent[2];
+  }
+};
+
+template <class A, class B, class W>
+Plan make_plan(const Window& window, bool transposed, const Images<A>& source, const Images<W>& weight,
+               const Images<B>& out, int64_t sources) {
+  Plan p;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    p.axes[i] = make_axis(window, i, transposed, weight.size[i], source.size[i], out.size[i]);
+    p.band[i] = p.axes[i].count;
+  }
+  const auto measure = [&] {
+    p.strides[2] = 1, p.strides[1] = p.band[2] + p.axes[2].reach;
+    p.strides[0] = p.strides[1] * (p.band[1] + p.axes[1].reach);
+    p.phase_size = p.strides[0] * (p.band[0] + p.axes[0].reach);
+    p.source_size = p.phase_size;
+    for (const Axis& axis : p.axes) p.source_size *= static_cast<int64_t>(axis.phases.size());
+    p.copy_size = p.source_size * sources;
+    return p.copy_size * static_cast<int64_t>(sizeof(A));
+  };
+  // Outer dimensions are cut first: rows stay long.
+  for (size_t i = 0; i < kSpatial; ++i) {
+    while (measure() > kBandBytes && p.band[i] > 1) p.band[i] = divide_up(p.band[i], 2);
+  }
+  measure();
+  for (size_t i = 0; i < kSpatial; ++i) p.bands[i] = divide_up(p.axes[i].count, p.band[i]);
+  return p;
+}
+
+template <class T> T* pixel(const Images<T>& x, int64_t n, int64_t c, int64_t d, int64_t h, int64_t w) {
+  return x.data + n * x.batch_stride + c * x.channel_stride + d * x.strides[0] + h * x.strides[1] + w * x.strides[2];
+}
+
+// f(a, b, c) for all combinations.
+template <class F> void for_each_phase(const std::array<int64_t, kSpatial>& counts, F&& f) {
+  for (int64_t a = 0; a < counts[0]; ++a) {
+    for (int64_t b = 0; b < counts[1]; ++b) {
+      for (int64_t c = 0; c < counts[2]; ++c) f(a, b, c);
+    }
+  }
+}
+
+// A band of plane (n, c) into its place; what is outside is left as it is.
+template <class T>
+void copy_source(const Plan& plan, const Band& band, const Images<const T>& source, int64_t n, int64_t c, T* copy) {
+  const auto& axes = plan.axes;
+  const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].phases.size()); };
+  for_each_phase({count(0), count(1), count(2)}, [&](int64_t i, int64_t j, int64_t k) {
+    const std::array<int64_t, kSpatial> index = {i, j, k};
+    std::array<int64_t, kSpatial> phase;
+    std::array<Axis::Range, kSpatial> in;
+    for (size_t x = 0; x < kSpatial; ++x) {
+      phase[x] = axes[x].phases[static_cast<size_t>(index[x])];
+      in[x] = axes[x].source_inside(band.first[x], band.extent[x], phase[x]);
+    }
+    const auto at = [&](size_t x, int64_t v) { return axes[x].source_at(band.first[x], v, phase[x]); };
+    for (int64_t d = in[0].begin; d < in[0].end && in[1].size() > 0 && in[2].size() > 0; ++d) {
+      depthwise_kernels<T>().copy(
+          in[1].size(), in[2].size(),
+          {pixel(source, n, c, at(0, d), at(1, in[1].begin), at(2, in[2].begin)),
+           axes[1].source_step * source.strides[1], axes[2].source_step * source.strides[2]},
+          {copy + d * plan.strides[0] + in[1].begin * plan.strides[1] + in[2].begin, plan.strides[1], 1});
+    }
+    copy += plan.phase_size;
+  });
+}
+
+// The taps of every phase of the output: where they are in the copies, and what number they have among an output
+// channel's weights, which go source by source.
+struct PhaseTaps {
+  std::array<int64_t, kSpatial> phase;
+  std::vector<int64_t> offsets, weights;
+};
+
+std::vector<PhaseTaps> make_taps(const Plan& plan, int64_t sources) {
+  const auto& axes = plan.axes;
+  const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].phases.size()); };
+  std::vector<PhaseTaps> all;
+  for_each_phase({axes[0].out_step, axes[1].out_step, axes[2].out_step}, [&](int64_t a, int64_t b, int64_t c) {
+    PhaseTaps taps{{a, b, c}, {}, {}};
+    for (int64_t s = 0; s < sources; ++s) {
+      int64_t number = s * axes[0].taps * axes[1].taps * axes[2].taps;
+      for_each_phase({axes[0].taps, axes[1].taps, axes[2].taps}, [&](int64_t i, int64_t j, int64_t k) {
+        const std::array<size_t, kSpatial> t = {static_cast<size_t>(i), static_cast<size_t>(j), static_cast<size_t>(k)};
+        if (axes[0].out_phase[t[0]] == a && axes[1].out_phase[t[1]] == b && axes[2].out_phase[t[2]] == c) {
+          const int64_t array = (axes[0].phase[t[0]] * count(1) + axes[1].phase[t[1]]) * count(2) + axes[2].phase[t[2]];
+          taps.offsets.push_back(s * plan.source_size + array * plan.phase_size +
+                                 axes[0].shift[t[0]] * plan.strides[0] + axes[1].shift[t[1]] * plan.strides[1] +
+                                 axes[2].shift[t[2]]);
+          taps.weights.push_back(number);
+        }
+        ++number;
+      });
+    }
+    all.push_back(std::move(taps));
+  });
+  return all;
+}
+
+// The pixels of a phase of a band.
+template <class T>
+void correlate_phase(const Plan& plan, const Band& band, const PhaseTaps& taps, const T* weights, const T* copy, T bias,
+                     T floor, const Images<T>& out, int64_t n, int64_t c, T* rows) {
+  const auto& kernels = depthwise_kernels<T>();
+  const auto& axes = plan.axes;
+  std::array<Axis::Range, kSpatial> in;
+  for (size_t x = 0; x < kSpatial; ++x) in[x] = axes[x].out_inside(band.first[x], band.extent[x], taps.phase[x]);
+  if (in[1].size() == 0 || in[2].size() == 0) return;
+  const auto at = [&](size_t x, int64_t u) { return axes[x].out_at(band.first[x], u, taps.phase[x]); };
+  const Grid<T> step = {nullptr, axes[1].out_step * out.strides[1], axes[2].out_step * out.strides[2]};
+  for (int64_t d = in[0].begin; d < in[0].end; ++d) {
+    T* const to = pixel(out, n, c, at(0, d), at(1, in[1].begin), at(2, in[2].begin));
+    const T* const from = copy + d * plan.strides[0] + in[1].begin * plan.strides[1] + in[2].begin;
+    const PlaneTaps<T> list = {static_cast<int64_t>(taps.offsets.size()), taps.offsets.data(), weights};
+    if (step.column == 1) {
+      kernels.correlate(in[1].size(), in[2].size(), list, from, plan.strides[1], bias, floor, to, step.row);
+    } else {
+      kernels.correlate(in[1].size(), in[2].size(), list, from, plan.strides[1], bias, floor, rows, in[2].size());
+      kernels.copy(in[1].size(), in[2].size(), {rows, in[2].size(), 1}, {to, step.row, step.column});
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+void correlate_planes(const Window& window, bool transposed, const Images<const T>& source,
+                      const Images<const T>& weight, const Epilogue<T>& epilogue, const Images<T>& out, int threads) {
+  const int64_t taps = weight.pixels(), multiplier = weight.batch / window.groups;
+  const int64_t sources = transposed ? multiplier : 1, outputs = transposed ? 1 : multiplier;
+  const Plan plan = make_plan(window, transposed, source, weight, out, sources);
+  const std::vector<PhaseTaps> phases = make_taps(plan, sources);
+
+  // The weights of each output channel, in the order of `phases`.
+  const Scratch<T> weights(weight.batch * taps);
+  T* next = weights.data();
+  for (int64_t c = 0; c < out.channels; ++c) {
+    for (const PhaseTaps& phase : phases) {
+      for (const int64_t number : phase.weights) {
+        const int64_t t = number % taps;
+        *next++ = *pixel(weight, c * sources + number / taps, 0, t / (weight.size[1] * weight.size[2]),
+                         t / weight.size[2] % weight.size[1], t % weight.size[2]);
+      }
+    }
+  }
+
+  const int64_t planes = out.batch * window.groups;
+  const T floor = lowest(epilogue);
+  const int64_t work = std::max(source.batch * source.channels * source.pixels() * taps / window.stride[2],
+                                out.batch * out.channels * out.pixels());
+  parallel_ranges(usable_threads(threads, work, kGrain), plan.count() * planes, 1, [&](int64_t begin, int64_t end) {
+    const Scratch<T> copy(plan.copy_size + kSlack);
+    const Scratch<T> rows(plan.band[1] * plan.band[2]);
+    for (int64_t task = begin; task < end; ++task) {
+      const Band band = plan[task / planes];
+      const int64_t n = task % planes / window.groups, group = task % window.groups;
+      // What is outside the image is the same for all planes.
+      if (task == begin || task % planes == 0) std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
+      for (int64_t s = 0; s < sources; ++s) {
+        copy_source(plan, band, source, n, group * sources + s, copy.data() + s * plan.source_size);
+      }
+      for (int64_t o = 0; o < outputs; ++o) {
+        const int64_t c = group * outputs + o;
+        const T* of_phase = weights.data() + c * sources * taps;
+        for (const PhaseTaps& phase : phases) {
+          correlate_phase(plan, band, phase, of_phase, copy.data(), epilogue.bias != nullptr ? epilogue.bias[c] : T{0},
+                          floor, out, n, c, rows.data());
+          of_phase += phase.offsets.size();
+        }
+      }
+    }
+  });
+}
+
+template <class T>
+void weight_gradient_of_planes(const Window& window, const Images<const T>& input, const Images<const T>& output,
+                               const Images<T>& weight, int threads) {
+  const int64_t taps = weight.pixels(), multiplier = weight.batch / window.groups;
+  const Plan plan = make_plan(window, false, input, weight, output, 1);
+  const PhaseTaps phase = make_taps(plan, 1).front();
+
+  // Of few groups, parts of the batch are summed on their own.
+  const int64_t parts = std::clamp<int64_t>(kTasks / window.groups, 1, std::max<int64_t>(output.batch, 1));
+  const int64_t part = divide_up(output.batch, parts);
+  std::vector<double> sums(static_cast<size_t>(parts * weight.batch * taps));
+  const int64_t work = output.batch * output.channels * output.pixels() * taps;
+  parallel_ranges(usable_threads(threads, work, kGrain), parts * window.groups, 1, [&](int64_t begin, int64_t end) {
+    const int64_t length = round_up(plan.length(plan.band), kSlack);
+    const Scratch<T> copy(plan.copy_size + kSlack), gradient(length);
+    for (int64_t b = 0; b < plan.count(); ++b) {
+      const Band band = plan[b];
+      std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
+      std::fill_n(gradient.data(), length, T{0});
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t group = task % window.groups, first = task / window.groups * part;
+        for (int64_t n = first; n < std::min(first + part, output.batch); ++n) {
+          copy_source(plan, band, input, n, group, copy.data());
+          for (int64_t o = group * multiplier; o < (group + 1) * multiplier; ++o) {
+            for (int64_t d = 0; d < band.extent[0]; ++d) {
+              depthwise_kernels<T>().copy(band.extent[1], band.extent[2],
+                                          {pixel(output, n, o, band.first[0] + d, band.first[1], band.first[2]),
+                                           output.strides[1], output.strides[2]},
+                                          {gradient.data() + d * plan.strides[0], plan.strides[1], 1});
+            }
+            depthwise_kernels<T>().add_products(round_up(plan.length(band.extent), kSlack), taps, phase.offsets.data(),
+                                                copy.data(), gradient.data(),
+                                                sums.data() + (task / window.groups * weight.batch + o) * taps);
+          }
+        }
+      }
+    }
+  });
+
+  for (int64_t o = 0; o < weight.batch; ++o) {
+    for (int64_t t = 0; t < taps; ++t) {
+      double sum = 0;
+      for (int64_t p = 0; p < parts; ++p) sum += sums[static_cast<size_t>((p * weight.batch + o) * taps + t)];
+      *pixel(weight, o, 0, t / (weight.size[1] * weight.size[2]), t / weight.size[2] % weight.size[1],
+             t % weight.size[2]) = static_cast<T>(sum);
+    }
+  }
+}
+
+#define PYINIT_INSTANTIATE(T)                                                                               \
+  template void correlate_planes<T>(const Window&, bool, const Images<const T>&, const Images<const T>&,    \
+                                    const Epilogue<T>&, const Images<T>&, int);                             \
+  template void weight_gradient_of_planes<T>(const Window&, const Images<const T>&, const Images<const T>&, \
+                                             const Images<T>&, int);
+PYINIT_INSTANTIATE(float)
+PYINIT_INSTANTIATE(double)
+
+}  // namespace pyinit
