@@ -40,14 +40,37 @@ template <int n, class T> PYINIT_INLINE void copy_pieces(int64_t count, const T*
   __builtin_memcpy(out + count - n, x + count - n, n * sizeof(T));
 }
 
+// Four elements, whatever the width of vectors.
+template <class T> struct FourOf {
+  typedef T type __attribute__((vector_size(4 * sizeof(T))));
+};
+template <class T> using Four = typename FourOf<T>::type;
+template <class T>
+PYINIT_INLINE void copy_each(int64_t count, const T* x, int64_t step, T* out, int64_t out_step) {
+  for (int64_t i = 0; i < count; ++i) out[i * out_step] = x[i * step];
+}
+
 template <class T, int step, int out_step>
 PYINIT_INLINE void copy_row(int64_t count, const T* x, int64_t any_step, T* out, int64_t any_out_step) {
   if constexpr (step == 1 && out_step == 1) {
     if (count >= kLanes<T>) return copy_pieces<kLanes<T>>(count, x, out);
     if (count >= 4) return copy_pieces<4>(count, x, out);
   }
-  const int64_t from = step == 0 ? any_step : step, to = out_step == 0 ? any_out_step : out_step;
-  for (int64_t i = 0; i < count; ++i) out[i * to] = x[i * from];
+#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
+  if constexpr (step == 2 && out_step == 1) {
+    if (count < 4) return copy_each(count, x, 2, out, 1);
+    const auto piece = [&](int64_t i) {
+      Four<T> low, high;
+      __builtin_memcpy(&low, x + 2 * i, sizeof low);
+      __builtin_memcpy(&high, x + 2 * i + 3, sizeof high);
+      low = __builtin_shufflevector(low, high, 0, 2, 5, 7);
+      __builtin_memcpy(out + i, &low, sizeof low);
+    };
+    for (int64_t i = 0; i < count - 4; i += 4) piece(i);
+    return piece(count - 4);
+  }
+#endif
+  copy_each(count, x, step == 0 ? any_step : step, out, out_step == 0 ? any_out_step : out_step);
 }
 
 template <class T, int step, int out_step>
@@ -60,8 +83,25 @@ PYINIT_INLINE void copy_rows(int64_t rows, int64_t columns, const Grid<const T>&
 template <class T> void copy(int64_t rows, int64_t columns, Grid<const T> x, Grid<T> out) {
   if (x.column == 1 && out.column == 1) return copy_rows<T, 1, 1>(rows, columns, x, out);
   if (x.column == 2 && out.column == 1) return copy_rows<T, 2, 1>(rows, columns, x, out);
-  if (x.column == 1 && out.column == 2) return copy_rows<T, 1, 2>(rows, columns, x, out);
   copy_rows<T, 0, 0>(rows, columns, x, out);
+}
+
+template <class T>
+void weave(int64_t rows, Grid<const T> even, Grid<const T> odd, int64_t columns, T* out, int64_t out_row) {
+  for (int64_t i = 0; i < rows; ++i, out += out_row) {
+    const T *const a = even.data + i * even.row, *const b = odd.data + i * odd.row;
+    int64_t j = 0;
+#if __has_builtin(__builtin_shufflevector)
+    for (; j + 8 <= columns; j += 8) {
+      Four<T> x, y;
+      __builtin_memcpy(&x, a + j / 2, sizeof x);
+      __builtin_memcpy(&y, b + j / 2, sizeof y);
+      const Four<T> woven[2] = {__builtin_shufflevector(x, y, 0, 4, 1, 5), __builtin_shufflevector(x, y, 2, 6, 3, 7)};
+      __builtin_memcpy(out + j, woven, sizeof woven);
+    }
+#endif
+    for (; j < columns; ++j) out[j] = (j % 2 == 0 ? a : b)[j / 2];
+  }
 }
 
 // The functions for 1, 2, ... of what is done side by side.
@@ -72,32 +112,42 @@ template <template <class, int> class F, class T, int... i> struct ForEach<F, T,
 template <template <class, int> class F, class T, int most>
 constexpr auto& kUpTo = ForEach<F, T, std::make_integer_sequence<int, most>>::table;
 
-template <class T, int rows> struct Correlate {
-  static void run(int64_t columns, int64_t count, const int64_t* offsets, const T* weights, const T* x, int64_t x_row,
-                  T bias, T floor, T* out, int64_t out_row) {
-    constexpr int L = kLanes<T>;
-    for (int64_t begin = 0; begin < columns; begin += L) {
-      // The last vector of a row begins where it ends with the row.
-      const int64_t at = begin + L <= columns || columns < L ? begin : columns - L;
-      Vec<T> sums[rows];
+// `taps` is their number if it is known beforehand, or 0.
+template <class T, int rows, int taps>
+PYINIT_INLINE void correlate_rows(int64_t columns, const PlaneTaps<T>& list, const T* x, int64_t x_row, T bias, T floor,
+                                  T* out, int64_t out_row) {
+  constexpr int L = kLanes<T>;
+  const int64_t count = taps == 0 ? list.count : taps;
+  for (int64_t begin = 0; begin < columns; begin += L) {
+    // The last vector of a row begins where it ends with the row.
+    const int64_t at = begin + L <= columns || columns < L ? begin : columns - L;
+    Vec<T> sums[rows];
 #pragma GCC unroll 4
-      for (int i = 0; i < rows; ++i) sums[i] = vec(bias);
-      for (int64_t t = 0; t < count; ++t) {
-        const Vec<T> weight = vec(weights[t]);
-        const T* const from = x + at + offsets[t];
+    for (int i = 0; i < rows; ++i) sums[i] = vec(bias);
+#pragma GCC unroll 9
+    for (int64_t t = 0; t < count; ++t) {
+      const Vec<T> weight = vec(list.weights[t]);
+      const T* const from = x + at + list.offsets[t];
 #pragma GCC unroll 4
-        for (int i = 0; i < rows; ++i) sums[i] = multiply_add(weight, load(from + i * x_row), sums[i]);
-      }
+      for (int i = 0; i < rows; ++i) sums[i] = multiply_add(weight, load(from + i * x_row), sums[i]);
+    }
 #pragma GCC unroll 4
-      for (int i = 0; i < rows; ++i) {
-        const Vec<T> sum = max(vec(floor), sums[i]);
-        if (columns < L) {
-          store_some<T>(out + i * out_row, sum, columns);
-        } else {
-          store(out + i * out_row + at, sum);
-        }
+    for (int i = 0; i < rows; ++i) {
+      const Vec<T> sum = max(vec(floor), sums[i]);
+      if (columns < L) {
+        store_some<T>(out + i * out_row, sum, columns);
+      } else {
+        store(out + i * out_row + at, sum);
       }
     }
+  }
+}
+
+template <class T, int rows> struct Correlate {
+  static void run(int64_t columns, const PlaneTaps<T>& taps, const T* x, int64_t x_row, T bias, T floor, T* out,
+                  int64_t out_row) {
+    if (taps.count == 9) return correlate_rows<T, rows, 9>(columns, taps, x, x_row, bias, floor, out, out_row);
+    correlate_rows<T, rows, 0>(columns, taps, x, x_row, bias, floor, out, out_row);
   }
 };
 
@@ -105,8 +155,7 @@ template <class T>
 void correlate(int64_t rows, int64_t columns, PlaneTaps<T> taps, const T* x, int64_t x_row, T bias, T floor, T* out,
                int64_t out_row) {
   for (; rows > 0; rows -= kRows, x += kRows * x_row, out += kRows * out_row) {
-    kUpTo<Correlate, T, kRows>[(rows < kRows ? rows : kRows) - 1](columns, taps.count, taps.offsets, taps.weights, x,
-                                                                  x_row, bias, floor, out, out_row);
+    kUpTo<Correlate, T, kRows>[(rows < kRows ? rows : kRows) - 1](columns, taps, x, x_row, bias, floor, out, out_row);
   }
 }
 
@@ -251,8 +300,8 @@ void add_products_of_channels(int64_t count, int64_t channels, ChannelTaps<T> ta
 }
 
 template <class T>
-constexpr DepthwiseKernels<T> kKernels = {copy<T>, correlate<T>, add_products<T>, correlate_channels<T>,
-                                          add_products_of_channels<T>};
+constexpr DepthwiseKernels<T> kKernels = {
+    copy<T>, weave<T>, correlate<T>, add_products<T>, correlate_channels<T>, add_products_of_channels<T>};
 
 }  // namespace
 

@@ -32,6 +32,9 @@ template <class T> struct Grid {
 template <class T> struct DepthwiseKernels {
   void (*copy)(int64_t rows, int64_t columns, Grid<const T> x, Grid<T> out);
 
+  // The first `columns` of even's and odd's elements in turn.
+  void (*weave)(int64_t rows, Grid<const T> even, Grid<const T> odd, int64_t columns, T* out, int64_t out_row);
+
   // Sums over the taps, from `bias` on, none below `floor`. Columns of x and out lie side by side; up to kSlack
   // elements behind a row of x are read.
   void (*correlate)(int64_t rows, int64_t columns, PlaneTaps<T> taps, const T* x, int64_t x_row, T bias, T floor,

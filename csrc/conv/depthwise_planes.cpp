@@ -129,12 +129,17 @@ Plan make_plan(const Window& window, bool transposed, const Images<A>& source, c
   return p;
 }
 
-template <class T> T* pixel(const Images<T>& x, int64_t n, int64_t c, int64_t d, int64_t h, int64_t w) {
-  return x.data + n * x.batch_stride + c * x.channel_stride + d * x.strides[0] + h * x.strides[1] + w * x.strides[2];
+// In its plane.
+template <class T> int64_t offset_of(const Images<T>& x, const Extents& at) {
+  return at[0] * x.strides[0] + at[1] * x.strides[1] + at[2] * x.strides[2];
+}
+template <class T> T& tap(const Images<T>& weight, int64_t filter, int64_t t) {
+  const Extents at = {t / (weight.size[1] * weight.size[2]), t / weight.size[2] % weight.size[1], t % weight.size[2]};
+  return weight.data[filter * weight.batch_stride + offset_of(weight, at)];
 }
 
 // f(a, b, c) for all combinations.
-template <class F> void for_each_phase(const std::array<int64_t, kSpatial>& counts, F&& f) {
+template <class F> void for_each_phase(const Extents& counts, F&& f) {
   for (int64_t a = 0; a < counts[0]; ++a) {
     for (int64_t b = 0; b < counts[1]; ++b) {
       for (int64_t c = 0; c < counts[2]; ++c) f(a, b, c);
@@ -142,36 +147,56 @@ template <class F> void for_each_phase(const std::array<int64_t, kSpatial>& coun
   }
 }
 
-// A band of plane (n, c) into its place; what is outside is left as it is.
-template <class T>
-void copy_source(const Plan& plan, const Band& band, const Images<const T>& source, int64_t n, int64_t c, T* copy) {
+// Rows that are copied from a plane to its copy.
+struct Copy {
+  int64_t from, to, rows, columns;
+};
+
+// Those of a band; what is outside of the plane is left as it is.
+template <class T> std::vector<Copy> make_copies(const Plan& plan, const Band& band, const Images<T>& source) {
   const auto& axes = plan.axes;
   const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].phases.size()); };
+  std::vector<Copy> copies;
+  int64_t to = 0;
   for_each_phase({count(0), count(1), count(2)}, [&](int64_t i, int64_t j, int64_t k) {
-    const std::array<int64_t, kSpatial> index = {i, j, k};
-    std::array<int64_t, kSpatial> phase;
+    const Extents index = {i, j, k};
     std::array<Axis::Range, kSpatial> in;
+    Extents first;  // coordinates
     for (size_t x = 0; x < kSpatial; ++x) {
-      phase[x] = axes[x].phases[static_cast<size_t>(index[x])];
-      in[x] = axes[x].source_inside(band.first[x], band.extent[x], phase[x]);
+      const int64_t phase = axes[x].phases[static_cast<size_t>(index[x])];
+      in[x] = axes[x].source_inside(band.first[x], band.extent[x], phase);
+      first[x] = axes[x].source_at(band.first[x], in[x].begin, phase);
     }
-    const auto at = [&](size_t x, int64_t v) { return axes[x].source_at(band.first[x], v, phase[x]); };
-    for (int64_t d = in[0].begin; d < in[0].end && in[1].size() > 0 && in[2].size() > 0; ++d) {
-      depthwise_kernels<T>().copy(
-          in[1].size(), in[2].size(),
-          {pixel(source, n, c, at(0, d), at(1, in[1].begin), at(2, in[2].begin)),
-           axes[1].source_step * source.strides[1], axes[2].source_step * source.strides[2]},
-          {copy + d * plan.strides[0] + in[1].begin * plan.strides[1] + in[2].begin, plan.strides[1], 1});
+    for (int64_t d = in[0].begin; d < in[0].end; ++d, first[0] += axes[0].source_step) {
+      if (in[1].size() > 0 && in[2].size() > 0) {
+        copies.push_back({offset_of(source, first),
+                          to + d * plan.strides[0] + in[1].begin * plan.strides[1] + in[2].begin, in[1].size(),
+                          in[2].size()});
+      }
     }
-    copy += plan.phase_size;
+    to += plan.phase_size;
   });
+  return copies;
+}
+
+template <class T>
+void copy_plane(const Plan& plan, const std::vector<Copy>& copies, const Images<const T>& source, int64_t n, int64_t c,
+                T* to) {
+  const T* const from = source.data + n * source.batch_stride + c * source.channel_stride;
+  for (const Copy& copy : copies) {
+    depthwise_kernels<T>().copy(
+        copy.rows, copy.columns,
+        {from + copy.from, plan.axes[1].source_step * source.strides[1], plan.axes[2].source_step * source.strides[2]},
+        {to + copy.to, plan.strides[1], 1});
+  }
 }
 
 // The taps of every phase of the output: where they are in the copies, and what number they have among an output
 // channel's weights, which go source by source.
 struct PhaseTaps {
-  std::array<int64_t, kSpatial> phase;
+  Extents phase;
   std::vector<int64_t> offsets, weights;
+  size_t first_weight;  // of an output channel's, in the order of phases
 };
 
 std::vector<PhaseTaps> make_taps(const Plan& plan, int64_t sources) {
@@ -179,7 +204,7 @@ std::vector<PhaseTaps> make_taps(const Plan& plan, int64_t sources) {
   const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].phases.size()); };
   std::vector<PhaseTaps> all;
   for_each_phase({axes[0].out_step, axes[1].out_step, axes[2].out_step}, [&](int64_t a, int64_t b, int64_t c) {
-    PhaseTaps taps{{a, b, c}, {}, {}};
+    PhaseTaps taps{{a, b, c}, {}, {}, all.empty() ? 0 : all.back().first_weight + all.back().weights.size()};
     for (int64_t s = 0; s < sources; ++s) {
       int64_t number = s * axes[0].taps * axes[1].taps * axes[2].taps;
       for_each_phase({axes[0].taps, axes[1].taps, axes[2].taps}, [&](int64_t i, int64_t j, int64_t k) {
@@ -199,26 +224,68 @@ std::vector<PhaseTaps> make_taps(const Plan& plan, int64_t sources) {
   return all;
 }
 
-// The pixels of a phase of a band.
+// Rows of a phase of the output: where its first pixel is in the copy and in the plane.
+struct Sums {
+  int64_t from, to, rows, columns;
+  const PhaseTaps* taps;
+};
+
+// Those of a band. Phases of columns come one after the other.
 template <class T>
-void correlate_phase(const Plan& plan, const Band& band, const PhaseTaps& taps, const T* weights, const T* copy, T bias,
-                     T floor, const Images<T>& out, int64_t n, int64_t c, T* rows) {
-  const auto& kernels = depthwise_kernels<T>();
+std::vector<Sums> make_sums(const Plan& plan, const Band& band, const std::vector<PhaseTaps>& phases,
+                            const Images<T>& out) {
   const auto& axes = plan.axes;
-  std::array<Axis::Range, kSpatial> in;
-  for (size_t x = 0; x < kSpatial; ++x) in[x] = axes[x].out_inside(band.first[x], band.extent[x], taps.phase[x]);
-  if (in[1].size() == 0 || in[2].size() == 0) return;
-  const auto at = [&](size_t x, int64_t u) { return axes[x].out_at(band.first[x], u, taps.phase[x]); };
-  const Grid<T> step = {nullptr, axes[1].out_step * out.strides[1], axes[2].out_step * out.strides[2]};
-  for (int64_t d = in[0].begin; d < in[0].end; ++d) {
-    T* const to = pixel(out, n, c, at(0, d), at(1, in[1].begin), at(2, in[2].begin));
-    const T* const from = copy + d * plan.strides[0] + in[1].begin * plan.strides[1] + in[2].begin;
-    const PlaneTaps<T> list = {static_cast<int64_t>(taps.offsets.size()), taps.offsets.data(), weights};
-    if (step.column == 1) {
-      kernels.correlate(in[1].size(), in[2].size(), list, from, plan.strides[1], bias, floor, to, step.row);
-    } else {
-      kernels.correlate(in[1].size(), in[2].size(), list, from, plan.strides[1], bias, floor, rows, in[2].size());
-      kernels.copy(in[1].size(), in[2].size(), {rows, in[2].size(), 1}, {to, step.row, step.column});
+  std::vector<Sums> sums;
+  const auto columns = static_cast<size_t>(axes[2].out_step);
+  for (size_t row_phase = 0; row_phase < phases.size(); row_phase += columns) {
+    const Extents& of_rows = phases[row_phase].phase;
+    const auto in_depth = axes[0].out_inside(band.first[0], band.extent[0], of_rows[0]);
+    for (int64_t d = in_depth.begin; d < in_depth.end; ++d) {
+      for (size_t column = 0; column < columns; ++column) {
+        const PhaseTaps& taps = phases[row_phase + column];
+        std::array<Axis::Range, kSpatial> in = {Axis::Range{d, d + 1}};
+        Extents first;
+        for (size_t x = 0; x < kSpatial; ++x) {
+          if (x > 0) in[x] = axes[x].out_inside(band.first[x], band.extent[x], taps.phase[x]);
+          first[x] = axes[x].out_at(band.first[x], in[x].begin, taps.phase[x]);
+        }
+        sums.push_back({d * plan.strides[0] + in[1].begin * plan.strides[1] + in[2].begin, offset_of(out, first),
+                        in[1].size(), in[2].size(), &taps});
+      }
+    }
+  }
+  return sums;
+}
+
+// A plane of the output from the copies of what goes into it. Phases of columns are made in `rows` and put together.
+template <class T>
+void correlate_plane(const Plan& plan, const std::vector<Sums>& all, const T* weights, const T* copy, T bias, T floor,
+                     const Images<T>& out, int64_t n, int64_t c, T* rows) {
+  const auto& kernels = depthwise_kernels<T>();
+  const auto make = [&](const Sums& sums, T* to, int64_t row) {
+    kernels.correlate(
+        sums.rows, sums.columns,
+        {static_cast<int64_t>(sums.taps->offsets.size()), sums.taps->offsets.data(), weights + sums.taps->first_weight},
+        copy + sums.from, plan.strides[1], bias, floor, to, row);
+  };
+  T* const plane = out.data + n * out.batch_stride + c * out.channel_stride;
+  const int64_t row = plan.axes[1].out_step * out.strides[1], column = plan.axes[2].out_step * out.strides[2];
+  if (column == 1) {
+    for (const Sums& sums : all) make(sums, plane + sums.to, row);
+  } else if (column == 2 && out.strides[2] == 1) {
+    T* const other = rows + plan.band[1] * plan.band[2];
+    for (size_t i = 0; i < all.size(); i += 2) {
+      // Every other column, and those between: which phase has the first one depends on the padding.
+      const bool swapped = all[i].columns == 0 || (all[i + 1].columns > 0 && all[i + 1].to < all[i].to);
+      const Sums &even = all[i + (swapped ? 1 : 0)], &odd = all[i + (swapped ? 0 : 1)];
+      make(even, rows, even.columns), make(odd, other, odd.columns);
+      kernels.weave(even.rows, {rows, even.columns, 1}, {other, odd.columns, 1}, even.columns + odd.columns,
+                    plane + even.to, row);
+    }
+  } else {
+    for (const Sums& sums : all) {
+      make(sums, rows, sums.columns);
+      kernels.copy(sums.rows, sums.columns, {rows, sums.columns, 1}, {plane + sums.to, row, column});
     }
   }
 }
@@ -238,11 +305,7 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
   T* next = weights.data();
   for (int64_t c = 0; c < out.channels; ++c) {
     for (const PhaseTaps& phase : phases) {
-      for (const int64_t number : phase.weights) {
-        const int64_t t = number % taps;
-        *next++ = *pixel(weight, c * sources + number / taps, 0, t / (weight.size[1] * weight.size[2]),
-                         t / weight.size[2] % weight.size[1], t % weight.size[2]);
-      }
+      for (const int64_t number : phase.weights) *next++ = tap(weight, c * sources + number / taps, number % taps);
     }
   }
 
@@ -252,23 +315,23 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
                                 out.batch * out.channels * out.pixels());
   parallel_ranges(usable_threads(threads, work, kGrain), plan.count() * planes, 1, [&](int64_t begin, int64_t end) {
     const Scratch<T> copy(plan.copy_size + kSlack);
-    const Scratch<T> rows(plan.band[1] * plan.band[2]);
+    const Scratch<T> rows(2 * plan.band[1] * plan.band[2]);
+    std::vector<Copy> copies;
+    std::vector<Sums> sums;
     for (int64_t task = begin; task < end; ++task) {
-      const Band band = plan[task / planes];
-      const int64_t n = task % planes / window.groups, group = task % window.groups;
-      // What is outside the image is the same for all planes.
-      if (task == begin || task % planes == 0) std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
-      for (int64_t s = 0; s < sources; ++s) {
-        copy_source(plan, band, source, n, group * sources + s, copy.data() + s * plan.source_size);
+      if (task == begin || task % planes == 0) {
+        const Band band = plan[task / planes];
+        copies = make_copies(plan, band, source), sums = make_sums(plan, band, phases, out);
+        // What is outside the image is the same for all planes.
+        std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
       }
-      for (int64_t o = 0; o < outputs; ++o) {
-        const int64_t c = group * outputs + o;
-        const T* of_phase = weights.data() + c * sources * taps;
-        for (const PhaseTaps& phase : phases) {
-          correlate_phase(plan, band, phase, of_phase, copy.data(), epilogue.bias != nullptr ? epilogue.bias[c] : T{0},
-                          floor, out, n, c, rows.data());
-          of_phase += phase.offsets.size();
-        }
+      const int64_t n = task % planes / window.groups, group = task % window.groups;
+      for (int64_t s = 0; s < sources; ++s) {
+        copy_plane(plan, copies, source, n, group * sources + s, copy.data() + s * plan.source_size);
+      }
+      for (int64_t c = group * outputs; c < (group + 1) * outputs; ++c) {
+        correlate_plane(plan, sums, weights.data() + c * sources * taps, copy.data(),
+                        epilogue.bias != nullptr ? epilogue.bias[c] : T{0}, floor, out, n, c, rows.data());
       }
     }
   });
@@ -291,21 +354,23 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
     const Scratch<T> copy(plan.copy_size + kSlack), gradient(length);
     for (int64_t b = 0; b < plan.count(); ++b) {
       const Band band = plan[b];
+      const std::vector<Copy> copies = make_copies(plan, band, input);
+      const int64_t count = round_up(plan.length(band.extent), kSlack);
       std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
       std::fill_n(gradient.data(), length, T{0});
       for (int64_t task = begin; task < end; ++task) {
         const int64_t group = task % window.groups, first = task / window.groups * part;
         for (int64_t n = first; n < std::min(first + part, output.batch); ++n) {
-          copy_source(plan, band, input, n, group, copy.data());
+          copy_plane(plan, copies, input, n, group, copy.data());
           for (int64_t o = group * multiplier; o < (group + 1) * multiplier; ++o) {
+            const T* const from = output.data + n * output.batch_stride + o * output.channel_stride;
             for (int64_t d = 0; d < band.extent[0]; ++d) {
               depthwise_kernels<T>().copy(band.extent[1], band.extent[2],
-                                          {pixel(output, n, o, band.first[0] + d, band.first[1], band.first[2]),
+                                          {from + offset_of(output, {band.first[0] + d, band.first[1], band.first[2]}),
                                            output.strides[1], output.strides[2]},
                                           {gradient.data() + d * plan.strides[0], plan.strides[1], 1});
             }
-            depthwise_kernels<T>().add_products(round_up(plan.length(band.extent), kSlack), taps, phase.offsets.data(),
-                                                copy.data(), gradient.data(),
+            depthwise_kernels<T>().add_products(count, taps, phase.offsets.data(), copy.data(), gradient.data(),
                                                 sums.data() + (task / window.groups * weight.batch + o) * taps);
           }
         }
@@ -317,8 +382,7 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
     for (int64_t t = 0; t < taps; ++t) {
       double sum = 0;
       for (int64_t p = 0; p < parts; ++p) sum += sums[static_cast<size_t>((p * weight.batch + o) * taps + t)];
-      *pixel(weight, o, 0, t / (weight.size[1] * weight.size[2]), t / weight.size[2] % weight.size[1],
-             t % weight.size[2]) = static_cast<T>(sum);
+      tap(weight, o, t) = static_cast<T>(sum);
     }
   }
 }
