@@ -133,18 +133,21 @@ Plan make_plan(const Window& window, bool transposed, const Images<A>& source, c
 template <class T> int64_t offset_of(const Images<T>& x, const Extents& at) {
   return at[0] * x.strides[0] + at[1] * x.strides[1] + at[2] * x.strides[2];
 }
-template <class T> T& tap(const Images<T>& weight, int64_t filter, int64_t t) {
-  const Extents at = {t / (weight.size[1] * weight.size[2]), t / weight.size[2] % weight.size[1], t % weight.size[2]};
-  return weight.data[filter * weight.batch_stride + offset_of(weight, at)];
-}
 
 // f(a, b, c) for all combinations.
-template <class F> void for_each_phase(const Extents& counts, F&& f) {
+template <class F> void for_each_of(const Extents& counts, F&& f) {
   for (int64_t a = 0; a < counts[0]; ++a) {
     for (int64_t b = 0; b < counts[1]; ++b) {
       for (int64_t c = 0; c < counts[2]; ++c) f(a, b, c);
     }
   }
+}
+
+// Where a filter has its taps.
+template <class T> std::vector<int64_t> tap_offsets(const Images<T>& weight) {
+  std::vector<int64_t> offsets;
+  for_each_of(weight.size, [&](int64_t i, int64_t j, int64_t k) { offsets.push_back(offset_of(weight, {i, j, k})); });
+  return offsets;
 }
 
 // Rows that are copied from a plane to its copy.
@@ -158,7 +161,7 @@ template <class T> std::vector<Copy> make_copies(const Plan& plan, const Band& b
   const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].phases.size()); };
   std::vector<Copy> copies;
   int64_t to = 0;
-  for_each_phase({count(0), count(1), count(2)}, [&](int64_t i, int64_t j, int64_t k) {
+  for_each_of({count(0), count(1), count(2)}, [&](int64_t i, int64_t j, int64_t k) {
     const Extents index = {i, j, k};
     std::array<Axis::Range, kSpatial> in;
     Extents first;  // coordinates
@@ -203,11 +206,11 @@ std::vector<PhaseTaps> make_taps(const Plan& plan, int64_t sources) {
   const auto& axes = plan.axes;
   const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].phases.size()); };
   std::vector<PhaseTaps> all;
-  for_each_phase({axes[0].out_step, axes[1].out_step, axes[2].out_step}, [&](int64_t a, int64_t b, int64_t c) {
+  for_each_of({axes[0].out_step, axes[1].out_step, axes[2].out_step}, [&](int64_t a, int64_t b, int64_t c) {
     PhaseTaps taps{{a, b, c}, {}, {}, all.empty() ? 0 : all.back().first_weight + all.back().weights.size()};
     for (int64_t s = 0; s < sources; ++s) {
       int64_t number = s * axes[0].taps * axes[1].taps * axes[2].taps;
-      for_each_phase({axes[0].taps, axes[1].taps, axes[2].taps}, [&](int64_t i, int64_t j, int64_t k) {
+      for_each_of({axes[0].taps, axes[1].taps, axes[2].taps}, [&](int64_t i, int64_t j, int64_t k) {
         const std::array<size_t, kSpatial> t = {static_cast<size_t>(i), static_cast<size_t>(j), static_cast<size_t>(k)};
         if (axes[0].out_phase[t[0]] == a && axes[1].out_phase[t[1]] == b && axes[2].out_phase[t[2]] == c) {
           const int64_t array = (axes[0].phase[t[0]] * count(1) + axes[1].phase[t[1]]) * count(2) + axes[2].phase[t[2]];
@@ -302,11 +305,17 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
 
   // The weights of each output channel, in the order of `phases`.
   const Scratch<T> weights(weight.batch * taps);
+  std::vector<int64_t> places;
+  const std::vector<int64_t> offsets = tap_offsets(weight);
+  for (const PhaseTaps& phase : phases) {
+    for (const int64_t number : phase.weights) {
+      places.push_back(number / taps * weight.batch_stride + offsets[static_cast<size_t>(number % taps)]);
+    }
+  }
   T* next = weights.data();
   for (int64_t c = 0; c < out.channels; ++c) {
-    for (const PhaseTaps& phase : phases) {
-      for (const int64_t number : phase.weights) *next++ = tap(weight, c * sources + number / taps, number % taps);
-    }
+    const T* const filters = weight.data + c * sources * weight.batch_stride;
+    for (const int64_t place : places) *next++ = filters[place];
   }
 
   const int64_t planes = out.batch * window.groups;
@@ -378,11 +387,12 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
     }
   });
 
+  const std::vector<int64_t> offsets = tap_offsets(weight);
   for (int64_t o = 0; o < weight.batch; ++o) {
     for (int64_t t = 0; t < taps; ++t) {
       double sum = 0;
       for (int64_t p = 0; p < parts; ++p) sum += sums[static_cast<size_t>((p * weight.batch + o) * taps + t)];
-      tap(weight, o, t) = static_cast<T>(sum);
+      weight.data[o * weight.batch_stride + offsets[static_cast<size_t>(t)]] = static_cast<T>(sum);
     }
   }
 }
