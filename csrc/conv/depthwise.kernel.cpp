@@ -12,7 +12,7 @@ template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : 
 
 constexpr int kRows = 4;                // of planes, or pixels of a row, whose sums are made side by side
 constexpr int kTaps = 5;                // whose sums of products are
-constexpr int64_t kChannelBlock = 128;  // that all pixels of a row go through together: their weights stay at hand
+constexpr int64_t kChannelBlock = 256;  // that all pixels of a row go through together: their weights stay at hand
 
 // Without hardware for it a fused multiply-add takes ten times as long; its bits are promised only with.
 template <class V> PYINIT_INLINE V multiply_add(V a, V b, V c) {
@@ -23,6 +23,12 @@ template <class V> PYINIT_INLINE V multiply_add(V a, V b, V c) {
   }
 }
 
+// A row of at least `n` elements in pieces of n, the last one over some of those before.
+template <int n, class T> PYINIT_INLINE void copy_pieces(int64_t count, const T* x, T* out) {
+  for (int64_t i = 0; i < count - n; i += n) __builtin_memcpy(out + i, x + i, n * sizeof(T));
+  __builtin_memcpy(out + count - n, x + count - n, n * sizeof(T));
+}
+
 template <class T> PYINIT_INLINE Vec<T> load_some(const T* p, int64_t count) {
   T buffer[kLanes<T>] = {};
   for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
@@ -31,13 +37,10 @@ template <class T> PYINIT_INLINE Vec<T> load_some(const T* p, int64_t count) {
 template <class T> PYINIT_INLINE void store_some(T* p, Vec<T> x, int64_t count) {
   T buffer[kLanes<T>];
   store(buffer, x);
+  if constexpr (kLanes<T> > 4) {
+    if (count >= 4) return copy_pieces<4>(count, buffer, p);
+  }
   for (int64_t i = 0; i < count; ++i) p[i] = buffer[i];
-}
-
-// A row of at least `n` elements in pieces of n, the last one over some of those before.
-template <int n, class T> PYINIT_INLINE void copy_pieces(int64_t count, const T* x, T* out) {
-  for (int64_t i = 0; i < count - n; i += n) __builtin_memcpy(out + i, x + i, n * sizeof(T));
-  __builtin_memcpy(out + count - n, x + count - n, n * sizeof(T));
 }
 
 // Four elements, whatever the width of vectors.
@@ -115,7 +118,7 @@ constexpr auto& kUpTo = ForEach<F, T, std::make_integer_sequence<int, most>>::ta
 // `taps` is their number if it is known beforehand, or 0.
 template <class T, int rows, int taps>
 PYINIT_INLINE void correlate_rows(int64_t columns, const PlaneTaps<T>& list, const T* x, int64_t x_row, T bias, T floor,
-                                  T* out, int64_t out_row) {
+                                  T* out, int64_t out_row, const T* end) {
   constexpr int L = kLanes<T>;
   const int64_t count = taps == 0 ? list.count : taps;
   for (int64_t begin = 0; begin < columns; begin += L) {
@@ -135,7 +138,12 @@ PYINIT_INLINE void correlate_rows(int64_t columns, const PlaneTaps<T>& list, con
     for (int i = 0; i < rows; ++i) {
       const Vec<T> sum = max(vec(floor), sums[i]);
       if (columns < L) {
-        store_some<T>(out + i * out_row, sum, columns);
+        // What goes too far is overwritten by the rows after it.
+        if (out + i * out_row + L <= end) {
+          store(out + i * out_row, sum);
+        } else {
+          store_some<T>(out + i * out_row, sum, columns);
+        }
       } else {
         store(out + i * out_row + at, sum);
       }
@@ -145,56 +153,55 @@ PYINIT_INLINE void correlate_rows(int64_t columns, const PlaneTaps<T>& list, con
 
 template <class T, int rows> struct Correlate {
   static void run(int64_t columns, const PlaneTaps<T>& taps, const T* x, int64_t x_row, T bias, T floor, T* out,
-                  int64_t out_row) {
-    if (taps.count == 9) return correlate_rows<T, rows, 9>(columns, taps, x, x_row, bias, floor, out, out_row);
-    correlate_rows<T, rows, 0>(columns, taps, x, x_row, bias, floor, out, out_row);
+                  int64_t out_row, const T* end) {
+    if (taps.count == 9) return correlate_rows<T, rows, 9>(columns, taps, x, x_row, bias, floor, out, out_row, end);
+    correlate_rows<T, rows, 0>(columns, taps, x, x_row, bias, floor, out, out_row, end);
   }
 };
 
 template <class T>
 void correlate(int64_t rows, int64_t columns, PlaneTaps<T> taps, const T* x, int64_t x_row, T bias, T floor, T* out,
                int64_t out_row) {
+  const T* const end = out_row == columns ? out + rows * columns : out;
   for (; rows > 0; rows -= kRows, x += kRows * x_row, out += kRows * out_row) {
-    kUpTo<Correlate, T, kRows>[(rows < kRows ? rows : kRows) - 1](columns, taps, x, x_row, bias, floor, out, out_row);
+    kUpTo<Correlate, T, kRows>[(rows < kRows ? rows : kRows) - 1](columns, taps, x, x_row, bias, floor, out, out_row,
+                                                                  end);
   }
 }
 
-// Sums in 64 bytes of lanes on every instruction set, and those added in pairs.
+// 64 bytes of lanes on every instruction set.
 template <class T, int taps> struct AddProducts {
-  static void run(int64_t count, const int64_t* offsets, const T* x, const T* y, double* sums) {
-    constexpr int L = kLanes<T>, kSums = 64 / sizeof(T), kVectors = kSums / L;
+  static void run(int64_t count, const int64_t* offsets, const T* x, const T* y, T* sums) {
+    constexpr int L = kLanes<T>, kSums = kSumLanes<T>, kVectors = kSums / L;
     Vec<T> total[taps][kVectors];
 #pragma GCC unroll 5
     for (int t = 0; t < taps; ++t) {
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) total[t][j] = vec(T{0});
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; ++j) total[t][j] = load(sums + t * kSums + j * L);
     }
     for (int64_t i = 0; i < count; i += kSums) {
 #pragma GCC unroll 5
       for (int t = 0; t < taps; ++t) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int j = 0; j < kVectors; ++j) {
           total[t][j] = multiply_add(load(y + i + j * L), load(x + offsets[t] + i + j * L), total[t][j]);
         }
       }
     }
+#pragma GCC unroll 5
     for (int t = 0; t < taps; ++t) {
-      T lanes[kSums];
-      for (int j = 0; j < kVectors; ++j) store(lanes + j * L, total[t][j]);
-      for (int half = kSums / 2; half > 0; half /= 2) {
-        for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
-      }
-      sums[t] += static_cast<double>(lanes[0]);
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; ++j) store(sums + t * kSums + j * L, total[t][j]);
     }
   }
 };
 
 template <class T>
-void add_products(int64_t count, int64_t taps, const int64_t* offsets, const T* x, const T* y, double* sums) {
+void add_products(int64_t count, int64_t taps, const int64_t* offsets, const T* x, const T* y, T* sums) {
   for (int64_t groups = (taps + kTaps - 1) / kTaps; groups > 0; --groups) {
     const int64_t some = (taps + groups - 1) / groups;
     kUpTo<AddProducts, T, kTaps>[some - 1](count, offsets, x, y, sums);
-    taps -= some, offsets += some, sums += some;
+    taps -= some, offsets += some, sums += some * kSumLanes<T>;
   }
 }
 
@@ -240,16 +247,29 @@ template <class T, int pixels> struct CorrelateChannels {
   }
 };
 
+// Channels are gone through in equal blocks.
+template <class F> PYINIT_INLINE void for_each_block(int64_t channels, F&& f) {
+  const int64_t blocks = (channels + kChannelBlock - 1) / kChannelBlock;
+  const int64_t block = ((channels + blocks - 1) / blocks + 15) / 16 * 16;
+  for (int64_t c = 0; c < channels; c += block) f(c, c + block < channels ? c + block : channels);
+}
+
 template <class T>
 void correlate_channels(int64_t count, int64_t channels, ChannelTaps<const T> taps, const T* x, int64_t x_step,
-                        const T* bias, T floor, T* out, int64_t out_step) {
-  for (int64_t c = 0; c < channels; c += kChannelBlock) {
-    const int64_t end = c + kChannelBlock < channels ? c + kChannelBlock : channels;
+                        Ahead ahead, const T* bias, T floor, T* out, int64_t out_step) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for_each_block(channels, [&](int64_t c, int64_t end) {
     for (int64_t i = 0; i < count; i += kRows) {
-      kUpTo<CorrelateChannels, T, kRows>[(count - i < kRows ? count - i : kRows) - 1](
-          c, end, taps, x + i * x_step, x_step, bias, floor, out + i * out_step, out_step);
+      const int64_t pixels = count - i < kRows ? count - i : kRows;
+      // A block of several would be fetched in pieces: such images are small.
+      for (int64_t row = 0; row < ahead.rows && end - c == channels; ++row) {
+        const T* const from = x + i * x_step + ahead.first + row * ahead.row;
+        for (int64_t at = 0; at < pixels * x_step; at += kLine) __builtin_prefetch(from + at, 0, 2);
+      }
+      kUpTo<CorrelateChannels, T, kRows>[pixels - 1](c, end, taps, x + i * x_step, x_step, bias, floor,
+                                                     out + i * out_step, out_step);
     }
-  }
+  });
 }
 
 template <class T, int pixels, bool whole>
@@ -290,13 +310,12 @@ template <class T, int pixels> struct AddProductsOfChannels {
 template <class T>
 void add_products_of_channels(int64_t count, int64_t channels, ChannelTaps<T> taps, const T* x, int64_t x_step,
                               const T* y, int64_t y_step) {
-  for (int64_t c = 0; c < channels; c += kChannelBlock) {
-    const int64_t end = c + kChannelBlock < channels ? c + kChannelBlock : channels;
+  for_each_block(channels, [&](int64_t c, int64_t end) {
     for (int64_t i = 0; i < count; i += kRows) {
       kUpTo<AddProductsOfChannels, T, kRows>[(count - i < kRows ? count - i : kRows) - 1](
           c, end, taps, x + i * x_step, x_step, y + i * y_step, y_step);
     }
-  }
+  });
 }
 
 template <class T>

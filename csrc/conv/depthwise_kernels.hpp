@@ -29,6 +29,14 @@ template <class T> struct Grid {
   int64_t row, column;
 };
 
+// Rows that are about to be read: the first one's distance, and how many.
+struct Ahead {
+  int64_t first, row, rows;
+};
+
+constexpr int64_t kSlack = 16;
+template <class T> constexpr int64_t kSumLanes = 64 / sizeof(T);
+
 template <class T> struct DepthwiseKernels {
   void (*copy)(int64_t rows, int64_t columns, Grid<const T> x, Grid<T> out);
 
@@ -40,19 +48,18 @@ template <class T> struct DepthwiseKernels {
   void (*correlate)(int64_t rows, int64_t columns, PlaneTaps<T> taps, const T* x, int64_t x_row, T bias, T floor,
                     T* out, int64_t out_row);
 
-  // sums[i] += the sum of x[offsets[i] + j] y[j] over j, a multiple of kSlack of them.
-  void (*add_products)(int64_t count, int64_t taps, const int64_t* offsets, const T* x, const T* y, double* sums);
+  // Each tap's kSumLanes sums, in turn, += x[offsets[i] + j] y[j] for j < count, which is a multiple of kSlack.
+  void (*add_products)(int64_t count, int64_t taps, const int64_t* offsets, const T* x, const T* y, T* sums);
 
-  // `count` pixels of `channels` channels side by side. The bias may be null.
+  // `count` pixels of `channels` channels side by side. The bias may be null. Meanwhile the same columns of `ahead`'s
+  // rows are fetched, which the next pixels will take.
   void (*correlate_channels)(int64_t count, int64_t channels, ChannelTaps<const T> taps, const T* x, int64_t x_step,
-                             const T* bias, T floor, T* out, int64_t out_step);
+                             Ahead ahead, const T* bias, T floor, T* out, int64_t out_step);
 
   // Each tap's row += x y, pixel by pixel.
   void (*add_products_of_channels)(int64_t count, int64_t channels, ChannelTaps<T> taps, const T* x, int64_t x_step,
                                    const T* y, int64_t y_step);
 };
-
-constexpr int64_t kSlack = 16;
 
 struct AllDepthwiseKernels {
   DepthwiseKernels<float> f32;

@@ -102,6 +102,9 @@ template <class U, class S> class Rows {
       axes_[i] = make_axis(window, i, transposed, kernel[i], source.size[i], out_size[i]);
     }
     runs_ = make_runs(axes_[2], step_);
+    // The rows of the source below a row's last taps are what the next row of outputs adds.
+    ahead_.first = (transposed ? 1 : (kernel[1] - 1) * window.dilation[1] + 1) * source.strides[1];
+    ahead_.row = source.strides[1], ahead_.rows = transposed ? 1 : std::min(window.stride[1], kernel[1]);
     source_step_ = transposed ? source.strides[2] : window.stride[2] * source.strides[2];
   }
 
@@ -112,6 +115,8 @@ template <class U, class S> class Rows {
 
   int64_t step() const { return step_; }
   int64_t source_step() const { return source_step_; }
+  // From a run's place in the source.
+  Ahead ahead() const { return ahead_; }
 
   // f(first, count, list, the first's place in the source) for the runs of row (d, h) of image n.
   template <class F> void for_each_run(int64_t n, int64_t d, int64_t h, U* table, Lists& lists, F&& f) const {
@@ -135,6 +140,7 @@ template <class U, class S> class Rows {
   Images<S> source_;
   Extents kernel_;
   int64_t step_, source_step_;
+  Ahead ahead_;
   std::array<Axis, kSpatial> axes_;
   std::vector<Run> runs_;
 };
@@ -168,7 +174,8 @@ void correlate_pixels(const Window& window, bool transposed, const Images<const 
       rows.for_each_run(n, d, h, table.data(), lists, [&](int64_t first, int64_t count, const auto& list, const T* x) {
         depthwise_kernels<T>().correlate_channels(
             count, channels, {static_cast<int64_t>(list.offsets.size()), list.offsets.data(), list.rows.data()}, x,
-            rows.source_step(), epilogue.bias, floor, to + first * out.strides[2], rows.step() * out.strides[2]);
+            rows.source_step(), rows.ahead(), epilogue.bias, floor, to + first * out.strides[2],
+            rows.step() * out.strides[2]);
       });
     }
   });

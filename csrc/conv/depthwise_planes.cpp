@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t kBandBytes = int64_t{64} << 10;  // of a copy
 constexpr int64_t kGrain = int64_t{1} << 16;       // multiply-adds that a thread is worth
+constexpr int64_t kProducts = 4096;                // that are added up in single precision, in lanes, about
 constexpr int64_t kTasks = 64;                     // that many or more need no cut through the batch
 
 // A spatial dimension. Index v of the source's phase a is its coordinate v source_step + a - source_shift, and index u
@@ -293,6 +294,16 @@ void correlate_plane(const Plan& plan, const std::vector<Sums>& all, const T* we
   }
 }
 
+// The sum of lanes, which become 0.
+template <class T> double take_sum(T* lanes) {
+  for (int64_t half = kSumLanes<T> / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  const auto sum = static_cast<double>(lanes[0]);
+  std::fill_n(lanes, kSumLanes<T>, T{0});
+  return sum;
+}
+
 }  // namespace
 
 template <class T>
@@ -359,8 +370,9 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
   std::vector<double> sums(static_cast<size_t>(parts * weight.batch * taps));
   const int64_t work = output.batch * output.channels * output.pixels() * taps;
   parallel_ranges(usable_threads(threads, work, kGrain), parts * window.groups, 1, [&](int64_t begin, int64_t end) {
-    const int64_t length = round_up(plan.length(plan.band), kSlack);
-    const Scratch<T> copy(plan.copy_size + kSlack), gradient(length);
+    const int64_t length = round_up(plan.length(plan.band), kSlack), in_group = multiplier * taps;
+    const Scratch<T> copy(plan.copy_size + kSlack), gradient(length), lanes(in_group * kSumLanes<T>);
+    std::fill_n(lanes.data(), in_group * kSumLanes<T>, T{0});
     for (int64_t b = 0; b < plan.count(); ++b) {
       const Band band = plan[b];
       const std::vector<Copy> copies = make_copies(plan, band, input);
@@ -369,19 +381,26 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
       std::fill_n(gradient.data(), length, T{0});
       for (int64_t task = begin; task < end; ++task) {
         const int64_t group = task % window.groups, first = task / window.groups * part;
-        for (int64_t n = first; n < std::min(first + part, output.batch); ++n) {
+        const int64_t last = std::min(first + part, output.batch);
+        double* const totals = sums.data() + (task / window.groups * window.groups + group) * in_group;
+        int64_t added = 0;  // to lanes, in single precision
+        for (int64_t n = first; n < last; ++n) {
           copy_plane(plan, copies, input, n, group, copy.data());
-          for (int64_t o = group * multiplier; o < (group + 1) * multiplier; ++o) {
-            const T* const from = output.data + n * output.batch_stride + o * output.channel_stride;
+          for (int64_t i = 0; i < multiplier; ++i) {
+            const T* const from = output.data + n * output.batch_stride +
+                                  (group * multiplier + i) * output.channel_stride + offset_of(output, band.first);
             for (int64_t d = 0; d < band.extent[0]; ++d) {
               depthwise_kernels<T>().copy(band.extent[1], band.extent[2],
-                                          {from + offset_of(output, {band.first[0] + d, band.first[1], band.first[2]}),
-                                           output.strides[1], output.strides[2]},
+                                          {from + d * output.strides[0], output.strides[1], output.strides[2]},
                                           {gradient.data() + d * plan.strides[0], plan.strides[1], 1});
             }
             depthwise_kernels<T>().add_products(count, taps, phase.offsets.data(), copy.data(), gradient.data(),
-                                                sums.data() + (task / window.groups * weight.batch + o) * taps);
+                                                lanes.data() + i * taps * kSumLanes<T>);
           }
+          added += count;
+          if (added < kProducts && n + 1 < last) continue;
+          for (int64_t t = 0; t < in_group; ++t) totals[t] += take_sum(lanes.data() + t * kSumLanes<T>);
+          added = 0;
         }
       }
     }
