@@ -10,7 +10,8 @@ namespace {
 template <class T> using Vec = decltype(vec(T{}));
 template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : kLanes64;
 
-constexpr int kRows = 4;                // of planes, or pixels of a row, whose sums are made side by side
+constexpr int kRows = 4;                // of planes whose sums are made side by side
+constexpr int kPixels = 8;              // of a row, the same
 constexpr int kTaps = 5;                // whose sums of products are
 constexpr int64_t kChannelBlock = 256;  // that all pixels of a row go through together: their weights stay at hand
 
@@ -217,15 +218,15 @@ PYINIT_INLINE void correlate_vector(int64_t c, int64_t channels, const ChannelTa
   };
   Vec<T> sums[pixels];
   const Vec<T> start = bias == nullptr ? vec(T{0}) : get(bias + c);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int i = 0; i < pixels; ++i) sums[i] = start;
   for (int64_t t = 0; t < taps.count; ++t) {
     const Vec<T> weight = get(taps.rows[t] + c);
     const T* const from = x + c + taps.offsets[t];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < pixels; ++i) sums[i] = multiply_add(weight, get(from + i * x_step), sums[i]);
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int i = 0; i < pixels; ++i) {
     const Vec<T> sum = max(vec(floor), sums[i]);
     if constexpr (whole) {
@@ -236,11 +237,26 @@ PYINIT_INLINE void correlate_vector(int64_t c, int64_t channels, const ChannelTa
   }
 }
 
+// Asks for rows a little at a time: all at once they would hold up everything else.
+template <class T> struct Fetch {
+  const T* from;
+  int64_t row, rows, lines;  // lines of each row at a time
+
+  static constexpr int64_t kLine = 64 / sizeof(T);
+  PYINIT_INLINE void some(Fetch& f) {
+    for (int64_t i = 0; i < f.rows; ++i) {
+      for (int64_t j = 0; j < f.lines; ++j) __builtin_prefetch(f.from + i * f.row + j * kLine);
+    }
+    f.from += f.lines * kLine;
+  }
+};
+
 template <class T, int pixels> struct CorrelateChannels {
-  static void run(int64_t begin, int64_t end, ChannelTaps<const T> taps, const T* x, int64_t x_step, const T* bias,
-                  T floor, T* out, int64_t out_step) {
+  static void run(int64_t begin, int64_t end, ChannelTaps<const T> taps, const T* x, int64_t x_step, Fetch<T> ahead,
+                  const T* bias, T floor, T* out, int64_t out_step) {
     int64_t c = begin;
     for (; c + kLanes<T> <= end; c += kLanes<T>) {
+      Fetch<T>::some(ahead);
       correlate_vector<T, pixels, true>(c, end, taps, x, x_step, bias, floor, out, out_step);
     }
     if (c < end) correlate_vector<T, pixels, false>(c, end, taps, x, x_step, bias, floor, out, out_step);
@@ -257,17 +273,16 @@ template <class F> PYINIT_INLINE void for_each_block(int64_t channels, F&& f) {
 template <class T>
 void correlate_channels(int64_t count, int64_t channels, ChannelTaps<const T> taps, const T* x, int64_t x_step,
                         Ahead ahead, const T* bias, T floor, T* out, int64_t out_step) {
-  constexpr int64_t kLine = 64 / sizeof(T);
   for_each_block(channels, [&](int64_t c, int64_t end) {
-    for (int64_t i = 0; i < count; i += kRows) {
-      const int64_t pixels = count - i < kRows ? count - i : kRows;
-      // A block of several would be fetched in pieces: such images are small.
-      for (int64_t row = 0; row < ahead.rows && end - c == channels; ++row) {
-        const T* const from = x + i * x_step + ahead.first + row * ahead.row;
-        for (int64_t at = 0; at < pixels * x_step; at += kLine) __builtin_prefetch(from + at, 0, 2);
-      }
-      kUpTo<CorrelateChannels, T, kRows>[pixels - 1](c, end, taps, x + i * x_step, x_step, bias, floor,
-                                                     out + i * out_step, out_step);
+    // A block of several would be fetched in pieces: such images are small.
+    const int64_t rows = end - c == channels ? ahead.rows : 0, vectors = (channels + kLanes<T> - 1) / kLanes<T>;
+    for (int64_t i = 0; i < count; i += kPixels) {
+      const int64_t pixels = count - i < kPixels ? count - i : kPixels, per_line = Fetch<T>::kLine * vectors;
+      const T* const from = x + i * x_step;
+      kUpTo<CorrelateChannels, T, kPixels>[pixels - 1](
+          c, end, taps, from, x_step,
+          {from + ahead.first, ahead.row, rows, (pixels * x_step + per_line - 1) / per_line}, bias, floor,
+          out + i * out_step, out_step);
     }
   });
 }
@@ -283,12 +298,12 @@ PYINIT_INLINE void add_vector(int64_t c, int64_t channels, const ChannelTaps<T>&
     }
   };
   Vec<T> factors[pixels];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int i = 0; i < pixels; ++i) factors[i] = get(y + c + i * y_step);
   for (int64_t t = 0; t < taps.count; ++t) {
     Vec<T> sum = get(taps.rows[t] + c);
     const T* const from = x + c + taps.offsets[t];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < pixels; ++i) sum = multiply_add(factors[i], get(from + i * x_step), sum);
     if constexpr (whole) {
       store(taps.rows[t] + c, sum);
@@ -311,8 +326,8 @@ template <class T>
 void add_products_of_channels(int64_t count, int64_t channels, ChannelTaps<T> taps, const T* x, int64_t x_step,
                               const T* y, int64_t y_step) {
   for_each_block(channels, [&](int64_t c, int64_t end) {
-    for (int64_t i = 0; i < count; i += kRows) {
-      kUpTo<AddProductsOfChannels, T, kRows>[(count - i < kRows ? count - i : kRows) - 1](
+    for (int64_t i = 0; i < count; i += kPixels) {
+      kUpTo<AddProductsOfChannels, T, kPixels>[(count - i < kPixels ? count - i : kPixels) - 1](
           c, end, taps, x + i * x_step, x_step, y + i * y_step, y_step);
     }
   });

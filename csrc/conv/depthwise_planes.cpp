@@ -17,7 +17,9 @@ namespace {
 constexpr int64_t kBandBytes = int64_t{64} << 10;  // of a copy
 constexpr int64_t kGrain = int64_t{1} << 16;       // multiply-adds that a thread is worth
 constexpr int64_t kProducts = 4096;                // that are added up in single precision, in lanes, about
-constexpr int64_t kTasks = 64;                     // that many or more need no cut through the batch
+constexpr int64_t kGroups = 8;                     // whose planes are taken in turn, if their sums take no more than
+constexpr int64_t kLaneBytes = int64_t{32} << 10;
+constexpr int64_t kTasks = 64;  // that many or more need no cut through the batch
 
 // A spatial dimension. Index v of the source's phase a is its coordinate v source_step + a - source_shift, and index u
 // of the output's phase r is u out_step + r - out_shift. Tap t takes u to v = u - lead + shift[t].
@@ -338,14 +340,15 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
     const Scratch<T> rows(2 * plan.band[1] * plan.band[2]);
     std::vector<Copy> copies;
     std::vector<Sums> sums;
-    for (int64_t task = begin; task < end; ++task) {
-      if (task == begin || task % planes == 0) {
+    for (int64_t task = begin, n = 0, group = 0; task < end; ++task, ++group) {
+      if (group == window.groups) ++n, group = 0;
+      if (task == begin || n == out.batch) {
+        n = task % planes / window.groups, group = task % window.groups;
         const Band band = plan[task / planes];
         copies = make_copies(plan, band, source), sums = make_sums(plan, band, phases, out);
         // What is outside the image is the same for all planes.
         std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
       }
-      const int64_t n = task % planes / window.groups, group = task % window.groups;
       for (int64_t s = 0; s < sources; ++s) {
         copy_plane(plan, copies, source, n, group * sources + s, copy.data() + s * plan.source_size);
       }
@@ -366,40 +369,46 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
 
   // Of few groups, parts of the batch are summed on their own.
   const int64_t parts = std::clamp<int64_t>(kTasks / window.groups, 1, std::max<int64_t>(output.batch, 1));
-  const int64_t part = divide_up(output.batch, parts);
-  std::vector<double> sums(static_cast<size_t>(parts * weight.batch * taps));
+  const int64_t part = divide_up(output.batch, parts), in_group = multiplier * taps;
+  const int64_t sums_of_group = in_group * kSumLanes<T>;
+  const int64_t block = std::clamp<int64_t>(kLaneBytes / (sums_of_group * static_cast<int64_t>(sizeof(T))), 1, kGroups);
+  const int64_t blocks = divide_up(window.groups, block);
+  std::vector<double> sums(static_cast<size_t>(parts * window.groups * in_group));
   const int64_t work = output.batch * output.channels * output.pixels() * taps;
-  parallel_ranges(usable_threads(threads, work, kGrain), parts * window.groups, 1, [&](int64_t begin, int64_t end) {
-    const int64_t length = round_up(plan.length(plan.band), kSlack), in_group = multiplier * taps;
-    const Scratch<T> copy(plan.copy_size + kSlack), gradient(length), lanes(in_group * kSumLanes<T>);
-    std::fill_n(lanes.data(), in_group * kSumLanes<T>, T{0});
+  parallel_ranges(usable_threads(threads, work, kGrain), parts * blocks, 1, [&](int64_t begin, int64_t end) {
+    const int64_t length = round_up(plan.length(plan.band), kSlack);
+    const Scratch<T> copy(plan.copy_size + kSlack), gradient(length), lanes(block * sums_of_group);
+    std::fill_n(lanes.data(), block * sums_of_group, T{0});
     for (int64_t b = 0; b < plan.count(); ++b) {
       const Band band = plan[b];
       const std::vector<Copy> copies = make_copies(plan, band, input);
       const int64_t count = round_up(plan.length(band.extent), kSlack);
       std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
       std::fill_n(gradient.data(), length, T{0});
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t group = task % window.groups, first = task / window.groups * part;
-        const int64_t last = std::min(first + part, output.batch);
-        double* const totals = sums.data() + (task / window.groups * window.groups + group) * in_group;
-        int64_t added = 0;  // to lanes, in single precision
-        for (int64_t n = first; n < last; ++n) {
-          copy_plane(plan, copies, input, n, group, copy.data());
-          for (int64_t i = 0; i < multiplier; ++i) {
-            const T* const from = output.data + n * output.batch_stride +
-                                  (group * multiplier + i) * output.channel_stride + offset_of(output, band.first);
-            for (int64_t d = 0; d < band.extent[0]; ++d) {
-              depthwise_kernels<T>().copy(band.extent[1], band.extent[2],
-                                          {from + d * output.strides[0], output.strides[1], output.strides[2]},
-                                          {gradient.data() + d * plan.strides[0], plan.strides[1], 1});
-            }
-            depthwise_kernels<T>().add_products(count, taps, phase.offsets.data(), copy.data(), gradient.data(),
-                                                lanes.data() + i * taps * kSumLanes<T>);
+      const auto add = [&](int64_t n, int64_t group, T* to) {
+        copy_plane(plan, copies, input, n, group, copy.data());
+        for (int64_t o = group * multiplier; o < (group + 1) * multiplier; ++o, to += taps * kSumLanes<T>) {
+          const T* const from =
+              output.data + n * output.batch_stride + o * output.channel_stride + offset_of(output, band.first);
+          for (int64_t d = 0; d < band.extent[0]; ++d) {
+            depthwise_kernels<T>().copy(band.extent[1], band.extent[2],
+                                        {from + d * output.strides[0], output.strides[1], output.strides[2]},
+                                        {gradient.data() + d * plan.strides[0], plan.strides[1], 1});
           }
+          depthwise_kernels<T>().add_products(count, taps, phase.offsets.data(), copy.data(), gradient.data(), to);
+        }
+      };
+      for (int64_t task = begin; task < end; ++task) {
+        // Planes side by side in memory, image after image.
+        const int64_t first = task % blocks * block, groups = std::min(block, window.groups - first);
+        const int64_t image = task / blocks * part, last = std::min(image + part, output.batch);
+        double* const totals = sums.data() + (task / blocks * window.groups + first) * in_group;
+        int64_t added = 0;  // to a lane's sum, in single precision
+        for (int64_t n = image; n < last; ++n) {
+          for (int64_t g = 0; g < groups; ++g) add(n, first + g, lanes.data() + g * sums_of_group);
           added += count;
           if (added < kProducts && n + 1 < last) continue;
-          for (int64_t t = 0; t < in_group; ++t) totals[t] += take_sum(lanes.data() + t * kSumLanes<T>);
+          for (int64_t t = 0; t < groups * in_group; ++t) totals[t] += take_sum(lanes.data() + t * kSumLanes<T>);
           added = 0;
         }
       }
