@@ -55,7 +55,7 @@ def square(batch: int, channels: int, *sides: int) -> Case:
 CASES = [
     *(
         case
-        for size in (1, 2, 7, 8, 9, 16, 33)
+        for size in (1, 7, 8, 16, 33)
         for kernel in (1, 3, 5)
         for stride in (1, 2, 3)
         for padding in {0, kernel // 2, kernel}

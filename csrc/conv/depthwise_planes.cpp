@@ -298,10 +298,8 @@ void correlate_plane(const Plan& plan, const std::vector<Sums>& all, const T* we
 
 // The sum of lanes, which become 0.
 template <class T> double take_sum(T* lanes) {
-  for (int64_t half = kSumLanes<T> / 2; half > 0; half /= 2) {
-    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  const auto sum = static_cast<double>(lanes[0]);
+  double sum = 0;
+  for (int64_t i = 0; i < kSumLanes<T>; ++i) sum += static_cast<double>(lanes[i]);
   std::fill_n(lanes, kSumLanes<T>, T{0});
   return sum;
 }
