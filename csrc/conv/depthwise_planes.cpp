@@ -2,7 +2,6 @@
 // pixels of a row lies side by side, at a distance that is the tap's. The transposed map has phases of its output, and
 // each takes the taps that reach it.
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "conv/depthwise_kernels.hpp"
