@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "conv/correlation.hpp"
+#include "conv/depthwise.hpp"
 #include "conv/finish.hpp"
 #include "core/integers.hpp"
 
@@ -74,6 +75,7 @@ void convolve(const Window& window, const Images<const T>& input, const Images<c
               const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
   if (output.batch * output.channels * output.pixels() == 0) return;
   if (weight.channels * weight.pixels() == 0) return fill_empty(output, epilogue);
+  if (is_depthwise(window, weight)) return convolve_depthwise(window, input, weight, epilogue, output, threads);
   Taps taps, weights;
   for (size_t i = 0; i < kSpatial; ++i) {
     for (int64_t t = 0; t < weight.size[i]; ++t) {
@@ -99,6 +101,9 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
                          const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
   if (output.batch * output.channels * output.pixels() == 0) return;
   if (input.channels * input.pixels() * weight.pixels() == 0) return fill_empty(output, epilogue);
+  if (is_depthwise(window, weight)) {
+    return convolve_depthwise_transposed(window, input, weight, epilogue, output, threads);
+  }
   const int64_t group = input.channels / window.groups * weight.batch_stride;
   Correlation<T> all = {window.groups,         {1, 1, 1},           input, weight.data, group,
                         weight.channel_stride, weight.batch_stride, {}};
@@ -126,7 +131,8 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
 
 template <class T>
 void convolve_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
-                              const Images<T>& weight, int) {
+                              const Images<T>& weight, int threads) {
+  if (is_depthwise(window, weight)) return depthwise_weight_gradient(window, input, output, weight, threads);
   fill(weight, Epilogue<T>{nullptr, Activation::none, 0});
   walk(window, input, weight, output, [](const T& y, T& w, const T& x) { w += y * x; });
 }

@@ -238,13 +238,19 @@ template <class T> class ByPixels final : public Tasks<T> {
         kernels_.copy(inputs, height, from + at[static_cast<size_t>(t)], c.input_channel, out + t * rows, taps * rows);
       }
     } else if (*most - *least < std::min(c.output, kMaxTaps)) {
-      // A filter's taps side by side: all between the least and the most are turned.
+      // A filter's taps side by side: all between the least and the most are turned, straight to where they belong
+      // if they run backwards, as those of a transposed convolution do.
+      const bool backwards = taps > 1 && at.front() - at.back() == taps - 1 && at[0] - at[1] == 1;
       T turned[kMaxTaps * kMaxRows];
-      for (int64_t i = 0; i < inputs; ++i) {
-        kernels_.transpose(height, *most - *least + 1, from + i * c.input_channel + *least, c.output, turned, rows);
-        for (const int64_t tap : at) {
-          for (int64_t o = 0; o < rows; ++o) out[o] = turned[(tap - *least) * rows + o];
-          out += rows;
+      for (int64_t i = 0; i < inputs; ++i, out += taps * rows) {
+        const T* const x = from + i * c.input_channel + *least;
+        if (backwards) {
+          kernels_.transpose(height, taps, x, c.output, out + (taps - 1) * rows, -rows);
+          continue;
+        }
+        kernels_.transpose(height, *most - *least + 1, x, c.output, turned, rows);
+        for (int64_t t = 0; t < taps; ++t) {
+          kernels_.copy(1, rows, turned + (at[static_cast<size_t>(t)] - *least) * rows, rows, out + t * rows, rows);
         }
       }
     } else {

@@ -1,0 +1,62 @@
+#include "conv/depthwise.hpp"
+
+#include "conv/depthwise_routes.hpp"
+#include "core/view.hpp"
+
+namespace pyinit {
+namespace {
+
+// Whether pixels are rows of channels in both, one of output for each of input.
+template <class A, class B> bool has_rows_of_channels(const Images<A>& a, const Images<B>& b) {
+  return a.channel_stride == 1 && b.channel_stride == 1 && a.channels == b.channels;
+}
+
+template <class T> void prefer_huge_pages(const Images<T>& out) {
+  View view;
+  view.data = reinterpret_cast<char*>(out.data);
+  view.dtype = sizeof(T) == 8 ? DType::f64 : DType::f32;
+  view.dims = {{out.batch, out.batch_stride, 0}, {out.channels, out.channel_stride, 0}};
+  for (size_t i = 0; i < kSpatial; ++i) view.dims.push_back({out.size[i], out.strides[i], 0});
+  pyinit::prefer_huge_pages(view);
+}
+
+template <class T>
+void correlate(const Window& window, bool transposed, const Images<const T>& source, const Images<const T>& weight,
+               const Epilogue<T>& epilogue, const Images<T>& out, int threads) {
+  prefer_huge_pages(out);
+  const auto route = has_rows_of_channels(source, out) ? correlate_pixels<T> : correlate_planes<T>;
+  route(window, transposed, source, weight, epilogue, out, threads);
+}
+
+}  // namespace
+
+template <class T>
+void convolve_depthwise(const Window& window, const Images<const T>& input, const Images<const T>& weight,
+                        const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
+  correlate(window, false, input, weight, epilogue, output, threads);
+}
+
+template <class T>
+void convolve_depthwise_transposed(const Window& window, const Images<const T>& input, const Images<const T>& weight,
+                                   const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
+  correlate(window, true, input, weight, epilogue, output, threads);
+}
+
+template <class T>
+void depthwise_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
+                               const Images<T>& weight, int threads) {
+  const auto route = has_rows_of_channels(input, output) ? weight_gradient_of_pixels<T> : weight_gradient_of_planes<T>;
+  route(window, input, output, weight, threads);
+}
+
+#define PYINIT_INSTANTIATE(T)                                                                                   \
+  template void convolve_depthwise<T>(const Window&, const Images<const T>&, const Images<const T>&,            \
+                                      const Epilogue<T>&, const Images<T>&, int);                               \
+  template void convolve_depthwise_transposed<T>(const Window&, const Images<const T>&, const Images<const T>&, \
+                                                 const Epilogue<T>&, const Images<T>&, int);                    \
+  template void depthwise_weight_gradient<T>(const Window&, const Images<const T>&, const Images<const T>&,     \
+                                             const Images<T>&, int);
+PYINIT_INSTANTIATE(float)
+PYINIT_INSTANTIATE(double)
+
+}  // namespace pyinit

@@ -1,0 +1,344 @@
+// Convolutions that have one input channel a group. Compiled once per instruction set.
+#include <utility>  // integer_sequence: types only
+
+#include "conv/depthwise_kernels.hpp"
+#include "simd/vec.hpp"
+
+namespace pyinit::PYINIT_NS {
+namespace {
+
+template <class T> using Vec = decltype(vec(T{}));
+template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : kLanes64;
+
+constexpr int kRows = 4;                // of planes whose sums are made side by side
+constexpr int kPixels = 8;              // of a row, the same
+constexpr int kTaps = 5;                // whose sums of products are
+constexpr int64_t kChannelBlock = 256;  // that all pixels of a row go through together: their weights stay at hand
+
+// Without hardware for it a fused multiply-add takes ten times as long; its bits are promised only with.
+template <class V> PYINIT_INLINE V multiply_add(V a, V b, V c) {
+  if constexpr (kHasFma) {
+    return fma(a, b, c);
+  } else {
+    return c + a * b;
+  }
+}
+
+// A row of at least `n` elements in pieces of n, the last one over some of those before.
+template <int n, class T> PYINIT_INLINE void copy_pieces(int64_t count, const T* x, T* out) {
+  for (int64_t i = 0; i < count - n; i += n) __builtin_memcpy(out + i, x + i, n * sizeof(T));
+  __builtin_memcpy(out + count - n, x + count - n, n * sizeof(T));
+}
+
+template <class T> PYINIT_INLINE Vec<T> load_some(const T* p, int64_t count) {
+  T buffer[kLanes<T>] = {};
+  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
+  return load(buffer);
+}
+template <class T> PYINIT_INLINE void store_some(T* p, Vec<T> x, int64_t count) {
+  T buffer[kLanes<T>];
+  store(buffer, x);
+  if constexpr (kLanes<T> > 4) {
+    if (count >= 4) return copy_pieces<4>(count, buffer, p);
+  }
+  for (int64_t i = 0; i < count; ++i) p[i] = buffer[i];
+}
+
+// Four elements, whatever the width of vectors.
+template <class T> struct FourOf {
+  typedef T type __attribute__((vector_size(4 * sizeof(T))));
+};
+template <class T> using Four = typename FourOf<T>::type;
+template <class T>
+PYINIT_INLINE void copy_each(int64_t count, const T* x, int64_t step, T* out, int64_t out_step) {
+  for (int64_t i = 0; i < count; ++i) out[i * out_step] = x[i * step];
+}
+
+template <class T, int step, int out_step>
+PYINIT_INLINE void copy_row(int64_t count, const T* x, int64_t any_step, T* out, int64_t any_out_step) {
+  if constexpr (step == 1 && out_step == 1) {
+    if (count >= kLanes<T>) return copy_pieces<kLanes<T>>(count, x, out);
+    if (count >= 4) return copy_pieces<4>(count, x, out);
+  }
+#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
+  if constexpr (step == 2 && out_step == 1) {
+    if (count < 4) return copy_each(count, x, 2, out, 1);
+    const auto piece = [&](int64_t i) {
+      Four<T> low, high;
+      __builtin_memcpy(&low, x + 2 * i, sizeof low);
+      __builtin_memcpy(&high, x + 2 * i + 3, sizeof high);
+      low = __builtin_shufflevector(low, high, 0, 2, 5, 7);
+      __builtin_memcpy(out + i, &low, sizeof low);
+    };
+    for (int64_t i = 0; i < count - 4; i += 4) piece(i);
+    return piece(count - 4);
+  }
+#endif
+  copy_each(count, x, step == 0 ? any_step : step, out, out_step == 0 ? any_out_step : out_step);
+}
+
+template <class T, int step, int out_step>
+PYINIT_INLINE void copy_rows(int64_t rows, int64_t columns, const Grid<const T>& x, const Grid<T>& out) {
+  for (int64_t i = 0; i < rows; ++i) {
+    copy_row<T, step, out_step>(columns, x.data + i * x.row, x.column, out.data + i * out.row, out.column);
+  }
+}
+
+template <class T> void copy(int64_t rows, int64_t columns, Grid<const T> x, Grid<T> out) {
+  if (x.column == 1 && out.column == 1) return copy_rows<T, 1, 1>(rows, columns, x, out);
+  if (x.column == 2 && out.column == 1) return copy_rows<T, 2, 1>(rows, columns, x, out);
+  copy_rows<T, 0, 0>(rows, columns, x, out);
+}
+
+template <class T>
+void weave(int64_t rows, Grid<const T> even, Grid<const T> odd, int64_t columns, T* out, int64_t out_row) {
+  for (int64_t i = 0; i < rows; ++i, out += out_row) {
+    const T *const a = even.data + i * even.row, *const b = odd.data + i * odd.row;
+    int64_t j = 0;
+#if __has_builtin(__builtin_shufflevector)
+    for (; j + 8 <= columns; j += 8) {
+      Four<T> x, y;
+      __builtin_memcpy(&x, a + j / 2, sizeof x);
+      __builtin_memcpy(&y, b + j / 2, sizeof y);
+      const Four<T> woven[2] = {__builtin_shufflevector(x, y, 0, 4, 1, 5), __builtin_shufflevector(x, y, 2, 6, 3, 7)};
+      __builtin_memcpy(out + j, woven, sizeof woven);
+    }
+#endif
+    for (; j < columns; ++j) out[j] = (j % 2 == 0 ? a : b)[j / 2];
+  }
+}
+
+// The functions for 1, 2, ... of what is done side by side.
+template <template <class, int> class F, class T, class Counts> struct ForEach;
+template <template <class, int> class F, class T, int... i> struct ForEach<F, T, std::integer_sequence<int, i...>> {
+  static constexpr decltype(&F<T, 1>::run) table[] = {F<T, i + 1>::run...};
+};
+template <template <class, int> class F, class T, int most>
+constexpr auto& kUpTo = ForEach<F, T, std::make_integer_sequence<int, most>>::table;
+
+// `taps` is their number if it is known beforehand, or 0.
+template <class T, int rows, int taps>
+PYINIT_INLINE void correlate_rows(int64_t columns, const PlaneTaps<T>& list, const T* x, int64_t x_row, T bias, T floor,
+                                  T* out, int64_t out_row, const T* end) {
+  constexpr int L = kLanes<T>;
+  const int64_t count = taps == 0 ? list.count : taps;
+  for (int64_t begin = 0; begin < columns; begin += L) {
+    // The last vector of a row begins where it ends with the row.
+    const int64_t at = begin + L <= columns || columns < L ? begin : columns - L;
+    Vec<T> sums[rows];
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; ++i) sums[i] = vec(bias);
+#pragma GCC unroll 9
+    for (int64_t t = 0; t < count; ++t) {
+      const Vec<T> weight = vec(list.weights[t]);
+      const T* const from = x + at + list.offsets[t];
+#pragma GCC unroll 4
+      for (int i = 0; i < rows; ++i) sums[i] = multiply_add(weight, load(from + i * x_row), sums[i]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; ++i) {
+      const Vec<T> sum = max(vec(floor), sums[i]);
+      if (columns < L) {
+        // What goes too far is overwritten by the rows after it.
+        if (out + i * out_row + L <= end) {
+          store(out + i * out_row, sum);
+        } else {
+          store_some<T>(out + i * out_row, sum, columns);
+        }
+      } else {
+        store(out + i * out_row + at, sum);
+      }
+    }
+  }
+}
+
+template <class T, int rows> struct Correlate {
+  static void run(int64_t columns, const PlaneTaps<T>& taps, const T* x, int64_t x_row, T bias, T floor, T* out,
+                  int64_t out_row, const T* end) {
+    if (taps.count == 9) return correlate_rows<T, rows, 9>(columns, taps, x, x_row, bias, floor, out, out_row, end);
+    correlate_rows<T, rows, 0>(columns, taps, x, x_row, bias, floor, out, out_row, end);
+  }
+};
+
+template <class T>
+void correlate(int64_t rows, int64_t columns, PlaneTaps<T> taps, const T* x, int64_t x_row, T bias, T floor, T* out,
+               int64_t out_row) {
+  const T* const end = out_row == columns ? out + rows * columns : out;
+  for (; rows > 0; rows -= kRows, x += kRows * x_row, out += kRows * out_row) {
+    kUpTo<Correlate, T, kRows>[(rows < kRows ? rows : kRows) - 1](columns, taps, x, x_row, bias, floor, out, out_row,
+                                                                  end);
+  }
+}
+
+// 64 bytes of lanes on every instruction set.
+template <class T, int taps> struct AddProducts {
+  static void run(int64_t count, const int64_t* offsets, const T* x, const T* y, T* sums) {
+    constexpr int L = kLanes<T>, kSums = kSumLanes<T>, kVectors = kSums / L;
+    Vec<T> total[taps][kVectors];
+#pragma GCC unroll 5
+    for (int t = 0; t < taps; ++t) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; ++j) total[t][j] = load(sums + t * kSums + j * L);
+    }
+    for (int64_t i = 0; i < count; i += kSums) {
+#pragma GCC unroll 5
+      for (int t = 0; t < taps; ++t) {
+#pragma GCC unroll 8
+        for (int j = 0; j < kVectors; ++j) {
+          total[t][j] = multiply_add(load(y + i + j * L), load(x + offsets[t] + i + j * L), total[t][j]);
+        }
+      }
+    }
+#pragma GCC unroll 5
+    for (int t = 0; t < taps; ++t) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; ++j) store(sums + t * kSums + j * L, total[t][j]);
+    }
+  }
+};
+
+template <class T>
+void add_products(int64_t count, int64_t taps, const int64_t* offsets, const T* x, const T* y, T* sums) {
+  for (int64_t groups = (taps + kTaps - 1) / kTaps; groups > 0; --groups) {
+    const int64_t some = (taps + groups - 1) / groups;
+    kUpTo<AddProducts, T, kTaps>[some - 1](count, offsets, x, y, sums);
+    taps -= some, offsets += some, sums += some * kSumLanes<T>;
+  }
+}
+
+template <class T, int pixels, bool whole>
+PYINIT_INLINE void correlate_vector(int64_t c, int64_t channels, const ChannelTaps<const T>& taps, const T* x,
+                                    int64_t x_step, const T* bias, T floor, T* out, int64_t out_step) {
+  const auto get = [&](const T* p) {
+    if constexpr (whole) {
+      return load(p);
+    } else {
+      return load_some<T>(p, channels - c);
+    }
+  };
+  Vec<T> sums[pixels];
+  const Vec<T> start = bias == nullptr ? vec(T{0}) : get(bias + c);
+#pragma GCC unroll 8
+  for (int i = 0; i < pixels; ++i) sums[i] = start;
+  for (int64_t t = 0; t < taps.count; ++t) {
+    const Vec<T> weight = get(taps.rows[t] + c);
+    const T* const from = x + c + taps.offsets[t];
+#pragma GCC unroll 8
+    for (int i = 0; i < pixels; ++i) sums[i] = multiply_add(weight, get(from + i * x_step), sums[i]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < pixels; ++i) {
+    const Vec<T> sum = max(vec(floor), sums[i]);
+    if constexpr (whole) {
+      store(out + c + i * out_step, sum);
+    } else {
+      store_some<T>(out + c + i * out_step, sum, channels - c);
+    }
+  }
+}
+
+// Asks for rows a little at a time: all at once they would hold up everything else.
+template <class T> struct Fetch {
+  const T* from;
+  int64_t row, rows, lines;  // lines of each row at a time
+
+  static constexpr int64_t kLine = 64 / sizeof(T);
+  PYINIT_INLINE void some(Fetch& f) {
+    for (int64_t i = 0; i < f.rows; ++i) {
+      for (int64_t j = 0; j < f.lines; ++j) __builtin_prefetch(f.from + i * f.row + j * kLine);
+    }
+    f.from += f.lines * kLine;
+  }
+};
+
+template <class T, int pixels> struct CorrelateChannels {
+  static void run(int64_t begin, int64_t end, ChannelTaps<const T> taps, const T* x, int64_t x_step, Fetch<T> ahead,
+                  const T* bias, T floor, T* out, int64_t out_step) {
+    int64_t c = begin;
+    for (; c + kLanes<T> <= end; c += kLanes<T>) {
+      Fetch<T>::some(ahead);
+      correlate_vector<T, pixels, true>(c, end, taps, x, x_step, bias, floor, out, out_step);
+    }
+    if (c < end) correlate_vector<T, pixels, false>(c, end, taps, x, x_step, bias, floor, out, out_step);
+  }
+};
+
+// Channels are gone through in equal blocks.
+template <class F> PYINIT_INLINE void for_each_block(int64_t channels, F&& f) {
+  const int64_t blocks = (channels + kChannelBlock - 1) / kChannelBlock;
+  const int64_t block = ((channels + blocks - 1) / blocks + 15) / 16 * 16;
+  for (int64_t c = 0; c < channels; c += block) f(c, c + block < channels ? c + block : channels);
+}
+
+template <class T>
+void correlate_channels(int64_t count, int64_t channels, ChannelTaps<const T> taps, const T* x, int64_t x_step,
+                        Ahead ahead, const T* bias, T floor, T* out, int64_t out_step) {
+  for_each_block(channels, [&](int64_t c, int64_t end) {
+    // A block of several would be fetched in pieces: such images are small.
+    const int64_t rows = end - c == channels ? ahead.rows : 0, vectors = (channels + kLanes<T> - 1) / kLanes<T>;
+    for (int64_t i = 0; i < count; i += kPixels) {
+      const int64_t pixels = count - i < kPixels ? count - i : kPixels, per_line = Fetch<T>::kLine * vectors;
+      const T* const from = x + i * x_step;
+      kUpTo<CorrelateChannels, T, kPixels>[pixels - 1](
+          c, end, taps, from, x_step,
+          {from + ahead.first, ahead.row, rows, (pixels * x_step + per_line - 1) / per_line}, bias, floor,
+          out + i * out_step, out_step);
+    }
+  });
+}
+
+template <class T, int pixels, bool whole>
+PYINIT_INLINE void add_vector(int64_t c, int64_t channels, const ChannelTaps<T>& taps, const T* x, int64_t x_step,
+                              const T* y, int64_t y_step) {
+  const auto get = [&](const T* p) {
+    if constexpr (whole) {
+      return load(p);
+    } else {
+      return load_some<T>(p, channels - c);
+    }
+  };
+  Vec<T> factors[pixels];
+#pragma GCC unroll 8
+  for (int i = 0; i < pixels; ++i) factors[i] = get(y + c + i * y_step);
+  for (int64_t t = 0; t < taps.count; ++t) {
+    Vec<T> sum = get(taps.rows[t] + c);
+    const T* const from = x + c + taps.offsets[t];
+#pragma GCC unroll 8
+    for (int i = 0; i < pixels; ++i) sum = multiply_add(factors[i], get(from + i * x_step), sum);
+    if constexpr (whole) {
+      store(taps.rows[t] + c, sum);
+    } else {
+      store_some<T>(taps.rows[t] + c, sum, channels - c);
+    }
+  }
+}
+
+template <class T, int pixels> struct AddProductsOfChannels {
+  static void run(int64_t begin, int64_t end, ChannelTaps<T> taps, const T* x, int64_t x_step, const T* y,
+                  int64_t y_step) {
+    int64_t c = begin;
+    for (; c + kLanes<T> <= end; c += kLanes<T>) add_vector<T, pixels, true>(c, end, taps, x, x_step, y, y_step);
+    if (c < end) add_vector<T, pixels, false>(c, end, taps, x, x_step, y, y_step);
+  }
+};
+
+template <class T>
+void add_products_of_channels(int64_t count, int64_t channels, ChannelTaps<T> taps, const T* x, int64_t x_step,
+                              const T* y, int64_t y_step) {
+  for_each_block(channels, [&](int64_t c, int64_t end) {
+    for (int64_t i = 0; i < count; i += kPixels) {
+      kUpTo<AddProductsOfChannels, T, kPixels>[(count - i < kPixels ? count - i : kPixels) - 1](
+          c, end, taps, x + i * x_step, x_step, y + i * y_step, y_step);
+    }
+  });
+}
+
+template <class T>
+constexpr DepthwiseKernels<T> kKernels = {
+    copy<T>, weave<T>, correlate<T>, add_products<T>, correlate_channels<T>, add_products_of_channels<T>};
+
+}  // namespace
+
+const AllDepthwiseKernels all_depthwise_kernels = {kKernels<float>, kKernels<double>};
+
+}  // namespace pyinit::PYINIT_NS

@@ -1,0 +1,79 @@
+// The vector kernels of convolutions that have one input channel a group. Two families: on planes, where a row's
+// pixels lie side by side, and on channels, where those of a pixel do.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "core/isa.hpp"
+
+namespace pyinit {
+
+// What reaches an output: elements at these distances from its place in the source, each with its weight.
+template <class T> struct PlaneTaps {
+  int64_t count;
+  const int64_t* offsets;
+  const T* weights;
+};
+
+// The same for all channels of a pixel: weights[i], or sums[i], is a row of one for each channel.
+template <class T> struct ChannelTaps {
+  int64_t count;
+  const int64_t* offsets;
+  T* const* rows;
+};
+
+// Elements that lie at equal distances.
+template <class T> struct Grid {
+  T* data;
+  int64_t row, column;
+};
+
+// Rows that are about to be read: the first one's distance, and how many.
+struct Ahead {
+  int64_t first, row, rows;
+};
+
+constexpr int64_t kSlack = 16;
+template <class T> constexpr int64_t kSumLanes = 64 / sizeof(T);
+
+template <class T> struct DepthwiseKernels {
+  void (*copy)(int64_t rows, int64_t columns, Grid<const T> x, Grid<T> out);
+
+  // The first `columns` of even's and odd's elements in turn.
+  void (*weave)(int64_t rows, Grid<const T> even, Grid<const T> odd, int64_t columns, T* out, int64_t out_row);
+
+  // Sums over the taps, from `bias` on, none below `floor`. Columns of x and out lie side by side; up to kSlack
+  // elements behind a row of x are read.
+  void (*correlate)(int64_t rows, int64_t columns, PlaneTaps<T> taps, const T* x, int64_t x_row, T bias, T floor,
+                    T* out, int64_t out_row);
+
+  // Each tap's kSumLanes sums, in turn, += x[offsets[i] + j] y[j] for j < count, which is a multiple of kSlack.
+  void (*add_products)(int64_t count, int64_t taps, const int64_t* offsets, const T* x, const T* y, T* sums);
+
+  // `count` pixels of `channels` channels side by side. The bias may be null. Meanwhile the same columns of `ahead`'s
+  // rows are fetched, which the next pixels will take.
+  void (*correlate_channels)(int64_t count, int64_t channels, ChannelTaps<const T> taps, const T* x, int64_t x_step,
+                             Ahead ahead, const T* bias, T floor, T* out, int64_t out_step);
+
+  // Each tap's row += x y, pixel by pixel.
+  void (*add_products_of_channels)(int64_t count, int64_t channels, ChannelTaps<T> taps, const T* x, int64_t x_step,
+                                   const T* y, int64_t y_step);
+};
+
+struct AllDepthwiseKernels {
+  DepthwiseKernels<float> f32;
+  DepthwiseKernels<double> f64;
+};
+
+PYINIT_KERNEL_TABLE(AllDepthwiseKernels, all_depthwise_kernels)
+
+template <class T> const DepthwiseKernels<T>& depthwise_kernels() {
+  if constexpr (std::is_same_v<T, float>) {
+    return all_depthwise_kernels().f32;
+  } else {
+    return all_depthwise_kernels().f64;
+  }
+}
+
+}  // namespace pyinit

@@ -1,0 +1,31 @@
+// The two routes of convolutions that have one input channel a group: plane by plane, for any strides, and pixel by
+// pixel, where the channels lie side by side and there is one of output for each of input.
+#pragma once
+
+#include <limits>
+
+#include "conv/convolution.hpp"
+
+namespace pyinit {
+
+// Both directions are sums over taps: `source` and `out` are input and output of convolve, or of its transposed map.
+template <class T>
+void correlate_planes(const Window& window, bool transposed, const Images<const T>& source,
+                      const Images<const T>& weight, const Epilogue<T>& epilogue, const Images<T>& out, int threads);
+template <class T>
+void correlate_pixels(const Window& window, bool transposed, const Images<const T>& source,
+                      const Images<const T>& weight, const Epilogue<T>& epilogue, const Images<T>& out, int threads);
+
+template <class T>
+void weight_gradient_of_planes(const Window& window, const Images<const T>& input, const Images<const T>& output,
+                               const Images<T>& weight, int threads);
+template <class T>
+void weight_gradient_of_pixels(const Window& window, const Images<const T>& input, const Images<const T>& output,
+                               const Images<T>& weight, int threads);
+
+// No sum that the kernels store is below this.
+template <class T> T lowest(const Epilogue<T>& epilogue) {
+  return epilogue.activation == Activation::relu ? T{0} : -std::numeric_limits<T>::infinity();
+}
+
+}  // namespace pyinit

@@ -1,0 +1,290 @@
+"""Convolutions of one input channel a group: values, layouts, and bits that depend on neither threads nor machine."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyinit import _core
+
+CONVOLUTIONS = {
+    1: torch.nn.functional.conv1d,
+    2: torch.nn.functional.conv2d,
+    3: torch.nn.functional.conv3d,
+}
+NONE, RELU = 0, 1
+
+
+class Case(NamedTuple):
+    batch: int
+    channels: int
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    multiplier: int = 1
+
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        return self.stride, self.padding, self.dilation, self.channels
+
+    @property
+    def fits(self) -> bool:
+        return min(self.out_size) > 0
+
+    @property
+    def out_size(self) -> list[int]:
+        return [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(
+                self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        ]
+
+
+def square(batch: int, channels: int, *sides: int) -> Case:
+    """Size, kernel, stride, padding and, if given, dilation: the same along both dimensions."""
+    size, kernel, stride, padding, dilation = ((x, x) for x in (*sides, 1)[:5])
+    return Case(batch, channels, size, kernel, stride, padding, dilation)
+
+
+CASES = [
+    *(
+        case
+        for size in (1, 7, 8, 16, 33)
+        for kernel in (1, 3, 5)
+        for stride in (1, 2, 3)
+        for padding in {0, kernel // 2, kernel}
+        if (case := square(2, 3, size, kernel, stride, padding)).fits
+    ),
+    *(
+        case
+        for dilation in (2, 3)
+        for stride in (1, 2, 3)
+        if (case := square(1, 18, 14, 3, stride, 2, dilation)).fits
+    ),
+    *(square(2, channels, 7, 3, 1, 1) for channels in (1, 2, 8, 15, 16, 17, 33, 130, 260)),
+    Case(2, 5, (40,), (4,), (1,), (3,), (1,)),
+    Case(1, 2, (20_011,), (7,), (2,), (3,), (3,)),
+    Case(2, 4, (5, 6, 9), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
+    Case(1, 9, (6, 5, 7), (2, 3, 1), (2, 1, 3), (1, 0, 0), (1, 2, 1)),
+    Case(1, 3, (10, 40, 30), (3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1)),
+    Case(2, 6, (9, 20), (5, 2), (2, 1), (1, 2), (1, 3)),
+    Case(1, 4, (130, 150), (3, 3), (1, 1), (1, 1), (1, 1)),
+    Case(1, 4, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
+    Case(1, 3, (16, 16), (4, 4), (4, 4), (0, 0), (1, 1)),
+    Case(1, 3, (9, 9), (1, 1), (3, 3), (0, 0), (1, 1)),
+    Case(2, 3, (9, 10), (3, 3), (1, 1), (1, 1), (1, 1), multiplier=2),
+    Case(1, 4, (9, 10), (3, 4), (2, 3), (1, 2), (2, 1), multiplier=3),
+    Case(0, 3, (4, 4), (3, 3), (1, 1), (1, 1), (1, 1)),
+]
+
+Layout = Callable[[Tensor], Tensor]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def spread(x: Tensor) -> Tensor:
+    """Elements side by side nowhere."""
+    out = torch.empty([2 * n + 1 for n in x.shape], dtype=x.dtype).transpose(0, -1)
+    out = out.transpose(0, -1)[tuple(slice(1, None, 2) for _ in x.shape)]
+    return out.copy_(x)
+
+
+def wide_rows(x: Tensor) -> Tensor:
+    out = torch.empty([*x.shape[:-2], x.shape[-2] + 1, x.shape[-1] + 3], dtype=x.dtype)
+    return out[..., 1:, 2:-1].copy_(x)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "contiguous": lambda x: x.contiguous(),
+    "channels_last": channels_last,
+    "spread": spread,
+    "wide rows": wide_rows,
+}
+
+
+class Data(NamedTuple):
+    """All of a convolution in float64, as torch computes it, from values that float32 has, too."""
+
+    x: Tensor
+    w: Tensor
+    b: Tensor
+    y: Tensor
+    dy: Tensor
+    dx: Tensor
+    dw: Tensor
+
+    def to(self, dtype: torch.dtype) -> "Data":
+        return Data(*(t.to(dtype, copy=True) for t in self))
+
+
+@functools.cache
+def data(case: Case) -> Data:
+    g = torch.Generator().manual_seed(7)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=g).double()
+
+    x = normal(case.batch, case.channels, *case.size).requires_grad_()
+    w = normal(case.channels * case.multiplier, 1, *case.kernel).requires_grad_()
+    b = normal(case.channels * case.multiplier)
+    y = CONVOLUTIONS[len(case.size)](x, w, b, *case.numbers)
+    dy = normal(*y.shape)
+    dx, dw = torch.autograd.grad(y, (x, w), dy)
+    return Data(x.detach(), w.detach(), b, y.detach(), dy, dx, dw)
+
+
+def poisoned(like: Tensor, layout: Layout) -> Tensor:
+    return layout(torch.full_like(like, torch.nan))
+
+
+def target(x: Tensor) -> Any:
+    memory = _core.dlpack_memory(x)
+    assert memory is not None
+    return memory
+
+
+def forward(
+    case: Case, d: Data, layout: Layout, activation: int = NONE, threads: int = 1
+) -> Tensor:
+    out, x = poisoned(d.y, layout), layout(d.x)
+    _core.convolve(
+        target(x), target(d.w), target(d.b), target(out), *case.numbers, activation, 0.0, threads
+    )
+    return out
+
+
+def data_gradient(case: Case, d: Data, layout: Layout, threads: int = 1) -> Tensor:
+    out, dy = poisoned(d.dx, layout), layout(d.dy)
+    _core.convolve_transposed(
+        target(dy), target(d.w), None, target(out), *case.numbers, NONE, 0.0, threads
+    )
+    return out
+
+
+def weight_gradient(case: Case, d: Data, layout: Layout, threads: int = 1) -> Tensor:
+    out, x, dy = poisoned(d.dw, LAYOUTS["contiguous"]), layout(d.x), layout(d.dy)
+    _core.convolve_weight_gradient(target(x), target(dy), target(out), *case.numbers, threads)
+    return out
+
+
+PASSES: dict[str, tuple[Callable[..., Tensor], str]] = {
+    "forward": (forward, "y"),
+    "data gradient": (data_gradient, "dx"),
+    "weight gradient": (weight_gradient, "dw"),
+}
+
+
+def tolerance(dtype: torch.dtype, expected: Tensor) -> float:
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    return (4e-6 if dtype == torch.float32 else 4e-15) * max(scale, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", PASSES)
+def test_matches_torch_in_float64(name: str, layout: str, dtype: torch.dtype, isa: str) -> None:
+    run, result = PASSES[name]
+    for case in CASES:
+        exact = data(case)
+        got = run(case, exact.to(dtype), LAYOUTS[layout])
+        expected = getattr(exact, result)
+        error = (got.double() - expected).abs().max() if got.numel() else torch.zeros(())
+        assert error <= tolerance(dtype, expected), (case, isa)
+
+
+LAYERS = [
+    square(2, 32, 28, 3, 1, 1),
+    square(2, 32, 28, 3, 2, 1),
+    square(3, 160, 14, 3, 1, 1),
+    square(3, 160, 14, 5, 2, 2),
+    square(2, 40, 7, 3, 1, 1),
+    Case(2, 24, (15, 15), (3, 3), (1, 1), (1, 1), (1, 1), multiplier=2),
+]
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("name", PASSES)
+def test_bits_depend_on_neither_threads_nor_instruction_set(
+    name: str, layout: str, isa: str
+) -> None:
+    run, _ = PASSES[name]
+    for case in LAYERS:
+        d = data(case).to(torch.float32)
+        one = run(case, d, LAYOUTS[layout])
+        for threads in (2, 4):
+            assert torch.equal(one, run(case, d, LAYOUTS[layout], threads=threads)), (case, threads)
+        if isa != "baseline":
+            _core.set_isa(_core.available_isas()[-1])
+            assert torch.equal(one, run(case, d, LAYOUTS[layout])), case
+            _core.set_isa(isa)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("name", PASSES)
+def test_errors_are_no_larger_than_torchs(name: str, layout: str) -> None:
+    run, result = PASSES[name]
+    for case in LAYERS:
+        exact = data(case)
+        single = exact.to(torch.float32)
+        x, dy = LAYOUTS[layout](single.x), LAYOUTS[layout](single.dy)
+        gradients = torch.ops.aten.convolution_backward(
+            dy,
+            x,
+            single.w,
+            None,
+            *case.numbers[:3],
+            False,
+            [0, 0],
+            case.channels,
+            [True, True, False],
+        )
+        theirs = {
+            "y": torch.nn.functional.conv2d(x, single.w, single.b, *case.numbers),
+            "dx": gradients[0],
+            "dw": gradients[1],
+        }[result]
+        expected = getattr(exact, result)
+        ours = (run(case, single, LAYOUTS[layout]).double() - expected).square().mean().sqrt()
+        # Sums of so few products differ by a rounding or two with the order.
+        assert ours <= 1.15 * (theirs.double() - expected).square().mean().sqrt(), case
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_relu_is_applied_to_sums_with_their_bias_and_keeps_nan(layout: str, isa: str) -> None:
+    for case in LAYERS:
+        d = data(case).to(torch.float32)
+        plain = forward(case, d, LAYOUTS[layout])
+        assert torch.equal(forward(case, d, LAYOUTS[layout], RELU), plain.relu()), isa
+        d.x[0, 0, 3, 3] = torch.nan
+        assert forward(case, d, LAYOUTS[layout], RELU)[0, 0].isnan().any()
+
+
+def test_outputs_that_no_input_reaches_are_the_bias() -> None:
+    case = Case(1, 2, (7, 7), (1, 1), (3, 3), (0, 0), (1, 1))
+    d = data(case).to(torch.float32)
+    for layout in LAYOUTS.values():
+        out = poisoned(d.x, layout)
+        dy, bias = layout(d.dy), torch.tensor([2.0, -3.0])
+        _core.convolve_transposed(
+            target(dy), target(d.w), target(bias), target(out), *case.numbers, NONE, 0.0, 1
+        )
+        assert torch.equal(out[0, :, 1, 2], bias)
+        assert torch.allclose(out, d.dx + bias[:, None, None])
+
+
+def test_weight_gradient_goes_to_any_layout() -> None:
+    case = LAYERS[2]
+    d = data(case).to(torch.float32)
+    for layout in LAYOUTS.values():
+        out = poisoned(d.dw, spread)
+        x, dy = layout(d.x), layout(d.dy)
+        _core.convolve_weight_gradient(target(x), target(dy), target(out), *case.numbers, 1)
+        assert torch.equal(out, weight_gradient(case, d, layout))
