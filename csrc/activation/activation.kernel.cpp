@@ -133,16 +133,31 @@ template <class T> void store_part(T* p, Vec<T> x, int64_t n) {
 }
 
 // out[i] = f(in[i]...), a vector at a time.
-template <class T, class F, class... In> PYINIT_INLINE void map(int64_t count, T* out, const F& f, const In*... in) {
+template <class T, bool past_caches = false, class F, class... In>
+PYINIT_INLINE void map(int64_t count, T* out, const F& f, const In*... in) {
   constexpr int L = kLanes<T>;
   int64_t i = 0;
-  for (; i + L <= count; i += L) store(out + i, f(load(in + i)...));
+  if constexpr (past_caches) {  // to where the output is aligned
+    const auto place = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out) / sizeof(T) % L);
+    i = place == 0 ? 0 : L - place < count ? L - place : count;
+    store_part(out, f(load_part(in, i)...), i);
+  }
+  for (; i + L <= count; i += L) {
+    const Vec<T> y = f(load(in + i)...);
+    if constexpr (past_caches) {
+      stream(out + i, y);
+    } else {
+      store(out + i, y);
+    }
+  }
   if (i < count) store_part(out + i, f(load_part(in + i, count - i)...), count - i);
+  if constexpr (past_caches) stream_fence();
 }
 
-template <class T, template <class> class Function> void forward(int64_t count, const T* x, T* out, T parameter) {
+template <class T, bool past_caches, template <class> class Function>
+void forward(int64_t count, const T* x, T* out, T parameter) {
   const Function<Vec<T>> f(vec(parameter));
-  map<T>(count, out, [&](Vec<T> v) { return f.value(v); }, x);
+  map<T, past_caches>(count, out, [&](Vec<T> v) { return f.value(v); }, x);
 }
 template <class T, template <class> class Function>
 void biased(int64_t count, const T* x, T bias, T* out, T parameter) {
@@ -155,28 +170,24 @@ void biased_row(int64_t count, const T* x, const T* bias, T* out, T parameter) {
   const Function<Vec<T>> f(vec(parameter));
   map<T>(count, out, [&](Vec<T> v, Vec<T> b) { return f.value(v + b); }, x, bias);
 }
-template <class T, template <class> class Function>
-void backward_from_input(int64_t count, const T* grad, const T* x, T* out, T parameter) {
-  const Function<Vec<T>> f(vec(parameter));
-  map<T>(count, out, [&](Vec<T> g, Vec<T> v) { return f.from_input(g, v); }, grad, x);
-}
-template <class T, template <class> class Function>
-void backward_from_output(int64_t count, const T* grad, const T* y, T* out, T parameter) {
-  const Function<Vec<T>> f(vec(parameter));
-  map<T>(count, out, [&](Vec<T> g, Vec<T> v) { return f.from_output(g, v); }, grad, y);
-}
 
 template <class T> using Backward = void (*)(int64_t, const T*, const T*, T*, T);
-template <class T, template <class> class Function> constexpr Backward<T> backward_from_input_if_any() {
+template <class T, bool past_caches, template <class> class Function> constexpr Backward<T> from_input() {
   if constexpr (requires(Function<Vec<T>> f, Vec<T> v) { f.from_input(v, v); }) {
-    return backward_from_input<T, Function>;
+    return [](int64_t count, const T* grad, const T* x, T* out, T parameter) {
+      const Function<Vec<T>> f(vec(parameter));
+      map<T, past_caches>(count, out, [&](Vec<T> g, Vec<T> v) { return f.from_input(g, v); }, grad, x);
+    };
   } else {
     return nullptr;
   }
 }
-template <class T, template <class> class Function> constexpr Backward<T> backward_from_output_if_any() {
+template <class T, bool past_caches, template <class> class Function> constexpr Backward<T> from_output() {
   if constexpr (requires(Function<Vec<T>> f, Vec<T> v) { f.from_output(v, v); }) {
-    return backward_from_output<T, Function>;
+    return [](int64_t count, const T* grad, const T* y, T* out, T parameter) {
+      const Function<Vec<T>> f(vec(parameter));
+      map<T, past_caches>(count, out, [&](Vec<T> g, Vec<T> v) { return f.from_output(g, v); }, grad, y);
+    };
   } else {
     return nullptr;
   }
@@ -347,14 +358,19 @@ template <class T, bool is_log>
 constexpr SoftmaxKernels<T> kSoftmax = {softmax_rows<T, is_log>, softmax_rows_backward<T, is_log>,
                                         softmax_columns<T, is_log>, softmax_columns_backward<T, is_log>};
 
-template <class T, template <class> class... Functions>
-constexpr ActivationKernels<T> table(List<Functions...>) {
+template <class T, bool past_caches, template <class> class... Functions>
+constexpr ElementKernels<T> element_kernels(List<Functions...>) {
+  return {{forward<T, past_caches, Functions>...},
+          {from_input<T, past_caches, Functions>()...},
+          {from_output<T, past_caches, Functions>()...}};
+}
+
+template <class T, template <class> class... Functions> constexpr ActivationKernels<T> table(List<Functions...> all) {
   static_assert(sizeof...(Functions) == kActivations);
-  return {{forward<T, Functions>...},
+  return {element_kernels<T, false>(all),
+          element_kernels<T, true>(all),
           {biased<T, Functions>...},
           {biased_row<T, Functions>...},
-          {backward_from_input_if_any<T, Functions>()...},
-          {backward_from_output_if_any<T, Functions>()...},
           kSoftmax<T, false>,
           kSoftmax<T, true>};
 }
