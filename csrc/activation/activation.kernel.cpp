@@ -207,78 +207,107 @@ template <class T> struct Sums {
   explicit Sums(T start) {
     for (Vec<T>& x : v) x = vec(start);
   }
-  template <class Join> T join(const Join& f) const {
-    T all[kSums];
-    for (int k = 0; k < kVectors; ++k) store(all + k * L, v[k]);
-    for (int half = kSums / 2; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) all[i] = f(all[i], all[i + half]);
+  // Number i and number i + 8 are added, then i and i + 4, and so on.
+  Vec<T> sum() const {
+    Sums joined = *this;
+    for (int half = kVectors / 2; half > 0; half /= 2) {
+      for (int k = 0; k < half; ++k) joined.v[k] = joined.v[k] + joined.v[k + half];
     }
-    return all[0];
+    T all[L];
+    store(all, joined.v[0]);
+    for (int half = L / 2; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) all[i] = all[i] + all[i + half];
+    }
+    return vec(all[0]);
   }
-  T sum() const {
-    return join([](T a, T b) { return a + b; });
-  }
-  T largest() const {
-    return join([](T a, T b) { return a > b ? a : b; });
+  Vec<T> largest() const {
+    Sums joined = *this;
+    for (int half = kVectors / 2; half > 0; half /= 2) {
+      for (int k = 0; k < half; ++k) joined.v[k] = max(joined.v[k], joined.v[k + half]);
+    }
+    T all[L];
+    store(all, joined.v[0]);
+    T most = all[0];
+    for (int i = 1; i < L; ++i) most = all[i] > most ? all[i] : most;
+    return vec(most);
   }
 };
 
-// whole(place, number of the partial sums) for each vector of a row, and part(place, number, elements) for a last one
-// that the row does not fill.
-template <class T, class Whole, class Part>
-PYINIT_INLINE void walk_row(int64_t count, const Whole& whole, const Part& part) {
-  constexpr int L = kLanes<T>, kVectors = kSums / L;
-  int64_t i = 0;
-  for (; i + kSums <= count; i += kSums) {
-#pragma GCC unroll 8
-    for (int k = 0; k < kVectors; ++k) whole(i + k * L, k);
+// How a row's vectors are read and written. The last one is read with `other` in place of what lies behind the row.
+// What it writes there belongs to the next row, which is written later; without one, only the row's own elements are
+// touched.
+template <class T> struct Whole {
+  Vec<T> read(const T* p, T) const { return load(p); }
+  void write(T* p, Vec<T> x) const { store(p, x); }
+};
+template <class T> struct Masked {
+  Vec<T> negative_inside;
+  Vec<T> read(const T* p, T other) const { return select(is_negative(negative_inside), load(p), vec(other)); }
+  void write(T* p, Vec<T> x) const { store(p, x); }
+};
+template <class T> struct Part {
+  int64_t n;
+  Vec<T> read(const T* p, T other) const { return load_part(p, n, other); }
+  void write(T* p, Vec<T> x) const { store_part(p, x, n); }
+};
+
+// Rows of `count` elements, one behind the other.
+template <class T> struct Rows {
+  static constexpr int L = kLanes<T>, kVectors = kSums / L;
+  int64_t rows, count, rest;
+  Masked<T> last;
+
+  Rows(int64_t rows, int64_t count) : rows(rows), count(count), rest(count % L), last{vec(T{0})} {
+    T inside[L];
+    for (int i = 0; i < L; ++i) inside[i] = i < rest ? T{-1} : T{0};
+    last.negative_inside = load(inside);
   }
-  for (int k = 0; i < count; i += L, ++k) {
-    if (i + L <= count) {
-      whole(i, k);
+  // f(access, place, number of the partial sums) for the vectors of a row.
+  template <class F> PYINIT_INLINE void walk(const Rows& r, int64_t row, const F& f) {
+    int64_t i = 0;
+    for (; i + kSums <= r.count; i += kSums) {
+#pragma GCC unroll 8
+      for (int k = 0; k < kVectors; ++k) f(Whole<T>{}, i + k * L, k);
+    }
+    int k = 0;
+    for (; i + L <= r.count; i += L, ++k) f(Whole<T>{}, i, k);
+    if (r.rest == 0) return;
+    if ((r.rows - row - 1) * r.count >= L) {
+      f(r.last, i, k);
     } else {
-      part(i, k, count - i);
+      f(Part<T>{r.rest}, i, k);
     }
   }
-}
+};
 
 template <class T> constexpr T kMinusInfinity = -static_cast<T>(__builtin_inf());
-
-template <class T> PYINIT_INLINE T row_maximum(int64_t count, const T* x) {
-  Sums<T> largest(kMinusInfinity<T>);
-  walk_row<T>(
-      count, [&](int64_t i, int k) { largest.v[k] = max(largest.v[k], load(x + i)); },
-      [&](int64_t i, int k, int64_t n) { largest.v[k] = max(largest.v[k], load_part(x + i, n, kMinusInfinity<T>)); });
-  return largest.largest();
-}
 
 // Not a number where that is none, which the logarithm does not look for.
 template <class F> PYINIT_INLINE F log_of_sum(F sum) { return log(sum) + (sum - sum); }
 
 template <class T, bool is_log> void softmax_rows(int64_t rows, int64_t count, const T* x, T* out) {
+  using V = Vec<T>;
+  const Rows<T> all(rows, count);
   for (int64_t r = 0; r < rows; ++r, x += count, out += count) {
-    const Vec<T> largest = vec(row_maximum(count, x));
-    Sums<T> sums(T{0});
-    walk_row<T>(
-        count,
-        [&](int64_t i, int k) {
-          const Vec<T> e = decay(load(x + i) - largest);
-          sums.v[k] = sums.v[k] + e;
-          if constexpr (!is_log) store(out + i, e);
-        },
-        [&](int64_t i, int k, int64_t n) {
-          const Vec<T> e = decay(load_part(x + i, n, kMinusInfinity<T>) - largest);
-          sums.v[k] = sums.v[k] + e;
-          if constexpr (!is_log) store_part(out + i, e, n);
-        });
-    const Vec<T> sum = vec(sums.sum());
-    if constexpr (is_log) {
-      const Vec<T> log_sum = log_of_sum(sum);
-      map<T>(count, out, [&](Vec<T> v) { return v - largest - log_sum; }, x);
-    } else {
-      const Vec<T> factor = one<Vec<T>>() / sum;
-      map<T>(count, out, [&](Vec<T> e) { return e * factor; }, static_cast<const T*>(out));
-    }
+    Sums<T> maxima(kMinusInfinity<T>), sums(T{0});
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int k) {
+      maxima.v[k] = max(maxima.v[k], at.read(x + i, kMinusInfinity<T>));
+    });
+    const V largest = maxima.largest();
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int k) {
+      const V e = decay(at.read(x + i, kMinusInfinity<T>) - largest);
+      sums.v[k] = sums.v[k] + e;
+      if constexpr (!is_log) at.write(out + i, e);
+    });
+    const V sum = sums.sum();
+    const V last = is_log ? log_of_sum(sum) : one<V>() / sum;
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int) {
+      if constexpr (is_log) {
+        at.write(out + i, at.read(x + i, T{0}) - largest - last);
+      } else {
+        at.write(out + i, at.read(out + i, T{0}) * last);
+      }
+    });
   }
 }
 
@@ -294,15 +323,16 @@ template <class T, bool is_log> PYINIT_INLINE Vec<T> softmax_gradient(Vec<T> g, 
 
 template <class T, bool is_log>
 void softmax_rows_backward(int64_t rows, int64_t count, const T* grad, const T* y, T* out) {
+  const Rows<T> all(rows, count);
   for (int64_t r = 0; r < rows; ++r, grad += count, y += count, out += count) {
     Sums<T> sums(T{0});
-    walk_row<T>(
-        count, [&](int64_t i, int k) { sums.v[k] = sums.v[k] + weighted<T, is_log>(load(grad + i), load(y + i)); },
-        [&](int64_t i, int k, int64_t n) {
-          sums.v[k] = sums.v[k] + weighted<T, is_log>(load_part(grad + i, n), load_part(y + i, n));
-        });
-    const Vec<T> sum = vec(sums.sum());
-    map<T>(count, out, [&](Vec<T> g, Vec<T> v) { return softmax_gradient<T, is_log>(g, v, sum); }, grad, y);
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int k) {
+      sums.v[k] = sums.v[k] + weighted<T, is_log>(at.read(grad + i, T{0}), at.read(y + i, T{0}));
+    });
+    const Vec<T> sum = sums.sum();
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int) {
+      at.write(out + i, softmax_gradient<T, is_log>(at.read(grad + i, T{0}), at.read(y + i, T{0}), sum));
+    });
   }
 }
 
