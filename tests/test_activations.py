@@ -138,7 +138,7 @@ def numbers(dtype: torch.dtype) -> Tensor:
         bits = rng.integers(0, 2**64, 200_000, dtype=np.uint64).view(np.float64)
     x = torch.from_numpy(bits[np.abs(bits) < np.finfo(bits.dtype).max / 2].copy())
     near = torch.from_numpy(
-        np.concatenate([rng.uniform(-9, 9, 300_000), rng.normal(0, 60, 100_000)])
+        np.concatenate([rng.uniform(-9, 9, 200_000), rng.normal(0, 60, 50_000)])
     )
     return torch.cat([x, near.to(dtype)])
 
@@ -502,7 +502,7 @@ def test_softmax_along_every_dim(isa: str, name: str, dim: int, dtype: torch.dty
 
 @SOFTMAXES
 def test_softmax_of_every_length(isa: str, name: str) -> None:
-    for count in [*range(1, 70), 4096]:
+    for count in [*range(1, 36), 63, 4096]:
         x = torch.randn(3, count)
         for t, dim in ((x, 1), (x.t().contiguous(), 0), (x.t(), 0)):
             got, exact = both(name, t, dim)
