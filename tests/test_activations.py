@@ -299,6 +299,30 @@ def test_values_do_not_depend_on_the_place(isa: str, name: str, dtype: torch.dty
 
 
 @DTYPES
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_long_outputs_have_the_values_of_short_ones(
+    isa: str, name: str, dtype: torch.dtype
+) -> None:
+    known, count = ACTIVATIONS[name], (1 << 21) + 5  # more than 8 MiB, which go past the caches
+    x, grad = torch.randn(2, count, dtype=dtype).unbind()
+    y = CASES[name].ours(x)
+    pieces = [CASES[name].ours(piece) for piece in x.split(1 << 19)]
+    assert torch.equal(y, torch.cat(pieces))
+    slopes = [
+        derivatives(name, a, g)["output"]
+        for a, g in zip(x.split(1 << 19), grad.split(1 << 19), strict=True)
+    ]
+    for start in (0, 1, 3):  # aligned, and not
+        memory = torch.full((count + 16,), torch.nan, dtype=dtype)
+        out = memory[start : start + count]
+        views = (_core.dlpack_memory(t) for t in (grad, y, out))
+        _core.activate_backward(*views, known.code, known.parameter, 1, 2)
+        assert torch.equal(out, torch.cat(slopes))
+        assert memory[:start].isnan().all()
+        assert memory[start + count :].isnan().all()
+
+
+@DTYPES
 @ALL
 def test_threads_and_fused_instruction_sets_give_the_same_bits(
     name: str, dtype: torch.dtype, set_threads: Callable[[int], None]
