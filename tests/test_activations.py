@@ -138,7 +138,7 @@ def numbers(dtype: torch.dtype) -> Tensor:
         bits = rng.integers(0, 2**64, 200_000, dtype=np.uint64).view(np.float64)
     x = torch.from_numpy(bits[np.abs(bits) < np.finfo(bits.dtype).max / 2].copy())
     near = torch.from_numpy(
-        np.concatenate([rng.uniform(-9, 9, 300_000), rng.normal(0, 60, 100_000)])
+        np.concatenate([rng.uniform(-9, 9, 200_000), rng.normal(0, 60, 50_000)])
     )
     return torch.cat([x, near.to(dtype)])
 
@@ -296,6 +296,30 @@ def test_values_do_not_depend_on_the_place(isa: str, name: str, dtype: torch.dty
         assert memory[count:].isnan().all()
         for source, slope in derivatives(name, x[:count], grad[:count]).items():
             assert torch.equal(slope, slopes[source][:count])
+
+
+@DTYPES
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_long_outputs_have_the_values_of_short_ones(
+    isa: str, name: str, dtype: torch.dtype
+) -> None:
+    known, count = ACTIVATIONS[name], (1 << 21) + 5  # more than 8 MiB, which go past the caches
+    x, grad = torch.randn(2, count, dtype=dtype).unbind()
+    y = CASES[name].ours(x)
+    pieces = [CASES[name].ours(piece) for piece in x.split(1 << 19)]
+    assert torch.equal(y, torch.cat(pieces))
+    slopes = [
+        derivatives(name, a, g)["output"]
+        for a, g in zip(x.split(1 << 19), grad.split(1 << 19), strict=True)
+    ]
+    for start in (0, 1, 3):  # aligned, and not
+        memory = torch.full((count + 16,), torch.nan, dtype=dtype)
+        out = memory[start : start + count]
+        views = (_core.dlpack_memory(t) for t in (grad, y, out))
+        _core.activate_backward(*views, known.code, known.parameter, 1, 2)
+        assert torch.equal(out, torch.cat(slopes))
+        assert memory[:start].isnan().all()
+        assert memory[start + count :].isnan().all()
 
 
 @DTYPES
@@ -502,7 +526,7 @@ def test_softmax_along_every_dim(isa: str, name: str, dim: int, dtype: torch.dty
 
 @SOFTMAXES
 def test_softmax_of_every_length(isa: str, name: str) -> None:
-    for count in [*range(1, 70), 4096]:
+    for count in [*range(1, 36), 63, 4096]:
         x = torch.randn(3, count)
         for t, dim in ((x, 1), (x.t().contiguous(), 0), (x.t(), 0)):
             got, exact = both(name, t, dim)

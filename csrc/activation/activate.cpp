@@ -14,7 +14,10 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 15;  // elements that are worth a thread
 constexpr int64_t kTile = 512;       // elements that are copied together, to lie side by side
-constexpr int64_t kLine = 16;        // elements of a cache line: threads do not share one
+// Bytes of an output from which on its reader would find little of it in the caches: to read it into them, only to
+// write it, is a third of the way for nothing.
+constexpr int64_t kPastCaches = int64_t{8} << 20;
+constexpr int64_t kLine = 16;  // elements of a cache line: threads do not share one
 
 // A dimension of several tensors: its size, and the stride in each of them.
 template <size_t tensors> struct JointDim {
@@ -60,7 +63,7 @@ void for_all(const std::array<const View*, tensors>& views, int threads, const K
   const JointDims<tensors> dims = joint_dims(views);
   const JointDim<tensors> inner = dims[dims.size() - 1];
   parallel_ranges(usable_threads(threads, count, kGrain), count, kLine, [&](int64_t begin, int64_t end) {
-    T tiles[tensors][kTile];
+    alignas(64) T tiles[tensors][kTile];
     bool copied[tensors], any_copied = false;
     for (size_t v = 0; v < tensors; ++v) any_copied |= copied[v] = inner.strides[v] != 1;
     for (int64_t i = begin; i < end;) {
@@ -86,6 +89,16 @@ void for_all(const std::array<const View*, tensors>& views, int threads, const K
       i += n;
     }
   });
+}
+
+// Where long outputs are dense memory apart from the inputs, the kernels that write past the caches.
+template <class T, size_t tensors>
+const ElementKernels<T>& element_kernels(const std::array<const View*, tensors>& views) {
+  const View& out = *views.back();
+  bool is_long = out.count() * static_cast<int64_t>(sizeof(T)) >= kPastCaches && is_dense(out);
+  for (size_t v = 0; v + 1 < tensors; ++v) is_long = is_long && views[v]->data != out.data;
+  const ActivationKernels<T>& kernels = activation_kernels<T>();
+  return is_long ? kernels.past_caches : kernels;
 }
 
 template <class Run> void on_type(DType dtype, const Run& run) {
@@ -121,9 +134,10 @@ void share_softmax(const SoftmaxShape& shape, int threads, const Rows& rows, con
 void activate(Activation activation, double parameter, const View& x, const View& out, int threads) {
   on_type(x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const auto kernel = activation_kernels<T>().forward[static_cast<int>(activation)];
-    for_all<T, 2>({&x, &out}, threads,
-                  [&](int64_t n, const std::array<T*, 2>& at) { kernel(n, at[0], at[1], static_cast<T>(parameter)); });
+    const std::array<const View*, 2> views{&x, &out};
+    const auto kernel = element_kernels<T>(views).forward[static_cast<int>(activation)];
+    for_all<T>(views, threads,
+               [&](int64_t n, const std::array<T*, 2>& at) { kernel(n, at[0], at[1], static_cast<T>(parameter)); });
   });
 }
 
@@ -131,11 +145,12 @@ void activate_backward(Activation activation, double parameter, bool from_output
                        const View& out, int threads) {
   on_type(grad.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const ActivationKernels<T>& kernels = activation_kernels<T>();
+    const std::array<const View*, 3> views{&grad, &saved, &out};
+    const ElementKernels<T>& kernels = element_kernels<T>(views);
     const auto kernel =
         (from_output ? kernels.backward_from_output : kernels.backward_from_input)[static_cast<int>(activation)];
     if (kernel == nullptr) throw std::invalid_argument("from_output: the derivative takes the other one");
-    for_all<T, 3>({&grad, &saved, &out}, threads, [&](int64_t n, const std::array<T*, 3>& at) {
+    for_all<T>(views, threads, [&](int64_t n, const std::array<T*, 3>& at) {
       kernel(n, at[0], at[1], at[2], static_cast<T>(parameter));
     });
   });

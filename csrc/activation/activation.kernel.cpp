@@ -133,16 +133,31 @@ template <class T> void store_part(T* p, Vec<T> x, int64_t n) {
 }
 
 // out[i] = f(in[i]...), a vector at a time.
-template <class T, class F, class... In> PYINIT_INLINE void map(int64_t count, T* out, const F& f, const In*... in) {
+template <class T, bool past_caches = false, class F, class... In>
+PYINIT_INLINE void map(int64_t count, T* out, const F& f, const In*... in) {
   constexpr int L = kLanes<T>;
   int64_t i = 0;
-  for (; i + L <= count; i += L) store(out + i, f(load(in + i)...));
+  if constexpr (past_caches) {  // to where the output is aligned
+    const auto place = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out) / sizeof(T) % L);
+    i = place == 0 ? 0 : L - place < count ? L - place : count;
+    store_part(out, f(load_part(in, i)...), i);
+  }
+  for (; i + L <= count; i += L) {
+    const Vec<T> y = f(load(in + i)...);
+    if constexpr (past_caches) {
+      stream(out + i, y);
+    } else {
+      store(out + i, y);
+    }
+  }
   if (i < count) store_part(out + i, f(load_part(in + i, count - i)...), count - i);
+  if constexpr (past_caches) stream_fence();
 }
 
-template <class T, template <class> class Function> void forward(int64_t count, const T* x, T* out, T parameter) {
+template <class T, bool past_caches, template <class> class Function>
+void forward(int64_t count, const T* x, T* out, T parameter) {
   const Function<Vec<T>> f(vec(parameter));
-  map<T>(count, out, [&](Vec<T> v) { return f.value(v); }, x);
+  map<T, past_caches>(count, out, [&](Vec<T> v) { return f.value(v); }, x);
 }
 template <class T, template <class> class Function>
 void biased(int64_t count, const T* x, T bias, T* out, T parameter) {
@@ -155,28 +170,24 @@ void biased_row(int64_t count, const T* x, const T* bias, T* out, T parameter) {
   const Function<Vec<T>> f(vec(parameter));
   map<T>(count, out, [&](Vec<T> v, Vec<T> b) { return f.value(v + b); }, x, bias);
 }
-template <class T, template <class> class Function>
-void backward_from_input(int64_t count, const T* grad, const T* x, T* out, T parameter) {
-  const Function<Vec<T>> f(vec(parameter));
-  map<T>(count, out, [&](Vec<T> g, Vec<T> v) { return f.from_input(g, v); }, grad, x);
-}
-template <class T, template <class> class Function>
-void backward_from_output(int64_t count, const T* grad, const T* y, T* out, T parameter) {
-  const Function<Vec<T>> f(vec(parameter));
-  map<T>(count, out, [&](Vec<T> g, Vec<T> v) { return f.from_output(g, v); }, grad, y);
-}
 
 template <class T> using Backward = void (*)(int64_t, const T*, const T*, T*, T);
-template <class T, template <class> class Function> constexpr Backward<T> backward_from_input_if_any() {
+template <class T, bool past_caches, template <class> class Function> constexpr Backward<T> from_input() {
   if constexpr (requires(Function<Vec<T>> f, Vec<T> v) { f.from_input(v, v); }) {
-    return backward_from_input<T, Function>;
+    return [](int64_t count, const T* grad, const T* x, T* out, T parameter) {
+      const Function<Vec<T>> f(vec(parameter));
+      map<T, past_caches>(count, out, [&](Vec<T> g, Vec<T> v) { return f.from_input(g, v); }, grad, x);
+    };
   } else {
     return nullptr;
   }
 }
-template <class T, template <class> class Function> constexpr Backward<T> backward_from_output_if_any() {
+template <class T, bool past_caches, template <class> class Function> constexpr Backward<T> from_output() {
   if constexpr (requires(Function<Vec<T>> f, Vec<T> v) { f.from_output(v, v); }) {
-    return backward_from_output<T, Function>;
+    return [](int64_t count, const T* grad, const T* y, T* out, T parameter) {
+      const Function<Vec<T>> f(vec(parameter));
+      map<T, past_caches>(count, out, [&](Vec<T> g, Vec<T> v) { return f.from_output(g, v); }, grad, y);
+    };
   } else {
     return nullptr;
   }
@@ -196,78 +207,107 @@ template <class T> struct Sums {
   explicit Sums(T start) {
     for (Vec<T>& x : v) x = vec(start);
   }
-  template <class Join> T join(const Join& f) const {
-    T all[kSums];
-    for (int k = 0; k < kVectors; ++k) store(all + k * L, v[k]);
-    for (int half = kSums / 2; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) all[i] = f(all[i], all[i + half]);
+  // Number i and number i + 8 are added, then i and i + 4, and so on.
+  Vec<T> sum() const {
+    Sums joined = *this;
+    for (int half = kVectors / 2; half > 0; half /= 2) {
+      for (int k = 0; k < half; ++k) joined.v[k] = joined.v[k] + joined.v[k + half];
     }
-    return all[0];
+    T all[L];
+    store(all, joined.v[0]);
+    for (int half = L / 2; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) all[i] = all[i] + all[i + half];
+    }
+    return vec(all[0]);
   }
-  T sum() const {
-    return join([](T a, T b) { return a + b; });
-  }
-  T largest() const {
-    return join([](T a, T b) { return a > b ? a : b; });
+  Vec<T> largest() const {
+    Sums joined = *this;
+    for (int half = kVectors / 2; half > 0; half /= 2) {
+      for (int k = 0; k < half; ++k) joined.v[k] = max(joined.v[k], joined.v[k + half]);
+    }
+    T all[L];
+    store(all, joined.v[0]);
+    T most = all[0];
+    for (int i = 1; i < L; ++i) most = all[i] > most ? all[i] : most;
+    return vec(most);
   }
 };
 
-// whole(place, number of the partial sums) for each vector of a row, and part(place, number, elements) for a last one
-// that the row does not fill.
-template <class T, class Whole, class Part>
-PYINIT_INLINE void walk_row(int64_t count, const Whole& whole, const Part& part) {
-  constexpr int L = kLanes<T>, kVectors = kSums / L;
-  int64_t i = 0;
-  for (; i + kSums <= count; i += kSums) {
-#pragma GCC unroll 8
-    for (int k = 0; k < kVectors; ++k) whole(i + k * L, k);
+// How a row's vectors are read and written. The last one is read with `other` in place of what lies behind the row.
+// What it writes there belongs to the next row, which is written later; without one, only the row's own elements are
+// touched.
+template <class T> struct Whole {
+  Vec<T> read(const T* p, T) const { return load(p); }
+  void write(T* p, Vec<T> x) const { store(p, x); }
+};
+template <class T> struct Masked {
+  Vec<T> negative_inside;
+  Vec<T> read(const T* p, T other) const { return select(is_negative(negative_inside), load(p), vec(other)); }
+  void write(T* p, Vec<T> x) const { store(p, x); }
+};
+template <class T> struct Part {
+  int64_t n;
+  Vec<T> read(const T* p, T other) const { return load_part(p, n, other); }
+  void write(T* p, Vec<T> x) const { store_part(p, x, n); }
+};
+
+// Rows of `count` elements, one behind the other.
+template <class T> struct Rows {
+  static constexpr int L = kLanes<T>, kVectors = kSums / L;
+  int64_t rows, count, rest;
+  Masked<T> last;
+
+  Rows(int64_t rows, int64_t count) : rows(rows), count(count), rest(count % L), last{vec(T{0})} {
+    T inside[L];
+    for (int i = 0; i < L; ++i) inside[i] = i < rest ? T{-1} : T{0};
+    last.negative_inside = load(inside);
   }
-  for (int k = 0; i < count; i += L, ++k) {
-    if (i + L <= count) {
-      whole(i, k);
+  // f(access, place, number of the partial sums) for the vectors of a row.
+  template <class F> PYINIT_INLINE void walk(const Rows& r, int64_t row, const F& f) {
+    int64_t i = 0;
+    for (; i + kSums <= r.count; i += kSums) {
+#pragma GCC unroll 8
+      for (int k = 0; k < kVectors; ++k) f(Whole<T>{}, i + k * L, k);
+    }
+    int k = 0;
+    for (; i + L <= r.count; i += L, ++k) f(Whole<T>{}, i, k);
+    if (r.rest == 0) return;
+    if ((r.rows - row - 1) * r.count >= L) {
+      f(r.last, i, k);
     } else {
-      part(i, k, count - i);
+      f(Part<T>{r.rest}, i, k);
     }
   }
-}
+};
 
 template <class T> constexpr T kMinusInfinity = -static_cast<T>(__builtin_inf());
-
-template <class T> PYINIT_INLINE T row_maximum(int64_t count, const T* x) {
-  Sums<T> largest(kMinusInfinity<T>);
-  walk_row<T>(
-      count, [&](int64_t i, int k) { largest.v[k] = max(largest.v[k], load(x + i)); },
-      [&](int64_t i, int k, int64_t n) { largest.v[k] = max(largest.v[k], load_part(x + i, n, kMinusInfinity<T>)); });
-  return largest.largest();
-}
 
 // Not a number where that is none, which the logarithm does not look for.
 template <class F> PYINIT_INLINE F log_of_sum(F sum) { return log(sum) + (sum - sum); }
 
 template <class T, bool is_log> void softmax_rows(int64_t rows, int64_t count, const T* x, T* out) {
+  using V = Vec<T>;
+  const Rows<T> all(rows, count);
   for (int64_t r = 0; r < rows; ++r, x += count, out += count) {
-    const Vec<T> largest = vec(row_maximum(count, x));
-    Sums<T> sums(T{0});
-    walk_row<T>(
-        count,
-        [&](int64_t i, int k) {
-          const Vec<T> e = decay(load(x + i) - largest);
-          sums.v[k] = sums.v[k] + e;
-          if constexpr (!is_log) store(out + i, e);
-        },
-        [&](int64_t i, int k, int64_t n) {
-          const Vec<T> e = decay(load_part(x + i, n, kMinusInfinity<T>) - largest);
-          sums.v[k] = sums.v[k] + e;
-          if constexpr (!is_log) store_part(out + i, e, n);
-        });
-    const Vec<T> sum = vec(sums.sum());
-    if constexpr (is_log) {
-      const Vec<T> log_sum = log_of_sum(sum);
-      map<T>(count, out, [&](Vec<T> v) { return v - largest - log_sum; }, x);
-    } else {
-      const Vec<T> factor = one<Vec<T>>() / sum;
-      map<T>(count, out, [&](Vec<T> e) { return e * factor; }, static_cast<const T*>(out));
-    }
+    Sums<T> maxima(kMinusInfinity<T>), sums(T{0});
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int k) {
+      maxima.v[k] = max(maxima.v[k], at.read(x + i, kMinusInfinity<T>));
+    });
+    const V largest = maxima.largest();
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int k) {
+      const V e = decay(at.read(x + i, kMinusInfinity<T>) - largest);
+      sums.v[k] = sums.v[k] + e;
+      if constexpr (!is_log) at.write(out + i, e);
+    });
+    const V sum = sums.sum();
+    const V last = is_log ? log_of_sum(sum) : one<V>() / sum;
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int) {
+      if constexpr (is_log) {
+        at.write(out + i, at.read(x + i, T{0}) - largest - last);
+      } else {
+        at.write(out + i, at.read(out + i, T{0}) * last);
+      }
+    });
   }
 }
 
@@ -283,15 +323,16 @@ template <class T, bool is_log> PYINIT_INLINE Vec<T> softmax_gradient(Vec<T> g, 
 
 template <class T, bool is_log>
 void softmax_rows_backward(int64_t rows, int64_t count, const T* grad, const T* y, T* out) {
+  const Rows<T> all(rows, count);
   for (int64_t r = 0; r < rows; ++r, grad += count, y += count, out += count) {
     Sums<T> sums(T{0});
-    walk_row<T>(
-        count, [&](int64_t i, int k) { sums.v[k] = sums.v[k] + weighted<T, is_log>(load(grad + i), load(y + i)); },
-        [&](int64_t i, int k, int64_t n) {
-          sums.v[k] = sums.v[k] + weighted<T, is_log>(load_part(grad + i, n), load_part(y + i, n));
-        });
-    const Vec<T> sum = vec(sums.sum());
-    map<T>(count, out, [&](Vec<T> g, Vec<T> v) { return softmax_gradient<T, is_log>(g, v, sum); }, grad, y);
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int k) {
+      sums.v[k] = sums.v[k] + weighted<T, is_log>(at.read(grad + i, T{0}), at.read(y + i, T{0}));
+    });
+    const Vec<T> sum = sums.sum();
+    Rows<T>::walk(all, r, [&](const auto& at, int64_t i, int) {
+      at.write(out + i, softmax_gradient<T, is_log>(at.read(grad + i, T{0}), at.read(y + i, T{0}), sum));
+    });
   }
 }
 
@@ -347,14 +388,19 @@ template <class T, bool is_log>
 constexpr SoftmaxKernels<T> kSoftmax = {softmax_rows<T, is_log>, softmax_rows_backward<T, is_log>,
                                         softmax_columns<T, is_log>, softmax_columns_backward<T, is_log>};
 
-template <class T, template <class> class... Functions>
-constexpr ActivationKernels<T> table(List<Functions...>) {
+template <class T, bool past_caches, template <class> class... Functions>
+constexpr ElementKernels<T> element_kernels(List<Functions...>) {
+  return {{forward<T, past_caches, Functions>...},
+          {from_input<T, past_caches, Functions>()...},
+          {from_output<T, past_caches, Functions>()...}};
+}
+
+template <class T, template <class> class... Functions> constexpr ActivationKernels<T> table(List<Functions...> all) {
   static_assert(sizeof...(Functions) == kActivations);
-  return {{forward<T, Functions>...},
+  return {element_kernels<T, false>(all),
+          element_kernels<T, true>(all),
           {biased<T, Functions>...},
           {biased_row<T, Functions>...},
-          {backward_from_input_if_any<T, Functions>()...},
-          {backward_from_output_if_any<T, Functions>()...},
           kSoftmax<T, false>,
           kSoftmax<T, true>};
 }

@@ -21,17 +21,22 @@ template <class T> struct SoftmaxKernels {
   void (*columns_backward)(int64_t count, int64_t columns, int64_t stride, const T* grad, const T* y, T* out);
 };
 
-template <class T> struct ActivationKernels {
+template <class T> struct ElementKernels {
   // out[i] = f(x[i]); none copies.
   void (*forward[kActivations])(int64_t count, const T* x, T* out, T parameter);
-  // out[i] = f(x[i] + bias), and f(x[i] + bias[i]).
-  void (*biased[kActivations])(int64_t count, const T* x, T bias, T* out, T parameter);
-  void (*biased_row[kActivations])(int64_t count, const T* x, const T* bias, T* out, T parameter);
-
   // out[i] = grad[i] f'(x[i]), from x and from y = f(x). Null where there is none: sigmoid and tanh take y, gelu, silu
   // and softplus take x, all others either (leaky_relu and elu take y where the parameter is not negative).
   void (*backward_from_input[kActivations])(int64_t count, const T* grad, const T* x, T* out, T parameter);
   void (*backward_from_output[kActivations])(int64_t count, const T* grad, const T* y, T* out, T parameter);
+};
+
+template <class T> struct ActivationKernels : ElementKernels<T> {
+  // The same with stores past the caches, for outputs too long to stay there.
+  ElementKernels<T> past_caches;
+
+  // out[i] = f(x[i] + bias), and f(x[i] + bias[i]).
+  void (*biased[kActivations])(int64_t count, const T* x, T bias, T* out, T parameter);
+  void (*biased_row[kActivations])(int64_t count, const T* x, const T* bias, T* out, T parameter);
 
   SoftmaxKernels<T> softmax, log_softmax;
 };

@@ -42,6 +42,10 @@ PYINIT_INLINE void store(float* p, F32 x) { _mm256_storeu_ps(p, x.v); }
 PYINIT_INLINE void store(double* p, F64 x) { _mm256_storeu_pd(p, x.v); }
 PYINIT_INLINE void store(uint32_t* p, U32 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.v); }
 PYINIT_INLINE void store(uint64_t* p, U64 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.v); }
+// Stores to aligned places, past the caches; and what makes them visible to other threads.
+PYINIT_INLINE void stream(float* p, F32 x) { _mm256_stream_ps(p, x.v); }
+PYINIT_INLINE void stream(double* p, F64 x) { _mm256_stream_pd(p, x.v); }
+PYINIT_INLINE void stream_fence() { _mm_sfence(); }
 
 // Arithmetic.
 PYINIT_INLINE F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }

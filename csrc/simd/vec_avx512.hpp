@@ -42,6 +42,10 @@ PYINIT_INLINE void store(float* p, F32 x) { _mm512_storeu_ps(p, x.v); }
 PYINIT_INLINE void store(double* p, F64 x) { _mm512_storeu_pd(p, x.v); }
 PYINIT_INLINE void store(uint32_t* p, U32 x) { _mm512_storeu_si512(p, x.v); }
 PYINIT_INLINE void store(uint64_t* p, U64 x) { _mm512_storeu_si512(p, x.v); }
+// Stores to aligned places, past the caches; and what makes them visible to other threads.
+PYINIT_INLINE void stream(float* p, F32 x) { _mm512_stream_ps(p, x.v); }
+PYINIT_INLINE void stream(double* p, F64 x) { _mm512_stream_pd(p, x.v); }
+PYINIT_INLINE void stream_fence() { _mm_sfence(); }
 
 // Arithmetic.
 PYINIT_INLINE F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }

@@ -43,6 +43,10 @@ PYINIT_INLINE void store(float* p, F32 x) { _mm_storeu_ps(p, x.v); }
 PYINIT_INLINE void store(double* p, F64 x) { _mm_storeu_pd(p, x.v); }
 PYINIT_INLINE void store(uint32_t* p, U32 x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), x.v); }
 PYINIT_INLINE void store(uint64_t* p, U64 x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), x.v); }
+// Stores to aligned places, past the caches; and what makes them visible to other threads.
+PYINIT_INLINE void stream(float* p, F32 x) { _mm_stream_ps(p, x.v); }
+PYINIT_INLINE void stream(double* p, F64 x) { _mm_stream_pd(p, x.v); }
+PYINIT_INLINE void stream_fence() { _mm_sfence(); }
 
 // s plus its exact rounding error, as if s had been rounded to odd: where the error is not zero and the
 // last bit of s is even, s moves one step towards the error.

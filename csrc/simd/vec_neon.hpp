@@ -42,6 +42,10 @@ PYINIT_INLINE void store(float* p, F32 x) { vst1q_f32(p, x.v); }
 PYINIT_INLINE void store(double* p, F64 x) { vst1q_f64(p, x.v); }
 PYINIT_INLINE void store(uint32_t* p, U32 x) { vst1q_u32(p, x.v); }
 PYINIT_INLINE void store(uint64_t* p, U64 x) { vst1q_u64(p, x.v); }
+// Stores past the caches, and what makes them visible to other threads: there are none here.
+PYINIT_INLINE void stream(float* p, F32 x) { store(p, x); }
+PYINIT_INLINE void stream(double* p, F64 x) { store(p, x); }
+PYINIT_INLINE void stream_fence() {}
 
 // Arithmetic.
 PYINIT_INLINE F32 operator+(F32 a, F32 b) { return {vaddq_f32(a.v, b.v)}; }
