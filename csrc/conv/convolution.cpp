@@ -66,29 +66,12 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
   walk(window, output, weight, input, [](const T& y, const T& w, T& x) { x += w * y; });
   finish(output, epilogue);
 }
-template <class T>
-void convolve_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
-                              const Images<T>& weight, int) {
-  fill(weight, Epilogue<T>{nullptr, Activation::none, 0});
-  walk(window, input, weight, output, [](const T& y, T& w, const T& x) { w += y * x; });
-}
-template <class T> void sum_channels(const Images<const T>& images, T* sums, int64_t stride, int) {
-  for (int64_t c = 0; c < images.channels; ++c) {
-    T sum = 0;
-    for (int64_t n = 0; n < images.batch; ++n)
-      for_each_pixel(images, [&](const Extents& p) { sum += at(images, n, c, p); });
-    sums[c * stride] = sum;
-  }
-}
 
 #define PYINIT_INSTANTIATE(T)                                                                                  \
   template void convolve<T>(const Window&, const Images<const T>&, const Images<const T>&, const Epilogue<T>&, \
                             const Images<T>&, int);                                                            \
   template void convolve_transposed<T>(const Window&, const Images<const T>&, const Images<const T>&,          \
-                                       const Epilogue<T>&, const Images<T>&, int);                             \
-  template void convolve_weight_gradient<T>(const Window&, const Images<const T>&, const Images<const T>&,     \
-                                            const Images<T>&, int);                                            \
-  template void sum_channels<T>(const Images<const T>&, T*, int64_t, int);
+                                       const Epilogue<T>&, const Images<T>&, int);
 PYINIT_INSTANTIATE(float)
 PYINIT_INSTANTIATE(double)
 
