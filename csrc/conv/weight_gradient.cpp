@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 #include <vector>
+#include <cstdlib>
 
 #include "conv/convolution.hpp"
 #include "conv/gradient_kernels.hpp"
@@ -21,7 +22,7 @@ constexpr int64_t kColumns = 128, kChannels = 128, kTileBytes = int64_t{160} << 
 constexpr int64_t kStripBytes = int64_t{2} << 20;
 // Where tiles are few, pixels are divided into parts, of so many multiply-adds or more, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
-constexpr int64_t kCacheLine = 64;
+constexpr int64_t kCacheLine = 64, kSquare = 16;
 constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
 
 // The size of equal blocks of at most `most`.
@@ -97,7 +98,7 @@ template <class T> class WeightGradient {
         reach_(reach_of(window, weight.size)),
         blocks_(output.batch, output.size),
         tiling_(*this),
-        order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
+        order_(!getenv("PIX") && input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
         last_strip_(reach_, order_, blocks_.largest(), tiling_.last_channels),
         taps_in_place_(tap_offsets(reach_, input)),
@@ -269,7 +270,14 @@ void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int6
       for (int64_t i = row; i < next; ++i)
         kernels_.copy(1, tile.columns, from + (i - row) * sums_row, 0, to + offsets[i], 0);
     } else {
-      kernels_.transpose(next - row, tile.columns, from, sums_row, to + offsets[row], weight_.batch_stride);
+      // In squares: what is written lies in as few places at a time as what is read.
+      for (int64_t j = 0; j < tile.columns; j += kSquare) {
+        for (int64_t i = row; i < next; i += kSquare) {
+          kernels_.transpose(std::min(kSquare, next - i), std::min(kSquare, tile.columns - j),
+                             from + (i - row) * sums_row + j, sums_row,
+                             to + offsets[i] + j * weight_.batch_stride, weight_.batch_stride);
+        }
+      }
     }
   }
 }
@@ -346,7 +354,7 @@ void convolve_weight_gradient(const Window& window, const Images<const T>& input
                               const Images<T>& weight, int threads) {
   if (weight.batch * weight.channels * weight.pixels() == 0) return;
   if (output.batch * output.pixels() == 0) return fill_zeros(weight);
-  if (window.groups == 1 && is_pointwise(window, input, output, weight) && weight.batch >= weight.channels) {
+  if (window.groups == 1 && is_pointwise(window, input, output, weight) && (getenv("SW") ? weight.batch >= weight.channels : weight.channel_stride == 1)) {
     // The transposed problem: fewer columns have to be packed.
     Images<T> transposed = weight;
     std::swap(transposed.batch, transposed.channels);
