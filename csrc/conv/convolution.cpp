@@ -11,47 +11,17 @@
 namespace pyinit {
 namespace {
 
-template <class T, class F> void for_each_pixel(const Images<T>& x, F&& f) {
-  for (int64_t d = 0; d < x.size[0]; ++d)
-    for (int64_t h = 0; h < x.size[1]; ++h)
-      for (int64_t w = 0; w < x.size[2]; ++w) f(Extents{d, h, w});
-}
-template <class T> T& at(const Images<T>& x, int64_t n, int64_t c, const Extents& p) {
-  return x.data[n * x.batch_stride + c * x.channel_stride + p[0] * x.strides[0] + p[1] * x.strides[1] +
-                p[2] * x.strides[2]];
-}
-bool source(const Window& w, const Extents& size, const Extents& p, const Extents& t, Extents& out) {
-  for (size_t i = 0; i < 3; ++i) {
-    out[i] = p[i] * w.stride[i] - w.padding[i] + t[i] * w.dilation[i];
-    if (out[i] < 0 || out[i] >= size[i]) return false;
-  }
-  return true;
-}
-// f(output n, o, p, weight o, i, t, input n, c, q)
-template <class A, class B, class C, class F>
-void walk(const Window& w, const Images<A>& in, const Images<B>& weight, const Images<C>& out, F&& f) {
-  const int64_t og = out.channels / w.groups, ig = in.channels / w.groups;
-  for (int64_t n = 0; n < out.batch; ++n)
-    for (int64_t o = 0; o < out.channels; ++o)
-      for (int64_t i = 0; i < ig; ++i)
-        for_each_pixel(out, [&](const Extents& p) {
-          for_each_pixel(weight, [&](const Extents& t) {
-            Extents q;
-            if (!source(w, in.size, p, t, q)) return;
-            f(at(out, n, o, p), at(weight, o, i, t), at(in, n, o / og * ig + i, q));
-          });
-        });
-}
-template <class T> void fill(const Images<T>& x, const Epilogue<T>& e) {
-  for (int64_t n = 0; n < x.batch; ++n)
-    for (int64_t c = 0; c < x.channels; ++c)
-      for_each_pixel(x, [&](const Extents& p) { at(x, n, c, p) = e.bias != nullptr ? e.bias[c] : T{0}; });
-}
 // All of it, where there is nothing to sum.
 template <class T> void fill_empty(const Images<T>& output, const Epilogue<T>& epilogue) {
   for (int64_t n = 0; n < output.batch; ++n) {
     for (int64_t c = 0; c < output.channels; ++c) {
-      for_each_pixel(output, [&](const Extents& p) { at(output, n, c, p) = T{0}; });
+      T* const plane = output.data + n * output.batch_stride + c * output.channel_stride;
+      for (int64_t d = 0; d < output.size[0]; ++d) {
+        for (int64_t h = 0; h < output.size[1]; ++h) {
+          T* const row = plane + d * output.strides[0] + h * output.strides[1];
+          for (int64_t w = 0; w < output.size[2]; ++w) row[w * output.strides[2]] = 0;
+        }
+      }
     }
   }
   finish(epilogue, output, {0, output.batch, {0, 0, 0}, output.size}, 0, output.channels);
@@ -129,30 +99,11 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
   correlate(all, epilogue, threads);
 }
 
-template <class T>
-void convolve_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
-                              const Images<T>& weight, int threads) {
-  if (is_depthwise(window, weight)) return depthwise_weight_gradient(window, input, output, weight, threads);
-  fill(weight, Epilogue<T>{nullptr, Activation::none, 0});
-  walk(window, input, weight, output, [](const T& y, T& w, const T& x) { w += y * x; });
-}
-template <class T> void sum_channels(const Images<const T>& images, T* sums, int64_t stride, int) {
-  for (int64_t c = 0; c < images.channels; ++c) {
-    T sum = 0;
-    for (int64_t n = 0; n < images.batch; ++n)
-      for_each_pixel(images, [&](const Extents& p) { sum += at(images, n, c, p); });
-    sums[c * stride] = sum;
-  }
-}
-
 #define PYINIT_INSTANTIATE(T)                                                                                  \
   template void convolve<T>(const Window&, const Images<const T>&, const Images<const T>&, const Epilogue<T>&, \
                             const Images<T>&, int);                                                            \
   template void convolve_transposed<T>(const Window&, const Images<const T>&, const Images<const T>&,          \
-                                       const Epilogue<T>&, const Images<T>&, int);                             \
-  template void convolve_weight_gradient<T>(const Window&, const Images<const T>&, const Images<const T>&,     \
-                                            const Images<T>&, int);                                            \
-  template void sum_channels<T>(const Images<const T>&, T*, int64_t, int);
+                                       const Epilogue<T>&, const Images<T>&, int);
 PYINIT_INSTANTIATE(float)
 PYINIT_INSTANTIATE(double)
 

@@ -1,0 +1,48 @@
+// The vector kernels of a convolution's gradients by weight and bias.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "core/isa.hpp"
+
+namespace pyinit {
+
+constexpr int64_t kSumBlock = 4096;  // elements of a run, and
+constexpr int64_t kSumRows = 128;    // rows, that are summed in the elements' own precision
+
+template <class T> struct GradientKernels {
+  int panel, vector;  // a panel's columns; those that take half the time or less
+
+  // C (m x columns, rows at a distance) becomes AB, or gains it: element (i, k) of A stands at a[rows[i] + steps[k]],
+  // B has k rows of `panel` elements. As many columns as make whole vectors are written. Each sum is one chain of
+  // multiply-adds from 0 on, k = 0, 1, 2, ...
+  void (*set)(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
+              T* c, int64_t c_row);
+  void (*add)(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
+              T* c, int64_t c_row);
+
+  // sums[i] += x[i].
+  void (*accumulate)(int64_t count, const T* x, T* sums);
+
+  // The sum of at most kSumBlock elements side by side, and sums[j] += column j of at most kSumRows rows.
+  double (*sum)(int64_t count, const T* x);
+  void (*sum_rows)(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums);
+};
+
+struct AllGradientKernels {
+  GradientKernels<float> f32;
+  GradientKernels<double> f64;
+};
+
+PYINIT_KERNEL_TABLE(AllGradientKernels, all_gradient_kernels)
+
+template <class T> const GradientKernels<T>& gradient_kernels() {
+  if constexpr (std::is_same_v<T, float>) {
+    return all_gradient_kernels().f32;
+  } else {
+    return all_gradient_kernels().f64;
+  }
+}
+
+}  // namespace pyinit

@@ -1,0 +1,424 @@
+// A convolution's gradient by its weight: for each group the product of a matrix with a row for each input channel and
+// tap, and one with a column for each output channel, over all pixels of the output.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "conv/convolution.hpp"
+#include "conv/depthwise.hpp"
+#include "conv/gradient_kernels.hpp"
+#include "conv/strip.hpp"
+#include "core/integers.hpp"
+#include "core/parallel.hpp"
+#include "core/scratch.hpp"
+#include "linalg/kernels.hpp"
+
+namespace pyinit {
+namespace {
+
+constexpr int64_t kPixels = 256;  // of a block: as many products are one chain, and blocks are added up
+// A tile of the gradient stays in the second cache while blocks of pixels pass, with what these take.
+constexpr int64_t kColumns = 128, kChannels = 128, kTileBytes = int64_t{160} << 10;
+constexpr int64_t kStripBytes = int64_t{2} << 20, kNearBytes = 1024;
+// Where tiles are few, pixels are divided into parts, of so many multiply-adds or more, which are summed at the end.
+constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
+constexpr int64_t kGrain = int64_t{1} << 18;        // multiply-adds that a thread is worth
+constexpr int64_t kPixelsPacked = 8, kSquare = 16;  // at a time, so that what is read or written lies side by side
+constexpr int64_t kCacheLine = 64;
+
+// The size of equal blocks of at most `most`.
+int64_t block_size(int64_t size, int64_t most) { return divide_up(size, divide_up(size, std::max<int64_t>(most, 1))); }
+
+// Blocks of pixels: whole rows, planes and images where they fit in.
+class PixelBlocks {
+ public:
+  PixelBlocks(int64_t images, const Extents& size) : images_(images), size_(size) {
+    int64_t left = kPixels;
+    for (size_t i = kSpatial; i-- > 0;) {
+      largest_.size[i] = block_size(size[i], left);
+      counts_[i] = divide_up(size[i], largest_.size[i]);
+      left /= largest_.size[i];
+    }
+    largest_.image = 0;
+    largest_.begin = {0, 0, 0};
+    largest_.images = block_size(images, left);
+  }
+
+  const Block& largest() const { return largest_; }
+  int64_t count() const { return divide_up(images_, largest_.images) * counts_[0] * counts_[1] * counts_[2]; }
+  Block operator[](int64_t index) const {
+    Block block;
+    for (size_t i = kSpatial; i-- > 0;) {
+      block.begin[i] = index % counts_[i] * largest_.size[i];
+      block.size[i] = std::min(largest_.size[i], size_[i] - block.begin[i]);
+      index /= counts_[i];
+    }
+    block.image = index * largest_.images;
+    block.images = std::min(largest_.images, images_ - block.image);
+    return block;
+  }
+
+ private:
+  int64_t images_;
+  Extents size_, counts_;
+  Block largest_;
+};
+
+Reach reach_of(const Window& window, const Extents& kernel) {
+  Reach reach;
+  reach.step = window.stride;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    for (int64_t t = 0; t < kernel[i]; ++t) reach.taps[i].push_back(t * window.dilation[i] - window.padding[i]);
+  }
+  return reach;
+}
+
+// Where the pixels of a block are.
+template <class T> void fill_steps(const Block& block, const Source<T>& source, int64_t* step) {
+  for (int64_t n = 0; n < block.images; ++n) {
+    for (int64_t d = 0; d < block.size[0]; ++d) {
+      for (int64_t h = 0; h < block.size[1]; ++h) {
+        const int64_t row = n * source.image + d * source.step[0] + h * source.step[1];
+        for (int64_t w = 0; w < block.size[2]; ++w) *step++ = row + w * source.step[2];
+      }
+    }
+  }
+}
+
+// A tile of one group's gradient: what some input channels, with all taps, make with some output channels. It has a row
+// for each input channel and tap.
+struct Tile {
+  int64_t group, channel, channels, column, columns;
+};
+
+// A thread's memory.
+template <class T> struct Workspace {
+  T *strip, *panels, *sums;
+  int64_t *rows, *steps;
+};
+
+template <class T> class WeightGradient {
+ public:
+  WeightGradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
+                 const Images<T>& weight, int threads)
+      : input_(input),
+        output_(output),
+        weight_(weight),
+        groups_(window.groups),
+        channels_(weight.channels),
+        columns_(weight.batch / window.groups),
+        taps_(weight.pixels()),
+        reach_(reach_of(window, weight.size)),
+        blocks_(output.batch, output.size),
+        tiling_(*this, threads),
+        order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
+        strip_(reach_, order_, blocks_.largest(), tiling_.channels),
+        last_strip_(reach_, order_, blocks_.largest(), tiling_.last_channels),
+        taps_in_place_(tap_offsets(reach_.taps, input)),
+        weight_taps_(tap_offsets(reach_of({{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, 1}, weight.size).taps,
+                                 Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
+
+  void run() const;
+
+ private:
+  // How the gradient is cut into tiles, and pixels into parts: these by sizes alone, since sums depend on them.
+  struct Tiling {
+    Tiling(const WeightGradient& g, int most_threads);
+    int threads;  // that the work is worth
+    int64_t columns, column_tiles, channels, last_channels, channel_tiles, tiles, parts;
+  };
+
+  Tile tile(int64_t index) const;
+  T* origin(const Tile& tile) const {  // of its columns' gradient
+    return weight_.data + (tile.group * columns_ + tile.column) * weight_.batch_stride;
+  }
+  bool is_in_place() const;
+  bool is_direct(const Tile& tile) const;
+  void multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums, int64_t sums_row) const;
+  void pack(const Tile& tile, const Block& block, T* panels) const;
+  void pack(int64_t pixels, int64_t columns, const T* x, T* panel) const;
+  void store(const Tile& tile, int64_t begin, int64_t end, int64_t* offsets, const T* sums) const;
+  template <class F> void for_each_row(int64_t channels, F&& f) const;
+
+  const PanelKernels<T>& kernels_ = panel_kernels<T>();
+  const GradientKernels<T>& gradient_kernels_ = gradient_kernels<T>();
+  const Images<const T>&input_, &output_;
+  const Images<T>& weight_;
+  int64_t groups_, channels_, columns_, taps_;  // channels and columns of a group
+  Reach reach_;
+  PixelBlocks blocks_;
+  Tiling tiling_;
+  Order order_;
+  Strip strip_, last_strip_;
+  std::vector<int64_t> taps_in_place_, weight_taps_;
+};
+
+template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, int most_threads) {
+  constexpr int64_t size = sizeof(T);
+  columns = block_size(g.columns_, kColumns);
+  // Of an input that has to be copied, one channel's part.
+  int64_t strip = g.blocks_.largest().images;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    strip *=
+        (g.blocks_.largest().size[i] - 1) * g.reach_.step[i] + g.reach_.taps[i].back() - g.reach_.taps[i].front() + 1;
+  }
+  channels = block_size(g.channels_,
+                        std::min({kChannels, kTileBytes / size / (g.taps_ * columns), kStripBytes / size / strip}));
+  column_tiles = divide_up(g.columns_, columns);
+  const auto count = [&] {
+    channel_tiles = divide_up(g.channels_, channels);
+    tiles = g.groups_ * channel_tiles * column_tiles;
+  };
+  count();
+
+  const int64_t weights = g.weight_.batch * g.channels_ * g.taps_;
+  const double work = static_cast<double>(weights) * static_cast<double>(g.output_.batch * g.output_.pixels());
+  parts = std::min({kTasks / tiles, g.blocks_.count(), static_cast<int64_t>(work / double{kPartWork}),
+                    kPartsBytes / size / weights});
+  parts = std::max<int64_t>(parts, 1);
+  // Few tasks are made as many as give all threads the same.
+  threads = usable_threads(most_threads, static_cast<int64_t>(std::min(work, 1e18)), kGrain);
+  if (tiles * parts < kTasks && tiles * parts % threads != 0) {
+    channels = block_size(g.channels_, divide_up(channels, threads));
+    count();
+  }
+  last_channels = g.channels_ - (channel_tiles - 1) * channels;
+}
+
+template <class T> Tile WeightGradient<T>::tile(int64_t index) const {
+  const Tiling& t = tiling_;
+  const int64_t column = index % t.column_tiles * t.columns;
+  const int64_t channel = index / t.column_tiles % t.channel_tiles * t.channels;
+  return {index / (t.column_tiles * t.channel_tiles), channel, std::min(t.channels, channels_ - channel), column,
+          std::min(t.columns, columns_ - column)};
+}
+
+// Whether the input is read where it is: not where each pixel is a page of its own.
+template <class T> bool WeightGradient<T>::is_in_place() const {
+  return is_inside(reach_, input_, output_.size) &&
+         (order_ == Order::pixels || input_.strides[2] <= kNearBytes / static_cast<int64_t>(sizeof(T)));
+}
+
+// f(row, channel, tap) for all rows of a tile: as far as possible in the order in which the gradient is stored.
+template <class T> template <class F> void WeightGradient<T>::for_each_row(int64_t channels, F&& f) const {
+  int64_t row = 0;
+  if (weight_.channel_stride == 1) {
+    for (int64_t t = 0; t < taps_; ++t) {
+      for (int64_t i = 0; i < channels; ++i) f(row++, i, t);
+    }
+  } else {
+    for (int64_t i = 0; i < channels; ++i) {
+      for (int64_t t = 0; t < taps_; ++t) f(row++, i, t);
+    }
+  }
+}
+
+// The output's pixels, row after row of a panel.
+template <class T> void WeightGradient<T>::pack(const Tile& tile, const Block& block, T* panels) const {
+  const int64_t panel = gradient_kernels_.panel, depth = block.pixels();
+  const int64_t rest = tile.columns % panel;
+  if (rest != 0) std::fill_n(panels + (tile.columns - rest) * depth, depth * panel, T{0});
+  const Extents& strides = output_.strides;
+  const T* const origin = output_.data + block.image * output_.batch_stride +
+                          (tile.group * columns_ + tile.column) * output_.channel_stride + block.begin[0] * strides[0] +
+                          block.begin[1] * strides[1] + block.begin[2] * strides[2];
+  // Rows that run on are one.
+  int64_t width = block.size[2], height = block.size[1];
+  if (strides[1] == width * strides[2]) width *= height, height = 1;
+  for (int64_t n = 0; n < block.images; ++n) {
+    for (int64_t d = 0; d < block.size[0]; ++d) {
+      for (int64_t h = 0; h < height; ++h) {
+        const T* const x = origin + n * output_.batch_stride + d * strides[0] + h * strides[1];
+        T* const to = panels + ((n * block.size[0] + d) * height + h) * width * panel;
+        // Of channels side by side some pixels at a time: what is read lies side by side, too.
+        const int64_t run = output_.channel_stride == 1 ? kPixelsPacked : width;
+        for (int64_t w = 0; w < width; w += run) {
+          for (int64_t j = 0; j < tile.columns; j += panel) {
+            pack(std::min(run, width - w), std::min(panel, tile.columns - j),
+                 x + w * strides[2] + j * output_.channel_stride, to + j * depth + w * panel);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Some pixels, and columns of one panel.
+template <class T> void WeightGradient<T>::pack(int64_t pixels, int64_t columns, const T* x, T* panel) const {
+  const int64_t along = output_.strides[2], across = output_.channel_stride, row = gradient_kernels_.panel;
+  if (across == 1) {
+    kernels_.copy(pixels, columns, x, along, panel, row);
+  } else if (along == 1) {
+    kernels_.transpose(columns, pixels, x, across, panel, row);
+  } else {
+    for (int64_t i = 0; i < pixels; ++i) {
+      for (int64_t j = 0; j < columns; ++j) panel[i * row + j] = x[i * along + j * across];
+    }
+  }
+}
+
+// Whether a tile's sums are written once, and as the gradient is stored.
+template <class T> bool WeightGradient<T>::is_direct(const Tile& tile) const {
+  return blocks_.count() == 1 && taps_ == 1 && weight_.batch_stride == 1 && tile.columns % gradient_kernels_.panel == 0;
+}
+
+// One part of a tile's sums.
+template <class T>
+void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums,
+                                 int64_t sums_row) const {
+  const int64_t begin = blocks_.count() * part / tiling_.parts, end = blocks_.count() * (part + 1) / tiling_.parts;
+  const int64_t panel = gradient_kernels_.panel;
+  const int64_t first = tile.group * channels_ + tile.channel;
+  const Strip& strip = tile.channels == tiling_.channels ? strip_ : last_strip_;
+  const bool in_place = is_in_place();
+  for (int64_t index = begin; index < end; ++index) {
+    const Block block = blocks_[index];
+    const Source<T> source =
+        in_place ? as_it_is(reach_, input_, block, first) : strip.fill(input_, block, first, tile.channels, work.strip);
+    if (index == begin) {
+      const std::vector<int64_t>& taps = in_place ? taps_in_place_ : strip.taps();
+      for_each_row(tile.channels, [&](int64_t row, int64_t i, int64_t t) {
+        work.rows[row] = i * source.channel + taps[static_cast<size_t>(t)];
+      });
+    }
+    fill_steps(block, source, work.steps);
+    pack(tile, block, work.panels);
+    const auto function = index == begin ? gradient_kernels_.set : gradient_kernels_.add;
+    for (int64_t j = 0; j < tile.columns; j += panel) {
+      function(tile.channels * taps_, tile.columns - j, block.pixels(), source.data, work.rows, work.steps,
+               work.panels + j * block.pixels(), sums + j, sums_row);
+    }
+  }
+}
+
+// Rows [begin, end) of a tile, from `sums` on, go to the gradient.
+template <class T>
+void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int64_t* offsets, const T* sums) const {
+  for_each_row(tile.channels, [&](int64_t row, int64_t i, int64_t t) {
+    offsets[row] = (tile.channel + i) * weight_.channel_stride + weight_taps_[static_cast<size_t>(t)];
+  });
+  const int64_t sums_row = round_up(tile.columns, int64_t{gradient_kernels_.panel});
+  T* const to = origin(tile);
+  for (int64_t row = begin, next = begin; row < end; row = next) {
+    while (++next < end && offsets[next] == offsets[next - 1] + 1) {}
+    const T* const from = sums + (row - begin) * sums_row;
+    if (weight_.batch_stride == 1) {
+      for (int64_t i = row; i < next; ++i) {
+        kernels_.copy(1, tile.columns, from + (i - row) * sums_row, 0, to + offsets[i], 0);
+      }
+    } else {
+      // In squares: what is written lies in as few places at a time as what is read.
+      for (int64_t j = 0; j < tile.columns; j += kSquare) {
+        for (int64_t i = row; i < next; i += kSquare) {
+          kernels_.transpose(std::min(kSquare, next - i), std::min(kSquare, tile.columns - j),
+                             from + (i - row) * sums_row + j, sums_row, to + offsets[i] + j * weight_.batch_stride,
+                             weight_.batch_stride);
+        }
+      }
+    }
+  }
+}
+
+template <class T> void WeightGradient<T>::run() const {
+  const int most = tiling_.threads;
+  const int64_t panel = gradient_kernels_.panel, rows = tiling_.channels * taps_, depth = blocks_.largest().pixels();
+  const int64_t columns = round_up(tiling_.columns, panel), parts = tiling_.parts;
+  const int64_t strip_size = is_in_place() ? 0 : round_up(strip_.size(), kCacheLine);
+  const int64_t panels_size = round_up(columns * depth, kCacheLine), sums_size = round_up(rows * columns, kCacheLine);
+  const int64_t each = strip_size + panels_size + (parts == 1 ? sums_size : 0);
+  const Scratch<T> memory(most * each + (parts == 1 ? 0 : tiling_.tiles * parts * sums_size));
+  const Scratch<int64_t> tables(most * (rows + depth));
+  const auto work_of = [&](int64_t thread) {
+    T* const data = memory.data() + thread * each;
+    int64_t* const table = tables.data() + thread * (rows + depth);
+    return Workspace<T>{data, data + strip_size, data + strip_size + panels_size, table, table + rows};
+  };
+
+  Steps steps;
+  if (parts == 1) {
+    steps.add(tiling_.tiles, [&](int64_t task, int thread) {
+      const Workspace<T> work = work_of(thread);
+      const Tile t = tile(task);
+      if (is_direct(t)) {
+        multiply(t, 0, work, origin(t) + t.channel * weight_.channel_stride, weight_.channel_stride);
+      } else {
+        multiply(t, 0, work, work.sums, round_up(t.columns, panel));
+        store(t, 0, t.channels * taps_, work.rows, work.sums);
+      }
+    });
+  } else {
+    const auto sums_of = [&](int64_t tile, int64_t part) {
+      return memory.data() + most * each + (tile * parts + part) * sums_size;
+    };
+    steps.add(tiling_.tiles * parts, [&, sums_of](int64_t task, int thread) {
+      const Tile t = tile(task / parts);
+      multiply(t, task % parts, work_of(thread), sums_of(task / parts, task % parts), round_up(t.columns, panel));
+    });
+    steps.add(tiling_.tiles * parts, [&, sums_of](int64_t task, int thread) {
+      const Tile t = tile(task / parts);
+      const int64_t count = t.channels * taps_, row = round_up(t.columns, panel);
+      const int64_t begin = count * (task % parts) / parts, end = count * (task % parts + 1) / parts;
+      T* const sums = sums_of(task / parts, 0) + begin * row;
+      for (int64_t part = 1; part < parts; ++part) {
+        gradient_kernels_.accumulate((end - begin) * row, sums_of(task / parts, part) + begin * row, sums);
+      }
+      store(t, begin, end, work_of(thread).rows, sums);
+    });
+  }
+  steps.run(most);
+}
+
+template <class T> void fill_zeros(const Images<T>& x) {
+  for (int64_t n = 0; n < x.batch; ++n) {
+    for (int64_t c = 0; c < x.channels; ++c) {
+      for (int64_t d = 0; d < x.size[0]; ++d) {
+        for (int64_t h = 0; h < x.size[1]; ++h) {
+          T* const row = x.data + n * x.batch_stride + c * x.channel_stride + d * x.strides[0] + h * x.strides[1];
+          for (int64_t w = 0; w < x.size[2]; ++w) row[w * x.strides[2]] = 0;
+        }
+      }
+    }
+  }
+}
+
+// Whether each output pixel takes one input pixel and there are no others than these.
+template <class T>
+bool is_pointwise(const Window& window, const Images<const T>& input, const Images<const T>& output,
+                  const Images<T>& weight) {
+  bool is_it = weight.pixels() == 1 && window.padding == Extents{0, 0, 0};
+  for (size_t i = 0; i < kSpatial; ++i) is_it &= (output.size[i] - 1) * window.stride[i] < input.size[i];
+  return is_it;
+}
+
+}  // namespace
+
+template <class T>
+void convolve_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
+                              const Images<T>& weight, int threads) {
+  if (weight.batch * weight.channels * weight.pixels() == 0) return;
+  if (output.batch * output.pixels() == 0) return fill_zeros(weight);
+  if (is_depthwise(window, weight)) return depthwise_weight_gradient(window, input, output, weight, threads);
+  if (!is_pointwise(window, input, output, weight)) {
+    return WeightGradient<T>(window, input, output, weight, threads).run();
+  }
+  // A product of two matrices of pixels.
+  Images<const T> taken = input;
+  taken.size = output.size;
+  for (size_t i = 0; i < kSpatial; ++i) taken.strides[i] *= window.stride[i];
+  const Window one = {{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, window.groups};
+  if (window.groups > 1 || weight.channel_stride != 1) {
+    return WeightGradient<T>(one, taken, output, weight, threads).run();
+  }
+  // Its transpose is stored the faster.
+  Images<T> transposed = weight;
+  std::swap(transposed.batch, transposed.channels);
+  std::swap(transposed.batch_stride, transposed.channel_stride);
+  WeightGradient<T>(one, output, taken, transposed, threads).run();
+}
+
+template void convolve_weight_gradient<float>(const Window&, const Images<const float>&, const Images<const float>&,
+                                              const Images<float>&, int);
+template void convolve_weight_gradient<double>(const Window&, const Images<const double>&, const Images<const double>&,
+                                               const Images<double>&, int);
+
+}  // namespace pyinit
