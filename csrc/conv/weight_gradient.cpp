@@ -21,7 +21,7 @@ constexpr int64_t kColumns = 128, kChannels = 128, kTileBytes = int64_t{160} << 
 constexpr int64_t kStripBytes = int64_t{2} << 20;
 // Where tiles are few, pixels are divided into parts, of so many multiply-adds or more, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
-constexpr int64_t kCacheLine = 64;
+constexpr int64_t kCacheLine = 64, kSquare = 16, kPixelsPacked = 8;
 constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
 
 // The size of equal blocks of at most `most`.
@@ -118,6 +118,7 @@ template <class T> class WeightGradient {
   bool is_in_place() const;
   void multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums) const;
   void pack(const Tile& tile, const Block& block, T* panels) const;
+  void pack(int64_t pixels, int64_t columns, const T* x, T* panel) const;
   void store(const Tile& tile, int64_t begin, int64_t end, int64_t* offsets, const T* sums) const;
   template <class F> void for_each_row(int64_t channels, F&& f) const;
 
@@ -199,21 +200,31 @@ template <class T> void WeightGradient<T>::pack(const Tile& tile, const Block& b
   for (int64_t n = 0; n < block.images; ++n) {
     for (int64_t d = 0; d < block.size[0]; ++d) {
       for (int64_t h = 0; h < height; ++h) {
-        const T* x = origin + n * output_.batch_stride + d * strides[0] + h * strides[1];
-        T* to = panels + ((n * block.size[0] + d) * height + h) * width * panel;
-        for (int64_t j = 0; j < tile.columns; j += panel, x += panel * output_.channel_stride, to += panel * depth) {
-          const int64_t columns = std::min(panel, tile.columns - j);
-          if (output_.channel_stride == 1) {
-            kernels_.copy(width, columns, x, strides[2], to, panel);
-          } else if (strides[2] == 1) {
-            kernels_.transpose(columns, width, x, output_.channel_stride, to, panel);
-          } else {
-            for (int64_t w = 0; w < width; ++w) {
-              for (int64_t i = 0; i < columns; ++i) to[w * panel + i] = x[w * strides[2] + i * output_.channel_stride];
-            }
+        const T* const x = origin + n * output_.batch_stride + d * strides[0] + h * strides[1];
+        T* const to = panels + ((n * block.size[0] + d) * height + h) * width * panel;
+        // Of channels side by side some pixels at a time: what is read lies side by side, too.
+        const int64_t run = output_.channel_stride == 1 ? kPixelsPacked : width;
+        for (int64_t w = 0; w < width; w += run) {
+          for (int64_t j = 0; j < tile.columns; j += panel) {
+            pack(std::min(run, width - w), std::min(panel, tile.columns - j),
+                 x + w * strides[2] + j * output_.channel_stride, to + j * depth + w * panel);
           }
         }
       }
+    }
+  }
+}
+
+// Some pixels, and columns of one panel.
+template <class T> void WeightGradient<T>::pack(int64_t pixels, int64_t columns, const T* x, T* panel) const {
+  const int64_t along = output_.strides[2], across = output_.channel_stride, row = gradient_kernels_.panel;
+  if (across == 1) {
+    kernels_.copy(pixels, columns, x, along, panel, row);
+  } else if (along == 1) {
+    kernels_.transpose(columns, pixels, x, across, panel, row);
+  } else {
+    for (int64_t i = 0; i < pixels; ++i) {
+      for (int64_t j = 0; j < columns; ++j) panel[i * row + j] = x[i * along + j * across];
     }
   }
 }
@@ -269,7 +280,14 @@ void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int6
       for (int64_t i = row; i < next; ++i)
         kernels_.copy(1, tile.columns, from + (i - row) * sums_row, 0, to + offsets[i], 0);
     } else {
-      kernels_.transpose(next - row, tile.columns, from, sums_row, to + offsets[row], weight_.batch_stride);
+      // In squares: what is written lies in as few places at a time as what is read.
+      for (int64_t j = 0; j < tile.columns; j += kSquare) {
+        for (int64_t i = row; i < next; i += kSquare) {
+          kernels_.transpose(std::min(kSquare, next - i), std::min(kSquare, tile.columns - j),
+                             from + (i - row) * sums_row + j, sums_row, to + offsets[i] + j * weight_.batch_stride,
+                             weight_.batch_stride);
+        }
+      }
     }
   }
 }
@@ -331,12 +349,13 @@ template <class T> void fill_zeros(const Images<T>& x) {
   }
 }
 
-// Whether each output pixel takes the input pixel at its place and no other.
+// Whether each output pixel takes one input pixel and there are no others than these.
 template <class T>
 bool is_pointwise(const Window& window, const Images<const T>& input, const Images<const T>& output,
                   const Images<T>& weight) {
-  return weight.pixels() == 1 && window.stride == Extents{1, 1, 1} && window.padding == Extents{0, 0, 0} &&
-         input.size == output.size;
+  bool is_it = weight.pixels() == 1 && window.padding == Extents{0, 0, 0};
+  for (size_t i = 0; i < kSpatial; ++i) is_it &= (output.size[i] - 1) * window.stride[i] < input.size[i];
+  return is_it;
 }
 
 }  // namespace
@@ -346,14 +365,21 @@ void convolve_weight_gradient(const Window& window, const Images<const T>& input
                               const Images<T>& weight, int threads) {
   if (weight.batch * weight.channels * weight.pixels() == 0) return;
   if (output.batch * output.pixels() == 0) return fill_zeros(weight);
-  if (window.groups == 1 && is_pointwise(window, input, output, weight) && weight.batch >= weight.channels) {
-    // The transposed problem: fewer columns have to be packed.
-    Images<T> transposed = weight;
-    std::swap(transposed.batch, transposed.channels);
-    std::swap(transposed.batch_stride, transposed.channel_stride);
-    return WeightGradient<T>(window, output, input, transposed).run(threads);
+  if (!is_pointwise(window, input, output, weight)) {
+    return WeightGradient<T>(window, input, output, weight).run(threads);
   }
-  WeightGradient<T>(window, input, output, weight).run(threads);
+  // A product of two matrices of pixels.
+  Images<const T> taken = input;
+  taken.size = output.size;
+  for (size_t i = 0; i < kSpatial; ++i) taken.strides[i] *= window.stride[i];
+  const Window one = {{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, window.groups};
+  if (window.groups > 1 || weight.channel_stride != 1)
+    return WeightGradient<T>(one, taken, output, weight).run(threads);
+  // Its transpose is stored the faster.
+  Images<T> transposed = weight;
+  std::swap(transposed.batch, transposed.channels);
+  std::swap(transposed.batch_stride, transposed.channel_stride);
+  WeightGradient<T>(one, output, taken, transposed).run(threads);
 }
 
 template void convolve_weight_gradient<float>(const Window&, const Images<const float>&, const Images<const float>&,
