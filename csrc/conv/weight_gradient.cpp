@@ -86,7 +86,7 @@ template <class T> struct Workspace {
 template <class T> class WeightGradient {
  public:
   WeightGradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
-                 const Images<T>& weight)
+                 const Images<T>& weight, int threads)
       : input_(input),
         output_(output),
         weight_(weight),
@@ -96,7 +96,7 @@ template <class T> class WeightGradient {
         taps_(weight.pixels()),
         reach_(reach_of(window, weight.size)),
         blocks_(output.batch, output.size),
-        tiling_(*this),
+        tiling_(*this, threads),
         order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
         last_strip_(reach_, order_, blocks_.largest(), tiling_.last_channels),
@@ -104,14 +104,14 @@ template <class T> class WeightGradient {
         weight_taps_(tap_offsets(reach_of({{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, 1}, weight.size),
                                  Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
 
-  void run(int threads) const;
+  void run() const;
 
  private:
-  // How the gradient is cut into tiles, and pixels into parts: from sizes alone, for so are the sums.
+  // How the gradient is cut into tiles, and pixels into parts: these by sizes alone, since sums depend on them.
   struct Tiling {
-    explicit Tiling(const WeightGradient& g);
-    int64_t channels, columns, last_channels, channel_tiles, column_tiles, tiles, parts;
-    double work;
+    Tiling(const WeightGradient& g, int most_threads);
+    int threads;  // that the work is worth
+    int64_t columns, column_tiles, channels, last_channels, channel_tiles, tiles, parts;
   };
 
   Tile tile(int64_t index) const;
@@ -135,7 +135,7 @@ template <class T> class WeightGradient {
   std::vector<int64_t> taps_in_place_, weight_taps_;
 };
 
-template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g) {
+template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, int most_threads) {
   constexpr int64_t size = sizeof(T);
   columns = block_size(g.columns_, kColumns);
   // Of an input that has to be copied, one channel's part.
@@ -146,16 +146,25 @@ template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g) {
   }
   channels = block_size(g.channels_,
                         std::min({kChannels, kTileBytes / size / (g.taps_ * columns), kStripBytes / size / strip}));
-  channel_tiles = divide_up(g.channels_, channels);
   column_tiles = divide_up(g.columns_, columns);
-  last_channels = g.channels_ - (channel_tiles - 1) * channels;
-  tiles = g.groups_ * channel_tiles * column_tiles;
+  const auto count = [&] {
+    channel_tiles = divide_up(g.channels_, channels);
+    tiles = g.groups_ * channel_tiles * column_tiles;
+  };
+  count();
 
   const int64_t weights = g.weight_.batch * g.channels_ * g.taps_;
-  work = static_cast<double>(weights) * static_cast<double>(g.output_.batch * g.output_.pixels());
+  const double work = static_cast<double>(weights) * static_cast<double>(g.output_.batch * g.output_.pixels());
   parts = std::min({kTasks / tiles, g.blocks_.count(), static_cast<int64_t>(work / double{kPartWork}),
                     kPartsBytes / size / weights});
   parts = std::max<int64_t>(parts, 1);
+  // Few tasks are made as many as give all threads the same.
+  threads = usable_threads(most_threads, static_cast<int64_t>(std::min(work, 1e18)), kGrain);
+  if (tiles * parts < kTasks && tiles * parts % threads != 0) {
+    channels = block_size(g.channels_, divide_up(channels, threads));
+    count();
+  }
+  last_channels = g.channels_ - (channel_tiles - 1) * channels;
 }
 
 template <class T> Tile WeightGradient<T>::tile(int64_t index) const {
@@ -292,8 +301,8 @@ void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int6
   }
 }
 
-template <class T> void WeightGradient<T>::run(int threads) const {
-  const int most = usable_threads(threads, static_cast<int64_t>(std::min(tiling_.work, 1e18)), kGrain);
+template <class T> void WeightGradient<T>::run() const {
+  const int most = tiling_.threads;
   const int64_t panel = gradient_kernels_.panel, rows = tiling_.channels * taps_, depth = blocks_.largest().pixels();
   const int64_t columns = round_up(tiling_.columns, panel), parts = tiling_.parts;
   const int64_t strip_size = is_in_place() ? 0 : round_up(strip_.size(), kCacheLine);
@@ -366,7 +375,7 @@ void convolve_weight_gradient(const Window& window, const Images<const T>& input
   if (weight.batch * weight.channels * weight.pixels() == 0) return;
   if (output.batch * output.pixels() == 0) return fill_zeros(weight);
   if (!is_pointwise(window, input, output, weight)) {
-    return WeightGradient<T>(window, input, output, weight).run(threads);
+    return WeightGradient<T>(window, input, output, weight, threads).run();
   }
   // A product of two matrices of pixels.
   Images<const T> taken = input;
@@ -374,12 +383,12 @@ void convolve_weight_gradient(const Window& window, const Images<const T>& input
   for (size_t i = 0; i < kSpatial; ++i) taken.strides[i] *= window.stride[i];
   const Window one = {{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, window.groups};
   if (window.groups > 1 || weight.channel_stride != 1)
-    return WeightGradient<T>(one, taken, output, weight).run(threads);
+    return WeightGradient<T>(one, taken, output, weight, threads).run();
   // Its transpose is stored the faster.
   Images<T> transposed = weight;
   std::swap(transposed.batch, transposed.channels);
   std::swap(transposed.batch_stride, transposed.channel_stride);
-  WeightGradient<T>(one, output, taken, transposed).run(threads);
+  WeightGradient<T>(one, output, taken, transposed, threads).run();
 }
 
 template void convolve_weight_gradient<float>(const Window&, const Images<const float>&, const Images<const float>&,
