@@ -102,7 +102,8 @@ template <class T> void accumulate(int64_t count, const T* x, T* sums) {
   for (; i < count; ++i) sums[i] += x[i];
 }
 
-// Sums of 32 elements at a time, on any instruction set: element i of a run goes to sum i mod 32.
+// Sums of 32 elements at a time, on any instruction set: element i of a run goes to sum i mod 32, and then sum i takes
+// sum i + 16, the sum of both sum i + 8 more, and so on.
 constexpr int kSums = 32;
 
 template <class T> double sum(int64_t count, const T* x) {
@@ -114,12 +115,29 @@ template <class T> double sum(int64_t count, const T* x) {
 #pragma GCC unroll 16
     for (int j = 0; j < kSums / L; ++j) sums[j] = sums[j] + load(x + i + j * L);
   }
-  T lanes[kSums];
-  for (int j = 0; j < kSums / L; ++j) store(lanes + j * L, sums[j]);
-  for (int j = 0; i + j < count; ++j) lanes[j] += x[i + j];
-  double total = 0;
-  for (int j = 0; j < kSums; ++j) total += static_cast<double>(lanes[j]);
-  return total;
+#pragma GCC unroll 16
+  for (int j = 0; j < kSums / L; ++j, i += L) {
+    if (i + L <= count) {
+      sums[j] = sums[j] + load(x + i);
+    } else if (i < count) {
+      T rest[L] = {};
+      for (int64_t l = i; l < count; ++l) rest[l - i] = x[l];
+      sums[j] = sums[j] + load(rest);
+    }
+  }
+#pragma GCC unroll 5
+  for (int half = kSums / L / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int j = 0; j < half; ++j) sums[j] = sums[j] + sums[j + half];
+  }
+  T lanes[L];
+  store(lanes, sums[0]);
+#pragma GCC unroll 4
+  for (int half = L / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+  }
+  return static_cast<double>(lanes[0]);
 }
 
 template <class T, int vectors> PYINIT_INLINE void sum_columns(int64_t rows, const T* x, int64_t row, double* sums) {

@@ -1,5 +1,6 @@
 // The gradient of a convolution by its bias.
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "conv/convolution.hpp"
@@ -13,6 +14,7 @@ namespace {
 constexpr int64_t kGrain = int64_t{1} << 16;  // elements that a thread is worth
 constexpr int64_t kPart = int64_t{1} << 16;   // elements whose sums are one part of the channels' sums
 constexpr int64_t kParts = 64;
+constexpr int64_t kWhole = 16;  // elements that are whole vectors on any instruction set
 
 // run(offset, length, step) for the elements of one channel of one image, in order: as far as they go at one step.
 template <class T, class Run> void for_each_line(const Images<const T>& x, Run&& run) {
@@ -28,12 +30,25 @@ template <class T, class Run> void for_each_line(const Images<const T>& x, Run&&
   }
 }
 
-// Channels side by side: rows of them are added up.
+template <class T> void sum_rows(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums) {
+  for (int64_t i = 0; i < rows; i += kSumRows) {
+    gradient_kernels<T>().sum_rows(std::min(kSumRows, rows - i), columns, x + i * row, row, sums);
+  }
+}
+
+// Channels side by side are rows to be added up. Of few channels some pixels are one row, which is whole vectors.
 template <class T> void sum_image_of_rows(const Images<const T>& x, const T* image, double* sums) {
   for_each_line(x, [&](int64_t offset, int64_t length, int64_t step) {
-    for (int64_t i = 0; i < length; i += kSumRows) {
-      gradient_kernels<T>().sum_rows(std::min(kSumRows, length - i), x.channels, image + offset + i * step, step, sums);
+    const T* const line = image + offset;
+    int64_t done = 0;
+    if (step == x.channels && x.channels < kWhole) {
+      const int64_t pixels = kWhole / std::gcd(x.channels, kWhole), columns = pixels * x.channels;
+      double wide[kWhole * kWhole] = {};
+      sum_rows(length / pixels, columns, line, columns, wide);
+      for (int64_t i = 0; i < columns; ++i) sums[i % x.channels] += wide[i];
+      done = length / pixels * pixels;
     }
+    sum_rows(length - done, x.channels, line + done * step, step, sums);
   });
 }
 
