@@ -21,8 +21,9 @@ constexpr int64_t kColumns = 128, kChannels = 128, kTileBytes = int64_t{160} << 
 constexpr int64_t kStripBytes = int64_t{2} << 20;
 // Where tiles are few, pixels are divided into parts, of so many multiply-adds or more, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
-constexpr int64_t kCacheLine = 64, kSquare = 16, kPixelsPacked = 8;
-constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
+constexpr int64_t kGrain = int64_t{1} << 18;        // multiply-adds that a thread is worth
+constexpr int64_t kPixelsPacked = 8, kSquare = 16;  // at a time, so that what is read or written lies side by side
+constexpr int64_t kCacheLine = 64;
 
 // The size of equal blocks of at most `most`.
 int64_t block_size(int64_t size, int64_t most) { return divide_up(size, divide_up(size, std::max<int64_t>(most, 1))); }
@@ -71,6 +72,18 @@ Reach reach_of(const Window& window, const Extents& kernel) {
   return reach;
 }
 
+// Where the pixels of a block are.
+template <class T> void fill_steps(const Block& block, const Source<T>& source, int64_t* step) {
+  for (int64_t n = 0; n < block.images; ++n) {
+    for (int64_t d = 0; d < block.size[0]; ++d) {
+      for (int64_t h = 0; h < block.size[1]; ++h) {
+        const int64_t row = n * source.image + d * source.step[0] + h * source.step[1];
+        for (int64_t w = 0; w < block.size[2]; ++w) *step++ = row + w * source.step[2];
+      }
+    }
+  }
+}
+
 // A tile of one group's gradient: what some input channels, with all taps, make with some output channels. It has a row
 // for each input channel and tap.
 struct Tile {
@@ -115,8 +128,12 @@ template <class T> class WeightGradient {
   };
 
   Tile tile(int64_t index) const;
+  T* origin(const Tile& tile) const {  // of its columns' gradient
+    return weight_.data + (tile.group * columns_ + tile.column) * weight_.batch_stride;
+  }
   bool is_in_place() const;
-  void multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums) const;
+  bool is_direct(const Tile& tile) const;
+  void multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums, int64_t sums_row) const;
   void pack(const Tile& tile, const Block& block, T* panels) const;
   void pack(int64_t pixels, int64_t columns, const T* x, T* panel) const;
   void store(const Tile& tile, int64_t begin, int64_t end, int64_t* offsets, const T* sums) const;
@@ -238,11 +255,17 @@ template <class T> void WeightGradient<T>::pack(int64_t pixels, int64_t columns,
   }
 }
 
+// Whether a tile's sums are written once, and as the gradient is stored.
+template <class T> bool WeightGradient<T>::is_direct(const Tile& tile) const {
+  return blocks_.count() == 1 && taps_ == 1 && weight_.batch_stride == 1 && tile.columns % gradient_kernels_.panel == 0;
+}
+
 // One part of a tile's sums.
 template <class T>
-void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums) const {
+void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums,
+                                 int64_t sums_row) const {
   const int64_t begin = blocks_.count() * part / tiling_.parts, end = blocks_.count() * (part + 1) / tiling_.parts;
-  const int64_t panel = gradient_kernels_.panel, sums_row = round_up(tile.columns, panel);
+  const int64_t panel = gradient_kernels_.panel;
   const int64_t first = tile.group * channels_ + tile.channel;
   const Strip& strip = tile.channels == tiling_.channels ? strip_ : last_strip_;
   const bool in_place = is_in_place();
@@ -256,15 +279,7 @@ void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace
         work.rows[row] = i * source.channel + taps[static_cast<size_t>(t)];
       });
     }
-    int64_t* step = work.steps;
-    for (int64_t n = 0; n < block.images; ++n) {
-      for (int64_t d = 0; d < block.size[0]; ++d) {
-        for (int64_t h = 0; h < block.size[1]; ++h) {
-          const int64_t row = n * source.image + d * source.step[0] + h * source.step[1];
-          for (int64_t w = 0; w < block.size[2]; ++w) *step++ = row + w * source.step[2];
-        }
-      }
-    }
+    fill_steps(block, source, work.steps);
     pack(tile, block, work.panels);
     const auto function = index == begin ? gradient_kernels_.set : gradient_kernels_.add;
     for (int64_t j = 0; j < tile.columns; j += panel) {
@@ -281,13 +296,14 @@ void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int6
     offsets[row] = (tile.channel + i) * weight_.channel_stride + weight_taps_[static_cast<size_t>(t)];
   });
   const int64_t sums_row = round_up(tile.columns, int64_t{gradient_kernels_.panel});
-  T* const to = weight_.data + (tile.group * columns_ + tile.column) * weight_.batch_stride;
+  T* const to = origin(tile);
   for (int64_t row = begin, next = begin; row < end; row = next) {
     while (++next < end && offsets[next] == offsets[next - 1] + 1) {}
     const T* const from = sums + (row - begin) * sums_row;
     if (weight_.batch_stride == 1) {
-      for (int64_t i = row; i < next; ++i)
+      for (int64_t i = row; i < next; ++i) {
         kernels_.copy(1, tile.columns, from + (i - row) * sums_row, 0, to + offsets[i], 0);
+      }
     } else {
       // In squares: what is written lies in as few places at a time as what is read.
       for (int64_t j = 0; j < tile.columns; j += kSquare) {
@@ -321,15 +337,20 @@ template <class T> void WeightGradient<T>::run() const {
     steps.add(tiling_.tiles, [&](int64_t task, int thread) {
       const Workspace<T> work = work_of(thread);
       const Tile t = tile(task);
-      multiply(t, 0, work, work.sums);
-      store(t, 0, t.channels * taps_, work.rows, work.sums);
+      if (is_direct(t)) {
+        multiply(t, 0, work, origin(t) + t.channel * weight_.channel_stride, weight_.channel_stride);
+      } else {
+        multiply(t, 0, work, work.sums, round_up(t.columns, panel));
+        store(t, 0, t.channels * taps_, work.rows, work.sums);
+      }
     });
   } else {
     const auto sums_of = [&](int64_t tile, int64_t part) {
       return memory.data() + most * each + (tile * parts + part) * sums_size;
     };
     steps.add(tiling_.tiles * parts, [&, sums_of](int64_t task, int thread) {
-      multiply(tile(task / parts), task % parts, work_of(thread), sums_of(task / parts, task % parts));
+      const Tile t = tile(task / parts);
+      multiply(t, task % parts, work_of(thread), sums_of(task / parts, task % parts), round_up(t.columns, panel));
     });
     steps.add(tiling_.tiles * parts, [&, sums_of](int64_t task, int thread) {
       const Tile t = tile(task / parts);
@@ -382,8 +403,9 @@ void convolve_weight_gradient(const Window& window, const Images<const T>& input
   taken.size = output.size;
   for (size_t i = 0; i < kSpatial; ++i) taken.strides[i] *= window.stride[i];
   const Window one = {{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, window.groups};
-  if (window.groups > 1 || weight.channel_stride != 1)
+  if (window.groups > 1 || weight.channel_stride != 1) {
     return WeightGradient<T>(one, taken, output, weight, threads).run();
+  }
   // Its transpose is stored the faster.
   Images<T> transposed = weight;
   std::swap(transposed.batch, transposed.channels);
