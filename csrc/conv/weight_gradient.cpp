@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kPixels = 256;  // of a block: as many products are one chain, and blocks are added up
 // A tile of the gradient stays in the second cache while blocks of pixels pass, with what these take.
 constexpr int64_t kColumns = 128, kChannels = 128, kTileBytes = int64_t{160} << 10;
-constexpr int64_t kStripBytes = int64_t{2} << 20;
+constexpr int64_t kStripBytes = int64_t{2} << 20, kNearBytes = 1024;
 // Where tiles are few, pixels are divided into parts, of so many multiply-adds or more, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
 constexpr int64_t kGrain = int64_t{1} << 18;        // multiply-adds that a thread is worth
@@ -192,9 +192,10 @@ template <class T> Tile WeightGradient<T>::tile(int64_t index) const {
           std::min(t.columns, columns_ - column)};
 }
 
-// Channels side by side are read where they are only if a pixel has no others: else pixels would be far apart.
+// Whether the input is read where it is: not where each pixel is a page of its own.
 template <class T> bool WeightGradient<T>::is_in_place() const {
-  return is_inside(reach_, input_, output_.size) && (order_ == Order::pixels || tiling_.channels == input_.channels);
+  return is_inside(reach_, input_, output_.size) &&
+         (order_ == Order::pixels || input_.strides[2] <= kNearBytes / static_cast<int64_t>(sizeof(T)));
 }
 
 // f(row, channel, tap) for all rows of a tile: as far as possible in the order in which the gradient is stored.
