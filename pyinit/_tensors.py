@@ -38,6 +38,13 @@ def overridden(tensor: Tensor) -> bool:
     return not plain or any(type(mode) is not DeviceContext for mode in _function_modes())
 
 
+def is_overridden(*tensors: object) -> bool:
+    """``overridden`` for several tensors, or what came in their places."""
+    return has_torch_function_variadic(*tensors) and any(
+        overridden(x) for x in tensors if isinstance(x, Tensor)
+    )
+
+
 def native_view(tensor: Tensor) -> View | None:
     """Where a fill may write, dense memory as one dimension; None where torch must do it."""
     kind = type(tensor)
@@ -72,11 +79,8 @@ def memory_by_methods(tensor: Tensor) -> View | None:
 
 
 _exchange_api = getattr(Tensor, "__dlpack_c_exchange_api__", None)
-_memory = (
-    _core.dlpack_target
-    if _exchange_api is not None and _core.set_exchange_api(_exchange_api)
-    else memory_by_methods
-)
+has_exchange_api = _exchange_api is not None and _core.set_exchange_api(_exchange_api)
+_memory = _core.dlpack_target if has_exchange_api else memory_by_methods
 
 
 def refuse_inference(tensor: Tensor) -> None:
