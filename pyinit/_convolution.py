@@ -7,7 +7,7 @@ kernel that takes the other two: ``convolve`` gives the result, ``convolve_trans
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import accumulate
 from operator import mul
 from typing import Any, NamedTuple
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
+from torch.overrides import has_torch_function_variadic
 
 from pyinit import _core, _tensors
-from pyinit._fused import Fused
-from pyinit._tensors import DTYPES, View
+from pyinit._tensors import DTYPES, View, is_overridden
 
 Shape = tuple[int, ...]
 Numbers = int | tuple[int, ...]
@@ -69,7 +69,7 @@ def is_channels_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     for i in (1, *range(len(shape) - 1, 1, -1), 0):
         if shape[i] == 0 or strides[i] < least or (i == 0 and least == strides[1]):
             return False
-        least = strides[i] * max(shape[i], 1)
+        least = strides[i] * shape[i] if shape[i] > 1 else strides[i]
     return True
 
 
@@ -125,9 +125,7 @@ def geometry_of(
         or behind is None
         or type(groups) is not int
         or not len(input_shape) == len(weight_shape) == dims + 2
-        or min(*steps, *spacing, groups) < 1
-        or min(behind) < 0
-        or max(*steps, *spacing) > _LARGEST
+        or not all(1 <= x <= _LARGEST for x in (*steps, *spacing, groups))
     ):
         return None
     size, kernel = input_shape[2:], weight_shape[2:]
@@ -136,7 +134,7 @@ def geometry_of(
         front, both = tuple(r // 2 for r in reach), reach
     else:
         numbers = spread(0 if padding == "valid" and target == RESULT else padding, dims)
-        if numbers is None or min(numbers) < 0 or max(numbers) > _LARGEST:
+        if numbers is None or not all(0 <= x <= _LARGEST for x in numbers):
             return None
         front, both = numbers, tuple(2 * p for p in numbers)
     channels = weight_shape[0], weight_shape[1] * groups
@@ -150,14 +148,14 @@ def geometry_of(
             (n - 1) * s - p + r + b + 1
             for n, p, r, s, b in zip(size, both, reach, steps, behind, strict=True)
         )
-        if any(b >= max(s, d) for b, s, d in zip(behind, steps, spacing, strict=True)):
+        if any(not 0 <= b < max(s, d) for b, s, d in zip(behind, steps, spacing, strict=True)):
             return None
         taken, made = channels
     output_shape = (input_shape[0], made, *out)
     if (
         input_shape[1] != taken
         or weight_shape[0] % groups
-        or min(*input_shape, *weight_shape, *output_shape) < 1
+        or any(n < 1 for n in (*input_shape, *weight_shape, *output_shape))
         or bias_shape not in (None, (made,))
     ):
         return None
@@ -251,14 +249,15 @@ _is_tracing = torch._C._is_tracing
 _threads = torch.get_num_threads
 
 
-def is_eager() -> bool:
-    """Whether nothing but plain automatic differentiation has to see what is computed."""
-    return not (
-        _dispatch_modes()
+def is_watched(*tensors: Tensor | None) -> bool:
+    """Whether more than automatic differentiation has to see what becomes of the tensors."""
+    return (
+        _dispatch_modes() != 0
         or _functorch_transform() is not None
         or forward_ad._current_level >= 0
         or _autocast_enabled("cpu")
         or _is_tracing()
+        or (has_torch_function_variadic(*tensors) and is_overridden(*tensors))
     )
 
 
@@ -327,47 +326,6 @@ def compute(
     return out
 
 
-class Contraction(torch.autograd.Function):
-    """``compute`` as automatic differentiation sees it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        target: int,
-        plan: Plan,
-        first: Tensor,
-        second: Tensor,
-        bias: Tensor | None,
-        views: tuple[View, View, View | None],
-        activation: Fused | None,
-        parameter: float,
-    ) -> Tensor:
-        code = 0 if activation is None else activation.code
-        out = compute(target, plan, *views, code, parameter)
-        ctx.call = target, plan, activation, parameter
-        if activation is None:
-            ctx.save_for_backward(first, second)
-        else:
-            ctx.save_for_backward(first, second, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]  # one output, one gradient
-        target, plan, activation, parameter = ctx.call
-        first, second, *out = ctx.saved_tensors
-        if activation is not None:
-            grad = activation.derivative(grad, out[0], parameter)
-        wanted = ctx.needs_input_grad
-        by_first, by_second = gradients(
-            target, grad, (first, second), wanted[2:4], partial(contract, plan)
-        )
-        by_bias = sum_channels(grad) if wanted[4] else None
-        return None, None, by_first, by_second, by_bias, None, None, None
-
-
-differentiable: Callable[..., Tensor] = Contraction.apply
-
-
 def gradients(
     target: int,
     grad: Tensor,
@@ -381,33 +339,3 @@ def gradients(
         contract(operand, *(known[i] for i in OPERANDS[operand])) if is_wanted else None
         for operand, is_wanted in zip(OPERANDS[target], wanted, strict=True)
     ]
-
-
-def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
-    """``compute`` for tensors, differentiable, and under any transform."""
-    if is_eager():
-        one, other = memory(first), memory(second)
-        if one is not None and other is not None:
-            views = (one, other, None)
-            if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
-                return differentiable(target, plan, first, second, None, views, None, 0.0)
-            return compute(target, plan, *views)
-    return apply_operator(target, plan.geometry, first, second)
-
-
-def apply_operator(target: int, geometry: Geometry, first: Tensor, second: Tensor) -> Tensor:
-    """``compute`` as an operator of torch's dispatcher: see ``_convolution_ops.py``."""
-    shapes, channels_last, *window = geometry
-    operator = getattr(torch.ops.pyinit, OPERATORS[target])
-    out: Tensor = operator(first, second, shapes[target][2:], *window, channels_last)
-    return out
-
-
-def sum_channels(images: Tensor) -> Tensor:
-    """The sum of all pixels of each channel: the gradient by the bias."""
-    view = memory(images) if is_eager() else None
-    if view is None or (torch.is_grad_enabled() and images.requires_grad):
-        return images.sum([0, *range(2, images.dim())])
-    sums = images.new_empty(view[2][1])
-    _core.sum_channels(view, (sums.data_ptr(), view[1], view[2][1:2], (1,)), _threads())
-    return sums

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
-from torch.overrides import has_torch_function_variadic
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.nn import Parameter
 
 from pyinit._convolution import (
     IMAGE,
@@ -61,12 +62,15 @@ def is_ours(tensor: Tensor) -> bool:
     """Whether kernels exist for such tensors, be they real or a tracer's."""
     return (
         isinstance(tensor, Tensor)
-        and not has_torch_function_variadic(tensor)
-        and not is_traceable_wrapper_subclass(tensor)
+        and (type(tensor) in (Tensor, Parameter) or _is_a_tracers(tensor))
         and tensor.device.type == "cpu"
         and tensor.dtype in (torch.float32, torch.float64)
         and tensor.layout is torch.strided
     )
+
+
+def _is_a_tracers(tensor: Tensor) -> bool:
+    return isinstance(tensor, FakeTensor | FunctionalTensor)
 
 
 class _Operator:
@@ -92,7 +96,9 @@ class _Operator:
 
     def run(self, first: Tensor, second: Tensor, size: Sequence[int], *window: Any) -> Tensor:
         stride, padding, dilation, groups, channels_last = window
-        shapes = {kind: tuple(x.shape) for kind, x in zip(self.operands, (first, second))}
+        shapes = {
+            kind: tuple(x.shape) for kind, x in zip(self.operands, (first, second), strict=True)
+        }
         shapes[self.target] = self.shape(first, second, size, groups)
         geometry = Geometry(
             (shapes[IMAGE], shapes[WEIGHT], shapes[RESULT]),
@@ -118,13 +124,13 @@ class _Operator:
 
     def backward(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         operands = ctx.saved_tensors
-        sizes = {kind: x.shape[2:] for kind, x in zip(self.operands, operands)}
+        sizes = {kind: x.shape[2:] for kind, x in zip(self.operands, operands, strict=True)}
 
         def contract(kind: int, first: Tensor, second: Tensor) -> Tensor:
-            return _call(kind, first, second, sizes[kind], *ctx.window)
+            return operate(kind, first, second, sizes[kind], *ctx.window)
 
-        wanted = ctx.needs_input_grad[:2]
-        return (*gradients(self.target, grad, operands, wanted, contract), *[None] * 6)
+        made = gradients(self.target, grad, operands, ctx.needs_input_grad[-8:-6], contract)
+        return (*made, None, None, None, None, None, None)
 
     def batched(
         self,
@@ -140,20 +146,58 @@ class _Operator:
         count = info.batch_size
         if self.target != WEIGHT and in_dims[1] is None:
             many = _joined(first, in_dims[0], 0, count)
-            out = _call(self.target, many, second, size, *window)
+            out = operate(self.target, many, second, size, *window)
             return out.unflatten(0, (count, -1)), 0
         both = [
             _joined(x, dim, _channels(kind), count)
-            for kind, x, dim in zip(self.operands, (first, second), in_dims)
+            for kind, x, dim in zip(self.operands, (first, second), in_dims, strict=False)
         ]
-        out = _call(self.target, *both, size, *numbers, groups * count, channels_last)
+        out = operate(self.target, *both, size, *numbers, groups * count, channels_last)
         place = _channels(self.target)
         return out.unflatten(place, (count, -1)), place
 
 
-def _call(target: int, first: Tensor, second: Tensor, size: Sequence[int], *window: Any) -> Tensor:
-    out: Tensor = getattr(torch.ops.pyinit, OPERATORS[target])(first, second, size, *window)
+class _Transformed(torch.autograd.Function):
+    """An operator for eager function transforms: how it is differentiated, they ask in this form only."""
+
+    @staticmethod
+    def forward(operator: _Operator, *arguments: Any) -> Tensor:
+        out: Tensor = getattr(torch.ops.pyinit, OPERATORS[operator.target])(*arguments)
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.operator = inputs[0]
+        ctx.operator.keep(ctx, inputs[1:], output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return None, *ctx.operator.backward(ctx, grad)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], operator: _Operator, *arguments: Any
+    ) -> tuple[Tensor, int]:
+        return operator.batched(info, in_dims[1:], *arguments)
+
+
+def operate(
+    target: int, first: Tensor, second: Tensor, size: Sequence[int], *window: Any
+) -> Tensor:
+    """The operator that makes ``target``."""
+    operator = _operators[target]
+    out: Tensor
+    if _functorch_transform() is not None and not is_dynamo_compiling():
+        out = _Transformed.apply(operator, first, second, size, *window)
+    else:
+        out = getattr(torch.ops.pyinit, OPERATORS[target])(first, second, size, *window)
     return out
+
+
+def apply_operator(target: int, geometry: Geometry, first: Tensor, second: Tensor) -> Tensor:
+    """``compute`` as an operator of torch's dispatcher."""
+    shapes, channels_last, *window = geometry
+    return operate(target, first, second, shapes[target][2:], *window, channels_last)
 
 
 def _channels(kind: int) -> int:

@@ -40,9 +40,7 @@ def overridden(tensor: Tensor) -> bool:
 
 def is_overridden(*tensors: object) -> bool:
     """``overridden`` for several tensors, or what came in their places."""
-    return has_torch_function_variadic(*tensors) and any(
-        overridden(x) for x in tensors if isinstance(x, Tensor)
-    )
+    return any(overridden(x) for x in tensors if isinstance(x, Tensor))
 
 
 def native_view(tensor: Tensor) -> View | None:

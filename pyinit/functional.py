@@ -17,19 +17,18 @@ from pyinit._convolution import (
     RESULT,
     Function,
     Plan,
-    apply_operator,
     compute,
-    differentiable,
     exact,
     geometry_of_tensors,
     is_dense_row,
-    is_eager,
+    is_watched,
     memory,
     planned,
 )
-from pyinit._convolution_ops import is_ours, traces_operators
+from pyinit._convolution_autograd import differentiable
+from pyinit._convolution_ops import apply_operator, is_ours, traces_operators
 from pyinit._fused import chosen
-from pyinit._tensors import View, is_overridden
+from pyinit._tensors import View
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -216,7 +215,7 @@ def _native(
     function: Function, input: Tensor, weight: Tensor, bias: Tensor | None, window: Window
 ) -> tuple[Plan, tuple[View, View, View | None]] | None:
     """What the kernels need; None where they do not take the call as it is."""
-    if not is_eager() or is_overridden(input, weight, bias):
+    if is_watched(input, weight, bias):
         return None
     x, w, b = memory(input), memory(weight), None
     if bias is not None:
@@ -235,7 +234,8 @@ def _otherwise(
 ) -> Tensor:
     """A call that the kernels do not take as it is: in another form, as an operator, or by torch."""
     is_traced = traces_operators()
-    if (is_traced or is_eager()) and all(x is None or is_ours(x) for x in (input, weight, bias)):
+    is_known = is_traced or not (is_dynamo_compiling() or is_watched(input, weight, bias))
+    if is_known and all(x is None or is_ours(x) for x in (input, weight, bias)):
         if input.dim() == function.dims + 1:
             batch = input.unsqueeze(0)
             return _run(function, batch, weight, bias, window, None, None).squeeze(0)
