@@ -5,7 +5,7 @@ from importlib.metadata import version
 # torch comes first: it brings the OpenMP runtime that the extension shares.
 import torch  # noqa: F401
 
-from pyinit import fill, functional, init
+from pyinit import fill, functional, init, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._rng import get_rng, rng, set_rng
@@ -68,6 +68,7 @@ __all__ = [
     "kaiming_uniform_",
     "lecun_normal_",
     "lecun_uniform_",
+    "nn",
     "normal",
     "normal_",
     "ones_",

@@ -52,7 +52,8 @@ def traces_operators() -> bool:
     if forward_ad._current_level >= 0 or torch.is_autocast_enabled("cpu"):
         return False  # operators have neither a forward derivative nor a rule for autocast
     if is_dynamo_compiling():
-        return True
+        # The compiler cannot look into operators differentiated by a transform.
+        return not torch._C._are_functorch_transforms_active()
     if torch._C._is_tracing():
         return False
     return _functorch_transform() is not None or any(_mode(key) is not None for key in _TRACERS)
@@ -80,8 +81,8 @@ class _Operator:
         self.target = target
         self.operands = OPERANDS[target]
         name = f"pyinit::{OPERATORS[target]}"
-        library.define(OPERATORS[target] + _SCHEMA, tags=(torch.Tag.pt2_compliant_tag,))
-        library.impl(OPERATORS[target], self.run, "CPU")
+        torch.library.define(name, _SCHEMA, lib=library, tags=torch.Tag.pt2_compliant_tag)
+        torch.library.impl(name, "CPU", self.run, lib=library)
         torch.library.register_fake(name, self.fake, lib=library)
         torch.library.register_autograd(name, self.backward, setup_context=self.keep, lib=library)
         torch.library.register_vmap(name, self.batched, lib=library)
@@ -147,14 +148,14 @@ class _Operator:
         if self.target != WEIGHT and in_dims[1] is None:
             many = _joined(first, in_dims[0], 0, count)
             out = operate(self.target, many, second, size, *window)
-            return out.unflatten(0, (count, -1)), 0
+            return _split(out, 0, count), 0
         both = [
             _joined(x, dim, _channels(kind), count)
             for kind, x, dim in zip(self.operands, (first, second), in_dims, strict=False)
         ]
-        out = operate(self.target, *both, size, *numbers, groups * count, channels_last)
+        out = operate(self.target, both[0], both[1], size, *numbers, groups * count, channels_last)
         place = _channels(self.target)
-        return out.unflatten(place, (count, -1)), place
+        return _split(out, place, count), place
 
 
 class _Transformed(torch.autograd.Function):
@@ -171,7 +172,7 @@ class _Transformed(torch.autograd.Function):
         ctx.operator.keep(ctx, inputs[1:], output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return None, *ctx.operator.backward(ctx, grad)
 
     @staticmethod
@@ -181,6 +182,9 @@ class _Transformed(torch.autograd.Function):
         return operator.batched(info, in_dims[1:], *arguments)
 
 
+_transformed: Callable[..., Tensor] = _Transformed.apply
+
+
 def operate(
     target: int, first: Tensor, second: Tensor, size: Sequence[int], *window: Any
 ) -> Tensor:
@@ -188,7 +192,7 @@ def operate(
     operator = _operators[target]
     out: Tensor
     if _functorch_transform() is not None and not is_dynamo_compiling():
-        out = _Transformed.apply(operator, first, second, size, *window)
+        out = _transformed(operator, first, second, size, *window)
     else:
         out = getattr(torch.ops.pyinit, OPERATORS[target])(first, second, size, *window)
     return out
@@ -211,5 +215,10 @@ def _joined(x: Tensor, dim: int | None, place: int, count: int) -> Tensor:
     return stacked.movedim(0, place).flatten(place, place + 1)
 
 
-_library = torch.library.Library("pyinit", "DEF")
+def _split(x: Tensor, place: int, count: int) -> Tensor:
+    """Undoes ``_joined``."""
+    return x.reshape(*x.shape[:place], count, -1, *x.shape[place + 1 :])
+
+
+_library = torch.library.Library("pyinit", "DEF")  # type: ignore[no-untyped-call]  # torch's has no types
 _operators = [_Operator(target, _library) for target in (IMAGE, WEIGHT, RESULT)]

@@ -57,17 +57,20 @@ ACTIVATIONS = {
 _IN_KERNELS = {1}
 
 
-def chosen(name: str | None, parameter: float | None) -> tuple[Fused, float]:
+def chosen(name: str | None, parameter: float | None) -> tuple[Fused | None, float]:
     """The activation of a name, and its parameter.
 
     Raises:
-        ValueError: for another name, and for a parameter of what has none.
+        ValueError: for an unknown name, and for a parameter of what has none.
     """
+    if name is None and parameter is None:
+        return None, 0.0
     known = ACTIVATIONS.get(name) if isinstance(name, str) else None
-    if known is None or name is None:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    if known is None:
+        names = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"activation must be one of {names}, got {name!r}")
     if parameter is None:
         return known, known.parameter
     if name not in ("leaky_relu", "elu"):
-        raise ValueError(f"activation_parameter: {name} has none, got {parameter!r}")
+        raise ValueError(f"activation_parameter: {name!r} has none, got {parameter!r}")
     return known, float(parameter)

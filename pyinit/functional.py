@@ -154,9 +154,13 @@ def conv_transpose2d(
         input: ``(batch, channels, height, width)``, or without the batch.
         weight: ``(channels, output channels / groups, kernel height, kernel width)``.
         bias: ``(output channels,)``.
-        stride, padding, dilation, groups: those of the convolution whose gradient it is.
+        stride: that of the convolution whose gradient it is; so are those that follow.
+        padding: numbers.
         output_padding: rows and columns that the result has more of, at its end.
-        activation, activation_parameter: as in ``conv2d``.
+        groups: a number.
+        dilation: numbers.
+        activation: as in ``conv2d``.
+        activation_parameter: as in ``conv2d``.
 
     Raises:
         RuntimeError, TypeError, ValueError: as in ``conv2d``.
@@ -192,7 +196,7 @@ def _run(
     name: str | None,
     parameter: float | None,
 ) -> Tensor:
-    activation, value = (None, 0.0) if name is None is parameter else chosen(name, parameter)
+    activation, value = chosen(name, parameter)
     call = None if is_dynamo_compiling() else _native(function, input, weight, bias, window)
     if call is None:
         out = _otherwise(function, input, weight, bias, window)
@@ -208,7 +212,7 @@ def _run(
         out = differentiable(function.target, plan, input, weight, bias, views, fused, value)
     else:
         out = compute(function.target, plan, *views, 0 if fused is None else fused.code, value)
-    return out if activation is fused else activation.function(out, value)
+    return out if activation is None or fused else activation.function(out, value)
 
 
 def _native(

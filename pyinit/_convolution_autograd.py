@@ -1,0 +1,81 @@
+"""Gradients of eager convolutions, of any order."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+
+from pyinit import _core
+from pyinit._convolution import Plan, compute, gradients, is_watched, memory
+from pyinit._convolution_ops import apply_operator, is_ours
+from pyinit._fused import Fused
+from pyinit._tensors import View
+
+
+class Contraction(torch.autograd.Function):
+    """``compute`` as automatic differentiation sees it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        target: int,
+        plan: Plan,
+        first: Tensor,
+        second: Tensor,
+        bias: Tensor | None,  # noqa: ARG004  it is differentiated
+        views: tuple[View, View, View | None],
+        activation: Fused | None,
+        parameter: float,
+    ) -> Tensor:
+        code = 0 if activation is None else activation.code
+        out = compute(target, plan, *views, code, parameter)
+        ctx.call = target, plan, activation, parameter
+        if activation is None:
+            ctx.save_for_backward(first, second)
+        else:
+            ctx.save_for_backward(first, second, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        target, plan, activation, parameter = ctx.call
+        first, second, *out = ctx.saved_tensors
+        if activation is not None:
+            grad = activation.derivative(grad, out[0], parameter)
+        wanted = ctx.needs_input_grad
+        by_first, by_second = gradients(
+            target, grad, (first, second), wanted[2:4], partial(contract, plan)
+        )
+        by_bias = sum_channels(grad) if wanted[4] else None
+        return None, None, by_first, by_second, by_bias, None, None, None
+
+
+differentiable: Callable[..., Tensor] = Contraction.apply
+
+
+def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
+    """``compute`` for tensors, differentiable, and under any transform."""
+    if not (is_dynamo_compiling() or is_watched(first, second)):
+        one, other = memory(first), memory(second)
+        if one is not None and other is not None:
+            views = (one, other, None)
+            if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
+                return differentiable(target, plan, first, second, None, views, None, 0.0)
+            return compute(target, plan, *views)
+    return apply_operator(target, plan.geometry, first, second)
+
+
+def sum_channels(images: Tensor) -> Tensor:
+    """The sum of all pixels of each channel: the gradient by the bias."""
+    view = None
+    if not (is_dynamo_compiling() or is_watched(images)) and is_ours(images):
+        view = memory(images)
+    if view is None or (torch.is_grad_enabled() and images.requires_grad):
+        return images.sum([0, *range(2, images.dim())])
+    sums = images.new_empty(view[2][1])
+    place = (sums.data_ptr(), view[1], view[2][1:2], (1,))
+    _core.sum_channels(view, place, torch.get_num_threads())
+    return sums
