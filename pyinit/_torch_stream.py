@@ -401,7 +401,7 @@ def normal(tensor: Tensor, view: View, mean: float, std: float, generator: Sourc
     return _run(_NORMAL[_in_blocks(view)], tensor, view, (mean, std), generator)
 
 
-def trunc_normal(
+def trunc_normal(  # noqa: PLR0917
     tensor: Tensor, view: View, mean: float, std: float, low: float, high: float, generator: Source
 ) -> bool:
     if std <= 0.0:

@@ -170,7 +170,7 @@ def normal_(
 
 
 @eager
-def trunc_normal_(
+def trunc_normal_(  # noqa: PLR0917  torch's signature
     tensor: Tensor,
     mean: float = 0.0,
     std: float = 1.0,
@@ -202,7 +202,7 @@ def trunc_normal_(
     return _trunc_normal(tensor, mean, std, a, b, generator)
 
 
-def _trunc_normal(
+def _trunc_normal(  # noqa: PLR0917
     tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Source
 ) -> Tensor:
     view = native_view(tensor)
@@ -959,7 +959,7 @@ def _no_grad_normal_(tensor: Tensor, mean: float, std: float, generator: Source 
 
 
 @eager
-def _no_grad_trunc_normal_(
+def _no_grad_trunc_normal_(  # noqa: PLR0917  torch's signature
     tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Source = None
 ) -> Tensor:
     return _trunc_normal(tensor, mean, std, a, b, generator)
