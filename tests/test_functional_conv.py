@@ -13,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 import pyinit.functional as ours
 from pyinit import _core
-from pyinit import nn as our_nn
 
 FUNCTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -84,17 +82,17 @@ class Case(NamedTuple):
 @st.composite
 def cases(draw: st.DrawFn, transposed: bool) -> Case:
     """Calls that torch takes."""
-    integers = lambda low, high: st.integers(low, high)  # noqa: E731
+    integers = st.integers
     dims = draw(integers(1, 3))
     most = {1: 9, 2: 6, 3: 4}[dims]
     groups, taken, made = (draw(integers(1, 3)) for _ in range(3))
-    numbers = lambda low, high: st.one_of(  # noqa: E731
+    numbers = lambda low, high: st.one_of(
         integers(low, high), st.tuples(*[integers(low, high)] * dims)
     )
     kernel = tuple(draw(integers(1, 3)) for _ in range(dims))
     dilation = draw(numbers(1, 2))
     options: dict[str, Any] = {"dilation": dilation, "groups": groups}
-    each = lambda x: (x,) * dims if isinstance(x, int) else x  # noqa: E731
+    each = lambda x: (x,) * dims if isinstance(x, int) else x
     reach = [d * (k - 1) + 1 for d, k in zip(each(dilation), kernel, strict=True)]
     if transposed:
         options["stride"] = stride = draw(numbers(1, 3))
@@ -108,7 +106,11 @@ def cases(draw: st.DrawFn, transposed: bool) -> Case:
         padding = draw(st.one_of(st.sampled_from(["same", "valid"]), numbers(0, 2)))
         options["padding"] = padding
         options["stride"] = 1 if padding == "same" else draw(numbers(1, 3))
-        both = reach if padding == "same" else [2 * p for p in each(0 if padding == "valid" else padding)]
+        both = (
+            reach
+            if padding == "same"
+            else [2 * p for p in each(0 if padding == "valid" else padding)]
+        )
         size = tuple(
             draw(integers(max(1, r - b), max(1, r - b) + most))
             for r, b in zip(reach, both, strict=True)
@@ -162,7 +164,11 @@ def a_case(name: str, dtype: torch.dtype = torch.float64, layout: str = "contigu
     generator = torch.manual_seed(5)
     del generator
     input = laid_out((2, 4, *(6, 5, 4)[:dims]), layout, dtype)
-    weight = laid_out((4, 3, *(3, 2, 3)[:dims]) if "transpose" in name else (6, 2, *(3, 2, 3)[:dims]), layout, dtype)
+    weight = laid_out(
+        (4, 3, *(3, 2, 3)[:dims]) if "transpose" in name else (6, 2, *(3, 2, 3)[:dims]),
+        layout,
+        dtype,
+    )
     options = {"stride": 2, "padding": 1, "groups": 2}
     return Case(name, input, weight, torch.randn(6, dtype=dtype), options)
 
@@ -182,7 +188,9 @@ def test_float32_is_as_exact_as_torch(name: str) -> None:
 def test_results_and_gradients_have_torchs_memory_format(name: str, dtype: torch.dtype) -> None:
     shapes = [x.shape for x in a_case(name).tensors()[:2]]
     for layouts in itertools.product(["contiguous", "channels_last", "sliced"], repeat=2):
-        leaves = [laid_out(s, x, dtype).requires_grad_() for s, x in zip(shapes, layouts, strict=True)]
+        leaves = [
+            laid_out(s, x, dtype).requires_grad_() for s, x in zip(shapes, layouts, strict=True)
+        ]
         both = []
         for module in (ours, torchs):
             out = getattr(module, name)(*leaves, groups=2)
@@ -204,7 +212,7 @@ def test_gradients_of_first_and_second_order(name: str) -> None:
     ]
     options.append({"stride": 2, "output_padding": 1} if is_transposed else {"padding": "same"})
     for option in options:
-        call = lambda *x, o=option: function(*x, groups=2, **o)  # noqa: E731
+        call = lambda *x, o=option: function(*x, groups=2, **o)
         assert gradcheck(call, (input, weight, bias))
         assert gradgradcheck(call, (input, weight, bias))
 
@@ -252,13 +260,18 @@ def test_an_activation_is_torchs_after_the_convolution(function: str, name: str)
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_second_derivatives_with_an_activation(name: str) -> None:
-    tensors = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((1, 1, 4), (2, 1, 2), (2,))]
-    call = lambda *x: ours.conv1d(*x, activation=name)  # noqa: E731
+    tensors = [
+        torch.randn(s, dtype=torch.float64, requires_grad=True)
+        for s in ((1, 1, 4), (2, 1, 2), (2,))
+    ]
+    call = lambda *x: ours.conv1d(*x, activation=name)
     assert gradcheck(call, tensors)
     assert gradgradcheck(call, tensors)
 
 
-@pytest.mark.parametrize(("name", "parameter"), [("leaky_relu", 0.3), ("leaky_relu", -0.3), ("elu", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "parameter"), [("leaky_relu", 0.3), ("leaky_relu", -0.3), ("elu", 0.5)]
+)
 def test_an_activations_parameter(name: str, parameter: float) -> None:
     case = a_case("conv1d")
     case.input.requires_grad_()
@@ -274,7 +287,10 @@ def test_an_activations_parameter(name: str, parameter: float) -> None:
     [
         ({"activation": "swish"}, r"activation must be one of 'relu', .*, got 'swish'"),
         ({"activation": 1}, r"activation must be one of .*, got 1"),
-        ({"activation": "relu", "activation_parameter": 1.0}, r"activation_parameter: 'relu' has none"),
+        (
+            {"activation": "relu", "activation_parameter": 1.0},
+            r"activation_parameter: 'relu' has none",
+        ),
         ({"activation_parameter": 1.0}, r"activation must be one of .*, got None"),
     ],
 )
@@ -428,7 +444,7 @@ def test_calls_from_several_python_threads() -> None:
     case = a_case("conv2d", torch.float32)
     expected = case.by(ours)
     results: list[Tensor] = []
-    work = lambda: results.extend(case.by(ours) for _ in range(20))  # noqa: E731
+    work = lambda: results.extend(case.by(ours) for _ in range(20))
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
