@@ -176,6 +176,34 @@ def gemm(a: Target, b: Target, c: Target, alpha: float, beta: float, threads: in
     Each element is one chain of multiply-adds in order of k. Where beta is 0, C is not read.
     """
 
+def activate(
+    input: Target, output: Target, activation: int, parameter: float, threads: int, /
+) -> None:
+    """The function of that code of each element; float32 or float64, any strides, in place or not."""
+
+def activate_backward(
+    grad: Target,
+    saved: Target,
+    output: Target,
+    activation: int,
+    parameter: float,
+    from_output: int,
+    threads: int,
+    /,
+) -> None:
+    """``grad`` times the derivative; ``saved`` is the function's output if ``from_output``, else its input."""
+
+def activate_biased(
+    input: Target, bias: Target, output: Target, activation: int, parameter: float, /
+) -> None:
+    """f(x + bias) on the calling thread: a bias of no dimensions, or one for each of dense elements."""
+
+def softmax(input: Target, output: Target, dim: int, is_log: int, threads: int, /) -> None:
+    """Softmax or its logarithm along a dimension of contiguous tensors of one shape."""
+
+def softmax_backward(
+    grad: Target, y: Target, output: Target, dim: int, is_log: int, threads: int, /
+) -> None: ...
 def convolve(
     input: Target,
     weight: Target,

@@ -1,4 +1,4 @@
-"""Prints the polynomial coefficients of csrc/simd/math.hpp and csrc/simd/accurate.hpp.
+"""Prints the polynomial coefficients of csrc/simd/math.hpp, exponential.hpp and accurate.hpp.
 
 Each is the interpolant at Chebyshev nodes, in 60 digits, of a smooth factor of the function; the
 error printed is the largest relative error of the whole function with exact coefficients.
@@ -96,7 +96,20 @@ def quantile_tail(t: mp.mpf) -> mp.mpf:
     return quantile((t + TAIL) ** 2)[0]
 
 
+def exp_factor(r: mp.mpf) -> mp.mpf:
+    """(exp(r) - 1 - r) / r^2."""
+    return (mp.expm1(r) - r) / r**2 if abs(r) > mp.mpf("1e-20") else mp.mpf(1) / 2 + r / 6
+
+
+def tail_factor(k: mp.mpf, slope: mp.mpf) -> mp.mpf:
+    """Q(a) exp(a^2 / 2) / k at k = 1 / (1 + slope a), Q(a) being the normal distribution's tail."""
+    a = (1 / k - 1) / slope
+    return mp.erfc(a / mp.sqrt(2)) * mp.exp(a * a / 2) / (2 * k)
+
+
 ROOT = mp.sqrt(2)
+HALF_LOG_2 = mp.log(2) / 2 + mp.mpf("1e-4")
+SLOPE32, SLOPE64 = mp.mpf("0.24"), mp.mpf("0.16")
 EIGHTH = (mp.pi / 4) ** 2
 PIECE = (mp.pi / 128) ** 2
 NEAR_ONE = mp.mpf(2) ** -8
@@ -121,6 +134,26 @@ FITS = [
         mp.sqrt(SPLIT) - TAIL,
         mp.mpf("8.1") - TAIL,
         12,
+        lambda _, p: p,
+    ),
+    Fit("exp32", exp_factor, -HALF_LOG_2, HALF_LOG_2, 4, lambda r, p: 1 + r + r * r * p),
+    Fit("exp64", exp_factor, -HALF_LOG_2, HALF_LOG_2, 10, lambda r, p: 1 + r + r * r * p),
+    Fit("log1p32", atanh_factor, mp.mpf(0), mp.mpf(1) / 9, 3, lambda w, p: 2 + w * p),
+    Fit("log1p64", atanh_factor, mp.mpf(0), mp.mpf(1) / 9, 9, lambda w, p: 2 + w * p),
+    Fit(
+        "normal tail32",
+        lambda k: tail_factor(k, SLOPE32),
+        1 / (1 + SLOPE32 * mp.mpf("14.42")),
+        mp.mpf(1),
+        9,
+        lambda _, p: p,
+    ),
+    Fit(
+        "normal tail64",
+        lambda k: tail_factor(k, SLOPE64),
+        1 / (1 + SLOPE64 * mp.mpf("38.62")),
+        mp.mpf(1),
+        22,
         lambda _, p: p,
     ),
 ]

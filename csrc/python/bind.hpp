@@ -5,6 +5,7 @@
 
 namespace py = pybind11;
 
+void register_activation(py::module_& m);
 void register_conv(py::module_& m);
 void register_linalg(py::module_& m);
 void register_machine(py::module_& m);

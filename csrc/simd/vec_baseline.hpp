@@ -175,6 +175,8 @@ PYINIT_INLINE void widen(F32 a, F64& low, F64& high) {
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {_mm_cmplt_ps(a.v, b.v)}; }
 PYINIT_INLINE M64 less(F64 a, F64 b) { return {_mm_cmplt_pd(a.v, b.v)}; }
+PYINIT_INLINE M32 less_equal(F32 a, F32 b) { return {_mm_cmple_ps(a.v, b.v)}; }
+PYINIT_INLINE M64 less_equal(F64 a, F64 b) { return {_mm_cmple_pd(a.v, b.v)}; }
 PYINIT_INLINE M32 equal(F32 a, F32 b) { return {_mm_cmpeq_ps(a.v, b.v)}; }
 PYINIT_INLINE M64 equal(F64 a, F64 b) { return {_mm_cmpeq_pd(a.v, b.v)}; }
 PYINIT_INLINE M32 signed_greater(U32 a, U32 b) { return {_mm_castsi128_ps(_mm_cmpgt_epi32(a.v, b.v))}; }

@@ -108,6 +108,8 @@ PYINIT_INLINE void widen(F32 a, F64& low, F64& high) {
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {vcltq_f32(a.v, b.v)}; }
 PYINIT_INLINE M64 less(F64 a, F64 b) { return {vcltq_f64(a.v, b.v)}; }
+PYINIT_INLINE M32 less_equal(F32 a, F32 b) { return {vcleq_f32(a.v, b.v)}; }
+PYINIT_INLINE M64 less_equal(F64 a, F64 b) { return {vcleq_f64(a.v, b.v)}; }
 PYINIT_INLINE M32 equal(F32 a, F32 b) { return {vceqq_f32(a.v, b.v)}; }
 PYINIT_INLINE M64 equal(F64 a, F64 b) { return {vceqq_f64(a.v, b.v)}; }
 PYINIT_INLINE M32 signed_greater(U32 a, U32 b) {
