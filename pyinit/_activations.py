@@ -154,6 +154,22 @@ def _overwritten(input: Tensor, activation: Activation, parameter: float) -> Ten
     return input
 
 
+def gradient_of(
+    activation: Activation, parameter: float, grad: Tensor, saved: Tensor, is_output: bool
+) -> Tensor:
+    """The gradient by the input, from that by the output, and from the output or the input."""
+    grad_view, saved_view = _readable(grad), _readable(saved)
+    # What is differentiated once more, or is not plain, is made of torch's own operations.
+    if _grad_enabled() or grad_view is None or saved_view is None:
+        return activation.gradient(grad, saved, parameter, is_output)
+    result = torch.empty_like(saved)
+    place = _place(result)
+    _core.activate_backward(
+        grad_view, saved_view, place, activation.code, parameter, is_output, _threads()
+    )
+    return result
+
+
 class _Recorded(torch.autograd.Function):
     """An activation that autograd records."""
 
@@ -170,15 +186,7 @@ class _Recorded(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (saved,) = ctx.saved_tensors
         activation, parameter = ctx.call
-        grad_view, saved_view = _readable(grad), _readable(saved)
-        # What is differentiated once more, or is not plain, is made of torch's own operations.
-        if _grad_enabled() or grad_view is None or saved_view is None:
-            result = activation.gradient(grad, saved, parameter, activation.saves_output)
-        else:
-            result = torch.empty_like(saved)
-            of = activation.saves_output
-            code, place = activation.code, _place(result)
-            _core.activate_backward(grad_view, saved_view, place, code, parameter, of, _threads())
+        result = gradient_of(activation, parameter, grad, saved, activation.saves_output)
         return result, None, None, None
 
 

@@ -19,6 +19,7 @@ from torch.nn import Parameter
 from torch.overrides import has_torch_function_variadic
 
 from pyinit import _core, _tensors
+from pyinit._fused import Epilogue
 from pyinit._tensors import DTYPES, View, is_overridden
 
 Shape = tuple[int, ...]
@@ -296,8 +297,7 @@ def compute(
     first: View,
     second: View,
     bias: View | None = None,
-    activation: int = 0,
-    parameter: float = 0.0,
+    epilogue: Epilogue | None = None,
 ) -> Tensor:
     """Image, weight or result, from the other two: ``OPERANDS[target]``, in that order."""
     (shapes, _, stride, padding, dilation, groups), strides = plan
@@ -310,6 +310,7 @@ def compute(
         )
     else:
         kernel = _core.convolve if target == RESULT else _core.convolve_transposed
+        activation, parameter = (0, 0.0) if epilogue is None else epilogue[1:]
         kernel(
             first,
             second,

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from pyinit import _core
+from pyinit._activations import gradient_of
 from pyinit._convolution import Plan, compute, gradients, is_watched, memory
 from pyinit._convolution_ops import apply_operator, is_ours
-from pyinit._fused import Fused
+from pyinit._fused import Epilogue
 from pyinit._tensors import View
 
 
@@ -27,13 +28,11 @@ class Contraction(torch.autograd.Function):
         second: Tensor,
         bias: Tensor | None,  # noqa: ARG004  it is differentiated
         views: tuple[View, View, View | None],
-        activation: Fused | None,
-        parameter: float,
+        epilogue: Epilogue | None,
     ) -> Tensor:
-        code = 0 if activation is None else activation.code
-        out = compute(target, plan, *views, code, parameter)
-        ctx.call = target, plan, activation, parameter
-        if activation is None:
+        out = compute(target, plan, *views, epilogue)
+        ctx.call = target, plan, epilogue
+        if epilogue is None:
             ctx.save_for_backward(first, second)
         else:
             ctx.save_for_backward(first, second, out)
@@ -41,16 +40,16 @@ class Contraction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        target, plan, activation, parameter = ctx.call
+        target, plan, epilogue = ctx.call
         first, second, *out = ctx.saved_tensors
-        if activation is not None:
-            grad = activation.derivative(grad, out[0], parameter)
+        if epilogue is not None:
+            grad = gradient_of(epilogue.activation, epilogue.parameter, grad, out[0], True)
         wanted = ctx.needs_input_grad
         by_first, by_second = gradients(
             target, grad, (first, second), wanted[2:4], partial(contract, plan)
         )
         by_bias = sum_channels(grad) if wanted[4] else None
-        return None, None, by_first, by_second, by_bias, None, None, None
+        return None, None, by_first, by_second, by_bias, None, None
 
 
 differentiable: Callable[..., Tensor] = Contraction.apply
@@ -63,7 +62,7 @@ def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
         if one is not None and other is not None:
             views = (one, other, None)
             if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
-                return differentiable(target, plan, first, second, None, views, None, 0.0)
+                return differentiable(target, plan, first, second, None, views, None)
             return compute(target, plan, *views)
     return apply_operator(target, plan.geometry, first, second)
 

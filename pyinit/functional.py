@@ -1,4 +1,4 @@
-"""Convolutions with the signatures of ``torch.nn.functional``, on pyinit's kernels.
+"""Convolutions and activations with the signatures of ``torch.nn.functional``, on pyinit's kernels.
 
 Plain float32 and float64 tensors on the CPU, of any memory layout, are computed here; everything else goes
 to torch's own function. docs/convolution.md says what each function takes, and which call goes where.
@@ -12,6 +12,19 @@ import torch.nn.functional as torchs
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from pyinit._activations import (
+    elu,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from pyinit._convolution import (
     IMAGE,
     RESULT,
@@ -27,10 +40,28 @@ from pyinit._convolution import (
 )
 from pyinit._convolution_autograd import differentiable
 from pyinit._convolution_ops import apply_operator, is_ours, traces_operators
-from pyinit._fused import chosen
+from pyinit._fused import epilogue_of
 from pyinit._tensors import View
 
-__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+__all__ = [
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "elu",
+    "gelu",
+    "leaky_relu",
+    "log_softmax",
+    "relu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]
 
 Numbers = int | Sequence[int]
 Window = tuple[Any, Any, Any, Any, Any]
@@ -196,23 +227,21 @@ def _run(
     name: str | None,
     parameter: float | None,
 ) -> Tensor:
-    activation, value = chosen(name, parameter)
+    epilogue = epilogue_of(name, parameter)
     call = None if is_dynamo_compiling() else _native(function, input, weight, bias, window)
     if call is None:
         out = _otherwise(function, input, weight, bias, window)
-        return out if activation is None else activation.function(out, value)
+        return out if epilogue is None else epilogue.apply(out)
     plan, views = call
     is_differentiated = torch.is_grad_enabled() and (
         input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     )
-    fused = None
-    if activation is not None and activation.fuses(value, is_differentiated):
-        fused = activation
+    fused = epilogue if epilogue is not None and epilogue.fuses(is_differentiated) else None
     if is_differentiated:
-        out = differentiable(function.target, plan, input, weight, bias, views, fused, value)
+        out = differentiable(function.target, plan, input, weight, bias, views, fused)
     else:
-        out = compute(function.target, plan, *views, 0 if fused is None else fused.code, value)
-    return out if activation is None or fused else activation.function(out, value)
+        out = compute(function.target, plan, *views, fused)
+    return out if epilogue is None or fused else epilogue.apply(out)
 
 
 def _native(

@@ -9,7 +9,7 @@ from torch.nn import functional as torchs
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pyinit import functional
-from pyinit._fused import chosen
+from pyinit._fused import epilogue_of
 
 
 class _Activated(_ConvNd):
@@ -26,7 +26,7 @@ class _Activated(_ConvNd):
         activation_parameter: float | None = None,
         **kwargs: Any,
     ) -> None:
-        chosen(activation, activation_parameter)
+        epilogue_of(activation, activation_parameter)
         super().__init__(*args, **kwargs)
         self.activation = activation
         self.activation_parameter = activation_parameter
