@@ -93,16 +93,18 @@ def spread(value: object, dims: int) -> tuple[int, ...] | None:
     return numbers * dims if len(numbers) == 1 else numbers if len(numbers) == dims else None
 
 
-_INTEGERS = {(int,) * count for count in (1, 2, 3)}
-
-
 def exact(value: object) -> Any:
     """The value as a key, so that 1.0 or True is not found for 1; None where torch has to judge."""
-    if type(value) is int or value in ("same", "valid"):
+    if type(value) is int or type(value) is str:
         return value
-    if isinstance(value, tuple | list) and tuple(map(type, value)) in _INTEGERS:
-        return tuple(value)
-    return None
+    if type(value) is list or type(value) is torch.Size:
+        value = tuple(value)
+    if type(value) is not tuple:
+        return None
+    for number in value:
+        if type(number) is not int:
+            return None
+    return value
 
 
 def geometry_of(

@@ -16,22 +16,20 @@ from pyinit._fused import Epilogue
 from pyinit._tensors import View
 
 
-class Contraction(torch.autograd.Function):
+class _Contraction(torch.autograd.Function):
     """``compute`` as automatic differentiation sees it."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        target: int,
-        plan: Plan,
+        call: tuple[int, Plan, tuple[View, View, View | None], Epilogue | None],
         first: Tensor,
         second: Tensor,
         bias: Tensor | None,  # noqa: ARG004  it is differentiated
-        views: tuple[View, View, View | None],
-        epilogue: Epilogue | None,
     ) -> Tensor:
+        target, plan, views, epilogue = call
         out = compute(target, plan, *views, epilogue)
-        ctx.call = target, plan, epilogue
+        ctx.call = call
         if epilogue is None:
             ctx.save_for_backward(first, second)
         else:
@@ -39,20 +37,17 @@ class Contraction(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        target, plan, epilogue = ctx.call
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        target, plan, _, epilogue = ctx.call
         first, second, *out = ctx.saved_tensors
         if epilogue is not None:
             grad = gradient_of(epilogue.activation, epilogue.parameter, grad, out[0], True)
-        wanted = ctx.needs_input_grad
-        by_first, by_second = gradients(
-            target, grad, (first, second), wanted[2:4], partial(contract, plan)
-        )
-        by_bias = sum_channels(grad) if wanted[4] else None
-        return None, None, by_first, by_second, by_bias, None, None
+        _, *wanted, by_bias = ctx.needs_input_grad
+        made = gradients(target, grad, (first, second), wanted, partial(contract, plan))
+        return None, *made, sum_channels(grad) if by_bias else None
 
 
-differentiable: Callable[..., Tensor] = Contraction.apply
+differentiable: Callable[..., Tensor] = _Contraction.apply
 
 
 def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
@@ -60,10 +55,9 @@ def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
     if not (is_dynamo_compiling() or is_watched(first, second)):
         one, other = memory(first), memory(second)
         if one is not None and other is not None:
-            views = (one, other, None)
             if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
-                return differentiable(target, plan, first, second, None, views, None)
-            return compute(target, plan, *views)
+                return differentiable((target, plan, (one, other, None), None), first, second, None)
+            return compute(target, plan, one, other)
     return apply_operator(target, plan.geometry, first, second)
 
 

@@ -238,7 +238,7 @@ def _run(
     )
     fused = epilogue if epilogue is not None and epilogue.fuses(is_differentiated) else None
     if is_differentiated:
-        out = differentiable(function.target, plan, input, weight, bias, views, fused)
+        out = differentiable((function.target, plan, views, fused), input, weight, bias)
     else:
         out = compute(function.target, plan, *views, fused)
     return out if epilogue is None or fused else epilogue.apply(out)
