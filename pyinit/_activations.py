@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from torch.nn import functional as torchs
 
 from pyinit import _core, _tensors
-from pyinit._tensors import DTYPES, View, native_view, overridden
+from pyinit._tensors import View, native_view, overridden
 
 __all__ = [
     "ACTIVATIONS",
@@ -92,22 +92,7 @@ _RELU, _LEAKY_RELU, _ELU, _SELU, _GELU, _GELU_TANH, _SILU, _SIGMOID, _TANH, _SOF
 )
 
 
-def _memory_by_methods(tensor: Tensor) -> View | None:
-    """What ``_core.dlpack_memory`` finds, for a torch without DLPack's C exchange interface."""
-    code = DTYPES.get(tensor.dtype)
-    if code is None or not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_nested:
-        return None
-    address = tensor.data_ptr()
-    if not address and tensor.numel():  # a zero tensor of automatic differentiation
-        return None
-    return address, code, tuple(tensor.shape), tensor.stride()
-
-
-_memory = (
-    _memory_by_methods
-    if _tensors._memory is _tensors.memory_by_methods
-    else cast(Callable[[Tensor], View | None], _core.dlpack_memory)
-)
+_memory = _tensors.memory
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _functorch_transform = torch._C._functorch.peek_interpreter_stack
 _is_tracing = torch._C._is_tracing

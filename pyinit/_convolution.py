@@ -264,17 +264,7 @@ def is_watched(*tensors: Tensor | None) -> bool:
     )
 
 
-def _memory_by_methods(tensor: Tensor) -> View | None:
-    code = DTYPES.get(tensor.dtype)
-    if code is None or not tensor.is_cpu or tensor.layout is not torch.strided:
-        return None
-    address = tensor.data_ptr()
-    return (address, code, tuple(tensor.shape), tensor.stride()) if address else None
-
-
-_memory: Callable[[Tensor], View | None] = (
-    _core.dlpack_memory if _tensors.has_exchange_api else _memory_by_methods
-)
+_memory = _tensors.memory
 
 
 def memory(tensor: Tensor) -> View | None:

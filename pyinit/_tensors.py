@@ -76,9 +76,23 @@ def memory_by_methods(tensor: Tensor) -> View | None:
     return _strided_view(tensor, address, code)
 
 
+def shape_by_methods(tensor: Tensor) -> View | None:
+    """What ``_core.dlpack_memory`` finds, likewise."""
+    code = DTYPES.get(tensor.dtype)
+    if code is None or not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_nested:
+        return None
+    address = tensor.data_ptr()
+    if not address and tensor.numel():  # a zero tensor of automatic differentiation
+        return None
+    return address, code, tuple(tensor.shape), tensor.stride()
+
+
 _exchange_api = getattr(Tensor, "__dlpack_c_exchange_api__", None)
-has_exchange_api = _exchange_api is not None and _core.set_exchange_api(_exchange_api)
-_memory = _core.dlpack_target if has_exchange_api else memory_by_methods
+_has_exchange_api = _exchange_api is not None and _core.set_exchange_api(_exchange_api)
+_memory = _core.dlpack_target if _has_exchange_api else memory_by_methods
+memory: Callable[[Tensor], View | None] = (
+    _core.dlpack_memory if _has_exchange_api else shape_by_methods
+)
 
 
 def refuse_inference(tensor: Tensor) -> None:

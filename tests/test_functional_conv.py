@@ -16,7 +16,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.flop_counter import FlopCounterMode
 
 import pyinit.functional as ours
-from pyinit import _core
+from pyinit import _convolution, _core, _tensors
 
 FUNCTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -409,6 +409,19 @@ def test_modes_and_tracers_see_torchs_own_function() -> None:
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(lambda x: ours.conv2d(x, case.weight, **case.options), case.input)
     assert "aten::_convolution" in str(traced.graph)
+
+
+def test_fx_records_torchs_own_function() -> None:
+    case = a_case("conv2d", torch.float32)
+    traced = torch.fx.symbolic_trace(lambda x: ours.conv2d(x, case.weight, **case.options))
+    assert [x.target for x in traced.graph.nodes if x.op == "call_function"] == [torch.conv2d]
+
+
+def test_a_torch_without_dlpacks_exchange_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = a_case("conv2d", layout="sliced")
+    expected = case.by(ours)
+    monkeypatch.setattr(_convolution, "_memory", _tensors.shape_by_methods)
+    assert torch.equal(case.by(ours), expected)
 
 
 def test_autocast_computes_as_torch_does() -> None:
