@@ -37,6 +37,12 @@ def total(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda *x: function(*x).sin().sum()
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(set_threads: Callable[[int], None]) -> None:
+    """The tensors are tiny: more threads would wait for each other most of the time."""
+    set_threads(1)
+
+
 @pytest.fixture
 def tensors() -> list[Tensor]:
     shapes = (2, 4, 5, 4), (6, 2, 3, 2), (6,)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,12 @@ from torch.nn.utils import parametrizations
 from pyinit import nn as our_nn
 
 NAMES = [f"Conv{kind}{dims}d" for kind in ("", "Transpose") for dims in (1, 2, 3)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(set_threads: Callable[[int], None]) -> None:
+    """The tensors are tiny: more threads would wait for each other most of the time."""
+    set_threads(1)
 
 
 def both(name: str, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
