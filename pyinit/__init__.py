@@ -5,7 +5,7 @@ from importlib.metadata import version
 # torch comes first: it brings the OpenMP runtime that the extension shares.
 import torch  # noqa: F401
 
-from pyinit import fill, init
+from pyinit import fill, functional, init, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._rng import get_rng, rng, set_rng
@@ -57,6 +57,7 @@ __all__ = [
     "eye",
     "eye_",
     "fill",
+    "functional",
     "get_rng",
     "hadamard_",
     "info",
@@ -67,6 +68,7 @@ __all__ = [
     "kaiming_uniform_",
     "lecun_normal_",
     "lecun_uniform_",
+    "nn",
     "normal",
     "normal_",
     "ones_",

@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from torch.nn import functional as torchs
 
 from pyinit import _core, _tensors
-from pyinit._tensors import DTYPES, View, native_view, overridden
+from pyinit._tensors import View, native_view, overridden
 
 __all__ = [
     "ACTIVATIONS",
@@ -92,22 +92,7 @@ _RELU, _LEAKY_RELU, _ELU, _SELU, _GELU, _GELU_TANH, _SILU, _SIGMOID, _TANH, _SOF
 )
 
 
-def _memory_by_methods(tensor: Tensor) -> View | None:
-    """What ``_core.dlpack_memory`` finds, for a torch without DLPack's C exchange interface."""
-    code = DTYPES.get(tensor.dtype)
-    if code is None or not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_nested:
-        return None
-    address = tensor.data_ptr()
-    if not address and tensor.numel():  # a zero tensor of automatic differentiation
-        return None
-    return address, code, tuple(tensor.shape), tensor.stride()
-
-
-_memory = (
-    _memory_by_methods
-    if _tensors._memory is _tensors.memory_by_methods
-    else cast(Callable[[Tensor], View | None], _core.dlpack_memory)
-)
+_memory = _tensors.memory
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _functorch_transform = torch._C._functorch.peek_interpreter_stack
 _is_tracing = torch._C._is_tracing
@@ -154,6 +139,22 @@ def _overwritten(input: Tensor, activation: Activation, parameter: float) -> Ten
     return input
 
 
+def gradient_of(
+    activation: Activation, parameter: float, grad: Tensor, saved: Tensor, is_output: bool
+) -> Tensor:
+    """The gradient by the input, from that by the output, and from the output or the input."""
+    grad_view, saved_view = _readable(grad), _readable(saved)
+    # What is differentiated once more, or is not plain, is made of torch's own operations.
+    if _grad_enabled() or grad_view is None or saved_view is None:
+        return activation.gradient(grad, saved, parameter, is_output)
+    result = torch.empty_like(saved)
+    place = _place(result)
+    _core.activate_backward(
+        grad_view, saved_view, place, activation.code, parameter, is_output, _threads()
+    )
+    return result
+
+
 class _Recorded(torch.autograd.Function):
     """An activation that autograd records."""
 
@@ -170,15 +171,7 @@ class _Recorded(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (saved,) = ctx.saved_tensors
         activation, parameter = ctx.call
-        grad_view, saved_view = _readable(grad), _readable(saved)
-        # What is differentiated once more, or is not plain, is made of torch's own operations.
-        if _grad_enabled() or grad_view is None or saved_view is None:
-            result = activation.gradient(grad, saved, parameter, activation.saves_output)
-        else:
-            result = torch.empty_like(saved)
-            of = activation.saves_output
-            code, place = activation.code, _place(result)
-            _core.activate_backward(grad_view, saved_view, place, code, parameter, of, _threads())
+        result = gradient_of(activation, parameter, grad, saved, activation.saves_output)
         return result, None, None, None
 
 

@@ -38,6 +38,11 @@ def overridden(tensor: Tensor) -> bool:
     return not plain or any(type(mode) is not DeviceContext for mode in _function_modes())
 
 
+def is_overridden(*tensors: object) -> bool:
+    """``overridden`` for several tensors, or what came in their places."""
+    return any(overridden(x) for x in tensors if isinstance(x, Tensor))
+
+
 def native_view(tensor: Tensor) -> View | None:
     """Where a fill may write, dense memory as one dimension; None where torch must do it."""
     kind = type(tensor)
@@ -71,11 +76,22 @@ def memory_by_methods(tensor: Tensor) -> View | None:
     return _strided_view(tensor, address, code)
 
 
+def shape_by_methods(tensor: Tensor) -> View | None:
+    """What ``_core.dlpack_memory`` finds, likewise."""
+    code = DTYPES.get(tensor.dtype)
+    if code is None or not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_nested:
+        return None
+    address = tensor.data_ptr()
+    if not address and tensor.numel():  # a zero tensor of automatic differentiation
+        return None
+    return address, code, tuple(tensor.shape), tensor.stride()
+
+
 _exchange_api = getattr(Tensor, "__dlpack_c_exchange_api__", None)
-_memory = (
-    _core.dlpack_target
-    if _exchange_api is not None and _core.set_exchange_api(_exchange_api)
-    else memory_by_methods
+_has_exchange_api = _exchange_api is not None and _core.set_exchange_api(_exchange_api)
+_memory = _core.dlpack_target if _has_exchange_api else memory_by_methods
+memory: Callable[[Tensor], View | None] = (
+    _core.dlpack_memory if _has_exchange_api else shape_by_methods
 )
 
 

@@ -1,0 +1,125 @@
+"""The modules: torch's own, with their computation done here."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as torchs
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from pyinit import functional
+from pyinit._fused import epilogue_of
+
+
+class _Activated(_ConvNd):
+    """What all six have beyond torch's: an activation that becomes part of the convolution."""
+
+    activation: str | None = None
+    activation_parameter: float | None = None
+    _convolve: ClassVar[Callable[..., Tensor]]
+
+    def __init__(
+        self,
+        *args: Any,
+        activation: str | None = None,
+        activation_parameter: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        epilogue_of(activation, activation_parameter)
+        super().__init__(*args, **kwargs)
+        self.activation = activation
+        self.activation_parameter = activation_parameter
+
+    def extra_repr(self) -> str:
+        text: str = super().extra_repr()  # type: ignore[no-untyped-call]  # torch's has no types
+        if self.activation is not None:
+            text += f", activation={self.activation!r}"
+        if self.activation_parameter is not None:
+            text += f", activation_parameter={self.activation_parameter}"
+        return text
+
+
+class _Convolution(_Activated):
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        padding: Any = self.padding
+        if self.padding_mode != "zeros":
+            around = self._reversed_padding_repeated_twice
+            input, padding = torchs.pad(input, around, mode=self.padding_mode), 0
+        return type(self)._convolve(
+            input,
+            weight,
+            bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+            activation=self.activation,
+            activation_parameter=self.activation_parameter,
+        )
+
+
+class _TransposedConvolution(_Activated, _ConvTransposeNd):
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        behind: Callable[..., Any] = self._output_padding
+        dims = len(self.kernel_size)
+        output_padding = behind(
+            input, output_size, self.stride, self.padding, self.kernel_size, dims, self.dilation
+        )
+        return type(self)._convolve(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            output_padding,
+            self.groups,
+            self.dilation,
+            activation=self.activation,
+            activation_parameter=self.activation_parameter,
+        )
+
+
+class Conv1d(_Convolution, torch.nn.Conv1d):
+    """``torch.nn.Conv1d`` on ``pyinit.functional.conv1d``; see ``Conv2d``."""
+
+    _convolve = staticmethod(functional.conv1d)
+
+
+class Conv2d(_Convolution, torch.nn.Conv2d):
+    """``torch.nn.Conv2d`` on ``pyinit.functional.conv2d``.
+
+    Args:
+        args, kwargs: those of ``torch.nn.Conv2d``.
+        activation: what ``pyinit.functional.conv2d`` takes, applied to the result.
+        activation_parameter: its parameter, where it has one.
+
+    It is a ``torch.nn.Conv2d``: parameters, their initial values, ``state_dict``, padding modes and
+    what torch refuses are torch's.
+    """
+
+    _convolve = staticmethod(functional.conv2d)
+
+
+class Conv3d(_Convolution, torch.nn.Conv3d):
+    """``torch.nn.Conv3d`` on ``pyinit.functional.conv3d``; see ``Conv2d``."""
+
+    _convolve = staticmethod(functional.conv3d)
+
+
+class ConvTranspose1d(_TransposedConvolution, torch.nn.ConvTranspose1d):
+    """``torch.nn.ConvTranspose1d`` on ``pyinit.functional.conv_transpose1d``; see ``Conv2d``."""
+
+    _convolve = staticmethod(functional.conv_transpose1d)
+
+
+class ConvTranspose2d(_TransposedConvolution, torch.nn.ConvTranspose2d):
+    """``torch.nn.ConvTranspose2d`` on ``pyinit.functional.conv_transpose2d``; see ``Conv2d``."""
+
+    _convolve = staticmethod(functional.conv_transpose2d)
+
+
+class ConvTranspose3d(_TransposedConvolution, torch.nn.ConvTranspose3d):
+    """``torch.nn.ConvTranspose3d`` on ``pyinit.functional.conv_transpose3d``; see ``Conv2d``."""
+
+    _convolve = staticmethod(functional.conv_transpose3d)
