@@ -12,7 +12,6 @@ _PARAMETRIZED: dict[str, Callable[[Tensor, float], Tensor]] = {
     "leaky_relu": _activations.leaky_relu,
     "elu": _activations.elu,
 }
-_IN_KERNELS = {"relu"}
 
 
 class Epilogue(NamedTuple):
@@ -27,10 +26,8 @@ class Epilogue(NamedTuple):
         return ACTIVATIONS[self.name]
 
     def fuses(self, is_differentiated: bool) -> bool:
-        """Whether a kernel applies it, and its output is all that the derivative needs."""
-        return self.name in _IN_KERNELS and (
-            not is_differentiated or (self.activation.from_output and self.parameter >= 0)
-        )
+        """Whether the output is all that the derivative needs."""
+        return not is_differentiated or (self.activation.from_output and self.parameter >= 0)
 
     def apply(self, x: Tensor) -> Tensor:
         """The activation on its own."""

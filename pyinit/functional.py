@@ -25,6 +25,7 @@ from pyinit._activations import (
     softplus,
     tanh,
 )
+from pyinit._columns import col2im, convolution_by_im2col, im2col
 from pyinit._convolution import (
     IMAGE,
     RESULT,
@@ -44,14 +45,17 @@ from pyinit._fused import epilogue_of
 from pyinit._tensors import View
 
 __all__ = [
+    "col2im",
     "conv1d",
     "conv2d",
     "conv3d",
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "convolution_by_im2col",
     "elu",
     "gelu",
+    "im2col",
     "leaky_relu",
     "log_softmax",
     "relu",

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pyinit.bench._case import Case, Unit, flops_per_second, type_name
-from pyinit.bench._stand_in import conv2d, conv2d_input, conv2d_weight
+from pyinit.functional import conv2d
+from pyinit.nn.grad import conv2d_input, conv2d_weight
 from pyinit.init import normal_
 
 Direction: TypeAlias = Literal["forward", "fused", "backward-data", "backward-weights"]
