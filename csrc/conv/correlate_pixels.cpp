@@ -2,6 +2,7 @@
 // and tap by tap, is gathered into panels that stay in the cache while the weights pass; or, of pixels side by side
 // that few outputs take, read where it is.
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include "conv/correlation.hpp"
@@ -19,7 +20,8 @@ constexpr int64_t kPixels = 256, kManyPixels = 2048;  // of a block; with few ou
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
-constexpr int64_t kInputsPacked = 16;                  // together, whose weights are far apart
+constexpr int64_t kInputsPacked = 16;  // together, whose weights are far apart
+constexpr int64_t kSlicesTurned = 8;
 constexpr int64_t kMaxTaps = 64, kMaxRows = 16;        // of a slice that is turned on the stack
 constexpr int64_t kNowhere = -1;                       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
@@ -55,6 +57,10 @@ template <class T> class ByPixels final : public Tasks<T> {
       taps_.push_back(as_it_is ? tap_offsets(phase.taps, c.input) : strip_->offsets(phase.taps));
       weight_steps_.push_back(step_of(phase.weights));
       packed_at_.push_back(packed);
+      for (const int64_t weight : phase.weights) {
+        first_weight_ = std::min(first_weight_, weight);
+        last_weight_ = std::max(last_weight_, weight);
+      }
       if (weight_steps_.back() == 0) packed += c.groups * slices() * slice_size(phase);
     }
     if (packed > 0) packed_.emplace(packed);
@@ -81,16 +87,9 @@ template <class T> class ByPixels final : public Tasks<T> {
   void prepare(int64_t i) const override {
     const Correlation<T>& c = this->correlation_;
     const int64_t parts = divide_up(c.inputs(), kInputsPacked), group = i / parts, first = i % parts * kInputsPacked;
-    const int64_t inputs = std::min(kInputsPacked, c.inputs() - first), rows = kernels_.rows;
-    for (int64_t slice = 0; slice < slices(); ++slice) {
-      const int64_t height = std::min(rows, c.outputs() - slice * rows);
-      for (size_t phase = 0; phase < c.phases.size(); ++phase) {
-        const std::vector<int64_t>& at = c.phases[phase].weights;
-        if (weight_steps_[phase] != 0) continue;
-        pack(at, c.weights(group, slice * rows, first), inputs, height,
-             packed_->data() + packed_at_[phase] + (group * slices() + slice) * slice_size(c.phases[phase]) +
-                 first * static_cast<int64_t>(at.size()) * rows);
-      }
+    const int64_t end = std::min(first + kInputsPacked, c.inputs());
+    for (int64_t slice = 0; slice < slices(); slice += kSlicesTurned) {
+      for (int64_t input = first; input < end; ++input) pack(group, slice, input);
     }
   }
 
@@ -228,38 +227,44 @@ template <class T> class ByPixels final : public Tasks<T> {
     return {{slice + first * taps * rows, 1, rows}, rows, c.inputs() * taps};
   }
 
-  // out[(i * taps + t) * rows + o] for `height` outputs.
-  void pack(const std::vector<int64_t>& at, const T* from, int64_t inputs, int64_t height, T* out) const {
+  // An input's weights in some slices of outputs: those of a tap side by side.
+  void pack(int64_t group, int64_t first_slice, int64_t input) const {
     const Correlation<T>& c = this->correlation_;
-    const int64_t taps = static_cast<int64_t>(at.size()), rows = kernels_.rows;
-    const auto [least, most] = std::minmax_element(at.begin(), at.end());
-    if (c.output == 1) {
-      for (int64_t t = 0; t < taps; ++t) {
-        kernels_.copy(inputs, height, from + at[static_cast<size_t>(t)], c.input_channel, out + t * rows, taps * rows);
-      }
-    } else if (*most - *least < std::min(c.output, kMaxTaps)) {
-      // A filter's taps side by side: all between the least and the most are turned, straight to where they belong
-      // if they run backwards, as those of a transposed convolution do.
-      const bool backwards = taps > 1 && at.front() - at.back() == taps - 1 && at[0] - at[1] == 1;
-      T turned[kMaxTaps * kMaxRows];
-      for (int64_t i = 0; i < inputs; ++i, out += taps * rows) {
-        const T* const x = from + i * c.input_channel + *least;
-        if (backwards) {
-          kernels_.transpose(height, taps, x, c.output, out + (taps - 1) * rows, -rows);
-          continue;
-        }
-        kernels_.transpose(height, *most - *least + 1, x, c.output, turned, rows);
-        for (int64_t t = 0; t < taps; ++t) {
-          kernels_.copy(1, rows, turned + (at[static_cast<size_t>(t)] - *least) * rows, rows, out + t * rows, rows);
-        }
-      }
-    } else {
-      for (int64_t i = 0; i < inputs; ++i) {
-        for (const int64_t tap : at) {
-          for (int64_t o = 0; o < height; ++o) out[o] = from[i * c.input_channel + tap + o * c.output];
-          out += rows;
+    const int64_t rows = kernels_.rows, outputs = std::min(kSlicesTurned * rows, c.outputs() - first_slice * rows);
+    const T* const from = c.weights(group, first_slice * rows, input);
+    // A filter's taps that lie side by side are turned together.
+    const int64_t taps = last_weight_ - first_weight_ + 1;
+    const bool turns = taps <= std::min(c.output, kMaxTaps);
+    T turned[kMaxTaps * kSlicesTurned * kMaxRows];
+    if (turns) kernels_.transpose(outputs, taps, from + first_weight_, c.output, turned, outputs);
+    for (size_t phase = 0; phase < c.phases.size(); ++phase) {
+      if (weight_steps_[phase] != 0) continue;
+      const std::vector<int64_t>& at = c.phases[phase].weights;
+      const int64_t all = static_cast<int64_t>(at.size());
+      T* slice = packed_->data() + packed_at_[phase] + (group * slices() + first_slice) * slice_size(c.phases[phase]) +
+                 input * all * rows;
+      for (int64_t o = 0; o < outputs; o += rows, slice += slice_size(c.phases[phase])) {
+        const int64_t height = std::min(rows, outputs - o);
+        for (int64_t t = 0; t < all; ++t) {
+          const int64_t tap = at[static_cast<size_t>(t)];
+          if (turns) {
+            copy_row(turned + (tap - first_weight_) * outputs + o, height, slice + t * rows);
+          } else if (c.output == 1) {
+            copy_row(from + o + tap, height, slice + t * rows);
+          } else {
+            for (int64_t j = 0; j < height; ++j) slice[t * rows + j] = from[(o + j) * c.output + tap];
+          }
         }
       }
+    }
+  }
+
+  // Most rows are whole, of a tile with 6 or 14 of them.
+  static void copy_row(const T* x, int64_t count, T* out) {
+    switch (count) {
+      case 6: std::memcpy(out, x, 6 * sizeof(T)); break;
+      case 14: std::memcpy(out, x, 14 * sizeof(T)); break;
+      default: std::copy_n(x, count, out);
     }
   }
 
@@ -289,11 +294,22 @@ template <class T> class ByPixels final : public Tasks<T> {
       for (int64_t o = 0; o < height; ++o) {
         T* const to = out + o * channel;
         const T* const from = tile + o * c_row;
-        for (int64_t i = 0; i < width; ++i) {
-          const int64_t place = places[j + i];
-          if (place != kNowhere) to[place] = is_first ? from[i] : to[place] + from[i];
+        if (is_first) {
+          for_each_pixel(places + j, width, [&](int64_t i, int64_t place) { to[place] = from[i]; });
+        } else {
+          for_each_pixel(places + j, width, [&](int64_t i, int64_t place) { to[place] += from[i]; });
         }
       }
+    }
+  }
+
+  template <class F> void for_each_pixel(const int64_t* places, int64_t count, F&& f) const {
+    if (!few_outputs_) {
+      for (int64_t i = 0; i < count; ++i) f(i, places[i]);
+      return;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      if (places[i] != kNowhere) f(i, places[i]);
     }
   }
 
@@ -305,6 +321,7 @@ template <class T> class ByPixels final : public Tasks<T> {
   std::optional<Strip> strip_;
   std::vector<std::vector<int64_t>> taps_;  // of each phase
   std::vector<int64_t> weight_steps_, packed_at_;
+  int64_t first_weight_ = INT64_MAX, last_weight_ = 0;
   std::optional<Scratch<T>> packed_;
   int64_t channels_loaded_, outputs_together_, columns_;
   int64_t at_strip_, at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_panel_kinds_;

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pyinit.bench._case import Case, Unit, flops_per_second, type_name
 from pyinit.functional import conv2d
-from pyinit.nn.grad import conv2d_input, conv2d_weight
 from pyinit.init import normal_
+from pyinit.nn.grad import conv2d_input, conv2d_weight
 
 Direction: TypeAlias = Literal["forward", "fused", "backward-data", "backward-weights"]
 """Which of a layer's computations. ``fused`` is forward with bias and ReLU."""
