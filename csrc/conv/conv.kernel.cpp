@@ -45,18 +45,20 @@ void gather(int64_t k, const int64_t* rows, const T* source, const int64_t* colu
 }
 
 template <class T, int rows, int vectors, bool add>
-void multiply_in_place_tile(const T* a, int64_t a_row, int64_t a_step, int64_t k, const T* source,
-                            const int64_t* b_rows, T* c, int64_t c_row) {
+void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b, const int64_t* b_rows,
+                   T* c, int64_t c_row) {
   constexpr int L = kLanes<T>;
   using Sums = Tile<T, rows, vectors>;
   Sums t;
   Sums::clear(t);
-  const T* a_rows[(rows + 2) / 3];
-#pragma GCC unroll 5
-  for (int i = 0; i < (rows + 2) / 3; ++i) a_rows[i] = a + 3 * i * a_row;
   for (int64_t l = 0; l < k; ++l) {
-    const T* const b = source + b_rows[l];
-    const auto a_of = [&](int i) { return vec(a_rows[i / 3][i % 3 * a_row]); };
+    // Every third row of A has a pointer; the two after it are one and two rows away.
+    const T* const column = a + a_columns[l];
+    const T* thirds[(rows + 2) / 3];
+#pragma GCC unroll 5
+    for (int i = 0; i < (rows + 2) / 3; ++i) thirds[i] = column + 3 * i * a_row;
+    const auto a_of = [&](int i) { return vec(thirds[i / 3][i % 3 * a_row]); };
+    const T* const row = b + b_rows[l];
     // The fewer of the two wait in registers.
     if constexpr (rows < vectors) {
       Vec<T> x[rows];
@@ -64,14 +66,14 @@ void multiply_in_place_tile(const T* a, int64_t a_row, int64_t a_step, int64_t k
       for (int i = 0; i < rows; ++i) x[i] = a_of(i);
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; ++j) {
-        const Vec<T> y = load(b + j * L);
+        const Vec<T> y = load(row + j * L);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; ++i) t.sums[i][j] = multiply_add(x[i], y, t.sums[i][j]);
       }
     } else {
       Vec<T> y[vectors];
 #pragma GCC unroll 8
-      for (int j = 0; j < vectors; ++j) y[j] = load(b + j * L);
+      for (int j = 0; j < vectors; ++j) y[j] = load(row + j * L);
 #pragma GCC unroll 14
       for (int i = 0; i < rows; ++i) {
         const Vec<T> x = a_of(i);
@@ -79,8 +81,6 @@ void multiply_in_place_tile(const T* a, int64_t a_row, int64_t a_step, int64_t k
         for (int j = 0; j < vectors; ++j) t.sums[i][j] = multiply_add(x, y[j], t.sums[i][j]);
       }
     }
-#pragma GCC unroll 5
-    for (int i = 0; i < (rows + 2) / 3; ++i) a_rows[i] += a_step;
   }
   if constexpr (add) {
     Sums::add_to(t, c, c_row);
@@ -91,26 +91,25 @@ void multiply_in_place_tile(const T* a, int64_t a_row, int64_t a_step, int64_t k
 
 constexpr int kWideRows = kRows / 2;  // that leave room for two panels
 
-template <class T, class Rows> struct InPlaceTiles;
-template <class T, int... i> struct InPlaceTiles<T, std::integer_sequence<int, i...>> {
-  using Function = void (*)(const T*, int64_t, int64_t, int64_t, const T*, const int64_t*, T*, int64_t);
+template <class T, class Rows> struct Tiles;
+template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
+  using Function = void (*)(int64_t, const T*, int64_t, const int64_t*, const T*, const int64_t*, T*, int64_t);
   template <bool add, int panels>
-  static constexpr Function multiply[] = {multiply_in_place_tile<T, i + 1, panels * kVectors, add>...};
+  static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add>...};
 };
 
 template <class T, bool add>
-void multiply_in_place(int64_t m, int64_t k, Factor<T> a, const T* source, const int64_t* rows, int64_t panels, T* c,
-                       int64_t c_row) {
+void multiply(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
+              const int64_t* b_rows, int64_t panels, T* c, int64_t c_row) {
   if (panels == 2 && m <= kWideRows) {
-    using Wide = InPlaceTiles<T, std::make_integer_sequence<int, kWideRows>>;
-    return Wide::template multiply<add, 2>[m - 1](a.data, a.row, a.step, k, source, rows, c, c_row);
+    using Wide = Tiles<T, std::make_integer_sequence<int, kWideRows>>;
+    return Wide::template multiply<add, 2>[m - 1](k, a, a_row, a_columns, b, b_rows, c, c_row);
   }
-  using Tiles = InPlaceTiles<T, std::make_integer_sequence<int, kRows>>;
+  using All = Tiles<T, std::make_integer_sequence<int, kRows>>;
   for (int64_t i = 0; i < m; i += kRows) {
-    const auto multiply = Tiles::template multiply<add, 1>[(m - i < kRows ? m - i : kRows) - 1];
+    const auto tile = All::template multiply<add, 1>[(m - i < kRows ? m - i : kRows) - 1];
     for (int64_t p = 0; p < panels; ++p) {
-      multiply(a.data + i * a.row, a.row, a.step, k, source + p * kPanel<T>, rows, c + i * c_row + p * kPanel<T>,
-               c_row);
+      tile(k, a + i * a_row, a_row, a_columns, b + p * kPanel<T>, b_rows, c + i * c_row + p * kPanel<T>, c_row);
     }
   }
 }
@@ -174,10 +173,10 @@ void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, Runs runs, cons
 
 const AllConvKernels all_conv_kernels = {
     {gather<float>,
-     {multiply_in_place<float, false>, multiply_in_place<float, true>},
+     {multiply<float, false>, multiply<float, true>},
      {multiply_rows<float, false>, multiply_rows<float, true>}},
     {gather<double>,
-     {multiply_in_place<double, false>, multiply_in_place<double, true>},
+     {multiply<double, false>, multiply<double, true>},
      {multiply_rows<double, false>, multiply_rows<double, true>}},
 };
 

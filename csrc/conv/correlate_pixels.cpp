@@ -2,14 +2,12 @@
 // and tap by tap, is gathered into panels that stay in the cache while the weights pass; or, of pixels side by side
 // that few outputs take, read where it is.
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include "conv/correlation.hpp"
 #include "conv/finish.hpp"
 #include "conv/kernels.hpp"
 #include "core/integers.hpp"
-#include "core/scratch.hpp"
 #include "linalg/kernels.hpp"
 
 namespace pyinit {
@@ -20,9 +18,6 @@ constexpr int64_t kPixels = 256, kManyPixels = 2048;  // of a block; with few ou
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
-constexpr int64_t kInputsPacked = 16;  // together, whose weights are far apart
-constexpr int64_t kSlicesTurned = 8;
-constexpr int64_t kMaxTaps = 64, kMaxRows = 16;        // of a slice that is turned on the stack
 constexpr int64_t kNowhere = -1;                       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
 
@@ -52,18 +47,9 @@ template <class T> class ByPixels final : public Tasks<T> {
       if (c.input.channel_stride == 1) channels_loaded_ = std::min(c.inputs(), most);
       strip_.emplace(reach_, Order::pixels, largest, channels_loaded_);
     }
-    int64_t packed = 0;
     for (const Phase<T>& phase : c.phases) {
       taps_.push_back(as_it_is ? tap_offsets(phase.taps, c.input) : strip_->offsets(phase.taps));
-      weight_steps_.push_back(step_of(phase.weights));
-      packed_at_.push_back(packed);
-      for (const int64_t weight : phase.weights) {
-        first_weight_ = std::min(first_weight_, weight);
-        last_weight_ = std::max(last_weight_, weight);
-      }
-      if (weight_steps_.back() == 0) packed += c.groups * slices() * slice_size(phase);
     }
-    if (packed > 0) packed_.emplace(packed);
     outputs_together_ =
         std::max(int64_t{1}, kWeightsBytes / int64_t{sizeof(T)} / depth / kernels_.rows) * kernels_.rows;
 
@@ -75,22 +61,9 @@ template <class T> class ByPixels final : public Tasks<T> {
     at_columns_ = this->place(columns_ * per_offset);
     at_places_ = this->place(columns_ * per_offset);
     at_rows_ = this->place(depth * per_offset);
+    at_weights_ = this->place(depth * per_offset);
+    at_gathered_rows_ = this->place(depth * per_offset);
     at_panel_kinds_ = this->place(columns_ / panel_);
-  }
-
-  // Some inputs at a time, of all weights that do not stay where they are.
-  int64_t preparations() const override {
-    const Correlation<T>& c = this->correlation_;
-    return packed_ ? c.groups * divide_up(c.inputs(), kInputsPacked) : 0;
-  }
-
-  void prepare(int64_t i) const override {
-    const Correlation<T>& c = this->correlation_;
-    const int64_t parts = divide_up(c.inputs(), kInputsPacked), group = i / parts, first = i % parts * kInputsPacked;
-    const int64_t end = std::min(first + kInputsPacked, c.inputs());
-    for (int64_t slice = 0; slice < slices(); slice += kSlicesTurned) {
-      for (int64_t input = first; input < end; ++input) pack(group, slice, input);
-    }
   }
 
   void run(int64_t task, T* scratch) const override {
@@ -116,13 +89,18 @@ template <class T> class ByPixels final : public Tasks<T> {
   using Part = typename Tasks<T>::Part;
   enum class Kind : char { gathered, in_place, first_of_two };  // of a panel
 
-  // Element (l, j) of what pixel j takes is source[columns[j] + rows[l]]. Gathered panels are copies.
-  struct Panels {
+  // Product l is of weight[weights[l]], for the first output, and source[columns[j] + rows[l]], for pixel j. Gathered
+  // panels are copies, row after row.
+  struct Products {
+    int64_t count;
+    const T* weight;
+    const int64_t* weights;
     const T* source;
     const int64_t* columns;
     const int64_t* rows;
     const Kind* kinds;
     const T* gathered;
+    const int64_t* gathered_rows;
   };
 
   void run(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source, T* scratch) const {
@@ -146,9 +124,14 @@ template <class T> class ByPixels final : public Tasks<T> {
       for (int64_t w = 0; w < width; ++w) *place++ = row + w * phase.output.strides[2];
       for (int64_t w = 0; w < more; ++w) *place++ = kNowhere;
     });
-    int64_t* row = rows;
-    for (int64_t i = 0; i < channels; ++i) {
-      for (const int64_t tap : taps) *row++ = i * source.channel + tap;
+    int64_t* const weights = reinterpret_cast<int64_t*>(scratch + at_weights_);
+    int64_t* const gathered_rows = reinterpret_cast<int64_t*>(scratch + at_gathered_rows_);
+    for (int64_t i = 0, l = 0; i < channels; ++i) {
+      for (size_t t = 0; t < taps.size(); ++t, ++l) {
+        rows[l] = i * source.channel + taps[t];
+        weights[l] = i * c.input_channel + phase.weights[t];
+        gathered_rows[l] = l * panel_;
+      }
     }
     // All rows of a column may be read up to here.
     const T* const end = source.end - (channels - 1) * source.channel - *std::max_element(taps.begin(), taps.end());
@@ -166,12 +149,13 @@ template <class T> class ByPixels final : public Tasks<T> {
         j += panel_;
       }
     }
-    const Panels b = {source.data, columns, rows, kinds, panels};
+    const Products products = {
+        depth,        c.weights(part.group, part.first, first), weights, source.data, columns, rows, kinds, panels,
+        gathered_rows};
     T* const out = this->begin(phase, part);
     for (int64_t o = 0; o < part.outputs; o += outputs_together_) {
       const int64_t height = std::min(outputs_together_, part.outputs - o);
-      multiply(first == 0, height, depth, weights(index, part, o, first), b, pixels, places,
-               out + o * phase.output.channel_stride, phase.output.channel_stride, scratch + at_tile_);
+      multiply(first == 0, o, height, products, pixels, places, out, phase.output.channel_stride, scratch + at_tile_);
     }
   }
 
@@ -195,106 +179,31 @@ template <class T> class ByPixels final : public Tasks<T> {
     for (int64_t i = 0; i < more; ++i) columns[pixels + i] = last + (i + 1) * step;
   }
 
-  // The distance of weights that follow one another in the order of channels and taps, 0 if it is not the same for all.
-  int64_t step_of(const std::vector<int64_t>& weights) const {
-    const int64_t channel = this->correlation_.input_channel, taps = static_cast<int64_t>(weights.size());
-    if (taps == 0) return 1;
-    const int64_t step = taps > 1 ? weights[1] - weights[0] : channel;
-    bool is_same = channel == step * taps;
-    for (size_t t = 1; t < weights.size(); ++t) is_same = is_same && weights[t] - weights[t - 1] == step;
-    return is_same ? step : 0;
-  }
-
-  int64_t slices() const { return divide_up(this->correlation_.outputs(), int64_t{kernels_.rows}); }
-  int64_t slice_size(const Phase<T>& phase) const {
-    return this->correlation_.inputs() * static_cast<int64_t>(phase.weights.size()) * kernels_.rows;
-  }
-
-  // A block of weights: element (o, i * taps + t), and the distance of slices as high as tiles, by rows.
-  struct Weights {
-    Factor<T> first;
-    int64_t slice, distance;
-  };
-  Weights weights(size_t phase, const Part& part, int64_t o, int64_t first) const {
-    const Correlation<T>& c = this->correlation_;
-    const std::vector<int64_t>& at = c.phases[phase].weights;
-    const int64_t output = part.first + o, taps = static_cast<int64_t>(at.size()), rows = kernels_.rows;
-    if (weight_steps_[phase] != 0) {
-      return {{c.weights(part.group, output, first) + at[0], c.output, weight_steps_[phase]}, outputs_together_, 0};
-    }
-    const T* const slice =
-        packed_->data() + packed_at_[phase] + (part.group * slices() + output / rows) * slice_size(c.phases[phase]);
-    return {{slice + first * taps * rows, 1, rows}, rows, c.inputs() * taps};
-  }
-
-  // An input's weights in some slices of outputs: those of a tap side by side.
-  void pack(int64_t group, int64_t first_slice, int64_t input) const {
-    const Correlation<T>& c = this->correlation_;
-    const int64_t rows = kernels_.rows, outputs = std::min(kSlicesTurned * rows, c.outputs() - first_slice * rows);
-    const T* const from = c.weights(group, first_slice * rows, input);
-    // A filter's taps that lie side by side are turned together.
-    const int64_t taps = last_weight_ - first_weight_ + 1;
-    const bool turns = taps <= std::min(c.output, kMaxTaps);
-    T turned[kMaxTaps * kSlicesTurned * kMaxRows];
-    if (turns) kernels_.transpose(outputs, taps, from + first_weight_, c.output, turned, outputs);
-    for (size_t phase = 0; phase < c.phases.size(); ++phase) {
-      if (weight_steps_[phase] != 0) continue;
-      const std::vector<int64_t>& at = c.phases[phase].weights;
-      const int64_t all = static_cast<int64_t>(at.size());
-      T* slice = packed_->data() + packed_at_[phase] + (group * slices() + first_slice) * slice_size(c.phases[phase]) +
-                 input * all * rows;
-      for (int64_t o = 0; o < outputs; o += rows, slice += slice_size(c.phases[phase])) {
-        const int64_t height = std::min(rows, outputs - o);
-        for (int64_t t = 0; t < all; ++t) {
-          const int64_t tap = at[static_cast<size_t>(t)];
-          if (turns) {
-            copy_row(turned + (tap - first_weight_) * outputs + o, height, slice + t * rows);
-          } else if (c.output == 1) {
-            copy_row(from + o + tap, height, slice + t * rows);
-          } else {
-            for (int64_t j = 0; j < height; ++j) slice[t * rows + j] = from[(o + j) * c.output + tap];
-          }
-        }
-      }
-    }
-  }
-
-  // Most rows are whole, of a tile with 6 or 14 of them.
-  static void copy_row(const T* x, int64_t count, T* out) {
-    switch (count) {
-      case 6: std::memcpy(out, x, 6 * sizeof(T)); break;
-      case 14: std::memcpy(out, x, 14 * sizeof(T)); break;
-      default: std::copy_n(x, count, out);
-    }
-  }
-
-  void multiply(bool is_first, int64_t height, int64_t depth, const Weights& weights, const Panels& b, int64_t pixels,
-                const int64_t* places, T* out, int64_t channel, T* tile) const {
+  // Outputs [first, first + height).
+  void multiply(bool is_set, int64_t first, int64_t height, const Products& p, int64_t pixels, const int64_t* places,
+                T* out, int64_t channel, T* tile) const {
+    const int64_t weight_row = this->correlation_.output;
+    const T* const weight = p.weight + first * weight_row;
+    out += first * channel;
     int64_t panels;
     for (int64_t j = 0; j < pixels; j += panels * panel_) {
-      const Kind kind = b.kinds[j / panel_];
+      const Kind kind = p.kinds[j / panel_];
       panels = kind == Kind::first_of_two ? 2 : 1;
       const int64_t width = std::min(panels * panel_, pixels - j);
       const bool is_direct = width == panels * panel_ && is_run(places + j, width);
       T* const c = is_direct ? out + places[j] : tile;
       const int64_t c_row = is_direct ? channel : panels * panel_;
-      const bool add = is_direct && !is_first;
-      for (int64_t o = 0; o < height; o += weights.slice) {
-        const int64_t rows = std::min(weights.slice, height - o);
-        const Factor<T> a = {weights.first.data + o * weights.distance, weights.first.row, weights.first.step};
-        if (kind == Kind::gathered) {
-          kernels_.multiply[static_cast<int>(add ? Product::add : Product::set)](rows, depth, a, b.gathered + j * depth,
-                                                                                 panel_, c + o * c_row, c_row);
-        } else {
-          conv_kernels_.multiply_in_place[add](rows, depth, a, b.source + b.columns[j], b.rows, panels, c + o * c_row,
-                                               c_row);
-        }
+      const auto product = conv_kernels_.multiply[is_direct && !is_set];
+      if (kind == Kind::gathered) {
+        product(height, p.count, weight, weight_row, p.weights, p.gathered + j * p.count, p.gathered_rows, 1, c, c_row);
+      } else {
+        product(height, p.count, weight, weight_row, p.weights, p.source + p.columns[j], p.rows, panels, c, c_row);
       }
       if (is_direct) continue;
       for (int64_t o = 0; o < height; ++o) {
         T* const to = out + o * channel;
         const T* const from = tile + o * c_row;
-        if (is_first) {
+        if (is_set) {
           for_each_pixel(places + j, width, [&](int64_t i, int64_t place) { to[place] = from[i]; });
         } else {
           for_each_pixel(places + j, width, [&](int64_t i, int64_t place) { to[place] += from[i]; });
@@ -320,11 +229,9 @@ template <class T> class ByPixels final : public Tasks<T> {
   const Reach reach_;
   std::optional<Strip> strip_;
   std::vector<std::vector<int64_t>> taps_;  // of each phase
-  std::vector<int64_t> weight_steps_, packed_at_;
-  int64_t first_weight_ = INT64_MAX, last_weight_ = 0;
-  std::optional<Scratch<T>> packed_;
   int64_t channels_loaded_, outputs_together_, columns_;
-  int64_t at_strip_, at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_panel_kinds_;
+  int64_t at_strip_, at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_weights_, at_gathered_rows_,
+      at_panel_kinds_;
 };
 
 }  // namespace

@@ -130,7 +130,6 @@ template <class T> void correlate(const Correlation<T>& c, const Epilogue<T>& ep
   const int64_t scratch = round_up(tasks->scratch(), kCacheLine);
   const Scratch<T> memory(team * scratch);
   Steps steps;
-  if (tasks->preparations() > 0) steps.add(tasks->preparations(), [&](int64_t i, int) { tasks->prepare(i); });
   steps.add(tasks->count(), [&](int64_t task, int thread) { tasks->run(task, memory.data() + thread * scratch); });
   steps.run(team);
 }

@@ -50,9 +50,6 @@ template <class T> class Tasks {
   int64_t count() const { return correlation_.groups * blocks_.count() * parts_; }
   int64_t scratch() const { return scratch_; }  // elements that a thread needs
   virtual void run(int64_t task, T* scratch) const = 0;
-  // What must be done before any task.
-  virtual int64_t preparations() const { return 0; }
-  virtual void prepare(int64_t) const {}
 
  protected:
   // Blocks of about so many pixels. Parts of a group's outputs are multiples of `outputs` channels.

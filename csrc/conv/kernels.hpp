@@ -21,9 +21,10 @@ template <class T> struct ConvKernels {
   // may be read.
   void (*gather)(int64_t k, const int64_t* rows, const T* source, const int64_t* columns, const T* end, T* out);
 
-  // C, or C +=, AB for m rows of A and one panel or two side by side, where row l of B starts at source + rows[l].
-  void (*multiply_in_place[2])(int64_t m, int64_t k, Factor<T> a, const T* source, const int64_t* rows, int64_t panels,
-                               T* c, int64_t c_row);
+  // C, or C +=, AB for m rows of A and one panel or two side by side: element (i, l) of A stands at
+  // a[i * a_row + a_columns[l]], and row l of B starts at b + b_rows[l].
+  void (*multiply[2])(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
+                      const int64_t* b_rows, int64_t panels, T* c, int64_t c_row);
 
   // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel.
   void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, T* c,
