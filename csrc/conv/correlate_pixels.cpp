@@ -14,7 +14,7 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kFewOutputs = 32;                   // that do not make up for gathering
-constexpr int64_t kPixels = 256, kManyPixels = 2048;  // of a block; with few outputs
+constexpr int64_t kPixels = 256, kManyPixels = 4096;  // of a block; with few outputs
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
@@ -58,12 +58,13 @@ template <class T> class ByPixels final : public Tasks<T> {
     at_strip_ = this->place(strip_ ? strip_->size() : 0);
     at_panels_ = this->place(columns_ * depth);
     at_tile_ = this->place(2 * outputs_together_ * panel_);
-    at_columns_ = this->place(columns_ * per_offset);
-    at_places_ = this->place(columns_ * per_offset);
+    const int64_t phases = static_cast<int64_t>(c.phases.size());
+    at_columns_ = this->place(phases * columns_ * per_offset);
+    at_places_ = this->place(phases * columns_ * per_offset);
     at_rows_ = this->place(depth * per_offset);
     at_weights_ = this->place(depth * per_offset);
     at_gathered_rows_ = this->place(depth * per_offset);
-    at_panel_kinds_ = this->place(columns_ / panel_);
+    at_layout_ = this->place(phases * columns_ / panel_);
   }
 
   void run(int64_t task, T* scratch) const override {
@@ -87,7 +88,20 @@ template <class T> class ByPixels final : public Tasks<T> {
 
  private:
   using Part = typename Tasks<T>::Part;
-  enum class Kind : char { gathered, in_place, first_of_two };  // of a panel
+  enum class Kind : char { gathered, in_place, first_of_two };
+  // Of a panel; its outputs lie side by side, or go through a tile.
+  struct Layout {
+    Kind kind;
+    bool is_direct;
+  };
+  // A block's pixels in a phase, which is the same for all chains: what pixel j takes starts at columns[j], and its
+  // outputs at places[j].
+  struct Pixels {
+    int64_t count;
+    int64_t* columns;
+    int64_t* places;
+    Layout* panels;
+  };
 
   // Product l is of weight[weights[l]], for the first output, and source[columns[j] + rows[l]], for pixel j. Gathered
   // panels are copies, row after row.
@@ -96,9 +110,7 @@ template <class T> class ByPixels final : public Tasks<T> {
     const T* weight;
     const int64_t* weights;
     const T* source;
-    const int64_t* columns;
     const int64_t* rows;
-    const Kind* kinds;
     const T* gathered;
     const int64_t* gathered_rows;
   };
@@ -107,25 +119,10 @@ template <class T> class ByPixels final : public Tasks<T> {
     const Correlation<T>& c = this->correlation_;
     const Phase<T>& phase = c.phases[index];
     const std::vector<int64_t>& taps = taps_[index];
-    const int64_t pixels = part.block.pixels() / part.block.size[2] * row_length(part.block.size[2]);
     const int64_t depth = channels * static_cast<int64_t>(taps.size());
-    int64_t* const columns = reinterpret_cast<int64_t*>(scratch + at_columns_);
-    int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
-    int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_rows_);
-    Kind* const kinds = reinterpret_cast<Kind*>(scratch + at_panel_kinds_);
-    T* const panels = scratch + at_panels_;
-    const int64_t width = part.block.size[2], more = row_length(width) - width, step = source.step[2];
-    int64_t* column = columns;
-    this->for_each_row(part.block, source.image, source.step, [&](int64_t row) {
-      for (int64_t w = 0; w < width + more; ++w) *column++ = row + w * step;
-    });
-    int64_t* place = places;
-    this->for_each_row(part.block, phase.output.batch_stride, phase.output.strides, [&](int64_t row) {
-      for (int64_t w = 0; w < width; ++w) *place++ = row + w * phase.output.strides[2];
-      for (int64_t w = 0; w < more; ++w) *place++ = kNowhere;
-    });
-    int64_t* const weights = reinterpret_cast<int64_t*>(scratch + at_weights_);
-    int64_t* const gathered_rows = reinterpret_cast<int64_t*>(scratch + at_gathered_rows_);
+    int64_t* const rows = offsets(scratch, at_rows_);
+    int64_t* const weights = offsets(scratch, at_weights_);
+    int64_t* const gathered_rows = offsets(scratch, at_gathered_rows_);
     for (int64_t i = 0, l = 0; i < channels; ++i) {
       for (size_t t = 0; t < taps.size(); ++t, ++l) {
         rows[l] = i * source.channel + taps[t];
@@ -133,37 +130,83 @@ template <class T> class ByPixels final : public Tasks<T> {
         gathered_rows[l] = l * panel_;
       }
     }
+    const Pixels pixels = pixels_of(index, part.block, scratch);
     // All rows of a column may be read up to here.
     const T* const end = source.end - (channels - 1) * source.channel - *std::max_element(taps.begin(), taps.end());
-    fill_up(columns, pixels, end - source.data);
-
-    for (int64_t j = 0; j < pixels; j += panel_) {
-      const bool in_place = few_outputs_ && is_run(columns + j, panel_) && source.data + columns[j] + panel_ <= end;
-      kinds[j / panel_] = in_place ? Kind::in_place : Kind::gathered;
-      if (!in_place) conv_kernels_.gather(depth, rows, source.data, columns + j, end, panels + j * depth);
+    if (first == 0) {
+      const int64_t later = strip_ ? 0 : c.inputs() - channels;  // channels that are read after these
+      find(pixels, phase, part.block, source, end - source.data - later * source.channel);
     }
-    for (int64_t j = 0; j + 2 * panel_ <= pixels; j += panel_) {
-      Kind* const two = kinds + j / panel_;
-      if (two[0] == Kind::in_place && two[1] == Kind::in_place && columns[j + panel_] == columns[j] + panel_) {
-        two[0] = Kind::first_of_two;
-        j += panel_;
-      }
+    T* const panels = scratch + at_panels_;
+    for (int64_t j = 0; j < pixels.count; j += panel_) {
+      if (pixels.panels[j / panel_].kind != Kind::gathered) continue;
+      conv_kernels_.gather(depth, rows, source.data, pixels.columns + j, end, panels + j * depth);
     }
     const Products products = {
-        depth,        c.weights(part.group, part.first, first), weights, source.data, columns, rows, kinds, panels,
-        gathered_rows};
+        depth, c.weights(part.group, part.first, first), weights, source.data, rows, panels, gathered_rows};
     T* const out = this->begin(phase, part);
     for (int64_t o = 0; o < part.outputs; o += outputs_together_) {
       const int64_t height = std::min(outputs_together_, part.outputs - o);
-      multiply(first == 0, o, height, products, pixels, places, out, phase.output.channel_stride, scratch + at_tile_);
+      multiply(first == 0, o, height, products, pixels, out, phase.output.channel_stride, scratch + at_tile_);
+    }
+  }
+
+  static int64_t* offsets(T* scratch, int64_t at) { return reinterpret_cast<int64_t*>(scratch + at); }
+
+  Pixels pixels_of(size_t phase, const Block& block, T* scratch) const {
+    const int64_t i = static_cast<int64_t>(phase);
+    return {block.pixels() / block.size[2] * row_length(block.size[2]), offsets(scratch, at_columns_) + i * columns_,
+            offsets(scratch, at_places_) + i * columns_,
+            reinterpret_cast<Layout*>(scratch + at_layout_) + i * columns_ / panel_};
+  }
+
+  // `end` is that of what may be read, as the columns' offsets are.
+  void find(const Pixels& pixels, const Phase<T>& phase, const Block& block, const Source<T>& source,
+            int64_t end) const {
+    const int64_t width = block.size[2], length = row_length(width);
+    int64_t* column = pixels.columns;
+    this->for_each_row(block, source.image, source.step, [&](int64_t row) {
+      for (int64_t w = 0; w < length; ++w) *column++ = row + w * source.step[2];
+    });
+    int64_t* place = pixels.places;
+    this->for_each_row(block, phase.output.batch_stride, phase.output.strides, [&](int64_t row) {
+      for (int64_t w = 0; w < width; ++w) *place++ = row + w * phase.output.strides[2];
+      for (int64_t w = width; w < length; ++w) *place++ = kNowhere;
+    });
+    // The last panel's columns that no pixel has: anything that may be read.
+    const int64_t last = pixels.columns[pixels.count - 1];
+    const int64_t step = strip_ || last + panel_ < end ? 1 : 0;
+    for (int64_t j = pixels.count; j % panel_ != 0; ++j) pixels.columns[j] = pixels.columns[j - 1] + step;
+
+    // Without a strip there is no memory to spare behind the last channel, so nothing is read in place.
+    for (int64_t j = 0; j < pixels.count; j += panel_) {
+      const bool in_place = few_outputs_ && strip_ && is_run(pixels.columns + j, panel_);
+      const bool is_direct = j + panel_ <= pixels.count && is_run(pixels.places + j, panel_);
+      pixels.panels[j / panel_] = {in_place ? Kind::in_place : Kind::gathered, is_direct};
+    }
+    for (int64_t j = 0; j + 2 * panel_ <= pixels.count; j += panel_) {
+      Layout* const two = pixels.panels + j / panel_;
+      if (two[0].kind != Kind::in_place || two[1].kind != Kind::in_place ||
+          pixels.columns[j + panel_] != pixels.columns[j] + panel_) {
+        continue;
+      }
+      two[0] = {Kind::first_of_two,
+                two[0].is_direct && two[1].is_direct && pixels.places[j + panel_] == pixels.places[j] + panel_};
+      j += panel_;
     }
   }
 
   static int64_t most_pixels(const Correlation<T>& c) {
     const int64_t depth = std::max<int64_t>(c.most_taps(), 320), size = sizeof(T);
-    const int64_t wanted =
-        c.outputs() > kFewOutputs ? kPixels : std::clamp(kInputBytes / (c.inputs() * size), kPixels, kManyPixels);
+    const int64_t wanted = c.outputs() > kFewOutputs ? kPixels
+                                                     : std::clamp(kInputBytes / (read_together(c) * size), kPixels,
+                                                                  kManyPixels / static_cast<int64_t>(c.phases.size()));
     return std::clamp(kPanelsBytes / size / depth, int64_t{panel_kernels<T>().panel}, wanted);
+  }
+
+  // Channels: all where they lie side by side.
+  static int64_t read_together(const Correlation<T>& c) {
+    return c.input.channel_stride == 1 ? c.inputs() : std::min(c.inputs(), 160 / c.most_taps() + 1);
   }
 
   // Few outputs are computed from whole panels of a row, where not too much of that is in vain.
@@ -172,41 +215,34 @@ template <class T> class ByPixels final : public Tasks<T> {
     return few_outputs_ && strip_ && 3 * whole <= 4 * width ? whole : width;
   }
 
-  // The last panel's columns that no pixel has: anything that may be read.
-  void fill_up(int64_t* columns, int64_t pixels, int64_t end) const {
-    const int64_t more = round_up(pixels, panel_) - pixels, last = columns[pixels - 1];
-    const int64_t step = last + more < end ? 1 : 0;
-    for (int64_t i = 0; i < more; ++i) columns[pixels + i] = last + (i + 1) * step;
-  }
-
   // Outputs [first, first + height).
-  void multiply(bool is_set, int64_t first, int64_t height, const Products& p, int64_t pixels, const int64_t* places,
-                T* out, int64_t channel, T* tile) const {
+  void multiply(bool is_set, int64_t first, int64_t height, const Products& p, const Pixels& pixels, T* out,
+                int64_t channel, T* tile) const {
     const int64_t weight_row = this->correlation_.output;
     const T* const weight = p.weight + first * weight_row;
     out += first * channel;
     int64_t panels;
-    for (int64_t j = 0; j < pixels; j += panels * panel_) {
-      const Kind kind = p.kinds[j / panel_];
+    for (int64_t j = 0; j < pixels.count; j += panels * panel_) {
+      const auto [kind, is_direct] = pixels.panels[j / panel_];
       panels = kind == Kind::first_of_two ? 2 : 1;
-      const int64_t width = std::min(panels * panel_, pixels - j);
-      const bool is_direct = width == panels * panel_ && is_run(places + j, width);
-      T* const c = is_direct ? out + places[j] : tile;
+      const int64_t width = std::min(panels * panel_, pixels.count - j);
+      const int64_t* const places = pixels.places + j;
+      T* const c = is_direct ? out + places[0] : tile;
       const int64_t c_row = is_direct ? channel : panels * panel_;
       const auto product = conv_kernels_.multiply[is_direct && !is_set];
       if (kind == Kind::gathered) {
         product(height, p.count, weight, weight_row, p.weights, p.gathered + j * p.count, p.gathered_rows, 1, c, c_row);
       } else {
-        product(height, p.count, weight, weight_row, p.weights, p.source + p.columns[j], p.rows, panels, c, c_row);
+        product(height, p.count, weight, weight_row, p.weights, p.source + pixels.columns[j], p.rows, panels, c, c_row);
       }
       if (is_direct) continue;
       for (int64_t o = 0; o < height; ++o) {
         T* const to = out + o * channel;
         const T* const from = tile + o * c_row;
         if (is_set) {
-          for_each_pixel(places + j, width, [&](int64_t i, int64_t place) { to[place] = from[i]; });
+          for_each_pixel(places, width, [&](int64_t i, int64_t place) { to[place] = from[i]; });
         } else {
-          for_each_pixel(places + j, width, [&](int64_t i, int64_t place) { to[place] += from[i]; });
+          for_each_pixel(places, width, [&](int64_t i, int64_t place) { to[place] += from[i]; });
         }
       }
     }
@@ -231,7 +267,7 @@ template <class T> class ByPixels final : public Tasks<T> {
   std::vector<std::vector<int64_t>> taps_;  // of each phase
   int64_t channels_loaded_, outputs_together_, columns_;
   int64_t at_strip_, at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_weights_, at_gathered_rows_,
-      at_panel_kinds_;
+      at_layout_;
 };
 
 }  // namespace
