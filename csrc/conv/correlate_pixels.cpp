@@ -18,6 +18,8 @@ constexpr int64_t kPixels = 256, kManyPixels = 4096;  // of a block; with few ou
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
+// Sums of a block that are kept until the last chain has been added, where they are not to lie side by side.
+constexpr int64_t kSumsBytes = int64_t{128} << 10;
 constexpr int64_t kNowhere = -1;                       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
 
@@ -65,6 +67,9 @@ template <class T> class ByPixels final : public Tasks<T> {
     at_weights_ = this->place(depth * per_offset);
     at_gathered_rows_ = this->place(depth * per_offset);
     at_layout_ = this->place(phases * columns_ / panel_);
+    const int64_t sums = phases * columns_ * this->outputs_each_;
+    keeps_sums_ = sums * int64_t{sizeof(T)} <= kSumsBytes && this->outputs_each_ <= outputs_together_;
+    at_sums_ = this->place(keeps_sums_ ? sums : 0);
   }
 
   void run(int64_t task, T* scratch) const override {
@@ -147,7 +152,10 @@ template <class T> class ByPixels final : public Tasks<T> {
     T* const out = this->begin(phase, part);
     for (int64_t o = 0; o < part.outputs; o += outputs_together_) {
       const int64_t height = std::min(outputs_together_, part.outputs - o);
-      multiply(first == 0, o, height, products, pixels, out, phase.output.channel_stride, scratch + at_tile_);
+      T* const tile = keeps_sums_ ? scratch + at_sums_ + static_cast<int64_t>(index) * columns_ * this->outputs_each_
+                                  : scratch + at_tile_;
+      multiply(first == 0, first + channels == c.inputs(), o, height, products, pixels, out,
+               phase.output.channel_stride, tile);
     }
   }
 
@@ -216,8 +224,8 @@ template <class T> class ByPixels final : public Tasks<T> {
   }
 
   // Outputs [first, first + height).
-  void multiply(bool is_set, int64_t first, int64_t height, const Products& p, const Pixels& pixels, T* out,
-                int64_t channel, T* tile) const {
+  void multiply(bool is_set, bool is_last, int64_t first, int64_t height, const Products& p, const Pixels& pixels,
+                T* out, int64_t channel, T* tile) const {
     const int64_t weight_row = this->correlation_.output;
     const T* const weight = p.weight + first * weight_row;
     out += first * channel;
@@ -227,19 +235,20 @@ template <class T> class ByPixels final : public Tasks<T> {
       panels = kind == Kind::first_of_two ? 2 : 1;
       const int64_t width = std::min(panels * panel_, pixels.count - j);
       const int64_t* const places = pixels.places + j;
-      T* const c = is_direct ? out + places[0] : tile;
+      T* const sums = keeps_sums_ ? tile + j * height : tile;
+      T* const c = is_direct ? out + places[0] : sums;
       const int64_t c_row = is_direct ? channel : panels * panel_;
-      const auto product = conv_kernels_.multiply[is_direct && !is_set];
+      const auto product = conv_kernels_.multiply[!is_set && (is_direct || keeps_sums_)];
       if (kind == Kind::gathered) {
         product(height, p.count, weight, weight_row, p.weights, p.gathered + j * p.count, p.gathered_rows, 1, c, c_row);
       } else {
         product(height, p.count, weight, weight_row, p.weights, p.source + pixels.columns[j], p.rows, panels, c, c_row);
       }
-      if (is_direct) continue;
+      if (is_direct || (keeps_sums_ && !is_last)) continue;
       for (int64_t o = 0; o < height; ++o) {
         T* const to = out + o * channel;
-        const T* const from = tile + o * c_row;
-        if (is_set) {
+        const T* const from = sums + o * c_row;
+        if (is_set || keeps_sums_) {
           for_each_pixel(places, width, [&](int64_t i, int64_t place) { to[place] = from[i]; });
         } else {
           for_each_pixel(places, width, [&](int64_t i, int64_t place) { to[place] += from[i]; });
@@ -267,7 +276,8 @@ template <class T> class ByPixels final : public Tasks<T> {
   std::vector<std::vector<int64_t>> taps_;  // of each phase
   int64_t channels_loaded_, outputs_together_, columns_;
   int64_t at_strip_, at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_weights_, at_gathered_rows_,
-      at_layout_;
+      at_layout_, at_sums_;
+  bool keeps_sums_;
 };
 
 }  // namespace
