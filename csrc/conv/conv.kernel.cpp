@@ -44,6 +44,21 @@ void gather(int64_t k, const int64_t* rows, const T* source, const int64_t* colu
   }
 }
 
+template <class T> void every_second(int64_t count, const T* x, T* out) {
+  int64_t i = 0;
+#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+  for (; i + 4 < count; i += 4) {
+    Four low, high;
+    __builtin_memcpy(&low, x + 2 * i, sizeof(Four));
+    __builtin_memcpy(&high, x + 2 * i + 4, sizeof(Four));
+    const Four even = __builtin_shufflevector(low, high, 0, 2, 4, 6);
+    __builtin_memcpy(out + i, &even, sizeof(Four));
+  }
+#endif
+  for (; i < count; ++i) out[i] = x[2 * i];
+}
+
 template <class T, int rows, int vectors, bool add>
 void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b, const int64_t* b_rows,
                    T* c, int64_t c_row) {
@@ -173,9 +188,11 @@ void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, Runs runs, cons
 
 const AllConvKernels all_conv_kernels = {
     {gather<float>,
+     every_second<float>,
      {multiply<float, false>, multiply<float, true>},
      {multiply_rows<float, false>, multiply_rows<float, true>}},
     {gather<double>,
+     every_second<double>,
      {multiply<double, false>, multiply<double, true>},
      {multiply_rows<double, false>, multiply_rows<double, true>}},
 };

@@ -21,6 +21,9 @@ template <class T> struct ConvKernels {
   // may be read.
   void (*gather)(int64_t k, const int64_t* rows, const T* source, const int64_t* columns, const T* end, T* out);
 
+  // out[i] = x[2 i].
+  void (*every_second)(int64_t count, const T* x, T* out);
+
   // C, or C +=, AB for m rows of A and one panel or two side by side: element (i, l) of A stands at
   // a[i * a_row + a_columns[l]], and row l of B starts at b + b_rows[l].
   void (*multiply[2])(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,

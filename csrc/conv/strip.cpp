@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "conv/kernels.hpp"
 #include "core/integers.hpp"
 #include "linalg/kernels.hpp"
 
@@ -29,6 +30,8 @@ Strip::Strip(const Reach& reach, Order order, const Block& largest, int64_t chan
   for (size_t i = 0; i < kSpatial; ++i) {
     least_[i] = reach.taps[i].front();
     extent_[i] = (largest.size[i] - 1) * step_[i] + reach.taps[i].back() - least_[i] + 1;
+    is_taken_[i].resize(static_cast<size_t>(step_[i]));
+    for (const int64_t tap : reach.taps[i]) is_taken_[i][static_cast<size_t>((tap - least_[i]) % step_[i])] = true;
   }
   const int64_t step = step_[2];
   phase_ = divide_up(extent_[2], step);
@@ -87,6 +90,7 @@ void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int
   }
   const int64_t step = step_[2], distance = step * images.strides[2];
   for (int64_t phase = 0; phase < step; ++phase) {
+    if (!is_taken_[2][static_cast<size_t>(phase)]) continue;
     // Inputs phase + i * step, of which i in [inner, outer) are inside.
     const int64_t inner = std::clamp<int64_t>(divide_up(begin - phase, step), 0, phase_);
     const int64_t outer = std::clamp<int64_t>(divide_up(end - phase, step), inner, phase_);
@@ -103,6 +107,10 @@ void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int
       for (int64_t c = 0; c < channels; ++c) {
         std::memcpy(to + c * channel_ + inner, source + c * images.channel_stride,
                     static_cast<size_t>(outer - inner) * sizeof(T));
+      }
+    } else if (distance == 2) {
+      for (int64_t c = 0; c < channels; ++c) {
+        conv_kernels<T>().every_second(outer - inner, source + c * images.channel_stride, to + c * channel_ + inner);
       }
     } else {
       for (int64_t c = 0; c < channels; ++c) {
@@ -122,10 +130,12 @@ Source<T> Strip::fill(const Images<const T>& images, const Block& block, int64_t
     origin[i] = block.begin[i] * step_[i] + least_[i];
     extent[i] = extent_[i] - (largest_[i] - block.size[i]) * step_[i];
   }
+  const auto is_taken = [&](size_t i, int64_t at) { return is_taken_[i][static_cast<size_t>(at % step_[i])]; };
   const auto is_in = [&](size_t i, int64_t at) { return at >= 0 && at < images.size[i]; };
   for (int64_t n = 0; n < block.images; ++n) {
     for (int64_t d = 0; d < extent[0]; ++d) {
       for (int64_t h = 0; h < extent[1]; ++h) {
+        if (!is_taken(0, d) || !is_taken(1, h)) continue;
         const int64_t z = origin[0] + d, y = origin[1] + h;
         const T* const row = is_in(0, z) && is_in(1, y) ? images.data + (block.image + n) * images.batch_stride +
                                                               z * images.strides[0] + y * images.strides[1]

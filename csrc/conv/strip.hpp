@@ -63,7 +63,8 @@ class Strip {
                 T* out) const;
 
   Order order_;
-  Extents step_, largest_, least_, extent_;  // least tap, and inputs of the largest block
+  Extents step_, largest_, least_, extent_;           // least tap, and inputs of the largest block
+  std::array<std::vector<bool>, kSpatial> is_taken_;  // by any tap: inputs of that remainder by the step
   int64_t phase_, channel_, image_;
   Extents strides_;  // between inputs; along the last dimension, between those of outputs side by side
   int64_t size_;
