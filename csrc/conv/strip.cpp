@@ -23,6 +23,13 @@ template <class F> std::vector<int64_t> for_each_tap(const Taps& taps, F&& offse
   return all;
 }
 
+// Mostly one or two.
+template <class T> void set_zero(T* x, int64_t count) {
+  if (count == 0) return;
+  x[0] = x[count - 1] = 0;
+  if (count > 2) std::fill_n(x, count, T{0});
+}
+
 }  // namespace
 
 Strip::Strip(const Reach& reach, Order order, const Block& largest, int64_t channels)
@@ -96,8 +103,8 @@ void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int
     const int64_t outer = std::clamp<int64_t>(divide_up(end - phase, step), inner, phase_);
     T* const to = out + phase * phase_;
     for (int64_t c = 0; c < channels; ++c) {
-      std::fill_n(to + c * channel_, inner, T{0});
-      std::fill_n(to + c * channel_ + outer, phase_ - outer, T{0});
+      set_zero(to + c * channel_, inner);
+      set_zero(to + c * channel_ + outer, phase_ - outer);
     }
     if (inner == outer) continue;
     const T* const source = input(phase + inner * step);
@@ -109,8 +116,9 @@ void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int
                     static_cast<size_t>(outer - inner) * sizeof(T));
       }
     } else if (distance == 2) {
+      const auto every_second = conv_kernels<T>().every_second;
       for (int64_t c = 0; c < channels; ++c) {
-        conv_kernels<T>().every_second(outer - inner, source + c * images.channel_stride, to + c * channel_ + inner);
+        every_second(outer - inner, source + c * images.channel_stride, to + c * channel_ + inner);
       }
     } else {
       for (int64_t c = 0; c < channels; ++c) {
