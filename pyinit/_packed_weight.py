@@ -47,8 +47,7 @@ class PackedWeight:
 
     def view(self, weight: View, plan: Plan) -> View | PackedView:
         """What a kernel takes, ``weight`` being where the tensor lies now."""
-        (shapes, *_), strides = plan
-        if strides[RESULT][1] != 1 or shapes[WEIGHT][1] == 1:
+        if plan.strides[RESULT][1] != 1 or plan.geometry.shapes[WEIGHT][1] == 1:
             return (
                 weight  # is read as it is where pixels lie side by side, and of one channel a group
             )
