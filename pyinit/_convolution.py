@@ -55,6 +55,10 @@ class Geometry(NamedTuple):
     groups: int
 
 
+PackedView = tuple[View, _core.PackedWeight]
+"""A weight's view, and the same weight packed."""
+
+
 class Plan(NamedTuple):
     """A geometry, and the strides of each of the three where it is an output."""
 
@@ -283,25 +287,33 @@ _DTYPE_OF = {code: dtype for dtype, code in DTYPES.items()}
 _CPU = torch.device("cpu")
 
 
+_KERNELS: tuple[Callable[..., None], ...] = (
+    _core.convolve_transposed,
+    _core.convolve_weight_gradient,
+    _core.convolve,
+)
+
+
 def compute(
     target: int,
     plan: Plan,
     first: View,
-    second: View,
+    second: View | PackedView,
     bias: View | None = None,
     epilogue: Epilogue | None = None,
 ) -> Tensor:
-    """Image, weight or result, from the other two: ``OPERANDS[target]``, in that order."""
+    """Image, weight or result, from the other two: ``OPERANDS[target]``, in that order.
+
+    The weight of a convolution may come packed.
+    """
     (shapes, _, stride, padding, dilation, groups), strides = plan
     code, shape, steps = first[1], shapes[target], strides[target]
     out = torch.empty_strided(shape, steps, dtype=_DTYPE_OF[code], device=_CPU)
     made = (out.data_ptr(), code, shape, steps)
+    kernel = _KERNELS[target]
     if target == WEIGHT:
-        _core.convolve_weight_gradient(
-            first, second, made, stride, padding, dilation, groups, _threads()
-        )
+        kernel(first, second, made, stride, padding, dilation, groups, _threads())
     else:
-        kernel = _core.convolve if target == RESULT else _core.convolve_transposed
         activation, parameter = (0, 0.0) if epilogue is None else epilogue[1:]
         kernel(
             first,

@@ -233,9 +233,14 @@ def col2im(
 ) -> None:
     """The transposed map of ``im2col``: sums, from 0 on in the order of taps."""
 
+class PackedWeight:
+    """The weight of a convolution in the order in which kernels read it where channels lie side by side."""
+
+    def __init__(self, weight: Target, groups: int, threads: int) -> None: ...
+
 def convolve(
     input: Target,
-    weight: Target,
+    weight: Target | tuple[Target, PackedWeight],
     bias: Target | None,
     output: Target,
     stride: tuple[int, ...],
@@ -249,6 +254,7 @@ def convolve(
 ) -> None:
     """Images and filters of one to three spatial dimensions; padding is that in front.
 
+    A packed weight comes with the one that it was made from. Its groups must be those of the call, or it is not read.
     Nothing but types and numbers of dimensions is checked.
     """
 

@@ -30,6 +30,7 @@ from pyinit._convolution import (
     IMAGE,
     RESULT,
     Function,
+    PackedView,
     Plan,
     compute,
     exact,
@@ -42,9 +43,11 @@ from pyinit._convolution import (
 from pyinit._convolution_autograd import differentiable
 from pyinit._convolution_ops import apply_operator, is_ours, traces_operators
 from pyinit._fused import epilogue_of
+from pyinit._packed_weight import PackedWeight, pack_weight
 from pyinit._tensors import View
 
 __all__ = [
+    "PackedWeight",
     "col2im",
     "conv1d",
     "conv2d",
@@ -58,6 +61,7 @@ __all__ = [
     "im2col",
     "leaky_relu",
     "log_softmax",
+    "pack_weight",
     "relu",
     "selu",
     "sigmoid",
@@ -81,7 +85,7 @@ _CONV_TRANSPOSE1D, _CONV_TRANSPOSE2D, _CONV_TRANSPOSE3D = _CONV_TRANSPOSE.values
 
 def conv1d(
     input: Tensor,
-    weight: Tensor,
+    weight: Tensor | PackedWeight,
     bias: Tensor | None = None,
     stride: Numbers = 1,
     padding: Numbers | str = 0,
@@ -93,12 +97,12 @@ def conv1d(
 ) -> Tensor:
     """``activation(torch.nn.functional.conv1d(...))``; see ``conv2d``."""
     window = stride, padding, dilation, groups, 0
-    return _run(_CONV1D, input, weight, bias, window, activation, activation_parameter)
+    return _convolve(_CONV1D, input, weight, bias, window, activation, activation_parameter)
 
 
 def conv2d(
     input: Tensor,
-    weight: Tensor,
+    weight: Tensor | PackedWeight,
     bias: Tensor | None = None,
     stride: Numbers = 1,
     padding: Numbers | str = 0,
@@ -113,7 +117,8 @@ def conv2d(
     Args:
         input: ``(batch, channels, height, width)``, or without the batch. One spatial dimension less
             in ``conv1d``, one more in ``conv3d``.
-        weight: ``(output channels, channels / groups, kernel height, kernel width)``.
+        weight: ``(output channels, channels / groups, kernel height, kernel width)``, or what
+            ``pack_weight`` makes of it.
         bias: ``(output channels,)``.
         stride: pixels from one window to the next: one number, or one for each spatial dimension.
         padding: zeros on both sides of each dimension; ``"valid"`` is none, ``"same"`` as many as
@@ -129,15 +134,16 @@ def conv2d(
 
     Raises:
         RuntimeError, TypeError, ValueError: what torch raises, with the arguments it was about;
-            ValueError for an unknown activation.
+            ValueError for an unknown activation, and for groups other than a packed weight's;
+            RuntimeError where a packed weight comes with a gradient to be computed.
     """
     window = stride, padding, dilation, groups, 0
-    return _run(_CONV2D, input, weight, bias, window, activation, activation_parameter)
+    return _convolve(_CONV2D, input, weight, bias, window, activation, activation_parameter)
 
 
 def conv3d(
     input: Tensor,
-    weight: Tensor,
+    weight: Tensor | PackedWeight,
     bias: Tensor | None = None,
     stride: Numbers = 1,
     padding: Numbers | str = 0,
@@ -149,7 +155,7 @@ def conv3d(
 ) -> Tensor:
     """``activation(torch.nn.functional.conv3d(...))``; see ``conv2d``."""
     window = stride, padding, dilation, groups, 0
-    return _run(_CONV3D, input, weight, bias, window, activation, activation_parameter)
+    return _convolve(_CONV3D, input, weight, bias, window, activation, activation_parameter)
 
 
 def conv_transpose1d(
@@ -222,6 +228,22 @@ def conv_transpose3d(
     return _run(_CONV_TRANSPOSE3D, input, weight, bias, window, activation, activation_parameter)
 
 
+def _convolve(
+    function: Function,
+    input: Tensor,
+    weight: Tensor | PackedWeight,
+    bias: Tensor | None,
+    window: Window,
+    name: str | None,
+    parameter: float | None,
+) -> Tensor:
+    """``_run`` for weights that may be packed."""
+    if not isinstance(weight, PackedWeight):
+        return _run(function, input, weight, bias, window, name, parameter)
+    weight.check(window[3], input, bias)
+    return _run(function, input, weight.weight, bias, window, name, parameter, weight)
+
+
 def _run(
     function: Function,
     input: Tensor,
@@ -230,11 +252,12 @@ def _run(
     window: Window,
     name: str | None,
     parameter: float | None,
+    packed: PackedWeight | None = None,
 ) -> Tensor:
     epilogue = epilogue_of(name, parameter)
-    call = None if is_dynamo_compiling() else _native(function, input, weight, bias, window)
+    call = None if is_dynamo_compiling() else _native(function, input, weight, bias, window, packed)
     if call is None:
-        out = _otherwise(function, input, weight, bias, window)
+        out = _otherwise(function, input, weight, bias, window, packed)
         return out if epilogue is None else epilogue.apply(out)
     plan, views = call
     is_differentiated = torch.is_grad_enabled() and (
@@ -249,8 +272,13 @@ def _run(
 
 
 def _native(
-    function: Function, input: Tensor, weight: Tensor, bias: Tensor | None, window: Window
-) -> tuple[Plan, tuple[View, View, View | None]] | None:
+    function: Function,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    window: Window,
+    packed: PackedWeight | None,
+) -> tuple[Plan, tuple[View, View | PackedView, View | None]] | None:
     """What the kernels need; None where they do not take the call as it is."""
     if is_watched(input, weight, bias):
         return None
@@ -263,11 +291,18 @@ def _native(
         return None
     key = [n if type(n) is int else exact(n) for n in window]
     plan = planned(function, x[1:], w[1:], None if b is None else b[1:3], *key)
-    return None if plan is None else (plan, (x, w, b))
+    if plan is None:
+        return None
+    return plan, (x, w if packed is None else packed.view(w, plan), b)
 
 
 def _otherwise(
-    function: Function, input: Tensor, weight: Tensor, bias: Tensor | None, window: Window
+    function: Function,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    window: Window,
+    packed: PackedWeight | None,
 ) -> Tensor:
     """A call that the kernels do not take as it is: in another form, as an operator, or by torch."""
     is_traced = traces_operators()
@@ -275,9 +310,10 @@ def _otherwise(
     if is_known and all(x is None or is_ours(x) for x in (input, weight, bias)):
         if input.dim() == function.dims + 1:
             batch = input.unsqueeze(0)
-            return _run(function, batch, weight, bias, window, None, None).squeeze(0)
+            return _run(function, batch, weight, bias, window, None, None, packed).squeeze(0)
         if bias is not None and bias.dim() == 1 and not bias.is_contiguous():
-            return _run(function, input, weight, bias.contiguous(), window, None, None)
+            dense = bias.contiguous()
+            return _run(function, input, weight, dense, window, None, None, packed)
         if is_traced:
             geometry = geometry_of_tensors(function, input, weight, bias, *window)
             if geometry is not None:

@@ -42,7 +42,7 @@ std::vector<int64_t> sums_of(const Taps& lines) {
 
 template <class T>
 void convolve(const Window& window, const Images<const T>& input, const Images<const T>& weight,
-              const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
+              const Epilogue<T>& epilogue, const Images<T>& output, int threads, const PackedWeights<T>* packed) {
   if (output.batch * output.channels * output.pixels() == 0) return;
   if (weight.channels * weight.pixels() == 0) return fill_empty(output, epilogue);
   if (is_depthwise(window, weight)) return convolve_depthwise(window, input, weight, epilogue, output, threads);
@@ -61,7 +61,8 @@ void convolve(const Window& window, const Images<const T>& input, const Images<c
                               group,
                               weight.batch_stride,
                               weight.channel_stride,
-                              {{taps, sums_of(weights), output}}};
+                              {{taps, sums_of(weights), output}},
+                              packed};
   correlate(all, epilogue, threads);
 }
 
@@ -101,7 +102,7 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
 
 #define PYINIT_INSTANTIATE(T)                                                                                  \
   template void convolve<T>(const Window&, const Images<const T>&, const Images<const T>&, const Epilogue<T>&, \
-                            const Images<T>&, int);                                                            \
+                            const Images<T>&, int, const PackedWeights<T>*);                                   \
   template void convolve_transposed<T>(const Window&, const Images<const T>&, const Images<const T>&,          \
                                        const Epilogue<T>&, const Images<T>&, int);
 PYINIT_INSTANTIATE(float)

@@ -36,11 +36,15 @@ template <class T> struct Epilogue {
   T parameter;
 };
 
+template <class T> class PackedWeights;
+
 // output(n, o, p) = the sum of weight(o, i, t) input(n, group + i, p stride - padding + t dilation) over i and t, where
 // input is 0 outside. Sizes must fit together and output must not overlap itself or anything else: nothing is checked.
+// `packed` may hold the same weights, for where they are read like that; the bits do not depend on it.
 template <class T>
 void convolve(const Window& window, const Images<const T>& input, const Images<const T>& weight,
-              const Epilogue<T>& epilogue, const Images<T>& output, int threads);
+              const Epilogue<T>& epilogue, const Images<T>& output, int threads,
+              const PackedWeights<T>* packed = nullptr);
 
 // The transposed map, which is convolve's gradient by its input: `input` has the channels that weight's first extent
 // counts, `output` those of the second, for each group.

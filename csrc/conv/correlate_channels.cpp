@@ -6,6 +6,7 @@
 #include "conv/correlation.hpp"
 #include "conv/finish.hpp"
 #include "conv/kernels.hpp"
+#include "conv/packed_weights.hpp"
 #include "core/integers.hpp"
 #include "linalg/kernels.hpp"
 
@@ -73,7 +74,7 @@ template <class T> class ByChannels final : public Tasks<T> {
     const Runs runs = runs_of(taps_[index], channels, reinterpret_cast<int64_t*>(scratch + at_runs_));
     for (int64_t o = 0; o < part.outputs; o += panel_) {
       const int64_t width = std::min(panel_, part.outputs - o);
-      const T* const b = pack(phase.weights, part.group, part.first + o, width, first, channels, scratch);
+      const T* const b = panel(phase.weights, part.group, part.first + o, width, first, channels, scratch);
       if (width == panel_ && channel == 1) {
         multiply_rows_[first != 0](pixels, source.data, rows, runs, b, out + o, places);
         continue;
@@ -104,49 +105,25 @@ template <class T> class ByChannels final : public Tasks<T> {
     return {taps / together, together * channels, offsets};
   }
 
-  // Row t * channels + i holds the weights of `width` outputs.
-  const T* pack(const std::vector<int64_t>& at, int64_t group, int64_t output, int64_t width, int64_t first,
-                int64_t channels, T* scratch) const {
+  // The weights of `width` outputs, in rows by taps and then channels.
+  const T* panel(const std::vector<int64_t>& taps, int64_t group, int64_t output, int64_t width, int64_t first,
+                 int64_t channels, T* scratch) const {
+    if (packed_ != nullptr) return packed_->panel(group, output, first);
     const Correlation<T>& c = this->correlation_;
-    const T* const from = c.weights(group, output, first);
-    const int64_t taps = static_cast<int64_t>(at.size());
     T* const panel = scratch + at_panel_;
-    if (width < panel_) std::fill_n(panel, taps * channels * panel_, T{0});
-    if (c.input_channel == taps && taps > 1 && are_consecutive(at)) {
-      // Filters by channels and then taps: turned as they are, then put in order.
-      T* const turned = scratch + at_turned_;
-      kernels_.transpose(width, channels * taps, from + at[0], c.output, turned, panel_);
-      for (int64_t t = 0; t < taps; ++t) {
-        kernels_.copy(channels, width == panel_ ? panel_ : width, turned + t * panel_, taps * panel_,
-                      panel + t * channels * panel_, panel_);
-      }
-      return panel;
-    }
-    for (int64_t t = 0; t < taps; ++t) {
-      const T* const x = from + at[static_cast<size_t>(t)];
-      T* const to = panel + t * channels * panel_;
-      if (c.input_channel == 1) {
-        kernels_.transpose(width, channels, x, c.output, to, panel_);
-      } else if (c.output == 1) {
-        kernels_.copy(channels, width, x, c.input_channel, to, panel_);
-      } else {
-        for (int64_t i = 0; i < channels; ++i) {
-          for (int64_t j = 0; j < width; ++j) to[i * panel_ + j] = x[i * c.input_channel + j * c.output];
-        }
-      }
-    }
+    pack_panel<T>({c.weights(group, output, first), c.output, c.input_channel, taps}, width, channels,
+                  scratch + at_turned_, panel);
     return panel;
   }
 
-  static bool are_consecutive(const std::vector<int64_t>& taps) {
-    for (size_t t = 1; t < taps.size(); ++t) {
-      if (taps[t] != taps[t - 1] + 1) return false;
-    }
-    return true;
+  // Those that come packed may be of another width: that of the instruction set in use then.
+  static const PackedWeights<T>* packed(const Correlation<T>& c, int64_t chain, int64_t width) {
+    if (c.packed == nullptr) return nullptr;
+    return c.packed->fit(c.groups, c.outputs(), c.inputs(), c.most_taps(), chain, width) ? c.packed : nullptr;
   }
 
-  const PanelKernels<T>& kernels_ = panel_kernels<T>();
-  const int64_t panel_ = kernels_.panel;
+  const int64_t panel_ = panel_kernels<T>().panel;
+  const PackedWeights<T>* const packed_ = packed(this->correlation_, this->chains_[0], panel_);
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
   const Reach reach_;
   std::optional<Strip> strip_;

@@ -54,6 +54,10 @@ template <class T> int64_t Correlation<T>::most_taps() const {
   return most;
 }
 
+int64_t chain_length(int64_t inputs, int64_t taps) {
+  return divide_up(inputs, divide_up(inputs, std::max<int64_t>(1, kChain / taps)));
+}
+
 template <class T>
 Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int64_t pixels, int64_t align,
                 int64_t outputs, int threads)
@@ -61,7 +65,7 @@ Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, 
       epilogue_(epilogue),
       blocks_(correlation.input.batch, correlation.pixels(), pixels, align) {
   const int64_t inputs = correlation.inputs(), most_taps = correlation.most_taps();
-  const int64_t least = divide_up(inputs, divide_up(inputs, std::max<int64_t>(1, kChain / most_taps)));
+  const int64_t least = chain_length(inputs, most_taps);
   channels_ = least;
   depth_ = 0;
   for (const Phase<T>& phase : correlation.phases) {

@@ -8,6 +8,7 @@
 
 #include "conv/blocks.hpp"
 #include "conv/convolution.hpp"
+#include "conv/packed_weights.hpp"
 #include "conv/strip.hpp"
 #include "core/integers.hpp"
 
@@ -29,6 +30,7 @@ template <class T> struct Correlation {
   const T* weight;
   int64_t group, output, input_channel;  // distances of weights
   std::vector<Phase<T>> phases;
+  const PackedWeights<T>* packed = nullptr;  // the same weights once more, for one phase only
 
   int64_t inputs() const { return input.channels / groups; }  // of a group
   int64_t outputs() const { return phases[0].output.channels / groups; }
@@ -39,6 +41,9 @@ template <class T> struct Correlation {
   Extents pixels() const;  // the most of any phase along each dimension
   int64_t most_taps() const;
 };
+
+// About so many inputs are summed in one chain of multiply-adds before they are added to others.
+int64_t chain_length(int64_t inputs, int64_t taps);
 
 template <class T>
 void correlate(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int threads);

@@ -1,14 +1,32 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <variant>
 
 #include "conv/convolution.hpp"
+#include "conv/packed_weights.hpp"
 #include "core/view.hpp"
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
 #include "python/target.hpp"
 
 using namespace pyinit;
+
+// What Python keeps between calls.
+struct PackedWeight {
+  std::variant<PackedWeights<float>, PackedWeights<double>> panels;
+};
+
+// A weight, alone or paired with the same one packed.
+struct Weight : Target {
+  const PackedWeight* packed = nullptr;
+};
+
+template <> inline Weight fastcall::from_python<Weight>(PyObject* x) {
+  if (!PyTuple_Check(x) || PyTuple_GET_SIZE(x) != 2) return {from_python<Target>(x)};
+  return {from_python<Target>(item(x, 2, 0)), py::handle(item(x, 2, 1)).cast<const PackedWeight*>()};
+}
 
 template <> inline std::optional<Target> fastcall::from_python<std::optional<Target>>(PyObject* x) {
   if (x == Py_None) return std::nullopt;
@@ -75,9 +93,10 @@ Window window_of(const Target& t, const Integers& stride, const Integers& paddin
 }
 
 template <bool transposed>
-void convolution(const Target& input, const Target& weight, const std::optional<Target>& bias, const Target& output,
-                 const Integers& stride, const Integers& padding, const Integers& dilation, int64_t groups,
-                 int activation, double parameter, int threads) {
+void convolution(const Target& input, const std::conditional_t<transposed, Target, Weight>& weight,
+                 const std::optional<Target>& bias, const Target& output, const Integers& stride,
+                 const Integers& padding, const Integers& dilation, int64_t groups, int activation, double parameter,
+                 int threads) {
   check("input", input, input), check("weight", weight, input), check("output", output, input);
   if (activation < 0 || activation >= kActivations) throw std::invalid_argument("activation: unknown code");
   const Window window = window_of(input, stride, padding, dilation, groups);
@@ -86,9 +105,29 @@ void convolution(const Target& input, const Target& weight, const std::optional<
     using T = decltype(zero);
     const Epilogue<T> epilogue = {bias ? reinterpret_cast<const T*>(bias->address) : nullptr,
                                   static_cast<Activation>(activation), static_cast<T>(parameter)};
-    constexpr auto run = transposed ? convolve_transposed<T> : convolve<T>;
-    run(window, images<const T>(input), images<const T>(weight), epilogue, images<T>(output), threads);
+    const Images<const T> from = images<const T>(input), filters = images<const T>(weight);
+    if constexpr (transposed) {
+      convolve_transposed(window, from, filters, epilogue, images<T>(output), threads);
+    } else {
+      const auto* const packed = weight.packed ? std::get_if<PackedWeights<T>>(&weight.packed->panels) : nullptr;
+      convolve(window, from, filters, epilogue, images<T>(output), threads, packed);
+    }
   });
+}
+
+PackedWeight pack(const py::handle& tensor, int64_t groups, int threads) {
+  const Target weight = fastcall::from_python<Target>(tensor.ptr());
+  check("weight", weight, weight);
+  if (groups < 1 || weight.shape[0] % groups != 0)
+    throw std::invalid_argument("groups: takes a divisor of the outputs");
+  for (const int64_t size : weight.shape) {
+    if (size < 1) throw std::invalid_argument("weight: takes no size below 1");
+  }
+  const py::gil_scoped_release release;
+  if (weight.dtype == static_cast<int>(DType::f32)) {
+    return {PackedWeights<float>(images<const float>(weight), groups, threads)};
+  }
+  return {PackedWeights<double>(images<const double>(weight), groups, threads)};
 }
 
 void weight_gradient(const Target& input, const Target& output, const Target& weight, const Integers& stride,
@@ -117,6 +156,8 @@ void channel_sums(const Target& input, const Target& sums, int threads) {
 }  // namespace
 
 void register_conv(py::module_& m) {
+  py::class_<PackedWeight>(m, "PackedWeight")
+      .def(py::init(&pack), py::arg("weight"), py::arg("groups"), py::arg("threads"));
   fastcall::define<convolution<false>>(m, "convolve");
   fastcall::define<convolution<true>>(m, "convolve_transposed");
   fastcall::define<weight_gradient>(m, "convolve_weight_gradient");
