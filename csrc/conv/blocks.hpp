@@ -5,10 +5,15 @@
 
 namespace pyinit {
 
+// A block is computed as a multiple of `align` pixels, and its own work takes as long as so many pixels do.
+struct BlockCosts {
+  int64_t align, block;
+};
+
 class Blocks {
  public:
-  // Of about `most` pixels, and, where that can be had, a multiple of `align`: the rest is computed in vain.
-  Blocks(int64_t images, const Extents& size, int64_t most, int64_t align);
+  // Of at most about `most` pixels, so that threads are done soon.
+  Blocks(int64_t images, const Extents& size, int64_t most, const BlockCosts& costs, int threads);
 
   int64_t count() const { return parts_[0] * parts_[1] * parts_[2] * parts_[3]; }
   Block operator[](int64_t i) const;

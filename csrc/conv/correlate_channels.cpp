@@ -13,12 +13,14 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kPixels = 512;  // of a block
+constexpr int64_t kPixels = 512;    // of a block
+constexpr int64_t kBlockCost = 40;  // pixels whose time goes into packing the weights once more
 
 template <class T> class ByChannels final : public Tasks<T> {
  public:
   ByChannels(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads)
-      : Tasks<T>(c, epilogue, kPixels, panel_kernels<T>().rows, panel_kernels<T>().panel, threads), reach_(c.reach()) {
+      : Tasks<T>(c, epilogue, kPixels, {panel_kernels<T>().rows, kBlockCost}, panel_kernels<T>().panel, threads),
+        reach_(c.reach()) {
     const int64_t depth = this->depth_;
     const Block largest = this->blocks_.largest();
     const bool as_it_is = c.input.channel_stride == 1 && is_inside(reach_, c.input, c.pixels());

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kFewOutputs = 32;                   // that do not make up for gathering
 constexpr int64_t kPixels = 256, kManyPixels = 4096;  // of a block; with few outputs
+constexpr int64_t kBlockCost = 8;                     // pixels whose time goes into tables
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
@@ -34,7 +35,7 @@ bool is_run(const int64_t* places, int64_t count) {
 template <class T> class ByPixels final : public Tasks<T> {
  public:
   ByPixels(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads)
-      : Tasks<T>(c, epilogue, most_pixels(c), panel_kernels<T>().panel, panel_kernels<T>().rows, threads),
+      : Tasks<T>(c, epilogue, most_pixels(c), {panel_kernels<T>().panel, kBlockCost}, panel_kernels<T>().rows, threads),
         few_outputs_(c.outputs() <= kFewOutputs),
         reach_(c.reach()) {
     const int64_t depth = this->depth_;

@@ -59,11 +59,11 @@ int64_t chain_length(int64_t inputs, int64_t taps) {
 }
 
 template <class T>
-Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int64_t pixels, int64_t align,
+Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int64_t pixels, const BlockCosts& costs,
                 int64_t outputs, int threads)
     : correlation_(correlation),
       epilogue_(epilogue),
-      blocks_(correlation.input.batch, correlation.pixels(), pixels, align) {
+      blocks_(correlation.input.batch, correlation.pixels(), pixels, costs, threads) {
   const int64_t inputs = correlation.inputs(), most_taps = correlation.most_taps();
   const int64_t least = chain_length(inputs, most_taps);
   channels_ = least;

@@ -58,8 +58,8 @@ template <class T> class Tasks {
 
  protected:
   // Blocks of about so many pixels. Parts of a group's outputs are multiples of `outputs` channels.
-  Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int64_t pixels, int64_t align, int64_t outputs,
-        int threads);
+  Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int64_t pixels, const BlockCosts& costs,
+        int64_t outputs, int threads);
 
   struct Part {
     int64_t group;
