@@ -7,15 +7,19 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pyinit import _core
+from pyinit._activations import ACTIVATIONS
 
 CONVOLUTIONS = {
     1: torch.nn.functional.conv1d,
     2: torch.nn.functional.conv2d,
     3: torch.nn.functional.conv3d,
 }
-NONE, RELU = 0, 1
+Call = tuple[int, float]
+NONE: Call = (0, 0.0)  # an activation's code, and its parameter
+RELU: Call = (1, 0.0)
 
 
 class Case(NamedTuple):
@@ -152,19 +156,27 @@ def target(x: Tensor) -> Any:
 
 
 def forward(
-    case: Case, d: Data, layout: Layout, activation: int = NONE, threads: int = 1
+    case: Case, d: Data, layout: Layout, activation: Call = NONE, threads: int = 1
 ) -> Tensor:
     out, x = poisoned(d.y, layout), layout(d.x)
     _core.convolve(
-        target(x), target(d.w), target(d.b), target(out), *case.numbers, activation, 0.0, threads
+        target(x),
+        target(d.w),
+        target(d.b),
+        target(out),
+        *case.numbers,
+        *activation,
+        threads,
     )
     return out
 
 
-def data_gradient(case: Case, d: Data, layout: Layout, threads: int = 1) -> Tensor:
+def data_gradient(
+    case: Case, d: Data, layout: Layout, activation: Call = NONE, threads: int = 1
+) -> Tensor:
     out, dy = poisoned(d.dx, layout), layout(d.dy)
     _core.convolve_transposed(
-        target(dy), target(d.w), None, target(out), *case.numbers, NONE, 0.0, threads
+        target(dy), target(d.w), None, target(out), *case.numbers, *activation, threads
     )
     return out
 
@@ -257,6 +269,51 @@ def test_errors_are_no_larger_than_torchs(name: str, layout: str) -> None:
         assert ours <= 1.15 * (theirs.double() - expected).square().mean().sqrt(), case
 
 
+TORCHS = {
+    "relu": torch.relu,
+    "leaky_relu": functools.partial(functional.leaky_relu, negative_slope=0.3),
+    "elu": functools.partial(functional.elu, alpha=0.7),
+    "selu": torch.selu,
+    "gelu": functional.gelu,
+    "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
+    "silu": functional.silu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "softplus": functional.softplus,
+}
+PARAMETERS = {"leaky_relu": 0.3, "elu": 0.7}
+ACTIVATED = [
+    square(2, 5, 9, 3, 1, 1),
+    square(1, 19, 10, 3, 2, 1),
+    square(1, 3, 11, 3, 3, 0),
+    square(1, 2, 14, 3, 2, 2, 2),
+    Case(1, 2, (9, 10), (3, 4), (2, 3), (1, 2), (2, 1), multiplier=3),
+    Case(1, 2, (700,), (5,), (2,), (2,), (1,)),
+    Case(1, 3, (5, 6, 7), (3, 2, 3), (2, 1, 2), (1, 1, 1), (1, 1, 1)),
+    Case(1, 2, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
+]
+
+
+def test_every_activation_is_tested() -> None:
+    assert list(TORCHS) == list(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_are_applied_to_all_sums(
+    activation: str, layout: str, dtype: torch.dtype, isa: str
+) -> None:
+    call = (ACTIVATIONS[activation].code, PARAMETERS.get(activation, 0.0))
+    for case in ACTIVATED:
+        exact = data(case)
+        single = exact.to(dtype)
+        for run, sums in ((forward, exact.y), (data_gradient, exact.dx)):
+            got = run(case, single, LAYOUTS[layout], call, threads=2)
+            error = (got.double() - TORCHS[activation](sums)).abs().max()
+            assert error <= 2 * tolerance(dtype, sums), (case, run, isa)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_relu_is_applied_to_sums_with_their_bias_and_keeps_nan(layout: str, isa: str) -> None:
     for case in LAYERS:
@@ -274,7 +331,7 @@ def test_outputs_that_no_input_reaches_are_the_bias() -> None:
         out = poisoned(d.x, layout)
         dy, bias = layout(d.dy), torch.tensor([2.0, -3.0])
         _core.convolve_transposed(
-            target(dy), target(d.w), target(bias), target(out), *case.numbers, NONE, 0.0, 1
+            target(dy), target(d.w), target(bias), target(out), *case.numbers, *NONE, 1
         )
         assert torch.equal(out[0, :, 1, 2], bias)
         assert torch.allclose(out, d.dx + bias[:, None, None])

@@ -5,6 +5,7 @@
 
 #include "conv/depthwise_kernels.hpp"
 #include "conv/depthwise_routes.hpp"
+#include "conv/finish.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -177,6 +178,7 @@ void correlate_pixels(const Window& window, bool transposed, const Images<const 
             rows.source_step(), rows.ahead(), epilogue.bias, floor, to + first * out.strides[2],
             rows.step() * out.strides[2]);
       });
+      finish(rest(epilogue), out, {n, 1, {d, h, 0}, {1, 1, out.size[2]}}, 0, channels);
     }
   });
 }

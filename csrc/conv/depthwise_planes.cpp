@@ -6,6 +6,7 @@
 
 #include "conv/depthwise_kernels.hpp"
 #include "conv/depthwise_routes.hpp"
+#include "conv/finish.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -295,6 +296,19 @@ void correlate_plane(const Plan& plan, const std::vector<Sums>& all, const T* we
   }
 }
 
+// The outputs of a band, of all phases.
+Block out_block(const Plan& plan, const Band& band) {
+  Block block{};
+  block.images = 1;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    const Axis& axis = plan.axes[i];
+    const auto at = [&](int64_t u) { return std::clamp<int64_t>(axis.out_at(u, 0, 0), 0, axis.out_size); };
+    block.begin[i] = at(band.first[i]);
+    block.size[i] = at(band.first[i] + band.extent[i]) - block.begin[i];
+  }
+  return block;
+}
+
 // The sum of lanes, which become 0.
 template <class T> double take_sum(T* lanes) {
   double sum = 0;
@@ -337,12 +351,14 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
     const Scratch<T> rows(2 * plan.band[1] * plan.band[2]);
     std::vector<Copy> copies;
     std::vector<Sums> sums;
+    Block block{};
     for (int64_t task = begin, n = 0, group = 0; task < end; ++task, ++group) {
       if (group == window.groups) ++n, group = 0;
       if (task == begin || n == out.batch) {
         n = task % planes / window.groups, group = task % window.groups;
         const Band band = plan[task / planes];
         copies = make_copies(plan, band, source), sums = make_sums(plan, band, phases, out);
+        block = out_block(plan, band);
         // What is outside the image is the same for all planes.
         std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
       }
@@ -352,6 +368,8 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
       for (int64_t c = group * outputs; c < (group + 1) * outputs; ++c) {
         correlate_plane(plan, sums, weights.data() + c * sources * taps, copy.data(),
                         epilogue.bias != nullptr ? epilogue.bias[c] : T{0}, floor, out, n, c, rows.data());
+        block.image = n;
+        finish(rest(epilogue), out, block, c, 1);
       }
     }
   });
