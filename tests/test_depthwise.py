@@ -59,7 +59,7 @@ def square(batch: int, channels: int, *sides: int) -> Case:
 CASES = [
     *(
         case
-        for size in (1, 7, 8, 16, 33)
+        for size in (1, 7, 17)
         for kernel in (1, 3, 5)
         for stride in (1, 2, 3)
         for padding in {0, kernel // 2, kernel}
@@ -71,15 +71,15 @@ CASES = [
         for stride in (1, 2, 3)
         if (case := square(1, 18, 14, 3, stride, 2, dilation)).fits
     ),
-    *(square(2, channels, 7, 3, 1, 1) for channels in (1, 2, 8, 15, 16, 17, 33, 130, 260)),
+    *(square(1, channels, 7, 3, 1, 1) for channels in (1, 2, 8, 15, 16, 17, 33, 260)),
     Case(2, 5, (40,), (4,), (1,), (3,), (1,)),
-    Case(1, 2, (20_011,), (7,), (2,), (3,), (3,)),
+    Case(1, 1, (17_011,), (7,), (2,), (3,), (3,)),
     Case(2, 4, (5, 6, 9), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
     Case(1, 9, (6, 5, 7), (2, 3, 1), (2, 1, 3), (1, 0, 0), (1, 2, 1)),
-    Case(1, 3, (10, 40, 30), (3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1)),
+    Case(1, 1, (10, 40, 30), (3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1)),
     Case(2, 6, (9, 20), (5, 2), (2, 1), (1, 2), (1, 3)),
-    Case(1, 4, (130, 150), (3, 3), (1, 1), (1, 1), (1, 1)),
-    Case(1, 4, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
+    Case(1, 2, (130, 150), (3, 3), (1, 1), (1, 1), (1, 1)),
+    Case(1, 1, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
     Case(1, 3, (16, 16), (4, 4), (4, 4), (0, 0), (1, 1)),
     Case(1, 3, (9, 9), (1, 1), (3, 3), (0, 0), (1, 1)),
     Case(2, 3, (9, 10), (3, 3), (1, 1), (1, 1), (1, 1), multiplier=2),
@@ -290,7 +290,7 @@ ACTIVATED = [
     Case(1, 2, (9, 10), (3, 4), (2, 3), (1, 2), (2, 1), multiplier=3),
     Case(1, 2, (700,), (5,), (2,), (2,), (1,)),
     Case(1, 3, (5, 6, 7), (3, 2, 3), (2, 1, 2), (1, 1, 1), (1, 1, 1)),
-    Case(1, 2, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
+    Case(1, 1, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
 ]
 
 
@@ -302,7 +302,7 @@ def test_every_activation_is_tested() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_are_applied_to_all_sums(
-    activation: str, layout: str, dtype: torch.dtype, isa: str
+    activation: str, layout: str, dtype: torch.dtype
 ) -> None:
     call = (ACTIVATIONS[activation].code, PARAMETERS.get(activation, 0.0))
     for case in ACTIVATED:
@@ -311,7 +311,7 @@ def test_activations_are_applied_to_all_sums(
         for run, sums in ((forward, exact.y), (data_gradient, exact.dx)):
             got = run(case, single, LAYOUTS[layout], call, threads=2)
             error = (got.double() - TORCHS[activation](sums)).abs().max()
-            assert error <= 2 * tolerance(dtype, sums), (case, run, isa)
+            assert error <= 2 * tolerance(dtype, sums), (case, run)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
