@@ -337,6 +337,21 @@ def test_outputs_that_no_input_reaches_are_the_bias() -> None:
         assert torch.allclose(out, d.dx + bias[:, None, None])
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", PASSES)
+def test_values_that_are_not_finite_stay_in_their_channel(name: str, layout: str, isa: str) -> None:
+    run, _ = PASSES[name]
+    for case in (square(2, 20, 7, 3, 1, 1), square(2, 20, 7, 3, 2, 1), square(2, 3, 40, 3, 1, 1)):
+        d = data(case).to(torch.float32)
+        clean = run(case, d, LAYOUTS[layout])
+        d.x[:, 1], d.dy[:, 1] = torch.nan, torch.inf
+        got = run(case, d, LAYOUTS[layout])
+        where = 0 if name == "weight gradient" else 1
+        assert not got.select(where, 1).isfinite().any(), isa
+        for other in (0, 2):
+            assert torch.equal(got.select(where, other), clean.select(where, other)), (case, isa)
+
+
 def test_weight_gradient_goes_to_any_layout() -> None:
     case = LAYERS[2]
     d = data(case).to(torch.float32)
