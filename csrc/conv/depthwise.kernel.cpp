@@ -89,9 +89,28 @@ PYINIT_INLINE void copy_planes(int64_t planes, int64_t rows, int64_t columns, co
   }
 }
 
+// Rows of n to 2 n elements.
+template <int n, class T>
+PYINIT_INLINE void copy_pairs(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x,
+                              const Grid<T>& out) {
+  const int64_t x_row = x.row, out_row = out.row;
+  for (int64_t p = 0; p < planes; ++p) {
+    const T* from = x.data + p * x.plane;
+    T* to = out.data + p * out.plane;
+    for (int64_t i = 0; i < rows; ++i, from += x_row, to += out_row) {
+      __builtin_memcpy(to, from, n * sizeof(T));
+      __builtin_memcpy(to + columns - n, from + columns - n, n * sizeof(T));
+    }
+  }
+}
+
 template <class T>
 void copy(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x, const Grid<T>& out) {
-  if (x.column == 1 && out.column == 1) return copy_planes<T, 1, 1>(planes, rows, columns, x, out);
+  if (x.column == 1 && out.column == 1) {
+    if (columns >= 4 && columns <= 8) return copy_pairs<4>(planes, rows, columns, x, out);
+    if (columns >= 8 && columns <= 16) return copy_pairs<8>(planes, rows, columns, x, out);
+    return copy_planes<T, 1, 1>(planes, rows, columns, x, out);
+  }
   if (x.column == 2 && out.column == 1) return copy_planes<T, 2, 1>(planes, rows, columns, x, out);
   copy_planes<T, 0, 0>(planes, rows, columns, x, out);
 }
