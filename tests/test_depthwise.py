@@ -324,6 +324,29 @@ def test_relu_is_applied_to_sums_with_their_bias_and_keeps_nan(layout: str, isa:
         assert forward(case, d, LAYOUTS[layout], RELU)[0, 0].isnan().any()
 
 
+@pytest.mark.parametrize("activation", [RELU, (9, 0.0)], ids=["relu", "tanh"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [32, 40])
+def test_images_of_a_long_batch_are_those_that_each_gives_alone(
+    channels: int, stride: int, activation: Call, isa: str
+) -> None:
+    """More than 8 MiB, which may go to memory in another way."""
+    case = square(5, channels, 130 * stride, 3, stride, 1)
+    x, w, b = (
+        torch.randn(5, channels, *case.size),
+        torch.randn(channels, 1, 3, 3),
+        torch.randn(channels),
+    )
+
+    def run(images: Tensor, threads: int) -> Tensor:
+        d = Data(images, w, b, torch.empty(len(images), channels, 130, 130), x, x, x)
+        return forward(case, d, channels_last, activation, threads)
+
+    alone = torch.cat([run(image[None], 1) for image in x])
+    assert 4 * alone.numel() > 8 << 20 > 4 * alone[0].numel()
+    assert torch.equal(run(x, 2), alone), isa
+
+
 def test_outputs_that_no_input_reaches_are_the_bias() -> None:
     case = Case(1, 2, (7, 7), (1, 1), (3, 3), (0, 0), (1, 1))
     d = data(case).to(torch.float32)

@@ -248,9 +248,15 @@ void add_products(int64_t planes, int64_t count, int64_t taps, const int64_t* of
   }
 }
 
+template <class T> PYINIT_INLINE void put(const Pixels<T>& out, int64_t pixel, int64_t c, Vec<T> x) {
+  T* const to = out.data + pixel * out.step + c;
+  if (out.past_caches) return stream(to, x);
+  store(to, x);
+}
+
 template <class T, int pixels, bool whole>
 PYINIT_INLINE void correlate_vector(int64_t c, int64_t channels, const ChannelTaps<const T>& taps, const T* x,
-                                    int64_t x_step, const T* bias, T floor, T* out, int64_t out_step) {
+                                    int64_t x_step, const T* bias, T floor, const Pixels<T>& out) {
   const auto get = [&](const T* p) {
     if constexpr (whole) {
       return load(p);
@@ -272,9 +278,9 @@ PYINIT_INLINE void correlate_vector(int64_t c, int64_t channels, const ChannelTa
   for (int i = 0; i < pixels; ++i) {
     const Vec<T> sum = max(vec(floor), sums[i]);
     if constexpr (whole) {
-      store(out + c + i * out_step, sum);
+      put(out, i, c, sum);
     } else {
-      store_some<T>(out + c + i * out_step, sum, channels - c);
+      store_some<T>(out.data + c + i * out.step, sum, channels - c);
     }
   }
 }
@@ -283,7 +289,7 @@ PYINIT_INLINE void correlate_vector(int64_t c, int64_t channels, const ChannelTa
 // are loaded once. Adds up in the same order as correlate_vector.
 template <class T, int pixels, bool further>
 PYINIT_INLINE void correlate_threes(int64_t c, const ChannelTaps<const T>& taps, const T* x, int64_t x_step,
-                                    const T* bias, T floor, T* out, int64_t out_step) {
+                                    const T* bias, T floor, const Pixels<T>& out) {
   Vec<T> sums[pixels];
   const Vec<T> start = bias == nullptr ? vec(T{0}) : load(bias + c);
 #pragma GCC unroll 8
@@ -303,7 +309,7 @@ PYINIT_INLINE void correlate_threes(int64_t c, const ChannelTaps<const T>& taps,
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < pixels; ++i) store(out + c + i * out_step, max(vec(floor), sums[i]));
+  for (int i = 0; i < pixels; ++i) put(out, i, c, max(vec(floor), sums[i]));
 }
 
 // By how much all taps of a three go further than the one before, or 0.
@@ -332,7 +338,7 @@ template <class T> struct Fetch {
 
 template <class T, int pixels> struct CorrelateChannels {
   static void run(int64_t begin, int64_t end, ChannelTaps<const T> taps, const T* x, int64_t x_step, Fetch<T> ahead,
-                  int64_t threes, const T* bias, T floor, T* out, int64_t out_step) {
+                  int64_t threes, const T* bias, T floor, const Pixels<T>& out) {
     int64_t c = begin;
     const auto make = [&](auto&& f) {
       for (; c + kLanes<T> <= end; c += kLanes<T>) {
@@ -341,13 +347,13 @@ template <class T, int pixels> struct CorrelateChannels {
       }
     };
     if (pixels > 2 && threes == x_step) {
-      make([&] { correlate_threes<T, pixels, true>(c, taps, x, x_step, bias, floor, out, out_step); });
+      make([&] { correlate_threes<T, pixels, true>(c, taps, x, x_step, bias, floor, out); });
     } else if (pixels > 2 && threes == -x_step) {
-      make([&] { correlate_threes<T, pixels, false>(c, taps, x, x_step, bias, floor, out, out_step); });
+      make([&] { correlate_threes<T, pixels, false>(c, taps, x, x_step, bias, floor, out); });
     } else {
-      make([&] { correlate_vector<T, pixels, true>(c, end, taps, x, x_step, bias, floor, out, out_step); });
+      make([&] { correlate_vector<T, pixels, true>(c, end, taps, x, x_step, bias, floor, out); });
     }
-    if (c < end) correlate_vector<T, pixels, false>(c, end, taps, x, x_step, bias, floor, out, out_step);
+    if (c < end) correlate_vector<T, pixels, false>(c, end, taps, x, x_step, bias, floor, out);
   }
 };
 
@@ -360,7 +366,7 @@ template <class F> PYINIT_INLINE void for_each_block(int64_t channels, F&& f) {
 
 template <class T>
 void correlate_channels(int64_t count, int64_t channels, ChannelTaps<const T> taps, const T* x, int64_t x_step,
-                        Ahead ahead, const T* bias, T floor, T* out, int64_t out_step) {
+                        Ahead ahead, const T* bias, T floor, const Pixels<T>& out) {
   const int64_t threes = step_of_threes(taps);
   for_each_block(channels, [&](int64_t c, int64_t end) {
     // A block of several would be fetched in pieces: such images are small.
@@ -371,7 +377,7 @@ void correlate_channels(int64_t count, int64_t channels, ChannelTaps<const T> ta
       kUpTo<CorrelateChannels, T, kPixels>[pixels - 1](
           c, end, taps, from, x_step,
           {from + ahead.first, ahead.row, rows, (pixels * x_step + per_line - 1) / per_line}, threes, bias, floor,
-          out + i * out_step, out_step);
+          {out.data + i * out.step, out.step, out.past_caches});
     }
   });
 }
@@ -424,7 +430,7 @@ void add_products_of_channels(int64_t count, int64_t channels, ChannelTaps<T> ta
 
 template <class T>
 constexpr DepthwiseKernels<T> kKernels = {
-    copy<T>, weave<T>, correlate<T>, add_products<T>, correlate_channels<T>, add_products_of_channels<T>};
+    copy<T>, weave<T>, correlate<T>, add_products<T>, correlate_channels<T>, stream_fence, add_products_of_channels<T>};
 
 }  // namespace
 

@@ -33,6 +33,14 @@ template <class T> struct Grid {
   int64_t plane, row, column;
 };
 
+// Where pixels of channels go. Past the caches only if all of them begin at multiples of 64 bytes; fence() then makes
+// them visible to other threads.
+template <class T> struct Pixels {
+  T* data;
+  int64_t step;
+  bool past_caches;
+};
+
 // Rows that are about to be read: the first one's distance, and how many.
 struct Ahead {
   int64_t first, row, rows;
@@ -61,7 +69,8 @@ template <class T> struct DepthwiseKernels {
   // `count` pixels of `channels` channels side by side. The bias may be null. Meanwhile the same columns of `ahead`'s
   // rows are fetched, which the next pixels will take.
   void (*correlate_channels)(int64_t count, int64_t channels, ChannelTaps<const T> taps, const T* x, int64_t x_step,
-                             Ahead ahead, const T* bias, T floor, T* out, int64_t out_step);
+                             Ahead ahead, const T* bias, T floor, const Pixels<T>& out);
+  void (*fence)();
 
   // Each tap's row += x y, pixel by pixel.
   void (*add_products_of_channels)(int64_t count, int64_t channels, ChannelTaps<T> taps, const T* x, int64_t x_step,
