@@ -145,6 +145,12 @@ def data(case: Case) -> Data:
     return Data(x.detach(), w.detach(), b, y.detach(), dy, dx, dw)
 
 
+@pytest.fixture(autouse=True)
+def _references_take_one_thread(set_threads: Callable[[int], None]) -> None:
+    """Such small ones are made no faster by two, and far slower on a busy machine."""
+    set_threads(1)
+
+
 def poisoned(like: Tensor, layout: Layout) -> Tensor:
     return layout(torch.full_like(like, torch.nan))
 
