@@ -78,33 +78,65 @@ PYINIT_INLINE void copy_row(int64_t count, const T* x, int64_t any_step, T* out,
 }
 
 template <class T, int step, int out_step>
-PYINIT_INLINE void copy_rows(int64_t rows, int64_t columns, const Grid<const T>& x, const Grid<T>& out) {
-  for (int64_t i = 0; i < rows; ++i) {
-    copy_row<T, step, out_step>(columns, x.data + i * x.row, x.column, out.data + i * out.row, out.column);
+PYINIT_INLINE void copy_planes(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x,
+                               const Grid<T>& out) {
+  for (int64_t p = 0; p < planes; ++p) {
+    const T* from = x.data + p * x.plane;
+    T* to = out.data + p * out.plane;
+    for (int64_t i = 0; i < rows; ++i, from += x.row, to += out.row) {
+      copy_row<T, step, out_step>(columns, from, x.column, to, out.column);
+    }
   }
 }
 
-template <class T> void copy(int64_t rows, int64_t columns, Grid<const T> x, Grid<T> out) {
-  if (x.column == 1 && out.column == 1) return copy_rows<T, 1, 1>(rows, columns, x, out);
-  if (x.column == 2 && out.column == 1) return copy_rows<T, 2, 1>(rows, columns, x, out);
-  copy_rows<T, 0, 0>(rows, columns, x, out);
+// Rows of n to 2 n elements.
+template <int n, class T>
+PYINIT_INLINE void copy_pairs(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x,
+                              const Grid<T>& out) {
+  const int64_t x_row = x.row, out_row = out.row;
+  for (int64_t p = 0; p < planes; ++p) {
+    const T* from = x.data + p * x.plane;
+    T* to = out.data + p * out.plane;
+    for (int64_t i = 0; i < rows; ++i, from += x_row, to += out_row) {
+      __builtin_memcpy(to, from, n * sizeof(T));
+      __builtin_memcpy(to + columns - n, from + columns - n, n * sizeof(T));
+    }
+  }
 }
 
 template <class T>
-void weave(int64_t rows, Grid<const T> even, Grid<const T> odd, int64_t columns, T* out, int64_t out_row) {
-  for (int64_t i = 0; i < rows; ++i, out += out_row) {
-    const T *const a = even.data + i * even.row, *const b = odd.data + i * odd.row;
-    int64_t j = 0;
+void copy(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x, const Grid<T>& out) {
+  if (x.column == 1 && out.column == 1) {
+    if (columns >= 4 && columns <= 8) return copy_pairs<4>(planes, rows, columns, x, out);
+    if (columns >= 8 && columns <= 16) return copy_pairs<8>(planes, rows, columns, x, out);
+    return copy_planes<T, 1, 1>(planes, rows, columns, x, out);
+  }
+  if (x.column == 2 && out.column == 1) return copy_planes<T, 2, 1>(planes, rows, columns, x, out);
+  copy_planes<T, 0, 0>(planes, rows, columns, x, out);
+}
+
+template <class T> PYINIT_INLINE void weave_row(int64_t columns, const T* even, const T* odd, T* out) {
+  int64_t j = 0;
 #if __has_builtin(__builtin_shufflevector)
-    for (; j + 8 <= columns; j += 8) {
-      Four<T> x, y;
-      __builtin_memcpy(&x, a + j / 2, sizeof x);
-      __builtin_memcpy(&y, b + j / 2, sizeof y);
-      const Four<T> woven[2] = {__builtin_shufflevector(x, y, 0, 4, 1, 5), __builtin_shufflevector(x, y, 2, 6, 3, 7)};
-      __builtin_memcpy(out + j, woven, sizeof woven);
-    }
+  for (; j + 8 <= columns; j += 8) {
+    Four<T> x, y;
+    __builtin_memcpy(&x, even + j / 2, sizeof x);
+    __builtin_memcpy(&y, odd + j / 2, sizeof y);
+    const Four<T> woven[2] = {__builtin_shufflevector(x, y, 0, 4, 1, 5), __builtin_shufflevector(x, y, 2, 6, 3, 7)};
+    __builtin_memcpy(out + j, woven, sizeof woven);
+  }
 #endif
-    for (; j < columns; ++j) out[j] = (j % 2 == 0 ? a : b)[j / 2];
+  for (; j < columns; ++j) out[j] = (j % 2 == 0 ? even : odd)[j / 2];
+}
+
+template <class T>
+void weave(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& even, const Grid<const T>& odd,
+           const Grid<T>& out) {
+  for (int64_t p = 0; p < planes; ++p) {
+    for (int64_t i = 0; i < rows; ++i) {
+      weave_row(columns, even.data + p * even.plane + i * even.row, odd.data + p * odd.plane + i * odd.row,
+                out.data + p * out.plane + i * out.row);
+    }
   }
 }
 
@@ -118,10 +150,10 @@ constexpr auto& kUpTo = ForEach<F, T, std::make_integer_sequence<int, most>>::ta
 
 // `taps` is their number if it is known beforehand, or 0.
 template <class T, int rows, int taps>
-PYINIT_INLINE void correlate_rows(int64_t columns, const PlaneTaps<T>& list, const T* x, int64_t x_row, T bias, T floor,
-                                  T* out, int64_t out_row, const T* end) {
+PYINIT_INLINE void correlate_rows(int64_t columns, int64_t any_count, const int64_t* offsets, const T* weights,
+                                  const T* x, int64_t x_row, T bias, T floor, T* out, int64_t out_row, const T* end) {
   constexpr int L = kLanes<T>;
-  const int64_t count = taps == 0 ? list.count : taps;
+  const int64_t count = taps == 0 ? any_count : taps;
   for (int64_t begin = 0; begin < columns; begin += L) {
     // The last vector of a row begins where it ends with the row.
     const int64_t at = begin + L <= columns || columns < L ? begin : columns - L;
@@ -130,8 +162,8 @@ PYINIT_INLINE void correlate_rows(int64_t columns, const PlaneTaps<T>& list, con
     for (int i = 0; i < rows; ++i) sums[i] = vec(bias);
 #pragma GCC unroll 9
     for (int64_t t = 0; t < count; ++t) {
-      const Vec<T> weight = vec(list.weights[t]);
-      const T* const from = x + at + list.offsets[t];
+      const Vec<T> weight = vec(weights[t]);
+      const T* const from = x + at + offsets[t];
 #pragma GCC unroll 4
       for (int i = 0; i < rows; ++i) sums[i] = multiply_add(weight, load(from + i * x_row), sums[i]);
     }
@@ -153,20 +185,27 @@ PYINIT_INLINE void correlate_rows(int64_t columns, const PlaneTaps<T>& list, con
 }
 
 template <class T, int rows> struct Correlate {
-  static void run(int64_t columns, const PlaneTaps<T>& taps, const T* x, int64_t x_row, T bias, T floor, T* out,
-                  int64_t out_row, const T* end) {
-    if (taps.count == 9) return correlate_rows<T, rows, 9>(columns, taps, x, x_row, bias, floor, out, out_row, end);
-    correlate_rows<T, rows, 0>(columns, taps, x, x_row, bias, floor, out, out_row, end);
+  static void run(int64_t columns, int64_t count, const int64_t* offsets, const T* weights, const T* x, int64_t x_row,
+                  T bias, T floor, T* out, int64_t out_row, const T* end) {
+    const auto make = count == 9 ? correlate_rows<T, rows, 9> : correlate_rows<T, rows, 0>;
+    make(columns, count, offsets, weights, x, x_row, bias, floor, out, out_row, end);
   }
 };
 
 template <class T>
-void correlate(int64_t rows, int64_t columns, PlaneTaps<T> taps, const T* x, int64_t x_row, T bias, T floor, T* out,
-               int64_t out_row) {
-  const T* const end = out_row == columns ? out + rows * columns : out;
-  for (; rows > 0; rows -= kRows, x += kRows * x_row, out += kRows * out_row) {
-    kUpTo<Correlate, T, kRows>[(rows < kRows ? rows : kRows) - 1](columns, taps, x, x_row, bias, floor, out, out_row,
-                                                                  end);
+void correlate(int64_t planes, int64_t rows, int64_t columns, const PlaneTaps<T>& taps, const Grid<const T>& x, T floor,
+               const Grid<T>& out) {
+  // Rows that follow one another, in a plane or in all.
+  const bool in_plane = out.row == columns, in_all = in_plane && out.plane == rows * columns;
+  for (int64_t p = 0; p < planes; ++p) {
+    const T bias = taps.bias == nullptr ? T{0} : taps.bias[p * taps.bias_step];
+    T* const plane = out.data + p * out.plane;
+    const T* const end = in_all ? out.data + planes * out.plane : in_plane ? plane + rows * columns : plane;
+    for (int64_t i = 0; i < rows; i += kRows) {
+      kUpTo<Correlate, T, kRows>[(rows - i < kRows ? rows - i : kRows) - 1](
+          columns, taps.count, taps.offsets, taps.weights + p * taps.weights_step, x.data + p * x.plane + i * x.row,
+          x.row, bias, floor, plane + i * out.row, out.row, end);
+    }
   }
 }
 
@@ -198,17 +237,26 @@ template <class T, int taps> struct AddProducts {
 };
 
 template <class T>
-void add_products(int64_t count, int64_t taps, const int64_t* offsets, const T* x, const T* y, T* sums) {
-  for (int64_t groups = (taps + kTaps - 1) / kTaps; groups > 0; --groups) {
-    const int64_t some = (taps + groups - 1) / groups;
-    kUpTo<AddProducts, T, kTaps>[some - 1](count, offsets, x, y, sums);
-    taps -= some, offsets += some, sums += some * kSumLanes<T>;
+void add_products(int64_t planes, int64_t count, int64_t taps, const int64_t* offsets, const T* x, int64_t x_step,
+                  const T* y, int64_t y_step, T* sums, int64_t sums_step) {
+  for (int64_t p = 0; p < planes; ++p, x += x_step, y += y_step, sums += sums_step) {
+    for (int64_t t = 0, groups = (taps + kTaps - 1) / kTaps; groups > 0; --groups) {
+      const int64_t some = (taps - t + groups - 1) / groups;
+      kUpTo<AddProducts, T, kTaps>[some - 1](count, offsets + t, x, y, sums + t * kSumLanes<T>);
+      t += some;
+    }
   }
+}
+
+template <class T> PYINIT_INLINE void put(const Pixels<T>& out, int64_t pixel, int64_t c, Vec<T> x) {
+  T* const to = out.data + pixel * out.step + c;
+  if (out.past_caches) return stream(to, x);
+  store(to, x);
 }
 
 template <class T, int pixels, bool whole>
 PYINIT_INLINE void correlate_vector(int64_t c, int64_t channels, const ChannelTaps<const T>& taps, const T* x,
-                                    int64_t x_step, const T* bias, T floor, T* out, int64_t out_step) {
+                                    int64_t x_step, const T* bias, T floor, const Pixels<T>& out) {
   const auto get = [&](const T* p) {
     if constexpr (whole) {
       return load(p);
@@ -230,11 +278,48 @@ PYINIT_INLINE void correlate_vector(int64_t c, int64_t channels, const ChannelTa
   for (int i = 0; i < pixels; ++i) {
     const Vec<T> sum = max(vec(floor), sums[i]);
     if constexpr (whole) {
-      store(out + c + i * out_step, sum);
+      put(out, i, c, sum);
     } else {
-      store_some<T>(out + c + i * out_step, sum, channels - c);
+      store_some<T>(out.data + c + i * out.step, sum, channels - c);
     }
   }
+}
+
+// Taps in threes, each a pixel further than the one before, or nearer: the next pixel's take the same elements, which
+// are loaded once. Adds up in the same order as correlate_vector.
+template <class T, int pixels, bool further>
+PYINIT_INLINE void correlate_threes(int64_t c, const ChannelTaps<const T>& taps, const T* x, int64_t x_step,
+                                    const T* bias, T floor, const Pixels<T>& out) {
+  Vec<T> sums[pixels];
+  const Vec<T> start = bias == nullptr ? vec(T{0}) : load(bias + c);
+#pragma GCC unroll 8
+  for (int i = 0; i < pixels; ++i) sums[i] = start;
+  for (int64_t t = 0; t < taps.count; t += 3) {
+    const Vec<T> weights[3] = {load(taps.rows[t] + c), load(taps.rows[t + 1] + c), load(taps.rows[t + 2] + c)};
+    const T* from = x + c + taps.offsets[t] + (further ? 0 : (pixels - 1) * x_step);
+#pragma GCC unroll 10
+    for (int j = 0; j < pixels + 2; ++j) {
+      const Vec<T> element = load(from);
+      from += further ? x_step : -x_step;
+#pragma GCC unroll 3
+      for (int k = 0; k < 3; ++k) {
+        const int i = further ? j - k : pixels - 1 - j + k;
+        if (i >= 0 && i < pixels) sums[i] = multiply_add(weights[k], element, sums[i]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < pixels; ++i) put(out, i, c, max(vec(floor), sums[i]));
+}
+
+// By how much all taps of a three go further than the one before, or 0.
+template <class T> int64_t step_of_threes(const ChannelTaps<const T>& taps) {
+  if (taps.count == 0 || taps.count % 3 != 0) return 0;
+  const int64_t step = taps.offsets[1] - taps.offsets[0];
+  for (int64_t t = 0; t < taps.count; t += 3) {
+    if (taps.offsets[t + 1] - taps.offsets[t] != step || taps.offsets[t + 2] - taps.offsets[t + 1] != step) return 0;
+  }
+  return step;
 }
 
 // Asks for rows a little at a time: all at once they would hold up everything else.
@@ -253,13 +338,22 @@ template <class T> struct Fetch {
 
 template <class T, int pixels> struct CorrelateChannels {
   static void run(int64_t begin, int64_t end, ChannelTaps<const T> taps, const T* x, int64_t x_step, Fetch<T> ahead,
-                  const T* bias, T floor, T* out, int64_t out_step) {
+                  int64_t threes, const T* bias, T floor, const Pixels<T>& out) {
     int64_t c = begin;
-    for (; c + kLanes<T> <= end; c += kLanes<T>) {
-      Fetch<T>::some(ahead);
-      correlate_vector<T, pixels, true>(c, end, taps, x, x_step, bias, floor, out, out_step);
+    const auto make = [&](auto&& f) {
+      for (; c + kLanes<T> <= end; c += kLanes<T>) {
+        Fetch<T>::some(ahead);
+        f();
+      }
+    };
+    if (pixels > 2 && threes == x_step) {
+      make([&] { correlate_threes<T, pixels, true>(c, taps, x, x_step, bias, floor, out); });
+    } else if (pixels > 2 && threes == -x_step) {
+      make([&] { correlate_threes<T, pixels, false>(c, taps, x, x_step, bias, floor, out); });
+    } else {
+      make([&] { correlate_vector<T, pixels, true>(c, end, taps, x, x_step, bias, floor, out); });
     }
-    if (c < end) correlate_vector<T, pixels, false>(c, end, taps, x, x_step, bias, floor, out, out_step);
+    if (c < end) correlate_vector<T, pixels, false>(c, end, taps, x, x_step, bias, floor, out);
   }
 };
 
@@ -272,7 +366,8 @@ template <class F> PYINIT_INLINE void for_each_block(int64_t channels, F&& f) {
 
 template <class T>
 void correlate_channels(int64_t count, int64_t channels, ChannelTaps<const T> taps, const T* x, int64_t x_step,
-                        Ahead ahead, const T* bias, T floor, T* out, int64_t out_step) {
+                        Ahead ahead, const T* bias, T floor, const Pixels<T>& out) {
+  const int64_t threes = step_of_threes(taps);
   for_each_block(channels, [&](int64_t c, int64_t end) {
     // A block of several would be fetched in pieces: such images are small.
     const int64_t rows = end - c == channels ? ahead.rows : 0, vectors = (channels + kLanes<T> - 1) / kLanes<T>;
@@ -281,8 +376,8 @@ void correlate_channels(int64_t count, int64_t channels, ChannelTaps<const T> ta
       const T* const from = x + i * x_step;
       kUpTo<CorrelateChannels, T, kPixels>[pixels - 1](
           c, end, taps, from, x_step,
-          {from + ahead.first, ahead.row, rows, (pixels * x_step + per_line - 1) / per_line}, bias, floor,
-          out + i * out_step, out_step);
+          {from + ahead.first, ahead.row, rows, (pixels * x_step + per_line - 1) / per_line}, threes, bias, floor,
+          {out.data + i * out.step, out.step, out.past_caches});
     }
   });
 }
@@ -335,7 +430,7 @@ void add_products_of_channels(int64_t count, int64_t channels, ChannelTaps<T> ta
 
 template <class T>
 constexpr DepthwiseKernels<T> kKernels = {
-    copy<T>, weave<T>, correlate<T>, add_products<T>, correlate_channels<T>, add_products_of_channels<T>};
+    copy<T>, weave<T>, correlate<T>, add_products<T>, correlate_channels<T>, stream_fence, add_products_of_channels<T>};
 
 }  // namespace
 

@@ -9,11 +9,15 @@
 
 namespace pyinit {
 
-// What reaches an output: elements at these distances from its place in the source, each with its weight.
+// What reaches an output: elements at these distances from its place in the source, each with its weight; and the bias,
+// which may be null. The next plane's are a step further.
 template <class T> struct PlaneTaps {
   int64_t count;
   const int64_t* offsets;
   const T* weights;
+  int64_t weights_step;
+  const T* bias;
+  int64_t bias_step;
 };
 
 // The same for all channels of a pixel: weights[i], or sums[i], is a row of one for each channel.
@@ -23,10 +27,18 @@ template <class T> struct ChannelTaps {
   T* const* rows;
 };
 
-// Elements that lie at equal distances.
+// Planes of elements that lie at equal distances.
 template <class T> struct Grid {
   T* data;
-  int64_t row, column;
+  int64_t plane, row, column;
+};
+
+// Where pixels of channels go. Past the caches only if all of them begin at multiples of 64 bytes; fence() then makes
+// them visible to other threads.
+template <class T> struct Pixels {
+  T* data;
+  int64_t step;
+  bool past_caches;
 };
 
 // Rows that are about to be read: the first one's distance, and how many.
@@ -38,23 +50,27 @@ constexpr int64_t kSlack = 16;
 template <class T> constexpr int64_t kSumLanes = 64 / sizeof(T);
 
 template <class T> struct DepthwiseKernels {
-  void (*copy)(int64_t rows, int64_t columns, Grid<const T> x, Grid<T> out);
+  void (*copy)(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x, const Grid<T>& out);
 
-  // The first `columns` of even's and odd's elements in turn.
-  void (*weave)(int64_t rows, Grid<const T> even, Grid<const T> odd, int64_t columns, T* out, int64_t out_row);
+  // The first `columns` of even's and odd's elements in turn. Columns of all lie side by side.
+  void (*weave)(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& even, const Grid<const T>& odd,
+                const Grid<T>& out);
 
-  // Sums over the taps, from `bias` on, none below `floor`. Columns of x and out lie side by side; up to kSlack
+  // Sums over the taps, from the bias on, none below `floor`. Columns of x and out lie side by side; up to kSlack
   // elements behind a row of x are read.
-  void (*correlate)(int64_t rows, int64_t columns, PlaneTaps<T> taps, const T* x, int64_t x_row, T bias, T floor,
-                    T* out, int64_t out_row);
+  void (*correlate)(int64_t planes, int64_t rows, int64_t columns, const PlaneTaps<T>& taps, const Grid<const T>& x,
+                    T floor, const Grid<T>& out);
 
-  // Each tap's kSumLanes sums, in turn, += x[offsets[i] + j] y[j] for j < count, which is a multiple of kSlack.
-  void (*add_products)(int64_t count, int64_t taps, const int64_t* offsets, const T* x, const T* y, T* sums);
+  // Each tap's kSumLanes sums, in turn, += x[offsets[i] + j] y[j] for j < count, which is a multiple of kSlack. Planes
+  // are `step` apart.
+  void (*add_products)(int64_t planes, int64_t count, int64_t taps, const int64_t* offsets, const T* x, int64_t x_step,
+                       const T* y, int64_t y_step, T* sums, int64_t sums_step);
 
   // `count` pixels of `channels` channels side by side. The bias may be null. Meanwhile the same columns of `ahead`'s
   // rows are fetched, which the next pixels will take.
   void (*correlate_channels)(int64_t count, int64_t channels, ChannelTaps<const T> taps, const T* x, int64_t x_step,
-                             Ahead ahead, const T* bias, T floor, T* out, int64_t out_step);
+                             Ahead ahead, const T* bias, T floor, const Pixels<T>& out);
+  void (*fence)();
 
   // Each tap's row += x y, pixel by pixel.
   void (*add_products_of_channels)(int64_t count, int64_t channels, ChannelTaps<T> taps, const T* x, int64_t x_step,

@@ -5,6 +5,7 @@
 
 #include "conv/depthwise_kernels.hpp"
 #include "conv/depthwise_routes.hpp"
+#include "conv/finish.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -12,10 +13,11 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kGrain = int64_t{1} << 16;  // multiply-adds that a thread is worth
-constexpr int64_t kPixels = 256;              // whose products are added up in single precision, about
-constexpr int64_t kChannelUnit = 16;          // threads share out channels by
-constexpr int64_t kManyChannels = 128;        // enough to share out
+constexpr int64_t kGrain = int64_t{1} << 16;       // multiply-adds that a thread is worth
+constexpr int64_t kPixels = 256;                   // whose products are added up in single precision, about
+constexpr int64_t kChannelUnit = 16;               // threads share out channels by
+constexpr int64_t kPastCaches = int64_t{8} << 20;  // bytes, of outputs that will not stay in the caches
+constexpr int64_t kManyChannels = 128;             // enough to share out
 
 // Taps and where they are from a place in the source.
 struct AxisTaps {
@@ -149,6 +151,14 @@ template <class T> T* row_of(const Images<T>& x, int64_t n, int64_t d, int64_t h
   return x.data + n * x.batch_stride + d * x.strides[0] + h * x.strides[1];
 }
 
+// Whether all pixels begin at multiples of 64 bytes and are too many to stay in the caches.
+template <class T> bool goes_past_caches(const Images<T>& x) {
+  const auto whole = [](int64_t stride) { return stride * static_cast<int64_t>(sizeof(T)) % 64 == 0; };
+  return reinterpret_cast<uintptr_t>(x.data) % 64 == 0 && whole(x.channels) && whole(x.batch_stride) &&
+         std::all_of(x.strides.begin(), x.strides.end(), whole) &&
+         x.batch * x.pixels() * x.channels * static_cast<int64_t>(sizeof(T)) >= kPastCaches;
+}
+
 }  // namespace
 
 template <class T>
@@ -165,6 +175,7 @@ void correlate_pixels(const Window& window, bool transposed, const Images<const 
 
   const Rows<const T, const T> rows(window, transposed, source, weight.size, out.size);
   const T floor = lowest(epilogue);
+  const bool past_caches = goes_past_caches(out) && rest(epilogue).activation == Activation::none;
   const int64_t in_image = out.size[0] * out.size[1], work = out.batch * out.pixels() * channels * taps;
   parallel_ranges(usable_threads(threads, work, kGrain), out.batch * in_image, 1, [&](int64_t begin, int64_t end) {
     typename Rows<const T, const T>::Lists lists;
@@ -174,10 +185,12 @@ void correlate_pixels(const Window& window, bool transposed, const Images<const 
       rows.for_each_run(n, d, h, table.data(), lists, [&](int64_t first, int64_t count, const auto& list, const T* x) {
         depthwise_kernels<T>().correlate_channels(
             count, channels, {static_cast<int64_t>(list.offsets.size()), list.offsets.data(), list.rows.data()}, x,
-            rows.source_step(), rows.ahead(), epilogue.bias, floor, to + first * out.strides[2],
-            rows.step() * out.strides[2]);
+            rows.source_step(), rows.ahead(), epilogue.bias, floor,
+            {to + first * out.strides[2], rows.step() * out.strides[2], past_caches});
       });
+      finish(rest(epilogue), out, {n, 1, {d, h, 0}, {1, 1, out.size[2]}}, 0, channels);
     }
+    if (past_caches) depthwise_kernels<T>().fence();
   });
 }
 

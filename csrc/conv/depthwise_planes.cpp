@@ -6,6 +6,7 @@
 
 #include "conv/depthwise_kernels.hpp"
 #include "conv/depthwise_routes.hpp"
+#include "conv/finish.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -18,7 +19,8 @@ constexpr int64_t kGrain = int64_t{1} << 16;       // multiply-adds that a threa
 constexpr int64_t kProducts = 4096;                // that are added up in single precision, in lanes, about
 constexpr int64_t kGroups = 8;                     // whose planes are taken in turn, if their sums take no more than
 constexpr int64_t kLaneBytes = int64_t{32} << 10;
-constexpr int64_t kTasks = 64;  // that many or more need no cut through the batch
+constexpr int64_t kTogetherBytes = int64_t{12} << 10;  // of copies of small planes, which are taken together
+constexpr int64_t kTasks = 64;                         // that many or more need no cut through the batch
 
 // A spatial dimension. Index v of the source's phase a is its coordinate v source_step + a - source_shift, and index u
 // of the output's phase r is u out_step + r - out_shift. Tap t takes u to v = u - lead + shift[t].
@@ -86,7 +88,7 @@ struct Plan {
   Extents bands;        // how many
   Extents strides;      // of a phase's array
   int64_t phase_size;   // of a phase's array
-  int64_t source_size;  // of a plane's phases
+  int64_t source_size;  // of a plane's phases, and zeros behind them
   int64_t copy_size;    // of all planes that go into one output
 
   int64_t count() const { return bands[0] * bands[1] * bands[2]; }
@@ -119,6 +121,7 @@ Plan make_plan(const Window& window, bool transposed, const Images<A>& source, c
     p.phase_size = p.strides[0] * (p.band[0] + p.axes[0].reach);
     p.source_size = p.phase_size;
     for (const Axis& axis : p.axes) p.source_size *= static_cast<int64_t>(axis.phases.size());
+    p.source_size += kSlack;
     p.copy_size = p.source_size * sources;
     return p.copy_size * static_cast<int64_t>(sizeof(A));
   };
@@ -184,16 +187,21 @@ template <class T> std::vector<Copy> make_copies(const Plan& plan, const Band& b
   return copies;
 }
 
+// Planes of channels from c on.
 template <class T>
-void copy_plane(const Plan& plan, const std::vector<Copy>& copies, const Images<const T>& source, int64_t n, int64_t c,
-                T* to) {
+void copy_planes(const Plan& plan, const std::vector<Copy>& copies, const Images<const T>& source, int64_t n, int64_t c,
+                 int64_t planes, T* to) {
   const T* const from = source.data + n * source.batch_stride + c * source.channel_stride;
   for (const Copy& copy : copies) {
-    depthwise_kernels<T>().copy(
-        copy.rows, copy.columns,
-        {from + copy.from, plan.axes[1].source_step * source.strides[1], plan.axes[2].source_step * source.strides[2]},
-        {to + copy.to, plan.strides[1], 1});
+    depthwise_kernels<T>().copy(planes, copy.rows, copy.columns,
+                                {from + copy.from, source.channel_stride, plan.axes[1].source_step * source.strides[1],
+                                 plan.axes[2].source_step * source.strides[2]},
+                                {to + copy.to, plan.source_size, plan.strides[1], 1});
   }
+}
+
+int64_t planes_together(int64_t size, size_t element) {
+  return std::max<int64_t>(kTogetherBytes / (size * static_cast<int64_t>(element)), 1);
 }
 
 // The taps of every phase of the output: where they are in the copies, and what number they have among an output
@@ -262,45 +270,74 @@ std::vector<Sums> make_sums(const Plan& plan, const Band& band, const std::vecto
   return sums;
 }
 
-// A plane of the output from the copies of what goes into it. Phases of columns are made in `rows` and put together.
+// What makes planes of the output: weights and bias of the first one, the first copy, and where the first one is.
+template <class T> struct Planes {
+  int64_t count;
+  const T* weights;
+  int64_t weights_step;
+  const T* bias;
+  int64_t bias_step;
+  const T* copy;
+  T* out;
+  int64_t out_step;
+};
+
+// Phases of columns are made in `rows` and put together.
 template <class T>
-void correlate_plane(const Plan& plan, const std::vector<Sums>& all, const T* weights, const T* copy, T bias, T floor,
-                     const Images<T>& out, int64_t n, int64_t c, T* rows) {
+void sum_planes(const Plan& plan, const std::vector<Sums>& all, const Planes<T>& planes, T floor, const Images<T>& out,
+                T* rows) {
   const auto& kernels = depthwise_kernels<T>();
-  const auto make = [&](const Sums& sums, T* to, int64_t row) {
-    kernels.correlate(
-        sums.rows, sums.columns,
-        {static_cast<int64_t>(sums.taps->offsets.size()), sums.taps->offsets.data(), weights + sums.taps->first_weight},
-        copy + sums.from, plan.strides[1], bias, floor, to, row);
+  const auto make = [&](const Sums& sums, T* to, int64_t step, int64_t row) {
+    kernels.correlate(planes.count, sums.rows, sums.columns,
+                      {static_cast<int64_t>(sums.taps->offsets.size()), sums.taps->offsets.data(),
+                       planes.weights + sums.taps->first_weight, planes.weights_step, planes.bias, planes.bias_step},
+                      {planes.copy + sums.from, plan.copy_size, plan.strides[1], 1}, floor, {to, step, row, 1});
   };
-  T* const plane = out.data + n * out.batch_stride + c * out.channel_stride;
   const int64_t row = plan.axes[1].out_step * out.strides[1], column = plan.axes[2].out_step * out.strides[2];
+  const int64_t size = plan.band[1] * plan.band[2];
   if (column == 1) {
-    for (const Sums& sums : all) make(sums, plane + sums.to, row);
+    for (const Sums& sums : all) make(sums, planes.out + sums.to, planes.out_step, row);
   } else if (column == 2 && out.strides[2] == 1) {
-    T* const other = rows + plan.band[1] * plan.band[2];
+    T* const other = rows + planes.count * size;
     for (size_t i = 0; i < all.size(); i += 2) {
       // Every other column, and those between: which phase has the first one depends on the padding.
       const bool swapped = all[i].columns == 0 || (all[i + 1].columns > 0 && all[i + 1].to < all[i].to);
       const Sums &even = all[i + (swapped ? 1 : 0)], &odd = all[i + (swapped ? 0 : 1)];
-      make(even, rows, even.columns), make(odd, other, odd.columns);
-      kernels.weave(even.rows, {rows, even.columns, 1}, {other, odd.columns, 1}, even.columns + odd.columns,
-                    plane + even.to, row);
+      make(even, rows, size, even.columns), make(odd, other, size, odd.columns);
+      kernels.weave(planes.count, even.rows, even.columns + odd.columns, {rows, size, even.columns, 1},
+                    {other, size, odd.columns, 1}, {planes.out + even.to, planes.out_step, row, 1});
     }
   } else {
     for (const Sums& sums : all) {
-      make(sums, rows, sums.columns);
-      kernels.copy(sums.rows, sums.columns, {rows, sums.columns, 1}, {plane + sums.to, row, column});
+      make(sums, rows, size, sums.columns);
+      kernels.copy(planes.count, sums.rows, sums.columns, {rows, size, sums.columns, 1},
+                   {planes.out + sums.to, planes.out_step, row, column});
     }
   }
 }
 
+// The outputs of a band, of all phases.
+Block out_block(const Plan& plan, const Band& band) {
+  Block block{};
+  block.images = 1;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    const Axis& axis = plan.axes[i];
+    const auto at = [&](int64_t u) { return std::clamp<int64_t>(axis.out_at(u, 0, 0), 0, axis.out_size); };
+    block.begin[i] = at(band.first[i]);
+    block.size[i] = at(band.first[i] + band.extent[i]) - block.begin[i];
+  }
+  return block;
+}
+
 // The sum of lanes, which become 0.
 template <class T> double take_sum(T* lanes) {
-  double sum = 0;
-  for (int64_t i = 0; i < kSumLanes<T>; ++i) sum += static_cast<double>(lanes[i]);
+  double a = 0, b = 0, c = 0, d = 0;  // which need not wait for one another
+  for (int64_t i = 0; i < kSumLanes<T>; i += 4) {
+    a += static_cast<double>(lanes[i]), b += static_cast<double>(lanes[i + 1]);
+    c += static_cast<double>(lanes[i + 2]), d += static_cast<double>(lanes[i + 3]);
+  }
   std::fill_n(lanes, kSumLanes<T>, T{0});
-  return sum;
+  return (a + b) + (c + d);
 }
 
 }  // namespace
@@ -333,26 +370,33 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
   const int64_t work = std::max(source.batch * source.channels * source.pixels() * taps / window.stride[2],
                                 out.batch * out.channels * out.pixels());
   parallel_ranges(usable_threads(threads, work, kGrain), plan.count() * planes, 1, [&](int64_t begin, int64_t end) {
-    const Scratch<T> copy(plan.copy_size + kSlack);
-    const Scratch<T> rows(2 * plan.band[1] * plan.band[2]);
+    const int64_t together = planes_together(plan.copy_size, sizeof(T));
+    const Scratch<T> copy(together * plan.copy_size);
+    const Scratch<T> rows(together * 2 * plan.band[1] * plan.band[2]);
     std::vector<Copy> copies;
     std::vector<Sums> sums;
-    for (int64_t task = begin, n = 0, group = 0; task < end; ++task, ++group) {
-      if (group == window.groups) ++n, group = 0;
-      if (task == begin || n == out.batch) {
-        n = task % planes / window.groups, group = task % window.groups;
+    Block block{};
+    for (int64_t task = begin, groups = 0; task < end; task += groups) {
+      const int64_t n = task % planes / window.groups, group = task % window.groups;
+      groups = std::min({together, window.groups - group, end - task});
+      if (task == begin || task % planes == 0) {
         const Band band = plan[task / planes];
         copies = make_copies(plan, band, source), sums = make_sums(plan, band, phases, out);
+        block = out_block(plan, band);
         // What is outside the image is the same for all planes.
-        std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
+        std::fill_n(copy.data(), together * plan.copy_size, T{0});
       }
-      for (int64_t s = 0; s < sources; ++s) {
-        copy_plane(plan, copies, source, n, group * sources + s, copy.data() + s * plan.source_size);
+      copy_planes(plan, copies, source, n, group * sources, groups * sources, copy.data());
+      for (int64_t o = 0; o < outputs; ++o) {
+        const int64_t c = group * outputs + o;
+        sum_planes<T>(plan, sums,
+                      {groups, weights.data() + c * sources * taps, outputs * sources * taps,
+                       epilogue.bias == nullptr ? nullptr : epilogue.bias + c, outputs, copy.data(),
+                       out.data + n * out.batch_stride + c * out.channel_stride, outputs * out.channel_stride},
+                      floor, out, rows.data());
       }
-      for (int64_t c = group * outputs; c < (group + 1) * outputs; ++c) {
-        correlate_plane(plan, sums, weights.data() + c * sources * taps, copy.data(),
-                        epilogue.bias != nullptr ? epilogue.bias[c] : T{0}, floor, out, n, c, rows.data());
-      }
+      block.image = n;
+      finish(rest(epilogue), out, block, group * outputs, groups * outputs);
     }
   });
 }
@@ -372,27 +416,32 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
   const int64_t blocks = divide_up(window.groups, block);
   std::vector<double> sums(static_cast<size_t>(parts * window.groups * in_group));
   const int64_t work = output.batch * output.channels * output.pixels() * taps;
+  const auto& kernels = depthwise_kernels<T>();
   parallel_ranges(usable_threads(threads, work, kGrain), parts * blocks, 1, [&](int64_t begin, int64_t end) {
     const int64_t length = round_up(plan.length(plan.band), kSlack);
-    const Scratch<T> copy(plan.copy_size + kSlack), gradient(length), lanes(block * sums_of_group);
+    const int64_t together = std::min(block, planes_together(plan.copy_size + multiplier * length, sizeof(T)));
+    const Scratch<T> copy(together * plan.copy_size), gradients(together * multiplier * length);
+    const Scratch<T> lanes(block * sums_of_group);
     std::fill_n(lanes.data(), block * sums_of_group, T{0});
     for (int64_t b = 0; b < plan.count(); ++b) {
       const Band band = plan[b];
       const std::vector<Copy> copies = make_copies(plan, band, input);
       const int64_t count = round_up(plan.length(band.extent), kSlack);
-      std::fill_n(copy.data(), plan.copy_size + kSlack, T{0});
-      std::fill_n(gradient.data(), length, T{0});
-      const auto add = [&](int64_t n, int64_t group, T* to) {
-        copy_plane(plan, copies, input, n, group, copy.data());
-        for (int64_t o = group * multiplier; o < (group + 1) * multiplier; ++o, to += taps * kSumLanes<T>) {
-          const T* const from =
-              output.data + n * output.batch_stride + o * output.channel_stride + offset_of(output, band.first);
-          for (int64_t d = 0; d < band.extent[0]; ++d) {
-            depthwise_kernels<T>().copy(band.extent[1], band.extent[2],
-                                        {from + d * output.strides[0], output.strides[1], output.strides[2]},
-                                        {gradient.data() + d * plan.strides[0], plan.strides[1], 1});
-          }
-          depthwise_kernels<T>().add_products(count, taps, phase.offsets.data(), copy.data(), gradient.data(), to);
+      std::fill_n(copy.data(), together * plan.copy_size, T{0});
+      std::fill_n(gradients.data(), together * multiplier * length, T{0});
+      const auto add = [&](int64_t n, int64_t group, int64_t groups, T* to) {
+        copy_planes(plan, copies, input, n, group, groups, copy.data());
+        const T* const from = output.data + n * output.batch_stride + group * multiplier * output.channel_stride +
+                              offset_of(output, band.first);
+        for (int64_t d = 0; d < band.extent[0]; ++d) {
+          kernels.copy(groups * multiplier, band.extent[1], band.extent[2],
+                       {from + d * output.strides[0], output.channel_stride, output.strides[1], output.strides[2]},
+                       {gradients.data() + d * plan.strides[0], length, plan.strides[1], 1});
+        }
+        for (int64_t o = 0; o < multiplier; ++o) {
+          kernels.add_products(groups, count, taps, phase.offsets.data(), copy.data(), plan.copy_size,
+                               gradients.data() + o * length, multiplier * length, to + o * taps * kSumLanes<T>,
+                               sums_of_group);
         }
       };
       for (int64_t task = begin; task < end; ++task) {
@@ -402,7 +451,9 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
         double* const totals = sums.data() + (task / blocks * window.groups + first) * in_group;
         int64_t added = 0;  // to a lane's sum, in single precision
         for (int64_t n = image; n < last; ++n) {
-          for (int64_t g = 0; g < groups; ++g) add(n, first + g, lanes.data() + g * sums_of_group);
+          for (int64_t g = 0; g < groups; g += together) {
+            add(n, first + g, std::min(together, groups - g), lanes.data() + g * sums_of_group);
+          }
           added += count;
           if (added < kProducts && n + 1 < last) continue;
           for (int64_t t = 0; t < groups * in_group; ++t) totals[t] += take_sum(lanes.data() + t * kSumLanes<T>);

@@ -28,4 +28,10 @@ template <class T> T lowest(const Epilogue<T>& epilogue) {
   return epilogue.activation == Activation::relu ? T{0} : -std::numeric_limits<T>::infinity();
 }
 
+// What is left to be done with sums that the kernels have stored: any other activation.
+template <class T> Epilogue<T> rest(const Epilogue<T>& epilogue) {
+  const bool done = epilogue.activation == Activation::relu;
+  return {nullptr, done ? Activation::none : epilogue.activation, epilogue.parameter};
+}
+
 }  // namespace pyinit
