@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "conv/blocks.hpp"
 #include "conv/convolution.hpp"
 #include "conv/depthwise.hpp"
 #include "conv/gradient_kernels.hpp"
@@ -28,41 +29,6 @@ constexpr int64_t kCacheLine = 64;
 
 // The size of equal blocks of at most `most`.
 int64_t block_size(int64_t size, int64_t most) { return divide_up(size, divide_up(size, std::max<int64_t>(most, 1))); }
-
-// Blocks of pixels: whole rows, planes and images where they fit in.
-class PixelBlocks {
- public:
-  PixelBlocks(int64_t images, const Extents& size) : images_(images), size_(size) {
-    int64_t left = kPixels;
-    for (size_t i = kSpatial; i-- > 0;) {
-      largest_.size[i] = block_size(size[i], left);
-      counts_[i] = divide_up(size[i], largest_.size[i]);
-      left /= largest_.size[i];
-    }
-    largest_.image = 0;
-    largest_.begin = {0, 0, 0};
-    largest_.images = block_size(images, left);
-  }
-
-  const Block& largest() const { return largest_; }
-  int64_t count() const { return divide_up(images_, largest_.images) * counts_[0] * counts_[1] * counts_[2]; }
-  Block operator[](int64_t index) const {
-    Block block;
-    for (size_t i = kSpatial; i-- > 0;) {
-      block.begin[i] = index % counts_[i] * largest_.size[i];
-      block.size[i] = std::min(largest_.size[i], size_[i] - block.begin[i]);
-      index /= counts_[i];
-    }
-    block.image = index * largest_.images;
-    block.images = std::min(largest_.images, images_ - block.image);
-    return block;
-  }
-
- private:
-  int64_t images_;
-  Extents size_, counts_;
-  Block largest_;
-};
 
 Reach reach_of(const Window& window, const Extents& kernel) {
   Reach reach;
@@ -109,11 +75,10 @@ template <class T> class WeightGradient {
         columns_(weight.batch / window.groups),
         taps_(weight.pixels()),
         reach_(reach_of(window, weight.size)),
-        blocks_(output.batch, output.size),
+        blocks_(output.batch, output.size, kPixels, 1),
         tiling_(*this, threads),
         order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
-        last_strip_(reach_, order_, blocks_.largest(), tiling_.last_channels),
         taps_in_place_(tap_offsets(reach_.taps, input)),
         weight_taps_(tap_offsets(reach_of({{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, 1}, weight.size).taps,
                                  Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
@@ -125,7 +90,7 @@ template <class T> class WeightGradient {
   struct Tiling {
     Tiling(const WeightGradient& g, int most_threads);
     int threads;  // that the work is worth
-    int64_t columns, column_tiles, channels, last_channels, channel_tiles, tiles, parts;
+    int64_t columns, column_tiles, channels, channel_tiles, tiles, parts;
   };
 
   Tile tile(int64_t index) const;
@@ -146,10 +111,10 @@ template <class T> class WeightGradient {
   const Images<T>& weight_;
   int64_t groups_, channels_, columns_, taps_;  // channels and columns of a group
   Reach reach_;
-  PixelBlocks blocks_;
+  Blocks blocks_;
   Tiling tiling_;
   Order order_;
-  Strip strip_, last_strip_;
+  Strip strip_;
   std::vector<int64_t> taps_in_place_, weight_taps_;
 };
 
@@ -182,7 +147,6 @@ template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, in
     channels = block_size(g.channels_, divide_up(channels, threads));
     count();
   }
-  last_channels = g.channels_ - (channel_tiles - 1) * channels;
 }
 
 template <class T> Tile WeightGradient<T>::tile(int64_t index) const {
@@ -269,14 +233,13 @@ void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace
   const int64_t begin = blocks_.count() * part / tiling_.parts, end = blocks_.count() * (part + 1) / tiling_.parts;
   const int64_t panel = gradient_kernels_.panel;
   const int64_t first = tile.group * channels_ + tile.channel;
-  const Strip& strip = tile.channels == tiling_.channels ? strip_ : last_strip_;
   const bool in_place = is_in_place();
   for (int64_t index = begin; index < end; ++index) {
     const Block block = blocks_[index];
-    const Source<T> source =
-        in_place ? as_it_is(reach_, input_, block, first) : strip.fill(input_, block, first, tile.channels, work.strip);
+    const Source<T> source = in_place ? as_it_is(reach_, input_, block, first)
+                                      : strip_.fill(input_, block, first, tile.channels, work.strip);
     if (index == begin) {
-      const std::vector<int64_t>& taps = in_place ? taps_in_place_ : strip.taps();
+      const std::vector<int64_t>& taps = in_place ? taps_in_place_ : strip_.taps();
       for_each_row(tile.channels, [&](int64_t row, int64_t i, int64_t t) {
         work.rows[row] = i * source.channel + taps[static_cast<size_t>(t)];
       });
