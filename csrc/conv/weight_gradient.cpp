@@ -4,7 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include "conv/blocks.hpp"
 #include "conv/convolution.hpp"
 #include "conv/depthwise.hpp"
 #include "conv/gradient_kernels.hpp"
@@ -31,6 +30,41 @@ constexpr int64_t kCacheLine = 64;
 
 // The size of equal blocks of at most `most`.
 int64_t block_size(int64_t size, int64_t most) { return divide_up(size, divide_up(size, std::max<int64_t>(most, 1))); }
+
+// Blocks of pixels: whole rows, planes and images where they fit in. Equal ones are faster here than as few as can be.
+class PixelBlocks {
+ public:
+  PixelBlocks(int64_t images, const Extents& size) : images_(images), size_(size) {
+    int64_t left = kPixels;
+    for (size_t i = kSpatial; i-- > 0;) {
+      largest_.size[i] = block_size(size[i], left);
+      counts_[i] = divide_up(size[i], largest_.size[i]);
+      left /= largest_.size[i];
+    }
+    largest_.image = 0;
+    largest_.begin = {0, 0, 0};
+    largest_.images = block_size(images, left);
+  }
+
+  const Block& largest() const { return largest_; }
+  int64_t count() const { return divide_up(images_, largest_.images) * counts_[0] * counts_[1] * counts_[2]; }
+  Block operator[](int64_t index) const {
+    Block block;
+    for (size_t i = kSpatial; i-- > 0;) {
+      block.begin[i] = index % counts_[i] * largest_.size[i];
+      block.size[i] = std::min(largest_.size[i], size_[i] - block.begin[i]);
+      index /= counts_[i];
+    }
+    block.image = index * largest_.images;
+    block.images = std::min(largest_.images, images_ - block.image);
+    return block;
+  }
+
+ private:
+  int64_t images_;
+  Extents size_, counts_;
+  Block largest_;
+};
 
 Reach reach_of(const Window& window, const Extents& kernel) {
   Reach reach;
@@ -77,7 +111,7 @@ template <class T> class WeightGradient {
         columns_(weight.batch / window.groups),
         taps_(weight.pixels()),
         reach_(reach_of(window, weight.size)),
-        blocks_(output.batch, output.size, kPixels, 1),
+        blocks_(output.batch, output.size),
         tiling_(*this, threads),
         order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
@@ -114,7 +148,7 @@ template <class T> class WeightGradient {
   const Images<T>& weight_;
   int64_t groups_, channels_, columns_, taps_;  // channels and columns of a group
   Reach reach_;
-  Blocks blocks_;
+  PixelBlocks blocks_;
   Tiling tiling_;
   Order order_;
   Strip strip_;
