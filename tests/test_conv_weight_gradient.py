@@ -255,6 +255,8 @@ SUMMED = [
     (2, 6, 28, 28),
     (1, 4, 9001),
     (40, 64, 1, 1),
+    (30, 8, 2, 2),
+    (3, 50, 7, 7),
     (2, 17, 3, 4, 5),
 ]
 
@@ -277,6 +279,16 @@ def test_channels_are_summed(
     epsilon = torch.finfo(dtype).eps
     for step in (1, 3):
         assert ((sums(LAYOUTS[layout](x), step=step) - exact).abs() <= 4 * epsilon * size).all()
+
+
+@pytest.mark.parametrize("dtype", CODES, ids=str)
+@pytest.mark.parametrize("width", [1, 3, 7, 8, 33])
+def test_sums_take_nothing_that_lies_between(width: int, dtype: torch.dtype, isa: str) -> None:
+    memory = torch.randn(2, 5, 4, 40, dtype=dtype)
+    expected = sums(memory[..., :width])
+    memory[..., width:] = torch.nan
+    assert torch.equal(sums(memory[..., :width]), expected)
+    assert expected.isfinite().all()
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 5), (2, 3, 0, 4), (2, 0, 3)], ids=str)

@@ -2,67 +2,38 @@
 #include <utility>  // integer_sequence: types only
 
 #include "conv/gradient_kernels.hpp"
-#include "simd/vec.hpp"
+#include "linalg/tile.hpp"
 
 namespace pyinit::PYINIT_NS {
 namespace {
 
-template <class T> using Vec = decltype(vec(T{}));
-template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : kLanes64;
-
-// A register tile. Each of its rows has a pointer of its own, and there must be registers for these, too.
-#if defined(PYINIT_NS_avx512)
-constexpr int kRows = 8, kVectors = 2;
-#elif defined(PYINIT_NS_neon)
-constexpr int kRows = 6, kVectors = 4;
-#else
-constexpr int kRows = 6, kVectors = 2;
-#endif
+// Each row of a tile has a pointer of its own, and there must be registers for these, too.
+constexpr int kRowsAnywhere = kRows < 8 ? kRows : 8;
 // One vector wide: more rows, since it takes eight sums or so at a time to keep a processor busy.
 constexpr int kTallRows = 9;
-template <class T> constexpr int kPanel = kVectors * kLanes<T>;
-
-// Without hardware for it a fused multiply-add takes ten times as long; its bits are promised only with.
-template <class V> PYINIT_INLINE V multiply_add(V a, V b, V c) {
-  if constexpr (kHasFma) {
-    return fma(a, b, c);
-  } else {
-    return c + a * b;
-  }
-}
 
 template <class T, int rows, int vectors, bool add>
 void multiply_tile(int64_t k, const T* a, const int64_t* a_rows, const int64_t* steps, const T* b, T* c,
                    int64_t c_row) {
-  constexpr int L = kLanes<T>;
-  Vec<T> sums[rows][vectors];
+  using Sums = Tile<T, rows, vectors>;
+  Sums t;
+  Sums::clear(t);
   const T* row[rows];
 #pragma GCC unroll 9
-  for (int i = 0; i < rows; ++i) {
-    row[i] = a + a_rows[i];
-#pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) sums[i][j] = vec(T{0});
-  }
+  for (int i = 0; i < rows; ++i) row[i] = a + a_rows[i];
   for (int64_t l = 0; l < k; ++l, b += kPanel<T>) {
     const int64_t step = steps[l];
     Vec<T> b_row[vectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * L);
+    for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * Sums::L);
 #pragma GCC unroll 9
     for (int i = 0; i < rows; ++i) {
       const Vec<T> x = vec(row[i][step]);
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) sums[i][j] = multiply_add(x, b_row[j], sums[i][j]);
+      for (int j = 0; j < vectors; ++j) t.sums[i][j] = multiply_add(x, b_row[j], t.sums[i][j]);
     }
   }
-#pragma GCC unroll 9
-  for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) {
-      T* const to = c + i * c_row + j * L;
-      store(to, add ? load(to) + sums[i][j] : sums[i][j]);
-    }
-  }
+  add ? Sums::add_to(t, c, c_row) : Sums::store_to(t, c, c_row);
 }
 
 // The functions for tiles of 1, 2, ... rows.
@@ -92,7 +63,7 @@ void multiply(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* 
   if (columns <= kLanes<T>) {
     multiply_tiles<T, 1, add, kTallRows>(m, k, a, rows, steps, b, c, c_row);
   } else {
-    multiply_tiles<T, kVectors, add, kRows>(m, k, a, rows, steps, b, c, c_row);
+    multiply_tiles<T, kVectors, add, kRowsAnywhere>(m, k, a, rows, steps, b, c, c_row);
   }
 }
 
@@ -102,42 +73,77 @@ template <class T> void accumulate(int64_t count, const T* x, T* sums) {
   for (; i < count; ++i) sums[i] += x[i];
 }
 
-// Sums of 32 elements at a time, on any instruction set: element i of a run goes to sum i mod 32, and then sum i takes
-// sum i + 16, the sum of both sum i + 8 more, and so on.
+// A line has 32 sums on any instruction set: element i goes to sum i mod 32, and then sum i takes sum i + 16, the sum
+// of both sum i + 8 more, and so on.
 constexpr int kSums = 32;
 
-template <class T> double sum(int64_t count, const T* x) {
-  constexpr int L = kLanes<T>;
-  Vec<T> sums[kSums / L];
-  for (int j = 0; j < kSums / L; ++j) sums[j] = vec(T{0});
+// As many sums of a line as a vector has lanes. The last elements, of which `is_rest` tells those that are there, are
+// `rest` to be read from.
+template <class T, class Mask>
+PYINIT_INLINE Vec<T> sum_line(int64_t count, const T* x, const T* rest, Mask is_rest) {
+  constexpr int L = kLanes<T>, vectors = kSums / L;
+  Vec<T> sums[vectors];
+  for (int j = 0; j < vectors; ++j) sums[j] = vec(T{0});
   int64_t i = 0;
   for (; i + kSums <= count; i += kSums) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kSums / L; ++j) sums[j] = sums[j] + load(x + i + j * L);
+    for (int j = 0; j < vectors; ++j) sums[j] = sums[j] + load(x + i + j * L);
   }
 #pragma GCC unroll 16
-  for (int j = 0; j < kSums / L; ++j, i += L) {
+  for (int j = 0; j < vectors; ++j, i += L) {
     if (i + L <= count) {
       sums[j] = sums[j] + load(x + i);
     } else if (i < count) {
-      T rest[L] = {};
-      for (int64_t l = i; l < count; ++l) rest[l - i] = x[l];
-      sums[j] = sums[j] + load(rest);
+      sums[j] = sums[j] + select(is_rest, load(rest), vec(T{0}));
     }
   }
 #pragma GCC unroll 5
-  for (int half = kSums / L / 2; half > 0; half /= 2) {
+  for (int half = vectors / 2; half > 0; half /= 2) {
 #pragma GCC unroll 8
     for (int j = 0; j < half; ++j) sums[j] = sums[j] + sums[j + half];
   }
-  T lanes[L];
-  store(lanes, sums[0]);
+  return sums[0];
+}
+
+// Lane i of the vectors becomes elements i * (their number), ... of their sequence.
+PYINIT_INLINE void interleave(F32 (&x)[4]) { interleave(x[0], x[1], x[2], x[3]); }
+PYINIT_INLINE void interleave(F64 (&x)[2]) { interleave(x[0], x[1]); }
+
+template <class T> void sum_lines(int64_t lines, int64_t count, const T* x, int64_t row, double* sums) {
+  constexpr int L = kLanes<T>, together = std::is_same_v<T, float> ? 4 : 2;
+  const int64_t rest = count % L;
+  T lane[L];
+  for (int l = 0; l < L; ++l) lane[l] = static_cast<T>(l);
+  const auto is_rest = less(load(lane), vec(static_cast<T>(rest)));
+  // Whole vectors are read as long as that ends before the last line does.
+  const T* const end = x + (lines - 1) * row + count;
+  T last[L] = {};
+  for (int64_t l = 0; l < rest; ++l) last[l] = (end - rest)[l];
+  for (int64_t first = 0; first < lines; first += together) {
+    Vec<T> line[together];
 #pragma GCC unroll 4
-  for (int half = L / 2; half > 0; half /= 2) {
+    for (int r = 0; r < together; ++r) {
+      line[r] = vec(T{0});
+      if (first + r >= lines) continue;
+      const T* const from = x + (first + r) * row;
+      const T* const at = from + count - rest;
+      line[r] = sum_line(count, from, at + L <= end ? at : last, is_rest);
+    }
+    interleave(line);
+#pragma GCC unroll 2
+    for (int half = together / 2; half > 0; half /= 2) {
+#pragma GCC unroll 2
+      for (int r = 0; r < half; ++r) line[r] = line[r] + line[r + half];
+    }
+    T lanes[L];
+    store(lanes, line[0]);
+#pragma GCC unroll 2
+    for (int half = L / 2; half >= together; half /= 2) {
 #pragma GCC unroll 8
-    for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+      for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+    }
+    for (int r = 0; r < together && first + r < lines; ++r) sums[first + r] += static_cast<double>(lanes[r]);
   }
-  return static_cast<double>(lanes[0]);
 }
 
 template <class T, int vectors> PYINIT_INLINE void sum_columns(int64_t rows, const T* x, int64_t row, double* sums) {
@@ -166,8 +172,8 @@ template <class T> void sum_rows(int64_t rows, int64_t columns, const T* x, int6
 }
 
 template <class T>
-constexpr GradientKernels<T> kKernels = {kPanel<T>,     kLanes<T>, multiply<T, false>, multiply<T, true>,
-                                         accumulate<T>, sum<T>,    sum_rows<T>};
+constexpr GradientKernels<T> kKernels = {kPanel<T>,     kLanes<T>,    multiply<T, false>, multiply<T, true>,
+                                         accumulate<T>, sum_lines<T>, sum_rows<T>};
 
 }  // namespace
 

@@ -8,7 +8,7 @@
 
 namespace pyinit {
 
-constexpr int64_t kSumBlock = 4096;  // elements of a run, and
+constexpr int64_t kSumBlock = 4096;  // elements of a line, and
 constexpr int64_t kSumRows = 128;    // rows, that are summed in the elements' own precision
 
 template <class T> struct GradientKernels {
@@ -25,8 +25,8 @@ template <class T> struct GradientKernels {
   // sums[i] += x[i].
   void (*accumulate)(int64_t count, const T* x, T* sums);
 
-  // The sum of at most kSumBlock elements side by side, and sums[j] += column j of at most kSumRows rows.
-  double (*sum)(int64_t count, const T* x);
+  // sums[i] += line i, of at most kSumBlock elements, and sums[j] += column j of at most kSumRows rows.
+  void (*sum_lines)(int64_t lines, int64_t count, const T* x, int64_t row, double* sums);
   void (*sum_rows)(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums);
 };
 

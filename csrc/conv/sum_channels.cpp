@@ -1,5 +1,6 @@
 // The gradient of a convolution by its bias.
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <vector>
 
@@ -16,17 +17,23 @@ constexpr int64_t kPart = int64_t{1} << 16;   // elements whose sums are one par
 constexpr int64_t kParts = 64;
 constexpr int64_t kWhole = 16;  // elements that are whole vectors on any instruction set
 
-// run(offset, length, step) for the elements of one channel of one image, in order: as far as they go at one step.
+// run(offset, length, step) for the elements of one channel, in order: as far as they go at one step.
 template <class T, class Run> void for_each_line(const Images<const T>& x, Run&& run) {
-  Extents size = x.size, strides = x.strides;
-  for (size_t i = kSpatial - 1; i-- > 0;) {  // joined with the last dimension where that runs on
-    if (size[2] != 1 && size[i] != 1 && strides[i] != size[2] * strides[2]) break;
-    if (size[2] == 1) strides[2] = strides[i];
-    size[2] *= size[i];
+  constexpr size_t last = kSpatial;
+  std::array<int64_t, last + 1> size{x.batch, x.size[0], x.size[1], x.size[2]};
+  std::array<int64_t, last + 1> strides{x.batch_stride, x.strides[0], x.strides[1], x.strides[2]};
+  for (size_t i = last; i-- > 0;) {  // joined with the last dimension where that runs on
+    if (size[last] != 1 && size[i] != 1 && strides[i] != size[last] * strides[last]) break;
+    if (size[last] == 1) strides[last] = strides[i];
+    size[last] *= size[i];
     size[i] = 1;
   }
-  for (int64_t d = 0; d < size[0]; ++d) {
-    for (int64_t h = 0; h < size[1]; ++h) run(d * strides[0] + h * strides[1], size[2], strides[2]);
+  for (int64_t n = 0; n < size[0]; ++n) {
+    for (int64_t d = 0; d < size[1]; ++d) {
+      for (int64_t h = 0; h < size[2]; ++h) {
+        run(n * strides[0] + d * strides[1] + h * strides[2], size[last], strides[last]);
+      }
+    }
   }
 }
 
@@ -37,9 +44,9 @@ template <class T> void sum_rows(int64_t rows, int64_t columns, const T* x, int6
 }
 
 // Channels side by side are rows to be added up. Of few channels some pixels are one row, which is whole vectors.
-template <class T> void sum_image_of_rows(const Images<const T>& x, const T* image, double* sums) {
+template <class T> void sum_by_rows(const Images<const T>& x, double* sums) {
   for_each_line(x, [&](int64_t offset, int64_t length, int64_t step) {
-    const T* const line = image + offset;
+    const T* const line = x.data + offset;
     int64_t done = 0;
     if (step == x.channels && x.channels < kWhole) {
       const int64_t pixels = kWhole / std::gcd(x.channels, kWhole), columns = pixels * x.channels;
@@ -52,53 +59,51 @@ template <class T> void sum_image_of_rows(const Images<const T>& x, const T* ima
   });
 }
 
-// One channel: what does not lie side by side is put there.
-template <class T> double sum_channel(const Images<const T>& x, const T* channel) {
-  double sum = 0;
+// Otherwise each channel has lines to be added up. What does not lie side by side is put there.
+template <class T> void sum_by_lines(const Images<const T>& x, double* sums) {
+  const auto sum_lines = gradient_kernels<T>().sum_lines;
   for_each_line(x, [&](int64_t offset, int64_t length, int64_t step) {
-    T copied[kSumBlock];
     for (int64_t i = 0; i < length; i += kSumBlock) {
-      const T* run = channel + offset + i * step;
+      const T* const lines = x.data + offset + i * step;
       const int64_t count = std::min(kSumBlock, length - i);
-      if (step != 1) {
-        for (int64_t j = 0; j < count; ++j) copied[j] = run[j * step];
-        run = copied;
+      if (step == 1) {
+        sum_lines(x.channels, count, lines, x.channel_stride, sums);
+        continue;
       }
-      sum += gradient_kernels<T>().sum(count, run);
+      for (int64_t c = 0; c < x.channels; ++c) {
+        T line[kSumBlock];
+        for (int64_t j = 0; j < count; ++j) line[j] = lines[c * x.channel_stride + j * step];
+        sum_lines(1, count, line, 0, sums + c);
+      }
     }
   });
-  return sum;
 }
 
 }  // namespace
 
-template <class T> void sum_channels(const Images<const T>& images, T* sums, int64_t stride, int threads) {
-  Images<const T> x = images;
-  const bool in_rows = x.channel_stride == 1 && (x.channels > 1 || x.strides[2] != 1);
-  // A few images are a part of the sums, and each part is a task.
+template <class T> void sum_channels(const Images<const T>& x, T* sums, int64_t stride, int threads) {
+  const bool by_rows = x.channel_stride == 1 && (x.channels > 1 || x.strides[2] != 1);
+  // A few images are a part of the sums, and each part is a task, of which several channels' lines may be several.
   const int64_t each = x.channels * x.pixels();
   const int64_t parts = std::max<int64_t>(std::min({x.batch, each * x.batch / kPart, kParts}), 1);
+  const int64_t tasks = by_rows ? 1 : x.channels;  // of a part
   std::vector<double> totals(static_cast<size_t>(parts * x.channels), 0.0);
-  const int most = usable_threads(threads, each * x.batch, kGrain);
-  const auto part_of = [&](int64_t part) { return x.batch * part / parts; };
-  if (in_rows) {
-    parallel_ranges(most, parts, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        for (int64_t n = part_of(part); n < part_of(part + 1); ++n) {
-          sum_image_of_rows(x, x.data + n * x.batch_stride, totals.data() + part * x.channels);
-        }
+  parallel_ranges(usable_threads(threads, each * x.batch, kGrain), parts * tasks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin, next = begin; task < end; task = next) {
+      const int64_t part = task / tasks, first = x.batch * part / parts;
+      next = std::min(end, (part + 1) * tasks);
+      Images<const T> some = x;
+      some.data += first * x.batch_stride;
+      some.batch = x.batch * (part + 1) / parts - first;
+      if (by_rows) {
+        sum_by_rows(some, totals.data() + part * x.channels);
+      } else {
+        some.data += task % tasks * x.channel_stride;
+        some.channels = next - task;
+        sum_by_lines(some, totals.data() + task);
       }
-    });
-  } else {
-    parallel_ranges(most, parts * x.channels, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t part = task / x.channels, c = task % x.channels;
-        for (int64_t n = part_of(part); n < part_of(part + 1); ++n) {
-          totals[static_cast<size_t>(task)] += sum_channel(x, x.data + n * x.batch_stride + c * x.channel_stride);
-        }
-      }
-    });
-  }
+    }
+  });
   for (int64_t c = 0; c < x.channels; ++c) {
     double total = 0;
     for (int64_t part = 0; part < parts; ++part) total += totals[static_cast<size_t>(part * x.channels + c)];

@@ -17,8 +17,10 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kPixels = 256;  // of a block: as many products are one chain, and blocks are added up
-// A tile of the gradient stays in the second cache while blocks of pixels pass, with what these take.
-constexpr int64_t kColumns = 128, kChannels = 128, kTileBytes = int64_t{160} << 10;
+// A tile of the gradient stays in the second cache while blocks of pixels pass, with what these take. Of one tap it may
+// be larger, so that images are read less often.
+constexpr int64_t kColumns = 128, kTileBytes = int64_t{160} << 10;
+constexpr int64_t kColumnsOfOneTap = 256, kTileBytesOfOneTap = int64_t{256} << 10, kChannels = 256;
 constexpr int64_t kStripBytes = int64_t{2} << 20, kNearBytes = 1024;
 // Where tiles are few, pixels are divided into parts, of so many multiply-adds or more, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
@@ -29,7 +31,7 @@ constexpr int64_t kCacheLine = 64;
 // The size of equal blocks of at most `most`.
 int64_t block_size(int64_t size, int64_t most) { return divide_up(size, divide_up(size, std::max<int64_t>(most, 1))); }
 
-// Blocks of pixels: whole rows, planes and images where they fit in.
+// Blocks of pixels: whole rows, planes and images where they fit in. Equal ones are faster here than as few as can be.
 class PixelBlocks {
  public:
   PixelBlocks(int64_t images, const Extents& size) : images_(images), size_(size) {
@@ -113,7 +115,6 @@ template <class T> class WeightGradient {
         tiling_(*this, threads),
         order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
-        last_strip_(reach_, order_, blocks_.largest(), tiling_.last_channels),
         taps_in_place_(tap_offsets(reach_.taps, input)),
         weight_taps_(tap_offsets(reach_of({{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, 1}, weight.size).taps,
                                  Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
@@ -125,7 +126,7 @@ template <class T> class WeightGradient {
   struct Tiling {
     Tiling(const WeightGradient& g, int most_threads);
     int threads;  // that the work is worth
-    int64_t columns, column_tiles, channels, last_channels, channel_tiles, tiles, parts;
+    int64_t columns, column_tiles, channels, channel_tiles, tiles, parts;
   };
 
   Tile tile(int64_t index) const;
@@ -133,10 +134,11 @@ template <class T> class WeightGradient {
     return weight_.data + (tile.group * columns_ + tile.column) * weight_.batch_stride;
   }
   bool is_in_place() const;
+  bool is_packed() const;
   bool is_direct(const Tile& tile) const;
   void multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums, int64_t sums_row) const;
-  void pack(const Tile& tile, const Block& block, T* panels) const;
-  void pack(int64_t pixels, int64_t columns, const T* x, T* panel) const;
+  void pack(const Images<const T>& images, int64_t first, int64_t channels, const Block& block, T* panels) const;
+  void pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x, T* panel) const;
   void store(const Tile& tile, int64_t begin, int64_t end, int64_t* offsets, const T* sums) const;
   template <class F> void for_each_row(int64_t channels, F&& f) const;
 
@@ -149,21 +151,22 @@ template <class T> class WeightGradient {
   PixelBlocks blocks_;
   Tiling tiling_;
   Order order_;
-  Strip strip_, last_strip_;
+  Strip strip_;
   std::vector<int64_t> taps_in_place_, weight_taps_;
 };
 
 template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, int most_threads) {
   constexpr int64_t size = sizeof(T);
-  columns = block_size(g.columns_, kColumns);
+  columns = block_size(g.columns_, g.taps_ == 1 ? kColumnsOfOneTap : kColumns);
+  const int64_t bytes = g.taps_ == 1 ? kTileBytesOfOneTap : kTileBytes;
   // Of an input that has to be copied, one channel's part.
   int64_t strip = g.blocks_.largest().images;
   for (size_t i = 0; i < kSpatial; ++i) {
     strip *=
         (g.blocks_.largest().size[i] - 1) * g.reach_.step[i] + g.reach_.taps[i].back() - g.reach_.taps[i].front() + 1;
   }
-  channels = block_size(g.channels_,
-                        std::min({kChannels, kTileBytes / size / (g.taps_ * columns), kStripBytes / size / strip}));
+  channels =
+      block_size(g.channels_, std::min({kChannels, bytes / size / (g.taps_ * columns), kStripBytes / size / strip}));
   column_tiles = divide_up(g.columns_, columns);
   const auto count = [&] {
     channel_tiles = divide_up(g.channels_, channels);
@@ -182,7 +185,6 @@ template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, in
     channels = block_size(g.channels_, divide_up(channels, threads));
     count();
   }
-  last_channels = g.channels_ - (channel_tiles - 1) * channels;
 }
 
 template <class T> Tile WeightGradient<T>::tile(int64_t index) const {
@@ -191,6 +193,12 @@ template <class T> Tile WeightGradient<T>::tile(int64_t index) const {
   const int64_t channel = index / t.column_tiles % t.channel_tiles * t.channels;
   return {index / (t.column_tiles * t.channel_tiles), channel, std::min(t.channels, channels_ - channel), column,
           std::min(t.columns, columns_ - column)};
+}
+
+// Whether the input is copied into panels, too: pixels at a distance of a power of two share few places of the first
+// cache.
+template <class T> bool WeightGradient<T>::is_packed() const {
+  return taps_ == 1 && order_ == Order::channels && is_inside(reach_, input_, output_.size);
 }
 
 // Whether the input is read where it is: not where each pixel is a page of its own.
@@ -213,29 +221,30 @@ template <class T> template <class F> void WeightGradient<T>::for_each_row(int64
   }
 }
 
-// The output's pixels, row after row of a panel.
-template <class T> void WeightGradient<T>::pack(const Tile& tile, const Block& block, T* panels) const {
+// Channels of a block's pixels, row after row of a panel.
+template <class T>
+void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64_t channels, const Block& block,
+                             T* panels) const {
   const int64_t panel = gradient_kernels_.panel, depth = block.pixels();
-  const int64_t rest = tile.columns % panel;
-  if (rest != 0) std::fill_n(panels + (tile.columns - rest) * depth, depth * panel, T{0});
-  const Extents& strides = output_.strides;
-  const T* const origin = output_.data + block.image * output_.batch_stride +
-                          (tile.group * columns_ + tile.column) * output_.channel_stride + block.begin[0] * strides[0] +
-                          block.begin[1] * strides[1] + block.begin[2] * strides[2];
+  const int64_t rest = channels % panel;
+  if (rest != 0) std::fill_n(panels + (channels - rest) * depth, depth * panel, T{0});
+  const Extents& strides = images.strides;
+  const T* const origin = images.data + block.image * images.batch_stride + first * images.channel_stride +
+                          block.begin[0] * strides[0] + block.begin[1] * strides[1] + block.begin[2] * strides[2];
   // Rows that run on are one.
   int64_t width = block.size[2], height = block.size[1];
   if (strides[1] == width * strides[2]) width *= height, height = 1;
   for (int64_t n = 0; n < block.images; ++n) {
     for (int64_t d = 0; d < block.size[0]; ++d) {
       for (int64_t h = 0; h < height; ++h) {
-        const T* const x = origin + n * output_.batch_stride + d * strides[0] + h * strides[1];
+        const T* const x = origin + n * images.batch_stride + d * strides[0] + h * strides[1];
         T* const to = panels + ((n * block.size[0] + d) * height + h) * width * panel;
         // Of channels side by side some pixels at a time: what is read lies side by side, too.
-        const int64_t run = output_.channel_stride == 1 ? kPixelsPacked : width;
+        const int64_t run = images.channel_stride == 1 ? kPixelsPacked : width;
         for (int64_t w = 0; w < width; w += run) {
-          for (int64_t j = 0; j < tile.columns; j += panel) {
-            pack(std::min(run, width - w), std::min(panel, tile.columns - j),
-                 x + w * strides[2] + j * output_.channel_stride, to + j * depth + w * panel);
+          for (int64_t j = 0; j < channels; j += panel) {
+            pack(images, std::min(run, width - w), std::min(panel, channels - j),
+                 x + w * strides[2] + j * images.channel_stride, to + j * depth + w * panel);
           }
         }
       }
@@ -244,8 +253,10 @@ template <class T> void WeightGradient<T>::pack(const Tile& tile, const Block& b
 }
 
 // Some pixels, and columns of one panel.
-template <class T> void WeightGradient<T>::pack(int64_t pixels, int64_t columns, const T* x, T* panel) const {
-  const int64_t along = output_.strides[2], across = output_.channel_stride, row = gradient_kernels_.panel;
+template <class T>
+void WeightGradient<T>::pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x,
+                             T* panel) const {
+  const int64_t along = images.strides[2], across = images.channel_stride, row = gradient_kernels_.panel;
   if (across == 1) {
     kernels_.copy(pixels, columns, x, along, panel, row);
   } else if (along == 1) {
@@ -269,23 +280,28 @@ void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace
   const int64_t begin = blocks_.count() * part / tiling_.parts, end = blocks_.count() * (part + 1) / tiling_.parts;
   const int64_t panel = gradient_kernels_.panel;
   const int64_t first = tile.group * channels_ + tile.channel;
-  const Strip& strip = tile.channels == tiling_.channels ? strip_ : last_strip_;
-  const bool in_place = is_in_place();
+  const bool packed = is_packed(), in_place = is_in_place();
   for (int64_t index = begin; index < end; ++index) {
     const Block block = blocks_[index];
-    const Source<T> source =
-        in_place ? as_it_is(reach_, input_, block, first) : strip.fill(input_, block, first, tile.channels, work.strip);
-    if (index == begin) {
-      const std::vector<int64_t>& taps = in_place ? taps_in_place_ : strip.taps();
+    const T* data = work.strip;
+    if (packed) {
+      pack(input_, first, tile.channels, block, work.strip);
+      for (int64_t i = 0; i < tile.channels; ++i) work.rows[i] = i / panel * panel * block.pixels() + i % panel;
+      for (int64_t i = 0; i < block.pixels(); ++i) work.steps[i] = i * panel;
+    } else {
+      const Source<T> source = in_place ? as_it_is(reach_, input_, block, first)
+                                        : strip_.fill(input_, block, first, tile.channels, work.strip);
+      const std::vector<int64_t>& taps = in_place ? taps_in_place_ : strip_.taps();
       for_each_row(tile.channels, [&](int64_t row, int64_t i, int64_t t) {
         work.rows[row] = i * source.channel + taps[static_cast<size_t>(t)];
       });
+      fill_steps(block, source, work.steps);
+      data = source.data;
     }
-    fill_steps(block, source, work.steps);
-    pack(tile, block, work.panels);
+    pack(output_, tile.group * columns_ + tile.column, tile.columns, block, work.panels);
     const auto function = index == begin ? gradient_kernels_.set : gradient_kernels_.add;
     for (int64_t j = 0; j < tile.columns; j += panel) {
-      function(tile.channels * taps_, tile.columns - j, block.pixels(), source.data, work.rows, work.steps,
+      function(tile.channels * taps_, tile.columns - j, block.pixels(), data, work.rows, work.steps,
                work.panels + j * block.pixels(), sums + j, sums_row);
     }
   }
@@ -323,7 +339,8 @@ template <class T> void WeightGradient<T>::run() const {
   const int most = tiling_.threads;
   const int64_t panel = gradient_kernels_.panel, rows = tiling_.channels * taps_, depth = blocks_.largest().pixels();
   const int64_t columns = round_up(tiling_.columns, panel), parts = tiling_.parts;
-  const int64_t strip_size = is_in_place() ? 0 : round_up(strip_.size(), kCacheLine);
+  const int64_t copied = is_packed() ? round_up(tiling_.channels, panel) * depth : is_in_place() ? 0 : strip_.size();
+  const int64_t strip_size = round_up(copied, kCacheLine);
   const int64_t panels_size = round_up(columns * depth, kCacheLine), sums_size = round_up(rows * columns, kCacheLine);
   const int64_t each = strip_size + panels_size + (parts == 1 ? sums_size : 0);
   const Scratch<T> memory(most * each + (parts == 1 ? 0 : tiling_.tiles * parts * sums_size));
