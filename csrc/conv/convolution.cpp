@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 
 #include "conv/correlation.hpp"
 #include "conv/depthwise.hpp"
@@ -10,6 +11,8 @@
 
 namespace pyinit {
 namespace {
+
+constexpr int64_t kManyPixels = 2048, kFewWeightsBytes = int64_t{4} << 20;
 
 // All of it, where there is nothing to sum.
 template <class T> void fill_empty(const Images<T>& output, const Epilogue<T>& epilogue) {
@@ -54,15 +57,23 @@ void convolve(const Window& window, const Images<const T>& input, const Images<c
     }
   }
   const int64_t group = output.channels / window.groups * weight.batch_stride;
-  const Correlation<T> all = {window.groups,
-                              window.stride,
-                              input,
-                              weight.data,
-                              group,
-                              weight.batch_stride,
-                              weight.channel_stride,
-                              {{taps, sums_of(weights), output}},
-                              packed};
+  Correlation<T> all = {window.groups,
+                        window.stride,
+                        input,
+                        weight.data,
+                        group,
+                        weight.batch_stride,
+                        weight.channel_stride,
+                        {{taps, sums_of(weights), output}},
+                        kChainProducts,
+                        packed};
+  if (goes_by_channels(all)) all.products = kChannelsChainProducts;
+  // Weights that are small beside what threads need anyway are packed once, if many blocks of pixels take them.
+  std::optional<PackedWeights<T>> once;
+  if (packed == nullptr && goes_by_channels(all) && output.batch * output.pixels() >= kManyPixels &&
+      output.channels * weight.channels * weight.pixels() * int64_t{sizeof(T)} <= kFewWeightsBytes) {
+    all.packed = &once.emplace(weight, window.groups, threads);
+  }
   correlate(all, epilogue, threads);
 }
 
@@ -76,8 +87,8 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
     return convolve_depthwise_transposed(window, input, weight, epilogue, output, threads);
   }
   const int64_t group = input.channels / window.groups * weight.batch_stride;
-  Correlation<T> all = {window.groups,         {1, 1, 1},           input, weight.data, group,
-                        weight.channel_stride, weight.batch_stride, {}};
+  Correlation<T> all = {window.groups,         {1, 1, 1},           input, weight.data,   group,
+                        weight.channel_stride, weight.batch_stride, {},    kChainProducts};
   const Extents& stride = window.stride;
   for (int64_t phase = 0; phase < stride[0] * stride[1] * stride[2]; ++phase) {
     const Extents remainder = {phase / stride[2] / stride[1], phase / stride[2] % stride[1], phase % stride[2]};

@@ -215,7 +215,7 @@ template <class T> class ByPixels final : public Tasks<T> {
 
   // Channels: all where they lie side by side.
   static int64_t read_together(const Correlation<T>& c) {
-    return c.input.channel_stride == 1 ? c.inputs() : std::min(c.inputs(), 160 / c.most_taps() + 1);
+    return c.input.channel_stride == 1 ? c.inputs() : std::min(c.inputs(), c.products / c.most_taps() + 1);
   }
 
   // Few outputs are computed from whole panels of a row, where not too much of that is in vain.

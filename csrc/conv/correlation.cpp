@@ -13,7 +13,6 @@ constexpr int64_t kGrain = int64_t{1} << 17;  // multiply-adds that a thread is 
 constexpr int64_t kMostParts = 8;             // of channels, a thread
 constexpr int64_t kPartCost = 1;              // tiles of channels whose time goes into what each part does for itself
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kChain = 160;       // products, about, that are summed before they are added to others
 constexpr int64_t kFewChannels = 12;  // that do not fill a panel
 
 template <class T> double work_of(const Correlation<T>& c) {
@@ -54,8 +53,8 @@ template <class T> int64_t Correlation<T>::most_taps() const {
   return most;
 }
 
-int64_t chain_length(int64_t inputs, int64_t taps) {
-  return divide_up(inputs, divide_up(inputs, std::max<int64_t>(1, kChain / taps)));
+int64_t chain_length(int64_t inputs, int64_t taps, int64_t products) {
+  return divide_up(inputs, divide_up(inputs, std::max<int64_t>(1, products / taps)));
 }
 
 template <class T>
@@ -65,7 +64,7 @@ Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, 
       epilogue_(epilogue),
       blocks_(correlation.input.batch, correlation.pixels(), pixels, costs, threads) {
   const int64_t inputs = correlation.inputs(), most_taps = correlation.most_taps();
-  const int64_t least = chain_length(inputs, most_taps);
+  const int64_t least = chain_length(inputs, most_taps, correlation.products);
   channels_ = least;
   depth_ = 0;
   for (const Phase<T>& phase : correlation.phases) {
@@ -126,10 +125,14 @@ template <class T> T* Tasks<T>::begin(const Phase<T>& phase, const Part& part) c
   return data;
 }
 
+template <class T> bool goes_by_channels(const Correlation<T>& c) {
+  return c.phases[0].output.channel_stride == 1 && c.outputs() >= kFewChannels;
+}
+
 template <class T> void correlate(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads) {
   const int usable = usable_threads(threads, static_cast<int64_t>(std::min(work_of(c), 1e18)), kGrain);
-  const bool by_channels = c.phases[0].output.channel_stride == 1 && c.outputs() >= kFewChannels;
-  const auto tasks = by_channels ? tasks_by_channels(c, epilogue, usable) : tasks_by_pixels(c, epilogue, usable);
+  const auto tasks =
+      goes_by_channels(c) ? tasks_by_channels(c, epilogue, usable) : tasks_by_pixels(c, epilogue, usable);
   const int team = static_cast<int>(std::min<int64_t>(usable, tasks->count()));
   const int64_t scratch = round_up(tasks->scratch(), kCacheLine);
   const Scratch<T> memory(team * scratch);
@@ -142,6 +145,8 @@ template struct Correlation<float>;
 template struct Correlation<double>;
 template class Tasks<float>;
 template class Tasks<double>;
+template bool goes_by_channels(const Correlation<float>&);
+template bool goes_by_channels(const Correlation<double>&);
 template void correlate(const Correlation<float>&, const Epilogue<float>&, int);
 template void correlate(const Correlation<double>&, const Epilogue<double>&, int);
 

@@ -30,6 +30,7 @@ template <class T> struct Correlation {
   const T* weight;
   int64_t group, output, input_channel;  // distances of weights
   std::vector<Phase<T>> phases;
+  int64_t products;                          // of a chain, about
   const PackedWeights<T>* packed = nullptr;  // the same weights once more, for one phase only
 
   int64_t inputs() const { return input.channels / groups; }  // of a group
@@ -43,7 +44,12 @@ template <class T> struct Correlation {
 };
 
 // About so many inputs are summed in one chain of multiply-adds before they are added to others.
-int64_t chain_length(int64_t inputs, int64_t taps);
+int64_t chain_length(int64_t inputs, int64_t taps, int64_t products);
+// As short as torch's own sums are; forward by channels, torch's are longer.
+constexpr int64_t kChainProducts = 160, kChannelsChainProducts = 320;
+
+// Whether vectors are of output channels.
+template <class T> bool goes_by_channels(const Correlation<T>& correlation);
 
 template <class T>
 void correlate(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int threads);

@@ -64,7 +64,7 @@ PackedWeights<T>::PackedWeights(const Images<const T>& weight, int64_t groups, i
       outputs_(weight.batch / groups),
       inputs_(weight.channels),
       taps_(weight.pixels()),
-      chain_(chain_length(inputs_, taps_)),
+      chain_(chain_length(inputs_, taps_, kChannelsChainProducts)),
       width_(panel_kernels<T>().panel),
       data_(groups * panels() * inputs_ * taps_ * width_) {
   const std::vector<int64_t> taps = all_taps(weight);
