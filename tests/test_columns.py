@@ -1,6 +1,5 @@
 """``im2col`` and ``col2im`` against torch's ``unfold`` and ``fold``; the convolution made of them."""
 
-import warnings
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import fold, unfold
+from torchs_samples import torchs_samples
 
 from pyinit import _core
 from pyinit._columns import col2im, convolution_by_im2col, im2col
@@ -133,11 +133,7 @@ def test_every_number_of_dimensions(window: Any, kind: tuple[torch.dtype, str, i
 
 
 def test_torchs_own_samples() -> None:
-    pytest.importorskip("expecttest", reason="torch's samples need it")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.testing._internal.common_methods_invocations import op_db  # noqa: PLC0415
-    (op,) = (op for op in op_db if op.name == "nn.functional.unfold")  # fold has none
+    op = torchs_samples()["nn.functional.unfold"]  # fold has none
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.complex64):
         for sample in op.sample_inputs("cpu", dtype):
             images, arguments = sample.input, sample.args

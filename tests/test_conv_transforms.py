@@ -1,9 +1,6 @@
 """Convolutions under torch's compiler, exporters, tracers and function transforms."""
 
 import functools
-import sys
-import types
-import unittest
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +10,7 @@ import torch
 import torch.nn.functional as torchs
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from torchs_samples import torchs_samples
 
 import pyinit.functional as ours
 
@@ -205,20 +203,6 @@ def test_operators_are_registered_as_torch_asks(
         torch.library.opcheck(getattr(OPERATORS, name).default, (first, second, size, *window))
 
 
-@functools.cache
-def torchs_samples() -> dict[str, Any]:
-    """torch's descriptions of its own functions. They import a package that only torch's tests need."""
-    sys.modules.setdefault(
-        "expecttest",
-        types.SimpleNamespace(TestCase=unittest.TestCase),  # type: ignore[arg-type]
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.testing._internal.common_methods_invocations import op_db  # noqa: PLC0415
-    prefix = "nn.functional.conv"
-    return {x.name.rpartition(".")[2]: x for x in op_db if x.name.startswith(prefix)}
-
-
 FUNCTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)]
 
 
@@ -227,7 +211,9 @@ FUNCTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1,
 def test_torchs_samples(name: str) -> None:
     count = 0
     for dtype in (torch.float32, torch.float64):
-        for sample in torchs_samples()[name].sample_inputs("cpu", dtype, requires_grad=True):
+        for sample in torchs_samples()[f"nn.functional.{name}"].sample_inputs(
+            "cpu", dtype, requires_grad=True
+        ):
             both = []
             for module in (ours, torchs):
                 out = getattr(module, name)(sample.input, *sample.args, **sample.kwargs)
@@ -241,7 +227,7 @@ def test_torchs_samples(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_torchs_samples_of_errors(name: str) -> None:
-    entry = torchs_samples()[name]
+    entry = torchs_samples()[f"nn.functional.{name}"]
     for error in entry.error_inputs("cpu") if entry.error_inputs_func else ():
         sample = error.sample_input
         with pytest.raises(error.error_type, match=error.error_regex):

@@ -22,6 +22,18 @@ template <class T> void finish_run(const Epilogue<T>& epilogue, T bias, int64_t 
   }
 }
 
+// Pixels of few channels side by side, as many together as the buffer has biases for.
+template <class T>
+void finish_pixels(const Epilogue<T>& epilogue, const T* bias, int64_t channels, int64_t count, T* x) {
+  const auto biased_row = activation_kernels<T>().biased_row[static_cast<int>(epilogue.activation)];
+  const int64_t together = std::min(kTogether / channels, count);
+  T biases[kTogether];
+  for (int64_t i = 0; i < together; ++i) std::copy_n(bias, channels, biases + i * channels);
+  for (int64_t begin = 0; begin < count; begin += together, x += together * channels) {
+    biased_row(std::min(together, count - begin) * channels, x, biases, x, epilogue.parameter);
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -45,7 +57,9 @@ void finish(const Epilogue<T>& epilogue, const Images<T>& output, const Block& b
         T* const row = output.data + (block.image + n) * output.batch_stride + first * output.channel_stride +
                        (block.begin[0] + d) * output.strides[0] + (block.begin[1] + h) * output.strides[1] +
                        block.begin[2] * output.strides[2];
-        if (output.channel_stride == 1 && epilogue.bias != nullptr) {
+        if (output.channel_stride == 1 && epilogue.bias != nullptr && step == channels && channels <= kTogether / 2) {
+          finish_pixels(epilogue, epilogue.bias + first, channels, count, row);
+        } else if (output.channel_stride == 1 && epilogue.bias != nullptr) {
           for (int64_t i = 0; i < count; ++i) {
             T* const pixel = row + i * step;
             biased_row(channels, pixel, epilogue.bias + first, pixel, epilogue.parameter);
