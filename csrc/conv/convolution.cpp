@@ -8,6 +8,7 @@
 #include "conv/depthwise.hpp"
 #include "conv/finish.hpp"
 #include "core/integers.hpp"
+#include "core/view.hpp"
 
 namespace pyinit {
 namespace {
@@ -30,6 +31,15 @@ template <class T> void fill_empty(const Images<T>& output, const Epilogue<T>& e
   finish(epilogue, output, {0, output.batch, {0, 0, 0}, output.size}, 0, output.channels);
 }
 
+template <class T> void prefer_huge_pages(const Images<T>& out) {
+  View view;
+  view.data = reinterpret_cast<char*>(out.data);
+  view.dtype = sizeof(T) == 8 ? DType::f64 : DType::f32;
+  view.dims = {{out.batch, out.batch_stride, 0}, {out.channels, out.channel_stride, 0}};
+  for (size_t i = 0; i < kSpatial; ++i) view.dims.push_back({out.size[i], out.strides[i], 0});
+  pyinit::prefer_huge_pages(view);
+}
+
 // Distances along each dimension, summed for all taps.
 std::vector<int64_t> sums_of(const Taps& lines) {
   std::vector<int64_t> all;
@@ -48,6 +58,7 @@ void convolve(const Window& window, const Images<const T>& input, const Images<c
               const Epilogue<T>& epilogue, const Images<T>& output, int threads, const PackedWeights<T>* packed) {
   if (output.batch * output.channels * output.pixels() == 0) return;
   if (weight.channels * weight.pixels() == 0) return fill_empty(output, epilogue);
+  prefer_huge_pages(output);
   if (is_depthwise(window, weight)) return convolve_depthwise(window, input, weight, epilogue, output, threads);
   Taps taps, weights;
   for (size_t i = 0; i < kSpatial; ++i) {
@@ -83,6 +94,7 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
                          const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
   if (output.batch * output.channels * output.pixels() == 0) return;
   if (input.channels * input.pixels() * weight.pixels() == 0) return fill_empty(output, epilogue);
+  prefer_huge_pages(output);
   if (is_depthwise(window, weight)) {
     return convolve_depthwise_transposed(window, input, weight, epilogue, output, threads);
   }

@@ -1,7 +1,6 @@
 #include "conv/depthwise.hpp"
 
 #include "conv/depthwise_routes.hpp"
-#include "core/view.hpp"
 
 namespace pyinit {
 namespace {
@@ -11,19 +10,9 @@ template <class A, class B> bool has_rows_of_channels(const Images<A>& a, const 
   return a.channel_stride == 1 && b.channel_stride == 1 && a.channels == b.channels;
 }
 
-template <class T> void prefer_huge_pages(const Images<T>& out) {
-  View view;
-  view.data = reinterpret_cast<char*>(out.data);
-  view.dtype = sizeof(T) == 8 ? DType::f64 : DType::f32;
-  view.dims = {{out.batch, out.batch_stride, 0}, {out.channels, out.channel_stride, 0}};
-  for (size_t i = 0; i < kSpatial; ++i) view.dims.push_back({out.size[i], out.strides[i], 0});
-  pyinit::prefer_huge_pages(view);
-}
-
 template <class T>
 void correlate(const Window& window, bool transposed, const Images<const T>& source, const Images<const T>& weight,
                const Epilogue<T>& epilogue, const Images<T>& out, int threads) {
-  prefer_huge_pages(out);
   const auto route = has_rows_of_channels(source, out) ? correlate_pixels<T> : correlate_planes<T>;
   route(window, transposed, source, weight, epilogue, out, threads);
 }

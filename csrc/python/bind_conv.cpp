@@ -9,6 +9,7 @@
 #include "core/view.hpp"
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
+#include "python/images.hpp"
 #include "python/target.hpp"
 
 using namespace pyinit;
@@ -37,25 +38,6 @@ namespace {
 
 constexpr double kReleaseGil = 1 << 15;  // multiply-adds from which on other threads may run meanwhile
 
-// Fewer than three spatial dimensions become the last of three.
-Extents extents(const Integers& values, size_t dims, int64_t otherwise) {
-  if (values.size() != dims) throw std::invalid_argument("window: takes one number for each spatial dimension");
-  Extents all{otherwise, otherwise, otherwise};
-  for (size_t i = 0; i < dims; ++i) all[kSpatial - dims + i] = values[i];
-  return all;
-}
-
-template <class T> Images<T> images(const Target& t) {
-  const size_t dims = t.shape.size() - 2;
-  Images<T> x{
-      reinterpret_cast<T*>(t.address), t.shape[0], t.shape[1], {1, 1, 1}, t.strides[0], t.strides[1], {0, 0, 0}};
-  for (size_t i = 0; i < dims; ++i) {
-    x.size[kSpatial - dims + i] = t.shape[2 + i];
-    x.strides[kSpatial - dims + i] = t.strides[2 + i];
-  }
-  return x;
-}
-
 // Python has compared sizes and types; what would lead astray here is looked at once more.
 void check(const char* name, const Target& t, const Target& like) {
   const bool is_float = t.dtype == static_cast<int>(DType::f32) || t.dtype == static_cast<int>(DType::f64);
@@ -63,14 +45,6 @@ void check(const char* name, const Target& t, const Target& like) {
   if (!is_float || t.dtype != like.dtype || dims < 3 || dims > 2 + kSpatial || dims != like.shape.size() ||
       t.strides.size() != dims) {
     throw std::invalid_argument(std::string(name) + ": takes float32 or float64, and 3 to 5 dimensions, as the others");
-  }
-}
-
-template <class Run> void on_type(const Target& t, Run&& run) {
-  if (t.dtype == static_cast<int>(DType::f32)) {
-    run(float{});
-  } else {
-    run(double{});
   }
 }
 
@@ -89,7 +63,7 @@ std::optional<py::gil_scoped_release> release_for(double work) {
 Window window_of(const Target& t, const Integers& stride, const Integers& padding, const Integers& dilation,
                  int64_t groups) {
   const size_t dims = t.shape.size() - 2;
-  return {extents(stride, dims, 1), extents(padding, dims, 0), extents(dilation, dims, 1), groups};
+  return {to_extents(stride, dims, 1), to_extents(padding, dims, 0), to_extents(dilation, dims, 1), groups};
 }
 
 template <bool transposed>
@@ -105,12 +79,12 @@ void convolution(const Target& input, const std::conditional_t<transposed, Targe
     using T = decltype(zero);
     const Epilogue<T> epilogue = {bias ? reinterpret_cast<const T*>(bias->address) : nullptr,
                                   static_cast<Activation>(activation), static_cast<T>(parameter)};
-    const Images<const T> from = images<const T>(input), filters = images<const T>(weight);
+    const Images<const T> from = to_images<const T>(input), filters = to_images<const T>(weight);
     if constexpr (transposed) {
-      convolve_transposed(window, from, filters, epilogue, images<T>(output), threads);
+      convolve_transposed(window, from, filters, epilogue, to_images<T>(output), threads);
     } else {
       const auto* const packed = weight.packed ? std::get_if<PackedWeights<T>>(&weight.packed->panels) : nullptr;
-      convolve(window, from, filters, epilogue, images<T>(output), threads, packed);
+      convolve(window, from, filters, epilogue, to_images<T>(output), threads, packed);
     }
   });
 }
@@ -125,9 +99,9 @@ PackedWeight pack(const py::handle& tensor, int64_t groups, int threads) {
   }
   const py::gil_scoped_release release;
   if (weight.dtype == static_cast<int>(DType::f32)) {
-    return {PackedWeights<float>(images<const float>(weight), groups, threads)};
+    return {PackedWeights<float>(to_images<const float>(weight), groups, threads)};
   }
-  return {PackedWeights<double>(images<const double>(weight), groups, threads)};
+  return {PackedWeights<double>(to_images<const double>(weight), groups, threads)};
 }
 
 void weight_gradient(const Target& input, const Target& output, const Target& weight, const Integers& stride,
@@ -137,7 +111,8 @@ void weight_gradient(const Target& input, const Target& output, const Target& we
   const auto release = release_for(work(output, weight));
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
-    convolve_weight_gradient<T>(window, images<const T>(input), images<const T>(output), images<T>(weight), threads);
+    convolve_weight_gradient<T>(window, to_images<const T>(input), to_images<const T>(output), to_images<T>(weight),
+                                threads);
   });
 }
 
@@ -149,7 +124,7 @@ void channel_sums(const Target& input, const Target& sums, int threads) {
   const py::gil_scoped_release release;
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
-    sum_channels<T>(images<const T>(input), reinterpret_cast<T*>(sums.address), sums.strides[0], threads);
+    sum_channels<T>(to_images<const T>(input), reinterpret_cast<T*>(sums.address), sums.strides[0], threads);
   });
 }
 
