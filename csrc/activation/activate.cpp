@@ -14,9 +14,9 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 15;  // elements that are worth a thread
 constexpr int64_t kTile = 512;       // elements that are copied together, to lie side by side
-// Bytes of an output from which on its reader would find little of it in the caches: to read it into them, only to
-// write it, is a third of the way for nothing.
-constexpr int64_t kPastCaches = int64_t{8} << 20;
+// Bytes of all tensors together from which on little of an output would stay in the caches: to read it into them, only
+// to write it, is a third of the way for nothing.
+constexpr int64_t kPastCaches = int64_t{40} << 20;
 constexpr int64_t kLine = 16;  // elements of a cache line: threads do not share one
 
 // A dimension of several tensors: its size, and the stride in each of them.
@@ -95,7 +95,8 @@ void for_all(const std::array<const View*, tensors>& views, int threads, const K
 template <class T, size_t tensors>
 const ElementKernels<T>& element_kernels(const std::array<const View*, tensors>& views) {
   const View& out = *views.back();
-  bool is_long = out.count() * static_cast<int64_t>(sizeof(T)) >= kPastCaches && is_dense(out);
+  const int64_t bytes = out.count() * static_cast<int64_t>(tensors * sizeof(T));
+  bool is_long = bytes >= kPastCaches && is_dense(out);
   for (size_t v = 0; v + 1 < tensors; ++v) is_long = is_long && views[v]->data != out.data;
   const ActivationKernels<T>& kernels = activation_kernels<T>();
   return is_long ? kernels.past_caches : kernels;
