@@ -21,6 +21,10 @@ template <class T> struct Images {
   Extents strides;
 
   int64_t pixels() const { return size[0] * size[1] * size[2]; }
+  T* at(int64_t image, int64_t channel, const Extents& p) const {
+    return data + image * batch_stride + channel * channel_stride + p[0] * strides[0] + p[1] * strides[1] +
+           p[2] * strides[2];
+  }
 };
 
 // How a kernel moves. Padding is that in front; behind, there is as much as the output's size takes.

@@ -1,10 +1,8 @@
 // Pixels are the rows of register tiles, and output channels their columns: images whose channels lie side by side are
 // read as they are, and the weights are packed into panels.
 #include <algorithm>
-#include <optional>
 
 #include "conv/correlation.hpp"
-#include "conv/finish.hpp"
 #include "conv/kernels.hpp"
 #include "conv/packed_weights.hpp"
 #include "core/integers.hpp"
@@ -19,17 +17,14 @@ constexpr int64_t kBlockCost = 40;  // pixels whose time goes into packing the w
 template <class T> class ByChannels final : public Tasks<T> {
  public:
   ByChannels(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads)
-      : Tasks<T>(c, epilogue, kPixels, {panel_kernels<T>().rows, kBlockCost}, panel_kernels<T>().panel, threads),
-        reach_(c.reach()) {
+      : Tasks<T>(c, epilogue, kPixels, {panel_kernels<T>().rows, kBlockCost}, panel_kernels<T>().panel, threads) {
     const int64_t depth = this->depth_;
-    const Block largest = this->blocks_.largest();
-    const bool as_it_is = c.input.channel_stride == 1 && is_inside(reach_, c.input, c.pixels());
-    if (!as_it_is) strip_.emplace(reach_, Order::channels, largest, std::min(this->channels_, c.inputs()));
-    for (const Phase<T>& phase : c.phases) {
-      taps_.push_back(as_it_is ? tap_offsets(phase.taps, c.input) : strip_->offsets(phase.taps));
+    if (c.input.channel_stride == 1 && is_inside(this->reach_, c.input, c.pixels())) {
+      this->read_as_it_is();
+    } else {
+      this->read_from_strip(Order::channels, this->channels_);
     }
-    const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)}, pixels = largest.pixels();
-    at_strip_ = this->place(strip_ ? strip_->size() : 0);
+    const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)}, pixels = this->blocks_.largest().pixels();
     at_panel_ = this->place(depth * panel_);
     at_turned_ = this->place(depth * panel_);
     at_tile_ = this->place(pixels * panel_);
@@ -39,41 +34,22 @@ template <class T> class ByChannels final : public Tasks<T> {
     at_runs_ = this->place(c.most_taps() * per_offset);
   }
 
-  void run(int64_t task, T* scratch) const override {
-    const Correlation<T>& c = this->correlation_;
-    const auto part = this->part(task);
-    const int64_t inputs = c.inputs();
-    int64_t* const tile_rows = reinterpret_cast<int64_t*>(scratch + at_tile_rows_);
-    for (int64_t i = 0; i < part.block.pixels(); ++i) tile_rows[i] = i * panel_;
-    for (int64_t load = 0; load < inputs; load += this->channels_) {
-      const int64_t loaded = std::min(this->channels_, inputs - load), channel = part.group * inputs + load;
-      const Source<T> source = strip_ ? strip_->fill(c.input, part.block, channel, loaded, scratch + at_strip_)
-                                      : as_it_is(reach_, c.input, part.block, channel);
-      this->run_phases(part, load, loaded, source,
-                       [&](size_t phase, const Part& p, int64_t first, int64_t channels, const Source<T>& from) {
-                         run(phase, p, first, channels, from, scratch);
-                       });
-    }
-    for (const Phase<T>& phase : c.phases) {
-      finish(this->epilogue_, phase.output, this->clip(part.block, phase), part.group * c.outputs() + part.first,
-             part.outputs);
-    }
-  }
-
  private:
   using Part = typename Tasks<T>::Part;
 
-  void run(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source, T* scratch) const {
+  void run_chain(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source,
+                 T* scratch) const override {
     const Phase<T>& phase = this->correlation_.phases[index];
     const int64_t pixels = part.block.pixels(), channel = phase.output.channel_stride;
     int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_rows_);
     int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
-    const int64_t* const tile_rows = reinterpret_cast<const int64_t*>(scratch + at_tile_rows_);
+    int64_t* const tile_rows = reinterpret_cast<int64_t*>(scratch + at_tile_rows_);
     T* const tile = scratch + at_tile_;
     T* const out = this->begin(phase, part);
-    this->pixels(part.block, source.image, source.step, rows);
-    this->pixels(part.block, phase.output.batch_stride, phase.output.strides, places);
-    const Runs runs = runs_of(taps_[index], channels, reinterpret_cast<int64_t*>(scratch + at_runs_));
+    fill_offsets(part.block, source.image, source.step, rows);
+    fill_offsets(part.block, phase.output.batch_stride, phase.output.strides, places);
+    for (int64_t i = 0; i < pixels; ++i) tile_rows[i] = i * panel_;
+    const Runs runs = runs_of(this->taps_[index], channels, reinterpret_cast<int64_t*>(scratch + at_runs_));
     for (int64_t o = 0; o < part.outputs; o += panel_) {
       const int64_t width = std::min(panel_, part.outputs - o);
       const T* const b = panel(phase.weights, part.group, part.first + o, width, first, channels, scratch);
@@ -127,10 +103,7 @@ template <class T> class ByChannels final : public Tasks<T> {
   const int64_t panel_ = panel_kernels<T>().panel;
   const PackedWeights<T>* const packed_ = packed(this->correlation_, this->chains_[0], panel_);
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
-  const Reach reach_;
-  std::optional<Strip> strip_;
-  std::vector<std::vector<int64_t>> taps_;  // of each phase
-  int64_t at_strip_, at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;
+  int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;
 };
 
 }  // namespace

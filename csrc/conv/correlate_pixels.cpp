@@ -2,10 +2,8 @@
 // and tap by tap, is gathered into panels that stay in the cache while the weights pass; or, of pixels side by side
 // that few outputs take, read where it is.
 #include <algorithm>
-#include <optional>
 
 #include "conv/correlation.hpp"
-#include "conv/finish.hpp"
 #include "conv/kernels.hpp"
 #include "core/integers.hpp"
 #include "linalg/kernels.hpp"
@@ -36,29 +34,22 @@ template <class T> class ByPixels final : public Tasks<T> {
  public:
   ByPixels(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads)
       : Tasks<T>(c, epilogue, most_pixels(c), {panel_kernels<T>().panel, kBlockCost}, panel_kernels<T>().rows, threads),
-        few_outputs_(c.outputs() <= kFewOutputs),
-        reach_(c.reach()) {
+        few_outputs_(c.outputs() <= kFewOutputs) {
     const int64_t depth = this->depth_;
     const Block largest = this->blocks_.largest();
-    const bool as_it_is = c.input.strides[2] * c.step[2] == 1 && is_inside(reach_, c.input, c.pixels());
-    channels_loaded_ = std::min(this->channels_, c.inputs());
-    if (!as_it_is) {
+    if (c.input.strides[2] * c.step[2] == 1 && is_inside(this->reach_, c.input, c.pixels())) {
+      this->read_as_it_is();
+    } else {
       // Where channels lie side by side, all that a block takes is read at once.
-      const Strip one(reach_, Order::pixels, largest, 1);
-      const int64_t most =
-          std::max<int64_t>(kStripBytes / int64_t{sizeof(T)} / one.size() / this->channels_, 1) * this->channels_;
-      if (c.input.channel_stride == 1) channels_loaded_ = std::min(c.inputs(), most);
-      strip_.emplace(reach_, Order::pixels, largest, channels_loaded_);
-    }
-    for (const Phase<T>& phase : c.phases) {
-      taps_.push_back(as_it_is ? tap_offsets(phase.taps, c.input) : strip_->offsets(phase.taps));
+      const int64_t one = Strip(this->reach_, Order::pixels, largest, 1).size(), size = sizeof(T);
+      const int64_t loads = c.input.channel_stride == 1 ? kStripBytes / size / one / this->channels_ : 1;
+      this->read_from_strip(Order::pixels, std::max<int64_t>(loads, 1) * this->channels_);
     }
     outputs_together_ =
         std::max(int64_t{1}, kWeightsBytes / int64_t{sizeof(T)} / depth / kernels_.rows) * kernels_.rows;
 
     columns_ = round_up(largest.pixels() / largest.size[2] * row_length(largest.size[2]), panel_);
     const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)};
-    at_strip_ = this->place(strip_ ? strip_->size() : 0);
     at_panels_ = this->place(columns_ * depth);
     at_tile_ = this->place(2 * outputs_together_ * panel_);
     const int64_t phases = static_cast<int64_t>(c.phases.size());
@@ -71,25 +62,6 @@ template <class T> class ByPixels final : public Tasks<T> {
     const int64_t sums = phases * columns_ * this->outputs_each_;
     keeps_sums_ = sums * int64_t{sizeof(T)} <= kSumsBytes && this->outputs_each_ <= outputs_together_;
     at_sums_ = this->place(keeps_sums_ ? sums : 0);
-  }
-
-  void run(int64_t task, T* scratch) const override {
-    const Correlation<T>& c = this->correlation_;
-    const auto part = this->part(task);
-    const int64_t inputs = c.inputs();
-    for (int64_t load = 0; load < inputs; load += channels_loaded_) {
-      const int64_t loaded = std::min(channels_loaded_, inputs - load), channel = part.group * inputs + load;
-      const Source<T> source = strip_ ? strip_->fill(c.input, part.block, channel, loaded, scratch + at_strip_)
-                                      : as_it_is(reach_, c.input, part.block, channel);
-      this->run_phases(part, load, loaded, source,
-                       [&](size_t phase, const Part& p, int64_t first, int64_t channels, const Source<T>& from) {
-                         run(phase, p, first, channels, from, scratch);
-                       });
-    }
-    for (const Phase<T>& phase : c.phases) {
-      finish(this->epilogue_, phase.output, this->clip(part.block, phase), part.group * c.outputs() + part.first,
-             part.outputs);
-    }
   }
 
  private:
@@ -121,10 +93,11 @@ template <class T> class ByPixels final : public Tasks<T> {
     const int64_t* gathered_rows;
   };
 
-  void run(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source, T* scratch) const {
+  void run_chain(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source,
+                 T* scratch) const override {
     const Correlation<T>& c = this->correlation_;
     const Phase<T>& phase = c.phases[index];
-    const std::vector<int64_t>& taps = taps_[index];
+    const std::vector<int64_t>& taps = this->taps_[index];
     const int64_t depth = channels * static_cast<int64_t>(taps.size());
     int64_t* const rows = offsets(scratch, at_rows_);
     int64_t* const weights = offsets(scratch, at_weights_);
@@ -140,7 +113,7 @@ template <class T> class ByPixels final : public Tasks<T> {
     // All rows of a column may be read up to here.
     const T* const end = source.end - (channels - 1) * source.channel - *std::max_element(taps.begin(), taps.end());
     if (first == 0) {
-      const int64_t later = strip_ ? 0 : c.inputs() - channels;  // channels that are read after these
+      const int64_t later = this->strip_ ? 0 : c.inputs() - channels;  // channels that are read after these
       find(pixels, phase, part.block, source, end - source.data - later * source.channel);
     }
     T* const panels = scratch + at_panels_;
@@ -174,22 +147,22 @@ template <class T> class ByPixels final : public Tasks<T> {
             int64_t end) const {
     const int64_t width = block.size[2], length = row_length(width);
     int64_t* column = pixels.columns;
-    this->for_each_row(block, source.image, source.step, [&](int64_t row) {
+    for_each_row(block, source.image, source.step, [&](int64_t row) {
       for (int64_t w = 0; w < length; ++w) *column++ = row + w * source.step[2];
     });
     int64_t* place = pixels.places;
-    this->for_each_row(block, phase.output.batch_stride, phase.output.strides, [&](int64_t row) {
+    for_each_row(block, phase.output.batch_stride, phase.output.strides, [&](int64_t row) {
       for (int64_t w = 0; w < width; ++w) *place++ = row + w * phase.output.strides[2];
       for (int64_t w = width; w < length; ++w) *place++ = kNowhere;
     });
     // The last panel's columns that no pixel has: anything that may be read.
     const int64_t last = pixels.columns[pixels.count - 1];
-    const int64_t step = strip_ || last + panel_ < end ? 1 : 0;
+    const int64_t step = this->strip_ || last + panel_ < end ? 1 : 0;
     for (int64_t j = pixels.count; j % panel_ != 0; ++j) pixels.columns[j] = pixels.columns[j - 1] + step;
 
     // Without a strip there is no memory to spare behind the last channel, so nothing is read in place.
     for (int64_t j = 0; j < pixels.count; j += panel_) {
-      const bool in_place = few_outputs_ && strip_ && is_run(pixels.columns + j, panel_);
+      const bool in_place = few_outputs_ && this->strip_ && is_run(pixels.columns + j, panel_);
       const bool is_direct = j + panel_ <= pixels.count && is_run(pixels.places + j, panel_);
       pixels.panels[j / panel_] = {in_place ? Kind::in_place : Kind::gathered, is_direct};
     }
@@ -221,7 +194,7 @@ template <class T> class ByPixels final : public Tasks<T> {
   // Few outputs are computed from whole panels of a row, where not too much of that is in vain.
   int64_t row_length(int64_t width) const {
     const int64_t whole = round_up(width, panel_);
-    return few_outputs_ && strip_ && 3 * whole <= 4 * width ? whole : width;
+    return few_outputs_ && this->strip_ && 3 * whole <= 4 * width ? whole : width;
   }
 
   // Outputs [first, first + height).
@@ -272,12 +245,8 @@ template <class T> class ByPixels final : public Tasks<T> {
   const ConvKernels<T>& conv_kernels_ = conv_kernels<T>();
   const int64_t panel_ = kernels_.panel;
   const bool few_outputs_;
-  const Reach reach_;
-  std::optional<Strip> strip_;
-  std::vector<std::vector<int64_t>> taps_;  // of each phase
-  int64_t channels_loaded_, outputs_together_, columns_;
-  int64_t at_strip_, at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_weights_, at_gathered_rows_,
-      at_layout_, at_sums_;
+  int64_t outputs_together_, columns_;
+  int64_t at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_weights_, at_gathered_rows_, at_layout_, at_sums_;
   bool keeps_sums_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "conv/finish.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -61,8 +62,9 @@ template <class T>
 Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int64_t pixels, const BlockCosts& costs,
                 int64_t outputs, int threads)
     : correlation_(correlation),
-      epilogue_(epilogue),
-      blocks_(correlation.input.batch, correlation.pixels(), pixels, costs, threads) {
+      reach_(correlation.reach()),
+      blocks_(correlation.input.batch, correlation.pixels(), pixels, costs, threads),
+      epilogue_(epilogue) {
   const int64_t inputs = correlation.inputs(), most_taps = correlation.most_taps();
   const int64_t least = chain_length(inputs, most_taps, correlation.products);
   channels_ = least;
@@ -101,28 +103,48 @@ template <class T> Block Tasks<T>::clip(Block block, const Phase<T>& phase) {
   return block;
 }
 
-template <class T> void Tasks<T>::clear(const Phase<T>& phase, const Part& part) const {
-  const Images<T>& out = phase.output;
-  T* const data = begin(phase, part);
-  const int64_t width = part.block.size[2];
-  for_each_row(part.block, out.batch_stride, out.strides, [&](int64_t row) {
-    if (out.channel_stride == 1) {
-      for (int64_t w = 0; w < width; ++w) std::fill_n(data + row + w * out.strides[2], part.outputs, T{0});
-    } else {
-      for (int64_t o = 0; o < part.outputs; ++o) {
-        T* const to = data + row + o * out.channel_stride;
-        for (int64_t w = 0; w < width; ++w) to[w * out.strides[2]] = 0;
+template <class T> void Tasks<T>::read_as_it_is() {
+  channels_loaded_ = std::min(channels_, correlation_.inputs());
+  for (const Phase<T>& phase : correlation_.phases) taps_.push_back(tap_offsets(phase.taps, correlation_.input));
+}
+
+template <class T> void Tasks<T>::read_from_strip(Order order, int64_t channels) {
+  channels_loaded_ = std::min(channels, correlation_.inputs());
+  strip_.emplace(reach_, order, blocks_.largest(), channels_loaded_);
+  at_strip_ = place(strip_->size());
+  for (const Phase<T>& phase : correlation_.phases) taps_.push_back(strip_->offsets(phase.taps));
+}
+
+template <class T> void Tasks<T>::run(int64_t task, T* scratch) const {
+  const Correlation<T>& c = correlation_;
+  const Part whole = part(task);
+  const int64_t inputs = c.inputs(), output = whole.group * c.outputs() + whole.first;
+  for (int64_t load = 0; load < inputs; load += channels_loaded_) {
+    const int64_t loaded = std::min(channels_loaded_, inputs - load), channel = whole.group * inputs + load;
+    const Source<T> source = strip_ ? strip_->fill(c.input, whole.block, channel, loaded, scratch + at_strip_)
+                                    : as_it_is(reach_, c.input, whole.block, channel);
+    for (size_t i = 0; i < c.phases.size(); ++i) {
+      Part part = whole;
+      part.block = clip(whole.block, c.phases[i]);
+      if (part.block.pixels() == 0) continue;
+      if (c.phases[i].weights.empty()) {
+        if (load == 0) set_zero(c.phases[i].output, part.block, output, part.outputs);
+        continue;
+      }
+      for (int64_t first = 0; first < loaded; first += chains_[i]) {
+        Source<T> from = source;
+        from.data += first * source.channel;
+        run_chain(i, part, load + first, std::min(chains_[i], loaded - first), from, scratch);
       }
     }
-  });
+  }
+  for (const Phase<T>& phase : c.phases) {
+    finish(epilogue_, phase.output, clip(whole.block, phase), output, whole.outputs);
+  }
 }
 
 template <class T> T* Tasks<T>::begin(const Phase<T>& phase, const Part& part) const {
-  const Images<T>& out = phase.output;
-  T* data = out.data + part.block.image * out.batch_stride +
-            (part.group * correlation_.outputs() + part.first) * out.channel_stride;
-  for (size_t i = 0; i < kSpatial; ++i) data += part.block.begin[i] * out.strides[i];
-  return data;
+  return phase.output.at(part.block.image, part.group * correlation_.outputs() + part.first, part.block.begin);
 }
 
 template <class T> bool goes_by_channels(const Correlation<T>& c) {

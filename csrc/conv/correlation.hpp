@@ -2,8 +2,8 @@
 // channels and taps.
 #pragma once
 
-#include <algorithm>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "conv/blocks.hpp"
@@ -15,7 +15,7 @@
 namespace pyinit {
 
 // Output pixels that take the same taps. The weight of output channel o and input channel i, both within group g, at
-// tap t is Correlation's weight[g * group + o * output + i * input + weights[t]].
+// tap t is Correlation's weight[g * group + o * output + i * input_channel + weights[t]].
 template <class T> struct Phase {
   Taps taps;
   std::vector<int64_t> weights;  // in the order of the taps, the last dimension's fastest
@@ -60,7 +60,7 @@ template <class T> class Tasks {
   virtual ~Tasks() = default;
   int64_t count() const { return correlation_.groups * blocks_.count() * parts_; }
   int64_t scratch() const { return scratch_; }  // elements that a thread needs
-  virtual void run(int64_t task, T* scratch) const = 0;
+  void run(int64_t task, T* scratch) const;
 
  protected:
   // Blocks of about so many pixels. Parts of a group's outputs are multiples of `outputs` channels.
@@ -72,43 +72,13 @@ template <class T> class Tasks {
     Block block;
     int64_t first, outputs;  // within the group
   };
-  Part part(int64_t task) const;
-  // Where the pixels of a block lie, the images' and dimensions' distances given.
-  static void pixels(const Block& block, int64_t image, const Extents& step, int64_t* offsets) {
-    for_each_row(block, image, step, [&](int64_t row) {
-      for (int64_t w = 0; w < block.size[2]; ++w) *offsets++ = row + w * step[2];
-    });
-  }
-  template <class F> static void for_each_row(const Block& block, int64_t image, const Extents& step, F&& f) {
-    for (int64_t n = 0; n < block.images; ++n) {
-      for (int64_t d = 0; d < block.size[0]; ++d) {
-        for (int64_t h = 0; h < block.size[1]; ++h) f(n * image + d * step[0] + h * step[1]);
-      }
-    }
-  }
-  // A phase's pixels of a block. There may be none.
-  static Block clip(Block block, const Phase<T>& phase);
-  // run(phase, part, first, channels, source) for every chain of every phase, of the inputs that have been loaded.
-  template <class Run>
-  void run_phases(const Part& part, int64_t load, int64_t loaded, const Source<T>& source, Run&& run) const {
-    for (size_t i = 0; i < correlation_.phases.size(); ++i) {
-      const Phase<T>& phase = correlation_.phases[i];
-      Part of_phase = part;
-      of_phase.block = clip(part.block, phase);
-      if (of_phase.block.pixels() == 0) continue;
-      if (phase.weights.empty()) {
-        if (load == 0) clear(phase, of_phase);
-        continue;
-      }
-      for (int64_t first = 0; first < loaded; first += chains_[i]) {
-        Source<T> from = source;
-        from.data += first * source.channel;
-        run(i, of_phase, load + first, std::min(chains_[i], loaded - first), from);
-      }
-    }
-  }
-  // Zeros, where nothing is summed.
-  void clear(const Phase<T>& phase, const Part& part) const;
+  // One chain of multiply-adds for the outputs of a part: of the inputs [first, first + channels) of its group.
+  virtual void run_chain(size_t phase, const Part& part, int64_t first, int64_t channels, const Source<T>& source,
+                         T* scratch) const = 0;
+
+  // How inputs are to be read: where they are, or so many channels at a time from a strip.
+  void read_as_it_is();
+  void read_from_strip(Order order, int64_t channels);
   // Where a block's outputs begin.
   T* begin(const Phase<T>& phase, const Part& part) const;
 
@@ -120,14 +90,22 @@ template <class T> class Tasks {
   }
 
   const Correlation<T>& correlation_;
-  const Epilogue<T>& epilogue_;
+  const Reach reach_;
   const Blocks blocks_;
-  int64_t parts_, outputs_each_;
+  int64_t outputs_each_;
   std::vector<int64_t> chains_;  // inputs that one chain of multiply-adds takes, of each phase
   int64_t channels_;             // inputs that are read together: a whole number of every phase's chains
   int64_t depth_;                // the most products of a chain
+  std::optional<Strip> strip_;
+  std::vector<std::vector<int64_t>> taps_;  // of each phase, in the strip or in the images
 
  private:
+  Part part(int64_t task) const;
+  // A phase's pixels of a block. There may be none.
+  static Block clip(Block block, const Phase<T>& phase);
+
+  const Epilogue<T>& epilogue_;
+  int64_t parts_, channels_loaded_, at_strip_;
   int64_t scratch_ = 0;
 };
 

@@ -36,6 +36,25 @@ void finish_pixels(const Epilogue<T>& epilogue, const T* bias, int64_t channels,
 
 }  // namespace
 
+template <class T> void set_zero(const Images<T>& output) {
+  set_zero(output, {0, output.batch, {0, 0, 0}, output.size}, 0, output.channels);
+}
+
+template <class T> void set_zero(const Images<T>& output, const Block& block, int64_t first, int64_t channels) {
+  T* const data = output.at(block.image, first, block.begin);
+  const int64_t width = block.size[2], step = output.strides[2];
+  for_each_row(block, output.batch_stride, output.strides, [&](int64_t row) {
+    if (output.channel_stride == 1) {
+      for (int64_t w = 0; w < width; ++w) std::fill_n(data + row + w * step, channels, T{0});
+      return;
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      T* const to = data + row + c * output.channel_stride;
+      for (int64_t w = 0; w < width; ++w) to[w * step] = 0;
+    }
+  });
+}
+
 template <class T>
 void finish(const Epilogue<T>& epilogue, const Images<T>& output, const Block& block, int64_t first, int64_t channels) {
   if (epilogue.bias == nullptr && epilogue.activation == Activation::none) return;
@@ -54,9 +73,7 @@ void finish(const Epilogue<T>& epilogue, const Images<T>& output, const Block& b
   for (int64_t n = 0; n < block.images; ++n) {
     for (int64_t d = 0; d < size[0]; ++d) {
       for (int64_t h = 0; h < size[1]; ++h) {
-        T* const row = output.data + (block.image + n) * output.batch_stride + first * output.channel_stride +
-                       (block.begin[0] + d) * output.strides[0] + (block.begin[1] + h) * output.strides[1] +
-                       block.begin[2] * output.strides[2];
+        T* const row = output.at(block.image + n, first, {block.begin[0] + d, block.begin[1] + h, block.begin[2]});
         if (output.channel_stride == 1 && epilogue.bias != nullptr && step == channels && channels <= kTogether / 2) {
           finish_pixels(epilogue, epilogue.bias + first, channels, count, row);
         } else if (output.channel_stride == 1 && epilogue.bias != nullptr) {
@@ -77,6 +94,10 @@ void finish(const Epilogue<T>& epilogue, const Images<T>& output, const Block& b
   }
 }
 
+template void set_zero(const Images<float>&);
+template void set_zero(const Images<double>&);
+template void set_zero(const Images<float>&, const Block&, int64_t, int64_t);
+template void set_zero(const Images<double>&, const Block&, int64_t, int64_t);
 template void finish(const Epilogue<float>&, const Images<float>&, const Block&, int64_t, int64_t);
 template void finish(const Epilogue<double>&, const Images<double>&, const Block&, int64_t, int64_t);
 

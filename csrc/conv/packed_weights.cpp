@@ -1,7 +1,6 @@
 #include "conv/packed_weights.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 #include "conv/correlation.hpp"
 #include "conv/strip.hpp"
@@ -18,15 +17,6 @@ bool are_consecutive(const std::vector<int64_t>& taps) {
     if (taps[t] != taps[t - 1] + 1) return false;
   }
   return true;
-}
-
-template <class T> std::vector<int64_t> all_taps(const Images<const T>& weight) {
-  Taps taps;
-  for (size_t i = 0; i < kSpatial; ++i) {
-    taps[i].resize(static_cast<size_t>(weight.size[i]));
-    std::iota(taps[i].begin(), taps[i].end(), int64_t{0});
-  }
-  return tap_offsets(taps, weight);
 }
 
 }  // namespace
@@ -67,7 +57,7 @@ PackedWeights<T>::PackedWeights(const Images<const T>& weight, int64_t groups, i
       chain_(chain_length(inputs_, taps_, kChannelsChainProducts)),
       width_(panel_kernels<T>().panel),
       data_(groups * panels() * inputs_ * taps_ * width_) {
-  const std::vector<int64_t> taps = all_taps(weight);
+  const std::vector<int64_t> taps = tap_offsets(weight);
   const int64_t largest = chain_ * taps_ * width_, tasks = groups_ * panels();
   const int usable = usable_threads(threads, weight.batch * inputs_ * taps_, kGrain);
   const int team = static_cast<int>(std::min<int64_t>(usable, tasks));

@@ -24,7 +24,7 @@ template <class F> std::vector<int64_t> for_each_tap(const Taps& taps, F&& offse
 }
 
 // Mostly one or two.
-template <class T> void set_zero(T* x, int64_t count) {
+template <class T> void zero_edge(T* x, int64_t count) {
   if (count == 0) return;
   x[0] = x[count - 1] = 0;
   if (count > 2) std::fill_n(x, count, T{0});
@@ -103,8 +103,8 @@ void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int
     const int64_t outer = std::clamp<int64_t>(divide_up(end - phase, step), inner, phase_);
     T* const to = out + phase * phase_;
     for (int64_t c = 0; c < channels; ++c) {
-      set_zero(to + c * channel_, inner);
-      set_zero(to + c * channel_ + outer, phase_ - outer);
+      zero_edge(to + c * channel_, inner);
+      zero_edge(to + c * channel_ + outer, phase_ - outer);
     }
     if (inner == outer) continue;
     const T* const source = input(phase + inner * step);
@@ -145,9 +145,7 @@ Source<T> Strip::fill(const Images<const T>& images, const Block& block, int64_t
       for (int64_t h = 0; h < extent[1]; ++h) {
         if (!is_taken(0, d) || !is_taken(1, h)) continue;
         const int64_t z = origin[0] + d, y = origin[1] + h;
-        const T* const row = is_in(0, z) && is_in(1, y) ? images.data + (block.image + n) * images.batch_stride +
-                                                              z * images.strides[0] + y * images.strides[1]
-                                                        : nullptr;
+        const T* const row = is_in(0, z) && is_in(1, y) ? images.at(block.image + n, 0, {z, y, 0}) : nullptr;
         fill_row(images, row, origin[2], extent[2], first, channels,
                  strip + n * image_ + d * strides_[0] + h * strides_[1]);
       }
@@ -155,6 +153,18 @@ Source<T> Strip::fill(const Images<const T>& images, const Block& block, int64_t
   }
   const int64_t along = order_ == Order::pixels ? 1 : step_[2] * strides_[2];
   return {strip, strip + size_, channel_, image_, {step_[0] * strides_[0], step_[1] * strides_[1], along}};
+}
+
+Reach reach_of(const Window& window, const Extents& kernel) {
+  Reach reach{window.stride, {}};
+  for (size_t i = 0; i < kSpatial; ++i) {
+    for (int64_t t = 0; t < kernel[i]; ++t) reach.taps[i].push_back(t * window.dilation[i] - window.padding[i]);
+  }
+  return reach;
+}
+
+template <class T> std::vector<int64_t> tap_offsets(const Images<const T>& filters) {
+  return tap_offsets(reach_of({{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, 1}, filters.size).taps, filters);
 }
 
 template <class T> std::vector<int64_t> tap_offsets(const Taps& taps, const Images<const T>& images) {
@@ -174,21 +184,20 @@ template <class T> bool is_inside(const Reach& reach, const Images<const T>& ima
 
 template <class T>
 Source<T> as_it_is(const Reach& reach, const Images<const T>& images, const Block& block, int64_t first) {
-  const T* data = images.data + block.image * images.batch_stride + first * images.channel_stride;
-  const T* last =
-      images.data + (images.batch - 1) * images.batch_stride + (images.channels - 1) * images.channel_stride;
-  Extents step;
+  Extents begin, last, step;
   for (size_t i = 0; i < kSpatial; ++i) {
+    begin[i] = block.begin[i] * reach.step[i];
+    last[i] = images.size[i] - 1;
     step[i] = reach.step[i] * images.strides[i];
-    data += block.begin[i] * step[i];
-    last += (images.size[i] - 1) * images.strides[i];
   }
-  return {data, last + 1, images.channel_stride, images.batch_stride, step};
+  return {images.at(block.image, first, begin), images.at(images.batch - 1, images.channels - 1, last) + 1,
+          images.channel_stride, images.batch_stride, step};
 }
 
 #define PYINIT_INSTANTIATE(T)                                                                       \
   template Source<T> Strip::fill(const Images<const T>&, const Block&, int64_t, int64_t, T*) const; \
   template std::vector<int64_t> tap_offsets(const Taps&, const Images<const T>&);                   \
+  template std::vector<int64_t> tap_offsets(const Images<const T>&);                                \
   template bool is_inside(const Reach&, const Images<const T>&, const Extents&);                    \
   template Source<T> as_it_is(const Reach&, const Images<const T>&, const Block&, int64_t);
 PYINIT_INSTANTIATE(float)

@@ -18,8 +18,6 @@ inline int64_t count(const Taps& taps) {
 struct Reach {
   Extents step;
   Taps taps;
-
-  int64_t count() const { return pyinit::count(taps); }
 };
 
 // A block of outputs: of some images those pixels that a box holds.
@@ -29,6 +27,21 @@ struct Block {
 
   int64_t pixels() const { return images * size[0] * size[1] * size[2]; }
 };
+
+// f(offset) for each row of a block's pixels, the distances of images and along the dimensions given.
+template <class F> void for_each_row(const Block& block, int64_t image, const Extents& step, F&& f) {
+  for (int64_t n = 0; n < block.images; ++n) {
+    for (int64_t d = 0; d < block.size[0]; ++d) {
+      for (int64_t h = 0; h < block.size[1]; ++h) f(n * image + d * step[0] + h * step[1]);
+    }
+  }
+}
+// Where a block's pixels lie.
+inline void fill_offsets(const Block& block, int64_t image, const Extents& step, int64_t* offsets) {
+  for_each_row(block, image, step, [&](int64_t row) {
+    for (int64_t w = 0; w < block.size[2]; ++w) *offsets++ = row + w * step[2];
+  });
+}
 
 // What lies side by side: pixels of one channel, or channels of one pixel.
 enum class Order { pixels, channels };
@@ -71,9 +84,12 @@ class Strip {
   std::vector<int64_t> taps_;
 };
 
-// The offsets that taps have where images are read as they are.
-template <class T>
-std::vector<int64_t> tap_offsets(const Taps& taps, const Images<const T>& images);
+// What a convolution takes.
+Reach reach_of(const Window& window, const Extents& kernel);
+
+// The offsets that taps have where images are read as they are, and those of all taps of filters.
+template <class T> std::vector<int64_t> tap_offsets(const Taps& taps, const Images<const T>& images);
+template <class T> std::vector<int64_t> tap_offsets(const Images<const T>& filters);
 
 // Where a block of channels from `first` on can be read without a copy: all that it takes is inside.
 template <class T> bool is_inside(const Reach& reach, const Images<const T>& images, const Extents& outputs);

@@ -6,6 +6,7 @@
 
 #include "conv/convolution.hpp"
 #include "conv/depthwise.hpp"
+#include "conv/finish.hpp"
 #include "conv/gradient_kernels.hpp"
 #include "conv/strip.hpp"
 #include "core/integers.hpp"
@@ -66,27 +67,6 @@ class PixelBlocks {
   Block largest_;
 };
 
-Reach reach_of(const Window& window, const Extents& kernel) {
-  Reach reach;
-  reach.step = window.stride;
-  for (size_t i = 0; i < kSpatial; ++i) {
-    for (int64_t t = 0; t < kernel[i]; ++t) reach.taps[i].push_back(t * window.dilation[i] - window.padding[i]);
-  }
-  return reach;
-}
-
-// Where the pixels of a block are.
-template <class T> void fill_steps(const Block& block, const Source<T>& source, int64_t* step) {
-  for (int64_t n = 0; n < block.images; ++n) {
-    for (int64_t d = 0; d < block.size[0]; ++d) {
-      for (int64_t h = 0; h < block.size[1]; ++h) {
-        const int64_t row = n * source.image + d * source.step[0] + h * source.step[1];
-        for (int64_t w = 0; w < block.size[2]; ++w) *step++ = row + w * source.step[2];
-      }
-    }
-  }
-}
-
 // A tile of one group's gradient: what some input channels, with all taps, make with some output channels. It has a row
 // for each input channel and tap.
 struct Tile {
@@ -116,8 +96,7 @@ template <class T> class WeightGradient {
         order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
         taps_in_place_(tap_offsets(reach_.taps, input)),
-        weight_taps_(tap_offsets(reach_of({{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, 1}, weight.size).taps,
-                                 Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
+        weight_taps_(tap_offsets(Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
 
   void run() const;
 
@@ -229,8 +208,7 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
   const int64_t rest = channels % panel;
   if (rest != 0) std::fill_n(panels + (channels - rest) * depth, depth * panel, T{0});
   const Extents& strides = images.strides;
-  const T* const origin = images.data + block.image * images.batch_stride + first * images.channel_stride +
-                          block.begin[0] * strides[0] + block.begin[1] * strides[1] + block.begin[2] * strides[2];
+  const T* const origin = images.at(block.image, first, block.begin);
   // Rows that run on are one.
   int64_t width = block.size[2], height = block.size[1];
   if (strides[1] == width * strides[2]) width *= height, height = 1;
@@ -295,7 +273,7 @@ void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace
       for_each_row(tile.channels, [&](int64_t row, int64_t i, int64_t t) {
         work.rows[row] = i * source.channel + taps[static_cast<size_t>(t)];
       });
-      fill_steps(block, source, work.steps);
+      fill_offsets(block, source.image, source.step, work.steps);
       data = source.data;
     }
     pack(output_, tile.group * columns_ + tile.column, tile.columns, block, work.panels);
@@ -385,19 +363,6 @@ template <class T> void WeightGradient<T>::run() const {
   steps.run(most);
 }
 
-template <class T> void fill_zeros(const Images<T>& x) {
-  for (int64_t n = 0; n < x.batch; ++n) {
-    for (int64_t c = 0; c < x.channels; ++c) {
-      for (int64_t d = 0; d < x.size[0]; ++d) {
-        for (int64_t h = 0; h < x.size[1]; ++h) {
-          T* const row = x.data + n * x.batch_stride + c * x.channel_stride + d * x.strides[0] + h * x.strides[1];
-          for (int64_t w = 0; w < x.size[2]; ++w) row[w * x.strides[2]] = 0;
-        }
-      }
-    }
-  }
-}
-
 // Whether each output pixel takes one input pixel and there are no others than these.
 template <class T>
 bool is_pointwise(const Window& window, const Images<const T>& input, const Images<const T>& output,
@@ -413,7 +378,7 @@ template <class T>
 void convolve_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                               const Images<T>& weight, int threads) {
   if (weight.batch * weight.channels * weight.pixels() == 0) return;
-  if (output.batch * output.pixels() == 0) return fill_zeros(weight);
+  if (output.batch * output.pixels() == 0) return set_zero(weight);
   if (is_depthwise(window, weight)) return depthwise_weight_gradient(window, input, output, weight, threads);
   if (!is_pointwise(window, input, output, weight)) {
     return WeightGradient<T>(window, input, output, weight, threads).run();
