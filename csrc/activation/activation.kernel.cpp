@@ -5,9 +5,6 @@
 namespace pyinit::PYINIT_NS {
 namespace {
 
-template <class T> using Vec = decltype(vec(T{}));
-template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : kLanes64;
-
 // ---- Functions -----------------------------------------------------------------------------------------
 //
 // Each has value(x), and what there is of from_input(g, x) and from_output(g, y): g times the derivative, with torch's
@@ -62,7 +59,7 @@ template <class F> struct Gelu {
   F value(F x) const { return x * normal(x).cdf; }
   F from_input(F g, F x) const {
     const Normal<F> n = normal(x);
-    return g * add_product(n.cdf, x, n.density);
+    return g * multiply_add(x, n.density, n.cdf);
   }
 };
 
@@ -74,12 +71,12 @@ template <class F> struct GeluTanh {
   F from_input(F g, F x) const {
     const F square = x * x;
     const Logistic<F> s = logistic_pair(twice_u(x, square));
-    const F slope = x * add_product(constant<F>(kLinear), constant<F>(3 * kCubic), square);
-    return g * add_product(s.value, s.value * s.complement, slope);
+    const F slope = x * multiply_add(constant<F>(3 * kCubic), square, constant<F>(kLinear));
+    return g * multiply_add(s.value * s.complement, slope, s.value);
   }
 
  private:
-  static F twice_u(F x, F square) { return x * add_product(constant<F>(kLinear), constant<F>(kCubic), square); }
+  static F twice_u(F x, F square) { return x * multiply_add(constant<F>(kCubic), square, constant<F>(kLinear)); }
 };
 
 template <class F> struct Silu {
@@ -87,7 +84,7 @@ template <class F> struct Silu {
   F value(F x) const { return x * logistic(x); }
   F from_input(F g, F x) const {
     const Logistic<F> s = logistic_pair(x);
-    return g * (s.value * add_product(one<F>(), x, s.complement));
+    return g * (s.value * multiply_add(x, s.complement, one<F>()));
   }
 };
 
@@ -100,7 +97,7 @@ template <class F> struct Sigmoid {
 template <class F> struct Tanh {
   explicit Tanh(F) {}
   F value(F x) const { return tanh(x); }
-  F from_output(F g, F y) const { return g * subtract_product(one<F>(), y, y); }
+  F from_output(F g, F y) const { return g * multiply_subtract(y, y, one<F>()); }
 };
 
 // With torch's default beta of 1 and threshold of 20.
@@ -315,7 +312,7 @@ template <class T, bool is_log> void softmax_rows(int64_t rows, int64_t count, c
 template <class T, bool is_log> PYINIT_INLINE Vec<T> weighted(Vec<T> g, Vec<T> y) { return is_log ? g : g * y; }
 template <class T, bool is_log> PYINIT_INLINE Vec<T> softmax_gradient(Vec<T> g, Vec<T> y, Vec<T> sum) {
   if constexpr (is_log) {
-    return subtract_product(g, decay(y), sum);
+    return multiply_subtract(decay(y), sum, g);
   } else {
     return y * (g - sum);
   }

@@ -7,22 +7,10 @@
 namespace pyinit::PYINIT_NS {
 namespace {
 
-template <class T> using Vec = decltype(vec(T{}));
-template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : kLanes64;
-
 constexpr int kRows = 4;                // of planes whose sums are made side by side
 constexpr int kPixels = 8;              // of a row, the same
 constexpr int kTaps = 5;                // whose sums of products are
 constexpr int64_t kChannelBlock = 256;  // that all pixels of a row go through together: their weights stay at hand
-
-// Without hardware for it a fused multiply-add takes ten times as long; its bits are promised only with.
-template <class V> PYINIT_INLINE V multiply_add(V a, V b, V c) {
-  if constexpr (kHasFma) {
-    return fma(a, b, c);
-  } else {
-    return c + a * b;
-  }
-}
 
 // A row of at least `n` elements in pieces of n, the last one over some of those before.
 template <int n, class T> PYINIT_INLINE void copy_pieces(int64_t count, const T* x, T* out) {

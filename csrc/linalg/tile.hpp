@@ -6,9 +6,6 @@
 
 namespace pyinit::PYINIT_NS {
 
-template <class T> using Vec = decltype(vec(T{}));
-template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : kLanes64;
-
 // A register tile: as many accumulators as leave room for a row of B and an element of A.
 #if defined(PYINIT_NS_avx512)
 constexpr int kRows = 14, kVectors = 2;
@@ -18,22 +15,6 @@ constexpr int kRows = 6, kVectors = 4;
 constexpr int kRows = 6, kVectors = 2;
 #endif
 template <class T> constexpr int kPanel = kVectors * kLanes<T>;
-
-// Without hardware for it a fused multiply-add takes ten times as long; its bits are promised only with.
-template <class V> PYINIT_INLINE V multiply_add(V a, V b, V c) {
-  if constexpr (kHasFma) {
-    return fma(a, b, c);
-  } else {
-    return c + a * b;
-  }
-}
-template <class V> PYINIT_INLINE V multiply_subtract(V a, V b, V c) {
-  if constexpr (kHasFma) {
-    return fnma(a, b, c);
-  } else {
-    return c - a * b;
-  }
-}
 
 // Register tiles of fewer rows serve what is left at the end.
 template <class T, int rows, int vectors = kVectors> struct Tile {

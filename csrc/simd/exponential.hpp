@@ -38,26 +38,10 @@ template <> struct Number<F64> {
   static constexpr double kNormalReach = 38.62;
 };
 
-// a b + c, and c - a b, rounded once where that is one instruction.
-template <class F> PYINIT_INLINE F add_product(F c, F a, F b) {
-  if constexpr (kHasFma) {
-    return fma(a, b, c);
-  } else {
-    return c + a * b;
-  }
-}
-template <class F> PYINIT_INLINE F subtract_product(F c, F a, F b) {
-  if constexpr (kHasFma) {
-    return fnma(a, b, c);
-  } else {
-    return c - a * b;
-  }
-}
-
 // c[0] + c[1] x + ... by Horner's rule: the fewest operations, for loops whose iterations overlap.
 template <class F, class C> PYINIT_INLINE F horner(F, C c) { return vec(c); }
 template <class F, class C, class... Rest> PYINIT_INLINE F horner(F x, C c, Rest... rest) {
-  return add_product(vec(c), horner(x, rest...), x);
+  return multiply_add(horner(x, rest...), x, vec(c));
 }
 
 PYINIT_INLINE F32 magnitude(F32 x) { return from_bits(bits(x) & u32(0x7FFFFFFFU)); }
@@ -78,34 +62,35 @@ template <class F> struct Reduced {
 };
 template <class F> PYINIT_INLINE Reduced<F> reduce(F x) {
   using N = Number<F>;
-  const F exponent = add_product(vec(N::kMagic), x, vec(N::kLog2E));
+  const F exponent = multiply_add(x, vec(N::kLog2E), vec(N::kMagic));
   const F n = exponent - vec(N::kMagic);
-  return {exponent, subtract_product(subtract_product(x, n, vec(N::kLog2High)), n, vec(N::kLog2Low))};
+  return {exponent, multiply_subtract(n, vec(N::kLog2Low), multiply_subtract(n, vec(N::kLog2High), x))};
 }
 
 // e^r - 1 for |r| up to log(2) / 2.
 PYINIT_INLINE F32 expm1_of_rest(F32 r) {
-  return add_product(r, r * r, horner(r, 5.0e-1F, 1.666657692e-1F, 4.166655453e-2F, 8.363190326e-3F, 1.392619767e-3F));
+  return multiply_add(r * r, horner(r, 5.0e-1F, 1.666657692e-1F, 4.166655453e-2F, 8.363190326e-3F, 1.392619767e-3F), r);
 }
 PYINIT_INLINE F64 expm1_of_rest(F64 r) {
-  return add_product(
-      r, r * r,
+  return multiply_add(
+      r * r,
       horner(r, 5.0e-1, 1.6666666666666671e-1, 4.16666666666666698e-2, 8.33333333332612426e-3, 1.38888888888837405e-3,
              1.98412698748586118e-4, 2.48015873255748678e-5, 2.75572553520326723e-6, 2.75572736087090067e-7,
-             2.51052370507602993e-8, 2.09147012831032839e-9));
+             2.51052370507602993e-8, 2.09147012831032839e-9),
+      r);
 }
 
 // e^x 2^k, where that is a normal number.
 template <int k, class F> PYINIT_INLINE F scaled_exp(Reduced<F> x) {
   const F power = power_of_two<k>(x.exponent);
-  return add_product(power, power, expm1_of_rest(x.rest));
+  return multiply_add(power, expm1_of_rest(x.rest), power);
 }
 
 // e^x - 1 for x from -64 to 64, small ones to the last digits.
 template <class F> PYINIT_INLINE F expm1(F x) {
   const Reduced<F> reduced = reduce(x);
   const F power = power_of_two<0>(reduced.exponent);
-  return add_product(power - constant<F>(1.0), power, expm1_of_rest(reduced.rest));
+  return multiply_add(power, expm1_of_rest(reduced.rest), power - constant<F>(1.0));
 }
 
 // e^x for x up to 0, which fades out to 0 by way of subnormal numbers.
@@ -152,13 +137,13 @@ PYINIT_INLINE F64 log1p_series(F64 w) {
 template <class F> PYINIT_INLINE F log1p(F t) {
   const F s = t / (t + constant<F>(2.0));
   const F w = s * s;
-  return add_product(s + s, s * w, log1p_series(w));
+  return multiply_add(s * w, log1p_series(w), s + s);
 }
 
 // Upper tail of the normal distribution at a >= 0, times e^(a^2 / 2) 2^-kShift: a polynomial in k = 1 / (1 + slope a).
 template <class F, class... C> PYINIT_INLINE F tail_polynomial(F a, F slope, C... c) {
   const F one = constant<F>(1.0);
-  const F k = one / add_product(one, a, slope);
+  const F k = one / multiply_add(a, slope, one);
   return k * horner(k, (c * Number<F>::kScale)...);
 }
 PYINIT_INLINE F32 scaled_tail(F32 a) {
@@ -184,10 +169,10 @@ template <class F> PYINIT_INLINE Normal<F> normal(F x) {
   using N = Number<F>;
   const F a = min(vec(N::kNormalReach), magnitude(x));
   const F half = a * constant<F>(-0.5);
-  const F exponent = add_product(vec(N::kMagic), half * a, vec(N::kLog2E));
+  const F exponent = multiply_add(half * a, vec(N::kLog2E), vec(N::kMagic));
   const F n = exponent - vec(N::kMagic);
   // -a^2 / 2 - n log(2) without a rounding of the square, which the exponential would enlarge in the tails.
-  const F rest = subtract_product(add_product(n * vec(-N::kLog2High), half, a), n, vec(N::kLog2Low));
+  const F rest = multiply_subtract(n, vec(N::kLog2Low), multiply_add(half, a, n * vec(-N::kLog2High)));
   const F bell = scaled_exp<N::kShift>(Reduced<F>{exponent, rest});
   const F tail = bell * scaled_tail(a);
   return {select(is_negative(x), tail, constant<F>(1.0) - tail), bell * constant<F>(0.398942280401432678 * N::kScale)};

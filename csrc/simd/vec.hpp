@@ -27,6 +27,27 @@ namespace pyinit::PYINIT_NS {
 PYINIT_INLINE F32 vec(float x) { return f32(x); }
 PYINIT_INLINE F64 vec(double x) { return f64(x); }
 
+// Vectors by the scalar's type, and how many elements they have.
+template <class T> using Vec = decltype(vec(T{}));
+template <class T> constexpr int kLanes = std::is_same_v<T, float> ? kLanes32 : kLanes64;
+
+// a b + c, and c - a b, rounded once where that is one instruction. Emulated it takes ten times as long, and its bits
+// are promised only with.
+template <class V> PYINIT_INLINE V multiply_add(V a, V b, V c) {
+  if constexpr (kHasFma) {
+    return fma(a, b, c);
+  } else {
+    return c + a * b;
+  }
+}
+template <class V> PYINIT_INLINE V multiply_subtract(V a, V b, V c) {
+  if constexpr (kHasFma) {
+    return fnma(a, b, c);
+  } else {
+    return c - a * b;
+  }
+}
+
 // The same double constant in lanes of either type.
 template <class F> PYINIT_INLINE F constant(double x) {
   if constexpr (std::is_same_v<F, F32>) {
