@@ -7,16 +7,22 @@ refuse, and in-place calls that autograd has to record. ``docs/activations.md`` 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn import Parameter
 from torch.nn import functional as torchs
 
-from pyinit import _core, _tensors
-from pyinit._tensors import View, native_view, overridden
+from pyinit import _core
+from pyinit._tensors import (
+    View,
+    is_transformed,
+    native_view,
+    overridden,
+    place,
+    plain_memory,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -92,10 +98,6 @@ _RELU, _LEAKY_RELU, _ELU, _SELU, _GELU, _GELU_TANH, _SILU, _SIGMOID, _TANH, _SOF
 )
 
 
-_memory = _tensors.memory
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_functorch_transform = torch._C._functorch.peek_interpreter_stack
-_is_tracing = torch._C._is_tracing
 _is_compiling = torch.compiler.is_compiling
 _grad_enabled = torch.is_grad_enabled
 _threads = torch.get_num_threads
@@ -104,29 +106,15 @@ _increment_version = torch._C._increment_version
 
 def _readable(tensor: Tensor) -> View | None:
     """Where a plain tensor of float32 or float64 lies; None where torch has to take the call."""
-    kind = type(tensor)
-    if (
-        (kind is not Tensor and kind is not Parameter)
-        or overridden(tensor)
-        or _dispatch_modes()
-        or _functorch_transform() is not None
-        or _is_tracing()
-        or forward_ad._current_level >= 0
-        or tensor.is_neg()
-    ):
+    if overridden(tensor) or is_transformed() or forward_ad._current_level >= 0:
         return None
-    view = _memory(tensor)
+    view = plain_memory(tensor)
     return view if view is not None and view[1] in _FLOATS else None
-
-
-def _place(tensor: Tensor) -> View:
-    """Where a tensor made here lies."""
-    return cast(View, _memory(tensor))
 
 
 def _computed(view: View, input: Tensor, activation: Activation, parameter: float) -> Tensor:
     output = torch.empty_like(input)
-    _core.activate(view, _place(output), activation.code, parameter, _threads())
+    _core.activate(view, place(output), activation.code, parameter, _threads())
     return output
 
 
@@ -148,9 +136,9 @@ def gradient_of(
     if _grad_enabled() or grad_view is None or saved_view is None:
         return activation.gradient(grad, saved, parameter, is_output)
     result = torch.empty_like(saved)
-    place = _place(result)
+    made = place(result)
     _core.activate_backward(
-        grad_view, saved_view, place, activation.code, parameter, is_output, _threads()
+        grad_view, saved_view, made, activation.code, parameter, is_output, _threads()
     )
     return result
 
@@ -280,7 +268,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 def _softmax_of(input: Tensor, dim: int, is_log: bool) -> Tensor:
     input = input.contiguous()
     output = torch.empty_like(input)
-    _core.softmax(_place(input), _place(output), dim, is_log, _threads())
+    _core.softmax(place(input), place(output), dim, is_log, _threads())
     return output
 
 
@@ -303,7 +291,7 @@ class _RecordedSoftmax(torch.autograd.Function):
             result = gradient(grad, output, dim, output.dtype)
         else:
             grad, result = grad.contiguous(), torch.empty_like(output)
-            places = _place(grad), _place(output), _place(result)
+            places = place(grad), place(output), place(result)
             _core.softmax_backward(*places, dim, is_log, _threads())
         return result, None, None
 

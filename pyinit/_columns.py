@@ -12,22 +12,14 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn import Parameter
 
 from pyinit import _core
 from pyinit._dynamo import eager
-from pyinit._tensors import (
-    DTYPES,
-    View,
-    _dispatch_modes,
-    _functorch_transform,
-    _is_tracing,
-    overridden,
-)
+from pyinit._tensors import is_transformed, overridden, place, plain_memory
 
 Numbers: TypeAlias = int | Sequence[int]
 
-_DTYPES = {dtype: DTYPES[dtype] for dtype in (torch.float32, torch.float64)}
+_FLOATS = (_core.FLOAT32, _core.FLOAT64)
 _LARGEST = 2**31 - 1
 
 
@@ -114,18 +106,10 @@ def _check_shape(tensor: Tensor, sizes: int, takes: str) -> None:
 
 
 def _is_native(tensor: Tensor) -> bool:
-    return (
-        type(tensor) in {Tensor, Parameter}
-        and tensor.dtype in _DTYPES
-        and tensor.is_cpu
-        and tensor.layout is torch.strided
-        and not overridden(tensor)
-        and not tensor.is_neg()
-        and not tensor._is_zerotensor()
-        and not _dispatch_modes()
-        and _functorch_transform() is None
-        and not _is_tracing()
-    )
+    if overridden(tensor) or is_transformed():
+        return False
+    view = plain_memory(tensor)
+    return view is not None and view[1] in _FLOATS
 
 
 def _refuse_unless_2d(tensor: Tensor, geometry: _Geometry) -> None:
@@ -143,14 +127,10 @@ def _is_differentiated(tensor: Tensor) -> bool:
     return (tensor.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0
 
 
-def _view(tensor: Tensor) -> View:
-    return tensor.data_ptr(), _DTYPES[tensor.dtype], tuple(tensor.shape), tensor.stride()
-
-
 def _run(kernel: Any, source: Tensor, target: Tensor, geometry: _Geometry) -> Tensor:
     _, places, kernel_size, dilation, padding, stride = geometry
     threads = torch.get_num_threads()
-    kernel(_view(source), _view(target), kernel_size, places, stride, padding, dilation, threads)
+    kernel(place(source), place(target), kernel_size, places, stride, padding, dilation, threads)
     return target
 
 
@@ -374,7 +354,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
         c = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
-        _core.gemm(_view(a), _view(b), _view(c), 1.0, 0.0, torch.get_num_threads())
+        _core.gemm(place(a), place(b), place(c), 1.0, 0.0, torch.get_num_threads())
         return c
 
     @staticmethod

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn import Parameter
 from torch.overrides import has_torch_function_variadic
 
-from pyinit import _core, _tensors
+from pyinit import _core
 from pyinit._fused import Epilogue
-from pyinit._tensors import DTYPES, View, is_overridden
+from pyinit._tensors import DTYPES, View, is_overridden, is_transformed
 
 Shape = tuple[int, ...]
 Numbers = int | tuple[int, ...]
@@ -250,33 +249,17 @@ def gives_channels_last(
 
 
 _autocast_enabled = torch.is_autocast_enabled
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_functorch_transform = torch._C._functorch.peek_interpreter_stack
-_is_tracing = torch._C._is_tracing
 _threads = torch.get_num_threads
 
 
 def is_watched(*tensors: Tensor | None) -> bool:
     """Whether more than automatic differentiation has to see what becomes of the tensors."""
     return (
-        _dispatch_modes() != 0
-        or _functorch_transform() is not None
+        is_transformed()
         or forward_ad._current_level >= 0
         or _autocast_enabled("cpu")
-        or _is_tracing()
         or (has_torch_function_variadic(*tensors) and is_overridden(*tensors))
     )
-
-
-_memory = _tensors.memory
-
-
-def memory(tensor: Tensor) -> View | None:
-    """Where a kernel finds a plain tensor's elements; None for others."""
-    kind = type(tensor)
-    if (kind is not Tensor and kind is not Parameter) or tensor.is_neg():
-        return None
-    return _memory(tensor)
 
 
 def is_dense_row(view: View) -> bool:

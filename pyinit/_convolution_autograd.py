@@ -10,10 +10,10 @@ from torch.compiler import is_dynamo_compiling
 
 from pyinit import _core
 from pyinit._activations import gradient_of
-from pyinit._convolution import Plan, compute, gradients, is_watched, memory
+from pyinit._convolution import Plan, compute, gradients, is_watched
 from pyinit._convolution_ops import apply_operator, is_ours
 from pyinit._fused import Epilogue
-from pyinit._tensors import View
+from pyinit._tensors import View, plain_memory
 
 
 class _Contraction(torch.autograd.Function):
@@ -54,7 +54,7 @@ differentiable: Callable[..., Tensor] = super(torch.autograd.Function, _Contract
 def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
     """``compute`` for tensors, differentiable, and under any transform."""
     if not (is_dynamo_compiling() or is_watched(first, second)):
-        one, other = memory(first), memory(second)
+        one, other = plain_memory(first), plain_memory(second)
         if one is not None and other is not None:
             if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
                 return differentiable((target, plan, (one, other, None), None), first, second, None)
@@ -66,7 +66,7 @@ def sum_channels(images: Tensor) -> Tensor:
     """The sum of all pixels of each channel: the gradient by the bias."""
     view = None
     if not (is_dynamo_compiling() or is_watched(images)) and is_ours(images):
-        view = memory(images)
+        view = plain_memory(images)
     if view is None or (torch.is_grad_enabled() and images.requires_grad):
         return images.sum([0, *range(2, images.dim())])
     sums = images.new_empty(view[2][1])

@@ -30,9 +30,9 @@ from pyinit._convolution import (
     compute,
     dense_strides,
     gradients,
-    memory,
     plan_of,
 )
+from pyinit._tensors import plain_memory
 
 _SCHEMA = (
     "(Tensor first, Tensor second, SymInt[] size, SymInt[] stride, SymInt[] padding, "
@@ -109,7 +109,7 @@ class _Operator:
             tuple(dilation),
             groups,
         )
-        one, other = memory(first), memory(second)
+        one, other = plain_memory(first), plain_memory(second)
         if one is None or other is None:
             raise RuntimeError(f"pyinit::{OPERATORS[self.target]} takes plain strided tensors")
         return compute(self.target, plan_of(geometry), one, other)

@@ -1,6 +1,7 @@
 """Which tensors the kernels may write, and where these lie in memory."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -41,6 +42,11 @@ def overridden(tensor: Tensor) -> bool:
 def is_overridden(*tensors: object) -> bool:
     """``overridden`` for several tensors, or what came in their places."""
     return any(overridden(x) for x in tensors if isinstance(x, Tensor))
+
+
+def is_transformed() -> bool:
+    """Whether a dispatch mode, a function transform or a tracer has to see the call."""
+    return _dispatch_modes() != 0 or _functorch_transform() is not None or _is_tracing()
 
 
 def native_view(tensor: Tensor) -> View | None:
@@ -93,6 +99,19 @@ _memory = _core.dlpack_target if _has_exchange_api else memory_by_methods
 memory: Callable[[Tensor], View | None] = (
     _core.dlpack_memory if _has_exchange_api else shape_by_methods
 )
+
+
+def place(tensor: Tensor) -> View:
+    """Where a tensor lies that ``memory`` is known to find: one made here, say."""
+    return cast(View, memory(tensor))
+
+
+def plain_memory(tensor: Tensor) -> View | None:
+    """Where a kernel finds a plain tensor's elements, with the tensor's shape; None for others."""
+    kind = type(tensor)
+    if (kind is not Tensor and kind is not Parameter) or tensor.is_neg():
+        return None
+    return memory(tensor)
 
 
 def refuse_inference(tensor: Tensor) -> None:

@@ -37,14 +37,13 @@ from pyinit._convolution import (
     geometry_of_tensors,
     is_dense_row,
     is_watched,
-    memory,
     planned,
 )
 from pyinit._convolution_autograd import differentiable
 from pyinit._convolution_ops import apply_operator, is_ours, traces_operators
 from pyinit._fused import epilogue_of
 from pyinit._packed_weight import PackedWeight, pack_weight
-from pyinit._tensors import View
+from pyinit._tensors import View, plain_memory
 
 __all__ = [
     "PackedWeight",
@@ -282,9 +281,9 @@ def _native(
     """What the kernels need; None where they do not take the call as it is."""
     if is_watched(input, weight, bias):
         return None
-    x, w, b = memory(input), memory(weight), None
+    x, w, b = plain_memory(input), plain_memory(weight), None
     if bias is not None:
-        b = memory(bias)
+        b = plain_memory(bias)
         if b is None or not is_dense_row(b):
             return None
     if x is None or w is None:
