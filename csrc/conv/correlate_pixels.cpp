@@ -179,7 +179,7 @@ template <class T> class ByPixels final : public Tasks<T> {
   }
 
   static int64_t most_pixels(const Correlation<T>& c) {
-    const int64_t depth = std::max<int64_t>(c.most_taps(), 320), size = sizeof(T);
+    const int64_t depth = std::max(c.most_taps(), c.products), size = sizeof(T);
     const int64_t wanted = c.outputs() > kFewOutputs ? kPixels
                                                      : std::clamp(kInputBytes / (read_together(c) * size), kPixels,
                                                                   kManyPixels / static_cast<int64_t>(c.phases.size()));
