@@ -1,0 +1,1 @@
+"""Whole models: recipes, rules, reports, pretrained weights."""

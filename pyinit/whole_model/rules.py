@@ -1,0 +1,1 @@
+"""Rules: an ordered list of what matches a parameter and what fills it."""
