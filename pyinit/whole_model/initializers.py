@@ -217,7 +217,7 @@ class Constant(Drawn):
     function = "constant_"
     is_random = False
 
-    def target_std(self, weight: Weight) -> float | None:  # noqa: ARG002
+    def target_std(self, weight: Weight) -> float | None:
         return 0.0
 
 
@@ -234,7 +234,7 @@ class Uniform(Drawn):
         if not (math.isfinite(self.a) and math.isfinite(self.b) and self.a <= self.b):
             raise ValueError(f"a must be at most b, both finite, got a={self.a} and b={self.b}")
 
-    def target_std(self, weight: Weight) -> float | None:  # noqa: ARG002
+    def target_std(self, weight: Weight) -> float | None:
         return (self.b - self.a) / math.sqrt(12)
 
 
@@ -250,7 +250,7 @@ class Normal(Drawn):
     def __post_init__(self) -> None:
         _check_normal(self.mean, self.std)
 
-    def target_std(self, weight: Weight) -> float | None:  # noqa: ARG002
+    def target_std(self, weight: Weight) -> float | None:
         return self.std
 
 
@@ -277,7 +277,7 @@ class TruncNormal(Drawn):
                 f"std must be above 0 and a at most b, got std={self.std}, a={self.a}, b={self.b}"
             )
 
-    def target_std(self, weight: Weight) -> float | None:  # noqa: ARG002
+    def target_std(self, weight: Weight) -> float | None:
         ratio = _truncated_std((self.a - self.mean) / self.std, (self.b - self.mean) / self.std)
         return None if ratio is None else self.std * ratio
 
@@ -361,7 +361,7 @@ class DeltaOrthogonal(_Grouped):
     def fill_by_torch_(self, tensor: Tensor) -> None:
         raise ValueError("torch has no delta_orthogonal_")
 
-    def target_std(self, weight: Weight) -> float | None:  # noqa: ARG002
+    def target_std(self, weight: Weight) -> float | None:
         return None
 
 
@@ -377,7 +377,7 @@ class Dirac(_Grouped):
     def check(self, weight: Weight) -> None:
         _check_dims(self, weight, 3, 5)
 
-    def target_std(self, weight: Weight) -> float | None:  # noqa: ARG002
+    def target_std(self, weight: Weight) -> float | None:
         return None
 
 
@@ -393,7 +393,7 @@ class Eye(Drawn):
         _check_dims(self, weight, 2, 2)
         return (Block(self),)
 
-    def target_std(self, weight: Weight) -> float | None:  # noqa: ARG002
+    def target_std(self, weight: Weight) -> float | None:
         return None
 
 
@@ -412,7 +412,7 @@ class Hadamard(Drawn):
     def fill_by_torch_(self, tensor: Tensor) -> None:
         raise ValueError("torch has no hadamard_")
 
-    def target_std(self, weight: Weight) -> float | None:  # noqa: ARG002
+    def target_std(self, weight: Weight) -> float | None:
         return None
 
 
@@ -620,7 +620,7 @@ class PriorBias(Initializer):
         if not 0 < self.p < 1:
             raise ValueError(f"p must be in (0, 1), got {self.p}")
 
-    def resolve(self, weight: Weight) -> Blocks:  # noqa: ARG002
+    def resolve(self, weight: Weight) -> Blocks:
         return (Block(Constant(-math.log((1 - self.p) / self.p))),)
 
 
@@ -678,7 +678,7 @@ class Padded(Initializer):
 class Keep(Initializer):
     """The values that are there."""
 
-    def resolve(self, weight: Weight) -> Blocks:  # noqa: ARG002
+    def resolve(self, weight: Weight) -> Blocks:
         return ()
 
 
@@ -687,7 +687,7 @@ class Keep(Initializer):
 class OwnReset(Initializer):
     """The module's own ``reset_parameters``, with torch's generator seeded from the key."""
 
-    def resolve(self, weight: Weight) -> Blocks:  # noqa: ARG002
+    def resolve(self, weight: Weight) -> Blocks:
         return ()
 
 

@@ -84,11 +84,11 @@ class Network:
         seen: dict[int, Site] = {}
         # A module that is there twice has names twice.
         for path, module in self.model.named_modules(remove_duplicate=False):
+            if module is None:
+                continue
             prefix = path + "." if path else ""
-            if parametrize.is_parametrized(module):
+            if parametrize.is_parametrized(module) and path in self.modules:
                 for leaf in module.parametrizations:  # type: ignore[union-attr]
-                    if self.modules.get(path) is not module:
-                        continue
                     yield self._parametrized(prefix, module, path, leaf)
             if isinstance(module, parametrize.ParametrizationList):
                 continue
