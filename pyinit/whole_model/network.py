@@ -88,7 +88,7 @@ class Network:
                 continue
             prefix = path + "." if path else ""
             if parametrize.is_parametrized(module) and path in self.modules:
-                for leaf in module.parametrizations:  # type: ignore[union-attr]
+                for leaf in module.parametrizations:
                     yield self._parametrized(prefix, module, path, leaf)
             if isinstance(module, parametrize.ParametrizationList):
                 continue
