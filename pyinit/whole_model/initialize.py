@@ -82,10 +82,11 @@ def initialize_(
         None if skip is None else matcher(skip),
     )
     sources = _sources(seed, generator, dry_run)
-    resets = plan_resets(model, sources)
-    moments = [None] * len(plan) if dry_run else _run(model, plan, sources, resets, device)
+    resets = plan_resets(network.modules, sources)
+    of_each = [sources(entry.site.name) for entry in plan]
+    moments = [None] * len(plan) if dry_run else _run(model, plan, of_each, sources, resets, device)
     return InitReport(
-        rows=[_row(entry, sources, m) for entry, m in zip(plan, moments, strict=True)],
+        rows=list(map(_row, plan, of_each, moments)),
         recipe=str(chosen),
         rules=[str(rule) for rule in by_rules],
         seed=seed,
@@ -125,7 +126,8 @@ def replay_(model: nn.Module, report: InitReport) -> None:
     def sources(name: str) -> Source:
         return keys.get(name) or Key(base, stream_of(name))
 
-    _run(model, plan, sources, plan_resets(model, sources), None)
+    of_each = [sources(entry.site.name) for entry in plan]
+    _run(model, plan, of_each, sources, plan_resets(network.modules, sources), None)
 
 
 def _again(network: Network, row: Row) -> Entry:
@@ -184,6 +186,7 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
 def _run(
     model: nn.Module,
     plan: Sequence[Entry],
+    of_each: Sequence[Source],
     sources: Sources,
     resets: Sequence[BufferReset],
     device: torch.device | str | None,
@@ -192,24 +195,24 @@ def _run(
         buffer.is_meta for buffer in model.buffers()
     ):
         materialize_(model, device)
-    plain = [entry for entry in plan if not entry.site.originals]
-    batch = Batch(
-        plain,
-        [sources(entry.site.name) for entry in plain],
-        [_current(entry.site) for entry in plain],
-    )
+    plain = [i for i, entry in enumerate(plan) if not entry.site.originals]
+    entries = [plan[i] for i in plain]
+    tensors = [_current(entry.site) for entry in entries]
+    batch = Batch(entries, [of_each[i] for i in plain], tensors)
     for i, same in batch.same.items():
-        plain[i].initializer, plain[i].blocks = KEEP, ()
-        plain[i].why = f"the same memory as {plain[same].site.name}"
+        entries[i].initializer, entries[i].blocks = KEEP, ()
+        entries[i].why = f"the same memory as {entries[same].site.name}"
     _reset_by_modules(plan, sources)
-    moments = dict(zip((id(entry) for entry in plain), batch.run(), strict=True))
-    for entry in plan:
+    moments: list[Moments | None] = [None] * len(plan)
+    for i, measured in zip(plain, batch.run(), strict=True):
+        moments[i] = measured
+    for i, entry in enumerate(plan):
         if entry.site.originals:
-            moments[id(entry)] = _through_parametrization(entry, sources)
+            moments[i] = _through_parametrization(entry, of_each[i])
     with torch.no_grad():
         for _, _, reset in resets:
             reset()
-    return [moments[id(entry)] for entry in plan]
+    return moments
 
 
 def _current(site: Site) -> Tensor:
@@ -218,11 +221,11 @@ def _current(site: Site) -> Tensor:
     return tensor
 
 
-def _through_parametrization(entry: Entry, sources: Sources) -> Moments | None:
+def _through_parametrization(entry: Entry, source: Source) -> Moments | None:
     site = entry.site
     with torch.no_grad():
         value = getattr(site.module, site.leaf).detach().clone()
-        (moments,) = Batch([entry], [sources(site.name)], [value]).run()
+        (moments,) = Batch([entry], [source], [value]).run()
         if entry.blocks:
             setattr(site.module, site.leaf, value)
     return moments
@@ -241,7 +244,7 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
     for path, entries in by_module.items():
         source = sources(path)
         module = entries[0].site.module
-        reset = getattr(module, "reset_parameters", None) or module._reset_parameters  # type: ignore[union-attr]
+        reset: Any = getattr(module, "reset_parameters", None) or module._reset_parameters
         with torch.random.fork_rng(devices=[], enabled=type(source) is Key):
             if type(source) is Key:
                 torch.manual_seed(seed_of(source))
@@ -251,11 +254,10 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
             _current(site).copy_(values)
 
 
-def _row(entry: Entry, sources: Sources, moments: Moments | None) -> Row:
+def _row(entry: Entry, source: Source, moments: Moments | None) -> Row:
     site = entry.site
     mean, std, least, most = moments or (None, None, None, None)
-    source = None if entry.is_kept else sources(site.name)
-    key, stream = source if type(source) is Key else (None, None)
+    key, stream = source if type(source) is Key and not entry.is_kept else (None, None)
     return Row(
         site.name,
         site.weight,

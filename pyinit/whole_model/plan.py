@@ -12,12 +12,12 @@ from pyinit.whole_model.initializers import (
     Initializer,
     Keep,
     Normal,
-    OwnReset,
     TruncNormal,
     Uniform,
+    Weight,
 )
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.registry import Choice, Recipe
+from pyinit.whole_model.recipes.registry import Choice, Choices, Recipe
 from pyinit.whole_model.rules import Rules
 
 Match = Callable[[Site], bool]
@@ -50,6 +50,8 @@ def make_plan(
     by_recipe = recipe.choose(network)
     kept_by_recipe = Choice(KEEP, f"recipe {recipe.name} leaves it as it is")
     plan = []
+    # Layers of one kind share initializer and shape.
+    resolved: dict[tuple[int, Weight, torch.dtype], Blocks] = {}
     for site in network.sites:
         chosen = by_rule.get(site.name)
         is_by_rule = chosen is not None
@@ -58,14 +60,17 @@ def make_plan(
         reason = _reason_to_keep(site, chosen, is_by_rule, only, skip)
         if reason is not None:
             chosen = Choice(KEEP, reason)
-        plan.append(Entry(site, chosen.initializer, chosen.why, _checked_blocks(site, chosen)))
+        same = id(chosen.initializer), site.weight, site.tensor.dtype
+        blocks = resolved.get(same)
+        if blocks is None:
+            resolved[same] = blocks = _checked_blocks(site, chosen)
+        plan.append(Entry(site, chosen.initializer, chosen.why, blocks))
     _check_values(plan, recipe)
     return plan
 
 
-def _by_further_name(site: Site, choices: object) -> Choice | None:
-    get: Callable[[str], Choice | None] = choices.get  # type: ignore[attr-defined]
-    return next(filter(None, map(get, site.tied)), None)
+def _by_further_name(site: Site, choices: Choices) -> Choice | None:
+    return next(filter(None, map(choices.get, site.tied)), None)
 
 
 def _reason_to_keep(
@@ -127,12 +132,3 @@ def _check_values(plan: Sequence[Entry], recipe: Recipe) -> None:
             f"{len(without)} parameters are on the meta device, without values, and recipe "
             f"{recipe.name!r} initializes none of them: give rules for {shown}"
         )
-
-
-def own_resets(plan: Sequence[Entry]) -> dict[str, Entry]:
-    """By module, the first of its parameters that its own ``reset_parameters`` fills."""
-    first: dict[str, Entry] = {}
-    for entry in plan:
-        if isinstance(entry.initializer, OwnReset):
-            first.setdefault(entry.site.path, entry)
-    return first

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -18,8 +18,7 @@ from pyinit.whole_model.initializers import Initializer, Keep, Weight, from_dict
 _FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A parameter and what it got.
 
     name, tied, originals: its qualified name, its further ones, and, of a parametrized one, the

@@ -51,8 +51,9 @@ class Line:
 
 def lines(row: "Row") -> Iterator[Line]:
     """A row, and a line for each of its further names."""
-    measured = row.mean is not None and row.std is not None
-    moments = Moments(row.elements, row.mean, row.elements * row.std**2) if measured else Moments()
+    moments = Moments()
+    if row.mean is not None and row.std is not None:
+        moments = Moments(row.elements, row.mean, row.elements * row.std**2)
     yield Line(row.name, row.shape, str(row.initializer), row.why, moments)
     for name in row.tied:
         yield Line(name, row.shape, "", f"tied to {row.name}")
