@@ -217,7 +217,7 @@ def test_no_rules_choose_nothing(network: Network) -> None:
         (["head.*"], TypeError, "rule 1: must be a Rule, a pair"),
         ([Rule("a", "keep"), ("a", 3)], TypeError, "rule 2: an initializer must be"),
         ([("a", "keep"), (3, "keep")], TypeError, "rule 2: a pattern must be"),
-        ([("a", "norml")], ValueError, "rule 1: unknown initializer 'norml'; did you mean normal"),
+        ([("a", "norma")], ValueError, "rule 1: unknown initializer 'norma'; did you mean normal"),
         ({"a": {"std": 1.0}}, ValueError, "an initializer needs a name"),
         ([{"name": "a"}], ValueError, "rule 1: a rule needs init"),
         (
@@ -378,6 +378,14 @@ def test_a_file_that_is_not_there_is_named() -> None:
 
 RULE = '[[rules]]\nname = "a"\ninit = "keep"\n'
 
+
+def nested(levels: int) -> str:
+    init: dict[str, Any] = {"name": "keep"}
+    for _ in range(levels):
+        init = {"name": "padded", "row": 0, "initializer": init}
+    return json.dumps({"rules": [{"name": "a", "init": init}]})
+
+
 BAD_FILES = [
     # the files themselves
     ("a.yaml", "", ["must be a .toml or .json file"]),
@@ -392,8 +400,8 @@ BAD_FILES = [
     ("a.toml", "rule = []", ["unknown key 'rule'", "did you mean rules"]),
     ("a.toml", "rules = 3", ["rules must be tables"]),
     ("a.json", '{"rules": [["a", "keep"]]}', ["rules must be tables"]),
-    ("a.toml", "recipe = 3", ["recipe must be a name or a table", "got 3"]),
-    ("a.toml", "recipe = {zero_last = true}", ["recipe needs a name"]),
+    ("a.toml", "recipe = 3", ["recipe must be a name, or a table", "got 3"]),
+    ("a.toml", "recipe = {zero_last = true}", ["recipe must be a name, or a table"]),
     ("a.toml", 'recipe = "tets"', ["unknown recipe 'tets'", "did you mean test"]),
     ("a.toml", 'recipe = {name = "test", zero = 1}', ["no option 'zero'", "it has zero_last"]),
     # their rules
@@ -406,19 +414,25 @@ BAD_FILES = [
     ("a.toml", '[[rules]]\ntype = []\ninit = "keep"', ["rule 1", "type must be a string"]),
     ("a.toml", '[[rules]]\nregex = "("\ninit = "keep"', ["rule 1", "regex '('", "unterminated"]),
     ("a.toml", '[[rules]]\nname = "a"\ninit = 3', ["rule 1", "init must be a name or a table"]),
-    ("a.toml", RULE + "optinal = true", ["rule 1", "'optinal'", "optional"]),
+    ("a.toml", RULE + "optoinal = true", ["rule 1", "'optionnal'", "optional"]),
     (
         "a.toml",
-        '[[rules]]\nname = "a"\ninit = {name = "keep"}\noptinal = true',
-        ["rule 1", "unknown key 'optinal'; did you mean optional"],
+        '[[rules]]\nname = "a"\ninit = {name = "keep"}\noptoinal = true',
+        ["rule 1", "unknown key 'optoinal'; did you mean optional"],
+    ),
+    (
+        "a.json",
+        '{"rules": [{"type": "Normal", "layer": "A"}, {"type": "Normal", "layer": "A", "sd": 1}]}',
+        ["init_cfg 2", "does not take 'sd'"],
     ),
     # their initializers
     (
         "a.toml",
-        '[[rules]]\nname = "a"\ninit = "norml"',
-        ["rule 1", "unknown initializer 'norml'", "normal"],
+        '[[rules]]\nname = "a"\ninit = "norma"',
+        ["rule 1", "unknown initializer 'norma'", "normal"],
     ),
     ("a.toml", '[[rules]]\nname = "a"\ninit = {std = 1}', ["rule 1", "needs a name"]),
+    ("a.json", nested(400), ["rule 1", "recursion"]),
     *(
         ("a.toml", f'[[rules]]\nname = "a"\ninit = {{{init}}}', ["rule 1", *parts])
         for init, parts in [

@@ -5,7 +5,7 @@ from typing import Any
 
 from pyinit.whole_model.initializers import Initializer, make, near
 from pyinit.whole_model.patterns import Glob, Matcher, matcher_from_data
-from pyinit.whole_model.rule import Rule
+from pyinit.whole_model.rule import Rule, errors_in
 
 
 def from_init_cfg(cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[Rule]:
@@ -30,7 +30,11 @@ def from_init_cfg(cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[
     cfgs = [cfg] if isinstance(cfg, Mapping) else cfg
     if not (isinstance(cfgs, (list, tuple)) and all(isinstance(one, Mapping) for one in cfgs)):
         raise TypeError(f"init_cfg must be a dictionary or a list of them, got {cfg!r}")
-    return [rule for one in reversed(cfgs) for rule in _rules(one)]
+    found: list[Rule] = []
+    for number, one in reversed([*enumerate(cfgs, 1)]):
+        with errors_in(f"init_cfg {number}"):
+            found += _rules(one)
+    return found
 
 
 def is_init_cfg(value: object) -> bool:

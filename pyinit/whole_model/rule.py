@@ -1,12 +1,24 @@
 """One rule: which parameters, and what fills them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pyinit.whole_model.initializers import Initializer, from_dict, make, near
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.patterns import Matcher, Pattern, matcher, matcher_from_data
+
+
+@contextmanager
+def errors_in(where: str) -> Iterator[None]:
+    """Puts ``where`` in front of errors; data nested too deeply is a ValueError, too."""
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{where}: {error}") from None
+
 
 _PATTERN_KEYS = ("name", "regex", "type")
 _KEYS = dict.fromkeys((*_PATTERN_KEYS, "parameter", "init", "optional"))

@@ -11,7 +11,7 @@ from pyinit.whole_model.network import Network
 from pyinit.whole_model.patterns import Pattern, matcher
 from pyinit.whole_model.recipe_file import read_data
 from pyinit.whole_model.recipes import Choice, Recipe, recipe
-from pyinit.whole_model.rule import Rule
+from pyinit.whole_model.rule import Rule, errors_in
 
 __all__ = ["Rule", "Rules", "RulesLike", "as_rules", "load_recipe", "matcher"]
 
@@ -99,30 +99,22 @@ def load_recipe(path: str | PathLike[str]) -> tuple[Recipe | None, Rules]:
         ValueError: for a file that is wrong; it names the file, the rule and the key.
         OSError: if the file cannot be read.
     """
-    try:
+    with errors_in(str(path)):
         data = read_data(path)
         for key in data:
             if key not in _FILE_KEYS:
                 raise ValueError(f"unknown key {key!r}; {near(key, _FILE_KEYS)}")
         return _recipe(data.get("recipe")), _rules_of_file(data.get("rules", []))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _recipe(value: object) -> Recipe | None:
     if value is None:
         return None
-    options: dict[str, Any] = {"name": value} if isinstance(value, str) else dict(_table(value))
-    name = options.pop("name", None)
-    if not isinstance(name, str):
-        raise ValueError(f"recipe needs a name, got {value!r}")  # noqa: TRY004
-    return recipe(name, **options)
-
-
-def _table(value: object) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"recipe must be a name or a table of name and options, got {value!r}")  # noqa: TRY004
-    return value
+    options = {"name": value} if isinstance(value, str) else value
+    if not isinstance(options, dict) or not isinstance(options.get("name"), str):
+        raise ValueError(f"recipe must be a name, or a table of a name and options, got {value!r}")  # noqa: TRY004
+    options = dict(options)
+    return recipe(options.pop("name"), **options)
 
 
 def _rules_of_file(items: object) -> Rules:
@@ -139,12 +131,8 @@ def _from_items(items: Sequence[Any]) -> Rules:
 
 
 def _numbered(number: int, item: Any) -> Rule:
-    try:
+    with errors_in(f"rule {number}"):
         return _from_item(item)
-    except TypeError as error:
-        raise TypeError(f"rule {number}: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"rule {number}: {error}") from None
 
 
 def _from_item(item: Any) -> Rule:
