@@ -17,10 +17,13 @@ BufferReset = tuple[str, str, Callable[[], Any]]
 
 
 def plan_resets(
-    modules: Mapping[str, nn.Module], source: Callable[[str], Source]
+    modules: Mapping[str, nn.Module],
+    is_touched: Callable[[str, nn.Module], bool],
+    source: Callable[[str], Source],
 ) -> list[BufferReset]:
     """What resets the buffers of a model's modules, by name.
 
+    is_touched: whether the module of that name is being initialized
     source: where the numbers for a module of that name come from
 
     Raises:
@@ -29,7 +32,7 @@ def plan_resets(
     resets: list[BufferReset] = []
     lost: list[str] = []
     for path, module in modules.items():
-        if not module._buffers:
+        if not module._buffers or not is_touched(path, module):
             continue
         without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
         found = _reset_of(path, module, modules, source)

@@ -14,7 +14,7 @@ from pyinit.whole_model.buffers import BufferReset, plan_resets
 from pyinit.whole_model.execute import Batch, Moments, stream_of
 from pyinit.whole_model.initializers import KEEP, OwnReset
 from pyinit.whole_model.materialize import materialize_
-from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.network import Network, Site, computed
 from pyinit.whole_model.plan import Entry, make_plan
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
@@ -82,7 +82,7 @@ def initialize_(
         None if skip is None else matcher(skip),
     )
     sources = _sources(seed, generator, dry_run)
-    resets = plan_resets(network.modules, sources)
+    resets = plan_resets(network.modules, _is_touched(plan), sources)
     of_each = [sources(entry.site.name) for entry in plan]
     moments = [None] * len(plan) if dry_run else _run(model, plan, of_each, sources, resets, device)
     return InitReport(
@@ -127,7 +127,8 @@ def replay_(model: nn.Module, report: InitReport) -> None:
         return keys.get(name) or Key(base, stream_of(name))
 
     of_each = [sources(entry.site.name) for entry in plan]
-    _run(model, plan, of_each, sources, plan_resets(network.modules, sources), None)
+    resets = plan_resets(network.modules, _is_touched(plan), sources)
+    _run(model, plan, of_each, sources, resets, device=None)
 
 
 def _again(network: Network, row: Row) -> Entry:
@@ -164,7 +165,7 @@ def _chosen(recipe: object, rules: Any) -> tuple[Recipe, Rules]:
         isinstance(recipe, str) and Path(recipe).suffix in (".toml", ".json")
     ):
         of_file, further = load_recipe(fspath(recipe))
-        return of_file or recipe_of("torch"), given + further
+        return of_file or recipe_of("torch"), Rules((*given, *further))
     if isinstance(recipe, str):
         return recipe_of(recipe), given
     raise TypeError(f"recipe must be a name, a Recipe or a file, got {type(recipe).__name__}")
@@ -183,7 +184,22 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
     return lambda name: Key(key, stream_of(name))
 
 
-def _run(
+def _is_touched(plan: Sequence[Entry]) -> Callable[[str, nn.Module], bool]:
+    """Whether a module's buffers are to be reset: it has a parameter that is initialized, or none
+    while no parameter is left out."""
+    initialized = {entry.site.path for entry in plan if not entry.is_kept}
+    all_are_meant = not any(entry.is_left_out for entry in plan)
+
+    def is_touched(path: str, module: nn.Module) -> bool:
+        owner = path.partition(".parametrizations.")[0]
+        if owner != path or module._parameters:
+            return owner in initialized
+        return all_are_meant
+
+    return is_touched
+
+
+def _run(  # noqa: PLR0917
     model: nn.Module,
     plan: Sequence[Entry],
     of_each: Sequence[Source],
@@ -191,10 +207,7 @@ def _run(
     resets: Sequence[BufferReset],
     device: torch.device | str | None,
 ) -> list[Moments | None]:
-    if any(site.tensor.is_meta for site in (entry.site for entry in plan)) or any(
-        buffer.is_meta for buffer in model.buffers()
-    ):
-        materialize_(model, device)
+    materialize_(model, device, skip=[e.site.tensor for e in plan if e.is_left_out])
     plain = [i for i, entry in enumerate(plan) if not entry.site.originals]
     entries = [plan[i] for i in plain]
     tensors = [_current(entry.site) for entry in entries]
@@ -224,7 +237,7 @@ def _current(site: Site) -> Tensor:
 def _through_parametrization(entry: Entry, source: Source) -> Moments | None:
     site = entry.site
     with torch.no_grad():
-        value = getattr(site.module, site.leaf).detach().clone()
+        value = computed(site.module, site.leaf).detach().clone()
         (moments,) = Batch([entry], [source], [value]).run()
         if entry.blocks:
             setattr(site.module, site.leaf, value)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
@@ -50,6 +51,20 @@ def usage(module: nn.Module) -> tuple[int, bool]:
 def is_conv1d(module: nn.Module) -> bool:
     """Whether it is transformers' Conv1D: a linear layer with weight (in, out)."""
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def computed(module: nn.Module, leaf: str) -> Tensor:
+    """A parametrized parameter; nothing that its parametrization does in training mode is done."""
+    modes = [(part, part.training) for part in module.parametrizations.modules()]  # type: ignore[union-attr]
+    try:
+        for part, _ in modes:
+            part.training = False
+        with torch.enable_grad():  # for requires_grad to tell whether it is frozen
+            value: Tensor = getattr(module, leaf)
+        return value
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 class Network:
@@ -112,7 +127,7 @@ class Network:
             return
         prefix = path + "." if path else ""
         for leaf, originals in module.parametrizations.items():  # type: ignore[union-attr, operator]
-            site = Site(prefix + leaf, getattr(module, leaf), module, path, leaf)
+            site = Site(prefix + leaf, computed(module, leaf), module, path, leaf)
             within = f"{prefix}parametrizations.{leaf}"
             site.originals = tuple(f"{within}.{name}" for name, _ in originals.named_parameters())
             yield site

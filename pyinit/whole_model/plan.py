@@ -37,6 +37,14 @@ class Entry:
     def is_kept(self) -> bool:
         return isinstance(self.initializer, Keep)
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the caller wants nothing to do with it."""
+        return self.why in _LEFT_OUT
+
+
+_LEFT_OUT = ("not among only=", "among skip=")
+
 
 def make_plan(
     network: Network, recipe: Recipe, rules: Rules, only: Match | None, skip: Match | None
@@ -78,9 +86,9 @@ def _reason_to_keep(
 ) -> str | None:
     tensor = site.tensor
     if only is not None and not only(site):
-        return "not among only="
+        return _LEFT_OUT[0]
     if skip is not None and skip(site):
-        return "among skip="
+        return _LEFT_OUT[1]
     if not tensor.is_floating_point():
         if is_by_rule and not isinstance(chosen.initializer, Keep):
             raise ValueError(
@@ -124,8 +132,12 @@ def _check_range(drawn: Initializer, dtype: torch.dtype) -> None:
 
 
 def _check_values(plan: Sequence[Entry], recipe: Recipe) -> None:
-    """Refuse to leave parameters without values, and resets that would undo what is kept."""
-    without = [e.site.name for e in plan if e.is_kept and e.site.tensor.is_meta]
+    """Refuse to give parameters memory and no values."""
+    without = [
+        entry.site.name
+        for entry in plan
+        if entry.site.tensor.is_meta and entry.is_kept and not entry.is_left_out
+    ]
     if without:
         shown = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
         raise ValueError(
