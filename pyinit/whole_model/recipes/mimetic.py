@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -61,7 +62,8 @@ class Mimetic(Drawn):
         transposed = weight.transposed if self.transposed is None else self.transposed
         rows, width = weight.shape[::-1] if transposed != (self.part == "o") else weight.shape
         inner, rest = divmod(rows, len(self.part))
-        if rest or inner % self.heads or inner > width * self.heads:
+        most = width * self.heads if self.part in "qk" else width
+        if rest or inner % self.heads or inner > most:
             raise ValueError(
                 f"mimetic: shape {tuple(weight.shape)} is not {self.part!r} of {self.heads} heads "
                 "that are no wider than the inputs"
@@ -180,8 +182,16 @@ def mimetic(
 _SAID = {"q": "query", "k": "key", "v": "value", "o": "output", "qkv": "query, key and value"}
 
 
+# Query and key are of different sequences there.
+_CROSS = re.compile(
+    r"(?i:cross_?att\w*|encoder_attn|EncDecAttention|decoder\.layers\.\d+\.multihead_attn)$"
+)
+
+
 def _checked(layer: Attention) -> tuple[int, str]:
     """The number of heads, and what keeps the products from being square matrices, if anything."""
+    if _CROSS.search(layer.name):
+        return 1, "attention to another sequence"
     if "o" not in layer.weights:
         return 1, "no output projection"
     shapes = {part: _out_in(site) for part, site in layer.weights.items()}

@@ -9,7 +9,8 @@ from torch.nn.modules.conv import _ConvNd
 from pyinit.whole_model.graph import Branch
 from pyinit.whole_model.initializers import ONES, ZEROS, KaimingNormal, gain_of
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
+from pyinit.whole_model.recipes.layers import each_place
+from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
 _HE = KaimingNormal(mode="fan_out", nonlinearity="relu")
@@ -39,7 +40,7 @@ def resnet(network: Network, *, zero_last: bool = False) -> Choices:
             return Choice(ZEROS, "last norm of a residual branch")
         return Choice(_HE, "convolution") if isinstance(site.module, _ConvNd) else None
 
-    return {**torch_defaults(network), **each(network, choose)}
+    return {**torch_defaults(network), **each_place(network, choose)}
 
 
 @register_recipe("fixup", source="Zhang et al. 2019, arXiv:1901.09321")
@@ -71,7 +72,7 @@ def fixup(network: Network) -> Choices:
             return layers.get(site.path, he) if len(site.shape) >= 2 else Choice(ZEROS, "bias")
         return _scalar(site)
 
-    return {**torch_defaults(network), **each(network, choose)}
+    return {**torch_defaults(network), **each_place(network, choose)}
 
 
 def _scaled(branch: Branch, count: int) -> list[tuple[str, Choice]]:
@@ -105,12 +106,12 @@ def _scalar(site: Site) -> Choice | None:
 
 def _is_scalar(site: Site) -> bool:
     """Whether it is one number that a model adds to torch's own layers."""
-    ours = type(site.module).__module__.startswith("torch.nn.")
-    return not ours and all(size == 1 for size in site.shape)
+    is_torchs = type(site.module).__module__.startswith("torch.nn.")
+    return not is_torchs and all(size == 1 for size in site.shape)
 
 
 _GAIN = re.compile(r"(?:(?:skip|skip_?init|branch|res|residual)_)?(?:gain|alpha|scale)\d*")
-_REZERO = re.compile(r"(?:res_?weight|re_?zero(?:_weight)?|alpha)\w*")
+_REZERO = re.compile(r"(?:res_?weight|re_?zero|alpha)\w*")
 
 
 @register_recipe("skipinit", source="De & Smith 2020, arXiv:2002.10444")
@@ -169,9 +170,9 @@ def _branches(network: Network) -> tuple[Branch, ...]:
 def _named(path: str, block: nn.Module) -> Branch:
     """The branch of a block with a shortcut: ``conv1``, ``bn1``, ``conv2``, ... as in torchvision
     and timm, or a ``layer`` of pairs of convolution and norm as in transformers."""
-    if not any(hasattr(block, name) for name in _SHORTCUTS):
+    if not any(name in block._modules or name in block.__dict__ for name in _SHORTCUTS):
         return Branch(())
-    inside = getattr(block, "layer", None)
+    inside = block._modules.get("layer")
     modules = inside.named_modules(prefix="layer") if inside else block.named_children()
     names = dict(modules)
     convolutions = [
