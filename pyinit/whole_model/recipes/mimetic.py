@@ -155,7 +155,15 @@ def mimetic(
     The products of an attention layer's weights are alpha1 Z + beta1 I (query and key, each head)
     and alpha2 Z - beta2 I (value and output), with Z normal of variance 1 / width. All else is as
     in ``vit``: position embeddings too, where the paper has sinusoids. Needs ``seed=``. A layer
-    whose products are not square, such as grouped-query attention, is left as in ``vit``.
+    whose products are not square, such as grouped-query attention, is left as in ``vit``, and so is
+    cross-attention.
+
+    Args:
+        network: the model
+        alpha1: the size of the noise in query x key; the defaults are for Vision Transformers
+        beta1: that of the identity
+        alpha2: the size of the noise in value x output
+        beta2: that of the negative identity
 
     Raises:
         ValueError: if no attention layer is found.

@@ -33,10 +33,12 @@ def mup(
     learning rates of hidden and output weights are to be divided by the width multiplier, and
     attention is to divide by the head's width, not by its root.
 
-    base: a model of the same architecture that is narrower than all that are trained (it may be on
-        the meta device), or the shapes of its parameters by their names
-    sigma: standard deviation of the weights times sqrt(fan_in)
-    readout_zero_init: whether outputs start at 0, as the authors recommend
+    Args:
+        network: the model
+        base: a model of the same architecture that is narrower than all that are trained (it may be
+            on the meta device), or the shapes of its parameters by their names
+        sigma: standard deviation of the weights times sqrt(fan_in)
+        readout_zero_init: whether outputs start at 0, as the authors recommend
 
     Raises:
         ValueError: without a base, or if it has not the same parameters with as many dimensions.

@@ -14,7 +14,6 @@ from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
 _HE = KaimingNormal(mode="fan_out", nonlinearity="relu")
-_GOYAL = "Goyal et al. 2017, arXiv:1706.02677"
 
 
 @register_recipe("resnet", source="He et al. 2015, arXiv:1512.03385; torchvision's ResNet")
@@ -23,8 +22,10 @@ def resnet(network: Network, *, zero_last: bool = False) -> Choices:
 
     As torchvision does it, but for grouped convolutions: their fan_out is that of a group.
 
-    zero_last: the scale of the last norm of each residual branch is 0, so that blocks start as the
-        identity (Goyal et al. 2017, arXiv:1706.02677).
+    Args:
+        network: the model
+        zero_last: the scale of the last norm of each residual branch is 0, so that blocks start as
+            the identity (Goyal et al. 2017, arXiv:1706.02677)
 
     Raises:
         ValueError: if ``zero_last`` finds no residual branch that ends in a norm.

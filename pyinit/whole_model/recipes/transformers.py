@@ -46,6 +46,10 @@ def gpt2(network: Network, *, std: float = 0.02) -> Choices:
     and 0. The last layers of attention and of the MLP (found by their names: ``c_proj``,
     ``o_proj``, ``down_proj``, ``attention.output.dense``, ...) are divided by the square root of
     how many their stack has: 2N of N blocks. The experts of a mixture count as one.
+
+    Args:
+        network: the model
+        std: the standard deviation
     """
     branches = _residual_projections(network)
     why = "weight" if branches else "weight; no residual projection was recognized"
@@ -65,6 +69,10 @@ def llama(network: Network, *, std: float = 0.02) -> Choices:
 
     As transformers does it: weights and embeddings Normal(0, ``std``), biases 0, and no scaling
     with depth.
+
+    Args:
+        network: the model
+        std: the standard deviation
     """
     return {
         **torch_defaults(network),
@@ -103,7 +111,7 @@ def _stack(name: str) -> str:
 
 # ---- Vision Transformers -------------------------------------------------------------------------
 
-_HEAD = re.compile(r"(?:heads?|head_dist|classifier|fc)(?:\.head)?")
+_HEAD = re.compile(r"(?:.*\.)?(?:heads?|head_dist|\w*classifier|fc)")
 _MLP = re.compile(r".*(?:mlp|intermediate|(?<!attention\.)output\.dense).*")
 _POSITION = re.compile(r"pos(?:ition(?:al)?)?_.*|relative_position_bias_table")
 _TOKEN = re.compile(r"(?:cls|class|reg|register|dist)_(?:token|embedding)s?")
@@ -120,12 +128,17 @@ def vit(network: Network, *, style: str = "timm", head_bias: float | str = 0.0) 
 
     Both: embeddings, of positions too, truncated normal of 0.02, class tokens normal of 1e-6, norms 1 and 0.
 
-    style: ``"timm"``: linear layers truncated normal of 0.02 (cut at -2 and 2, as timm's is),
-        biases 0, the patch convolution as torch's default. ``"jax"``: linear layers Xavier uniform,
-        query, key and value each for itself, biases of the MLP normal of 1e-6; the head's weight 0;
-        convolutions LeCun normal.
-    head_bias: the head's bias in style ``"jax"``: a number, or ``"-log(classes)"``, with which
-        sigmoids start at about one positive class.
+    Args:
+        network: the model
+        style: ``"timm"``: linear layers truncated normal of 0.02 (cut at -2 and 2, as timm's is),
+            biases 0, the patch convolution as torch's default. ``"jax"``: linear layers Xavier
+            uniform, query, key and value each for itself, biases of the MLP normal of 1e-6; the
+            head's weight 0; convolutions LeCun normal
+        head_bias: the head's bias in style ``"jax"``: a number, or ``"-log(classes)"``, with which
+            sigmoids start at about one positive class
+
+    Raises:
+        ValueError: for another style, or another text as ``head_bias``.
     """
     layer = _STYLES.get(style)
     if layer is None:
