@@ -521,6 +521,16 @@ def test_fixup_sets_biases_to_zero_and_multipliers_to_one():
     assert choices["2.conv1.weight"].nonlinearity == pytest.approx(math.sqrt(2) * 2**-0.5)
 
 
+@pytest.mark.parametrize("head_first", [True, False])
+def test_fixup_starts_no_embedding_at_zero(head_first):
+    head, embedding = nn.Linear(4, 10), nn.Embedding(10, 4)
+    head.weight = embedding.weight
+    blocks = {"embed": embedding, "block": Block(), "head": head}
+    names = reversed(blocks) if head_first else blocks
+    model = nn.ModuleDict({name: blocks[name] for name in names})
+    assert ZEROS not in [chosen("fixup", model).get(f"{name}.weight") for name in ("embed", "head")]
+
+
 @pytest.mark.parametrize(
     ("name", "scalar", "as_in"),
     [

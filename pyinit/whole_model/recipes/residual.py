@@ -9,8 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 from pyinit.whole_model.graph import Branch
 from pyinit.whole_model.initializers import ONES, ZEROS, KaimingNormal, gain_of
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.layers import each_place
-from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
+from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
 _HE = KaimingNormal(mode="fan_out", nonlinearity="relu")
@@ -41,7 +40,7 @@ def resnet(network: Network, *, zero_last: bool = False) -> Choices:
             return Choice(ZEROS, "last norm of a residual branch")
         return Choice(_HE, "convolution") if isinstance(site.module, _ConvNd) else None
 
-    return {**torch_defaults(network), **each_place(network, choose)}
+    return {**torch_defaults(network), **each(network, choose)}
 
 
 @register_recipe("fixup", source="Zhang et al. 2019, arXiv:1901.09321")
@@ -73,7 +72,7 @@ def fixup(network: Network) -> Choices:
             return layers.get(site.path, he) if len(site.shape) >= 2 else Choice(ZEROS, "bias")
         return _scalar(site)
 
-    return {**torch_defaults(network), **each_place(network, choose)}
+    return {**torch_defaults(network), **each(network, choose)}
 
 
 def _scaled(branch: Branch, count: int) -> list[tuple[str, Choice]]:
@@ -88,9 +87,11 @@ def _scaled(branch: Branch, count: int) -> list[tuple[str, Choice]]:
 
 
 def _heads(network: Network) -> frozenset[str]:
-    """The layers that give the output: by the graph, or else the last linear layer."""
+    """The layers that give the output: by the graph, or else the last linear layer. Not those whose
+    weight is an embedding's, too: input and output both 0 would not learn."""
     linear = [path for path, module in network.modules.items() if isinstance(module, nn.Linear)]
-    return network.graph.heads or frozenset(linear[-1:])
+    tied = {site.path for site in network.sites if site.tied}
+    return (network.graph.heads or frozenset(linear[-1:])) - tied
 
 
 _BIAS = re.compile(r".*(?:bias|shift).*")
