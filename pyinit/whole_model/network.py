@@ -3,33 +3,36 @@
 from collections.abc import Iterator
 from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import parametrize
+from torch.nn.utils.parametrize import ParametrizationList
 
 from pyinit.whole_model.graph import Graph, trace
 from pyinit.whole_model.initializers import Weight
+from pyinit.whole_model.reparametrized import Computed, computed_by
 
 
 class Site:
     """A parameter in its place.
 
     name: its qualified name, the first if it has several
-    tensor: the parameter; of a parametrized one, what the module computes from the originals
+    tensor: the parameter; of one that the module computes (parametrizations, weight_norm and
+        spectral_norm), what it computes
     module, path: the module that owns it and that module's qualified name
     leaf: its name in the module, such as ``"weight"``
     tied: its further names
-    originals: of a parametrized one, the names of the parameters that it is computed from
+    computed, originals: of a computed one, how it is, and the names of the parameters that it is
+        computed from
     """
 
-    __slots__ = ("leaf", "module", "name", "originals", "path", "tensor", "tied", "weight")
+    __slots__ = ("computed", "leaf", "module", "name", "originals", "path", "tensor", "tied", "weight")
 
     def __init__(self, name: str, tensor: Tensor, module: nn.Module, path: str, leaf: str) -> None:
         self.name, self.tensor, self.module, self.path, self.leaf = name, tensor, module, path, leaf
         self.tied: tuple[str, ...] = ()
         self.originals: tuple[str, ...] = ()
+        self.computed: Computed | None = None
         groups, transposed = usage(module) if leaf == "weight" else (1, False)
         self.weight = Weight(tuple(tensor.shape), groups, transposed)
 
@@ -51,20 +54,6 @@ def usage(module: nn.Module) -> tuple[int, bool]:
 def is_conv1d(module: nn.Module) -> bool:
     """Whether it is transformers' Conv1D: a linear layer with weight (in, out)."""
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
-
-
-def computed(module: nn.Module, leaf: str) -> Tensor:
-    """A parametrized parameter; nothing that its parametrization does in training mode is done."""
-    modes = [(part, part.training) for part in module.parametrizations.modules()]  # type: ignore[union-attr]
-    try:
-        for part, _ in modes:
-            part.training = False
-        with torch.enable_grad():  # for requires_grad to tell whether it is frozen
-            value: Tensor = getattr(module, leaf)
-        return value
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 class Network:
@@ -96,19 +85,24 @@ class Network:
 
     def _sites(self) -> Iterator[Site]:
         seen: dict[int, Site] = {}
-        modules: set[nn.Module] = set()
+        computed: dict[nn.Module, list[Site]] = {}
         # A module that is there twice has names twice.
         for path, module in self.model.named_modules(remove_duplicate=False):
-            if module not in modules:
-                modules.add(module)
-                self.modules[path] = module
-                if "parametrizations" in module._modules:
-                    yield from self._parametrized(module, path)
-            if isinstance(module, parametrize.ParametrizationList):
-                continue
             prefix = path + "." if path else ""
+            if module not in computed:
+                self.modules[path] = module
+                computed[module] = [_computed(c, path) for c in computed_by(module)]
+                yield from computed[module]
+            else:
+                for site in computed[module]:
+                    site.tied += (prefix + site.leaf,)
+            for site in computed[module]:
+                site.originals += _originals(site, prefix)
+            if isinstance(module, ParametrizationList):
+                continue
+            originals = {name for site in computed[module] for name in _originals(site, "")}
             for leaf, tensor in module._parameters.items():
-                if tensor is None:
+                if tensor is None or leaf in originals:
                     continue
                 name = prefix + leaf
                 if is_lazy(tensor):
@@ -122,12 +116,13 @@ class Network:
                 else:
                     known.tied += (name,)
 
-    def _parametrized(self, module: nn.Module, path: str) -> Iterator[Site]:
-        if not parametrize.is_parametrized(module):
-            return
-        prefix = path + "." if path else ""
-        for leaf, originals in module.parametrizations.items():  # type: ignore[union-attr, operator]
-            site = Site(prefix + leaf, computed(module, leaf), module, path, leaf)
-            within = f"{prefix}parametrizations.{leaf}"
-            site.originals = tuple(f"{within}.{name}" for name, _ in originals.named_parameters())
-            yield site
+
+def _computed(computed: Computed, path: str) -> Site:
+    name = f"{path}.{computed.leaf}" if path else computed.leaf
+    site = Site(name, computed.value(), computed.module, path, computed.leaf)
+    site.computed = computed
+    return site
+
+
+def _originals(site: Site, prefix: str) -> tuple[str, ...]:
+    return tuple(prefix + name for name in site.computed.originals) if site.computed else ()

@@ -1,0 +1,122 @@
+"""Parameters that a module computes from others: by torch's parametrizations, or its older hooks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+
+class Computed(ABC):
+    """A parameter ``leaf`` that a module computes.
+
+    originals: the names in the module of the parameters that it is computed from
+    """
+
+    def __init__(self, module: nn.Module, leaf: str, originals: tuple[str, ...]) -> None:
+        self.module, self.leaf, self.originals = module, leaf, originals
+
+    def tensors(self) -> list[Tensor]:
+        """The originals, as they are now."""
+        return [self.module.get_parameter(name) for name in self.originals]
+
+    def value(self) -> Tensor:
+        """What it is now; it requires a gradient if an original does."""
+        with torch.enable_grad():
+            return self._value()
+
+    @abstractmethod
+    def _value(self) -> Tensor: ...
+
+    @abstractmethod
+    def set_(self, value: Tensor) -> None:
+        """Set the originals so that ``value`` comes of them, as nearly as it can. Memory of
+        ``value`` may become theirs."""
+
+
+def computed_by(module: nn.Module) -> Iterator[Computed]:
+    """The parameters that a module computes."""
+    if "parametrizations" in module._modules and parametrize.is_parametrized(module):
+        for leaf in module.parametrizations:  # type: ignore[union-attr]
+            yield _Parametrized(module, leaf)
+    for hook in module._forward_pre_hooks.values():
+        kind = _HOOKS.get(type(hook))
+        if kind is not None:
+            yield kind(module, hook)
+
+
+def spectral_norm_of(module: nn.Module) -> Iterator[SpectralNorm]:
+    """The older spectral norms of a module."""
+    return (h for h in module._forward_pre_hooks.values() if isinstance(h, SpectralNorm))
+
+
+class _Parametrized(Computed):
+    def __init__(self, module: nn.Module, leaf: str) -> None:
+        self._steps: Any = module.parametrizations[leaf]  # type: ignore[index]
+        names = (f"parametrizations.{leaf}.{name}" for name in self._steps._parameters)
+        super().__init__(module, leaf, tuple(names))
+
+    def _value(self) -> Tensor:
+        """Nothing that a parametrization does in training mode is done."""
+        modes = [(part, part.training) for part in self._steps.modules()]
+        try:
+            for part, _ in modes:
+                part.training = False
+            value: Tensor = self._steps()
+            return value
+        finally:
+            for part, mode in modes:
+                part.training = mode
+
+    def set_(self, value: Tensor) -> None:
+        """Through the inverses; where one has none, the original itself is set, as when a
+        parametrization is registered."""
+        if all(hasattr(step, "right_inverse") for step in self._steps):
+            try:
+                return self._steps.right_inverse(value)  # type: ignore[no-any-return]
+            except NotImplementedError:
+                pass
+        self._steps.original.copy_(value)
+
+
+class _WeightNormed(Computed):
+    """``torch.nn.utils.weight_norm`` (Salimans & Kingma 2016)."""
+
+    def __init__(self, module: nn.Module, hook: WeightNorm) -> None:
+        super().__init__(module, hook.name, (hook.name + "_g", hook.name + "_v"))
+        self._hook = hook
+
+    def _value(self) -> Tensor:
+        value: Tensor = self._hook.compute_weight(self.module)
+        return value
+
+    def set_(self, value: Tensor) -> None:
+        g, v = self.tensors()
+        g.copy_(torch.norm_except_dim(value, 2, self._hook.dim))
+        v.copy_(value)
+        setattr(self.module, self.leaf, self.value())
+
+
+class _SpectralNormed(Computed):
+    """``torch.nn.utils.spectral_norm`` (Miyato et al. 2018). Its vectors are buffers."""
+
+    def __init__(self, module: nn.Module, hook: SpectralNorm) -> None:
+        super().__init__(module, hook.name, (hook.name + "_orig",))
+        self._hook = hook
+
+    def _value(self) -> Tensor:
+        return self._hook.compute_weight(self.module, do_power_iteration=False)
+
+    def set_(self, value: Tensor) -> None:
+        (original,) = self.tensors()
+        original.copy_(value)
+
+
+_HOOKS: dict[type, Callable[[nn.Module, Any], Computed]] = {
+    WeightNorm: _WeightNormed,
+    SpectralNorm: _SpectralNormed,
+}
