@@ -117,7 +117,7 @@ def _uses_in(kind: type) -> Uses | None:
 
 def use_of(site: Site) -> Use | None:
     """What the parameter is to its layer; None where that is not known."""
-    uses = _uses_in(type(site.module))
+    uses = _uses_in(type(site.module))  # type: ignore[arg-type]  # classes are hashable
     if uses is None:
         uses = _unlisted(site)
     return uses.get(_OF_RECURRENT_LAYER.sub("", site.leaf))
