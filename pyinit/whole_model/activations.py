@@ -14,8 +14,20 @@ from pyinit.whole_model.structure import Activation
 
 # Functions of torch, and methods of tensors, with one meaning under one name.
 _FUNCTIONS = frozenset(
-    "celu elu gelu hardshrink hardsigmoid hardswish hardtanh logsigmoid mish relu relu6 selu "
-    "sigmoid sin silu softplus softshrink softsign tanh tanhshrink".split()
+    (
+        *(
+            "celu",
+            "elu",
+            "gelu",
+            "hardshrink",
+            "hardsigmoid",
+            "hardswish",
+            "hardtanh",
+            "logsigmoid",
+        ),
+        *("mish", "relu", "relu6", "selu", "sigmoid", "sin", "silu", "softplus", "softshrink"),
+        *("softsign", "tanh", "tanhshrink"),
+    )
 )
 _IRRELEVANT = frozenset(("inplace", "approximate"))
 
@@ -43,7 +55,9 @@ _MODULES: dict[type[nn.Module], tuple[str, Mapping[str, float]]] = {
 }
 
 # Names of classes of activations that torch does not have.
-_LOOKS_LIKE = re.compile(r"relu|elu|silu|swish|mish|sigmoid|tanh|softplus|snake|sine|^act|activation", re.I)
+_LOOKS_LIKE = re.compile(
+    r"relu|elu|silu|swish|mish|sigmoid|tanh|softplus|snake|sine|^act|activation", re.IGNORECASE
+)
 
 # Half of the outputs times the sigmoid of the other half.
 _GLU_SIGMOID_SECOND_MOMENT = 0.2933790359
@@ -69,14 +83,20 @@ def is_activation(module: nn.Module) -> bool:
     """Whether it is one: of torch's, or by the name of its class and having nothing inside."""
     if isinstance(module, (nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.GLU)) or type(module) in _MODULES:
         return True
-    return not module._modules and not module._parameters and bool(_LOOKS_LIKE.search(type(module).__name__))
+    return (
+        not module._modules
+        and not module._parameters
+        and bool(_LOOKS_LIKE.search(type(module).__name__))
+    )
 
 
 def is_activation_function(name: str) -> bool:
     return name in _FUNCTIONS or name in ("leaky_relu", "rrelu", "prelu", "glu")
 
 
-def of_call(name: str, rest: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Activation | None:
+def of_call(
+    name: str, rest: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+) -> Activation | None:
     """The activation that a call of torch's function of that name is.
 
     rest: the arguments after the first
@@ -116,7 +136,7 @@ def _glu() -> Activation:
 def _by_quadrature(activation: Callable[..., Any] | nn.Module) -> Activation | None:
     try:
         return Activation(calculate_gain(activation))
-    except Exception:  # a user's code may raise anything; the gain stays unknown
+    except Exception:  # noqa: BLE001  a user's code may raise anything
         return None
 
 

@@ -14,7 +14,7 @@ NORM = "norm"
 SUM = "sum"
 PRODUCT = "product"  # of two values
 MIX = "mix"  # attention and other products of matrices that are no weights
-PASS = "pass"  # noqa: S105  reshapes, pools, drops: what leaves values as they are, or nearly
+PASS = "pass"  # reshapes, pools, drops: what leaves values as they are, or nearly
 SOURCE = "source"  # inputs, parameters, embeddings, shapes
 
 _LAYERS = frozenset((LAYER, RECURRENT))
@@ -206,7 +206,11 @@ def _origin(flow: Flow, trunk: dict[int, int], skip: int, end: int) -> int | Non
 
 def _is_projected_skip(beside: int, inside: int, layers: int, sums: int) -> bool:
     """Whether the skip has one layer of its own, a change of size, and the branch has several."""
-    return (beside & layers).bit_count() == 1 and (inside & layers).bit_count() > 1 and not inside & sums
+    return (
+        (beside & layers).bit_count() == 1
+        and (inside & layers).bit_count() > 1
+        and not inside & sums
+    )
 
 
 def _last_norm(flow: Flow, end: int) -> str | None:

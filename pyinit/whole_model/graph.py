@@ -18,20 +18,18 @@ def trace(model: nn.Module) -> Graph:
     """The graph of a model, by the first of these that works: a symbolic trace of all of it; traces
     of its parts; the order and names of its modules. The model stays as it is.
     """
-    whole = _traced(model)
-    if whole is not None:
-        return whole
-    known, inside = Graph(), set()
-    for path, part in _parts(model, ""):
-        known = _joined(known, _placed(part, path + "."))
-        inside.update(name for name, _ in model.get_submodule(path).named_modules(prefix=path))
-    return module_order.read(model, known, inside)
+    known = _traced(model)
+    if known is None:
+        known = Graph()
+        for path, part in _parts(model, ""):
+            known = _joined(known, _placed(part, path + "."))
+    return module_order.completed(model, known)
 
 
 def _traced(module: nn.Module) -> Graph | None:
     try:
         return flow.read(tracing.trace(module))
-    except Exception:  # a forward that does not run on stand-ins may raise anything
+    except Exception:  # noqa: BLE001  a forward may raise anything on stand-ins
         return None
 
 

@@ -1,7 +1,7 @@
 """What modules' order and names say, where a forward cannot be traced."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import nn
 
@@ -22,37 +22,40 @@ _IS_GATED = re.compile(r"(^|\.)(up_proj|w3|wi_1)$")
 _HOLDS_ACTIVATION = re.compile(r"^(\w+_)?(act|act_fn|activation|activation_fn|nonlinearity)$")
 
 
-def read(model: nn.Module, known: Graph, traced: Collection[str]) -> Graph:
-    """What order and names say, under what is known from parts that could be traced.
-
-    traced: the paths of the modules inside of these parts
-    """
-    layers = {path: module for path, module in model.named_modules() if is_layer(module)}
+def completed(model: nn.Module, known: Graph) -> Graph:
+    """What is known from traces, and of layers that none of them reached what order and names say."""
+    layers = [path for path, module in model.named_modules() if is_layer(module)]
+    missing = {path for path in layers if path not in known.depth}
+    if not missing:
+        return known
     activation: dict[str, Activation] = {}
     norms: dict[str, str] = {}
     for path, parent in model.named_modules():
-        if path not in traced:
-            _read_children(path, parent, activation, norms)
-    in_branch = {layer for branch in known.branches for layer in branch.layers}
-    named = tuple(
+        _read_children(path, parent, activation, norms)
+    activation = {path: found for path, found in activation.items() if path in missing}
+    norms = {path: found for path, found in norms.items() if path in missing}
+    branches = known.branches + tuple(
         Branch((path,), norms.get(path))
         for path in layers
-        if path not in in_branch and _ENDS_BRANCH.search(path)
+        if path in missing and _ENDS_BRANCH.search(path)
     )
-    in_branch.update(path for branch in named for path in branch.layers)
-    last = next(reversed(layers), None)
-    is_head = last is not None and last not in in_branch and last not in activation
-    attention = {path for path in layers if _ATTENDS.search(path) and path not in traced}
+    heads = known.heads
+    if not heads and layers[-1] not in activation and _is_outside(layers[-1], branches):
+        heads = frozenset(layers[-1:])
     return Graph(
-        "torch.fx in parts" if traced else "module order",
-        activation | dict(known.activation),
+        "torch.fx in parts" if known.depth else "module order",
+        {**known.activation, **activation},
         known.before,
-        norms | dict(known.norms),
-        known.branches + named,
-        frozenset((last,) if is_head and last is not None else ()),
-        known.attention | attention,
+        {**known.norms, **norms},
+        branches,
+        heads,
+        known.attention | {path for path in missing if _ATTENDS.search(path)},
         known.depth,
     )
+
+
+def _is_outside(layer: str, branches: Iterable[Branch]) -> bool:
+    return not any(layer in branch.layers for branch in branches)
 
 
 def _read_children(

@@ -25,6 +25,10 @@ from pyinit.whole_model.flow import (
     SUM,
     Flow,
 )
+from pyinit.whole_model.structure import Activation
+
+# Properties and methods of tensors that are no values.
+_SHAPES = frozenset(("shape", "ndim", "dtype", "device", "size", "dim", "numel", "ndimension"))
 
 # What a function, method or operator of some name is. All others pass their inputs on.
 _KINDS = {
@@ -32,7 +36,15 @@ _KINDS = {
     **dict.fromkeys(("mul", "imul", "multiply"), PRODUCT),
     **dict.fromkeys(
         (
-            *("matmul", "imatmul", "bmm", "baddbmm", "mm", "einsum", "scaled_dot_product_attention"),
+            *(
+                "matmul",
+                "imatmul",
+                "bmm",
+                "baddbmm",
+                "mm",
+                "einsum",
+                "scaled_dot_product_attention",
+            ),
             *("softmax", "log_softmax", "multi_head_attention_forward"),
         ),
         MIX,
@@ -42,9 +54,8 @@ _KINDS = {
     ),
     **dict.fromkeys(("linear", "bilinear"), LAYER),
     **{f"conv{kind}{n}d": LAYER for kind in ("", "_transpose") for n in (1, 2, 3)},
-    **dict.fromkeys(("size", "dim", "numel", "ndimension", "embedding", "embedding_bag"), SOURCE),
+    **dict.fromkeys((*_SHAPES, "embedding", "embedding_bag"), SOURCE),
 }
-_SHAPES = frozenset(("shape", "ndim", "dtype", "device", "size", "dim", "numel", "ndimension"))
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 _SOFTMAXES = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d)
@@ -68,6 +79,10 @@ def trace(model: nn.Module) -> Flow:
     Raises:
         Exception: of any kind, if its forward cannot run on stand-ins.
     """
+    if _expansion(model) is not None:
+        flow = Flow()
+        add_module(flow, "", model, (flow.add(SOURCE), flow.add(SOURCE)))
+        return flow
     with _undisturbed(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = _Tracer().trace(model)
@@ -81,7 +96,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     Not by ``eval()``: a model may override it.
     """
     attributes = [vars(module) for module in model.modules()]
-    before = [(held, dict(held)) for held in attributes]
+    before: list[tuple[Any, Any]] = [(held, dict(held)) for held in attributes]
     before += [
         (value, value.copy())
         for held in attributes
@@ -106,7 +121,7 @@ def _put_back(held: Any, value: Any) -> None:
     if isinstance(held, list):
         held[:] = value
         return
-    if len(held) != len(value) or any(a != b for a, b in zip(held, value, strict=True)):
+    if len(held) != len(value) or any(a is not b for a, b in zip(held, value, strict=True)):
         held.clear()
     held.update(value)
 
@@ -190,7 +205,7 @@ class _Tracer(fx.Tracer):
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         if _is_of_shapes(obj.node):
-            return iter((obj[0], obj[1]))
+            return (obj[i] for i in range(2))  # type: ignore[index]  # a proxy has no annotations
         return super().iter(obj)
 
 
@@ -234,16 +249,17 @@ def _flow(graph: fx.Graph, modules: dict[str, nn.Module]) -> Flow:
 
 def _add_call(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
     name = _name(node)
-    if name in _SHAPES:
-        return flow.add(SOURCE)
     if activations.is_activation_function(name):
         function = activations.of_call(name, node.args[1:], node.kwargs)
         return flow.add(ACTIVATION, inputs[:1], activation=function)
     kind = _KINDS.get(name, PASS)
     if kind == SOURCE:
         return flow.add(SOURCE)
-    if kind in (LAYER, NORM):
-        return flow.add(kind, inputs[:1], _owner(node))
+    if kind == LAYER:
+        owner = _owner(node)  # without one, the weight is computed
+        return flow.add(MIX, inputs) if owner is None else flow.add(LAYER, inputs[:1], owner)
+    if kind == NORM:
+        return flow.add(NORM, inputs[:1], _owner(node) or "")
     if kind == PRODUCT:
         return _add_product(flow, inputs)
     if kind == SUM and len(inputs) != 2:
@@ -260,36 +276,51 @@ def _add_product(flow: Flow, inputs: tuple[int, ...]) -> int:
             return flow.add(PASS, (value,))
         if step.activation == ("sigmoid", 0.0) and step.inputs == (value,):  # SiLU, by hand
             flow.steps[factor] = step._replace(kind=PASS, activation=None)
-            return flow.add(ACTIVATION, (value,), activation=activations.Activation("silu"))
+            return flow.add(ACTIVATION, (value,), activation=Activation("silu"))
     return flow.add(PRODUCT, inputs)
 
 
-def _owner(node: fx.Node) -> str:
+def _owner(node: fx.Node) -> str | None:
     """The path of the module whose weight a function takes."""
     owners = (
         str(source.target).rpartition(".")[0]
         for source in node.all_input_nodes
         if source.op == "get_attr"
     )
-    return next(owners, "")
+    return next(owners, None)
 
 
 def add_module(flow: Flow, path: str, module: nn.Module, inputs: tuple[int, ...]) -> int:
     """Append what a module does; the number of its result."""
-    expand = next((_EXPANSIONS[cls] for cls in type(module).__mro__ if cls in _EXPANSIONS), None)
+    expand = _expansion(module)
     if expand is not None:
         return expand(flow, path, module, inputs)
-    if is_layer(module):
-        return flow.add(LAYER, inputs, path)
-    if is_norm(module):
-        return flow.add(NORM, inputs, path)
     if activations.is_activation(module):
         return flow.add(ACTIVATION, inputs, path, activations.of_module(module))
-    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-        return flow.add(RECURRENT, inputs, path)
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return flow.add(SOURCE)
-    return flow.add(MIX if isinstance(module, _SOFTMAXES) else PASS, inputs)
+    return flow.add(_kind(module), inputs, path)
+
+
+def _kind(module: nn.Module) -> str:
+    if is_layer(module):
+        return LAYER
+    if is_norm(module):
+        return NORM
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return RECURRENT
+    return MIX if isinstance(module, _SOFTMAXES) else PASS
+
+
+_Expansion = Callable[[Flow, str, Any, tuple[int, ...]], int]
+
+
+def _expansion(module: nn.Module) -> _Expansion | None:
+    return next((_EXPANSIONS[cls] for cls in type(module).__mro__ if cls in _EXPANSIONS), None)
+
+
+def _at(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 # ---- torch's modules of several layers -----------------------------------------------------------
@@ -297,18 +328,16 @@ def add_module(flow: Flow, path: str, module: nn.Module, inputs: tuple[int, ...]
 
 def _attention(flow: Flow, path: str, _: Any, inputs: tuple[int, ...]) -> int:
     mixed = flow.add(MIX, (flow.add(LAYER, inputs, path),))
-    return flow.add(LAYER, (mixed,), path + ".out_proj")
+    return flow.add(LAYER, (mixed,), _at(path, "out_proj"))
 
 
 def _feed_forward(flow: Flow, path: str, layer: Any, x: int) -> int:
-    up = flow.add(LAYER, (x,), path + ".linear1")
+    up = flow.add(LAYER, (x,), _at(path, "linear1"))
     active = flow.add(ACTIVATION, (up,), activation=activations.of_callable(layer.activation))
-    return flow.add(LAYER, (active,), path + ".linear2")
+    return flow.add(LAYER, (active,), _at(path, "linear2"))
 
 
-def _residual(
-    flow: Flow, norm: str, norm_first: bool, x: int, branch: Callable[[int], int]
-) -> int:
+def _residual(flow: Flow, norm: str, norm_first: bool, x: int, branch: Callable[[int], int]) -> int:
     if norm_first:
         return flow.add(SUM, (x, branch(flow.add(NORM, (x,), norm))))
     return flow.add(NORM, (flow.add(SUM, (x, branch(x))),), norm)
@@ -316,12 +345,12 @@ def _residual(
 
 def _encoder_layer(flow: Flow, path: str, layer: Any, inputs: tuple[int, ...]) -> int:
     def attend(x: int) -> int:
-        return _attention(flow, path + ".self_attn", None, (x,))
+        return _attention(flow, _at(path, "self_attn"), None, (x,))
 
     first = layer.norm_first
-    x = _residual(flow, path + ".norm1", first, inputs[0], attend)
+    x = _residual(flow, _at(path, "norm1"), first, inputs[0], attend)
     return _residual(
-        flow, path + ".norm2", first, x, lambda x: _feed_forward(flow, path, layer, x)
+        flow, _at(path, "norm2"), first, x, lambda x: _feed_forward(flow, path, layer, x)
     )
 
 
@@ -329,34 +358,33 @@ def _decoder_layer(flow: Flow, path: str, layer: Any, inputs: tuple[int, ...]) -
     x, *memory = inputs[:2]
 
     def attend(x: int) -> int:
-        return _attention(flow, path + ".self_attn", None, (x,))
+        return _attention(flow, _at(path, "self_attn"), None, (x,))
 
     def look(x: int) -> int:
-        return _attention(flow, path + ".multihead_attn", None, (x, *memory))
+        return _attention(flow, _at(path, "multihead_attn"), None, (x, *memory))
 
     first = layer.norm_first
-    x = _residual(flow, path + ".norm1", first, x, attend)
-    x = _residual(flow, path + ".norm2", first, x, look)
+    x = _residual(flow, _at(path, "norm1"), first, x, attend)
+    x = _residual(flow, _at(path, "norm2"), first, x, look)
     return _residual(
-        flow, path + ".norm3", first, x, lambda x: _feed_forward(flow, path, layer, x)
+        flow, _at(path, "norm3"), first, x, lambda x: _feed_forward(flow, path, layer, x)
     )
 
 
 def _stack(flow: Flow, path: str, stack: Any, inputs: tuple[int, ...]) -> int:
     x, *memory = inputs[:2]
     for name, layer in stack.layers.named_children():
-        x = add_module(flow, f"{path}.layers.{name}".lstrip("."), layer, (x, *memory))
-    return x if stack.norm is None else add_module(flow, f"{path}.norm".lstrip("."), stack.norm, (x,))
+        x = add_module(flow, _at(path, f"layers.{name}"), layer, (x, *memory))
+    return x if stack.norm is None else add_module(flow, _at(path, "norm"), stack.norm, (x,))
 
 
 def _transformer(flow: Flow, path: str, model: Any, inputs: tuple[int, ...]) -> int:
-    prefix = path + "." if path else ""
     source, target = inputs[0], inputs[min(1, len(inputs) - 1)]
-    memory = add_module(flow, prefix + "encoder", model.encoder, (source,))
-    return add_module(flow, prefix + "decoder", model.decoder, (target, memory))
+    memory = add_module(flow, _at(path, "encoder"), model.encoder, (source,))
+    return add_module(flow, _at(path, "decoder"), model.decoder, (target, memory))
 
 
-_EXPANSIONS: dict[type[nn.Module], Callable[[Flow, str, Any, tuple[int, ...]], int]] = {
+_EXPANSIONS: dict[type[nn.Module], _Expansion] = {
     nn.MultiheadAttention: _attention,
     nn.TransformerEncoderLayer: _encoder_layer,
     nn.TransformerDecoderLayer: _decoder_layer,
