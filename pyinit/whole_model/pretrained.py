@@ -1,0 +1,196 @@
+"""Pretrained weights put into a model, whatever their names and shapes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyinit.whole_model.adapt import check_kinds
+from pyinit.whole_model.checkpoint import Checkpoint, Source, open_source
+from pyinit.whole_model.load_report import Adapted, LoadReport, Mismatched
+from pyinit.whole_model.match import Match, check_not_empty, check_strict, first_of, match
+from pyinit.whole_model.network import Network, Site
+
+# Bytes of a tensor that are copied, then looked at while they are in the cache.
+_PIECE = 8 << 20
+
+
+def load_pretrained_(
+    model: nn.Module,
+    source: Source,
+    *,
+    strict: bool = False,
+    prefix: str | None = None,
+    rename: Iterable[tuple[str, str]] = (),
+    adapt: str | Iterable[str] = ("first_conv", "head"),
+    init_missing: Any = "auto",
+    freeze: Any = None,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+    allow_empty: bool = False,
+    nan: str = "report",
+) -> LoadReport:
+    """Put pretrained weights into a model; initialize what the source lacks.
+
+    Everything is checked first: after an error the model is as it was. Files are mapped into memory
+    and copied tensor by tensor, so that no second copy of the model is made; nothing in a file is
+    executed. Names are those of ``model.state_dict()``, tied parameters need one of theirs. Values
+    are converted to the model's dtypes.
+
+    Args:
+        model: the model; parameters on the meta device get memory on torch's default device
+        source: a state dict, also in the dictionary that a training program saved; the path of a
+            ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file, or of a folder of shards
+        strict: raise unless names and shapes all agree; nothing is adapted then
+        prefix: take only the source's names that start with it, without it
+        rename: pairs of a regular expression and its replacement, applied in order to the source's
+            names; prefixes of wrappers (``module.``, ``_orig_mod.``, ``model.``) go by themselves
+        adapt: what to do about other shapes: ``"first_conv"`` (the stem's input channels),
+            ``"head"`` (the last layer is made anew), ``"pos_embed"`` (bicubic, for square grids)
+        init_missing: the recipe (as of ``initialize_``) for parameters that the source lacks or
+            has in another shape; None leaves them as they are
+        freeze: True to freeze all that was loaded, or patterns (as of rules) to freeze what they
+            match of it
+        seed, generator: for ``init_missing``, as of ``initialize_``
+        allow_empty: take a source that has nothing for any parameter, too
+        nan: ``"report"`` NaN and infinite values, or ``"refuse"`` them, which takes a second reading
+
+    Raises:
+        FileNotFoundError: for a path with nothing there.
+        ValueError: for a damaged file, a pickle that is more than tensors and plain values, a source
+            of another model, names that become one, values that are refused, wrong arguments.
+        RuntimeError: if ``strict`` and names or shapes differ.
+    """
+    kinds = check_kinds(adapt)
+    if nan not in ("report", "refuse"):
+        raise ValueError(f"nan must be 'report' or 'refuse', got {nan!r}")
+    with open_source(source) as checkpoint:
+        matched = match(model, checkpoint, prefix, rename, () if strict else kinds)
+        if strict:
+            check_strict(matched)
+        if not allow_empty:
+            check_not_empty(matched, checkpoint)
+        if nan == "refuse":
+            _refuse_nonfinite(matched, checkpoint)
+        frozen = _to_freeze(model, freeze, matched.filled)
+        initialized = _initialize(model, init_missing, matched, seed, generator)
+        nonfinite = _copy(model, matched, checkpoint)
+        for name in frozen:
+            model.get_parameter(name).requires_grad_(False)
+        return _report(matched, checkpoint, frozen, nonfinite, initialized)
+
+
+def _initialize(
+    model: nn.Module,
+    recipe: Any,
+    matched: Match,
+    seed: int | None,
+    generator: torch.Generator | None,
+) -> Any:
+    """Initialize what the source lacks; before the copy, which so has the last word."""
+    from pyinit.whole_model.initialize import initialize_  # noqa: PLC0415
+
+    unfilled = matched.unfilled
+    if recipe is None or not unfilled:
+        return None
+
+    def only(site: Site) -> bool:
+        return unfilled.issuperset(site.originals or (site.name, *site.tied))
+
+    report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
+    return replace(report, rows=[row for row in report if not row.is_kept])
+
+
+@torch.no_grad()
+def _copy(model: nn.Module, matched: Match, checkpoint: Checkpoint) -> dict[str, int]:
+    """Copy tensor by tensor; the numbers of NaN and infinite values that came along."""
+    state = model.state_dict(keep_vars=True)
+    nonfinite = {}
+    for name, key, adaptation in matched.pairs:
+        tensor = checkpoint.tensor(key)
+        if adaptation is not None and adaptation.apply is not None:
+            tensor = adaptation.apply(tensor)
+        count = 0
+        for source, target in _pieces(tensor, state[name]):
+            target.copy_(source)
+            count += _nonfinite(source)
+        if count:
+            nonfinite[name] = count
+    return nonfinite
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Pieces of tensors of one shape, where all of them are contiguous."""
+    count = _PIECE // tensors[0].element_size()
+    if tensors[0].numel() <= count or not all(t.is_contiguous() for t in tensors):
+        return iter((tensors,))
+    return zip(*(t.view(-1).split(count) for t in tensors), strict=True)
+
+
+def _nonfinite(values: Tensor) -> int:
+    """How many values are NaN or infinite. So is their sum then, which takes a tenth of the time."""
+    if not (values.is_floating_point() or values.is_complex()):
+        return 0
+    if values.element_size() < 4:
+        values = values.float()
+    if torch.isfinite(values.sum()):
+        return 0
+    return values.numel() - int(torch.isfinite(values).sum())
+
+
+def _refuse_nonfinite(matched: Match, checkpoint: Checkpoint) -> None:
+    """Raises ValueError if the source has NaN or infinite values among those that are wanted."""
+    keys = [pair.key for pair in matched.pairs]
+    bad = [
+        key
+        for key in keys
+        if any(_nonfinite(piece) for (piece,) in _pieces(checkpoint.tensor(key)))
+    ]
+    if bad:
+        raise ValueError(
+            f"{checkpoint.description} has NaN or infinite values in {len(bad)} tensors: "
+            f"{first_of(bad)}"
+        )
+
+
+def _to_freeze(model: nn.Module, freeze: Any, filled: set[str]) -> list[str]:
+    """Names of the parameters to freeze: of those that get values, all or what patterns match."""
+    if freeze is None or freeze is False:
+        return []
+    loaded = [
+        (site, names)
+        for site in Network(model).sites
+        if (names := filled.intersection(site.originals or (site.name,)))
+    ]
+    if freeze is True:
+        return sorted(name for _, names in loaded for name in names)
+    matches = matcher(freeze)
+    chosen = sorted(name for site, names in loaded if matches(site) for name in names)
+    if not chosen:
+        raise ValueError(f"freeze: {freeze!r} matches nothing that is loaded")
+    return chosen
+
+
+def _report(
+    matched: Match,
+    checkpoint: Checkpoint,
+    frozen: list[str],
+    nonfinite: dict[str, int],
+    initialized: Any,
+) -> LoadReport:
+    mismatched = matched.mismatched.items()
+    return LoadReport(
+        source=checkpoint.description,
+        coverage=matched.coverage,
+        loaded=tuple(pair.name for pair in matched.pairs if pair.adaptation is None),
+        adapted=tuple(Adapted(name, *shapes, how.how) for name, (shapes, how) in mismatched if how),
+        mismatched=tuple(Mismatched(name, *shapes) for name, (shapes, how) in mismatched if not how),
+        missing=tuple(slot.names[0] for slot in matched.missing),
+        unexpected=tuple(matched.unexpected),
+        reinitialized=tuple(row.name for row in initialized) if initialized else (),
+        frozen=tuple(frozen),
+        nonfinite=nonfinite,
+        initialized=initialized,
+    )
