@@ -113,6 +113,25 @@ def fill_orthonormalized(target: Target, matrix: int, gain: float, threads: int,
     It may stand in the target's own memory.
     """
 
+def fill_many(
+    fills: list[tuple[Target, int, tuple[float, float, float, float], tuple[int, int]]],
+    threads: int,
+    /,
+) -> list[tuple[float, float, float, float] | None]:
+    """Each fill is (target, distribution, parameters, key); no two targets share an element.
+
+    Distributions are 0 constant (value), 1 uniform (low, high), 2 normal (mean, std), 3 truncated
+    normal (mean, std, low, high). Returns what ``measure_many`` returns of the targets.
+    """
+
+def measure_many(
+    targets: list[Target], threads: int, /
+) -> list[tuple[float, float, float, float] | None]:
+    """Mean, standard deviation (of all elements), minimum and maximum; None of no elements.
+
+    All are NaN where an element is not finite, or squares overflow.
+    """
+
 def is_dense(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool:
     """Whether the elements, in some order, lie side by side."""
 

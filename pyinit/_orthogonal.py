@@ -17,9 +17,9 @@ _Place = tuple[int, ...] | None
 Job = tuple[View, float, tuple[int, int], _Place, _Place]
 
 _DTYPES = {code: dtype for dtype, code in DTYPES.items()}
-_SIZES = {code: dtype.itemsize for code, dtype in _DTYPES.items()}
+SIZES = {code: dtype.itemsize for code, dtype in _DTYPES.items()}
 # The type that a matrix is computed in, and multiplied by its gain.
-_LANES = dict.fromkeys(_SIZES, torch.float32) | {_core.FLOAT64: torch.float64}
+_LANES = dict.fromkeys(SIZES, torch.float32) | {_core.FLOAT64: torch.float64}
 _LARGEST = {code: torch.finfo(dtype).max for code, dtype in _LANES.items()}
 
 
@@ -64,7 +64,7 @@ def _parts(view: View, groups: int) -> list[View]:
     """The rows of each group."""
     address, code, shape, strides = view
     rows = shape[0] // groups
-    step = rows * strides[0] * _SIZES[code]
+    step = rows * strides[0] * SIZES[code]
     return [(address + g * step, code, (rows, *shape[1:]), strides) for g in range(groups)]
 
 
@@ -73,15 +73,18 @@ def centre_of(view: View) -> View:
     address, code, shape, strides = view
     taps = zip(shape[2:], strides[2:], strict=True)
     offset = sum(size // 2 * stride for size, stride in taps)
-    return address + offset * _SIZES[code], code, shape[:2], strides[:2]
+    return address + offset * SIZES[code], code, shape[:2], strides[:2]
+
+
+def extent(view: View) -> int:
+    """Bytes from a view's first element to behind its last; 0 without elements."""
+    _, code, shape, strides = view
+    return 0 if 0 in shape else SIZES[code] * (1 + sum(map(mul, shape, strides)) - sum(strides))
 
 
 def may_share_memory(views: Iterable[View]) -> bool:
     """Whether any two reach over the same memory, though they may share no element."""
-    spans = sorted(
-        (address, address + _SIZES[code] * (1 + sum(map(mul, shape, strides)) - sum(strides)))
-        for address, code, shape, strides in views
-    )
+    spans = sorted((view[0], view[0] + extent(view)) for view in views)
     return any(end > start for (_, end), (start, _) in pairwise(spans))
 
 
@@ -166,7 +169,7 @@ def fill_from_torchs_numbers(
     number = _plain(gain)
     factor = None if number is None or abs(number) > _LARGEST[code] else number
     for g, part in enumerate(_parts(view, groups)):
-        start = address + g * (count // groups) * _SIZES[code]
+        start = address + g * (count // groups) * SIZES[code]
         _core.fill_orthonormalized(
             part, start, 1.0 if factor is None else factor, torch.get_num_threads()
         )

@@ -123,5 +123,10 @@ def for_torch(generator: Source, tensor: torch.Tensor) -> torch.Generator | None
         return generator  # type: ignore[return-value]  # anything wrong is torch's to refuse
     if tensor.is_meta:
         return None
-    low, high = _core.philox_words(generator.key, generator.stream, 0, 2).tolist()
-    return torch.Generator(tensor.device).manual_seed(high << 32 | low)
+    return torch.Generator(tensor.device).manual_seed(seed_of(generator))
+
+
+def seed_of(key: Key) -> int:
+    """A seed for a generator of torch's: the first words of the stream."""
+    low, high = _core.philox_words(key.key, key.stream, 0, 2).tolist()
+    return int(high << 32 | low)

@@ -6,6 +6,7 @@
 namespace py = pybind11;
 
 void register_activation(py::module_& m);
+void register_batch(py::module_& m);
 void register_columns(py::module_& m);
 void register_conv(py::module_& m);
 void register_linalg(py::module_& m);

@@ -4,6 +4,7 @@
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   pyinit::set_active_isa_from_environment();
   register_activation(m);
+  register_batch(m);
   register_columns(m);
   register_conv(m);
   register_linalg(m);

@@ -2,15 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <iterator>
+#include <functional>
 #include <utility>
 
+#include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/rounding.hpp"
 #include "random/kernels.hpp"
 #include "random/normal_cdf.hpp"
 #include "random/structured.hpp"
+#include "random/tiling.hpp"
 
 namespace pyinit {
 
@@ -90,180 +91,198 @@ NormalTail make_normal_tail(DType dtype, double mean, double std, double low, do
           .distance = distance};
 }
 
-// ---- Walking the tensor ---------------------------------------------------------------------------------
+// ---- Filling -----------------------------------------------------------------------------------------
 
 namespace {
 
-constexpr int64_t kTile = 4096;      // elements made at a time where they do not lie side by side
-constexpr int64_t kTileRows = 16;    // a tile has at least so many rows: a cache line of floats
-constexpr int64_t kDirectRun = 128;  // rows at least this long are written in place
 constexpr int64_t kGrain = 1 << 16;  // elements that are worth a thread
 constexpr int64_t kAlign = 256;      // borders between threads, in elements
 
-// Copies buffer[r][c] to where row r and column c lie, going along the shorter stride in the inner loop.
-template <class T>
-void scatter(const T* buffer, T* to, int64_t rows, int64_t row_stride, int64_t columns, int64_t column_stride) {
-  if (std::abs(column_stride) <= std::abs(row_stride)) {
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = 0; c < columns; ++c) to[r * row_stride + c * column_stride] = buffer[r * columns + c];
-    }
-  } else {
-    for (int64_t c = 0; c < columns; ++c) {
-      for (int64_t r = 0; r < rows; ++r) to[r * row_stride + c * column_stride] = buffer[r * columns + c];
-    }
-  }
-}
-
-// A view cut into tiles: `rows` (whose memory stride is the smallest there is) by `columns` (the last
-// dim: consecutive elements), repeated over the outer dims.
-class Tiling {
+// A view, what to put there, and the kernel that makes it. Its units are elements where these are written in place,
+// else tiles.
+template <class Params> class Filling {
  public:
-  explicit Tiling(const View& v) : data_(v.data), outer_(v.dims), first_index_(v.first_index) {
-    columns_ = outer_.back();
-    outer_.pop_back();
-    is_direct_ = columns_.stride == 1 && columns_.index_stride == 1 && columns_.size >= kDirectRun;
-    if (is_direct_) return;
-    // A scalar or a block of one column may have no dim of consecutive elements.
-    if (columns_.index_stride != 1) {
-      outer_.push_back(columns_);
-      columns_ = {1, 1, 1};
-    }
-    if (!outer_.empty()) {
-      const auto nearest = std::min_element(outer_.rbegin(), outer_.rend(), [](const Dim& a, const Dim& b) {
-        return std::abs(a.stride) < std::abs(b.stride);
-      });
-      // Where columns lie side by side already, the dim next to them keeps the elements consecutive.
-      const auto chosen = columns_.stride == 1 ? outer_.rbegin() : nearest;
-      rows_ = *chosen;
-      outer_.erase(outer_.begin() + (std::next(chosen).base() - outer_.begin()));
-    }
-    const bool is_wide = columns_.size > kTile / std::min(rows_.size, kTileRows);
-    tile_columns_ = is_wide ? kTile / std::min(rows_.size, kTileRows) : columns_.size;
-    tile_rows_ = std::clamp<int64_t>(kTile / tile_columns_, 1, rows_.size);
-    row_tiles_ = (rows_.size + tile_rows_ - 1) / tile_rows_;
-    column_tiles_ = (columns_.size + tile_columns_ - 1) / tile_columns_;
+  Filling(const View& view, const Stream& stream, const Params& params, const Generate<Params> (&table)[kDTypes])
+      : data_(view.data),
+        dtype_(view.dtype),
+        count_(view.count()),
+        stream_(stream),
+        params_(params),
+        generate_(table[static_cast<int>(view.dtype)]),
+        tiling_(coalesce(view)) {}
+
+  bool is_direct() const { return tiling_.is_direct(); }
+  int64_t units() const { return is_direct() ? count_ : tiling_.tiles(); }
+
+  void run(int64_t begin, int64_t end) const {
+    if (is_direct()) return in_place(begin, end, [](const void*, int64_t) {});
+    in_tiles(begin, end, [](const void*, int64_t) {});
   }
 
-  bool is_direct() const { return is_direct_; }
-  int64_t tiles() const { return outer_count() * row_tiles_ * column_tiles_; }
-
-  // Direct: run(first_index, count, memory offset) for every piece of the elements [begin, end).
-  template <class Run> void for_each_run(int64_t begin, int64_t end, Run&& run) const {
-    for (int64_t i = begin; i < end;) {
-      const int64_t row = i / columns_.size, column = i % columns_.size;
-      const int64_t n = std::min(columns_.size - column, end - i);
-      const Place at = place(row);
-      run(at.index + static_cast<uint64_t>(column), n, at.offset + column);
-      i += n;
-    }
-  }
-
-  // Tile t: make(first_index, count, buffer) for its runs, then copy to its place.
-  template <class T, class Make> void fill_tile(int64_t t, T* buffer, Make&& make) const {
-    const int64_t column = t % column_tiles_ * tile_columns_;
-    const int64_t row = t / column_tiles_ % row_tiles_ * tile_rows_;
-    const Place at = place(t / column_tiles_ / row_tiles_);
-    const int64_t rows = std::min(tile_rows_, rows_.size - row),
-                  columns = std::min(tile_columns_, columns_.size - column);
-    const uint64_t index = at.index + static_cast<uint64_t>(row * rows_.index_stride + column);
-    if (columns == columns_.size && rows_.index_stride == columns) {
-      make(index, rows * columns, buffer);
+  // The same, and what the elements are, each measured while it is in the cache.
+  Moments run_and_measure(int64_t begin, int64_t end) const {
+    Moments all;
+    const auto add = [&](const void* values, int64_t n) { all = all + measure(values, dtype_, n); };
+    if (is_direct()) {
+      for (int64_t i = begin; i < end; i += kMeasured) in_place(i, std::min(end, i + kMeasured), add);
     } else {
-      for (int64_t r = 0; r < rows; ++r) {
-        make(index + static_cast<uint64_t>(r * rows_.index_stride), columns, buffer + r * columns);
-      }
+      in_tiles(begin, end, add);
     }
-    scatter(buffer, reinterpret_cast<T*>(data_) + at.offset + row * rows_.stride + column * columns_.stride, rows,
-            rows_.stride, columns, columns_.stride);
+    return all;
   }
 
  private:
-  struct Place {
-    uint64_t index;
-    int64_t offset;
-  };
-  Place place(int64_t outer) const {
-    Place at{first_index_, 0};
-    for (auto d = outer_.rbegin(); d != outer_.rend(); ++d) {
-      const int64_t i = outer % d->size;
-      outer /= d->size;
-      at.index += static_cast<uint64_t>(i * d->index_stride);
-      at.offset += i * d->stride;
-    }
-    return at;
-  }
-  int64_t outer_count() const {
-    int64_t n = 1;
-    for (const Dim& d : outer_) n *= d.size;
-    return n;
-  }
-
-  char* data_;
-  InlineVector<Dim> outer_;
-  uint64_t first_index_;
-  Dim rows_{1, 1, 1}, columns_{1, 1, 1};
-  int64_t tile_rows_ = 1, tile_columns_ = 1, row_tiles_ = 1, column_tiles_ = 1;
-  bool is_direct_ = false;
-};
-
-template <class Params>
-void fill(const View& view, const Stream& stream, const Params& params, const Generate<Params> (&table)[kDTypes],
-          int threads) {
-  const int64_t count = view.count();
-  if (count == 0) return;
-  const Generate<Params> generate = table[static_cast<int>(view.dtype)];
-  const int team = usable_threads(threads, count, kGrain);
-  const int64_t item = size_of(view.dtype);
-  const Tiling tiling(coalesce(view));
-  if (tiling.is_direct()) {
-    parallel_ranges(team, count, kAlign, [&](int64_t begin, int64_t end) {
-      tiling.for_each_run(begin, end, [&](uint64_t index, int64_t n, int64_t offset) {
-        generate(params, stream, index, n, view.data + offset * item);
-      });
+  // Both call written(values, count) for what they have written, side by side.
+  template <class Written> void in_place(int64_t begin, int64_t end, Written&& written) const {
+    tiling_.for_each_run(begin, end, [&](uint64_t index, int64_t n, int64_t offset) {
+      void* const to = data_ + offset * size_of(dtype_);
+      generate_(params_, stream_, index, n, to);
+      written(to, n);
     });
-    return;
   }
-  parallel_ranges(team, tiling.tiles(), 1, [&](int64_t begin, int64_t end) {
+
+  template <class Written> void in_tiles(int64_t begin, int64_t end, Written&& written) const {
     const auto in_units_of = [&](auto unit) {
       decltype(unit) buffer[kTile];
       for (int64_t t = begin; t < end; ++t) {
-        tiling.fill_tile(t, buffer,
-                         [&](uint64_t index, int64_t n, void* to) { generate(params, stream, index, n, to); });
+        const int64_t n = tiling_.fill_tile(
+            t, buffer, [&](uint64_t index, int64_t count, void* to) { generate_(params_, stream_, index, count, to); });
+        written(buffer, n);
       }
     };
-    switch (item) {
+    switch (size_of(dtype_)) {
       case 2: return in_units_of(uint16_t{});
       case 4: return in_units_of(uint32_t{});
       default: return in_units_of(uint64_t{});
     }
-  });
+  }
+
+  char* data_;
+  DType dtype_;
+  int64_t count_;
+  Stream stream_;
+  Params params_;
+  Generate<Params> generate_;
+  Tiling tiling_;
+};
+
+// Each of these calls use(params, kernels by dtype) for its distribution.
+template <class Use> void uniform(const View& view, double low, double high, Use&& use) {
+  use(make_uniform(view.dtype, low, high), random_kernels().uniform);
+}
+
+template <class Use> void normal(double mean, double std, Use&& use) {
+  use(make_normal(mean, std), random_kernels().normal);
+}
+
+template <class Use>
+void trunc_normal(const View& view, double mean, double std, double low, double high, Use&& use) {
+  if (standardize(mean, std, low, high).beta <= -tail_begins(view.dtype)) {
+    return use(make_normal_tail(view.dtype, mean, std, low, high), random_kernels().normal_tail);
+  }
+  const TruncNormal p = make_trunc_normal(view.dtype, mean, std, low, high);
+  // An interval so narrow that its probability vanishes has a flat density.
+  if (!(p.mass > 0)) return uniform(view, low, high, use);
+  use(p, random_kernels().trunc_normal);
+}
+
+// What `use` is for one tensor by itself.
+auto filling(const View& view, const Stream& stream, int threads) {
+  return [&view, &stream, threads](const auto& params, const auto& table) {
+    const int64_t count = view.count();
+    if (count == 0) return;
+    const Filling fill(view, stream, params, table);
+    parallel_ranges(usable_threads(threads, count, kGrain), fill.units(), fill.is_direct() ? kAlign : 1,
+                    [&](int64_t begin, int64_t end) { fill.run(begin, end); });
+  };
 }
 
 }  // namespace
 
 void fill_uniform(const View& view, const Stream& stream, double low, double high, int threads) {
-  fill(view, stream, make_uniform(view.dtype, low, high), random_kernels().uniform, threads);
+  uniform(view, low, high, filling(view, stream, threads));
 }
 
 void fill_normal(const View& view, const Stream& stream, double mean, double std, int threads) {
-  fill(view, stream, make_normal(mean, std), random_kernels().normal, threads);
+  normal(mean, std, filling(view, stream, threads));
 }
 
 void fill_trunc_normal(const View& view, const Stream& stream, double mean, double std, double low, double high,
                        int threads) {
-  if (standardize(mean, std, low, high).beta <= -tail_begins(view.dtype)) {
-    return fill(view, stream, make_normal_tail(view.dtype, mean, std, low, high), random_kernels().normal_tail,
-                threads);
-  }
-  const TruncNormal p = make_trunc_normal(view.dtype, mean, std, low, high);
-  // An interval so narrow that its probability vanishes has a flat density.
-  if (!(p.mass > 0)) return fill_uniform(view, stream, low, high, threads);
-  fill(view, stream, p, random_kernels().trunc_normal, threads);
+  trunc_normal(view, mean, std, low, high, filling(view, stream, threads));
 }
 
 void fill_bernoulli(const View& view, const Stream& stream, double probability, int threads) {
   if (probability <= 0 || probability >= 1) return fill_constant(view, probability, threads);
-  fill(view, stream, make_bernoulli(view.dtype, probability), random_kernels().bernoulli, threads);
+  filling(view, stream, threads)(make_bernoulli(view.dtype, probability), random_kernels().bernoulli);
+}
+
+// ---- Many at once --------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr int64_t kChunk = 1 << 15;  // elements of a task
+
+// A tensor in its tasks.
+struct Tasks {
+  std::function<Moments(int64_t begin, int64_t end)> run;
+  int64_t units, chunk;
+};
+
+Tasks tasks_of(const Fill& fill) {
+  const auto& [a, b, c, d] = fill.parameters;
+  Tasks tasks{};
+  const auto use = [&](const auto& params, const auto& table) {
+    const Filling filling(fill.view, fill.stream, params, table);
+    tasks = {[filling](int64_t begin, int64_t end) { return filling.run_and_measure(begin, end); }, filling.units(),
+             filling.is_direct() ? kChunk : kChunk / kTile};
+  };
+  switch (fill.distribution) {
+    case Distribution::constant: {
+      const auto run = [&view = fill.view, value = a](int64_t, int64_t) {
+        fill_constant(view, value, 1);
+        Moments moments = measure(view.data, view.dtype, 1);
+        moments.count = view.count();
+        return moments;
+      };
+      tasks = {run, 1, 1};
+      break;
+    }
+    case Distribution::uniform: uniform(fill.view, a, b, use); break;
+    case Distribution::normal: normal(a, b, use); break;
+    case Distribution::trunc_normal: trunc_normal(fill.view, a, b, c, d, use); break;
+  }
+  return tasks;
+}
+
+}  // namespace
+
+std::vector<Moments> fill_many(const std::vector<Fill>& fills, int threads) {
+  struct Task {
+    size_t fill;
+    int64_t begin, end;
+    Moments moments;
+  };
+  std::vector<Tasks> of;
+  std::vector<Task> tasks;
+  of.reserve(fills.size());
+  int64_t work = 0;
+  for (size_t f = 0; f < fills.size(); ++f) {
+    const int64_t count = fills[f].view.count();
+    work += count;
+    of.push_back(count == 0 ? Tasks{{}, 0, 1} : tasks_of(fills[f]));
+    const auto& [run, units, chunk] = of.back();
+    for (int64_t i = 0; i < units; i += chunk) tasks.push_back({f, i, std::min(units, i + chunk), {}});
+  }
+  Steps steps;
+  steps.add(static_cast<int64_t>(tasks.size()), [&](int64_t i, int) {
+    Task& t = tasks[static_cast<size_t>(i)];
+    t.moments = of[t.fill].run(t.begin, t.end);
+  });
+  steps.run(usable_threads(threads, work, kGrain));
+  std::vector<Moments> all(fills.size());
+  for (const Task& t : tasks) all[t.fill] = all[t.fill] + t.moments;
+  return all;
 }
 
 }  // namespace pyinit

@@ -1,7 +1,11 @@
 // Fills of whole tensors: any dtype, any strides, any number of threads, the same values.
 #pragma once
 
+#include <array>
+#include <vector>
+
 #include "core/view.hpp"
+#include "random/moments.hpp"
 #include "random/philox.hpp"
 
 namespace pyinit {
@@ -11,5 +15,18 @@ void fill_normal(const View& view, const Stream& stream, double mean, double std
 void fill_trunc_normal(const View& view, const Stream& stream, double mean, double std, double low, double high,
                        int threads);
 void fill_bernoulli(const View& view, const Stream& stream, double probability, int threads);
+
+// A tensor and what it is to be filled with; parameters as of the functions above, in order.
+enum class Distribution : int { constant, uniform, normal, trunc_normal };
+struct Fill {
+  View view;
+  Stream stream;
+  Distribution distribution;
+  std::array<double, 4> parameters;
+};
+
+// All of them, small ones together, large ones by all threads; returns what each one's elements are. The same values as
+// one after the other, if no two share an element.
+std::vector<Moments> fill_many(const std::vector<Fill>& fills, int threads);
 
 }  // namespace pyinit

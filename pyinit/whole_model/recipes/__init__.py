@@ -10,3 +10,7 @@ from pyinit.whole_model.recipes.registry import (
 )
 
 __all__ = ["Choice", "Choices", "Recipe", "recipe", "recipes", "register_recipe"]
+
+from pyinit.whole_model.recipes import plain as plain
+from pyinit.whole_model.recipes import recurrent as recurrent
+from pyinit.whole_model.recipes import torch_defaults as torch_defaults

@@ -1,0 +1,74 @@
+#include <vector>
+
+#include "python/bind.hpp"
+#include "python/fastcall.hpp"
+#include "python/target.hpp"
+#include "random/fill.hpp"
+#include "random/moments.hpp"
+
+using namespace pyinit;
+
+// Fills as a list of (target, distribution code, (four parameters), (key, stream)).
+template <> inline std::vector<Fill> fastcall::from_python<std::vector<Fill>>(PyObject* x) {
+  if (!PyList_Check(x)) throw py::type_error("expected a list of fills");
+  std::vector<Fill> fills;
+  fills.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
+    PyObject* const one = PyList_GET_ITEM(x, i);
+    const int code = from_python<int>(item(one, 4, 1));
+    if (code < 0 || code > static_cast<int>(Distribution::trunc_normal)) {
+      throw std::invalid_argument("distribution: unknown code");
+    }
+    PyObject* const numbers = item(one, 4, 2);
+    std::array<double, 4> parameters{};
+    for (size_t j = 0; j < parameters.size(); ++j) {
+      parameters[j] = from_python<double>(item(numbers, 4, static_cast<Py_ssize_t>(j)));
+    }
+    fills.push_back({to_view(from_python<Target>(item(one, 4, 0)), {}, {}), from_python<Stream>(item(one, 4, 3)),
+                     static_cast<Distribution>(code), parameters});
+  }
+  return fills;
+}
+
+template <> inline std::vector<View> fastcall::from_python<std::vector<View>>(PyObject* x) {
+  if (!PyList_Check(x)) throw py::type_error("expected a list of targets");
+  std::vector<View> views;
+  views.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
+    views.push_back(to_view(from_python<Target>(PyList_GET_ITEM(x, i)), {}, {}));
+  }
+  return views;
+}
+
+namespace {
+
+// A list of (mean, std, min, max); None for a tensor without elements.
+PyObject* to_python(const std::vector<Moments>& all) {
+  py::list list(all.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Moments& m = all[i];
+    list[i] = m.count == 0 ? py::object(py::none()) : py::make_tuple(m.mean, m.std(), m.min, m.max);
+  }
+  return list.release().ptr();
+}
+
+PyObject* many(const std::vector<Fill>& fills, int threads) {
+  return to_python([&] {
+    const py::gil_scoped_release release;
+    return fill_many(fills, threads);
+  }());
+}
+
+PyObject* measured(const std::vector<View>& views, int threads) {
+  return to_python([&] {
+    const py::gil_scoped_release release;
+    return measure_many(views, threads);
+  }());
+}
+
+}  // namespace
+
+void register_batch(py::module_& m) {
+  fastcall::define<many>(m, "fill_many");
+  fastcall::define<measured>(m, "measure_many");
+}

@@ -1,0 +1,45 @@
+// Mean, standard deviation and range of tensors.
+#pragma once
+
+#include <vector>
+
+#include "core/isa.hpp"
+#include "core/view.hpp"
+
+namespace pyinit {
+
+// Of `count` values: their mean, the sum of their squared distances from it, and their range. All are NaN where a value
+// is not finite, or squares overflow.
+struct Moments {
+  int64_t count = 0;
+  double mean = 0, squares = 0, min = 0, max = 0;
+
+  double std() const;
+};
+
+// Of both together (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
+// variances").
+Moments operator+(const Moments& a, const Moments& b);
+
+constexpr int64_t kMeasured = 4096;  // elements that are measured at a time
+
+// Of at most kMeasured elements side by side.
+Moments measure(const void* values, DType dtype, int64_t count);
+
+// Of each tensor. The same bits for any number of threads and any instruction set.
+std::vector<Moments> measure_many(const std::vector<View>& views, int threads);
+
+// Sums over 16 lanes: element i goes to lane i % 16. Distances are from the first value.
+struct LaneSums {
+  double first;
+  double sum[16], squares[16], min[16], max[16];
+};
+
+struct MomentsKernels {
+  // `count` is a multiple of 16, at most kMeasured, and not 0.
+  void (*sums[kDTypes])(const void* values, int64_t count, LaneSums& out);
+};
+
+PYINIT_KERNEL_TABLE(MomentsKernels, moments_kernels)
+
+}  // namespace pyinit

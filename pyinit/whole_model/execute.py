@@ -1,0 +1,197 @@
+"""Carries out a plan: one native call for what the kernels can write, torch or Python for the rest."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyinit import _core, _orthogonal
+from pyinit._orthogonal import Job
+from pyinit._rng import Key, Source, get_rng
+from pyinit._tensors import View, shaped_view
+from pyinit.whole_model.initializers import (
+    Block,
+    Constant,
+    DeltaOrthogonal,
+    Drawn,
+    Normal,
+    Orthogonal,
+    TruncNormal,
+    Uniform,
+)
+from pyinit.whole_model.plan import Entry
+
+Moments = tuple[float, float, float, float]
+"""Mean, standard deviation (of all elements), minimum, maximum."""
+
+_Fill = tuple[View, int, tuple[float, float, float, float], tuple[int, int]]
+
+# By initializer: the kernel's code for the distribution, and its parameters.
+_DISTRIBUTIONS: dict[
+    type[Drawn], tuple[int, Callable[[Any], tuple[float, float, float, float]]]
+] = {
+    Constant: (0, lambda x: (x.val, 0.0, 0.0, 0.0)),
+    Uniform: (1, lambda x: (x.a, x.b, 0.0, 0.0)),
+    Normal: (2, lambda x: (x.mean, x.std, 0.0, 0.0)),
+    TruncNormal: (3, lambda x: (x.mean, x.std, x.a, x.b)),
+}
+
+
+def stream_of(name: str) -> int:
+    """The stream of a parameter's numbers: its qualified name, hashed to 64 bits (BLAKE2b)."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+@dataclass
+class _Wave:
+    """What is filled at the same time."""
+
+    fills: list[_Fill] = field(default_factory=list)
+    matrices: list[Job] = field(default_factory=list)
+    others: list[tuple[Tensor, Drawn, Source]] = field(default_factory=list)
+    # By the number of an entry that one fill is all of: the number of the fill.
+    alone: dict[int, int] = field(default_factory=dict)
+
+
+class Batch:
+    """Tensors, the entries that say what fills each, and where its numbers come from.
+
+    Raises:
+        ValueError: for tensors with elements that share memory.
+    """
+
+    def __init__(
+        self, entries: Sequence[Entry], sources: Sequence[Source], tensors: Sequence[Tensor]
+    ) -> None:
+        self._tensors = tensors
+        self._views = [None if tensor.is_meta else shaped_view(tensor) for tensor in tensors]
+        self._waves: list[_Wave] = []
+        self._written: list[Tensor] = []
+        names = [entry.site.name for entry in entries]
+        self.same = _same_memory(names, self._views, tensors)
+        is_native = get_rng() == "philox"
+        for i, entry in enumerate(entries):
+            if not entry.blocks or i in self.same:
+                continue
+            view, source = self._views[i], sources[i]
+            if is_native and view is not None and type(source) is Key:
+                self._schedule(i, entry, view, source)
+                self._written.append(tensors[i])
+            else:
+                for k, block in enumerate(entry.blocks):
+                    self._by_call(tensors[i], block, _further(source, k))
+
+    def _wave(self, number: int) -> _Wave:
+        while number >= len(self._waves):
+            self._waves.append(_Wave())
+        return self._waves[number]
+
+    def _schedule(self, i: int, entry: Entry, view: View, source: Key) -> None:
+        key, stream = source
+        for k, (drawn, rows, number) in enumerate(entry.blocks):
+            wave = self._wave(number)
+            at = view if rows is None else _rows(view, rows)
+            numbers = (key, (stream + k) % 2**64)
+            distribution = _DISTRIBUTIONS.get(type(drawn))
+            if distribution is not None:
+                if rows is None and len(entry.blocks) == 1:
+                    wave.alone[i] = len(wave.fills)
+                code, parameters = distribution
+                wave.fills.append((at, code, parameters(drawn), numbers))
+            elif type(drawn) is Orthogonal:
+                if 0 not in at[2]:
+                    wave.matrices += _matrices(at, drawn, numbers)
+            elif type(drawn) is DeltaOrthogonal:
+                wave.fills.append((at, 0, (0.0, 0.0, 0.0, 0.0), numbers))
+                if 0 not in at[2]:
+                    centre = _orthogonal.centre_of(at)
+                    self._wave(number + 1).matrices += _matrices(centre, drawn, numbers)
+            else:
+                self._by_call(self._tensors[i], entry.blocks[k], Key(*numbers))
+
+    def _by_call(self, tensor: Tensor, block: Block, source: Source) -> None:
+        target = tensor if block.rows is None else tensor.detach()[slice(*block.rows)]
+        self._wave(block.wave).others.append((target, block.drawn, source))
+
+    def run(self) -> list[Moments | None]:
+        """Fill all tensors. Returns what each then holds; None of those without elements."""
+        moments: dict[int, Moments | None] = {}
+        threads = torch.get_num_threads()
+        for wave in self._waves:
+            measured = _core.fill_many(wave.fills, threads)
+            moments |= {i: measured[fill] for i, fill in wave.alone.items()}
+            if wave.matrices:
+                _core.fill_orthogonal(wave.matrices, threads)
+            with torch.no_grad():
+                for tensor, drawn, source in wave.others:
+                    drawn.fill_(tensor, source)
+        torch._C._increment_version(self._written)
+        return self._measured(moments)
+
+    def _measured(self, known: dict[int, Moments | None]) -> list[Moments | None]:
+        rest = [i for i in range(len(self._tensors)) if i not in known]
+        views = [(i, self._views[i]) for i in rest]
+        native = [(i, view) for i, view in views if view is not None]
+        found = _core.measure_many([view for _, view in native], torch.get_num_threads())
+        known |= dict(zip((i for i, _ in native), found, strict=True))
+        known |= {i: _measured_by_torch(self._tensors[i]) for i, view in views if view is None}
+        return [known[i] for i in range(len(self._tensors))]
+
+
+def _further(source: Source, k: int) -> Source:
+    return Key(source.key, (source.stream + k) % 2**64) if type(source) is Key else source
+
+
+def _rows(view: View, rows: tuple[int, int]) -> View:
+    address, code, shape, strides = view
+    first, last = rows
+    step = strides[0] * _orthogonal.SIZES[code]
+    return address + first * step, code, (last - first, *shape[1:]), strides
+
+
+def _matrices(view: View, drawn: Orthogonal | DeltaOrthogonal, key: tuple[int, int]) -> list[Job]:
+    factor = _orthogonal.factor(drawn.gain, view)
+    return _orthogonal.jobs(view, factor, key, drawn.groups or 1)
+
+
+def _measured_by_torch(tensor: Tensor) -> Moments | None:
+    if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
+        return None
+    values = tensor.detach().double()
+    std, mean = torch.std_mean(values, correction=0)
+    return mean.item(), std.item(), values.min().item(), values.max().item()
+
+
+def _same_memory(
+    names: Sequence[str], views: Sequence[View | None], tensors: Sequence[Tensor]
+) -> dict[int, int]:
+    """The tensors that are another one in all but name, by that one's number; refuses any that
+    share only a part of their elements."""
+    spans = sorted(
+        (view[0], view[0] + _orthogonal.extent(view), i)
+        for i, view in enumerate(views)
+        if view is not None
+    )
+    same: dict[int, int] = {}
+    reach, owner = 0, 0
+    for start, end, i in spans:
+        if start < min(reach, end):
+            first, second = sorted((owner, i))
+            if views[first] == views[second]:
+                same[second] = first
+            elif np.shares_memory(_as_array(tensors[first]), _as_array(tensors[second])):
+                raise ValueError(
+                    f"parameters {names[first]} and {names[second]} share a part of their memory"
+                )
+        if end > reach:
+            reach, owner = end, i
+    return same
+
+
+def _as_array(tensor: Tensor) -> Any:
+    size = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    return tensor.detach().view(size).numpy()

@@ -1,0 +1,32 @@
+"""Memory for models that were built on the meta device."""
+
+import torch
+from torch import Tensor, nn
+
+
+def materialize_(model: nn.Module, device: torch.device | str | None = None) -> None:
+    """Give parameters and buffers on the meta device memory on ``device`` (default: torch's).
+
+    Their values are not set. Tied ones stay tied; those that have memory stay where they are.
+    """
+    device = torch.get_default_device() if device is None else torch.device(device)
+    if device.type == "meta":
+        device = torch.device("cpu")
+    made: dict[int, Tensor] = {}
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None or not tensor.is_meta:
+                    continue
+                new = made.get(id(tensor))
+                if new is None:
+                    made[id(tensor)] = new = _with_memory(tensor, device)
+                tensors[name] = new  # type: ignore[assignment]
+
+
+def _with_memory(tensor: Tensor, device: torch.device) -> Tensor:
+    new: Tensor = torch.empty_like(tensor, device=device)
+    if isinstance(tensor, nn.Parameter):
+        new = nn.Parameter(new, tensor.requires_grad)
+        new.__dict__.update(tensor.__dict__)
+    return new

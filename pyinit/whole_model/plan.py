@@ -1,0 +1,138 @@
+"""The plan: what each parameter of a model gets, and why. Made and checked before anything is written."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from pyinit._tensors import DTYPES
+from pyinit.whole_model.initializers import (
+    KEEP,
+    Blocks,
+    Constant,
+    Initializer,
+    Keep,
+    Normal,
+    OwnReset,
+    TruncNormal,
+    Uniform,
+)
+from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.registry import Choice, Recipe
+from pyinit.whole_model.rules import Rules
+
+Match = Callable[[Site], bool]
+
+_LARGEST = {dtype: torch.finfo(dtype).max for dtype in DTYPES}
+
+
+class Entry:
+    """A parameter, its initializer, why that one, and what it draws: no blocks where it is kept."""
+
+    __slots__ = ("blocks", "initializer", "site", "why")
+
+    def __init__(self, site: Site, initializer: Initializer, why: str, blocks: Blocks) -> None:
+        self.site, self.initializer, self.why, self.blocks = site, initializer, why, blocks
+
+    @property
+    def is_kept(self) -> bool:
+        return isinstance(self.initializer, Keep)
+
+
+def make_plan(
+    network: Network, recipe: Recipe, rules: Rules, only: Match | None, skip: Match | None
+) -> list[Entry]:
+    """An entry for each parameter of the network, in its order.
+
+    Raises:
+        ValueError: for what cannot be done to a parameter.
+    """
+    by_rule = rules.choose(network) if rules else {}
+    by_recipe = recipe.choose(network)
+    kept_by_recipe = Choice(KEEP, f"recipe {recipe.name} leaves it as it is")
+    plan = []
+    for site in network.sites:
+        chosen = by_rule.get(site.name)
+        is_by_rule = chosen is not None
+        if chosen is None:
+            chosen = by_recipe.get(site.name) or _by_further_name(site, by_recipe) or kept_by_recipe
+        reason = _reason_to_keep(site, chosen, is_by_rule, only, skip)
+        if reason is not None:
+            chosen = Choice(KEEP, reason)
+        plan.append(Entry(site, chosen.initializer, chosen.why, _checked_blocks(site, chosen)))
+    _check_values(plan, recipe)
+    return plan
+
+
+def _by_further_name(site: Site, choices: object) -> Choice | None:
+    get: Callable[[str], Choice | None] = choices.get  # type: ignore[attr-defined]
+    return next(filter(None, map(get, site.tied)), None)
+
+
+def _reason_to_keep(
+    site: Site, chosen: Choice, is_by_rule: bool, only: Match | None, skip: Match | None
+) -> str | None:
+    tensor = site.tensor
+    if only is not None and not only(site):
+        return "not among only="
+    if skip is not None and skip(site):
+        return "among skip="
+    if not tensor.is_floating_point():
+        if is_by_rule and not isinstance(chosen.initializer, Keep):
+            raise ValueError(
+                f"{chosen.why} cannot fill {site.name}: it is not floating point but {tensor.dtype}"
+            )
+        return f"not floating point: {tensor.dtype}"
+    if not tensor.requires_grad:
+        return "frozen: requires no gradient"
+    return None
+
+
+def _checked_blocks(site: Site, choice: Choice) -> Blocks:
+    try:
+        blocks = choice.initializer.resolve(site.weight)
+        for block in blocks:
+            _check_range(block.drawn, site.tensor.dtype)
+    except ValueError as error:
+        raise ValueError(
+            f"{choice.initializer} cannot fill {site.name} ({choice.why}): {error}"
+        ) from None
+    return blocks
+
+
+def _check_range(drawn: Initializer, dtype: torch.dtype) -> None:
+    largest = _LARGEST.get(dtype)
+    if largest is None:
+        return
+    if isinstance(drawn, Normal):
+        numbers: tuple[float, ...] = (drawn.mean, drawn.std)
+    elif isinstance(drawn, Uniform):
+        numbers = (drawn.a, drawn.b, drawn.b - drawn.a)
+    elif isinstance(drawn, Constant):
+        numbers = (drawn.val,)
+    elif isinstance(drawn, TruncNormal):
+        numbers = (drawn.mean, drawn.std)
+    else:
+        return
+    for number in numbers:
+        if largest < abs(number) < float("inf"):
+            raise ValueError(f"{number} is beyond the range of {dtype}")
+
+
+def _check_values(plan: Sequence[Entry], recipe: Recipe) -> None:
+    """Refuse to leave parameters without values, and resets that would undo what is kept."""
+    without = [e.site.name for e in plan if e.is_kept and e.site.tensor.is_meta]
+    if without:
+        shown = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
+        raise ValueError(
+            f"{len(without)} parameters are on the meta device, without values, and recipe "
+            f"{recipe.name!r} initializes none of them: give rules for {shown}"
+        )
+
+
+def own_resets(plan: Sequence[Entry]) -> dict[str, Entry]:
+    """By module, the first of its parameters that its own ``reset_parameters`` fills."""
+    first: dict[str, Entry] = {}
+    for entry in plan:
+        if isinstance(entry.initializer, OwnReset):
+            first.setdefault(entry.site.path, entry)
+    return first

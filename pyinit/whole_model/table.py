@@ -1,0 +1,136 @@
+"""The table of a report: a line for each parameter, or for all repeated blocks together."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from pyinit.whole_model.report import Row
+
+WIDTH = 140  # of tables that are made into text
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and sum of squared deviations; sums combine as in Chan et al. 1979."""
+
+    count: int = 0
+    mean: float = math.nan
+    squares: float = math.nan
+
+    def __add__(self, other: "Moments") -> "Moments":
+        if not (self.count and other.count):
+            return self if self.count else other
+        count = self.count + other.count
+        shift = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + shift * other.count / count,
+            self.squares + other.squares + shift**2 * self.count * other.count / count,
+        )
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(self.squares / self.count) if self.count else math.nan
+
+
+@dataclass(frozen=True)
+class Line:
+    name: str
+    shape: tuple[int, ...]
+    initializer: str
+    why: str
+    moments: Moments = Moments()
+
+
+def lines(row: "Row") -> Iterator[Line]:
+    """A row, and a line for each of its further names."""
+    measured = row.mean is not None and row.std is not None
+    moments = Moments(row.elements, row.mean, row.elements * row.std**2) if measured else Moments()
+    yield Line(row.name, row.shape, str(row.initializer), row.why, moments)
+    for name in row.tied:
+        yield Line(name, row.shape, "", f"tied to {row.name}")
+
+
+def grouped(lines: Iterable[Line]) -> list[Line]:
+    """Merges lines of one shape and initializer whose names differ in numbers only.
+
+    ``h.0.w`` and ``h.1.w`` become ``h.{0-1}.w``. Numbers are merged one place after the other, so
+    a merged line stands for exactly the combinations that its name shows.
+    """
+    split = [(_split(line.name), line) for line in lines]
+    for place in range(1, max((len(parts) for parts, _ in split), default=0), 2):
+        same: dict[Any, list[tuple[Parts, Line]]] = {}
+        for parts, line in split:
+            rest = parts[:place], parts[place + 1 :]
+            same.setdefault((rest, line.shape, line.initializer, line.why), []).append(
+                (parts, line)
+            )
+        split = [_merge(members, place) for members in same.values()]
+    return [replace(line, name="".join(map(_text, parts))) for parts, line in split]
+
+
+# The text of a name and the numbers in it, by turns.
+Parts = tuple[str | frozenset[str], ...]
+
+
+def _split(name: str) -> Parts:
+    pieces = enumerate(re.split(r"(\d+)", name))
+    return tuple(frozenset((piece,)) if i % 2 else piece for i, piece in pieces)
+
+
+def _merge(members: list[tuple[Parts, Line]], place: int) -> tuple[Parts, Line]:
+    parts, line = members[0]
+    if len(members) == 1:
+        return parts, line
+    numbers = frozenset[str]().union(*(parts[place] for parts, _ in members))
+    total = reduce(Moments.__add__, (line.moments for _, line in members))
+    return (*parts[:place], numbers, *parts[place + 1 :]), replace(line, moments=total)
+
+
+def _text(part: str | frozenset[str]) -> str:
+    if isinstance(part, str):
+        return part
+    numbers = sorted(part, key=int)
+    if len(numbers) == 1:
+        return numbers[0]
+    run = [str(i) for i in range(int(numbers[0]), int(numbers[-1]) + 1)]
+    return f"{{{numbers[0]}-{numbers[-1]}}}" if numbers == run else f"{{{','.join(numbers)}}}"
+
+
+def table(lines: Iterable[Line]) -> Table:
+    """Repeated blocks stand indented under the name they share."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("parameter", overflow="fold")
+    table.add_column("shape", no_wrap=True)
+    table.add_column("initializer", overflow="fold")
+    table.add_column("why", overflow="fold")
+    table.add_column("mean", justify="right", no_wrap=True)
+    table.add_column("std", justify="right", no_wrap=True)
+    for block, members in groupby(lines, lambda line: _block(line.name)):
+        if block:
+            table.add_row(block.removesuffix("."))
+        for line in members:
+            known = line.moments.count > 0
+            table.add_row(
+                ("  " if block else "") + line.name.removeprefix(block),
+                "x".join(map(str, line.shape)),
+                line.initializer,
+                line.why,
+                f"{line.moments.mean:.2g}" if known else "",
+                f"{line.moments.std:.3g}" if known else "",
+            )
+    return table
+
+
+def _block(name: str) -> str:
+    """``h.{0-11}.`` of ``h.{0-11}.attn.weight``; empty where nothing is merged."""
+    start, brace, rest = name.partition("{")
+    end, dot, _ = rest.partition(".")
+    return start + brace + end + dot if brace and dot else ""
