@@ -15,7 +15,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from numbers import Real
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin
 
 import torch
 from torch import Tensor
@@ -131,22 +132,33 @@ def make(name: str, /, **arguments: Any) -> Initializer:
     cls = _REGISTRY.get(name)
     if cls is None:
         raise ValueError(f"unknown initializer {name!r}; {near(name, _REGISTRY)}")
-    known = [f.name for f in dataclasses.fields(cls)]
-    for argument in arguments:
+    known = {f.name: f.type for f in dataclasses.fields(cls)}
+    values = {key: _restored(value) for key, value in arguments.items()}
+    for argument, value in values.items():
         if argument not in known:
             raise ValueError(
                 f"initializer {name!r} does not take {argument!r}; it takes {', '.join(known) or 'none'}"
             )
+        if not _fits(value, known[argument]):
+            kind = getattr(known[argument], "__name__", known[argument])
+            raise ValueError(f"initializer {name!r}: {argument} must be {kind}, got {value!r}")
     try:
-        return cls(**{key: _restored(value) for key, value in arguments.items()})
-    except TypeError as error:
+        return cls(**values)
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"initializer {name!r}: {error}") from None
 
 
 def from_dict(value: Mapping[str, Any]) -> Initializer:
-    """What ``to_dict`` gave."""
+    """What ``to_dict`` gave.
+
+    Raises:
+        ValueError: without a name, and as ``make``.
+    """
     arguments = dict(value)
-    return make(arguments.pop("name"), **arguments)
+    name = arguments.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"an initializer needs a name, got {dict(value)!r}")  # noqa: TRY004
+    return make(name, **arguments)
 
 
 def near(name: str, known: Mapping[str, Any]) -> str:
@@ -171,6 +183,18 @@ def _restored(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_restored(item) for item in value)
     return value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from a file or a report is of the type that a field is annotated with."""
+    if kind is float:
+        return isinstance(value, Real) and not isinstance(value, bool)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
+    if get_args(kind):
+        return any(_fits(value, one) for one in get_args(kind))
+    # Annotations that are strings, or of other kinds, are their class's own to check.
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _short(value: Any) -> str:
