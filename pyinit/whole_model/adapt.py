@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -76,7 +77,7 @@ def _first_conv(model: nn.Module, mismatches: Mismatches) -> dict[str, Adaptatio
         if not fits or module.groups != 1 or isinstance(module, _ConvTransposeNd):
             break
         how = f"{source[1]} to {target[1]} input channels"
-        return {name: Adaptation(how, lambda weight: with_channels(weight, target[1]))}
+        return {name: Adaptation(how, partial(with_channels, channels=target[1]))}
     return {}
 
 
@@ -103,8 +104,8 @@ def with_channels(weight: Tensor, channels: int) -> Tensor:
 
 def _head(model: nn.Module, mismatches: Mismatches) -> dict[str, Adaptation]:
     """The last layer, if nothing but its outputs differs: weight and bias are made anew."""
-    layers = [(path, module) for path, module in model.named_modules() if _may_be_head(module)]
-    if not layers:
+    layers = [(path, module) for path, module in model.named_modules() if _is_layer(module)]
+    if not layers or not _may_be_head(layers[-1][1]):
         return {}
     path, module = layers[-1]
     prefix = path + "." if path else ""
@@ -117,10 +118,15 @@ def _head(model: nn.Module, mismatches: Mismatches) -> dict[str, Adaptation]:
     return {name: Adaptation(how, None) for name in names if name in mismatches}
 
 
-def _may_be_head(module: nn.Module) -> bool:
-    if isinstance(module, _ConvNd):
-        return math.prod(module.kernel_size) == 1 and module.groups == 1
-    return isinstance(module, nn.Linear) or is_conv1d(module)
+def _is_layer(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, _ConvNd)) or is_conv1d(module)
+
+
+def _may_be_head(layer: nn.Module) -> bool:
+    """A linear layer, or a convolution that is one."""
+    if isinstance(layer, _ConvNd):
+        return math.prod(layer.kernel_size) == 1 and layer.groups == 1 and not layer.transposed
+    return True
 
 
 def _differ_only_in(dim: int, shapes: Shapes) -> bool:
@@ -153,7 +159,7 @@ def _grid(source: Shape, target: Shape) -> Adaptation | None:
         return None
     (h, w), (height, width) = source[2:], target[2:]
     how = f"grid {h} x {w} to {height} x {width}, bicubic"
-    return Adaptation(how, lambda grid: _resized(grid, (height, width)))
+    return Adaptation(how, partial(_resized, size=(height, width)))
 
 
 def _sequence(source: Shape, target: Shape) -> Adaptation | None:
@@ -164,7 +170,7 @@ def _sequence(source: Shape, target: Shape) -> Adaptation | None:
         old, new = (_side(shape[-2] - tokens) for shape in (source, target))
         if old and new:
             how = f"grid {old} x {old} to {new} x {new}, bicubic, {tokens} tokens kept"
-            return Adaptation(how, lambda table: resized_positions(table, tokens, old, new))
+            return Adaptation(how, partial(resized_positions, tokens=tokens, old=old, new=new))
     return None
 
 
@@ -177,7 +183,8 @@ def _side(places: int) -> int:
 def resized_positions(table: Tensor, tokens: int, old: int, new: int) -> Tensor:
     """Embeddings (..., tokens + old * old, d) for a grid of side ``new``; tokens stay as they are."""
     d = table.shape[-1]
-    kept, places = table.float().reshape(-1, d).split((tokens, old * old))
+    rows = table.float().reshape(-1, d)
+    kept, places = rows[:tokens], rows[tokens:]
     grid = places.T.reshape(1, d, old, old)
     resized = _resized(grid, (new, new)).reshape(d, new * new).T
     return torch.cat((kept, resized)).reshape(*table.shape[:-2], tokens + new * new, d)

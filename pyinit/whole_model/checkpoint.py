@@ -98,7 +98,7 @@ class Checkpoint:
     def close(self) -> None:
         self._entries.clear()
 
-    def __enter__(self) -> "Checkpoint":
+    def __enter__(self) -> "Checkpoint":  # noqa: PYI034
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,13 +142,17 @@ def model_names(
         ValueError: if no name has the prefix, for a wrong regular expression, or if two names
             become one.
     """
-    kept = {name: name.removeprefix(prefix or "") for name in names if name.startswith(prefix or "")}
+    kept = {
+        name: name.removeprefix(prefix or "") for name in names if name.startswith(prefix or "")
+    }
     if prefix and not kept:
         raise ValueError(f"prefix: no name in the source starts with {prefix!r}; {_some(names)}")
     renamed = _renaming(rename)
     wrapping = max(
         _wrappings(kept.values()),
-        key=lambda prefix: sum(renamed(name.removeprefix(prefix)) in wanted for name in kept.values()),
+        key=lambda prefix: sum(
+            renamed(name.removeprefix(prefix)) in wanted for name in kept.values()
+        ),
     )
     result: dict[str, str] = {}
     for name, short in kept.items():
@@ -179,7 +183,7 @@ def _renaming(rename: Iterable[tuple[str, str]]) -> Callable[[str], str]:
             pattern, replacement = rule
             rules.append((re.compile(pattern), replacement))
             rules[-1][0].sub(replacement, "")
-        except (re.error, TypeError, ValueError) as error:
+        except (re.error, TypeError, ValueError) as error:  # noqa: PERF203
             raise ValueError(
                 f"rename: {rule!r} is no regular expression and its replacement: {error}"
             ) from None
@@ -225,7 +229,7 @@ def _unwrapped(mapping: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str
 
 def _check_readable(name: object, tensor: Tensor, description: str) -> None:
     if not isinstance(name, str):
-        raise ValueError(f"{description}: names must be strings, got {name!r}")
+        raise TypeError(f"{description}: names must be strings, got {name!r}")
     kinds = {
         "is on the meta device: it has no values": tensor.is_meta,
         "has no shape yet: it is lazy": is_lazy(tensor),
@@ -251,7 +255,7 @@ def _of_file(path: Path) -> Checkpoint:
 
 def _of_safetensors(path: Path) -> Checkpoint:
     try:
-        file = safe_open(path, framework="pt", device="cpu")
+        file: Any = safe_open(path, framework="pt", device="cpu")
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
@@ -266,8 +270,8 @@ def _of_safetensors(path: Path) -> Checkpoint:
 
 def _of_torch_file(path: Path) -> Checkpoint:
     value = _unpickled(path)
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{path} holds no dictionary of tensors but a {type(value).__name__}")
+    if not isinstance(value, Mapping):  # the file is at fault, not the argument
+        raise ValueError(f"{path} holds no dictionary but a {type(value).__name__}")  # noqa: TRY004
     return _of_mapping(value, str(path))
 
 
@@ -279,7 +283,7 @@ def _unpickled(path: Path) -> Any:
         raise ValueError(
             f"{path} is refused, nothing in it was executed: {_what_it_wants(str(error))}"
         ) from None
-    except Exception as error:  # damaged bytes break the reader in any place
+    except Exception as error:  # noqa: BLE001 damaged bytes break the reader in any place
         reason = str(error).partition(". ")[0]
         raise ValueError(
             f"{path} is damaged or no torch file: {type(error).__name__}: {reason}"
@@ -289,10 +293,7 @@ def _unpickled(path: Path) -> Any:
 def _what_it_wants(message: str) -> str:
     wanted = re.search(r"GLOBAL ([\w.]+)", message)
     if wanted:
-        return (
-            f"besides tensors and plain values it wants {wanted[1]}. If you trust its author, allow it "
-            "by torch.serialization.add_safe_globals"
-        )
+        return f"besides tensors and plain values it wants {wanted[1]}"
     reason = re.search(r"WeightsUnpickler error:\s*(.+)", message)
     return f"it is no pickle of tensors and plain values ({reason[1] if reason else message})"
 
@@ -344,8 +345,14 @@ def _weight_map(index: Path) -> dict[str, str]:
     try:
         files = dict(json.loads(index.read_bytes())["weight_map"])
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{index} is no index of shards: {type(error).__name__}: {error}") from None
+        raise ValueError(
+            f"{index} is no index of shards: {type(error).__name__}: {error}"
+        ) from None
     for file in files.values():
-        if not isinstance(file, str) or PurePath(file).is_absolute() or ".." in PurePath(file).parts:
+        if (
+            not isinstance(file, str)
+            or PurePath(file).is_absolute()
+            or ".." in PurePath(file).parts
+        ):
             raise ValueError(f"{index}: shard {file!r} is not inside of the folder")
     return files

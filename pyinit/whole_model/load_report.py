@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from pyinit.whole_model.files import write_atomically
+from pyinit.whole_model.report import InitReport
 
 _WIDTH = 100
 
@@ -58,7 +59,7 @@ class LoadReport:
     reinitialized: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     nonfinite: Mapping[str, int] = field(default_factory=dict)
-    initialized: Any = None
+    initialized: InitReport | None = None
 
     @property
     def summary(self) -> str:

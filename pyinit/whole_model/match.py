@@ -125,11 +125,12 @@ def _identity(tensor: Tensor) -> object:
 
 def _key(slot: Slot, keys: Mapping[str, str], checkpoint: Checkpoint) -> str | None:
     """The source's name for a slot."""
-    first, *others = [keys[name] for name in slot.names if name in keys] or [None]
-    if first is None:
+    found = [keys[name] for name in slot.names if name in keys]
+    if not found:
         return None
+    first, *others = found
     for other in others:
-        if other is not None and not _is_same(checkpoint, first, other):
+        if not _is_same(checkpoint, first, other):
             raise ValueError(
                 f"{' and '.join(slot.names)} are one tensor in the model, but {first!r} and {other!r} "
                 "of the source differ: rename the one that is not wanted"

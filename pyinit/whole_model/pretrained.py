@@ -1,22 +1,31 @@
 """Pretrained weights put into a model, whatever their names and shapes."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pyinit._dynamo import eager
 from pyinit.whole_model.adapt import check_kinds
 from pyinit.whole_model.checkpoint import Checkpoint, Source, open_source
+from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.load_report import Adapted, LoadReport, Mismatched
 from pyinit.whole_model.match import Match, check_not_empty, check_strict, first_of, match
+from pyinit.whole_model.materialize import materialize_
 from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.registry import Recipe
+from pyinit.whole_model.report import InitReport
+from pyinit.whole_model.rules import matcher
 
 # Bytes of a tensor that are copied, then looked at while they are in the cache.
 _PIECE = 8 << 20
 
 
+@eager
 def load_pretrained_(
     model: nn.Module,
     source: Source,
@@ -25,7 +34,7 @@ def load_pretrained_(
     prefix: str | None = None,
     rename: Iterable[tuple[str, str]] = (),
     adapt: str | Iterable[str] = ("first_conv", "head"),
-    init_missing: Any = "auto",
+    init_missing: Recipe | str | os.PathLike[str] | None = "auto",
     freeze: Any = None,
     seed: int | None = None,
     generator: torch.Generator | None = None,
@@ -53,7 +62,8 @@ def load_pretrained_(
             has in another shape; None leaves them as they are
         freeze: True to freeze all that was loaded, or patterns (as of rules) to freeze what they
             match of it
-        seed, generator: for ``init_missing``, as of ``initialize_``
+        seed: of ``init_missing``, as of ``initialize_``
+        generator: to draw the key of ``init_missing`` from, without ``seed``
         allow_empty: take a source that has nothing for any parameter, too
         nan: ``"report"`` NaN and infinite values, or ``"refuse"`` them, which takes a second reading
 
@@ -75,32 +85,61 @@ def load_pretrained_(
         if nan == "refuse":
             _refuse_nonfinite(matched, checkpoint)
         frozen = _to_freeze(model, freeze, matched.filled)
-        initialized = _initialize(model, init_missing, matched, seed, generator)
+        initialized = _prepare(model, init_missing, matched, seed, generator)
         nonfinite = _copy(model, matched, checkpoint)
         for name in frozen:
             model.get_parameter(name).requires_grad_(False)
         return _report(matched, checkpoint, frozen, nonfinite, initialized)
 
 
-def _initialize(
+def _prepare(
     model: nn.Module,
-    recipe: Any,
+    recipe: Recipe | str | os.PathLike[str] | None,
     matched: Match,
     seed: int | None,
     generator: torch.Generator | None,
-) -> Any:
-    """Initialize what the source lacks; before the copy, which so has the last word."""
-    from pyinit.whole_model.initialize import initialize_  # noqa: PLC0415
-
+) -> InitReport | None:
+    """Memory for what will be copied, values for all else: before the copy, which has the last word."""
     unfilled = matched.unfilled
-    if recipe is None or not unfilled:
-        return None
 
     def only(site: Site) -> bool:
         return unfilled.issuperset(site.originals or (site.name, *site.tied))
 
-    report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
-    return replace(report, rows=[row for row in report if not row.is_kept])
+    places = [tensors for m in model.modules() for tensors in (m._parameters, m._buffers)]
+    before = [dict(tensors) for tensors in places]
+    materialize_(model, names=matched.filled)
+    without = _without_values(model)
+    try:
+        if recipe is None:
+            _refuse_without_values(without)
+        if recipe is None or not (unfilled or without):
+            return None
+        report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
+    except BaseException:
+        for tensors, old in zip(places, before, strict=True):
+            tensors.update(old)  # type: ignore[arg-type]
+        raise
+    loaded = {
+        name.rpartition(".")[0] for name, _ in model.named_buffers() if name in matched.filled
+    }
+    return replace(
+        report,
+        rows=[row for row in report if not row.is_kept],
+        buffers=[(path, how) for path, how in report.buffers if path not in loaded],
+    )
+
+
+def _without_values(model: nn.Module) -> list[str]:
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    return [name for name, tensor in tensors if tensor.is_meta]
+
+
+def _refuse_without_values(names: list[str]) -> None:
+    if names:
+        raise ValueError(
+            f"init_missing is None, and the source lacks {len(names)} tensors of a model on the meta "
+            f"device, which has no values for them: {first_of(names)}"
+        )
 
 
 @torch.no_grad()
@@ -126,7 +165,7 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     count = _PIECE // tensors[0].element_size()
     if tensors[0].numel() <= count or not all(t.is_contiguous() for t in tensors):
         return iter((tensors,))
-    return zip(*(t.view(-1).split(count) for t in tensors), strict=True)
+    return zip(*(torch.split(t.view(-1), count) for t in tensors), strict=True)
 
 
 def _nonfinite(values: Tensor) -> int:
@@ -159,16 +198,15 @@ def _to_freeze(model: nn.Module, freeze: Any, filled: set[str]) -> list[str]:
     """Names of the parameters to freeze: of those that get values, all or what patterns match."""
     if freeze is None or freeze is False:
         return []
-    loaded = [
-        (site, names)
+    matches = (lambda _: True) if freeze is True else matcher(freeze)
+    chosen = [
+        name
         for site in Network(model).sites
-        if (names := filled.intersection(site.originals or (site.name,)))
+        if matches(site)
+        for name in site.originals or (site.name,)
+        if name in filled
     ]
-    if freeze is True:
-        return sorted(name for _, names in loaded for name in names)
-    matches = matcher(freeze)
-    chosen = sorted(name for site, names in loaded if matches(site) for name in names)
-    if not chosen:
+    if not chosen and freeze is not True:
         raise ValueError(f"freeze: {freeze!r} matches nothing that is loaded")
     return chosen
 
@@ -178,7 +216,7 @@ def _report(
     checkpoint: Checkpoint,
     frozen: list[str],
     nonfinite: dict[str, int],
-    initialized: Any,
+    initialized: InitReport | None,
 ) -> LoadReport:
     mismatched = matched.mismatched.items()
     return LoadReport(
@@ -186,7 +224,9 @@ def _report(
         coverage=matched.coverage,
         loaded=tuple(pair.name for pair in matched.pairs if pair.adaptation is None),
         adapted=tuple(Adapted(name, *shapes, how.how) for name, (shapes, how) in mismatched if how),
-        mismatched=tuple(Mismatched(name, *shapes) for name, (shapes, how) in mismatched if not how),
+        mismatched=tuple(
+            Mismatched(name, *shapes) for name, (shapes, how) in mismatched if not how
+        ),
         missing=tuple(slot.names[0] for slot in matched.missing),
         unexpected=tuple(matched.unexpected),
         reinitialized=tuple(row.name for row in initialized) if initialized else (),
