@@ -43,10 +43,19 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
+from pyinit.whole_model import initializers
+from pyinit.whole_model.initialize import initialize_, replay_
+from pyinit.whole_model.recipes import Choice, Recipe, recipe, recipes, register_recipe
+from pyinit.whole_model.report import InitReport
+from pyinit.whole_model.rules import Rule
 
 __version__ = version("pyinit")
 
 __all__ = [
+    "Choice",
+    "InitReport",
+    "Recipe",
+    "Rule",
     "__version__",
     "calculate_gain",
     "constant",
@@ -62,6 +71,8 @@ __all__ = [
     "hadamard_",
     "info",
     "init",
+    "initialize_",
+    "initializers",
     "kaiming_normal",
     "kaiming_normal_",
     "kaiming_uniform",
@@ -76,6 +87,10 @@ __all__ = [
     "orthogonal_",
     "orthogonal_many_",
     "patch",
+    "recipe",
+    "recipes",
+    "register_recipe",
+    "replay_",
     "rng",
     "set_rng",
     "sparse",

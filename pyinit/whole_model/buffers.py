@@ -1,6 +1,6 @@
 """The buffers of a model: reset as their module does it, where a module knows how."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,14 @@ BufferReset = tuple[str, str, Callable[[], Any]]
 """A module's name, how its buffers are reset, and the work, to be done once parameters are set."""
 
 
-def plan_resets(model: nn.Module, source: Callable[[str], Source]) -> list[BufferReset]:
-    """What resets the buffers of a model.
+def plan_resets(
+    modules: Mapping[str, nn.Module],
+    is_touched: Callable[[str, nn.Module], bool],
+    source: Callable[[str], Source],
+) -> list[BufferReset]:
+    """What resets the buffers of a model's modules, by name.
 
+    is_touched: whether the module of that name is being initialized
     source: where the numbers for a module of that name come from
 
     Raises:
@@ -26,16 +31,15 @@ def plan_resets(model: nn.Module, source: Callable[[str], Source]) -> list[Buffe
     """
     resets: list[BufferReset] = []
     lost: list[str] = []
-    for path, module, parents in _with_parents(model):
-        buffers = [(name, b) for name, b in module._buffers.items() if b is not None]
-        if not buffers:
+    for path, module in modules.items():
+        if not module._buffers or not is_touched(path, module):
             continue
-        found = _reset_of(path, module, parents, source)
-        needed = any(b.is_meta for _, b in buffers)
-        if found is not None and (needed or found[0] != _BY_MODEL):
+        without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
+        found = _reset_of(path, module, modules, source)
+        if found is not None and (without or found[0] != _BY_MODEL):
             resets.append((path, *found))
-        elif needed:
-            lost += [f"{path}.{name}" if path else name for name, b in buffers if b.is_meta]
+        elif without:
+            lost += [f"{path}.{name}" if path else name for name in without]
     if lost:
         raise ValueError(
             "buffers on the meta device whose values only their module's constructor knows: "
@@ -48,28 +52,30 @@ _BY_MODEL = "the model's _init_weights"
 
 
 def _reset_of(
-    path: str, module: nn.Module, parents: tuple[nn.Module, ...], source: Callable[[str], Source]
+    path: str,
+    module: nn.Module,
+    modules: Mapping[str, nn.Module],
+    source: Callable[[str], Source],
 ) -> tuple[str, Callable[[], Any]] | None:
     if isinstance(module, _NormBase):
         return "reset_running_stats", module.reset_running_stats
     if isinstance(module, _SpectralNorm):
-        return "power iteration", lambda: _iterate(module, parents[-1], source(path))
+        around = modules[path.rpartition(".")[0]]
+        return "power iteration", lambda: _iterate(module, around, source(path))
     if module._parameters:
         return None
     # transformers' models make the buffers of rotary embeddings in _init_weights.
-    for parent in reversed(parents):
-        own = getattr(parent, "_init_weights", None)
+    for parent in _parents(path):
+        own = getattr(modules.get(parent), "_init_weights", None)
         if callable(own):
             return _BY_MODEL, partial(own, module)
     return None
 
 
-def _with_parents(
-    module: nn.Module, path: str = "", parents: tuple[nn.Module, ...] = ()
-) -> Iterator[tuple[str, nn.Module, tuple[nn.Module, ...]]]:
-    yield path, module, parents
-    for name, child in module.named_children():
-        yield from _with_parents(child, f"{path}.{name}" if path else name, (*parents, module))
+def _parents(path: str) -> Iterator[str]:
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 @torch.no_grad()

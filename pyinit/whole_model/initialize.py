@@ -14,7 +14,7 @@ from pyinit.whole_model.buffers import BufferReset, plan_resets
 from pyinit.whole_model.execute import Batch, Moments, stream_of
 from pyinit.whole_model.initializers import KEEP, OwnReset
 from pyinit.whole_model.materialize import materialize_
-from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.network import Network, Site, computed
 from pyinit.whole_model.plan import Entry, make_plan
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
@@ -82,10 +82,11 @@ def initialize_(
         None if skip is None else matcher(skip),
     )
     sources = _sources(seed, generator, dry_run)
-    resets = plan_resets(model, sources)
-    moments = [None] * len(plan) if dry_run else _run(model, plan, sources, resets, device)
+    resets = plan_resets(network.modules, _is_touched(plan), sources)
+    of_each = [sources(entry.site.name) for entry in plan]
+    moments = [None] * len(plan) if dry_run else _run(model, plan, of_each, sources, resets, device)
     return InitReport(
-        rows=[_row(entry, sources, m) for entry, m in zip(plan, moments, strict=True)],
+        rows=list(map(_row, plan, of_each, moments)),
         recipe=str(chosen),
         rules=[str(rule) for rule in by_rules],
         seed=seed,
@@ -125,7 +126,9 @@ def replay_(model: nn.Module, report: InitReport) -> None:
     def sources(name: str) -> Source:
         return keys.get(name) or Key(base, stream_of(name))
 
-    _run(model, plan, sources, plan_resets(model, sources), None)
+    of_each = [sources(entry.site.name) for entry in plan]
+    resets = plan_resets(network.modules, _is_touched(plan), sources)
+    _run(model, plan, of_each, sources, resets, device=None)
 
 
 def _again(network: Network, row: Row) -> Entry:
@@ -162,7 +165,7 @@ def _chosen(recipe: object, rules: Any) -> tuple[Recipe, Rules]:
         isinstance(recipe, str) and Path(recipe).suffix in (".toml", ".json")
     ):
         of_file, further = load_recipe(fspath(recipe))
-        return of_file or recipe_of("torch"), given + further
+        return of_file or recipe_of("torch"), Rules((*given, *further))
     if isinstance(recipe, str):
         return recipe_of(recipe), given
     raise TypeError(f"recipe must be a name, a Recipe or a file, got {type(recipe).__name__}")
@@ -181,35 +184,48 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
     return lambda name: Key(key, stream_of(name))
 
 
-def _run(
+def _is_touched(plan: Sequence[Entry]) -> Callable[[str, nn.Module], bool]:
+    """Whether a module's buffers are to be reset: it has a parameter that is initialized, or none
+    while no parameter is left out."""
+    initialized = {entry.site.path for entry in plan if not entry.is_kept}
+    all_are_meant = not any(entry.is_left_out for entry in plan)
+
+    def is_touched(path: str, module: nn.Module) -> bool:
+        owner = path.partition(".parametrizations.")[0]
+        if owner != path or module._parameters:
+            return owner in initialized
+        return all_are_meant
+
+    return is_touched
+
+
+def _run(  # noqa: PLR0917
     model: nn.Module,
     plan: Sequence[Entry],
+    of_each: Sequence[Source],
     sources: Sources,
     resets: Sequence[BufferReset],
     device: torch.device | str | None,
 ) -> list[Moments | None]:
-    if any(site.tensor.is_meta for site in (entry.site for entry in plan)) or any(
-        buffer.is_meta for buffer in model.buffers()
-    ):
-        materialize_(model, device)
-    plain = [entry for entry in plan if not entry.site.originals]
-    batch = Batch(
-        plain,
-        [sources(entry.site.name) for entry in plain],
-        [_current(entry.site) for entry in plain],
-    )
+    materialize_(model, device, skip=[e.site.tensor for e in plan if e.is_left_out])
+    plain = [i for i, entry in enumerate(plan) if not entry.site.originals]
+    entries = [plan[i] for i in plain]
+    tensors = [_current(entry.site) for entry in entries]
+    batch = Batch(entries, [of_each[i] for i in plain], tensors)
     for i, same in batch.same.items():
-        plain[i].initializer, plain[i].blocks = KEEP, ()
-        plain[i].why = f"the same memory as {plain[same].site.name}"
+        entries[i].initializer, entries[i].blocks = KEEP, ()
+        entries[i].why = f"the same memory as {entries[same].site.name}"
     _reset_by_modules(plan, sources)
-    moments = dict(zip((id(entry) for entry in plain), batch.run(), strict=True))
-    for entry in plan:
+    moments: list[Moments | None] = [None] * len(plan)
+    for i, measured in zip(plain, batch.run(), strict=True):
+        moments[i] = measured
+    for i, entry in enumerate(plan):
         if entry.site.originals:
-            moments[id(entry)] = _through_parametrization(entry, sources)
+            moments[i] = _through_parametrization(entry, of_each[i])
     with torch.no_grad():
         for _, _, reset in resets:
             reset()
-    return [moments[id(entry)] for entry in plan]
+    return moments
 
 
 def _current(site: Site) -> Tensor:
@@ -218,11 +234,11 @@ def _current(site: Site) -> Tensor:
     return tensor
 
 
-def _through_parametrization(entry: Entry, sources: Sources) -> Moments | None:
+def _through_parametrization(entry: Entry, source: Source) -> Moments | None:
     site = entry.site
     with torch.no_grad():
-        value = getattr(site.module, site.leaf).detach().clone()
-        (moments,) = Batch([entry], [sources(site.name)], [value]).run()
+        value = computed(site.module, site.leaf).detach().clone()
+        (moments,) = Batch([entry], [source], [value]).run()
         if entry.blocks:
             setattr(site.module, site.leaf, value)
     return moments
@@ -241,7 +257,7 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
     for path, entries in by_module.items():
         source = sources(path)
         module = entries[0].site.module
-        reset = getattr(module, "reset_parameters", None) or module._reset_parameters  # type: ignore[union-attr]
+        reset: Any = getattr(module, "reset_parameters", None) or module._reset_parameters
         with torch.random.fork_rng(devices=[], enabled=type(source) is Key):
             if type(source) is Key:
                 torch.manual_seed(seed_of(source))
@@ -251,11 +267,10 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
             _current(site).copy_(values)
 
 
-def _row(entry: Entry, sources: Sources, moments: Moments | None) -> Row:
+def _row(entry: Entry, source: Source, moments: Moments | None) -> Row:
     site = entry.site
     mean, std, least, most = moments or (None, None, None, None)
-    source = None if entry.is_kept else sources(site.name)
-    key, stream = source if type(source) is Key else (None, None)
+    key, stream = source if type(source) is Key and not entry.is_kept else (None, None)
     return Row(
         site.name,
         site.weight,

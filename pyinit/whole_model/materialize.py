@@ -1,32 +1,28 @@
 """Memory for models that were built on the meta device."""
 
-from collections.abc import Container
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 
 def materialize_(
-    model: nn.Module,
-    device: torch.device | str | None = None,
-    names: Container[str] | None = None,
+    model: nn.Module, device: torch.device | str | None = None, skip: Iterable[Tensor] = ()
 ) -> None:
     """Give parameters and buffers on the meta device memory on ``device`` (default: torch's).
 
-    Their values are not set. Tied ones stay tied; those that have memory stay where they are, and
-    so do those that are not among ``names`` (default: all are).
+    Their values are not set. Tied ones stay tied; those that have memory, and those to ``skip``,
+    stay as they are.
     """
+    skipped = set(map(id, skip))
     device = torch.get_default_device() if device is None else torch.device(device)
     if device.type == "meta":
         device = torch.device("cpu")
     made: dict[int, Tensor] = {}
-    for path, module in model.named_modules():
-        prefix = path + "." if path else ""
+    for module in model.modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
-                if tensor is None or not tensor.is_meta:
-                    continue
-                if names is not None and prefix + name not in names:
+                if tensor is None or not tensor.is_meta or id(tensor) in skipped:
                     continue
                 new = made.get(id(tensor))
                 if new is None:

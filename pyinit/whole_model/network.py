@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
@@ -53,6 +53,20 @@ def is_conv1d(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
+def computed(module: nn.Module, leaf: str) -> Tensor:
+    """A parametrized parameter; nothing that its parametrization does in training mode is done."""
+    modes = [(part, part.training) for part in module.parametrizations.modules()]  # type: ignore[union-attr]
+    try:
+        for part, _ in modes:
+            part.training = False
+        with torch.enable_grad():  # for requires_grad to tell whether it is frozen
+            value: Tensor = getattr(module, leaf)
+        return value
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
 class Network:
     """A model's modules and parameters, and what follows what.
 
@@ -63,7 +77,7 @@ class Network:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.modules: dict[str, nn.Module] = dict(model.named_modules())
+        self.modules: dict[str, nn.Module] = {}
         self.sites: list[Site] = list(self._sites())
 
     @cached_property
@@ -82,16 +96,17 @@ class Network:
 
     def _sites(self) -> Iterator[Site]:
         seen: dict[int, Site] = {}
+        modules: set[nn.Module] = set()
         # A module that is there twice has names twice.
         for path, module in self.model.named_modules(remove_duplicate=False):
-            if module is None:
-                continue
-            prefix = path + "." if path else ""
-            if parametrize.is_parametrized(module) and path in self.modules:
-                for leaf in module.parametrizations:
-                    yield self._parametrized(prefix, module, path, leaf)
+            if module not in modules:
+                modules.add(module)
+                self.modules[path] = module
+                if "parametrizations" in module._modules:
+                    yield from self._parametrized(module, path)
             if isinstance(module, parametrize.ParametrizationList):
                 continue
+            prefix = path + "." if path else ""
             for leaf, tensor in module._parameters.items():
                 if tensor is None:
                     continue
@@ -107,9 +122,12 @@ class Network:
                 else:
                     known.tied += (name,)
 
-    def _parametrized(self, prefix: str, module: nn.Module, path: str, leaf: str) -> Site:
-        site = Site(prefix + leaf, getattr(module, leaf), module, path, leaf)
-        within = f"{prefix}parametrizations.{leaf}"
-        originals: Any = module.parametrizations[leaf]  # type: ignore[index]
-        site.originals = tuple(f"{within}.{name}" for name, _ in originals.named_parameters())
-        return site
+    def _parametrized(self, module: nn.Module, path: str) -> Iterator[Site]:
+        if not parametrize.is_parametrized(module):
+            return
+        prefix = path + "." if path else ""
+        for leaf, originals in module.parametrizations.items():  # type: ignore[union-attr, operator]
+            site = Site(prefix + leaf, computed(module, leaf), module, path, leaf)
+            within = f"{prefix}parametrizations.{leaf}"
+            site.originals = tuple(f"{within}.{name}" for name, _ in originals.named_parameters())
+            yield site

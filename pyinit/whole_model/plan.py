@@ -12,12 +12,12 @@ from pyinit.whole_model.initializers import (
     Initializer,
     Keep,
     Normal,
-    OwnReset,
     TruncNormal,
     Uniform,
+    Weight,
 )
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.registry import Choice, Recipe
+from pyinit.whole_model.recipes.registry import Choice, Choices, Recipe
 from pyinit.whole_model.rules import Rules
 
 Match = Callable[[Site], bool]
@@ -37,6 +37,14 @@ class Entry:
     def is_kept(self) -> bool:
         return isinstance(self.initializer, Keep)
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the caller wants nothing to do with it."""
+        return self.why in _LEFT_OUT
+
+
+_LEFT_OUT = ("not among only=", "among skip=")
+
 
 def make_plan(
     network: Network, recipe: Recipe, rules: Rules, only: Match | None, skip: Match | None
@@ -50,6 +58,8 @@ def make_plan(
     by_recipe = recipe.choose(network)
     kept_by_recipe = Choice(KEEP, f"recipe {recipe.name} leaves it as it is")
     plan = []
+    # Layers of one kind share initializer and shape.
+    resolved: dict[tuple[int, Weight, torch.dtype], Blocks] = {}
     for site in network.sites:
         chosen = by_rule.get(site.name)
         is_by_rule = chosen is not None
@@ -58,14 +68,17 @@ def make_plan(
         reason = _reason_to_keep(site, chosen, is_by_rule, only, skip)
         if reason is not None:
             chosen = Choice(KEEP, reason)
-        plan.append(Entry(site, chosen.initializer, chosen.why, _checked_blocks(site, chosen)))
+        same = id(chosen.initializer), site.weight, site.tensor.dtype
+        blocks = resolved.get(same)
+        if blocks is None:
+            resolved[same] = blocks = _checked_blocks(site, chosen)
+        plan.append(Entry(site, chosen.initializer, chosen.why, blocks))
     _check_values(plan, recipe)
     return plan
 
 
-def _by_further_name(site: Site, choices: object) -> Choice | None:
-    get: Callable[[str], Choice | None] = choices.get  # type: ignore[attr-defined]
-    return next(filter(None, map(get, site.tied)), None)
+def _by_further_name(site: Site, choices: Choices) -> Choice | None:
+    return next(filter(None, map(choices.get, site.tied)), None)
 
 
 def _reason_to_keep(
@@ -73,9 +86,9 @@ def _reason_to_keep(
 ) -> str | None:
     tensor = site.tensor
     if only is not None and not only(site):
-        return "not among only="
+        return _LEFT_OUT[0]
     if skip is not None and skip(site):
-        return "among skip="
+        return _LEFT_OUT[1]
     if not tensor.is_floating_point():
         if is_by_rule and not isinstance(chosen.initializer, Keep):
             raise ValueError(
@@ -119,20 +132,15 @@ def _check_range(drawn: Initializer, dtype: torch.dtype) -> None:
 
 
 def _check_values(plan: Sequence[Entry], recipe: Recipe) -> None:
-    """Refuse to leave parameters without values, and resets that would undo what is kept."""
-    without = [e.site.name for e in plan if e.is_kept and e.site.tensor.is_meta]
+    """Refuse to give parameters memory and no values."""
+    without = [
+        entry.site.name
+        for entry in plan
+        if entry.site.tensor.is_meta and entry.is_kept and not entry.is_left_out
+    ]
     if without:
         shown = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
         raise ValueError(
             f"{len(without)} parameters are on the meta device, without values, and recipe "
             f"{recipe.name!r} initializes none of them: give rules for {shown}"
         )
-
-
-def own_resets(plan: Sequence[Entry]) -> dict[str, Entry]:
-    """By module, the first of its parameters that its own ``reset_parameters`` fills."""
-    first: dict[str, Entry] = {}
-    for entry in plan:
-        if isinstance(entry.initializer, OwnReset):
-            first.setdefault(entry.site.path, entry)
-    return first

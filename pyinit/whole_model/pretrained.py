@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._dynamo import eager
+from pyinit._rng import Key
+from pyinit._rng import Source as Numbers
 from pyinit.whole_model.adapt import check_kinds
+from pyinit.whole_model.buffers import plan_resets
 from pyinit.whole_model.checkpoint import Checkpoint, Source, open_source
+from pyinit.whole_model.execute import stream_of
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.load_report import Adapted, LoadReport, Mismatched
 from pyinit.whole_model.match import Match, check_not_empty, check_strict, first_of, match
@@ -99,46 +103,68 @@ def _prepare(
     seed: int | None,
     generator: torch.Generator | None,
 ) -> InitReport | None:
-    """Memory for what will be copied, values for all else: before the copy, which has the last word."""
-    unfilled = matched.unfilled
+    """Memory for all, values for what will not be copied: before the copy, which has the last word.
+
+    If that cannot be, the model has the tensors that it had.
+    """
+    filled = matched.filled
 
     def only(site: Site) -> bool:
-        return unfilled.issuperset(site.originals or (site.name, *site.tied))
+        return filled.isdisjoint(site.originals or (site.name, *site.tied))
 
+    def numbers(name: str) -> Numbers:
+        return generator if seed is None else Key(seed, stream_of(name))
+
+    report = None
     places = [tensors for m in model.modules() for tensors in (m._parameters, m._buffers)]
     before = [dict(tensors) for tensors in places]
-    materialize_(model, names=matched.filled)
-    without = _without_values(model)
     try:
-        if recipe is None:
-            _refuse_without_values(without)
-        if recipe is None or not (unfilled or without):
-            return None
-        report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
+        materialize_(model, skip=_others(model, filled))
+        _check_values(model, filled, recipe is not None)
+        resets = plan_resets(dict(model.named_modules()), _has_meta_buffers, numbers)
+        if recipe is not None and any(name not in filled for name in _parameters(model)):
+            report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
     except BaseException:
         for tensors, old in zip(places, before, strict=True):
             tensors.update(old)  # type: ignore[arg-type]
         raise
-    loaded = {
-        name.rpartition(".")[0] for name, _ in model.named_buffers() if name in matched.filled
-    }
-    return replace(
-        report,
-        rows=[row for row in report if not row.is_kept],
-        buffers=[(path, how) for path, how in report.buffers if path not in loaded],
-    )
+    materialize_(model)
+    with torch.no_grad():
+        for _, _, reset in resets:
+            reset()
+    return report and replace(report, rows=[row for row in report if not row.is_kept])
 
 
-def _without_values(model: nn.Module) -> list[str]:
-    tensors = chain(model.named_parameters(), model.named_buffers())
-    return [name for name, tensor in tensors if tensor.is_meta]
+def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """By all of their names."""
+    return dict(model.named_parameters(remove_duplicate=False))
 
 
-def _refuse_without_values(names: list[str]) -> None:
-    if names:
+def _others(model: nn.Module, filled: set[str]) -> list[Tensor]:
+    """Parameters and buffers that get no values from the source."""
+    named = chain(_parameters(model).items(), model.named_buffers(remove_duplicate=False))
+    return [tensor for name, tensor in named if name not in filled]
+
+
+def _has_meta_buffers(_: str, module: nn.Module) -> bool:
+    return any(buffer is not None and buffer.is_meta for buffer in module._buffers.values())
+
+
+def _check_values(model: nn.Module, filled: set[str], initialized: bool) -> None:
+    """Raises ValueError if there would be parameters without values.
+
+    A parametrized weight is initialized as a whole, so not where a part of it comes from the source.
+    """
+    begun = {name.rpartition(".")[0] for name in filled if "parametrizations." in name}
+    without = [
+        name
+        for name, tensor in _parameters(model).items()
+        if tensor.is_meta and (not initialized or name.rpartition(".")[0] in begun)
+    ]
+    if without:
         raise ValueError(
-            f"init_missing is None, and the source lacks {len(names)} tensors of a model on the meta "
-            f"device, which has no values for them: {first_of(names)}"
+            f"{len(without)} parameters of a model on the meta device would be without values: the "
+            f"source lacks them, and init_missing does not initialize them: {first_of(without)}"
         )
 
 

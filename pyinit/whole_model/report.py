@@ -7,19 +7,15 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich.console import Console, ConsoleOptions, RenderResult
-
-from pyinit.whole_model import table
 from pyinit.whole_model.files import write_atomically
 from pyinit.whole_model.initializers import Initializer, Keep, Weight, from_dict
 
 _FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A parameter and what it got.
 
     name, tied, originals: its qualified name, its further ones, and, of a parametrized one, the
@@ -105,6 +101,13 @@ class Row:
         )
 
 
+def _table() -> Any:
+    """The module that prints reports, with rich: it takes longer to import than all of pyinit."""
+    from pyinit.whole_model import table  # noqa: PLC0415
+
+    return table
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
@@ -153,11 +156,8 @@ class InitReport:
                 return row
         raise KeyError(name)
 
-    def __rich_console__(self, _: Console, __: ConsoleOptions) -> RenderResult:
-        lines = [line for row in self.rows for line in table.lines(row)]
-        yield table.table(table.grouped(lines))
-        yield ""
-        yield self.summary
+    def __rich_console__(self, *_: Any) -> Iterator[Any]:
+        yield from _table().rendered(self)
 
     @property
     def summary(self) -> str:
@@ -177,10 +177,7 @@ class InitReport:
         )
 
     def __str__(self) -> str:
-        console = Console(width=table.WIDTH, highlight=False, markup=False, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return str(_table().as_text(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as values that JSON has."""

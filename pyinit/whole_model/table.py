@@ -8,12 +8,13 @@ from functools import reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from pyinit.whole_model.report import Row
+    from pyinit.whole_model.report import InitReport, Row
 
-WIDTH = 140  # of tables that are made into text
+_WIDTH = 140  # of tables that are made into text
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,26 @@ class Line:
     moments: Moments = Moments()
 
 
+def rendered(report: "InitReport") -> Iterator[Any]:
+    """What rich prints of a report."""
+    yield table(grouped(line for row in report for line in lines(row)))
+    yield ""
+    yield report.summary
+
+
+def as_text(report: Any) -> str:
+    """What ``print`` shows of a report of any kind."""
+    console = Console(width=_WIDTH, highlight=False, markup=False, color_system=None)
+    with console.capture() as capture:
+        console.print(report)
+    return capture.get().rstrip()
+
+
 def lines(row: "Row") -> Iterator[Line]:
     """A row, and a line for each of its further names."""
-    measured = row.mean is not None and row.std is not None
-    moments = Moments(row.elements, row.mean, row.elements * row.std**2) if measured else Moments()
+    moments = Moments()
+    if row.mean is not None and row.std is not None:
+        moments = Moments(row.elements, row.mean, row.elements * row.std**2)
     yield Line(row.name, row.shape, str(row.initializer), row.why, moments)
     for name in row.tied:
         yield Line(name, row.shape, "", f"tied to {row.name}")

@@ -11,6 +11,10 @@ from pyinit.whole_model.recipes.registry import (
 
 __all__ = ["Choice", "Choices", "Recipe", "recipe", "recipes", "register_recipe"]
 
+from pyinit.whole_model.recipes import mimetic as mimetic
+from pyinit.whole_model.recipes import mup as mup
 from pyinit.whole_model.recipes import plain as plain
 from pyinit.whole_model.recipes import recurrent as recurrent
+from pyinit.whole_model.recipes import residual as residual
 from pyinit.whole_model.recipes import torch_defaults as torch_defaults
+from pyinit.whole_model.recipes import transformers as transformers

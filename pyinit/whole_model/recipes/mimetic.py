@@ -1,0 +1,220 @@
+"""Mimetic initialization: attention that starts as the attention of trained models looks."""
+
+import dataclasses
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import pyinit.init
+from pyinit._rng import Key, Source
+from pyinit.whole_model.initializers import Block, Blocks, Drawn, Weight, register
+from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.attention import Attention, attentions
+from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
+from pyinit.whole_model.recipes.transformers import vit
+
+_SOURCE = "Trockman & Kolter 2023, arXiv:2305.09828"
+_PRODUCTS = {"q": "qk", "k": "qk", "v": "vo", "o": "vo"}
+
+
+@register("mimetic")
+@dataclass(frozen=True)
+class Mimetic(Drawn):
+    """A factor of alpha Z + beta I, with Z normal of variance 1 / width (Trockman & Kolter 2023).
+
+    The query's and the key's weights multiply to alpha1 Z + beta1 I, best approximated in the rank
+    of a head, for each head with a Z of its own; the value's and the output's to
+    alpha2 Z - beta2 I. Both factors draw the same Z: from the seed and the name of their layer. So
+    they need a ``Key`` to draw from.
+
+    of: the name of the attention layer
+    part: ``"q"``, ``"k"``, ``"v"``, ``"o"``, or ``"qkv"`` one after the other
+    transposed: whether the inputs stand in dim 0; None for as the layer does
+    """
+
+    of: str
+    part: str
+    heads: int = 1
+    alpha1: float = 0.7
+    beta1: float = 0.7
+    alpha2: float = 0.4
+    beta2: float = 0.4
+    transposed: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.part not in (*_PRODUCTS, "qkv"):
+            raise ValueError(f"part must be one of q, k, v, o, qkv, got {self.part!r}")
+        if self.heads < 1:
+            raise ValueError(f"heads must be at least 1, got {self.heads}")
+        for name in ("alpha1", "beta1", "alpha2", "beta2"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
+
+    def resolve(self, weight: Weight) -> Blocks:
+        if len(weight.shape) != 2:
+            raise ValueError(f"mimetic needs 2 dimensions, got shape {tuple(weight.shape)}")
+        transposed = weight.transposed if self.transposed is None else self.transposed
+        rows, width = weight.shape[::-1] if transposed != (self.part == "o") else weight.shape
+        inner, rest = divmod(rows, len(self.part))
+        most = width * self.heads if self.part in "qk" else width
+        if rest or inner % self.heads or inner > most:
+            raise ValueError(
+                f"mimetic: shape {tuple(weight.shape)} is not {self.part!r} of {self.heads} heads "
+                "that are no wider than the inputs"
+            )
+        return (Block(dataclasses.replace(self, transposed=transposed)),)
+
+    def target_std(self, _: Weight) -> float | None:
+        return None
+
+    def fill_(self, tensor: Tensor, source: Source) -> None:
+        if type(source) is not Key:
+            raise ValueError(
+                "mimetic fills two parameters from the same numbers, so it needs a key; give seed="
+            )
+        if tensor.is_meta:
+            return
+        with torch.no_grad():
+            matrix = tensor.t() if self.transposed != (self.part == "o") else tensor
+            for part, rows in zip(self.part, matrix.chunk(len(self.part)), strict=True):
+                rows.copy_(self._factor(part, rows.shape, source.key))
+
+    def fill_by_torch_(self, _: Tensor) -> None:
+        raise ValueError("torch has no mimetic initialization")
+
+    def _factor(self, part: str, shape: tuple[int, ...], key: int) -> Tensor:
+        (inner, width), name = shape, _PRODUCTS[part]
+        if name == "qk":
+            heads, alpha, beta = self.heads, self.alpha1, self.beta1
+        else:
+            heads, alpha, beta = 1, self.alpha2, -self.beta2
+        product = _Product(f"{self.of}.{name}", heads, width, inner // heads, alpha, beta)
+        return _factors(product, key)[part in "ko"]
+
+
+class _Product(NamedTuple):
+    """What two weights multiply to: for each head alpha Z + beta I, (width, width), in that rank."""
+
+    name: str
+    heads: int
+    width: int
+    rank: int
+    alpha: float
+    beta: float
+
+
+# The two factors are wanted soon after each other; some layers name their key before their query.
+@lru_cache(maxsize=2)
+def _factors(product: _Product, key: int) -> tuple[Tensor, Tensor]:
+    """L and R, each (heads * rank, width): the product of a head is Lᵀ R of its rows."""
+    pairs = [_factorized(_drawn(product, head, key), product.rank) for head in range(product.heads)]
+    return torch.cat([left for left, _ in pairs]), torch.cat([right for _, right in pairs])
+
+
+def _drawn(product: _Product, head: int, key: int) -> Tensor:
+    matrix = torch.empty(product.width, product.width, dtype=torch.float64, device="cpu")
+    source = Key(key, _stream(f"{product.name}.{head}"))
+    pyinit.init.normal_(matrix, std=1 / math.sqrt(product.width), generator=source)
+    matrix.mul_(product.alpha).diagonal().add_(product.beta)
+    return matrix
+
+
+def _factorized(a: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """U sqrt(S) and V sqrt(S), transposed, of the largest singular values of ``a``.
+
+    From the eigenvectors V of aᵀa, several times faster than the SVD: with U = a V / S the product
+    is a V Vᵀ, whatever is lost in squaring.
+    """
+    squares, vectors = torch.linalg.eigh(a.mT @ a)
+    v = vectors[:, -rank:]
+    root = squares[-rank:].clamp(min=torch.finfo(a.dtype).tiny) ** 0.25
+    return (a @ v / root).mT, (v * root).mT
+
+
+def _stream(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+@register_recipe("mimetic", source=_SOURCE)
+def mimetic(
+    network: Network,
+    *,
+    alpha1: float = 0.7,
+    beta1: float = 0.7,
+    alpha2: float = 0.4,
+    beta2: float = 0.4,
+) -> Choices:
+    """Attention like that of trained models: query x key near I, value x output near -I.
+
+    The products of an attention layer's weights are alpha1 Z + beta1 I (query and key, each head)
+    and alpha2 Z - beta2 I (value and output), with Z normal of variance 1 / width. All else is as
+    in ``vit``: position embeddings too, where the paper has sinusoids. Needs ``seed=``. A layer
+    whose products are not square, such as grouped-query attention, is left as in ``vit``, and so is
+    cross-attention.
+
+    Args:
+        network: the model
+        alpha1: the size of the noise in query x key; the defaults are for Vision Transformers
+        beta1: that of the identity
+        alpha2: the size of the noise in value x output
+        beta2: that of the negative identity
+
+    Raises:
+        ValueError: if no attention layer is found.
+    """
+    layers = attentions(network)
+    if not layers:
+        raise ValueError(
+            "recipe 'mimetic' found no attention layer: it looks for weights named q_proj, k_proj, "
+            "v_proj (or query, key, value; to_q, ...), qkv, in_proj or c_attn"
+        )
+    choices = dict(vit(network))
+    for layer in layers:
+        heads, problem = _checked(layer)
+        for part, site in layer.weights.items():
+            if problem:
+                before = choices[site.name]
+                choices[site.name] = before._replace(why=f"{before.why}; not mimetic: {problem}")
+            else:
+                factor = Mimetic(layer.name, part, heads, alpha1, beta1, alpha2, beta2)
+                choices[site.name] = Choice(factor, f"attention, {_SAID[part]}")
+    return choices
+
+
+_SAID = {"q": "query", "k": "key", "v": "value", "o": "output", "qkv": "query, key and value"}
+
+
+# Query and key are of different sequences there.
+_CROSS = re.compile(
+    r"(?i:cross_?att\w*|encoder_attn|EncDecAttention|decoder\.layers\.\d+\.multihead_attn)$"
+)
+
+
+def _checked(layer: Attention) -> tuple[int, str]:
+    """The number of heads, and what keeps the products from being square matrices, if anything."""
+    if _CROSS.search(layer.name):
+        return 1, "attention to another sequence"
+    if "o" not in layer.weights:
+        return 1, "no output projection"
+    shapes = {part: _out_in(site) for part, site in layer.weights.items()}
+    if "qkv" in shapes:
+        rows, width = shapes.pop("qkv")
+        shapes |= dict.fromkeys("qkv", (rows // 3, width)) if rows % 3 == 0 else {}
+    inner, width = shapes.get("q", (0, 0))
+    if any(shapes.get(part) != (inner, width) for part in "qkv") or shapes["o"] != (width, inner):
+        return 1, "query, key, value and output differ in size"
+    heads = layer.heads(inner)
+    if heads is None or inner % heads:
+        return 1, "the number of heads is not known"
+    return heads, "" if inner <= width else "its heads are wider than its inputs"
+
+
+def _out_in(site: Site) -> tuple[int, int]:
+    first, second = site.shape
+    return (second, first) if site.weight.transposed else (first, second)

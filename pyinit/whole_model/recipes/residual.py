@@ -1,0 +1,190 @@
+"""Recipes of residual networks: ResNet's, and those that train them without norms."""
+
+import re
+from collections.abc import Callable
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from pyinit.whole_model.graph import Branch
+from pyinit.whole_model.initializers import ONES, ZEROS, KaimingNormal, gain_of
+from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
+from pyinit.whole_model.recipes.torch_defaults import torch_defaults
+
+_HE = KaimingNormal(mode="fan_out", nonlinearity="relu")
+
+
+@register_recipe("resnet", source="He et al. 2015, arXiv:1512.03385; torchvision's ResNet")
+def resnet(network: Network, *, zero_last: bool = False) -> Choices:
+    """Convolutions He normal by fan_out, norms 1 and 0, the head as torch's default.
+
+    As torchvision does it, but for grouped convolutions: their fan_out is that of a group.
+
+    Args:
+        network: the model
+        zero_last: the scale of the last norm of each residual branch is 0, so that blocks start as
+            the identity (Goyal et al. 2017, arXiv:1706.02677)
+
+    Raises:
+        ValueError: if ``zero_last`` finds no residual branch that ends in a norm.
+    """
+    last = {b.last_norm for b in _branches(network) if b.last_norm} if zero_last else set()
+    if zero_last and not last:
+        raise ValueError("zero_last: found no residual branch that ends in a norm")
+
+    def choose(site: Site) -> Choice | None:
+        if site.leaf != "weight":
+            return None
+        if site.path in last:
+            return Choice(ZEROS, "last norm of a residual branch")
+        return Choice(_HE, "convolution") if isinstance(site.module, _ConvNd) else None
+
+    return {**torch_defaults(network), **each(network, choose)}
+
+
+@register_recipe("fixup", source="Zhang et al. 2019, arXiv:1901.09321")
+def fixup(network: Network) -> Choices:
+    """Residual networks without norms: branches scaled down by depth, their last layers 0.
+
+    With L residual branches, the layers of a branch of m layers are He normal (by fan_out, as in
+    the authors' code) times L^(-1/(2m-2)), and its last layer is 0; so are the last linear layer
+    and all biases. Of the scalars that the model adds, those named like a bias or shift are 0,
+    those named like a scale, gain or multiplier 1.
+
+    Raises:
+        ValueError: if no residual branch is found.
+    """
+    branches = [branch for branch in _branches(network) if branch.layers]
+    if not branches:
+        raise ValueError(
+            "recipe 'fixup' found no residual branch, neither by a trace nor by modules with a "
+            "shortcut or downsample beside conv1, conv2, ..."
+        )
+    layers = {
+        path: choice for branch in branches for path, choice in _scaled(branch, len(branches))
+    }
+    layers |= dict.fromkeys(_heads(network), Choice(ZEROS, "head"))
+    he = Choice(_HE, "outside of the branches")
+
+    def choose(site: Site) -> Choice | None:
+        if isinstance(site.module, (nn.Linear, _ConvNd)) or site.path in layers:
+            return layers.get(site.path, he) if len(site.shape) >= 2 else Choice(ZEROS, "bias")
+        return _scalar(site)
+
+    return {**torch_defaults(network), **each(network, choose)}
+
+
+def _scaled(branch: Branch, count: int) -> list[tuple[str, Choice]]:
+    *before, last = branch.layers
+    choices = [(last, Choice(ZEROS, "last layer of a residual branch"))]
+    if before:
+        scale = count ** (-1 / (2 * len(before)))
+        initializer = KaimingNormal(mode="fan_out", nonlinearity=gain_of("relu") * scale)
+        why = f"residual branch of {len(branch.layers)} layers, one of {count} branches"
+        choices += [(path, Choice(initializer, why)) for path in before]
+    return choices
+
+
+def _heads(network: Network) -> frozenset[str]:
+    """The layers that give the output: by the graph, or else the last linear layer. Not those whose
+    weight is an embedding's, too: input and output both 0 would not learn."""
+    linear = [path for path, module in network.modules.items() if isinstance(module, nn.Linear)]
+    tied = {site.path for site in network.sites if site.tied}
+    return (network.graph.heads or frozenset(linear[-1:])) - tied
+
+
+_BIAS = re.compile(r".*(?:bias|shift).*")
+_SCALE = re.compile(r".*(?:scale|gain|mul).*")
+
+
+def _scalar(site: Site) -> Choice | None:
+    if not _is_scalar(site):
+        return None
+    if _BIAS.fullmatch(site.leaf):
+        return Choice(ZEROS, "scalar bias")
+    return Choice(ONES, "scalar multiplier") if _SCALE.fullmatch(site.leaf) else None
+
+
+def _is_scalar(site: Site) -> bool:
+    """Whether it is one number that a model adds to torch's own layers."""
+    is_torchs = type(site.module).__module__.startswith("torch.nn.")
+    return not is_torchs and all(size == 1 for size in site.shape)
+
+
+_GAIN = re.compile(r"(?:(?:skip|skip_?init|branch|res|residual)_)?(?:gain|alpha|scale)\d*")
+_REZERO = re.compile(r"(?:res_?weight|re_?zero|alpha)\w*")
+
+
+@register_recipe("skipinit", source="De & Smith 2020, arXiv:2002.10444")
+def skipinit(network: Network) -> Choices:
+    """The scalar at the end of each residual branch 0, all else as in ``resnet``.
+
+    Raises:
+        ValueError: if there is no such scalar.
+    """
+    named = "alpha, gain, scale, skip_gain, skipinit_gain"
+    return {**resnet(network), **_zeros(network, "skipinit", _GAIN.fullmatch, named)}
+
+
+@register_recipe("rezero", source="Bachlechner et al. 2020, arXiv:2003.04887")
+def rezero(network: Network) -> Choices:
+    """The scalar at the end of each residual branch 0, all else as torch's default.
+
+    Raises:
+        ValueError: if there is no such scalar.
+    """
+    named = "resweight, rezero, alpha"
+    return {**torch_defaults(network), **_zeros(network, "rezero", _REZERO.fullmatch, named)}
+
+
+def _zeros(
+    network: Network, recipe: str, matches: Callable[[str], object], named: str
+) -> dict[str, Choice]:
+    found = {
+        site.name: Choice(ZEROS, "scale of a residual branch")
+        for site in network.sites
+        if _is_scalar(site) and matches(site.leaf)
+    }
+    if not found:
+        raise ValueError(
+            f"recipe {recipe!r} found no scale of a residual branch: it looks for parameters of one "
+            f"element named {named} or the like"
+        )
+    return found
+
+
+# ---- Residual branches ---------------------------------------------------------------------------
+
+_SHORTCUTS = ("downsample", "shortcut")
+_CONV = re.compile(r"conv\d+")
+
+
+def _branches(network: Network) -> tuple[Branch, ...]:
+    """The residual branches: as traced, or by the names of ResNets where there is no trace."""
+    graph = network.graph
+    if graph.branches or graph.source != "module order":
+        return graph.branches
+    named = (_named(path, module) for path, module in network.modules.items())
+    return tuple(branch for branch in named if branch.layers)
+
+
+def _named(path: str, block: nn.Module) -> Branch:
+    """The branch of a block with a shortcut: ``conv1``, ``bn1``, ``conv2``, ... as in torchvision
+    and timm, or a ``layer`` of pairs of convolution and norm as in transformers."""
+    if not any(name in block._modules or name in block.__dict__ for name in _SHORTCUTS):
+        return Branch(())
+    inside = block._modules.get("layer")
+    modules = inside.named_modules(prefix="layer") if inside else block.named_children()
+    names = dict(modules)
+    convolutions = [
+        name
+        for name, module in names.items()
+        if isinstance(module, _ConvNd) and (inside or _CONV.fullmatch(name))
+    ]
+    if not convolutions:
+        return Branch(())
+    after = list(names)[list(names).index(convolutions[-1]) + 1 :]
+    norm = next((name for name in after if "norm" in type(names[name]).__name__.lower()), None)
+    prefix = path + "." if path else ""
+    return Branch(tuple(prefix + name for name in convolutions), norm and prefix + norm)
