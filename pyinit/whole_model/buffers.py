@@ -1,30 +1,31 @@
 """The buffers of a model: reset as their module does it, where a module knows how."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 import pyinit.init
 from pyinit._rng import Source
+from pyinit.whole_model.reparametrized import spectral_norm_of
 
-BufferReset = tuple[str, str, Callable[[], Any]]
+Sources = Callable[[str], Source]
+"""Where the numbers of the parameter or module of that name come from."""
+
+BufferReset = tuple[str, str, Callable[[Sources], Any]]
 """A module's name, how its buffers are reset, and the work, to be done once parameters are set."""
 
 
 def plan_resets(
-    modules: Mapping[str, nn.Module],
-    is_touched: Callable[[str, nn.Module], bool],
-    source: Callable[[str], Source],
+    modules: Mapping[str, nn.Module], is_touched: Callable[[str, nn.Module], bool]
 ) -> list[BufferReset]:
     """What resets the buffers of a model's modules, by name.
 
     is_touched: whether the module of that name is being initialized
-    source: where the numbers for a module of that name come from
 
     Raises:
         ValueError: for buffers on the meta device that no module can make again.
@@ -35,7 +36,7 @@ def plan_resets(
         if not module._buffers or not is_touched(path, module):
             continue
         without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
-        found = _reset_of(path, module, modules, source)
+        found = _reset_of(path, module, modules)
         if found is not None and (without or found[0] != _BY_MODEL):
             resets.append((path, *found))
         elif without:
@@ -48,28 +49,33 @@ def plan_resets(
     return resets
 
 
+_ITERATION = "power iteration"
 _BY_MODEL = "the model's _init_weights"
 
 
 def _reset_of(
-    path: str,
-    module: nn.Module,
-    modules: Mapping[str, nn.Module],
-    source: Callable[[str], Source],
-) -> tuple[str, Callable[[], Any]] | None:
-    if isinstance(module, _NormBase):
-        return "reset_running_stats", module.reset_running_stats
+    path: str, module: nn.Module, modules: Mapping[str, nn.Module]
+) -> tuple[str, Callable[[Sources], Any]] | None:
+    hooks = list(spectral_norm_of(module))
+    if hooks:
+        return _ITERATION, lambda sources: _iterate_hooks(module, hooks, sources(path))
     if isinstance(module, _SpectralNorm):
         around = modules[path.rpartition(".")[0]]
-        return "power iteration", lambda: _iterate(module, around, source(path))
-    if module._parameters:
-        return None
-    # transformers' models make the buffers of rotary embeddings in _init_weights.
-    for parent in _parents(path):
-        own = getattr(modules.get(parent), "_init_weights", None)
-        if callable(own):
-            return _BY_MODEL, partial(own, module)
-    return None
+        return _ITERATION, lambda sources: _iterate(module, around, sources(path))
+    if isinstance(module, _Orthogonal):
+        return "set with the weight", lambda _: None
+    if isinstance(module, _NormBase):
+        return "reset_running_stats", lambda _: module.reset_running_stats()
+    return None if module._parameters else _reset_by_model(path, module, modules)
+
+
+def _reset_by_model(
+    path: str, module: nn.Module, modules: Mapping[str, nn.Module]
+) -> tuple[str, Callable[[Sources], Any]] | None:
+    """transformers' models make the buffers of rotary embeddings in _init_weights."""
+    owns = (getattr(modules.get(parent), "_init_weights", None) for parent in _parents(path))
+    own = next(filter(callable, owns), None)
+    return None if own is None else (_BY_MODEL, lambda _: own(module))
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -78,14 +84,30 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
+_ITERATIONS = 15  # as many as the parametrization's constructor does
+
+
 @torch.no_grad()
 def _iterate(module: _SpectralNorm, parametrizations: nn.Module, source: Source) -> None:
     """The vectors that spectral_norm keeps, found again for the new weight."""
     weight: Tensor = parametrizations.original  # type: ignore[assignment]
     if weight.ndim <= 1:
         return
-    matrix = module._reshape_weight_to_matrix(weight)
-    for vector in (module._u, module._v):
+    _draw_unit((module._u, module._v), module.eps, source)
+    module._power_method(module._reshape_weight_to_matrix(weight), _ITERATIONS)
+
+
+@torch.no_grad()
+def _iterate_hooks(module: nn.Module, hooks: Iterable[SpectralNorm], source: Source) -> None:
+    for hook in hooks:
+        vectors = [module.get_buffer(f"{hook.name}_{vector}") for vector in "uv"]
+        _draw_unit(vectors, hook.eps, source)
+        for _ in range(_ITERATIONS):
+            value = hook.compute_weight(module, do_power_iteration=True)
+        setattr(module, hook.name, value)
+
+
+def _draw_unit(vectors: Iterable[Tensor], eps: float, source: Source) -> None:
+    for vector in vectors:
         pyinit.init.normal_(vector, 0.0, 1.0, source)
-        vector.div_(vector.norm().clamp_min(module.eps))
-    module._power_method(matrix, 15)  # as often as its constructor
+        vector.div_(vector.norm().clamp_min(eps))

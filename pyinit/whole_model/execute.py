@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pyinit import _core, _orthogonal
 from pyinit._orthogonal import Job
 from pyinit._rng import Key, Source, get_rng
-from pyinit._tensors import View, native_view, with_shape
+from pyinit._tensors import View, native_view, plain_memory, with_shape
 from pyinit.whole_model.initializers import (
     Block,
     Constant,
@@ -61,24 +60,18 @@ class _Wave:
 
 
 class Batch:
-    """Tensors, the entries that say what fills each, and where its numbers come from.
-
-    Raises:
-        ValueError: for tensors with elements that share memory.
-    """
+    """Tensors, the entries that say what fills each, and where its numbers come from."""
 
     def __init__(
         self, entries: Sequence[Entry], sources: Sequence[Source], tensors: Sequence[Tensor]
     ) -> None:
         self._tensors = tensors
-        self._views = [None if tensor.is_meta else native_view(tensor) for tensor in tensors]
+        self._views = [None if t.is_meta or t.is_inference() else native_view(t) for t in tensors]
         self._waves: list[_Wave] = []
         self._written: list[Tensor] = []
-        names = [entry.site.name for entry in entries]
-        self.same = _same_memory(names, self._views, tensors)
         is_native = get_rng() == "philox"
         for i, entry in enumerate(entries):
-            if not entry.blocks or i in self.same:
+            if not entry.blocks:
                 continue
             view, source = self._views[i], sources[i]
             if is_native and view is not None and type(source) is Key:
@@ -164,40 +157,17 @@ def _matrices(view: View, drawn: Orthogonal | DeltaOrthogonal, key: tuple[int, i
     return _orthogonal.jobs(view, factor, key, drawn.groups or 1)
 
 
+def measured(tensor: Tensor) -> Moments | None:
+    """Of a tensor as it is."""
+    view = plain_memory(tensor)
+    if view is None:
+        return _measured_by_torch(tensor)
+    return _core.measure_many([view], torch.get_num_threads())[0]
+
+
 def _measured_by_torch(tensor: Tensor) -> Moments | None:
     if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
         return None
     values = tensor.detach().double()
     std, mean = torch.std_mean(values, correction=0)
     return mean.item(), std.item(), values.min().item(), values.max().item()
-
-
-def _same_memory(
-    names: Sequence[str], views: Sequence[View | None], tensors: Sequence[Tensor]
-) -> dict[int, int]:
-    """The tensors that are another one in all but name, by that one's number; refuses any that
-    share only a part of their elements."""
-    spans = sorted(
-        (view[0], view[0] + _orthogonal.extent(view), i)
-        for i, view in enumerate(views)
-        if view is not None
-    )
-    same: dict[int, int] = {}
-    reach, owner = 0, 0
-    for start, end, i in spans:
-        if start < min(reach, end):
-            first, second = sorted((owner, i))
-            if views[first] == views[second]:
-                same[second] = first
-            elif np.shares_memory(_as_array(tensors[first]), _as_array(tensors[second])):
-                raise ValueError(
-                    f"parameters {names[first]} and {names[second]} share a part of their memory"
-                )
-        if end > reach:
-            reach, owner = end, i
-    return same
-
-
-def _as_array(tensor: Tensor) -> Any:
-    size = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-    return tensor.detach().view(size).numpy()

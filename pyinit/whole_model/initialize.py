@@ -1,6 +1,7 @@
 """Whole models in one call, and the same again from its report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._dynamo import eager
-from pyinit._rng import Key, Source, get_rng, seed_of, take_key
-from pyinit.whole_model.buffers import BufferReset, plan_resets
-from pyinit.whole_model.execute import Batch, Moments, stream_of
-from pyinit.whole_model.initializers import KEEP, OwnReset
+from pyinit._rng import Key, Source, get_rng, rng, seed_of, take_key
+from pyinit.whole_model.buffers import BufferReset, Sources, plan_resets
+from pyinit.whole_model.execute import Batch, Moments, measured, stream_of
+from pyinit.whole_model.initializers import OwnReset
 from pyinit.whole_model.materialize import materialize_
-from pyinit.whole_model.network import Network, Site, computed
-from pyinit.whole_model.plan import Entry, make_plan
+from pyinit.whole_model.network import Network
+from pyinit.whole_model.plan import Entry, check, make_plan
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
+from pyinit.whole_model.reparametrized import Computed
 from pyinit.whole_model.report import InitReport, Row
 from pyinit.whole_model.rules import Rules, as_rules, load_recipe, matcher
-
-Sources = Callable[[str], Source]
-"""Where the numbers of the parameter of that name come from."""
 
 
 @eager
@@ -72,6 +71,7 @@ def initialize_(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     _check_source(seed, generator)
+    device = None if device is None else torch.device(device)
     chosen, by_rules = _chosen(recipe, rules)
     network = Network(model)
     plan = make_plan(
@@ -81,8 +81,11 @@ def initialize_(
         None if only is None else matcher(only),
         None if skip is None else matcher(skip),
     )
+    if seed is None and get_rng() != "philox":
+        _refuse_without_keys(plan)
+    resets = plan_resets(network.modules, _is_touched(plan))
+    # From here on nothing is refused.
     sources = _sources(seed, generator, dry_run)
-    resets = plan_resets(network.modules, _is_touched(plan), sources)
     of_each = [sources(entry.site.name) for entry in plan]
     moments = (
         [None] * len(plan) if dry_run else _run(network, plan, of_each, sources, resets, device)
@@ -122,6 +125,7 @@ def replay_(model: nn.Module, report: InitReport) -> None:
     unknown = [site.name for site in network.sites if site.name not in known]
     if unknown:
         raise ValueError(f"the report has no row for parameter {unknown[0]}")
+    check(plan)
     keys = {row.name: Key(row.key, row.stream or 0) for row in report if row.key is not None}
     base = next(iter(keys.values()), Key(0)).key
 
@@ -129,8 +133,9 @@ def replay_(model: nn.Module, report: InitReport) -> None:
         return keys.get(name) or Key(base, stream_of(name))
 
     of_each = [sources(entry.site.name) for entry in plan]
-    resets = plan_resets(network.modules, _is_touched(plan), sources)
-    _run(network, plan, of_each, sources, resets, device=None)
+    resets = plan_resets(network.modules, _is_touched(plan))
+    with rng(report.rng):
+        _run(network, plan, of_each, sources, resets, device=None)
 
 
 def _again(network: Network, row: Row) -> Entry:
@@ -186,6 +191,16 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
     return lambda name: Key(key, stream_of(name))
 
 
+def _refuse_without_keys(plan: Sequence[Entry]) -> None:
+    for entry in plan:
+        for block in entry.blocks:
+            if block.drawn.needs_key:
+                raise ValueError(
+                    f"{entry.initializer.name} of {entry.site.name} needs a key to draw from: "
+                    "give seed=, or use rng('philox')"
+                )
+
+
 def _is_touched(plan: Sequence[Entry]) -> Callable[[str, nn.Module], bool]:
     """Whether a module's buffers are to be reset: it has a parameter that is initialized, or none
     while no parameter is left out."""
@@ -210,41 +225,34 @@ def _run(  # noqa: PLR0917
     device: torch.device | str | None,
 ) -> list[Moments | None]:
     if network.is_on_meta:
-        materialize_(network.model, device, [e.site.tensor for e in plan if e.is_left_out])
-    plain = [i for i, entry in enumerate(plan) if not entry.site.originals]
-    entries = [plan[i] for i in plain]
-    tensors = [_current(entry.site) for entry in entries]
-    batch = Batch(entries, [of_each[i] for i in plain], tensors)
-    for i, same in batch.same.items():
-        entries[i].initializer, entries[i].blocks = KEEP, ()
-        entries[i].why = f"the same memory as {entries[same].site.name}"
+        materialize_(network.model, device, _left_out(network, plan))
+    plain = [i for i, entry in enumerate(plan) if entry.site.computed is None]
+    batch = Batch(
+        [plan[i] for i in plain],
+        [of_each[i] for i in plain],
+        [plan[i].site.parameters[0] for i in plain],
+    )
     _reset_by_modules(plan, sources)
-    moments: list[Moments | None] = [None] * len(plan)
-    for i, measured in zip(plain, batch.run(), strict=True):
-        moments[i] = measured
-    for i, entry in enumerate(plan):
-        if entry.site.originals:
-            moments[i] = _through_parametrization(entry, of_each[i])
+    moments = dict(zip(plain, batch.run(), strict=True))
+    for entry, source in zip(plan, of_each, strict=True):
+        if entry.site.computed is not None and entry.blocks:
+            _set_computed(entry, entry.site.computed, source)
     with torch.no_grad():
         for _, _, reset in resets:
-            reset()
-    return moments
+            reset(sources)
+    for i, entry in enumerate(plan):
+        if entry.site.computed is not None:
+            moments[i] = measured(entry.site.computed.value())
+    return [moments[i] for i in range(len(plan))]
 
 
-def _current(site: Site) -> Tensor:
-    """The parameter, which may have got memory since it was planned."""
-    tensor: Tensor = site.module._parameters[site.leaf]  # type: ignore[assignment]
-    return tensor
-
-
-def _through_parametrization(entry: Entry, source: Source) -> Moments | None:
-    site = entry.site
-    with torch.no_grad():
-        value = computed(site.module, site.leaf).detach().clone()
-        (moments,) = Batch([entry], [source], [value]).run()
-        if entry.blocks:
-            setattr(site.module, site.leaf, value)
-    return moments
+def _set_computed(entry: Entry, computed: Computed, source: Source) -> None:
+    like = entry.site.parameters[0]
+    value = torch.empty(entry.site.shape, dtype=entry.site.tensor.dtype, device=like.device)
+    Batch([entry], [source], [value]).run()
+    # Some inverses draw numbers, too.
+    with torch.no_grad(), _seeded(source):
+        computed.set_(value)
 
 
 def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
@@ -255,19 +263,37 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
             by_module.setdefault(entry.site.path, []).append(entry)
     if not by_module:
         return
-    kept = [e.site for e in plan if e.site.path in by_module and e.is_kept]
-    saved = [(site, _current(site).detach().clone()) for site in kept]
+    touched = {id(p) for e in by_module.values() for p in e[0].site.module.parameters()}
+    kept = (p for entry in plan if entry.is_kept for p in entry.site.parameters)
+    saved = [(p, p.detach().clone()) for p in kept if id(p) in touched]
     for path, entries in by_module.items():
         source = sources(path)
         module = entries[0].site.module
         reset: Any = getattr(module, "reset_parameters", None) or module._reset_parameters
-        with torch.random.fork_rng(devices=[], enabled=type(source) is Key):
-            if type(source) is Key:
-                torch.manual_seed(seed_of(source))
+        with _seeded(source):
             reset()
     with torch.no_grad():
-        for site, values in saved:
-            _current(site).copy_(values)
+        for parameter, values in saved:
+            parameter.copy_(values)
+
+
+@contextmanager
+def _seeded(source: Source) -> Iterator[None]:
+    """torch's own generator, for what draws from no other: seeded from a key, and put back."""
+    with torch.random.fork_rng(devices=[], enabled=type(source) is Key):
+        if type(source) is Key:
+            torch.default_generator.manual_seed(seed_of(source))
+        yield
+
+
+def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:
+    """The parameters that the caller wants nothing to do with, and the buffers beside them."""
+    parameters = [p for entry in plan if entry.is_left_out for p in entry.site.parameters]
+    if not parameters:
+        return []
+    is_touched = _is_touched(plan)
+    untouched = (m for path, m in network.modules.items() if not is_touched(path, m))
+    return parameters + [b for m in untouched for b in m._buffers.values() if b is not None]
 
 
 def _row(entry: Entry, source: Source, moments: Moments | None) -> Row:

@@ -210,10 +210,14 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Drawn(Initializer):
-    """An initializer that a function of ``pyinit.init`` carries out."""
+    """An initializer that a function of ``pyinit.init`` carries out.
+
+    needs_key: whether it can draw from a ``Key`` alone, from no generator of torch's
+    """
 
     function: ClassVar[str] = ""
     is_random: ClassVar[bool] = True
+    needs_key: ClassVar[bool] = False
 
     def resolve(self, weight: Weight) -> Blocks:
         return (Block(self),)

@@ -21,13 +21,13 @@ def materialize_(
     made: dict[int, Tensor] = {}
     for module in model.modules():
         for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
+            for name, tensor in list(tensors.items()):
                 if tensor is None or not tensor.is_meta or id(tensor) in skipped:
                     continue
                 new = made.get(id(tensor))
                 if new is None:
                     made[id(tensor)] = new = _with_memory(tensor, device)
-                tensors[name] = new  # type: ignore[assignment]
+                setattr(module, name, new)  # a recurrent layer lists its weights once more
 
 
 def _with_memory(tensor: Tensor, device: torch.device) -> Tensor:

@@ -26,7 +26,17 @@ class Site:
         computed from
     """
 
-    __slots__ = ("computed", "leaf", "module", "name", "originals", "path", "tensor", "tied", "weight")
+    __slots__ = (
+        "computed",
+        "leaf",
+        "module",
+        "name",
+        "originals",
+        "path",
+        "tensor",
+        "tied",
+        "weight",
+    )
 
     def __init__(self, name: str, tensor: Tensor, module: nn.Module, path: str, leaf: str) -> None:
         self.name, self.tensor, self.module, self.path, self.leaf = name, tensor, module, path, leaf
@@ -39,6 +49,13 @@ class Site:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.weight.shape
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The parameter, or the originals of a computed one, as they are now."""
+        if self.computed is not None:
+            return self.computed.tensors()
+        return [self.module._parameters[self.leaf]]  # type: ignore[list-item]
 
     def __repr__(self) -> str:
         return f"Site({self.name!r}, {type(self.module).__name__}, {self.shape})"
@@ -105,7 +122,7 @@ class Network:
                 site.originals += _originals(site, prefix)
             if isinstance(module, ParametrizationList):
                 continue
-            originals = {name for site in computed[module] for name in _originals(site, "")}
+            originals = {name for c in computed[module] for name in _originals(c, "")}
             for leaf, tensor in module._parameters.items():
                 if tensor is None or leaf in originals:
                     continue

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
-from pyinit._tensors import DTYPES
+from pyinit import _core
+from pyinit._tensors import DTYPES, refuse_inference
 from pyinit.whole_model.initializers import (
     KEEP,
     Blocks,
@@ -19,6 +21,7 @@ from pyinit.whole_model.initializers import (
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.registry import Choice, Choices, Recipe
 from pyinit.whole_model.rules import Rules
+from pyinit.whole_model.shared_memory import same_memory
 
 Match = Callable[[Site], bool]
 
@@ -73,7 +76,7 @@ def make_plan(
         if blocks is None:
             resolved[same] = blocks = _checked_blocks(site, chosen)
         plan.append(Entry(site, chosen.initializer, chosen.why, blocks))
-    _check_values(plan, recipe)
+    check(plan)
     return plan
 
 
@@ -89,12 +92,13 @@ def _reason_to_keep(
         return _LEFT_OUT[0]
     if skip is not None and skip(site):
         return _LEFT_OUT[1]
-    if not tensor.is_floating_point():
+    if tensor.dtype not in DTYPES:
         if is_by_rule and not isinstance(chosen.initializer, Keep):
             raise ValueError(
-                f"{chosen.why} cannot fill {site.name}: it is not floating point but {tensor.dtype}"
+                f"{chosen.why} cannot fill {site.name}: its dtype is {tensor.dtype}; it takes "
+                f"{', '.join(map(str, DTYPES))}"
             )
-        return f"not floating point: {tensor.dtype}"
+        return f"of dtype {tensor.dtype}"
     if not tensor.requires_grad:
         return "frozen: requires no gradient"
     return None
@@ -131,16 +135,47 @@ def _check_range(drawn: Initializer, dtype: torch.dtype) -> None:
             raise ValueError(f"{number} is beyond the range of {dtype}")
 
 
-def _check_values(plan: Sequence[Entry], recipe: Recipe) -> None:
+def check(plan: Sequence[Entry]) -> None:
+    """Keep what is an earlier parameter in all but name, and refuse what cannot be done.
+
+    Raises:
+        ValueError: for parameters on the meta device that nothing initializes, that share memory in
+            part, or have elements that do.
+        RuntimeError: for inference tensors, outside of inference mode.
+    """
+    _check_values(plan)
+    parameters = [(entry, tensor) for entry in plan for tensor in entry.site.parameters]
+    for entry, tensor in parameters:
+        if not entry.is_kept:
+            _check_writable(entry.site.name, tensor)
+    names, tensors = [entry.site.name for entry, _ in parameters], [t for _, t in parameters]
+    for i, earlier in same_memory(names, tensors).items():
+        entry = parameters[i][0]
+        if not entry.is_kept:
+            entry.initializer, entry.blocks = KEEP, ()
+            entry.why = f"the same memory as {names[earlier]}"
+
+
+def _check_values(plan: Sequence[Entry]) -> None:
     """Refuse to give parameters memory and no values."""
     without = [
-        entry.site.name
+        f"{entry.site.name} ({entry.why})"
         for entry in plan
         if entry.site.tensor.is_meta and entry.is_kept and not entry.is_left_out
     ]
     if without:
         shown = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
         raise ValueError(
-            f"{len(without)} parameters are on the meta device, without values, and recipe "
-            f"{recipe.name!r} initializes none of them: give rules for {shown}"
+            f"{len(without)} parameters are on the meta device, without values, and nothing "
+            f"initializes them; give rules for {shown}"
+        )
+
+
+def _check_writable(name: str, tensor: Tensor) -> None:
+    refuse_inference(tensor)
+    if tensor.layout is not torch.strided:
+        raise ValueError(f"parameter {name} is not strided but of layout {tensor.layout}")
+    if not _core.non_overlapping(tuple(tensor.shape), tensor.stride()):
+        raise ValueError(
+            f"parameter {name} has elements that share memory: its strides are {tensor.stride()}"
         )

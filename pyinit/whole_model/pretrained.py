@@ -121,7 +121,7 @@ def _prepare(
     try:
         materialize_(model, skip=_others(model, filled))
         _check_values(model, filled, recipe is not None)
-        resets = plan_resets(dict(model.named_modules()), _has_meta_buffers, numbers)
+        resets = plan_resets(dict(model.named_modules()), _has_meta_buffers)
         if recipe is not None and any(name not in filled for name in _parameters(model)):
             report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
     except BaseException:
@@ -131,7 +131,7 @@ def _prepare(
     materialize_(model)
     with torch.no_grad():
         for _, _, reset in resets:
-            reset()
+            reset(numbers)
     return report and replace(report, rows=[row for row in report if not row.is_kept])
 
 

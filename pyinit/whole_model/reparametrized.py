@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -56,9 +57,10 @@ def spectral_norm_of(module: nn.Module) -> Iterator[SpectralNorm]:
 
 class _Parametrized(Computed):
     def __init__(self, module: nn.Module, leaf: str) -> None:
-        self._steps: Any = module.parametrizations[leaf]  # type: ignore[index]
-        names = (f"parametrizations.{leaf}.{name}" for name in self._steps._parameters)
+        steps: Any = module.parametrizations[leaf]  # type: ignore[index]
+        names = (f"parametrizations.{leaf}.{name}" for name in steps._parameters)
         super().__init__(module, leaf, tuple(names))
+        self._steps = steps
 
     def _value(self) -> Tensor:
         """Nothing that a parametrization does in training mode is done."""
@@ -76,10 +78,9 @@ class _Parametrized(Computed):
         """Through the inverses; where one has none, the original itself is set, as when a
         parametrization is registered."""
         if all(hasattr(step, "right_inverse") for step in self._steps):
-            try:
-                return self._steps.right_inverse(value)  # type: ignore[no-any-return]
-            except NotImplementedError:
-                pass
+            with suppress(NotImplementedError):
+                self._steps.right_inverse(value)
+                return
         self._steps.original.copy_(value)
 
 

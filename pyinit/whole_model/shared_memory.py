@@ -7,42 +7,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyinit import _core
 from pyinit._orthogonal import extent
-from pyinit._tensors import View, plain_memory, refuse_inference
+from pyinit._tensors import View, plain_memory
 
 
-def same_memory(tensors: Sequence[tuple[str, Tensor]]) -> Mapping[int, int]:
-    """Of named tensors, those that are an earlier one in all but name: number to number.
+def same_memory(names: Sequence[str], tensors: Sequence[Tensor]) -> Mapping[int, int]:
+    """The tensors that are an earlier one in all but name: number to number.
 
     Raises:
-        ValueError: for one with elements that share memory, and for two that share a part of it.
-        RuntimeError: for an inference tensor, outside of inference mode.
+        ValueError: for two that share memory and are not the same.
     """
-    spans = []
-    for i, (name, tensor) in enumerate(tensors):
-        view = None if tensor.is_meta else plain_memory(tensor)
-        if view is not None:
-            refuse_inference(tensor)
-            if not _core.non_overlapping(*view[2:]):
-                raise ValueError(
-                    f"parameter {name} has elements that share memory: it has strides {view[3]}"
-                )
-            spans.append((view[0], view[0] + extent(view), i, view))
-    spans.sort()
+    views = ((i, plain_memory(tensor)) for i, tensor in enumerate(tensors) if not tensor.is_meta)
+    spans = sorted((view[0], view[0] + extent(view), i, view) for i, view in views if view)
     same: dict[int, int] = {}
-    reaching: list[tuple[int, int, View]] = []
+    reaching: list[tuple[int, int, View]] = []  # where they end
     for start, end, i, view in spans:
-        reaching = [span for span in reaching if start < span[0]]
+        reaching = [before for before in reaching if start < min(before[0], end)]
         for _, k, other in reaching:
-            first, second = sorted((k, i))
             if view == other:
-                same[second] = first
+                same[i] = k
                 break
-            if start < end and np.shares_memory(_array(tensors[k][1]), _array(tensors[i][1])):
+            if np.shares_memory(_array(tensors[k]), _array(tensors[i])):
+                first, second = sorted((k, i))
                 raise ValueError(
-                    f"parameters {tensors[first][0]} and {tensors[second][0]} share a part of "
-                    "their memory"
+                    f"parameters {names[first]} and {names[second]} share memory and are not the same"
                 )
         else:
             reaching.append((end, i, view))

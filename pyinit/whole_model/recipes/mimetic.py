@@ -46,6 +46,7 @@ class Mimetic(Drawn):
     alpha2: float = 0.4
     beta2: float = 0.4
     transposed: bool | None = None
+    needs_key = True
 
     def __post_init__(self) -> None:
         if self.part not in (*_PRODUCTS, "qkv"):
