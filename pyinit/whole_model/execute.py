@@ -66,7 +66,10 @@ class Batch:
         self, entries: Sequence[Entry], sources: Sequence[Source], tensors: Sequence[Tensor]
     ) -> None:
         self._tensors = tensors
-        self._views = [None if t.is_meta or t.is_inference() else native_view(t) for t in tensors]
+        self._views = [
+            entry.view if tensor is entry.site.tensor else native_view(tensor)
+            for entry, tensor in zip(entries, tensors, strict=True)
+        ]
         self._waves: list[_Wave] = []
         self._written: list[Tensor] = []
         is_native = get_rng() == "philox"

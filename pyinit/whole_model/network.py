@@ -111,18 +111,19 @@ class Network:
         # A module that is there twice has names twice.
         for path, module in self.model.named_modules(remove_duplicate=False):
             prefix = path + "." if path else ""
-            if module not in computed:
+            here = computed.get(module)
+            if here is None:
                 self.modules[path] = module
-                computed[module] = [_computed(c, path) for c in computed_by(module)]
-                yield from computed[module]
+                computed[module] = here = [_computed(c, path) for c in computed_by(module)]
+                yield from here
             else:
-                for site in computed[module]:
+                for site in here:
                     site.tied += (prefix + site.leaf,)
-            for site in computed[module]:
+            for site in here:
                 site.originals += _originals(site, prefix)
             if isinstance(module, ParametrizationList):
                 continue
-            originals = {name for c in computed[module] for name in _originals(c, "")}
+            originals = {name for site in here for name in _originals(site, "")} if here else ()
             for leaf, tensor in module._parameters.items():
                 if tensor is None or leaf in originals:
                     continue

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._tensors import DTYPES, refuse_inference
+from pyinit._tensors import DTYPES, View, native_view, plain_memory
 from pyinit.whole_model.initializers import (
     KEEP,
     Blocks,
@@ -29,12 +29,16 @@ _LARGEST = {dtype: torch.finfo(dtype).max for dtype in DTYPES}
 
 
 class Entry:
-    """A parameter, its initializer, why that one, and what it draws: no blocks where it is kept."""
+    """A parameter, its initializer, why that one, and what it draws: no blocks where it is kept.
 
-    __slots__ = ("blocks", "initializer", "site", "why")
+    view: where the parameter lies, if a kernel could write or measure it
+    """
+
+    __slots__ = ("blocks", "initializer", "site", "view", "why")
 
     def __init__(self, site: Site, initializer: Initializer, why: str, blocks: Blocks) -> None:
         self.site, self.initializer, self.why, self.blocks = site, initializer, why, blocks
+        self.view: View | None = None
 
     @property
     def is_kept(self) -> bool:
@@ -144,16 +148,33 @@ def check(plan: Sequence[Entry]) -> None:
         RuntimeError: for inference tensors, outside of inference mode.
     """
     _check_values(plan)
-    parameters = [(entry, tensor) for entry in plan for tensor in entry.site.parameters]
-    for entry, tensor in parameters:
-        if not entry.is_kept:
-            _check_writable(entry.site.name, tensor)
-    names, tensors = [entry.site.name for entry, _ in parameters], [t for _, t in parameters]
-    for i, earlier in same_memory(names, tensors).items():
-        entry = parameters[i][0]
+    entries, tensors, views = [], [], []
+    for entry in plan:
+        site = entry.site
+        for tensor in (site.tensor,) if site.computed is None else site.computed.tensors():
+            view = entry.view = _view(entry, tensor)
+            if view is not None:
+                entries.append(entry)
+                tensors.append(tensor)
+                views.append(view)
+    names = [entry.site.name for entry in entries]
+    for i, earlier in same_memory(names, tensors, views).items():
+        entry = entries[i]
         if not entry.is_kept:
             entry.initializer, entry.blocks = KEEP, ()
             entry.why = f"the same memory as {names[earlier]}"
+
+
+def _view(entry: Entry, tensor: Tensor) -> View | None:
+    """Where a parameter lies, if a kernel could write it; refuses what nothing could write."""
+    if tensor.is_meta:
+        return None
+    if entry.is_kept:
+        return plain_memory(tensor)
+    view = native_view(tensor)
+    if view is None:
+        _check_writable(entry.site.name, tensor)
+    return view
 
 
 def _check_values(plan: Sequence[Entry]) -> None:
@@ -172,7 +193,6 @@ def _check_values(plan: Sequence[Entry]) -> None:
 
 
 def _check_writable(name: str, tensor: Tensor) -> None:
-    refuse_inference(tensor)
     if tensor.layout is not torch.strided:
         raise ValueError(f"parameter {name} is not strided but of layout {tensor.layout}")
     if not _core.non_overlapping(tuple(tensor.shape), tensor.stride()):

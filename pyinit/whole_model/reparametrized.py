@@ -1,7 +1,7 @@
 """Parameters that a module computes from others: by torch's parametrizations, or its older hooks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -39,15 +39,18 @@ class Computed(ABC):
         ``value`` may become theirs."""
 
 
-def computed_by(module: nn.Module) -> Iterator[Computed]:
+def computed_by(module: nn.Module) -> Sequence[Computed]:
     """The parameters that a module computes."""
-    if "parametrizations" in module._modules and parametrize.is_parametrized(module):
-        for leaf in module.parametrizations:  # type: ignore[union-attr]
-            yield _Parametrized(module, leaf)
+    if not module._forward_pre_hooks and "parametrizations" not in module._modules:
+        return ()
+    found: list[Computed] = []
+    if parametrize.is_parametrized(module):
+        found += (_Parametrized(module, leaf) for leaf in module.parametrizations)  # type: ignore[union-attr]
     for hook in module._forward_pre_hooks.values():
         kind = _HOOKS.get(type(hook))
         if kind is not None:
-            yield kind(module, hook)
+            found.append(kind(module, hook))
+    return found
 
 
 def spectral_norm_of(module: nn.Module) -> Iterator[SpectralNorm]:

@@ -8,33 +8,46 @@ import torch
 from torch import Tensor
 
 from pyinit._orthogonal import extent
-from pyinit._tensors import View, plain_memory
+from pyinit._tensors import View
 
 
-def same_memory(names: Sequence[str], tensors: Sequence[Tensor]) -> Mapping[int, int]:
-    """The tensors that are an earlier one in all but name: number to number.
+def same_memory(
+    names: Sequence[str], tensors: Sequence[Tensor], views: Sequence[View]
+) -> Mapping[int, int]:
+    """The tensors that have the elements of an earlier one, in whatever shape: number to number.
 
     Raises:
-        ValueError: for two that share memory and are not the same.
+        ValueError: for two that share some of their elements.
     """
-    views = ((i, plain_memory(tensor)) for i, tensor in enumerate(tensors) if not tensor.is_meta)
-    spans = sorted((view[0], view[0] + extent(view), i, view) for i, view in views if view)
+    spans = sorted((view[0], view[0] + extent(view), i) for i, view in enumerate(views))
     same: dict[int, int] = {}
-    reaching: list[tuple[int, int, View]] = []  # where they end
-    for start, end, i, view in spans:
+    reaching: list[tuple[int, int]] = []  # where they end
+    for start, end, i in spans:
         reaching = [before for before in reaching if start < min(before[0], end)]
-        for _, k, other in reaching:
-            if view == other:
-                same[i] = k
+        for _, k in reaching:
+            first, second = sorted((k, i))
+            if _elements(views[k]) == _elements(views[i]):
+                same[second] = first
                 break
             if np.shares_memory(_array(tensors[k]), _array(tensors[i])):
-                first, second = sorted((k, i))
                 raise ValueError(
-                    f"parameters {names[first]} and {names[second]} share memory and are not the same"
+                    f"parameters {names[first]} and {names[second]} share a part of their memory"
                 )
         else:
-            reaching.append((end, i, view))
+            reaching.append((end, i))
     return same
+
+
+def _elements(view: View) -> tuple[int, int, list[tuple[int, int]]]:
+    """The same for views of the same elements, whatever the order of their dimensions."""
+    address, code, shape, strides = view
+    dims: list[tuple[int, int]] = []
+    for stride, size in sorted((s, n) for n, s in zip(shape, strides, strict=True) if n != 1):
+        if dims and stride == dims[-1][0] * dims[-1][1]:
+            dims[-1] = (dims[-1][0], dims[-1][1] * size)
+        else:
+            dims.append((stride, size))
+    return address, code, dims
 
 
 def _array(tensor: Tensor) -> Any:
