@@ -132,7 +132,9 @@ def _prepare(
     with torch.no_grad():
         for _, _, reset in resets:
             reset()
-    return report and replace(report, rows=[row for row in report if not row.is_kept])
+    if report is None:
+        return None
+    return replace(report, rows=[row for row in report if not row.is_kept])
 
 
 def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -255,7 +257,7 @@ def _report(
         ),
         missing=tuple(slot.names[0] for slot in matched.missing),
         unexpected=tuple(matched.unexpected),
-        reinitialized=tuple(row.name for row in initialized) if initialized else (),
+        reinitialized=tuple(row.name for row in initialized or ()),
         frozen=tuple(frozen),
         nonfinite=nonfinite,
         initialized=initialized,
