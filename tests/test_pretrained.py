@@ -539,6 +539,16 @@ def test_large_values_are_finite(dtype: torch.dtype) -> None:
     assert load(model, {"weight": weight}, nan="refuse").nonfinite == {}
 
 
+def test_float8_and_complex_values_are_looked_at() -> None:
+    eight = torch.tensor([1.0, torch.nan, 2.0]).to(torch.float8_e4m3fn)
+    model = nn.ParameterDict(
+        {"eight": torch.zeros(3), "complex": torch.zeros(2, dtype=torch.cfloat)}
+    )
+    report = load(model, {"eight": eight, "complex": torch.tensor([1j, complex("inf")])})
+    assert report.nonfinite == {"eight": 1, "complex": 1}
+    assert torch.equal(model["eight"][[0, 2]], torch.tensor([1.0, 2.0]))
+
+
 def test_values_that_are_not_finite_are_refused_on_request() -> None:
     state, model = pretrained(), Net()
     state["norm.bias"][2] = torch.nan

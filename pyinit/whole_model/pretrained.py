@@ -1,5 +1,6 @@
 """Pretrained weights put into a model, whatever their names and shapes."""
 
+import cmath
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -202,7 +203,7 @@ def _nonfinite(values: Tensor) -> int:
         return 0
     if values.element_size() == 1:  # float8 has no arithmetic
         values = values.float()
-    if torch.isfinite(values.sum()):
+    if cmath.isfinite(values.sum().item()):
         return 0
     return values.numel() - int(torch.isfinite(values).sum())
 
