@@ -499,13 +499,20 @@ def test_a_report_as_text_names_all_that_was_not_simply_loaded() -> None:
         "adapted head.weight [10, 6] [4, 6] head of 4 outputs instead of 10, made anew",
         "missing body.1.bias",
         "unexpected old",
-        "not finite body.0.bias 2 elements",
+        "not finite body.0.bias (2 elements)",
     ):
         assert line in lines
     assert make_report().summary == (
         "state dict: 92.80 % of the parameters, 9 loaded, 3 adapted, 1 missing, 1 unexpected, "
         "3 reinitialized, 2 frozen, 1 nonfinite"
     )
+
+
+def test_long_lists_and_names_in_a_report() -> None:
+    names = tuple(f"{i}." + "long." * 15 + "weight" for i in range(12))
+    text = str(LoadReport("source", 50.0, missing=names))
+    assert all((name in text) == (i < 10) for i, name in enumerate(names))
+    assert "... and 2 more" in text
 
 
 def test_a_report_is_saved_as_json(tmp_path: Path) -> None:
