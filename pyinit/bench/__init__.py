@@ -4,6 +4,7 @@ from pyinit.bench._activations import Activation, activations, usual_activations
 from pyinit.bench._case import LIBRARIES, Case, Result, measure
 from pyinit.bench._convolutions import Convolution, convolutions, usual_convolutions
 from pyinit.bench._fills import RESNET50, Fill, Shapes, fills
+from pyinit.bench._models import Model, models, usual_models
 
 __all__ = [
     "LIBRARIES",
@@ -12,6 +13,7 @@ __all__ = [
     "Case",
     "Convolution",
     "Fill",
+    "Model",
     "Result",
     "Shapes",
     "activations",
@@ -19,17 +21,19 @@ __all__ = [
     "convolutions",
     "fills",
     "measure",
+    "models",
     "usual_activations",
     "usual_cases",
     "usual_convolutions",
+    "usual_models",
 ]
 
 
 def usual_cases() -> list[Case]:
     """The cases of ``pyinit bench``."""
-    return [*fills(), *usual_convolutions(), *usual_activations()]
+    return [*fills(), *usual_convolutions(), *usual_activations(), *usual_models()]
 
 
 def cases() -> list[Case]:
     """All, for ``pyinit bench PATTERN`` to choose from."""
-    return [*fills(), *convolutions(), *activations()]
+    return [*fills(), *convolutions(), *activations(), *models()]

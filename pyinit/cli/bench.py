@@ -30,14 +30,14 @@ def _chosen(_: click.Context, __: click.Parameter, pattern: str | None) -> list[
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quick", is_flag=True, help="Measure each case briefly.")
 def bench(as_json: bool, chosen: list[Case], quick: bool) -> None:
-    """Time the initializers, convolutions and activations against torch's.
+    """Time the initializers, convolutions, activations and whole models against torch's.
 
     PATTERN, a regular expression, runs all cases with a match of it in their name, as in 'normal_
     float32 2^24'. There are more of these than run without it: 'activation' takes every activation,
     'conv' all layers of ResNet-50, VGG-16, MobileNetV2 (depthwise), LeNet-5 and a ResNet for CIFAR,
     forward and backward, in both layouts and in batches of 1 (b1), 16 and 64, without those of more
     than 20 thousand million operations or 256 MiB a tensor, and 'conv2d forward .* resnet50 .* b1$'
-    some of them. Under the table are the geometric means of their ratios, by groups.
+    some of them; 'initialize_' whole models. Under the table are the geometric means of their ratios, by groups.
 
     The two are called in turn. The ratio is the median over the pairs of calls, times are medians,
     the rate is of the shortest time, and "of peak" compares it with the most that the machine did:

@@ -9,9 +9,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console, ConsoleOptions, RenderResult
-
-from pyinit.whole_model import table
 from pyinit.whole_model.files import write_atomically
 from pyinit.whole_model.initializers import Initializer, Keep, Weight, from_dict
 
@@ -104,6 +101,13 @@ class Row(NamedTuple):
         )
 
 
+def _table() -> Any:
+    """The module that prints reports, with rich: it takes longer to import than all of pyinit."""
+    from pyinit.whole_model import table  # noqa: PLC0415
+
+    return table
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
@@ -152,11 +156,8 @@ class InitReport:
                 return row
         raise KeyError(name)
 
-    def __rich_console__(self, _: Console, __: ConsoleOptions) -> RenderResult:
-        lines = [line for row in self.rows for line in table.lines(row)]
-        yield table.table(table.grouped(lines))
-        yield ""
-        yield self.summary
+    def __rich_console__(self, *_: Any) -> Iterator[Any]:
+        yield from _table().rendered(self)
 
     @property
     def summary(self) -> str:
@@ -176,10 +177,7 @@ class InitReport:
         )
 
     def __str__(self) -> str:
-        console = Console(width=table.WIDTH, highlight=False, markup=False, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return str(_table().as_text(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as values that JSON has."""

@@ -8,12 +8,13 @@ from functools import reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from pyinit.whole_model.report import Row
+    from pyinit.whole_model.report import InitReport, Row
 
-WIDTH = 140  # of tables that are made into text
+_WIDTH = 140  # of tables that are made into text
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,21 @@ class Line:
     initializer: str
     why: str
     moments: Moments = Moments()
+
+
+def rendered(report: "InitReport") -> Iterator[Any]:
+    """What rich prints of a report."""
+    yield table(grouped(line for row in report for line in lines(row)))
+    yield ""
+    yield report.summary
+
+
+def as_text(report: Any) -> str:
+    """What ``print`` shows of a report of any kind."""
+    console = Console(width=_WIDTH, highlight=False, markup=False, color_system=None)
+    with console.capture() as capture:
+        console.print(report)
+    return capture.get().rstrip()
 
 
 def lines(row: "Row") -> Iterator[Line]:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -61,7 +62,8 @@ class Mimetic(Drawn):
         transposed = weight.transposed if self.transposed is None else self.transposed
         rows, width = weight.shape[::-1] if transposed != (self.part == "o") else weight.shape
         inner, rest = divmod(rows, len(self.part))
-        if rest or inner % self.heads or inner > width * self.heads:
+        most = width * self.heads if self.part in "qk" else width
+        if rest or inner % self.heads or inner > most:
             raise ValueError(
                 f"mimetic: shape {tuple(weight.shape)} is not {self.part!r} of {self.heads} heads "
                 "that are no wider than the inputs"
@@ -153,7 +155,15 @@ def mimetic(
     The products of an attention layer's weights are alpha1 Z + beta1 I (query and key, each head)
     and alpha2 Z - beta2 I (value and output), with Z normal of variance 1 / width. All else is as
     in ``vit``: position embeddings too, where the paper has sinusoids. Needs ``seed=``. A layer
-    whose products are not square, such as grouped-query attention, is left as in ``vit``.
+    whose products are not square, such as grouped-query attention, is left as in ``vit``, and so is
+    cross-attention.
+
+    Args:
+        network: the model
+        alpha1: the size of the noise in query x key; the defaults are for Vision Transformers
+        beta1: that of the identity
+        alpha2: the size of the noise in value x output
+        beta2: that of the negative identity
 
     Raises:
         ValueError: if no attention layer is found.
@@ -180,8 +190,16 @@ def mimetic(
 _SAID = {"q": "query", "k": "key", "v": "value", "o": "output", "qkv": "query, key and value"}
 
 
+# Query and key are of different sequences there.
+_CROSS = re.compile(
+    r"(?i:cross_?att\w*|encoder_attn|EncDecAttention|decoder\.layers\.\d+\.multihead_attn)$"
+)
+
+
 def _checked(layer: Attention) -> tuple[int, str]:
     """The number of heads, and what keeps the products from being square matrices, if anything."""
+    if _CROSS.search(layer.name):
+        return 1, "attention to another sequence"
     if "o" not in layer.weights:
         return 1, "no output projection"
     shapes = {part: _out_in(site) for part, site in layer.weights.items()}

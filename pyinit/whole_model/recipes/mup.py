@@ -7,8 +7,8 @@ from torch import nn
 
 from pyinit.whole_model.initializers import ZEROS, Normal, Weight
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.layers import Role, padded, use_of
-from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
+from pyinit.whole_model.recipes.layers import Role, each_place, padded, use_of
+from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
 Shape = tuple[int, ...]
@@ -33,17 +33,18 @@ def mup(
     learning rates of hidden and output weights are to be divided by the width multiplier, and
     attention is to divide by the head's width, not by its root.
 
-    base: a model of the same architecture that is narrower than all that are trained (it may be on
-        the meta device), or the shapes of its parameters by their names
-    sigma: standard deviation of the weights times sqrt(fan_in)
-    readout_zero_init: whether outputs start at 0, as the authors recommend
+    Args:
+        network: the model
+        base: a model of the same architecture that is narrower than all that are trained (it may be
+            on the meta device), or the shapes of its parameters by their names
+        sigma: standard deviation of the weights times sqrt(fan_in)
+        readout_zero_init: whether outputs start at 0, as the authors recommend
 
     Raises:
         ValueError: without a base, or if it has not the same parameters with as many dimensions.
     """
-    shapes = _shapes(base)
-    for site in network.sites:
-        _check(site, shapes)
+    given = _shapes(base)
+    shapes = {name: _same(site, given) for name, site in network.by_name.items()}
 
     def choose(site: Site) -> Choice | None:
         use = use_of(site)
@@ -54,7 +55,7 @@ def mup(
             return _layer(site, shapes[site.name], sigma, readout_zero_init)
         return Choice(ZEROS, "bias") if role is Role.BIAS else None
 
-    return {**torch_defaults(network), **each(network, choose)}
+    return {**torch_defaults(network), **each_place(network, choose)}
 
 
 def _shapes(base: nn.Module | Mapping[str, Shape] | None) -> Mapping[str, Shape]:
@@ -68,7 +69,8 @@ def _shapes(base: nn.Module | Mapping[str, Shape] | None) -> Mapping[str, Shape]
     )
 
 
-def _check(site: Site, shapes: Mapping[str, Shape]) -> None:
+def _same(site: Site, shapes: Mapping[str, Shape]) -> Shape:
+    """The shape of the same parameter in the base."""
     shape = shapes.get(site.name)
     if shape is None:
         raise ValueError(f"base has no parameter {site.name}")
@@ -77,6 +79,7 @@ def _check(site: Site, shapes: Mapping[str, Shape]) -> None:
             f"base: parameter {site.name} has shape {shape} there and {site.shape} in the model; "
             "it takes as many dimensions"
         )
+    return shape
 
 
 def _embedding(site: Site, base: Shape) -> Choice:

@@ -13,7 +13,6 @@ from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
 _HE = KaimingNormal(mode="fan_out", nonlinearity="relu")
-_GOYAL = "Goyal et al. 2017, arXiv:1706.02677"
 
 
 @register_recipe("resnet", source="He et al. 2015, arXiv:1512.03385; torchvision's ResNet")
@@ -22,8 +21,10 @@ def resnet(network: Network, *, zero_last: bool = False) -> Choices:
 
     As torchvision does it, but for grouped convolutions: their fan_out is that of a group.
 
-    zero_last: the scale of the last norm of each residual branch is 0, so that blocks start as the
-        identity (Goyal et al. 2017, arXiv:1706.02677).
+    Args:
+        network: the model
+        zero_last: the scale of the last norm of each residual branch is 0, so that blocks start as
+            the identity (Goyal et al. 2017, arXiv:1706.02677)
 
     Raises:
         ValueError: if ``zero_last`` finds no residual branch that ends in a norm.
@@ -86,9 +87,11 @@ def _scaled(branch: Branch, count: int) -> list[tuple[str, Choice]]:
 
 
 def _heads(network: Network) -> frozenset[str]:
-    """The layers that give the output: by the graph, or else the last linear layer."""
+    """The layers that give the output: by the graph, or else the last linear layer. Not those whose
+    weight is an embedding's, too: input and output both 0 would not learn."""
     linear = [path for path, module in network.modules.items() if isinstance(module, nn.Linear)]
-    return network.graph.heads or frozenset(linear[-1:])
+    tied = {site.path for site in network.sites if site.tied}
+    return (network.graph.heads or frozenset(linear[-1:])) - tied
 
 
 _BIAS = re.compile(r".*(?:bias|shift).*")
@@ -105,12 +108,12 @@ def _scalar(site: Site) -> Choice | None:
 
 def _is_scalar(site: Site) -> bool:
     """Whether it is one number that a model adds to torch's own layers."""
-    ours = type(site.module).__module__.startswith("torch.nn.")
-    return not ours and all(size == 1 for size in site.shape)
+    is_torchs = type(site.module).__module__.startswith("torch.nn.")
+    return not is_torchs and all(size == 1 for size in site.shape)
 
 
 _GAIN = re.compile(r"(?:(?:skip|skip_?init|branch|res|residual)_)?(?:gain|alpha|scale)\d*")
-_REZERO = re.compile(r"(?:res_?weight|re_?zero(?:_weight)?|alpha)\w*")
+_REZERO = re.compile(r"(?:res_?weight|re_?zero|alpha)\w*")
 
 
 @register_recipe("skipinit", source="De & Smith 2020, arXiv:2002.10444")
@@ -169,9 +172,9 @@ def _branches(network: Network) -> tuple[Branch, ...]:
 def _named(path: str, block: nn.Module) -> Branch:
     """The branch of a block with a shortcut: ``conv1``, ``bn1``, ``conv2``, ... as in torchvision
     and timm, or a ``layer`` of pairs of convolution and norm as in transformers."""
-    if not any(hasattr(block, name) for name in _SHORTCUTS):
+    if not any(name in block._modules or name in block.__dict__ for name in _SHORTCUTS):
         return Branch(())
-    inside = getattr(block, "layer", None)
+    inside = block._modules.get("layer")
     modules = inside.named_modules(prefix="layer") if inside else block.named_children()
     names = dict(modules)
     convolutions = [

@@ -17,10 +17,10 @@ from pyinit.whole_model.initializers import (
     TruncNormal,
     XavierUniform,
 )
-from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.network import Network, Site, is_conv1d
 from pyinit.whole_model.recipes.attention import part
-from pyinit.whole_model.recipes.layers import Role, padded, use_of
-from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
+from pyinit.whole_model.recipes.layers import Role, each_place, padded, use_of
+from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
 # ---- Language models -----------------------------------------------------------------------------
@@ -46,6 +46,10 @@ def gpt2(network: Network, *, std: float = 0.02) -> Choices:
     and 0. The last layers of attention and of the MLP (found by their names: ``c_proj``,
     ``o_proj``, ``down_proj``, ``attention.output.dense``, ...) are divided by the square root of
     how many their stack has: 2N of N blocks. The experts of a mixture count as one.
+
+    Args:
+        network: the model
+        std: the standard deviation
     """
     branches = _residual_projections(network)
     why = "weight" if branches else "weight; no residual projection was recognized"
@@ -56,7 +60,7 @@ def gpt2(network: Network, *, std: float = 0.02) -> Choices:
             return _normal(site, std, why)
         return Choice(Normal(0.0, std / math.sqrt(count)), f"residual projection, one of {count}")
 
-    return {**torch_defaults(network), **each(network, choose)}
+    return {**torch_defaults(network), **each_place(network, choose)}
 
 
 @register_recipe("llama", source="Touvron et al. 2023, arXiv:2302.13971; transformers' Llama")
@@ -65,8 +69,15 @@ def llama(network: Network, *, std: float = 0.02) -> Choices:
 
     As transformers does it: weights and embeddings Normal(0, ``std``), biases 0, and no scaling
     with depth.
+
+    Args:
+        network: the model
+        std: the standard deviation
     """
-    return {**torch_defaults(network), **each(network, lambda site: _normal(site, std, "weight"))}
+    return {
+        **torch_defaults(network),
+        **each_place(network, lambda site: _normal(site, std, "weight")),
+    }
 
 
 def _normal(site: Site, std: float, why: str) -> Choice | None:
@@ -100,9 +111,11 @@ def _stack(name: str) -> str:
 
 # ---- Vision Transformers -------------------------------------------------------------------------
 
-_HEAD = re.compile(r"(?:heads?|head_dist|classifier|fc)(?:\.head)?")
+_HEAD = re.compile(r"(?:.*\.)?(?:heads?|head_dist|\w*classifier|fc)")
 _MLP = re.compile(r".*(?:mlp|intermediate|(?<!attention\.)output\.dense).*")
+_POSITION = re.compile(r"pos(?:ition(?:al)?)?_.*|relative_position_bias_table")
 _TOKEN = re.compile(r"(?:cls|class|reg|register|dist)_(?:token|embedding)s?")
+_LINEAR = (nn.Linear, nn.MultiheadAttention)
 _TRUNCATED = TruncNormal(0.0, 0.02)
 _TINY = Normal(0.0, 1e-6)
 
@@ -113,14 +126,19 @@ _TINY = Normal(0.0, 1e-6)
 def vit(network: Network, *, style: str = "timm", head_bias: float | str = 0.0) -> Choices:
     """Vision Transformer, as timm initializes it or as its authors do in JAX.
 
-    Both: position embeddings truncated normal of 0.02, class tokens normal of 1e-6, norms 1 and 0.
+    Both: embeddings, of positions too, truncated normal of 0.02, class tokens normal of 1e-6, norms 1 and 0.
 
-    style: ``"timm"``: linear layers truncated normal of 0.02 (cut at -2 and 2, as timm's is),
-        biases 0, the patch convolution as torch's default. ``"jax"``: linear layers Xavier uniform,
-        query, key and value each for itself, biases of the MLP normal of 1e-6; the head's weight 0;
-        convolutions LeCun normal.
-    head_bias: the head's bias in style ``"jax"``: a number, or ``"-log(classes)"``, with which
-        sigmoids start at about one positive class.
+    Args:
+        network: the model
+        style: ``"timm"``: linear layers truncated normal of 0.02 (cut at -2 and 2, as timm's is),
+            biases 0, the patch convolution as torch's default. ``"jax"``: linear layers Xavier
+            uniform, query, key and value each for itself, biases of the MLP normal of 1e-6; the
+            head's weight 0; convolutions LeCun normal
+        head_bias: the head's bias in style ``"jax"``: a number, or ``"-log(classes)"``, with which
+            sigmoids start at about one positive class
+
+    Raises:
+        ValueError: for another style, or another text as ``head_bias``.
     """
     layer = _STYLES.get(style)
     if layer is None:
@@ -131,14 +149,16 @@ def vit(network: Network, *, style: str = "timm", head_bias: float | str = 0.0) 
     def choose(site: Site) -> Choice | None:
         return _token(site) or layer(site, head_bias)
 
-    return {**torch_defaults(network), **each(network, choose)}
+    return {**torch_defaults(network), **each_place(network, choose)}
 
 
 _PRIOR = "-log(classes)"
 
 
 def _token(site: Site) -> Choice | None:
-    if site.leaf.startswith("pos"):
+    if isinstance(site.module, nn.Embedding):
+        return Choice(padded(_TRUNCATED, site.module), "embedding")
+    if _POSITION.fullmatch(site.leaf):
         return Choice(_TRUNCATED, "position embedding")
     if _TOKEN.fullmatch(site.leaf):
         return Choice(_TINY, "class token")
@@ -146,7 +166,7 @@ def _token(site: Site) -> Choice | None:
 
 
 def _timm(site: Site, _: float | str) -> Choice | None:
-    if not isinstance(site.module, (nn.Linear, nn.MultiheadAttention)):
+    if not (isinstance(site.module, _LINEAR) or is_conv1d(site.module)):
         return None
     if len(site.shape) < 2:
         return Choice(ZEROS, "bias")
@@ -157,7 +177,7 @@ def _jax(site: Site, head_bias: float | str) -> Choice | None:
     is_weight = len(site.shape) >= 2
     if isinstance(site.module, _ConvNd):
         return Choice(LecunNormal(), "patches") if is_weight else Choice(ZEROS, "bias")
-    if not isinstance(site.module, (nn.Linear, nn.MultiheadAttention)):
+    if not isinstance(site.module, _LINEAR):
         return None
     if _HEAD.fullmatch(site.path):
         return Choice(ZEROS, "head") if is_weight else _jax_head_bias(site, head_bias)
