@@ -18,7 +18,9 @@ from pyinit.whole_model.recipes import recipe as recipe_of
 from pyinit.whole_model.recipes import recipes
 from pyinit.whole_model.report import InitReport
 from pyinit.whole_model.rules import load_recipe
-from pyinit.whole_model.table import WIDTH
+
+
+_WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 
 
 def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
@@ -49,7 +51,7 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
         table = Table("recipe", "what", "source", box=None, pad_edge=False, header_style="bold")
         for name, recipe in recipes().items():
             table.add_row(name, recipe.summary, recipe.source)
-        _console.stdout(WIDTH).print(table)
+        _console.stdout(_WIDTH_IN_FILES).print(table)
         context.exit()
 
 
@@ -193,7 +195,7 @@ def _save_report(report: InitReport | LoadReport, path: Path) -> None:
 
 
 def _print(run: Run, machine: Info, out: Path | None) -> None:
-    console = _console.stdout(WIDTH)
+    console = _console.stdout(_WIDTH_IN_FILES)
     console.print(run.report)
     where = f"({machine['threads']} threads, {machine['isa']})"
     if run.loaded is not None:
