@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Hashable
+from types import BuiltinFunctionType, FunctionType
 
 import numpy as np
 import torch
@@ -59,6 +60,7 @@ _PANEL_TOLERANCE = 1e-13  # of the whole integral
 _WORST = 1e-6
 _ROUNDS = 64
 _MOST_PANELS = 1 << 14
+_FEW = 64
 
 
 @eager
@@ -89,7 +91,8 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
 
     The expectation is computed by adaptive Gauss-Legendre quadrature to a relative error of 1e-10
     where the activation computes in float64 and is smooth but for a few kinks or jumps, and never
-    returned with an estimated error above 1e-6.
+    returned with an estimated error above 1e-6. For torch's own functions and modules it is computed
+    once for each set of arguments and parameters.
 
     Raises:
         ValueError: for an unknown name, a slope that is no number, or an activation that has no
@@ -124,7 +127,44 @@ def _gain_of(activation: object, param: float | None) -> float:
         return calculate_gain(name, param)
     if not callable(activation):
         raise ValueError(f"Unsupported nonlinearity {activation}")  # noqa: TRY004  as torch
-    return 1.0 / math.sqrt(_second_moment(activation))
+    key = _fixed(activation)
+    if key is None:
+        return 1.0 / math.sqrt(_second_moment(activation))
+    if key not in _known_gains:
+        _known_gains[key] = 1.0 / math.sqrt(_second_moment(activation))
+    return _known_gains[key]
+
+
+_known_gains: dict[Hashable, float] = {}
+
+
+def _fixed(activation: Callable[[Tensor], Tensor]) -> Hashable | None:
+    """All that an activation of torch's depends on; None for others, which may depend on anything."""
+    if isinstance(activation, nn.Module):
+        return _fixed_module(activation)
+    is_function = isinstance(activation, (FunctionType, BuiltinFunctionType))
+    is_torchs = str(getattr(activation, "__module__", "")).startswith("torch.")
+    return activation if is_function and is_torchs else None
+
+
+def _fixed_module(module: nn.Module) -> Hashable | None:
+    """Class, arguments and the values of the few parameters of a module without hooks."""
+    attributes = vars(module)
+    extras = ("forward", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
+    if not type(module).__module__.startswith("torch.nn.modules.") or any(
+        attributes.get(name) for name in extras
+    ):
+        return None
+    if any(p.is_meta or p.numel() > _FEW for p in module.parameters()):
+        return None
+    values = tuple(tuple(p.detach().flatten().tolist()) for p in module.parameters())
+    arguments = tuple(item for item in attributes.items() if item[0][0] != "_")
+    key = (type(module), arguments, values)
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
 
 
 def _second_moment(activation: Callable[[Tensor], Tensor]) -> float:

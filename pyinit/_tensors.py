@@ -130,6 +130,9 @@ def _strided_view(tensor: Tensor, address: int, code: int) -> View | None:
 def shaped_view(tensor: Tensor) -> View | None:
     """As ``native_view``, with the tensor's own shape, for kernels that ask for rows and columns."""
     view = native_view(tensor)
-    if view is None or len(view[2]) != 1:
-        return view
-    return view[0], view[1], tuple(tensor.shape), tensor.stride()
+    return None if view is None else with_shape(view, tensor)
+
+
+def with_shape(view: View, tensor: Tensor) -> View:
+    """The view that ``native_view`` gave of the tensor, with the tensor's own shape."""
+    return view if len(view[2]) != 1 else (view[0], view[1], tuple(tensor.shape), tensor.stride())

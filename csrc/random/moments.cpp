@@ -16,22 +16,11 @@ constexpr int64_t kWhole = 32;       // elements that kernels take at a time
 constexpr int64_t kChunk = 1 << 16;  // elements of a task
 constexpr int64_t kGrain = 1 << 17;  // elements that are worth a thread
 
-template <size_t n> double total(const double (&lanes)[n]) {
-  double sums[n];
-  std::copy_n(lanes, n, sums);
-  for (size_t half = n / 2; half > 0; half /= 2) {
-    for (size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
-  }
-  return sums[0];
-}
-
-Moments from_sums(const LaneSums& sums, int64_t count) {
-  const double n = static_cast<double>(count), sum = total(sums.sum);
-  const double squares = total(sums.squares) - sum * sum / n;
+Moments from_sums(const Sums& of, int64_t count) {
+  const double n = static_cast<double>(count), squares = of.squares - of.sum * of.sum / n;
   // What min and max of a NaN are depends on the instruction set.
   if (!std::isfinite(squares)) return {count, kNan, kNan, kNan, kNan};
-  return {count, sums.first + sum / n, std::max(0.0, squares), *std::min_element(sums.min, std::end(sums.min)),
-          *std::max_element(sums.max, std::end(sums.max))};
+  return {count, of.first + of.sum / n, std::max(0.0, squares), of.min, of.max};
 }
 
 // The elements [begin, end) in order of memory.
@@ -73,7 +62,7 @@ Moments operator+(const Moments& a, const Moments& b) {
 Moments measure(const void* values, DType dtype, int64_t count) {
   const auto sums = moments_kernels().sums[static_cast<int>(dtype)];
   const int64_t whole = count / kWhole * kWhole, rest = count - whole;
-  LaneSums of;
+  Sums of;
   Moments all;
   if (whole > 0) {
     sums(values, whole, of);

@@ -26,18 +26,17 @@ constexpr int64_t kMeasured = 4096;  // elements that are measured at a time
 // Of at most kMeasured elements side by side.
 Moments measure(const void* values, DType dtype, int64_t count);
 
-// Of each tensor. The same bits for any number of threads and any instruction set.
+// Of each tensor. The same bits for any number of threads and any instruction set that has a fused multiply-add.
 std::vector<Moments> measure_many(const std::vector<View>& views, int threads);
 
-// Sums over 16 lanes: element i goes to lane i % 16. Distances are from the first value.
-struct LaneSums {
-  double first;
-  double sum[16], squares[16], min[16], max[16];
+// Of distances from the first value, by 16 lanes, element i in lane i % 16, and a tree over these.
+struct Sums {
+  double first, sum, squares, min, max;
 };
 
 struct MomentsKernels {
-  // `count` is a multiple of 16, at most kMeasured, and not 0.
-  void (*sums[kDTypes])(const void* values, int64_t count, LaneSums& out);
+  // `count` is a multiple of 32, at most kMeasured, and not 0.
+  void (*sums[kDTypes])(const void* values, int64_t count, Sums& out);
 };
 
 PYINIT_KERNEL_TABLE(MomentsKernels, moments_kernels)

@@ -5,7 +5,7 @@
 namespace pyinit::PYINIT_NS {
 namespace {
 
-constexpr int kSums = 16;  // lanes of LaneSums
+constexpr int kSums = 16;  // lanes
 
 // The vectors of lanes v kLanes<T> ... of the elements from `p` on. 16-bit types lie in 32-bit words by twos, so there
 // are two of them.
@@ -30,8 +30,26 @@ PYINIT_INLINE void load_values(const Half* p, F32 (&x)[2]) {
   x[1] = from_half(words & u32(0xFFFF0000U));
 }
 
-// Products are not fused with sums: baseline is to have the same bits.
-template <class Element> void sums(const void* values, int64_t count, LaneSums& out) {
+PYINIT_INLINE void as_doubles(F32 x, F64* to) { widen(x, to[0], to[1]); }
+PYINIT_INLINE void as_doubles(F64 x, F64* to) { to[0] = x; }
+
+// The sum over all lanes: i + (i + 8), then i + (i + 4), ...
+template <class V, int n> PYINIT_INLINE double total(const V (&lanes)[n]) {
+  constexpr int kDoubles = kSums / kLanes64;
+  F64 x[kDoubles];
+  for (int v = 0; v < n; ++v) as_doubles(lanes[v], x + v * (kDoubles / n));
+  for (int half = kDoubles / 2; half > 0; half /= 2) {
+    for (int v = 0; v < half; ++v) x[v] = x[v] + x[v + half];
+  }
+  double rest[kLanes64];
+  store(rest, x[0]);
+  for (int half = kLanes64 / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) rest[i] += rest[i + half];
+  }
+  return rest[0];
+}
+
+template <class Element> void sums(const void* values, int64_t count, Sums& out) {
   using T = std::conditional_t<std::is_same_v<Element, double>, double, float>;
   using V = Vec<T>;
   constexpr int kVectors = kSums / kLanes<T>, kParts = sizeof(T) / sizeof(Element);
@@ -53,23 +71,28 @@ template <class Element> void sums(const void* values, int64_t count, LaneSums& 
       for (const V& value : parts) {
         const V distance = value - first;
         sum[v] = sum[v] + distance;
-        squares[v] = squares[v] + distance * distance;
+        squares[v] = multiply_add(distance, distance, squares[v]);
         low[v] = min(value, low[v]);
         high[v] = max(value, high[v]);
       }
     }
   }
   out.first = static_cast<double>(lanes[0]);
-  for (int v = 0; v < kVectors; ++v) {
-    const auto save = [v, &lanes](V from, double(&to)[kSums]) {
-      store(lanes, from);
-      for (int i = 0; i < kLanes<T>; ++i) to[v * kLanes<T> + i] = static_cast<double>(lanes[i]);
-    };
-    save(sum[v], out.sum);
-    save(squares[v], out.squares);
-    save(low[v], out.min);
-    save(high[v], out.max);
+  out.sum = total(sum);
+  out.squares = total(squares);
+  for (int v = 1; v < kVectors; ++v) {
+    low[0] = min(low[0], low[v]);
+    high[0] = max(high[0], high[v]);
   }
+  T highest[kLanes<T>];
+  store(lanes, low[0]);
+  store(highest, high[0]);
+  for (int i = 1; i < kLanes<T>; ++i) {
+    lanes[0] = lanes[i] < lanes[0] ? lanes[i] : lanes[0];
+    highest[0] = highest[i] > highest[0] ? highest[i] : highest[0];
+  }
+  out.min = static_cast<double>(lanes[0]);
+  out.max = static_cast<double>(highest[0]);
 }
 
 }  // namespace

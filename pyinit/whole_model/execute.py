@@ -12,7 +12,7 @@ from torch import Tensor
 from pyinit import _core, _orthogonal
 from pyinit._orthogonal import Job
 from pyinit._rng import Key, Source, get_rng
-from pyinit._tensors import View, shaped_view
+from pyinit._tensors import View, native_view, with_shape
 from pyinit.whole_model.initializers import (
     Block,
     Constant,
@@ -39,6 +39,9 @@ _DISTRIBUTIONS: dict[
     Normal: (2, lambda x: (x.mean, x.std, 0.0, 0.0)),
     TruncNormal: (3, lambda x: (x.mean, x.std, x.a, x.b)),
 }
+
+
+_OF_SHAPE = (Orthogonal, DeltaOrthogonal)
 
 
 def stream_of(name: str) -> int:
@@ -68,7 +71,7 @@ class Batch:
         self, entries: Sequence[Entry], sources: Sequence[Source], tensors: Sequence[Tensor]
     ) -> None:
         self._tensors = tensors
-        self._views = [None if tensor.is_meta else shaped_view(tensor) for tensor in tensors]
+        self._views = [None if tensor.is_meta else native_view(tensor) for tensor in tensors]
         self._waves: list[_Wave] = []
         self._written: list[Tensor] = []
         names = [entry.site.name for entry in entries]
@@ -94,7 +97,10 @@ class Batch:
         key, stream = source
         for k, (drawn, rows, number) in enumerate(entry.blocks):
             wave = self._wave(number)
-            at = view if rows is None else _rows(view, rows)
+            at = view
+            if rows is not None or type(drawn) in _OF_SHAPE:
+                at = with_shape(view, self._tensors[i])
+                at = at if rows is None else _rows(at, rows)
             numbers = (key, (stream + k) % 2**64)
             distribution = _DISTRIBUTIONS.get(type(drawn))
             if distribution is not None:

@@ -1,49 +1,82 @@
 """What follows each layer of a model: activations, norms, residual branches."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TypeVar
 
 from torch import nn
 
+from pyinit.whole_model import flow, module_order, tracing
+from pyinit.whole_model.structure import Activation, Branch, Graph
 
-class Activation(NamedTuple):
-    """An activation as ``initializers.gain_of`` takes it: a name or the gain itself; the slope of
-    ``"leaky_relu"``."""
+__all__ = ["Activation", "Branch", "Graph", "trace"]
 
-    nonlinearity: str | float
-    a: float = 0.0
-
-
-class Branch(NamedTuple):
-    """A residual branch: the paths of its layers in order, and of the norm at its end, if any."""
-
-    layers: tuple[str, ...]
-    last_norm: str | None = None
+_Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True)
-class Graph:
-    """What is known of the order in which a model's layers run.
-
-    source: how it was found: ``"torch.fx"`` or ``"module order"``
-    activation: the path of a layer (a module with a weight that multiplies: linear, convolution)
-        to the activation that follows it before the next layer; a layer that none follows is not in it
-    norms: the path of a layer to that of the norm next to it (after it, or before the next layer)
-    branches: the residual branches, in order
-    heads: the paths of the layers whose output no other layer takes
-    depth: the path of a layer to the number of layers in a row without norm or residual sum that it
-        is one of
+def trace(model: nn.Module) -> Graph:
+    """The graph of a model, by the first of these that works: a symbolic trace of all of it; traces
+    of its parts; the order and names of its modules. The model stays as it is.
     """
+    known = _traced(model)
+    if known is None:
+        known = Graph()
+        for path, part in _parts(model, ""):
+            known = _joined(known, _placed(part, path + "."))
+    return module_order.completed(model, known)
 
-    source: str = "module order"
-    activation: Mapping[str, Activation] = field(default_factory=dict)
-    norms: Mapping[str, str] = field(default_factory=dict)
-    branches: tuple[Branch, ...] = ()
-    heads: frozenset[str] = frozenset()
-    depth: Mapping[str, int] = field(default_factory=dict)
+
+def _traced(module: nn.Module) -> Graph | None:
+    try:
+        return flow.read(tracing.trace(module))
+    except Exception:  # noqa: BLE001  a forward may raise anything on stand-ins
+        return None
 
 
-def trace(model: nn.Module) -> Graph:  # noqa: ARG001
-    """The graph of a model."""
-    return Graph()
+def _parts(module: nn.Module, path: str) -> Iterator[tuple[str, Graph]]:
+    """The largest submodules with layers inside that can be traced."""
+    for name, child in module.named_children():
+        if tracing.is_layer(child) or not any(map(tracing.is_layer, child.modules())):
+            continue
+        place = f"{path}.{name}".lstrip(".")
+        part = None if type(child).forward is nn.Module.forward else _traced(child)
+        if part is None:
+            yield from _parts(child, place)
+        else:
+            yield place, part
+
+
+def _placed(part: Graph, prefix: str) -> Graph:
+    """The graph of a part, with paths in the whole."""
+
+    def keys(mapping: Mapping[str, _Value]) -> dict[str, _Value]:
+        return {prefix + path: value for path, value in mapping.items()}
+
+    return Graph(
+        part.source,
+        keys(part.activation),
+        keys(part.before),
+        {prefix + path: prefix + norm for path, norm in part.norms.items()},
+        tuple(
+            Branch(
+                tuple(prefix + path for path in branch.layers),
+                None if branch.last_norm is None else prefix + branch.last_norm,
+            )
+            for branch in part.branches
+        ),
+        frozenset(prefix + path for path in part.heads),
+        frozenset(prefix + path for path in part.attention),
+        keys(part.depth),
+    )
+
+
+def _joined(first: Graph, second: Graph) -> Graph:
+    return replace(
+        first,
+        activation={**first.activation, **second.activation},
+        before={**first.before, **second.before},
+        norms={**first.norms, **second.norms},
+        branches=first.branches + second.branches,
+        attention=first.attention | second.attention,
+        depth={**first.depth, **second.depth},
+    )

@@ -84,7 +84,9 @@ def initialize_(
     sources = _sources(seed, generator, dry_run)
     resets = plan_resets(network.modules, _is_touched(plan), sources)
     of_each = [sources(entry.site.name) for entry in plan]
-    moments = [None] * len(plan) if dry_run else _run(model, plan, of_each, sources, resets, device)
+    moments = (
+        [None] * len(plan) if dry_run else _run(network, plan, of_each, sources, resets, device)
+    )
     return InitReport(
         rows=list(map(_row, plan, of_each, moments)),
         recipe=str(chosen),
@@ -128,7 +130,7 @@ def replay_(model: nn.Module, report: InitReport) -> None:
 
     of_each = [sources(entry.site.name) for entry in plan]
     resets = plan_resets(network.modules, _is_touched(plan), sources)
-    _run(model, plan, of_each, sources, resets, device=None)
+    _run(network, plan, of_each, sources, resets, device=None)
 
 
 def _again(network: Network, row: Row) -> Entry:
@@ -200,14 +202,15 @@ def _is_touched(plan: Sequence[Entry]) -> Callable[[str, nn.Module], bool]:
 
 
 def _run(  # noqa: PLR0917
-    model: nn.Module,
+    network: Network,
     plan: Sequence[Entry],
     of_each: Sequence[Source],
     sources: Sources,
     resets: Sequence[BufferReset],
     device: torch.device | str | None,
 ) -> list[Moments | None]:
-    materialize_(model, device, skip=[e.site.tensor for e in plan if e.is_left_out])
+    if network.is_on_meta:
+        materialize_(network.model, device, [e.site.tensor for e in plan if e.is_left_out])
     plain = [i for i, entry in enumerate(plan) if not entry.site.originals]
     entries = [plan[i] for i in plain]
     tensors = [_current(entry.site) for entry in entries]

@@ -90,9 +90,14 @@ class Network:
         """Sites by all of their names."""
         return {name: site for site in self.sites for name in (site.name, *site.tied)}
 
-    def of_module(self, path: str) -> list[Site]:
-        """The parameters that the module at ``path`` owns itself."""
-        return [site for site in self.sites if site.path == path]
+    @property
+    def is_on_meta(self) -> bool:
+        """Whether a parameter or buffer is on the meta device."""
+        return any(site.tensor.is_meta for site in self.sites) or any(
+            buffer is not None and buffer.is_meta
+            for module in self.modules.values()
+            for buffer in module._buffers.values()
+        )
 
     def _sites(self) -> Iterator[Site]:
         seen: dict[int, Site] = {}

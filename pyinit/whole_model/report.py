@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -101,6 +102,11 @@ class Row(NamedTuple):
         )
 
 
+@cache
+def _version() -> str:
+    return version("pyinit")
+
+
 def _table() -> Any:
     """The module that prints reports, with rich: it takes longer to import than all of pyinit."""
     from pyinit.whole_model import table  # noqa: PLC0415
@@ -131,7 +137,7 @@ class InitReport:
     graph: str | None = None
     buffers: Sequence[tuple[str, str]] = ()
     dry_run: bool = False
-    version: str = field(default_factory=lambda: version("pyinit"))
+    version: str = field(default_factory=_version)
 
     @property
     def parameters(self) -> int:

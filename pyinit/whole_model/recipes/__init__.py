@@ -1,5 +1,6 @@
 """Recipes: which initializer fills which parameter of a model. One family a file."""
 
+from pyinit.whole_model.recipes import auto as _auto  # noqa: F401  registers it
 from pyinit.whole_model.recipes.registry import (
     Choice,
     Choices,

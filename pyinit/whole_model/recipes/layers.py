@@ -6,6 +6,7 @@ Shared by recipes that treat all layers of a kind alike.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -109,10 +110,16 @@ def listed(module: nn.Module, table: Mapping[type[nn.Module], Any]) -> type[nn.M
     return next((cls for cls in type(module).__mro__ if cls in table), None)
 
 
+@lru_cache(maxsize=256)
+def _uses_in(kind: type) -> Uses | None:
+    return next((_USES[cls] for cls in kind.__mro__ if cls in _USES), None)
+
+
 def use_of(site: Site) -> Use | None:
     """What the parameter is to its layer; None where that is not known."""
-    cls = listed(site.module, _USES)
-    uses = _USES[cls] if cls is not None else _unlisted(site)
+    uses = _uses_in(type(site.module))  # type: ignore[arg-type]  # classes are hashable
+    if uses is None:
+        uses = _unlisted(site)
     return uses.get(_OF_RECURRENT_LAYER.sub("", site.leaf))
 
 

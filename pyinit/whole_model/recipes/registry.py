@@ -82,6 +82,8 @@ def recipe(name: str, **options: Any) -> Recipe:
     known = _REGISTRY.get(name)
     if known is None:
         raise ValueError(f"unknown recipe {name!r}; {near(name, _REGISTRY)}")
+    if not options:
+        return known
     taken = [
         p.name
         for p in inspect.signature(known.function).parameters.values()

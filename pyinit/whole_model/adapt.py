@@ -1,0 +1,201 @@
+"""Pretrained tensors made to fit a model of another shape: other input channels, classes, images."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from pyinit.whole_model.initializers import near
+from pyinit.whole_model.network import is_conv1d
+
+Shape = tuple[int, ...]
+
+
+class Shapes(NamedTuple):
+    """A tensor's shape in the source and in the model."""
+
+    source: Shape
+    model: Shape
+
+
+class Adaptation(NamedTuple):
+    """What makes a source's tensor one of the model's shape; None: it is not used."""
+
+    how: str
+    apply: Callable[[Tensor], Tensor] | None
+
+
+Mismatches = Mapping[str, Shapes]
+"""By the parameter's name."""
+
+
+def adaptations(
+    model: nn.Module, mismatches: Mismatches, kinds: Iterable[str]
+) -> dict[str, Adaptation]:
+    """How those of the mismatched tensors that can be adapted are."""
+    found: dict[str, Adaptation] = {}
+    for kind in kinds:
+        found |= _KINDS[kind](model, mismatches)
+    return found
+
+
+def check_kinds(adapt: Iterable[str]) -> tuple[str, ...]:
+    """The kinds of adaptation in ``adapt``: one name or several.
+
+    Raises:
+        ValueError: for an unknown one.
+    """
+    kinds = (adapt,) if isinstance(adapt, str) else tuple(adapt)
+    for kind in kinds:
+        if kind not in _KINDS:
+            raise ValueError(f"adapt: unknown kind {kind!r}; {near(kind, _KINDS)}")
+    return kinds
+
+
+# ---- Stems ---------------------------------------------------------------------------------------
+
+
+def _first_conv(model: nn.Module, mismatches: Mismatches) -> dict[str, Adaptation]:
+    """The first mismatched convolution, if nothing but its input channels differs."""
+    for path, module in model.named_modules():
+        name = f"{path}.weight" if path else "weight"
+        if not isinstance(module, _ConvNd) or name not in mismatches:
+            continue
+        source, target = mismatches[name]
+        fits = (
+            len(source) == len(target)
+            and source[0] == target[0]
+            and source[2:] == target[2:]
+            and min(source[1], target[1]) > 0
+        )
+        if not fits or module.groups != 1 or isinstance(module, _ConvTransposeNd):
+            break
+        how = f"{source[1]} to {target[1]} input channels"
+        return {name: Adaptation(how, partial(with_channels, channels=target[1]))}
+    return {}
+
+
+def with_channels(weight: Tensor, channels: int) -> Tensor:
+    """A convolution's weight (out, in, ...) for another number of input channels.
+
+    The sum over the input channels stays, and with it the response to an image whose channels are
+    alike. Fewer channels: channel c of the source is added to c modulo the new number, so that one
+    channel is the sum of all. More: the channels are repeated in turn, each divided by the number of
+    its copies: 3/n for n a multiple of 3, as in timm (Wightman 2019).
+    """
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    old = weight.shape[1]
+    if channels <= old:
+        folded = wide.new_zeros(weight.shape[0], channels, *weight.shape[2:])
+        return folded.index_add_(1, torch.arange(old, device=weight.device) % channels, wide)
+    copied = torch.arange(channels, device=weight.device) % old
+    copies = torch.bincount(copied)[copied]
+    return wide[:, copied] / copies.view(-1, *[1] * (weight.dim() - 2))
+
+
+# ---- Heads ---------------------------------------------------------------------------------------
+
+
+def _head(model: nn.Module, mismatches: Mismatches) -> dict[str, Adaptation]:
+    """The last layer, if nothing but its outputs differs: weight and bias are made anew."""
+    layers = [(path, module) for path, module in model.named_modules() if _is_layer(module)]
+    if not layers or not _may_be_head(layers[-1][1]):
+        return {}
+    path, module = layers[-1]
+    prefix = path + "." if path else ""
+    shapes = mismatches.get(prefix + "weight")
+    outputs = 1 if is_conv1d(module) else 0
+    if shapes is None or not _differ_only_in(outputs, shapes):
+        return {}
+    how = f"head of {shapes.model[outputs]} outputs instead of {shapes.source[outputs]}, made anew"
+    names = (prefix + "weight", prefix + "bias")
+    return {name: Adaptation(how, None) for name in names if name in mismatches}
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, _ConvNd)) or is_conv1d(module)
+
+
+def _may_be_head(layer: nn.Module) -> bool:
+    """A linear layer, or a convolution that is one."""
+    if isinstance(layer, _ConvNd):
+        return math.prod(layer.kernel_size) == 1 and layer.groups == 1 and not layer.transposed
+    return True
+
+
+def _differ_only_in(dim: int, shapes: Shapes) -> bool:
+    source, target = (list(shape) for shape in shapes)
+    if len(source) != len(target):
+        return False
+    del source[dim], target[dim]
+    return source == target
+
+
+# ---- Position embeddings -------------------------------------------------------------------------
+
+_POSITIONS = re.compile(r"pos(ition)?(al)?_emb(ed(ding)?s?)?(\.weight)?$")
+
+
+def _pos_embed(model: nn.Module, mismatches: Mismatches) -> dict[str, Adaptation]:  # noqa: ARG001
+    """Position embeddings of images: (1, d, h, w), or (1, n, d) or (n, d) of a square grid."""
+    found = {}
+    for name, (source, target) in mismatches.items():
+        if not _POSITIONS.search(name) or len(source) != len(target):
+            continue
+        resized = _grid(source, target) if len(source) == 4 else _sequence(source, target)
+        if resized:
+            found[name] = resized
+    return found
+
+
+def _grid(source: Shape, target: Shape) -> Adaptation | None:
+    if source[:2] != target[:2]:
+        return None
+    (h, w), (height, width) = source[2:], target[2:]
+    how = f"grid {h} x {w} to {height} x {width}, bicubic"
+    return Adaptation(how, partial(_resized, size=(height, width)))
+
+
+def _sequence(source: Shape, target: Shape) -> Adaptation | None:
+    before = source[:-2], target[:-2]
+    if before not in (((), ()), ((1,), (1,))) or source[-1] != target[-1]:
+        return None
+    for tokens in range(3):  # none, a class token, a class and a distillation token
+        old, new = (_side(shape[-2] - tokens) for shape in (source, target))
+        if old and new:
+            how = f"grid {old} x {old} to {new} x {new}, bicubic, {tokens} tokens kept"
+            return Adaptation(how, partial(resized_positions, tokens=tokens, old=old, new=new))
+    return None
+
+
+def _side(places: int) -> int:
+    """Of a square of so many places; 0 if there is none."""
+    side = math.isqrt(max(places, 0))
+    return side if side * side == places else 0
+
+
+def resized_positions(table: Tensor, tokens: int, old: int, new: int) -> Tensor:
+    """Embeddings (..., tokens + old * old, d) for a grid of side ``new``; tokens stay as they are."""
+    d = table.shape[-1]
+    rows = table.float().reshape(-1, d)
+    kept, places = rows[:tokens], rows[tokens:]
+    grid = places.T.reshape(1, d, old, old)
+    resized = _resized(grid, (new, new)).reshape(d, new * new).T
+    return torch.cat((kept, resized)).reshape(*table.shape[:-2], tokens + new * new, d)
+
+
+def _resized(grid: Tensor, size: tuple[int, int]) -> Tensor:
+    return interpolate(grid.float(), size, mode="bicubic", antialias=True)
+
+
+_KINDS: dict[str, Callable[[nn.Module, Mismatches], dict[str, Adaptation]]] = {
+    "first_conv": _first_conv,
+    "head": _head,
+    "pos_embed": _pos_embed,
+}

@@ -1,0 +1,227 @@
+"""How values flow from layer to layer, and what that says of each layer."""
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from pyinit.whole_model.structure import Activation, Branch, Graph
+
+# Kinds of steps.
+LAYER = "layer"  # multiplies by a weight
+RECURRENT = "recurrent"  # layers with a recurrence of their own
+ACTIVATION = "activation"
+NORM = "norm"
+SUM = "sum"
+PRODUCT = "product"  # of two values
+MIX = "mix"  # attention and other products of matrices that are no weights
+PASS = "pass"  # reshapes, pools, drops: what leaves values as they are, or nearly
+SOURCE = "source"  # inputs, parameters, embeddings, shapes
+
+_LAYERS = frozenset((LAYER, RECURRENT))
+_ENDS = _LAYERS | {MIX}
+
+
+class Step(NamedTuple):
+    """A value: how it comes from values before it, and the path of the module, if one did it."""
+
+    kind: str
+    inputs: tuple[int, ...] = ()
+    path: str = ""
+    activation: Activation | None = None
+
+
+class Flow:
+    """Steps, each after its inputs."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    def add(
+        self,
+        kind: str,
+        inputs: Iterable[int] = (),
+        path: str = "",
+        activation: Activation | None = None,
+    ) -> int:
+        """Append a step; its number."""
+        self.steps.append(Step(kind, tuple(inputs), path, activation))
+        return len(self.steps) - 1
+
+    @property
+    def layers(self) -> Iterator[tuple[int, str]]:
+        return ((i, step.path) for i, step in enumerate(self.steps) if step.kind in _LAYERS)
+
+    @cached_property
+    def users(self) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in self.steps]
+        for i, step in enumerate(self.steps):
+            for source in step.inputs:
+                found[source].append(i)
+        return found
+
+    @cached_property
+    def ancestors(self) -> list[int]:
+        """For each step a set of bits: itself, and the steps that it comes from."""
+        found: list[int] = []
+        for i, step in enumerate(self.steps):
+            bits = 1 << i
+            for source in step.inputs:
+                bits |= found[source]
+            found.append(bits)
+        return found
+
+
+def read(flow: Flow) -> Graph:
+    """What the flow of a whole model says of its layers."""
+    activation: dict[str, Activation] = {}
+    before: dict[str, Activation] = {}
+    norms: dict[str, str] = {}
+    attention: set[str] = set()
+    for i, path in flow.layers:
+        follows = _first_after(flow, i, ACTIVATION)
+        if follows is not None and follows.activation is not None:
+            activation.setdefault(path, follows.activation)
+        feeds = _activation_before(flow, i)
+        if feeds is not None:
+            before.setdefault(path, feeds)
+        norm = _first_after(flow, i, NORM)
+        if norm is not None and norm.path:
+            norms.setdefault(path, norm.path)
+        if follows is None and _first_after(flow, i, MIX) is not None:
+            attention.add(path)
+    return Graph(
+        "torch.fx",
+        activation,
+        before,
+        norms,
+        tuple(_branches(flow)),
+        frozenset(_heads(flow)),
+        frozenset(attention),
+        _depths(flow),
+    )
+
+
+def _first_after(flow: Flow, start: int, kind: str) -> Step | None:
+    """The first step of a kind after a layer and before the next ones.
+
+    It may stand behind one sum, as in a ResNet, but not behind two: those are later blocks'.
+    """
+    waiting = [(user, 0) for user in flow.users[start]]
+    seen = set()
+    for i, sums in waiting:
+        step = flow.steps[i]
+        if step.kind == kind:
+            return step
+        sums += step.kind == SUM  # noqa: PLW2901  it is a count of this way
+        if step.kind in _ENDS or sums > 1 or i in seen:
+            continue
+        seen.add(i)
+        waiting += [(user, sums) for user in flow.users[i]]
+    return None
+
+
+def _activation_before(flow: Flow, layer: int) -> Activation | None:
+    step = flow.steps[layer]
+    while step.inputs:
+        step = flow.steps[step.inputs[0]]
+        if step.kind != PASS:
+            return step.activation
+    return None
+
+
+def _heads(flow: Flow) -> Iterator[str]:
+    """Layers that lead to no other layer."""
+    leads = [False] * len(flow.steps)
+    taken = set()
+    for i in reversed(range(len(flow.steps))):
+        step = flow.steps[i]
+        if step.kind in _LAYERS and leads[i]:
+            taken.add(step.path)
+        for source in step.inputs:
+            leads[source] |= leads[i] or step.kind in _LAYERS
+    return (path for _, path in flow.layers if path not in taken)
+
+
+def _depths(flow: Flow) -> dict[str, int]:
+    """Lengths of chains: the layers up to one, and those from it on, joined by what is plain."""
+    plain = (LAYER, PASS, ACTIVATION)
+    count = len(flow.steps)
+    upto, onward = [0] * count, [0] * count
+    for i, step in enumerate(flow.steps):
+        if step.kind in plain:
+            most = max((upto[source] for source in step.inputs), default=0)
+            upto[i] = most + (step.kind == LAYER)
+    for i in reversed(range(count)):
+        step = flow.steps[i]
+        if step.kind in plain:
+            onward[i] += step.kind == LAYER
+            for source in step.inputs:
+                onward[source] = max(onward[source], onward[i])
+    depths: dict[str, int] = {}
+    for i, step in enumerate(flow.steps):
+        if step.kind == LAYER:
+            depths[step.path] = max(depths.get(step.path, 0), upto[i] + onward[i] - 1)
+    return depths
+
+
+def _branches(flow: Flow) -> Iterator[Branch]:
+    """Of each sum with a skip, the branch beside it."""
+    ancestors = flow.ancestors
+    layers = sum(1 << i for i, _ in flow.layers)
+    sums = sum(1 << i for i, step in enumerate(flow.steps) if step.kind == SUM)
+    trunk: dict[int, int] = {}  # of a residual sum: its skip
+    for i, step in enumerate(flow.steps):
+        if step.kind != SUM or len(step.inputs) != 2:
+            continue
+        for skip, end in (step.inputs, step.inputs[::-1]):
+            origin = _origin(flow, trunk, skip, end)
+            if origin is not None:
+                inside = ancestors[end] & ~ancestors[origin] & layers
+            else:
+                inside = ancestors[end] & ~ancestors[skip]
+                if not _is_projected_skip(ancestors[skip] & ~ancestors[end], inside, layers, sums):
+                    continue
+                if not ancestors[skip] & ancestors[end]:
+                    continue
+                inside &= layers
+            if inside:
+                trunk[i] = skip
+                paths = dict.fromkeys(flow.steps[j].path for j in _bits(inside))
+                yield Branch(tuple(paths), _last_norm(flow, end))
+                break
+
+
+def _origin(flow: Flow, trunk: dict[int, int], skip: int, end: int) -> int | None:
+    """The step that both come from, where nothing but other branches' sums lie on the skip."""
+    while not flow.ancestors[end] >> skip & 1:
+        step = flow.steps[skip]
+        if skip in trunk:
+            skip = trunk[skip]
+        elif step.kind in (PASS, NORM, ACTIVATION) and step.inputs:
+            skip = step.inputs[0]
+        else:
+            return None
+    return skip
+
+
+def _is_projected_skip(beside: int, inside: int, layers: int, sums: int) -> bool:
+    """Whether the skip has one layer of its own, a change of size, and the branch has several."""
+    return (
+        (beside & layers).bit_count() == 1
+        and (inside & layers).bit_count() > 1
+        and not inside & sums
+    )
+
+
+def _last_norm(flow: Flow, end: int) -> str | None:
+    step = flow.steps[end]
+    while step.kind == PASS and step.inputs:
+        step = flow.steps[step.inputs[0]]
+    return step.path if step.kind == NORM else None
+
+
+def _bits(bits: int) -> Iterator[int]:
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
