@@ -66,7 +66,7 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    default="torch",
+    default="auto",
     show_default=True,
     callback=_known,
     help="A name that --list-recipes shows, or a .toml or .json file of rules.",
