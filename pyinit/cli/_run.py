@@ -16,9 +16,9 @@ from pyinit.whole_model.initializers import Block
 from pyinit.whole_model.load_report import LoadReport
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.pretrained import load_pretrained_
+from pyinit.whole_model.recipes import recipe as recipe_of
 from pyinit.whole_model.report import InitReport
-
-_ERRORS = (OSError, RuntimeError, TypeError, ValueError)
+from pyinit.whole_model.rules import load_recipe
 
 _T = TypeVar("_T")
 
@@ -81,11 +81,12 @@ class Run:
 
 def plan(model: nn.Module, recipe: str, seed: int) -> InitReport:
     """What would be done to ``model``."""
-    _network(model)
+    _check(model, recipe)
     try:
-        return initialize_(model, recipe, seed=seed, dry_run=True)
-    except _ERRORS as error:
-        raise bad("--recipe", f"{recipe} cannot initialize the model: {one_line(error)}") from error
+        with _console.working("planning"):
+            return initialize_(model, recipe, seed=seed, dry_run=True)
+    except Exception as error:
+        raise bad("--recipe", f"{recipe} cannot initialize it: {one_line(error)}") from error
 
 
 def initialize(model: nn.Module, recipe: str, seed: int) -> Run:
@@ -94,30 +95,40 @@ def initialize(model: nn.Module, recipe: str, seed: int) -> Run:
     try:
         with _console.working("initializing"):
             seconds, report = _timed(lambda: initialize_(model, recipe, seed=seed))
-    except _ERRORS as error:
+    except Exception as error:
         raise bad("MODEL", f"cannot initialize it: {one_line(error)}") from error
     return Run(report, report.parameters, seconds, torch_seconds, torch_error)
 
 
 def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Run:
     """Take what a file of weights has, and initialize the rest."""
-    _network(model)
+    _check(model, recipe)
     try:
         with _console.working(f"loading {source}"):
             seconds, loaded = _timed(
                 lambda: load_pretrained_(model, source, init_missing=recipe, seed=seed)
             )
-    except _ERRORS as error:
+    except Exception as error:
         raise bad("--from", f"cannot load {source}: {one_line(error)}") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Run(loaded, parameters, seconds)
 
 
-def _network(model: nn.Module) -> Network:
+def _check(model: nn.Module, recipe: str) -> None:
+    """Whose fault it would be. A recipe may be registered by the module that the model is from."""
     try:
-        return Network(model)
+        Network(model)
     except ValueError as error:
         raise bad("MODEL", f"cannot initialize it: {one_line(error)}") from error
+    try:
+        if Path(recipe).suffix in (".toml", ".json"):
+            load_recipe(recipe)
+        else:
+            recipe_of(recipe)
+    except OSError as error:
+        raise bad("--recipe", f"cannot read {recipe}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise bad("--recipe", " ".join(str(error).split())) from error
 
 
 def _by_torch(plan: InitReport, network: Network) -> tuple[float | None, str | None]:

@@ -14,11 +14,8 @@ from pyinit.cli._model import DTYPES, bad, load, one_line
 from pyinit.cli._run import Run
 from pyinit.models import MODELS
 from pyinit.whole_model.load_report import LoadReport
-from pyinit.whole_model.recipes import recipe as recipe_of
 from pyinit.whole_model.recipes import recipes
 from pyinit.whole_model.report import InitReport
-from pyinit.whole_model.rules import load_recipe
-
 
 _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 
@@ -30,20 +27,6 @@ def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path 
         except OSError as error:
             raise click.BadParameter(f"cannot write {path}: {error.strerror or error}") from None
     return path
-
-
-def _known(_: click.Context, __: click.Parameter, recipe: str) -> str:
-    """A recipe's name, or a file that can be read."""
-    try:
-        if Path(recipe).suffix in (".toml", ".json"):
-            load_recipe(recipe)
-        else:
-            recipe_of(recipe)
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {recipe}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise click.BadParameter(" ".join(str(error).split())) from None
-    return recipe
 
 
 def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -68,7 +51,6 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     metavar="NAME|FILE",
     default="auto",
     show_default=True,
-    callback=_known,
     help="A name that --list-recipes shows, or a .toml or .json file of rules.",
 )
 @click.option(
@@ -165,7 +147,7 @@ def _check_together(
         raise bad("--dry-run", "it writes no model: leave out --out, or --dry-run")
     if dry_run and source is not None:
         raise bad("--dry-run", "it reads no weights: leave out --from, or --dry-run")
-    if None is not out == report_file:
+    if out and report_file and out.resolve() == report_file.resolve():
         raise bad("--report", f"--out writes {out}, too")
 
 
