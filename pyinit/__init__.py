@@ -45,6 +45,8 @@ from pyinit.init import (
 )
 from pyinit.whole_model import initializers
 from pyinit.whole_model.initialize import initialize_, replay_
+from pyinit.whole_model.load_report import LoadReport
+from pyinit.whole_model.pretrained import load_pretrained_
 from pyinit.whole_model.recipes import Choice, Recipe, recipe, recipes, register_recipe
 from pyinit.whole_model.report import InitReport
 from pyinit.whole_model.rules import Rule
@@ -54,6 +56,7 @@ __version__ = version("pyinit")
 __all__ = [
     "Choice",
     "InitReport",
+    "LoadReport",
     "Recipe",
     "Rule",
     "__version__",
@@ -79,6 +82,7 @@ __all__ = [
     "kaiming_uniform_",
     "lecun_normal_",
     "lecun_uniform_",
+    "load_pretrained_",
     "nn",
     "normal",
     "normal_",

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
+from pyinit.models.gpt2 import GPT2
 from pyinit.whole_model.initializers import (
     KEEP,
     Constant,
@@ -360,6 +361,23 @@ def test_a_file_may_hold_a_recipe_alone_or_rules_alone_or_nothing(write: Write) 
     assert load_recipe(write("a.json", "{}")) == (None, Rules())
 
 
+def test_the_documented_file_says_what_the_documented_python_says(write: Write) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "rules.md").read_text()
+    python, toml = (
+        re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("python", "toml")
+    )
+    names: dict[str, Any] = {}
+    exec(python, names)  # noqa: S102  our own
+    _, rules = load_recipe(write("rules.toml", toml.replace('"gpt2"', '"test"')))
+    with torch.device("meta"):
+        network = Network(GPT2())
+    in_files = rules.choose(network)
+    in_python = as_rules(names["rules"]).choose(network)
+    assert {n: c.initializer for n, c in in_files.items()} == {
+        n: c.initializer for n, c in in_python.items()
+    }
+
+
 def test_a_file_may_hold_an_init_cfg_of_mmengine(write: Write, network: Network) -> None:
     cfg = {"type": "Constant", "layer": "LayerNorm", "val": 1}
     rules = as_rules(write("a.json", json.dumps({"rules": [cfg]})))
@@ -414,11 +432,11 @@ BAD_FILES = [
     ("a.toml", '[[rules]]\ntype = []\ninit = "keep"', ["rule 1", "type must be a string"]),
     ("a.toml", '[[rules]]\nregex = "("\ninit = "keep"', ["rule 1", "regex '('", "unterminated"]),
     ("a.toml", '[[rules]]\nname = "a"\ninit = 3', ["rule 1", "init must be a name or a table"]),
-    ("a.toml", RULE + "optoinal = true", ["rule 1", "'optionnal'", "optional"]),
+    ("a.toml", RULE + "option = true", ["rule 1", "does not take 'option'", "optional"]),
     (
         "a.toml",
-        '[[rules]]\nname = "a"\ninit = {name = "keep"}\noptoinal = true',
-        ["rule 1", "unknown key 'optoinal'; did you mean optional"],
+        '[[rules]]\nname = "a"\ninit = {name = "keep"}\noption = true',
+        ["rule 1", "unknown key 'option'; did you mean optional"],
     ),
     (
         "a.json",

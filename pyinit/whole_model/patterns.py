@@ -50,7 +50,10 @@ class Matcher:
 
 
 def _any_name(matches: Callable[[str], object], site: Site) -> bool:
-    return bool(matches(site.name)) or any(map(matches, site.tied + site.originals))
+    if matches(site.name):
+        return True
+    more = site.tied or site.originals  # few have any
+    return bool(more) and any(map(matches, site.tied + site.originals))
 
 
 def _compiled(text: str, what: str, regex: str) -> re.Pattern[str]:

@@ -117,8 +117,13 @@ def _text(part: str | frozenset[str]) -> str:
     numbers = sorted(part, key=int)
     if len(numbers) == 1:
         return numbers[0]
-    run = [str(i) for i in range(int(numbers[0]), int(numbers[-1]) + 1)]
-    return f"{{{numbers[0]}-{numbers[-1]}}}" if numbers == run else f"{{{','.join(numbers)}}}"
+    values = [int(number) for number in numbers]
+    first, second, last = values[0], values[1], values[-1]
+    if values == list(range(first, last + 1)):
+        return f"{{{first}-{last}}}"
+    if len(numbers) > 3 and values == list(range(first, last + 1, second - first)):
+        return f"{{{first},{second},...,{last}}}"
+    return f"{{{','.join(numbers)}}}"
 
 
 def table(lines: Iterable[Line]) -> Table:
