@@ -81,7 +81,7 @@ def all_three(network):
 
 RULE_FILES = {
     "broken.toml": "rules = [",
-    "unknown.toml": 'rules = [{name = "*", init = "norml"}]',
+    "unknown.toml": 'rules = [{name = "*", init = "xavier_norm"}]',
     "nothing.json": '{"rules": [{"name": "tail.*", "init": "orthogonal"}]}',
     "cannot.json": '{"rules": [{"name": "norm.weight", "init": "orthogonal"}]}',
     "good.toml": """
@@ -417,7 +417,7 @@ def test_bad_input_is_one_clear_line(
     ("option", "name", "message"),
     [
         ("--recipe", "broken.toml", "not valid TOML"),
-        ("--recipe", "unknown.toml", "did you mean normal"),
+        ("--recipe", "unknown.toml", "did you mean xavier_normal"),
         ("--recipe", "nothing.json", "matches no parameter"),
         ("--recipe", "cannot.json", "cannot fill norm.weight"),
         ("--from", "damaged.safetensors", "damaged.safetensors"),
@@ -444,9 +444,10 @@ def test_read_only_folder_is_refused_before_the_work(tmp_path: Path) -> None:
     assert "'--out'" in result.stderr
 
 
-def test_output_is_checked_before_the_model_is_built() -> None:
-    result = run("pyinit_user_net:broken", "--out", "/no/such/folder/x")
-    assert "'--out'" in result.stderr
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_output_is_checked_before_the_model_is_built(option: str) -> None:
+    result = run("pyinit_user_net:broken", option, "/no/such/folder/x")
+    assert f"'{option}'" in result.stderr
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(
