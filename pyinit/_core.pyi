@@ -132,6 +132,9 @@ def measure_many(
     All are NaN where an element is not finite, or squares overflow.
     """
 
+def copy_checked(source: int, target: Target, threads: int, /) -> bool:
+    """Copies from the address ``source`` to a dense target of the same layout; whether all is finite."""
+
 def is_dense(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool:
     """Whether the elements, in some order, lie side by side."""
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,8 +18,9 @@ from safetensors import safe_open
 from torch import nn
 
 import pyinit
-from pyinit.cli import _output, _report, main
+from pyinit.cli import _output, main
 from pyinit.models import build
+from pyinit.whole_model.recipes import registry
 
 USER_MODULE = """
 import torch
@@ -29,7 +31,7 @@ class Net(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(9, width, padding_idx=1)
         self.norm = nn.BatchNorm1d(width)
-        self.raw = nn.Parameter(torch.randn(3))
+        self.raw = nn.Parameter(torch.randn(3))  # no recipe knows it
         self.head = nn.Linear(width, 9, bias=False)
         if tie:
             self.head.weight = self.embedding.weight
@@ -46,6 +48,14 @@ def broken():
 def number():
     return 3
 
+def picky():
+    layer = nn.Linear(3, 3)
+    assert layer.weight.sum().item() < 1e9
+    return layer
+
+def meta():
+    return nn.Linear(3, 3, device="meta")
+
 def lazy():
     return nn.LazyLinear(3)
 
@@ -57,12 +67,52 @@ def expanded():
 instance = nn.Linear(2, 2)
 """
 
+USER_RECIPE = """
+from functools import partial
+from torch import nn
+from pyinit import Choice, initializers, register_recipe
+
+Net = partial(nn.Linear, 2, 2)
+
+@register_recipe("all_three")
+def all_three(network):
+    return {site.name: Choice(initializers.Constant(3.0), "three") for site in network.sites}
+"""
+
+RULE_FILES = {
+    "broken.toml": "rules = [",
+    "unknown.toml": 'rules = [{name = "*", init = "xavier_norm"}]',
+    "nothing.json": '{"rules": [{"name": "tail.*", "init": "orthogonal"}]}',
+    "cannot.json": '{"rules": [{"name": "norm.weight", "init": "orthogonal"}]}',
+    "good.toml": """
+        recipe = "kaiming"
+        [[rules]]
+        name = "head.*"
+        init = {name = "normal", std = 0.5}
+        [[rules]]
+        name = "raw"
+        init = {name = "constant", val = 2.0}
+    """,
+}
+
+
+class _Code:
+    """Unpickled, it leaves a file."""
+
+    def __reduce__(self) -> Any:
+        return open, ("executed", "w")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def user_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("user")
     (folder / "pyinit_user_net.py").write_text(USER_MODULE)
     (folder / "pyinit_bad_net.py").write_text("import no_such_module_anywhere\n")
+    for name, text in RULE_FILES.items():
+        (folder / name).write_text(text)
+    (folder / "damaged.safetensors").write_bytes(bytes(range(40)))
+    (folder / "code.pt").write_bytes(pickle.dumps(_Code()))
+    safetensors.torch.save_file({"x": torch.ones(3)}, folder / "other.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         yield folder
@@ -91,7 +141,7 @@ def test_gpt2_file_loads_and_holds_what_was_reported(tmp_path: Path) -> None:
     out = tmp_path / "gpt2.safetensors"
     result = run("gpt2", "--recipe", "torch", "--seed", "0", "--out", str(out))
     assert result.exit_code == 0, result.output
-    assert "124,439,808 of 124,439,808 parameters initialized" in result.stdout
+    assert "initialized 148 of 148 parameters, 124,439,808 of 124,439,808 elements" in result.stdout
     assert "torch.nn.init" in result.stdout
     assert f"wrote {out}" in result.stdout.replace("\n", "")
     assert len(result.stdout.splitlines()) < 30
@@ -144,8 +194,9 @@ def test_builtin_takes_dtype_and_kwargs(tmp_path: Path) -> None:
 def test_tied_weights_are_written_once_and_load(tmp_path: Path) -> None:
     out = tmp_path / "net.safetensors"
     answer = report(NET, "--kwargs", '{"tie": true}', "--out", str(out))
-    assert [layer["name"] for layer in answer["layers"]][1:3] == ["embedding.weight", "head.weight"]
-    assert answer["layers"][2]["initializer"] == "tied to embedding.weight"
+    assert {layer["name"]: layer["tied"] for layer in answer["layers"] if layer["tied"]} == {
+        "embedding.weight": ["head.weight"]
+    }
     names = {"embedding.weight", "head.weight"}
     assert len(names & safetensors.torch.load_file(out).keys()) == 1
 
@@ -173,7 +224,7 @@ def test_same_seed_same_bytes(
 
 
 def test_report_has_every_parameter_and_the_times() -> None:
-    answer = report(NET, "--seed", "1")
+    answer = report(NET, "--recipe", "torch", "--seed", "1")
     assert [layer["name"] for layer in answer["layers"]] == [
         "raw",
         "embedding.weight",
@@ -182,25 +233,24 @@ def test_report_has_every_parameter_and_the_times() -> None:
         "head.weight",
     ]
     layers = {layer["name"]: layer for layer in answer["layers"]}
-    assert layers["raw"]["initializer"] == "as constructed"
-    assert layers["embedding.weight"]["initializer"] == "normal_(std=1); row 1 zeros_"
-    assert layers["norm.weight"] == {
-        "name": "norm.weight",
-        "shape": [6],
-        "initializer": "ones_",
-        "mean": 1.0,
-        "std": 0.0,
+    assert layers["raw"]["initializer"] == {"name": "keep"}
+    assert layers["embedding.weight"]["initializer"] == {
+        "name": "padded",
+        "initializer": {"name": "normal", "mean": 0.0, "std": 1.0},
+        "row": 1,
     }
+    norm = layers["norm.weight"]
+    assert (norm["shape"], norm["mean"], norm["std"]) == ([6], 1.0, 0.0)
     assert (answer["parameters"], answer["initialized"]) == (3 + 54 + 12 + 54, 54 + 12 + 54)
     assert answer["pyinit_seconds"] > 0
     assert answer["ratio"] == pytest.approx(answer["torch_seconds"] / answer["pyinit_seconds"])
     assert answer["torch_error"] is None
 
 
-def test_model_without_rules_is_only_reported() -> None:
+def test_model_without_parameters_is_only_reported() -> None:
     result = run("torch.nn:Identity")
     assert result.exit_code == 0, result.output
-    assert "0 of 0 parameters initialized" in result.stdout
+    assert "initialized 0 of 0 parameters" in result.stdout
 
 
 def test_what_torch_cannot_do_is_said() -> None:
@@ -212,6 +262,100 @@ def test_what_torch_cannot_do_is_said() -> None:
         "torch.nn.init cannot: head.weight"
         in run(NET, "--recipe", "orthogonal", "--dtype", "bfloat16").stdout
     )
+
+
+def test_model_without_memory_gets_some(tmp_path: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    answer = report("pyinit_user_net:meta", "--recipe", "xavier", "--out", str(out))
+    assert answer["torch_error"] == "weight: it has no memory yet"
+    assert safetensors.torch.load_file(out)["weight"].all()
+
+
+def test_rules_of_a_file_go_before_its_recipe(user_module: Path) -> None:
+    answer = report(NET, "--recipe", str(user_module / "good.toml"))
+    layers = {layer["name"]: layer for layer in answer["layers"]}
+    assert layers["head.weight"]["initializer"] == {"name": "normal", "mean": 0.0, "std": 0.5}
+    assert layers["head.weight"]["why"] == "rule 1: head.*"
+    assert (layers["raw"]["mean"], layers["raw"]["std"]) == (2.0, 0.0)
+    assert layers["embedding.weight"]["why"] == "embedding"
+    assert answer["initialized"] == answer["parameters"]
+
+
+def test_recipe_that_the_models_module_registers(
+    user_module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(pyinit.recipes()))
+    (user_module / "pyinit_user_recipe.py").write_text(USER_RECIPE)
+    answer = report("pyinit_user_recipe:Net", "--recipe", "all_three")
+    assert [layer["mean"] for layer in answer["layers"]] == [3.0, 3.0]
+
+
+def test_recipes_are_listed() -> None:
+    result = run("--list-recipes")
+    assert result.exit_code == 0
+    first_words = {line.partition(" ")[0] for line in result.stdout.splitlines()}
+    assert pyinit.recipes().keys() <= first_words
+
+
+def test_report_file_replays_what_was_written(tmp_path: Path) -> None:
+    file, out = tmp_path / "report.json", tmp_path / "net.safetensors"
+    report(NET, "--recipe", "kaiming", "--seed", "3", "--report", str(file), "--out", str(out))
+    from pyinit_user_net import Net  # noqa: PLC0415
+
+    net = Net()
+    pyinit.replay_(net, pyinit.InitReport.load(file))
+    written = safetensors.torch.load_file(out)
+    for name in ("embedding.weight", "norm.weight", "norm.bias", "head.weight"):
+        assert torch.equal(net.get_parameter(name), written[name])
+
+
+@pytest.mark.parametrize("model", [NET, "pyinit_user_net:picky", "vit-b16", "llama-1b"])
+@pytest.mark.parametrize("recipe", ["torch", "xavier"])
+def test_dry_run_says_what_would_be_done(tmp_path: Path, model: str, recipe: str) -> None:
+    file = tmp_path / "report.json"
+    arguments = (model, "--recipe", recipe, "--seed", "2", "--report", str(file))
+    result = run(*arguments, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "would initialize" in result.stdout
+    planned = pyinit.InitReport.load(file)
+    assert planned.dry_run
+    assert {row.mean for row in planned} == {None}
+    if "-" not in model:
+        report(*arguments)
+        done = [(r.name, r.initializer, r.key, r.stream) for r in pyinit.InitReport.load(file)]
+        assert [(r.name, r.initializer, r.key, r.stream) for r in planned] == done
+
+
+def test_dry_run_takes_no_time_to_compare() -> None:
+    answer = report(NET, "--dry-run")
+    assert answer["pyinit_seconds"] is answer["torch_seconds"] is answer["ratio"] is None
+
+
+def test_weights_come_from_a_file_and_the_rest_from_the_recipe(tmp_path: Path) -> None:
+    source, out, file = (
+        tmp_path / name for name in ("in.safetensors", "out.safetensors", "r.json")
+    )
+    weights = {"embedding.weight": torch.randn(9, 6), "norm.weight": torch.randn(6)}
+    safetensors.torch.save_file({**weights, "tail": torch.ones(2)}, source)
+    arguments = ("--from", str(source), "--recipe", "xavier", "--seed", "4")
+    answer = report(NET, *arguments, "--out", str(out), "--report", str(file))
+    written = safetensors.torch.load_file(out)
+    assert all(torch.equal(written[name], value) for name, value in weights.items())
+    assert answer["loaded"]["loaded"] == list(weights)
+    assert answer["loaded"]["unexpected"] == ["tail"]
+    assert json.loads(file.read_text()) == answer["loaded"]
+    assert [layer["name"] for layer in answer["layers"]] == ["norm.bias", "head.weight"]
+    assert (answer["parameters"], answer["initialized"]) == (3 + 54 + 12 + 54, 6 + 54)
+    assert answer["torch_seconds"] is None
+    with safe_open(out, "pt") as opened:
+        assert opened.metadata()["from"] == str(source)
+
+    plain = tmp_path / "plain.safetensors"
+    report(NET, "--recipe", "xavier", "--seed", "4", "--out", str(plain))
+    assert torch.equal(written["head.weight"], safetensors.torch.load_file(plain)["head.weight"])
+    printed = run(NET, *arguments).stdout
+    assert "unexpected" in printed
+    assert "loaded in" in printed
 
 
 @pytest.mark.parametrize(
@@ -226,7 +370,7 @@ def test_what_torch_cannot_do_is_said() -> None:
         (["pyinit_user_net:instance"], "MODEL", "not a factory"),
         (["pyinit_user_net:number"], "MODEL", "returned int"),
         (["pyinit_user_net:broken"], "MODEL", "OSError: first line second line"),
-        (["pyinit_user_net:lazy"], "MODEL", "parameter weight has no memory"),
+        (["pyinit_user_net:lazy"], "MODEL", "parameter weight has no shape yet"),
         (["pyinit_user_net:expanded"], "MODEL", "cannot initialize"),
         (["gpt2", "--kwargs", '{"heads": 7}'], "MODEL", "heads 7"),
         ([NET, "--kwargs", "{"], "--kwargs", "not JSON"),
@@ -234,7 +378,14 @@ def test_what_torch_cannot_do_is_said() -> None:
         ([NET, "--kwargs", '{"depth": 1}'], "--kwargs", "'depth'"),
         (["gpt2", "--kwargs", '{"depth": 1}'], "--kwargs", "'depth'"),
         (["torch.nn:Linear"], "--kwargs", "'in_features'"),
-        ([NET, "--recipe", "magic"], "--recipe", "'orthogonal'"),
+        ([NET, "--recipe", "kaimin"], "--recipe", "did you mean kaiming"),
+        ([NET, "--recipe", "mup"], "--recipe", "base"),
+        ([NET, "--recipe", "missing.toml"], "--recipe", "No such file"),
+        ([NET, "--from", "missing.safetensors"], "--from", "does not exist"),
+        ([NET, "--dry-run", "--out", "x"], "--dry-run", "--out"),
+        ([NET, "--dry-run", "--from", os.devnull], "--dry-run", "--from"),
+        ([NET, "--report", "x", "--out", "x"], "--report", "--out writes x, too"),
+        ([NET, "--report", "missing-folder/x"], "--report", "No such file"),
         ([NET, "--dtype", "int8"], "--dtype", "'bfloat16'"),
         ([NET, "--seed", "-1"], "--seed", "range"),
         ([NET, "--seed", "x"], "--seed", "integer"),
@@ -262,6 +413,29 @@ def test_bad_input_is_one_clear_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("--recipe", "broken.toml", "not valid TOML"),
+        ("--recipe", "unknown.toml", "did you mean xavier_normal"),
+        ("--recipe", "nothing.json", "matches no parameter"),
+        ("--recipe", "cannot.json", "cannot fill norm.weight"),
+        ("--from", "damaged.safetensors", "damaged.safetensors"),
+        ("--from", "code.pt", "code.pt"),
+        ("--from", "other.safetensors", "nothing for any parameter"),
+    ],
+)
+def test_bad_file_is_one_clear_line(
+    option: str, name: str, message: str, user_module: Path
+) -> None:
+    result = run(NET, option, str(user_module / name))
+    assert (result.exit_code, result.stdout) == (2, "")
+    *_, line = result.stderr.splitlines()
+    assert line.startswith(f"Error: Invalid value for '{option}': ")
+    assert message in line
+    assert not Path("executed").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_read_only_folder_is_refused_before_the_work(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
@@ -270,9 +444,10 @@ def test_read_only_folder_is_refused_before_the_work(tmp_path: Path) -> None:
     assert "'--out'" in result.stderr
 
 
-def test_output_is_checked_before_the_model_is_built() -> None:
-    result = run("pyinit_user_net:broken", "--out", "/no/such/folder/x")
-    assert "'--out'" in result.stderr
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_output_is_checked_before_the_model_is_built(option: str) -> None:
+    result = run("pyinit_user_net:broken", option, "/no/such/folder/x")
+    assert f"'{option}'" in result.stderr
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(
@@ -311,58 +486,3 @@ def test_installed_command_finds_models_in_the_current_folder(user_module: Path)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["out"] == "x.safetensors"
     assert (user_module / "x.safetensors").is_file()
-
-
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        torch.randn(3, 5),
-        torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
-        torch.randn(1 << 20, 2)[:, 1],
-        torch.randn(2**20 + 7, dtype=torch.float64) + 1e3,
-        torch.randn(300).to(torch.bfloat16),
-        torch.tensor(3.0),
-    ],
-)
-def test_moments(tensor: torch.Tensor) -> None:
-    moments = _report.moments(tensor)
-    assert moments.count == tensor.numel()
-    assert moments.mean == pytest.approx(tensor.double().mean().item(), rel=1e-5, abs=1e-6)
-    assert moments.std == pytest.approx(tensor.double().std(correction=0).item(), rel=1e-3)
-
-
-def test_moments_of_nothing_are_unknown() -> None:
-    line = _report.Line("w", (0, 3), "zeros_", _report.moments(torch.empty(0, 3)))
-    assert line.as_json()["mean"] is None
-    assert line.as_json()["std"] is None
-
-
-def grouped(*names: str) -> list[str]:
-    return [line.name for line in _report.grouped(_report.Line(n, (2,), "zeros_") for n in names)]
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["h.0.w", "h.1.w", "h.2.w"], ["h.{0-2}.w"]),
-        (["h.0.w", "h.2.w"], ["h.{0,2}.w"]),
-        (["h.9.w", "h.10.w"], ["h.{9-10}.w"]),
-        (["h.0.a1", "h.0.a2", "h.1.a1", "h.1.a2"], ["h.{0-1}.a{1-2}"]),
-        (["h.0.a1", "h.0.a2", "h.1.a1"], ["h.{0-1}.a1", "h.0.a2"]),
-        (["h.0.w", "h.0.b", "h.1.w", "h.1.b"], ["h.{0-1}.w", "h.{0-1}.b"]),
-        (["w", "0.w"], ["w", "0.w"]),
-        ([], []),
-    ],
-)
-def test_lines_are_merged_exactly(names: list[str], expected: list[str]) -> None:
-    assert grouped(*names) == expected
-
-
-def test_merged_moments_are_those_of_all_elements() -> None:
-    tensors = [torch.randn(50) + i for i in range(3)]
-    (line,) = _report.grouped(
-        _report.Line(f"h.{i}", (50,), "normal_", _report.moments(t)) for i, t in enumerate(tensors)
-    )
-    whole = torch.cat(tensors)
-    assert line.moments.mean == pytest.approx(whole.mean().item(), abs=1e-6)
-    assert line.moments.std == pytest.approx(whole.std(correction=0).item(), rel=1e-5)

@@ -499,13 +499,20 @@ def test_a_report_as_text_names_all_that_was_not_simply_loaded() -> None:
         "adapted head.weight [10, 6] [4, 6] head of 4 outputs instead of 10, made anew",
         "missing body.1.bias",
         "unexpected old",
-        "not finite body.0.bias 2 elements",
+        "not finite body.0.bias (2 elements)",
     ):
         assert line in lines
     assert make_report().summary == (
         "state dict: 92.80 % of the parameters, 9 loaded, 3 adapted, 1 missing, 1 unexpected, "
         "3 reinitialized, 2 frozen, 1 nonfinite"
     )
+
+
+def test_long_lists_and_names_in_a_report() -> None:
+    names = tuple(f"{i}." + "long." * 15 + "weight" for i in range(12))
+    text = str(LoadReport("source", 50.0, missing=names))
+    assert all((name in text) == (i < 10) for i, name in enumerate(names))
+    assert "... and 2 more" in text
 
 
 def test_a_report_is_saved_as_json(tmp_path: Path) -> None:
@@ -537,6 +544,16 @@ def test_large_values_are_finite(dtype: torch.dtype) -> None:
     weight = torch.full((100, 100), torch.finfo(dtype).max, dtype=dtype)
     model = nn.Linear(100, 100, bias=False, dtype=dtype)
     assert load(model, {"weight": weight}, nan="refuse").nonfinite == {}
+
+
+def test_float8_and_complex_values_are_looked_at() -> None:
+    eight = torch.tensor([1.0, torch.nan, 2.0]).to(torch.float8_e4m3fn)
+    model = nn.ParameterDict(
+        {"eight": torch.zeros(3), "complex": torch.zeros(2, dtype=torch.cfloat)}
+    )
+    report = load(model, {"eight": eight, "complex": torch.tensor([1j, complex("inf")])})
+    assert report.nonfinite == {"eight": 1, "complex": 1}
+    assert torch.equal(model["eight"][[0, 2]], torch.tensor([1.0, 2.0]))
 
 
 def test_values_that_are_not_finite_are_refused_on_request() -> None:

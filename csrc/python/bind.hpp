@@ -16,3 +16,4 @@ void register_random(py::module_& m);
 void register_simd(py::module_& m);
 void register_tensor(py::module_& m);
 void register_torch(py::module_& m);
+void register_transfer(py::module_& m);

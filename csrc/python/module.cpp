@@ -14,4 +14,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   register_simd(m);
   register_tensor(m);
   register_torch(m);
+  register_transfer(m);
 }

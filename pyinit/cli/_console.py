@@ -2,16 +2,16 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-_WIDTH_IN_FILES = 100
 
-
-def stdout() -> Console:
-    width = None if sys.stdout.isatty() else _WIDTH_IN_FILES
+def stdout(width_in_files: int = 100) -> Console:
+    width = None if sys.stdout.isatty() else width_in_files
     return Console(width=width, highlight=False, markup=False)
 
 
@@ -31,3 +31,11 @@ def progress() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A bar that moves, for work of unknown length."""
+    with progress() as bar:
+        bar.add_task(what, total=None)
+        yield

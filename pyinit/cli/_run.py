@@ -1,67 +1,162 @@
-"""Initializing a model step by step, with the time that either library takes."""
+"""What ``pyinit init`` does to a model, and how long either library takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
-from pyinit.cli import _console, _report
-from pyinit.cli._model import one_line
-from pyinit.recipes import Step
+from torch import Tensor, nn
+
+from pyinit.cli import _console
+from pyinit.cli._model import bad, one_line
+from pyinit.whole_model.initialize import initialize_
+from pyinit.whole_model.initializers import Block
+from pyinit.whole_model.load_report import LoadReport
+from pyinit.whole_model.network import Network
+from pyinit.whole_model.pretrained import load_pretrained_
+from pyinit.whole_model.recipes import recipe as recipe_of
+from pyinit.whole_model.report import InitReport
+from pyinit.whole_model.rules import load_recipe
+
+_T = TypeVar("_T")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    """What the initialization did: the report, and seconds spent by either library."""
+    """What was done, or would be.
 
-    lines: list[_report.Line] = field(default_factory=list)
-    parameters: int = 0
-    initialized: int = 0
-    pyinit_seconds: float = 0.0
-    torch_seconds: float = 0.0
+    parameters: elements of all parameters
+    seconds: None if nothing was done
+    torch_seconds, torch_error: None if torch did nothing to compare with
+    """
+
+    report: InitReport | LoadReport
+    parameters: int
+    seconds: float | None = None
+    torch_seconds: float | None = None
     torch_error: str | None = None
 
-    def summary(self) -> dict[str, Any]:
-        compared = self.torch_error is None and self.initialized > 0
+    @property
+    def loaded(self) -> LoadReport | None:
+        return self.report if isinstance(self.report, LoadReport) else None
+
+    @property
+    def initialization(self) -> InitReport | None:
+        """None if a file of weights had everything."""
+        return self.report.initialized if isinstance(self.report, LoadReport) else self.report
+
+    @property
+    def initialized(self) -> int:
+        """Elements of the parameters that were initialized."""
+        return 0 if self.initialization is None else self.initialization.initialized
+
+    @property
+    def ratio(self) -> float | None:
+        if self.seconds is None or self.torch_seconds is None:
+            return None
+        return self.torch_seconds / self.seconds
+
+    @property
+    def speed(self) -> float | None:
+        """Elements that were initialized in a second."""
+        if self.seconds is None or self.loaded is not None or not self.initialized:
+            return None
+        return self.initialized / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
         return {
             "parameters": self.parameters,
             "initialized": self.initialized,
-            "pyinit_seconds": self.pyinit_seconds,
-            "torch_seconds": self.torch_seconds if self.torch_error is None else None,
+            "pyinit_seconds": self.seconds,
+            "torch_seconds": self.torch_seconds,
             "torch_error": self.torch_error,
-            "ratio": self.torch_seconds / self.pyinit_seconds if compared else None,
-            "parameters_per_second": (
-                self.initialized / self.pyinit_seconds if self.initialized else None
-            ),
+            "ratio": self.ratio,
+            "parameters_per_second": self.speed,
+            "layers": [row.to_dict() for row in self.initialization or ()],
+            **({} if self.loaded is None else {"loaded": self.loaded.to_dict()}),
         }
 
 
-def run(steps: list[Step], seed: int) -> Run:
-    result = Run()
-    with _console.progress() as progress:
-        task = progress.add_task("", total=sum(step.tensor.numel() for step in steps))
-        for step in steps:
-            progress.update(task, description=step.name)
-            if step.fills:
-                _fill(step, seed, result)
-            result.lines.extend(_report.lines(step))
-            result.parameters += step.tensor.numel()
-            progress.advance(task, step.tensor.numel())
-    return result
-
-
-def _fill(step: Step, seed: int, result: Run) -> None:
-    """Fills with torch, then with pyinit, in memory that is in use already for both."""
-    step.tensor.detach().zero_()
+def plan(model: nn.Module, recipe: str, seed: int) -> InitReport:
+    """What would be done to ``model``."""
+    _check(model, recipe)
     try:
-        result.torch_seconds += _seconds(step.with_torch)
-    except (RuntimeError, ValueError) as error:
-        result.torch_error = f"{step.name}: {one_line(error)}"
-    result.pyinit_seconds += _seconds(lambda: step.with_pyinit(seed))
-    result.initialized += step.tensor.numel()
+        with _console.working("planning"):
+            return initialize_(model, recipe, seed=seed, dry_run=True)
+    except Exception as error:
+        raise bad("--recipe", f"{recipe} cannot initialize it: {one_line(error)}") from error
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def initialize(model: nn.Module, recipe: str, seed: int) -> Run:
+    """Fill with torch, then with pyinit, in memory that is in use already for both."""
+    torch_seconds, torch_error = _by_torch(plan(model, recipe, seed), Network(model))
+    try:
+        with _console.working("initializing"):
+            seconds, report = _timed(lambda: initialize_(model, recipe, seed=seed))
+    except Exception as error:
+        raise bad("MODEL", f"cannot initialize it: {one_line(error)}") from error
+    return Run(report, report.parameters, seconds, torch_seconds, torch_error)
+
+
+def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Run:
+    """Take what a file of weights has, and initialize the rest."""
+    _check(model, recipe)
+    try:
+        with _console.working(f"loading {source}"):
+            seconds, loaded = _timed(
+                lambda: load_pretrained_(model, source, init_missing=recipe, seed=seed)
+            )
+    except Exception as error:
+        raise bad("--from", f"cannot load {source}: {one_line(error)}") from error
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Run(loaded, parameters, seconds)
+
+
+def _check(model: nn.Module, recipe: str) -> None:
+    """Whose fault it would be. A recipe may be registered by the module that the model is from."""
+    try:
+        Network(model)
+    except ValueError as error:
+        raise bad("MODEL", f"cannot initialize it: {one_line(error)}") from error
+    try:
+        if Path(recipe).suffix in (".toml", ".json"):
+            load_recipe(recipe)
+        else:
+            recipe_of(recipe)
+    except OSError as error:
+        raise bad("--recipe", f"cannot read {recipe}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise bad("--recipe", " ".join(str(error).split())) from error
+
+
+def _by_torch(plan: InitReport, network: Network) -> tuple[float | None, str | None]:
+    """Seconds that torch takes for what it can be compared in, or what it cannot do."""
+    rows = [(row, blocks) for row in plan if (blocks := row.initializer.resolve(row.weight))]
+    seconds = 0.0
+    with _console.progress() as progress:
+        task = progress.add_task("", total=sum(row.elements for row, _ in rows))
+        for row, blocks in rows:
+            progress.update(task, description=f"torch.nn.init: {row.name}")
+            tensor = network.by_name[row.name].tensor.detach()
+            if tensor.is_meta:
+                return None, f"{row.name}: it has no memory yet"
+            try:
+                tensor.zero_()
+                seconds += _timed(partial(_fill_by_torch_, tensor, blocks))[0]
+            except (RuntimeError, ValueError) as error:
+                return None, f"{row.name}: {one_line(error)}"
+            progress.advance(task, row.elements)
+    return (seconds if rows else None), None
+
+
+def _fill_by_torch_(tensor: Tensor, blocks: tuple[Block, ...]) -> None:
+    for drawn, rows, _ in blocks:
+        drawn.fill_by_torch_(tensor if rows is None else tensor[slice(*rows)])
+
+
+def _timed(work: Callable[[], _T]) -> tuple[float, _T]:
     start = perf_counter()
-    work()
-    return perf_counter() - start
+    result = work()
+    return perf_counter() - start, result

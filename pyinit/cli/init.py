@@ -1,16 +1,23 @@
 """``pyinit init``."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import torch
+from rich.table import Table
+from torch import nn
 
 from pyinit._machine import Info, info
-from pyinit.cli import _console, _output, _report
+from pyinit.cli import _console, _output, _run
 from pyinit.cli._model import DTYPES, bad, load, one_line
-from pyinit.cli._run import Run, run
-from pyinit.models import MODEL_RULES, MODELS
-from pyinit.recipes import RECIPES, plan
+from pyinit.cli._run import Run
+from pyinit.models import MODELS
+from pyinit.whole_model.load_report import LoadReport
+from pyinit.whole_model.recipes import recipes
+from pyinit.whole_model.report import InitReport
+
+_WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 
 
 def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
@@ -22,16 +29,53 @@ def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path 
     return path
 
 
+def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        table = Table("recipe", "what", "source", box=None, pad_edge=False, header_style="bold")
+        for name, recipe in recipes().items():
+            table.add_row(name, recipe.summary, recipe.source)
+        _console.stdout(_WIDTH_IN_FILES).print(table)
+        context.exit()
+
+
 @click.command(
     help=f"""Build MODEL and initialize every parameter of it.
 
-    MODEL is package.module:factory or one of {", ".join(MODELS)}. The report shows each
-    parameter's initializer, mean and standard deviation, and the time beside torch.nn.init's.
+    MODEL is package.module:factory or one of {", ".join(MODELS)}. The report shows what each
+    parameter got and why, its mean and standard deviation, and the time beside torch.nn.init's.
     """
 )
 @click.argument("model")
-@click.option("--recipe", type=click.Choice(list(RECIPES)), default="torch", show_default=True)
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    default="auto",
+    show_default=True,
+    help="A name that --list-recipes shows, or a .toml or .json file of rules.",
+)
+@click.option(
+    "--list-recipes",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_recipes,
+    help="Show the recipes and exit.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, path_type=Path),
+    help="Take the weights that this file or folder has, and initialize the others.",
+)
+@click.option("--dry-run", is_flag=True, help="Report what would be done, and do nothing.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path),
+    callback=_writable,
+    help="Write the report to this JSON file.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -46,60 +90,104 @@ def init(
     model: str,
     recipe: str,
     seed: int,
+    source: Path | None,
+    dry_run: bool,
+    report_file: Path | None,
     out: Path | None,
     dtype: str | None,
     kwargs: str,
     as_json: bool,
 ) -> None:
-    torch.manual_seed(seed)  # for what the factory itself draws and no rule covers
-    network = load(model, dtype, kwargs)
-    try:
-        result = run(plan(network, {**RECIPES[recipe], **MODEL_RULES}), seed)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise bad("MODEL", f"cannot initialize {model}: {one_line(error)}") from error
+    _check_together(dry_run, source, report_file, out)
+
+    def build() -> nn.Module:
+        torch.manual_seed(seed)  # for what the factory itself draws and the recipe leaves
+        with _console.working(f"building {model}"):
+            return load(model, dtype, kwargs)
+
     machine = info()
-    if out is not None:
-        metadata = {
-            "format": "pt",
-            "model": model,
-            "pyinit": machine["version"],
-            "recipe": recipe,
-            "rng": machine["rng"],
-            "seed": str(seed),
-        }
-        try:
-            _output.save(network, out, metadata)
-        except Exception as error:
-            raise bad("--out", f"cannot write {out}: {one_line(error)}") from error
-    if as_json:
-        _console.print_json(
-            {
-                "model": model,
-                "recipe": recipe,
-                "seed": seed,
-                "out": None if out is None else str(out),
-                **result.summary(),
-                "layers": [line.as_json() for line in result.lines],
-                "machine": machine,
-            }
-        )
+    if dry_run:
+        report = _planned(build, recipe, seed)
+        run = Run(report, report.parameters)
     else:
-        _print(result, machine, out)
+        network = build()
+        if source is None:
+            run = _run.initialize(network, recipe, seed)
+        else:
+            run = _run.load(network, source, recipe, seed)
+        if out is not None:
+            metadata = {
+                "format": "pt",
+                "model": model,
+                "pyinit": machine["version"],
+                "recipe": recipe,
+                "rng": machine["rng"],
+                "seed": str(seed),
+                **({} if source is None else {"from": str(source)}),
+            }
+            _save(network, out, metadata)
+    if report_file is not None:
+        _save_report(run.report, report_file)
+    if as_json:
+        described = {
+            "model": model,
+            "recipe": recipe,
+            "seed": seed,
+            "out": None if out is None else str(out),
+        }
+        _console.print_json({**described, **run.to_dict(), "machine": machine})
+    else:
+        _print(run, machine, out)
+
+
+def _check_together(
+    dry_run: bool, source: Path | None, report_file: Path | None, out: Path | None
+) -> None:
+    if dry_run and out is not None:
+        raise bad("--dry-run", "it writes no model: leave out --out, or --dry-run")
+    if dry_run and source is not None:
+        raise bad("--dry-run", "it reads no weights: leave out --from, or --dry-run")
+    if out and report_file and out.resolve() == report_file.resolve():
+        raise bad("--report", f"--out writes {out}, too")
+
+
+def _planned(build: Callable[[], nn.Module], recipe: str, seed: int) -> InitReport:
+    """On the meta device, where a model costs nothing; if that does not do, in memory: for
+    factories that look at values, and parameters whose values only a constructor knows."""
+    try:
+        with torch.device("meta"):
+            return _run.plan(build(), recipe, seed)
+    except click.BadParameter:
+        return _run.plan(build(), recipe, seed)
+
+
+def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    try:
+        with _console.working(f"writing {path}"):
+            _output.save(model, path, metadata)
+    except Exception as error:
+        raise bad("--out", f"cannot write {path}: {one_line(error)}") from error
+
+
+def _save_report(report: InitReport | LoadReport, path: Path) -> None:
+    try:
+        report.save(path)
+    except OSError as error:
+        raise bad("--report", f"cannot write {path}: {one_line(error)}") from error
 
 
 def _print(run: Run, machine: Info, out: Path | None) -> None:
-    console = _console.stdout()
-    console.print(_report.table(_report.grouped(run.lines)))
-    console.print()
-    console.print(f"{run.initialized:,} of {run.parameters:,} parameters initialized")
-    summary = run.summary()
-    if summary["ratio"] is not None:
+    console = _console.stdout(_WIDTH_IN_FILES)
+    console.print(run.report)
+    where = f"({machine['threads']} threads, {machine['isa']})"
+    if run.loaded is not None:
+        console.print(f"loaded in {run.seconds:.3f} s {where}")
+    elif run.ratio is not None and run.speed is not None:
         console.print(
-            f"pyinit {run.pyinit_seconds:.3f} s, torch.nn.init {run.torch_seconds:.3f} s: "
-            f"{summary['ratio']:.1f}x, {summary['parameters_per_second'] / 1e6:,.0f} million "
-            f"parameters/s ({machine['threads']} threads, {machine['isa']})"
+            f"pyinit {run.seconds:.3f} s, torch.nn.init {run.torch_seconds:.3f} s: "
+            f"{run.ratio:.1f}x, {run.speed / 1e6:,.0f} million parameters/s {where}"
         )
     elif run.torch_error is not None:
-        console.print(f"pyinit {run.pyinit_seconds:.3f} s; torch.nn.init cannot: {run.torch_error}")
+        console.print(f"pyinit {run.seconds:.3f} s; torch.nn.init cannot: {run.torch_error}")
     if out is not None:
         console.print(f"wrote {out}, {out.stat().st_size / 1e6:,.1f} MB")

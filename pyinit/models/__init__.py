@@ -10,20 +10,13 @@ from torch.overrides import TorchFunctionMode
 from pyinit.models.gpt2 import GPT2
 from pyinit.models.llama import Llama
 from pyinit.models.resnet import ResNet
-from pyinit.models.vit import Encoder, VisionTransformer
-from pyinit.recipes import Fill, Rules
+from pyinit.models.vit import VisionTransformer
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "gpt2": GPT2,
     "resnet50": ResNet,
     "vit-b16": VisionTransformer,
     "llama-1b": Llama,
-}
-
-# The parameters of these networks that belong to no torch.nn layer.
-MODEL_RULES: Rules = {
-    Encoder: lambda _: {"pos_embedding": (Fill("normal_", {"std": 0.02}),)},
-    VisionTransformer: lambda _: {"class_token": (Fill("zeros_"),)},
 }
 
 

@@ -37,6 +37,11 @@ class Encoder(nn.Module):
             )
         )
         self.ln = nn.LayerNorm(width, eps=1e-6)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """What belongs to none of the layers."""
+        nn.init.normal_(self.pos_embedding, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.ln(self.layers(x + self.pos_embedding))
@@ -63,6 +68,11 @@ class VisionTransformer(nn.Module):
         length = (image // patch) ** 2 + 1
         self.encoder = Encoder(length, layers, width, heads, hidden)
         self.heads = nn.Sequential(OrderedDict(head=nn.Linear(width, classes)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """What belongs to none of the layers."""
+        nn.init.zeros_(self.class_token)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.conv_proj(x).flatten(2).transpose(1, 2)

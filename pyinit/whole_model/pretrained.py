@@ -1,5 +1,6 @@
 """Pretrained weights put into a model, whatever their names and shapes."""
 
+import cmath
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -132,7 +133,9 @@ def _prepare(
     with torch.no_grad():
         for _, _, reset in resets:
             reset(numbers)
-    return report and replace(report, rows=[row for row in report if not row.is_kept])
+    if report is None:
+        return None
+    return replace(report, rows=[row for row in report if not row.is_kept])
 
 
 def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -200,7 +203,7 @@ def _nonfinite(values: Tensor) -> int:
         return 0
     if values.element_size() == 1:  # float8 has no arithmetic
         values = values.float()
-    if torch.isfinite(values.sum()):
+    if cmath.isfinite(values.sum().item()):
         return 0
     return values.numel() - int(torch.isfinite(values).sum())
 
@@ -255,7 +258,7 @@ def _report(
         ),
         missing=tuple(slot.names[0] for slot in matched.missing),
         unexpected=tuple(matched.unexpected),
-        reinitialized=tuple(row.name for row in initialized) if initialized else (),
+        reinitialized=tuple(row.name for row in initialized or ()),
         frozen=tuple(frozen),
         nonfinite=nonfinite,
         initialized=initialized,
