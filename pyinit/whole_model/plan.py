@@ -1,6 +1,8 @@
 """The plan: what each parameter of a model gets, and why. Made and checked before anything is written."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +13,13 @@ from pyinit.whole_model.initializers import (
     KEEP,
     Blocks,
     Constant,
+    DeltaOrthogonal,
+    Drawn,
     Initializer,
     Keep,
     Normal,
+    Orthogonal,
+    Sparse,
     TruncNormal,
     Uniform,
     Weight,
@@ -120,22 +126,24 @@ def _checked_blocks(site: Site, choice: Choice) -> Blocks:
     return blocks
 
 
-def _check_range(drawn: Initializer, dtype: torch.dtype) -> None:
-    largest = _LARGEST.get(dtype)
-    if largest is None:
+# The numbers that must fit the dtype.
+_NUMBERS: Mapping[type[Drawn], Callable[[Any], tuple[float, ...]]] = {
+    Constant: lambda x: (x.val,) if math.isfinite(x.val) else (),
+    Uniform: lambda x: (x.a, x.b, x.b - x.a),
+    Normal: lambda x: (x.mean, x.std),
+    TruncNormal: lambda x: (x.mean, x.std, max(x.a, 0.0), min(x.b, 0.0)),
+    Sparse: lambda x: (x.std,),
+    Orthogonal: lambda x: (x.gain,),
+    DeltaOrthogonal: lambda x: (x.gain,),
+}
+
+
+def _check_range(drawn: Drawn, dtype: torch.dtype) -> None:
+    numbers = _NUMBERS.get(type(drawn))
+    if numbers is None or dtype not in _LARGEST:
         return
-    if isinstance(drawn, Normal):
-        numbers: tuple[float, ...] = (drawn.mean, drawn.std)
-    elif isinstance(drawn, Uniform):
-        numbers = (drawn.a, drawn.b, drawn.b - drawn.a)
-    elif isinstance(drawn, Constant):
-        numbers = (drawn.val,)
-    elif isinstance(drawn, TruncNormal):
-        numbers = (drawn.mean, drawn.std)
-    else:
-        return
-    for number in numbers:
-        if largest < abs(number) < float("inf"):
+    for number in numbers(drawn):
+        if not abs(number) <= _LARGEST[dtype]:
             raise ValueError(f"{number} is beyond the range of {dtype}")
 
 
