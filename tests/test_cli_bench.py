@@ -28,6 +28,7 @@ from pyinit.bench import (
     convolutions,
     fills,
     measure,
+    models,
     usual_cases,
     usual_convolutions,
 )
@@ -333,5 +334,6 @@ def test_pattern_chooses_from_more_than_the_usual_cases() -> None:
     assert choose(None, parameter, None) == usual_cases()
     assert choose(None, parameter, "conv") == convolutions()
     assert choose(None, parameter, "activation") == activations()
-    orthogonal: list[Case] = choose(None, parameter, "orthogonal")
+    assert choose(None, parameter, "^initialize_") == models()
+    orthogonal: list[Case] = choose(None, parameter, "^orthogonal")
     assert orthogonal == [case for case in fills() if "orthogonal" in case.operation]

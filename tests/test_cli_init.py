@@ -422,7 +422,7 @@ def test_bad_input_is_one_clear_line(
         ("--recipe", "cannot.json", "cannot fill norm.weight"),
         ("--from", "damaged.safetensors", "damaged.safetensors"),
         ("--from", "code.pt", "code.pt"),
-        ("--from", "other.safetensors", "nothing for any parameter"),
+        ("--from", "other.safetensors", "name and shape of any parameter"),
     ],
 )
 def test_bad_file_is_one_clear_line(

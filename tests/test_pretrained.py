@@ -585,7 +585,7 @@ ERRORS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         other_model,
         {},
         ValueError,
-        "has nothing for any parameter of the model: it has fc1.weight, ",
+        "has nothing of the name and shape of any parameter of the model: it has fc1.weight, ",
     ),
     (without_head, {"strict": True}, RuntimeError, "1 missing: head.bias; 1 unexpected: tail; "),
     (

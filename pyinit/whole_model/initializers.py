@@ -174,7 +174,13 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return _INFINITE[value]
     return value
+
+
+# JSON has no infinite numbers.
+_INFINITE = {math.inf: "inf", -math.inf: "-inf"}
 
 
 def _restored(value: Any) -> Any:
@@ -182,7 +188,7 @@ def _restored(value: Any) -> Any:
         return from_dict(value)
     if isinstance(value, (tuple, list)):
         return tuple(_restored(item) for item in value)
-    return value
+    return float(value) if value in _INFINITE.values() else value
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -176,8 +176,9 @@ def check_not_empty(matched: Match, checkpoint: Checkpoint) -> None:
     """Raises ValueError if no parameter gets a value."""
     if matched.coverage == 0:
         raise ValueError(
-            f"{checkpoint.description} has nothing for any parameter of the model: it has "
-            f"{first_of(checkpoint.keys(), 3)}, the model has {first_of(matched.slots, 3)} "
+            f"{checkpoint.description} has nothing of the name and shape of any parameter of the "
+            f"model: it has {first_of(checkpoint.keys(), 3)}, the model has "
+            f"{first_of(matched.slots, 3)}, {len(matched.mismatched)} of them in other shapes "
             "(allow_empty=True takes it)"
         )
 

@@ -2,7 +2,7 @@
 
 import cmath
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyinit import _core
 from pyinit._dynamo import eager
 from pyinit._rng import Key
 from pyinit._rng import Source as Numbers
+from pyinit._tensors import native_view, plain_memory
 from pyinit.whole_model.adapt import check_kinds
 from pyinit.whole_model.buffers import plan_resets
 from pyinit.whole_model.checkpoint import Checkpoint, Source, open_source
@@ -25,9 +27,6 @@ from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.report import InitReport
 from pyinit.whole_model.rules import matcher
-
-# Bytes of a tensor that are copied, then looked at while they are in the cache.
-_PIECE = 16 << 20
 
 
 @eager
@@ -180,21 +179,26 @@ def _copy(model: nn.Module, matched: Match, checkpoint: Checkpoint) -> dict[str,
         tensor = checkpoint.tensor(key)
         if adaptation is not None and adaptation.apply is not None:
             tensor = adaptation.apply(tensor)
-        count = 0
-        for source, target in _pieces(tensor, state[name]):
-            target.copy_(source)
-            count += _nonfinite(source)
+        count = _copied(tensor, state[name])
         if count:
             nonfinite[name] = count
     return nonfinite
 
 
-def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Pieces of tensors of one shape, where all of them are contiguous."""
-    count = _PIECE // tensors[0].element_size()
-    if tensors[0].numel() <= count or not all(t.is_contiguous() for t in tensors):
-        return iter((tensors,))
-    return zip(*(torch.split(t.view(-1), count) for t in tensors), strict=True)
+def _copied(source: Tensor, target: Tensor) -> int:
+    """Copy, and count NaN and infinite values: in one pass, where the kernel can make the copy."""
+    seen, place = plain_memory(source), native_view(target)
+    if (
+        seen is None
+        or place is None
+        or seen[1] != place[1]
+        or not (source.is_contiguous() and target.is_contiguous())
+    ):
+        target.copy_(source)
+        return _nonfinite(source)
+    is_finite = _core.copy_checked(seen[0], place, torch.get_num_threads())
+    torch._C._increment_version((target,))
+    return 0 if is_finite else _nonfinite(source)
 
 
 def _nonfinite(values: Tensor) -> int:
@@ -211,11 +215,7 @@ def _nonfinite(values: Tensor) -> int:
 def _refuse_nonfinite(matched: Match, checkpoint: Checkpoint) -> None:
     """Raises ValueError if the source has NaN or infinite values among those that are wanted."""
     keys = [pair.key for pair in matched.pairs]
-    bad = [
-        key
-        for key in keys
-        if any(_nonfinite(piece) for (piece,) in _pieces(checkpoint.tensor(key)))
-    ]
+    bad = [key for key in keys if _nonfinite(checkpoint.tensor(key))]
     if bad:
         raise ValueError(
             f"{checkpoint.description} has NaN or infinite values in {len(bad)} tensors: "
