@@ -58,6 +58,9 @@ class _Auto:
     def __init__(self, network: Network, prior: float | None) -> None:
         self.graph = network.graph
         self.prior = None if prior is None else PriorBias(prior)
+        # The last layer of a model that ends in a branch is no head.
+        ends = {layer for branch in self.graph.branches for layer in branch.layers}
+        self.heads = self.graph.heads - ends
         self.last = {branch.layers[-1]: branch.last_norm for branch in self.graph.branches}
         # Rows of length 1 are right under a norm, and for a head that shares the weight.
         self.short_rows = any(map(is_norm, network.modules.values())) or any(
@@ -103,7 +106,7 @@ class _Auto:
                 why = f"{_name(feeds)} comes before, {depth} layers without a norm"
                 return KaimingNormal(nonlinearity=balanced.gain * scale), why
         if follows is None:
-            return _lecun(scale), "head" if path in self.graph.heads else "no activation follows"
+            return _lecun(scale), "head" if path in self.heads else "no activation follows"
         return _for(follows, scale, path in self.graph.norms), f"{_name(follows)} follows"
 
     def _balance(self, site: Site) -> Balance | None:
@@ -119,7 +122,7 @@ class _Auto:
         return balance(feeds, depth, width)
 
     def bias(self, site: Site) -> Choice:
-        is_head = site.path in self.graph.heads
+        is_head = site.path in self.heads
         if is_head and self.prior is not None:
             return Choice(self.prior, "head, prior asked for")
         balanced = None if is_head else self._balance(site)
