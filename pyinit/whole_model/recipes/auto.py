@@ -30,13 +30,13 @@ from pyinit.whole_model.initializers import (
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
 from pyinit.whole_model.structure import Activation
-from pyinit.whole_model.tracing import is_layer, is_norm
+from pyinit.whole_model.tracing import NORMS, is_layer, is_norm
 
 # Bounded ones, linear around zero, for which Xavier's derivation holds.
 _XAVIER = frozenset(("sigmoid", "tanh", "softsign", "hardtanh", "hardsigmoid"))
 
 _TOKEN = re.compile(
-    r"^(?:\w+_)?(?:tokens?|pos(?:ition)?s?_?embed(?:ding)?s?|pos(?:itional)?_emb(?:edding)?s?)$"
+    r"^(?:\w+_)?(?:tokens?|(?:class|mask|pos|position|positional)s?_?emb(?:ed(?:ding)?s?)?)$"
 )
 
 
@@ -242,9 +242,6 @@ def _norm(site: Site) -> Choice | None:
     if len(site.shape) != 1 or site.leaf not in ("weight", "bias"):
         return None
     constructor = getattr(type(site.module).__init__, "__code__", None)
-    if not (
-        type(site.module).__module__.startswith("torch.")
-        or (constructor is not None and "ones" in constructor.co_names)
-    ):
+    if not isinstance(site.module, NORMS) and "ones" not in getattr(constructor, "co_names", ()):
         return None
     return Choice(ONES, "norm's scale") if site.leaf == "weight" else Choice(ZEROS, "norm's shift")
