@@ -113,7 +113,7 @@ def test_a_gpt2_ends_its_branches_small() -> None:
     for last in ("attn.c_proj", "mlp.c_proj"):
         initializer, why = found[f"{block}.{last}.weight"]
         assert initializer == VarianceScaling(1 / 4)
-        assert "one of 4 residual branches" in why
+        assert "ends a residual branch, 1 of 4" in why
     assert found["transformer.wte.weight"].initializer == Normal(0.0, 1 / 4)
     assert found.keys() == {name for name, _ in model.named_parameters()}
 

@@ -163,8 +163,35 @@ class Parallel(nn.Module):
         return x + self.a(y) + self.b(y)
 
 
-def test_branches_may_be_side_by_side() -> None:
-    assert trace(Parallel()).branches == (Branch(("a",)), Branch(("b",)))
+class Summed(Parallel):
+    """Two branches that are added to each other first, as in GPT-NeoX."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        return self.a(y) + self.b(y) + x
+
+
+@pytest.mark.parametrize("model", [Parallel, Summed])
+def test_branches_may_be_side_by_side(model: type[nn.Module]) -> None:
+    assert trace(model()).branches == (Branch(("a",)), Branch(("b",)))
+
+
+class Masked(nn.Module):
+    """Attention by hand, with a mask that is made from the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qk, self.v = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.qk(x) @ x.transpose(1, 2) + x.sum(2, keepdim=True)
+        return x + scores.softmax(-1) @ self.v(x)
+
+
+def test_a_mask_on_scores_is_no_skip() -> None:
+    graph = trace(Masked())
+    assert graph.branches == (Branch(("qk", "v")),)
+    assert graph.attention == {"qk", "v"}
 
 
 class Towers(nn.Module):

@@ -176,7 +176,7 @@ def _branches(flow: Flow) -> Iterator[Branch]:
     """Of each sum with a skip, what is beside it."""
     trunk: dict[int, int] = {}  # of a residual sum: its skip
     for i, step in enumerate(flow.steps):
-        if step.kind != SUM or len(step.inputs) != 2:
+        if step.kind != SUM or len(step.inputs) != 2 or _goes_to_mix(flow, i):
             continue
         for skip, end in (step.inputs, step.inputs[::-1]):
             inside = _inside(flow, trunk, skip, end)
@@ -188,6 +188,16 @@ def _branches(flow: Flow) -> Iterator[Branch]:
                     if paths:
                         yield Branch(paths, _last_norm(flow, side))
                 break
+
+
+def _goes_to_mix(flow: Flow, start: int) -> bool:
+    """Whether a sum is one of scores and a mask, on the way to a softmax."""
+    users = flow.users[start]
+    kinds = [flow.steps[user].kind for user in users]
+    return bool(users) and all(
+        kind == MIX or (kind == PASS and _goes_to_mix(flow, user))
+        for kind, user in zip(kinds, users, strict=True)
+    )
 
 
 def _inside(flow: Flow, trunk: dict[int, int], skip: int, end: int) -> int:

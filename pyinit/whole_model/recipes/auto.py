@@ -135,9 +135,9 @@ class _Auto:
         if path not in self.last:
             return 1.0, ""
         if self.last[path] is not None:
-            return 1.0, "; end of a residual branch, which a norm scales"
+            return 1.0, "; ends a residual branch, which a norm scales"
         branches = len(self.graph.branches)
-        return 1 / math.sqrt(branches), f"; end of one of {branches} residual branches"
+        return 1 / math.sqrt(branches), f"; ends a residual branch, 1 of {branches}"
 
     # ---- Other modules ----
 
