@@ -25,7 +25,7 @@ from pyinit.whole_model.structure import Activation
 _Array = NDArray[np.float64]
 
 DEEP = 8  # from how many layers on
-_SPREAD = math.log(2.0) / 2.5  # standard deviation of log q at the chain's end
+_SPREAD = math.log(2.0) / 3  # standard deviation of log q at the chain's end
 
 
 class Balance(NamedTuple):
