@@ -376,6 +376,12 @@ def test_a_wide_relu_chain_is_he_s() -> None:
     assert balance.bias_std == pytest.approx(0, abs=0.02)
 
 
+def test_a_narrow_chain_is_not_left_to_its_biases() -> None:
+    balance = chains.balance(Activation("relu"), 50, 8)
+    assert balance is not None
+    assert balance.bias_std**2 == pytest.approx(0.2)
+
+
 def test_tanh_stands_where_neither_variance_nor_gradient_changes() -> None:
     """Schoenholz et al. 2017: the line between order and chaos, at variance 1."""
     balance = chains.balance(Activation("tanh"), 50, 512)
