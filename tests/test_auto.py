@@ -332,7 +332,7 @@ def test_fifty_layers_keep_their_variance(activation: type[nn.Module], width: in
         assert max(found) < 2
 
 
-@pytest.mark.parametrize("activation", [nn.SiLU, nn.Mish, nn.ELU, nn.Hardswish, nn.SELU])
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.ELU, nn.SELU])
 def test_other_activations_keep_it_too(activation: type[nn.Module]) -> None:
     model = chain(activation, 512)
     fill_(model, 0)
@@ -361,6 +361,13 @@ def test_the_first_layer_of_a_deep_chain_takes_data() -> None:
 def test_shallow_chains_are_as_usual(depth: int) -> None:
     found = chosen(chain(nn.GELU, 16, depth))
     assert found["0.weight"] == KaimingNormal(nonlinearity="gelu")
+    assert found["2.bias"] == ZEROS
+
+
+def test_an_activation_known_by_its_gain_alone_feeds_a_deep_chain_by_it() -> None:
+    parts = (p for _ in range(10) for p in (nn.Linear(16, 16), nn.ELU(2.0)))
+    found = chosen(nn.Sequential(*parts))
+    assert found["2.weight"] == KaimingNormal(nonlinearity=calculate_gain(nn.ELU(2.0)))
     assert found["2.bias"] == ZEROS
 
 

@@ -115,11 +115,11 @@ class _Auto:
         feeds = self.graph.before.get(site.path)
         if depth < DEEP or feeds is None or feeds == _SELU:
             return None
-        weight, bias = getattr(site.module, "weight", None), getattr(site.module, "bias", None)
-        if bias is None or weight is None:
-            return Balance(gain_of(*feeds), 0.0)
+        gain_alone = Balance(gain_of(*feeds), 0.0)
+        if getattr(site.module, "bias", None) is None:
+            return gain_alone
         width = site.module.in_features if isinstance(site.module, nn.Linear) else None
-        return balance(feeds, depth, width)
+        return balance(feeds, depth, width) or gain_alone
 
     def bias(self, site: Site) -> Choice:
         is_head = site.path in self.heads
