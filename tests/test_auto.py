@@ -100,7 +100,7 @@ def test_a_resnet_is_he_throughout_and_its_branches_end_in_norms_of_one() -> Non
         if name.endswith("conv3.weight"):
             assert "which a norm scales" in why
     assert found["fc.weight"] == Choice(LecunNormal(), "head")
-    assert "next to layer1.0.bn1" in found["layer1.0.conv1.weight"].why
+    assert "next to BatchNorm2d" in found["layer1.0.conv1.weight"].why
 
 
 def test_a_gpt2_ends_its_branches_small() -> None:

@@ -56,7 +56,7 @@ def auto(network: Network, *, prior: float | None = None) -> Choices:
 
 class _Auto:
     def __init__(self, network: Network, prior: float | None) -> None:
-        self.graph = network.graph
+        self.graph, self.modules = network.graph, network.modules
         self.prior = None if prior is None else PriorBias(prior)
         # The last layer of a model that ends in a branch is no head.
         ends = {layer for branch in self.graph.branches for layer in branch.layers}
@@ -87,7 +87,8 @@ class _Auto:
         scale, remark = self._scale(site.path)
         norm = self.graph.norms.get(site.path)
         if norm is not None:
-            remark += f"; next to {norm}"
+            # By its type: the report puts blocks that are alike together.
+            remark += f"; next to {type(self.modules[norm]).__name__}"
         initializer, why = self._weight(site, scale)
         return Choice(initializer, why + remark)
 
