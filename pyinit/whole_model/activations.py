@@ -2,86 +2,56 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn import functional
 
 from pyinit._gain import calculate_gain
 from pyinit.whole_model.structure import Activation
 
-# Functions of torch, and methods of tensors, with one meaning under one name.
-_FUNCTIONS = frozenset(
-    (
-        *(
-            "celu",
-            "elu",
-            "gelu",
-            "hardshrink",
-            "hardsigmoid",
-            "hardswish",
-            "hardtanh",
-            "logsigmoid",
-        ),
-        *("mish", "relu", "relu6", "selu", "sigmoid", "sin", "silu", "softplus", "softshrink"),
-        *("softsign", "tanh", "tanhshrink"),
-    )
-)
-_IRRELEVANT = frozenset(("inplace", "approximate"))
-
-# Modules, and the arguments with which they are the function of their name.
-_MODULES: dict[type[nn.Module], tuple[str, Mapping[str, float]]] = {
-    nn.CELU: ("celu", {"alpha": 1.0}),
-    nn.ELU: ("elu", {"alpha": 1.0}),
-    nn.GELU: ("gelu", {}),
-    nn.Hardshrink: ("hardshrink", {"lambd": 0.5}),
-    nn.Hardsigmoid: ("hardsigmoid", {}),
-    nn.Hardswish: ("hardswish", {}),
-    nn.Hardtanh: ("hardtanh", {"min_val": -1.0, "max_val": 1.0}),
-    nn.LogSigmoid: ("logsigmoid", {}),
-    nn.Mish: ("mish", {}),
-    nn.ReLU: ("relu", {}),
-    nn.ReLU6: ("relu6", {}),
-    nn.SELU: ("selu", {}),
-    nn.SiLU: ("silu", {}),
-    nn.Sigmoid: ("sigmoid", {}),
-    nn.Softplus: ("softplus", {"beta": 1.0, "threshold": 20.0}),
-    nn.Softshrink: ("softshrink", {"lambd": 0.5}),
-    nn.Softsign: ("softsign", {}),
-    nn.Tanh: ("tanh", {}),
-    nn.Tanhshrink: ("tanhshrink", {}),
+# torch's activations: the name of the function or method, its arguments and their defaults.
+_FUNCTIONS: dict[str, Mapping[str, float]] = {
+    **{
+        name: {}
+        for name in (
+            *("gelu", "glu", "hardsigmoid", "hardswish", "logsigmoid", "mish", "prelu", "relu"),
+            *("relu6", "rrelu", "selu", "sigmoid", "silu", "sin", "softsign", "tanh", "tanhshrink"),
+        )
+    },
+    "celu": {"alpha": 1.0},
+    "elu": {"alpha": 1.0},
+    "hardshrink": {"lambd": 0.5},
+    "hardtanh": {"min_val": -1.0, "max_val": 1.0},
+    "leaky_relu": {"negative_slope": 0.01},
+    "softplus": {"beta": 1.0, "threshold": 20.0},
+    "softshrink": {"lambd": 0.5},
 }
+
+# And its modules that are one of these.
+_MODULES: dict[type[nn.Module], str] = {
+    cls: cls.__name__.lower()
+    for cls in (
+        *(nn.CELU, nn.ELU, nn.GELU, nn.GLU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish),
+        *(nn.Hardtanh, nn.LogSigmoid, nn.Mish, nn.PReLU, nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU),
+        *(nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink),
+    )
+} | {nn.LeakyReLU: "leaky_relu"}
 
 # Names of classes of activations that torch does not have.
 _LOOKS_LIKE = re.compile(
     r"relu|elu|silu|swish|mish|sigmoid|tanh|softplus|snake|sine|^act|activation", re.IGNORECASE
 )
 
-# Half of the outputs times the sigmoid of the other half.
-_GLU_SIGMOID_SECOND_MOMENT = 0.2933790359
-
-
-def of_module(module: nn.Module) -> Activation | None:
-    """The activation that a module is; None for one whose gain cannot be found."""
-    if isinstance(module, nn.LeakyReLU):
-        return Activation("leaky_relu", float(module.negative_slope))
-    if isinstance(module, nn.PReLU):
-        return Activation("leaky_relu", float(module.init))
-    if isinstance(module, nn.RReLU):
-        return Activation("leaky_relu", (module.lower + module.upper) / 2)
-    if isinstance(module, nn.GLU):
-        return _glu()
-    name, arguments = _MODULES.get(type(module), ("", {}))
-    if name and all(getattr(module, key) == value for key, value in arguments.items()):
-        return Activation(name)
-    return _unknown(module)
+# For halves of the outputs times the sigmoid of the other halves: E[sigmoid(z)^2].
+_GLU_SECOND_MOMENT = 0.2933790359
 
 
 def is_activation(module: nn.Module) -> bool:
     """Whether it is one: of torch's, or by the name of its class and having nothing inside."""
-    if isinstance(module, (nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.GLU)) or type(module) in _MODULES:
+    if type(module) in _MODULES:
         return True
     return (
         not module._modules
@@ -90,33 +60,52 @@ def is_activation(module: nn.Module) -> bool:
     )
 
 
+def of_module(module: nn.Module) -> Activation | None:
+    """The activation that a module is; None for one whose gain cannot be found."""
+    name = _MODULES.get(type(module))
+    if name is None:
+        return _of_unknown(module)
+    if isinstance(module, nn.PReLU):
+        return Activation("leaky_relu", float(module.init))
+    if isinstance(module, nn.RReLU):
+        return Activation("leaky_relu", (module.lower + module.upper) / 2)
+    return of_call(name, [getattr(module, argument) for argument in _FUNCTIONS[name]])
+
+
 def is_activation_function(name: str) -> bool:
-    return name in _FUNCTIONS or name in ("leaky_relu", "rrelu", "prelu", "glu")
+    """Whether torch has an activation of that name, as a function or a method."""
+    return name in _FUNCTIONS
 
 
 def of_call(
-    name: str, rest: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    name: str, arguments: Sequence[Any] = (), named: Mapping[str, Any] = MappingProxyType({})
 ) -> Activation | None:
     """The activation that a call of torch's function of that name is.
 
-    rest: the arguments after the first
+    arguments: those after the first, in order
     """
-    kwargs = {key: value for key, value in (kwargs or {}).items() if key not in _IRRELEVANT}
+    defaults = _FUNCTIONS[name]
+    given = {key: value for key, value in named.items() if key in defaults}
+    given.update(zip(defaults, arguments, strict=False))
+    given = {**defaults, **given}
     if name == "leaky_relu":
-        slope = rest[0] if rest else kwargs.get("negative_slope", 0.01)
+        slope = given["negative_slope"]
         return Activation(name, float(slope)) if isinstance(slope, (int, float)) else None
-    if name == "prelu":  # the slope is a parameter; this is where it starts
-        return Activation("leaky_relu", 0.25)
-    if name == "rrelu":
-        return Activation("leaky_relu", (1 / 8 + 1 / 3) / 2)
-    if name == "glu":
-        return _glu()
-    rest = tuple(value for value in rest if not isinstance(value, (bool, str)))
-    function = getattr(functional, name, None)
-    if function is not None and not rest and not kwargs:
+    if name in _SPECIAL:
+        return _SPECIAL[name]
+    if given == defaults:
         return Activation(name)
-    function = function or getattr(torch, name)
-    return _by_quadrature(lambda z: function(z, *rest, **kwargs))
+    function = getattr(functional, name)
+    return _by_quadrature(lambda z: function(z, **given))
+
+
+# PReLU's slope is a parameter, which starts from 1/4; RReLU's is random, from 1/8 to 1/3.
+_SPECIAL = {
+    "glu": Activation(1 / math.sqrt(_GLU_SECOND_MOMENT)),
+    "prelu": Activation("leaky_relu", 0.25),
+    "rrelu": Activation("leaky_relu", (1 / 8 + 1 / 3) / 2),
+    "sin": Activation(1 / math.sqrt((1 - math.exp(-2)) / 2)),
+}
 
 
 def of_callable(function: object) -> Activation | None:
@@ -129,10 +118,6 @@ def of_callable(function: object) -> Activation | None:
     return _by_quadrature(function) if callable(function) else None
 
 
-def _glu() -> Activation:
-    return Activation(1 / math.sqrt(_GLU_SIGMOID_SECOND_MOMENT))
-
-
 def _by_quadrature(activation: Callable[..., Any] | nn.Module) -> Activation | None:
     try:
         return Activation(calculate_gain(activation))
@@ -140,18 +125,20 @@ def _by_quadrature(activation: Callable[..., Any] | nn.Module) -> Activation | N
         return None
 
 
-def _unknown(module: nn.Module) -> Activation | None:
+def _of_unknown(module: nn.Module) -> Activation | None:
     """Of a class that torch does not have. Modules of one class with equal attributes are one."""
     attributes = tuple(item for item in vars(module).items() if item[0][0] != "_")
-    key = (type(module), attributes)
-    try:
-        if key not in _found:
-            _found[key] = _named(_by_quadrature(module), type(module).__name__.lower())
-        return _found[key]
-    except TypeError:  # an attribute without a hash
+    if not all(
+        value is None or callable(value) or isinstance(value, _PLAIN) for _, value in attributes
+    ):
         return _by_quadrature(module)
+    key = (type(module), attributes)
+    if key not in _found:
+        _found[key] = _named(_by_quadrature(module), type(module).__name__.lower())
+    return _found[key]
 
 
+_PLAIN = (bool, int, float, str)
 _found: dict[object, Activation | None] = {}
 
 

@@ -25,7 +25,8 @@ from pyinit.whole_model.structure import Activation
 _Array = NDArray[np.float64]
 
 DEEP = 8  # from how many layers on
-_SPREAD = math.log(2.0) / 2.5  # standard deviation of log q at the chain's end
+_SPREAD = math.log(2.0) / 3  # most standard deviation of log q at the chain's end
+_LEAST = 0.8  # of the weights' share in the variance: narrow chains are to hand gradients on, too
 
 
 class Balance(NamedTuple):
@@ -54,8 +55,9 @@ def balance(activation: Activation, depth: int, width: int | None) -> Balance | 
     moments = _moments(activation)
     if moments is None:
         return None
-    low, share = 0.0, min(1.0, moments.second / moments.derivative)
+    share = min(1.0, moments.second / moments.derivative)
     if not _holds(share, moments, depth, width):
+        low = _LEAST * share
         for _ in range(30):
             middle = (low + share) / 2
             if _holds(middle, moments, depth, width):

@@ -35,6 +35,7 @@ class Flow:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self._of_kinds: dict[tuple[str, ...], int] = {}
 
     def add(
         self,
@@ -69,6 +70,13 @@ class Flow:
                 bits |= found[source]
             found.append(bits)
         return found
+
+    def all_of(self, *kinds: str) -> int:
+        """The steps of some kinds, as bits."""
+        if kinds not in self._of_kinds:
+            bits = (1 << i for i, step in enumerate(self.steps) if step.kind in kinds)
+            self._of_kinds[kinds] = sum(bits)
+        return self._of_kinds[kinds]
 
 
 def read(flow: Flow) -> Graph:
@@ -165,30 +173,59 @@ def _depths(flow: Flow) -> dict[str, int]:
 
 
 def _branches(flow: Flow) -> Iterator[Branch]:
-    """Of each sum with a skip, the branch beside it."""
-    ancestors = flow.ancestors
-    layers = sum(1 << i for i, _ in flow.layers)
-    sums = sum(1 << i for i, step in enumerate(flow.steps) if step.kind == SUM)
+    """Of each sum with a skip, what is beside it."""
     trunk: dict[int, int] = {}  # of a residual sum: its skip
     for i, step in enumerate(flow.steps):
-        if step.kind != SUM or len(step.inputs) != 2:
+        if step.kind != SUM or len(step.inputs) != 2 or _goes_to_mix(flow, i):
             continue
         for skip, end in (step.inputs, step.inputs[::-1]):
-            origin = _origin(flow, trunk, skip, end)
-            if origin is not None:
-                inside = ancestors[end] & ~ancestors[origin] & layers
-            else:
-                inside = ancestors[end] & ~ancestors[skip]
-                if not _is_projected_skip(ancestors[skip] & ~ancestors[end], inside, layers, sums):
-                    continue
-                if not ancestors[skip] & ancestors[end]:
-                    continue
-                inside &= layers
+            inside = _inside(flow, trunk, skip, end)
             if inside:
                 trunk[i] = skip
-                paths = dict.fromkeys(flow.steps[j].path for j in _bits(inside))
-                yield Branch(tuple(paths), _last_norm(flow, end))
+                for side in _sides(flow, trunk, end):
+                    layers = _bits(inside & flow.ancestors[side])
+                    paths = tuple(dict.fromkeys(flow.steps[j].path for j in layers))
+                    if paths:
+                        yield Branch(paths, _last_norm(flow, side))
                 break
+
+
+def _goes_to_mix(flow: Flow, start: int) -> bool:
+    """Whether a sum is one of scores and a mask, on the way to a softmax."""
+    users = flow.users[start]
+    kinds = [flow.steps[user].kind for user in users]
+    return bool(users) and all(
+        kind == MIX or (kind == PASS and _goes_to_mix(flow, user))
+        for kind, user in zip(kinds, users, strict=True)
+    )
+
+
+def _inside(flow: Flow, trunk: dict[int, int], skip: int, end: int) -> int:
+    """The layers, as bits, of the branch that ends there if the other side is its skip."""
+    ancestors, layers = flow.ancestors, flow.all_of(*_LAYERS)
+    origin = _origin(flow, trunk, skip, end)
+    if origin is not None:
+        return ancestors[end] & ~ancestors[origin] & layers
+    # The skip may have one layer of its own, for a change of size, if the branch has several.
+    inside, beside = ancestors[end] & ~ancestors[skip], ancestors[skip] & ~ancestors[end]
+    is_skip = (
+        (beside & layers).bit_count() == 1 < (inside & layers).bit_count()
+        and not inside & flow.all_of(SUM)
+        and ancestors[skip] & ancestors[end]
+    )
+    return inside & layers if is_skip else 0
+
+
+def _sides(flow: Flow, trunk: dict[int, int], end: int) -> Iterator[int]:
+    """The ends of the branches that are added before their sum goes to the skip, as in GPT-NeoX."""
+    step = flow.steps[end]
+    if step.kind == PASS and len(step.inputs) == 1:
+        yield from _sides(flow, trunk, step.inputs[0])
+    elif step.kind == SUM and end not in trunk:
+        for side in step.inputs:
+            yield from _sides(flow, trunk, side)
+    else:
+        yield end
 
 
 def _origin(flow: Flow, trunk: dict[int, int], skip: int, end: int) -> int | None:
@@ -202,15 +239,6 @@ def _origin(flow: Flow, trunk: dict[int, int], skip: int, end: int) -> int | Non
         else:
             return None
     return skip
-
-
-def _is_projected_skip(beside: int, inside: int, layers: int, sums: int) -> bool:
-    """Whether the skip has one layer of its own, a change of size, and the branch has several."""
-    return (
-        (beside & layers).bit_count() == 1
-        and (inside & layers).bit_count() > 1
-        and not inside & sums
-    )
 
 
 def _last_norm(flow: Flow, end: int) -> str | None:

@@ -15,7 +15,7 @@ _ENDS_BRANCH = re.compile(
     r"|to_out(\.0)?|(attn|attention|mlp|ffn)\.proj|output\.dense|(Self|EncDec)Attention\.o)$"
 )
 _ATTENDS = re.compile(
-    r"(^|\.)((to_|W|w)?(q|k|v|qkv)|[qkv]_(proj|lin)|qkv_proj|c_attn|in_proj|query|key|value"
+    r"(^|\.)((to_|W|w)?(q|k|v|qkv)|[qkv]_(proj|lin)|qkv_proj|c_attn|query|key|value"
     r"|query_key_value)$"
 )
 _IS_GATED = re.compile(r"(^|\.)(up_proj|w3|wi_1)$")
@@ -23,24 +23,29 @@ _HOLDS_ACTIVATION = re.compile(r"^(\w+_)?(act|act_fn|activation|activation_fn|no
 
 
 def completed(model: nn.Module, known: Graph) -> Graph:
-    """What is known from traces, and of layers that none of them reached what order and names say."""
+    """What is known from traces, and beside it what order and names say: of layers that no trace
+    reached, and of how parts hang together.
+    """
     layers = [path for path, module in model.named_modules() if is_layer(module)]
     missing = {path for path in layers if path not in known.depth}
-    if not missing:
+    is_whole = known.source == "torch.fx"
+    if not layers or (is_whole and not missing):
         return known
     activation: dict[str, Activation] = {}
     norms: dict[str, str] = {}
     for path, parent in model.named_modules():
-        _read_children(path, parent, activation, norms)
+        _read_children(path, parent, layers[-1], activation, norms)
     activation = {path: found for path, found in activation.items() if path in missing}
     norms = {path: found for path, found in norms.items() if path in missing}
     branches = known.branches + tuple(
         Branch((path,), norms.get(path))
         for path in layers
-        if path in missing and _ENDS_BRANCH.search(path)
+        if (path in missing or not is_whole)
+        and _ENDS_BRANCH.search(path)
+        and _is_outside(path, known.branches)
     )
     heads = known.heads
-    if not heads and layers[-1] not in activation and _is_outside(layers[-1], branches):
+    if not is_whole and layers[-1] not in activation and _is_outside(layers[-1], branches):
         heads = frozenset(layers[-1:])
     return Graph(
         "torch.fx in parts" if known.depth else "module order",
@@ -59,16 +64,20 @@ def _is_outside(layer: str, branches: Iterable[Branch]) -> bool:
 
 
 def _read_children(
-    path: str, parent: nn.Module, activation: dict[str, Activation], norms: dict[str, str]
+    path: str,
+    parent: nn.Module,
+    last: str,
+    activation: dict[str, Activation],
+    norms: dict[str, str],
 ) -> None:
-    """What follows the layers that a module holds itself."""
+    """What follows the layers that a module holds itself; the model's last has no part in it."""
     children = [(f"{path}.{name}".lstrip("."), child) for name, child in parent.named_children()]
     shared = None if isinstance(parent, nn.Sequential) else _shared_activation(parent)
     layer = ""
     for name, child in children:
         if is_layer(child):
             layer = name
-            if shared is not None and not _passes_by(name):
+            if shared is not None and name != last and not _passes_by(name):
                 activation[layer] = shared
         elif layer and is_norm(child):
             norms.setdefault(layer, name)

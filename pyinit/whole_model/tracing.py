@@ -57,7 +57,7 @@ _KINDS = {
     **dict.fromkeys((*_SHAPES, "embedding", "embedding_bag"), SOURCE),
 }
 
-_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 _SOFTMAXES = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d)
 
 
@@ -70,7 +70,7 @@ def is_layer(module: nn.Module) -> bool:
 
 def is_norm(module: nn.Module) -> bool:
     """Whether it is a norm: one of torch's, or one by the name of its class."""
-    return isinstance(module, _NORMS) or ("Norm" in type(module).__name__ and not module._modules)
+    return isinstance(module, NORMS) or ("Norm" in type(module).__name__ and not module._modules)
 
 
 def trace(model: nn.Module) -> Flow:

@@ -30,13 +30,13 @@ from pyinit.whole_model.initializers import (
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
 from pyinit.whole_model.structure import Activation
-from pyinit.whole_model.tracing import is_layer, is_norm
+from pyinit.whole_model.tracing import NORMS, is_layer, is_norm
 
 # Bounded ones, linear around zero, for which Xavier's derivation holds.
 _XAVIER = frozenset(("sigmoid", "tanh", "softsign", "hardtanh", "hardsigmoid"))
 
 _TOKEN = re.compile(
-    r"^(?:\w+_)?(?:tokens?|pos(?:ition)?s?_?embed(?:ding)?s?|pos(?:itional)?_emb(?:edding)?s?)$"
+    r"^(?:\w+_)?(?:tokens?|(?:class|mask|pos|position|positional)s?_?emb(?:ed(?:ding)?s?)?)$"
 )
 
 
@@ -56,8 +56,11 @@ def auto(network: Network, *, prior: float | None = None) -> Choices:
 
 class _Auto:
     def __init__(self, network: Network, prior: float | None) -> None:
-        self.graph = network.graph
+        self.graph, self.modules = network.graph, network.modules
         self.prior = None if prior is None else PriorBias(prior)
+        # The last layer of a model that ends in a branch is no head.
+        ends = {layer for branch in self.graph.branches for layer in branch.layers}
+        self.heads = self.graph.heads - ends
         self.last = {branch.layers[-1]: branch.last_norm for branch in self.graph.branches}
         # Rows of length 1 are right under a norm, and for a head that shares the weight.
         self.short_rows = any(map(is_norm, network.modules.values())) or any(
@@ -84,7 +87,8 @@ class _Auto:
         scale, remark = self._scale(site.path)
         norm = self.graph.norms.get(site.path)
         if norm is not None:
-            remark += f"; next to {norm}"
+            # By its type: the report puts blocks that are alike together.
+            remark += f"; next to {type(self.modules[norm]).__name__}"
         initializer, why = self._weight(site, scale)
         return Choice(initializer, why + remark)
 
@@ -103,7 +107,7 @@ class _Auto:
                 why = f"{_name(feeds)} comes before, {depth} layers without a norm"
                 return KaimingNormal(nonlinearity=balanced.gain * scale), why
         if follows is None:
-            return _lecun(scale), "head" if path in self.graph.heads else "no activation follows"
+            return _lecun(scale), "head" if path in self.heads else "no activation follows"
         return _for(follows, scale, path in self.graph.norms), f"{_name(follows)} follows"
 
     def _balance(self, site: Site) -> Balance | None:
@@ -112,14 +116,14 @@ class _Auto:
         feeds = self.graph.before.get(site.path)
         if depth < DEEP or feeds is None or feeds == _SELU:
             return None
-        weight, bias = getattr(site.module, "weight", None), getattr(site.module, "bias", None)
-        if bias is None or weight is None:
-            return Balance(gain_of(*feeds), 0.0)
+        gain_alone = Balance(gain_of(*feeds), 0.0)
+        if getattr(site.module, "bias", None) is None:
+            return gain_alone
         width = site.module.in_features if isinstance(site.module, nn.Linear) else None
-        return balance(feeds, depth, width)
+        return balance(feeds, depth, width) or gain_alone
 
     def bias(self, site: Site) -> Choice:
-        is_head = site.path in self.graph.heads
+        is_head = site.path in self.heads
         if is_head and self.prior is not None:
             return Choice(self.prior, "head, prior asked for")
         balanced = None if is_head else self._balance(site)
@@ -132,9 +136,9 @@ class _Auto:
         if path not in self.last:
             return 1.0, ""
         if self.last[path] is not None:
-            return 1.0, "; end of a residual branch, which a norm scales"
+            return 1.0, "; ends a residual branch, which a norm scales"
         branches = len(self.graph.branches)
-        return 1 / math.sqrt(branches), f"; end of one of {branches} residual branches"
+        return 1 / math.sqrt(branches), f"; ends a residual branch, 1 of {branches}"
 
     # ---- Other modules ----
 
@@ -239,9 +243,6 @@ def _norm(site: Site) -> Choice | None:
     if len(site.shape) != 1 or site.leaf not in ("weight", "bias"):
         return None
     constructor = getattr(type(site.module).__init__, "__code__", None)
-    if not (
-        type(site.module).__module__.startswith("torch.")
-        or (constructor is not None and "ones" in constructor.co_names)
-    ):
+    if not isinstance(site.module, NORMS) and "ones" not in getattr(constructor, "co_names", ()):
         return None
     return Choice(ONES, "norm's scale") if site.leaf == "weight" else Choice(ZEROS, "norm's shift")

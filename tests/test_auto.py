@@ -1,0 +1,433 @@
+"""What the recipe ``auto`` decides, and that deep networks keep their variance under it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyinit import calculate_gain
+from pyinit._rng import Key
+from pyinit.models.gpt2 import GPT2
+from pyinit.models.resnet import ResNet
+from pyinit.models.vit import VisionTransformer
+from pyinit.whole_model import chains
+from pyinit.whole_model.initializers import (
+    ONES,
+    ZEROS,
+    Constant,
+    Initializer,
+    KaimingNormal,
+    LecunNormal,
+    Normal,
+    Orthogonal,
+    Padded,
+    Parts,
+    PriorBias,
+    TruncNormal,
+    VarianceScaling,
+    XavierNormal,
+    XavierUniform,
+    gain_of,
+)
+from pyinit.whole_model.network import Network
+from pyinit.whole_model.recipes import Choice, recipe
+from pyinit.whole_model.structure import Activation
+
+
+def choices(model: nn.Module, **options: float) -> dict[str, Choice]:
+    return dict(recipe("auto", **options).choose(Network(model)))
+
+
+def chosen(model: nn.Module, **options: float) -> dict[str, Initializer]:
+    return {name: choice.initializer for name, choice in choices(model, **options).items()}
+
+
+def fill_(model: nn.Module, seed: int) -> None:
+    network = Network(model)
+    choice = recipe("auto").choose(network)
+    stream = 0
+    for site in network.sites:
+        blocks = choice[site.name].initializer.resolve(site.weight)
+        for block in sorted(blocks, key=lambda block: block.wave):
+            tensor = site.tensor.detach()
+            stream += 1
+            block.drawn.fill_(tensor[slice(*(block.rows or (None,)))], Key(seed, stream))
+
+
+# ---- Layers by what follows ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"),
+    [
+        (nn.ReLU(), KaimingNormal(nonlinearity="relu")),
+        (nn.LeakyReLU(0.2), KaimingNormal(0.2, nonlinearity="leaky_relu")),
+        (nn.PReLU(init=0.1), KaimingNormal(0.1, nonlinearity="leaky_relu")),
+        (nn.GELU(), KaimingNormal(nonlinearity="gelu")),
+        (nn.SiLU(), KaimingNormal(nonlinearity="silu")),
+        (nn.ELU(), KaimingNormal(nonlinearity="elu")),
+        (nn.Softplus(), KaimingNormal(nonlinearity="softplus")),
+        (nn.ELU(2.0), KaimingNormal(nonlinearity=calculate_gain(nn.ELU(2.0)))),
+        (nn.SELU(), LecunNormal()),
+        (nn.Sigmoid(), XavierNormal()),
+        (nn.Tanh(), XavierNormal(5 / 3)),
+        (nn.Identity(), LecunNormal()),
+    ],
+    ids=str,
+)
+def test_the_activation_that_follows_decides(activation: nn.Module, expected: Initializer) -> None:
+    found = chosen(nn.Sequential(nn.Linear(8, 8), activation, nn.Linear(8, 2)))
+    assert found["0.weight"] == expected
+    assert found["0.bias"] == ZEROS
+    assert found["2.weight"] == LecunNormal()
+
+
+def test_a_norm_does_for_tanh_what_its_gain_would() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 2))
+    assert chosen(model)["0.weight"] == XavierNormal(1.0)
+
+
+def test_a_resnet_is_he_throughout_and_its_branches_end_in_norms_of_one() -> None:
+    with torch.device("meta"):
+        found = choices(ResNet(blocks=(2, 1), width=8))
+    for name, (initializer, why) in found.items():
+        if "conv" in name or "downsample.0" in name:
+            assert initializer == KaimingNormal(nonlinearity="relu"), name
+        elif "bn" in name or "downsample.1" in name:
+            assert initializer == (ONES if name.endswith("weight") else ZEROS), name
+        if name.endswith("conv3.weight"):
+            assert "which a norm scales" in why
+    assert found["fc.weight"] == Choice(LecunNormal(), "head")
+    assert "next to BatchNorm2d" in found["layer1.0.conv1.weight"].why
+
+
+def test_a_gpt2_ends_its_branches_small() -> None:
+    with torch.device("meta"):
+        model = GPT2(vocab=50, context=8, width=16, layers=2, heads=2)
+    found = choices(model)
+    block = "transformer.h.1"
+    assert found[f"{block}.attn.c_attn.weight"].initializer == Parts((XavierUniform(),) * 3)
+    assert found[f"{block}.mlp.c_fc.weight"].initializer == KaimingNormal(nonlinearity="gelu")
+    for last in ("attn.c_proj", "mlp.c_proj"):
+        initializer, why = found[f"{block}.{last}.weight"]
+        assert initializer == VarianceScaling(1 / 4)
+        assert "ends a residual branch, 1 of 4" in why
+    assert found["transformer.wte.weight"].initializer == Normal(0.0, 1 / 4)
+    assert found.keys() == {name for name, _ in model.named_parameters()}
+
+
+def test_a_vit_has_its_own_attention_and_tokens() -> None:
+    with torch.device("meta"):
+        found = chosen(VisionTransformer(image=32, width=16, layers=2, heads=2, hidden=32))
+    attention = "encoder.layers.encoder_layer_1.self_attention"
+    assert found[f"{attention}.in_proj_weight"] == Parts((XavierUniform(),) * 3)
+    assert found[f"{attention}.in_proj_bias"] == ZEROS
+    assert found[f"{attention}.out_proj.weight"] == VarianceScaling(1 / 4)
+    assert found["class_token"] == found["encoder.pos_embedding"] == TruncNormal(std=0.02)
+
+
+def test_the_prior_is_the_heads_bias_alone() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    found = chosen(model, prior=0.02)
+    assert found["2.bias"] == PriorBias(0.02)
+    assert found["0.bias"] == ZEROS
+
+
+def test_a_prior_that_is_no_probability_is_refused() -> None:
+    with pytest.raises(ValueError, match="p must be in"):
+        choices(nn.Linear(2, 2), prior=1.5)
+
+
+# ---- Other modules -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cls", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_weights_are_made_gate_by_gate(cls: type[nn.RNNBase], gates: int) -> None:
+    found = chosen(cls(6, 8, num_layers=2, bidirectional=True))
+
+    def by_gates(initializer: Initializer) -> Initializer:
+        return initializer if gates == 1 else Parts((initializer,) * gates)
+
+    for suffix in ("l0", "l1", "l0_reverse"):
+        assert found[f"weight_ih_{suffix}"] == by_gates(XavierUniform())
+        assert found[f"weight_hh_{suffix}"] == by_gates(Orthogonal())
+        assert found[f"bias_hh_{suffix}"] == ZEROS
+        forget = Parts((ZEROS, ONES, ZEROS, ZEROS)) if gates == 4 else ZEROS
+        assert found[f"bias_ih_{suffix}"] == forget
+
+
+def test_a_cell_is_like_its_layer_and_a_projection_is_filled() -> None:
+    assert chosen(nn.LSTMCell(6, 8))["bias_ih"] == Parts((ZEROS, ONES, ZEROS, ZEROS))
+    found = chosen(nn.LSTM(6, 8, proj_size=4))
+    assert found["weight_hr_l0"] == XavierUniform()
+
+
+@pytest.mark.parametrize(("normed", "std"), [(True, 1 / 4), (False, 1.0)])
+def test_an_embedding_has_rows_of_length_one_where_a_norm_follows(normed: bool, std: float) -> None:
+    norm = nn.LayerNorm(16) if normed else nn.Identity()
+    model = nn.Sequential(nn.Embedding(10, 16, padding_idx=0), norm, nn.Linear(16, 2))
+    assert chosen(model)["0.weight"] == Padded(Normal(0.0, std), 0)
+
+
+class Separable(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, inputs, 3, groups=inputs, bias=False),
+            nn.BatchNorm2d(inputs),
+            nn.ReLU6(),
+            nn.Conv2d(inputs, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU6(),
+        )
+
+
+def test_depthwise_convolutions_have_the_fan_of_one_channel() -> None:
+    model = nn.Sequential(Separable(8, 16), Separable(16, 32))
+    found = chosen(model)
+    assert found["1.0.weight"] == KaimingNormal(nonlinearity="relu6")
+    site = Network(model).by_name["1.0.weight"]
+    gain = calculate_gain(nn.ReLU6())
+    assert found["1.0.weight"].target_std(site.weight) == pytest.approx(gain / 3)
+
+
+class UNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, 3, padding=1)
+        self.middle = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)
+        self.join = nn.Conv2d(16, 8, 3, padding=1)
+        self.out = nn.Conv2d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = functional.elu(self.down(x))
+        x = functional.elu(self.middle(first))
+        x = torch.cat((first, self.up(x)), 1)
+        return self.out(functional.elu(self.join(x)))
+
+
+def test_a_unet_is_followed_through_its_joins() -> None:
+    model = UNet()
+    found = choices(model)
+    for layer in ("down", "middle", "join"):
+        assert found[f"{layer}.weight"].initializer == KaimingNormal(nonlinearity="elu")
+    up = found["up.weight"].initializer
+    assert up == LecunNormal()
+    assert up.target_std(Network(model).by_name["up.weight"].weight) == pytest.approx(1 / 8)
+    assert found["out.weight"] == Choice(LecunNormal(), "head")
+
+
+def test_prelu_keeps_the_slope_it_was_made_with() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.PReLU(init=0.1))
+    assert chosen(model)["1.weight"] == Constant(0.1)
+
+
+class OnesNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * functional.normalize(x, dim=-1)
+
+
+class ZerosNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (1 + self.weight) * functional.normalize(x, dim=-1)
+
+
+def test_a_norm_that_adds_one_to_its_scale_is_kept() -> None:
+    found = chosen(nn.Sequential(OnesNorm(), ZerosNorm(), nn.Linear(4, 4)))
+    assert found["0.weight"] == ONES
+    assert "1.weight" not in found
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.layer_scale = nn.Linear(4, 4), nn.Parameter(torch.full((4,), 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layer_scale * self.fc(x)
+
+
+def test_what_is_not_known_is_kept() -> None:
+    assert chosen(Scaled()).keys() == {"fc.weight", "fc.bias"}
+
+
+def test_queries_keys_and_values_in_a_transposed_layer_have_their_own_fans() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        n_layer=1, n_embd=16, n_head=2, vocab_size=50, bos_token_id=0, eos_token_id=0
+    )
+    with torch.device("meta"):
+        model = transformers.GPT2LMHeadModel(config)
+    name = "transformer.h.0.attn.c_attn.weight"
+    weight = Network(model).by_name[name].weight
+    assert chosen(model)[name].target_std(weight) == pytest.approx(math.sqrt(2 / 32))
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "arguments"),
+    [
+        ("LlamaForCausalLM", "LlamaConfig", {"vocab_size": 50}),
+        ("BertForMaskedLM", "BertConfig", {"vocab_size": 50}),
+        ("ViTForImageClassification", "ViTConfig", {}),
+    ],
+)
+def test_nothing_of_a_transformer_is_left_out(
+    name: str, config: str, arguments: dict[str, int]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    arguments = arguments | {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 32}
+    with torch.device("meta"):
+        model = getattr(transformers, name)(
+            getattr(transformers, config)(num_attention_heads=2, **arguments)
+        )
+    network = Network(model)
+    found = recipe("auto").choose(network)
+    kept = {site.name for site in network.sites} - found.keys()
+    assert kept <= {"cls.predictions.bias"}
+    for site in network.sites:
+        if site.name in found:
+            found[site.name].initializer.resolve(site.weight)
+
+
+# ---- Deep chains ---------------------------------------------------------------------------------
+
+
+def chain(activation: type[nn.Module], width: int, depth: int = 50) -> nn.Sequential:
+    return nn.Sequential(
+        *(part for _ in range(depth) for part in (nn.Linear(width, width), activation()))
+    )
+
+
+@torch.no_grad()
+def variances(model: nn.Sequential, width: int, seed: int) -> list[float]:
+    """Over batch and units, of each linear layer's output for standard normal inputs."""
+    x = torch.randn(64, width, generator=torch.Generator().manual_seed(seed))
+    found = []
+    for module in model:
+        x = module(x)
+        if isinstance(module, nn.Linear):
+            found.append(x.var().item())
+    return found
+
+
+@pytest.mark.parametrize("width", [512, 1024])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.GELU])
+def test_fifty_layers_keep_their_variance(activation: type[nn.Module], width: int) -> None:
+    model = chain(activation, width)
+    assert variances(model, width, 0)[-1] < 0.5  # as torch made it
+    for seed in range(3):
+        fill_(model, seed)
+        found = variances(model, width, seed)
+        assert min(found) > 0.5
+        assert max(found) < 2
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.ELU, nn.SELU])
+def test_other_activations_keep_it_too(activation: type[nn.Module]) -> None:
+    model = chain(activation, 512)
+    fill_(model, 0)
+    found = variances(model, 512, 0)
+    assert min(found) > 0.5
+    assert max(found) < 2
+
+
+def test_a_deep_chain_of_relu_hands_its_gradient_on() -> None:
+    model = chain(nn.ReLU, 512)
+    fill_(model, 0)
+    x = torch.randn(16, 512, requires_grad=True)
+    y = model(x)
+    direction = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad(y, x, direction)
+    assert gradient.norm() > direction.norm() / 100
+
+
+def test_the_first_layer_of_a_deep_chain_takes_data() -> None:
+    found = choices(chain(nn.ReLU, 64, depth=8))
+    assert found["0.weight"] == Choice(LecunNormal(), "first of 8 layers without a norm")
+    assert found["0.bias"].initializer == ZEROS
+
+
+@pytest.mark.parametrize("depth", [2, 7])
+def test_shallow_chains_are_as_usual(depth: int) -> None:
+    found = chosen(chain(nn.GELU, 16, depth))
+    assert found["0.weight"] == KaimingNormal(nonlinearity="gelu")
+    assert found["2.bias"] == ZEROS
+
+
+def test_an_activation_known_by_its_gain_alone_feeds_a_deep_chain_by_it() -> None:
+    parts = (p for _ in range(10) for p in (nn.Linear(16, 16), nn.ELU(2.0)))
+    found = chosen(nn.Sequential(*parts))
+    assert found["2.weight"] == KaimingNormal(nonlinearity=calculate_gain(nn.ELU(2.0)))
+    assert found["2.bias"] == ZEROS
+
+
+def test_without_biases_a_deep_chain_has_the_gain_of_what_feeds_it() -> None:
+    parts = (p for _ in range(10) for p in (nn.Linear(16, 16, bias=False), nn.GELU()))
+    assert chosen(nn.Sequential(*parts))["2.weight"] == KaimingNormal(nonlinearity=gain_of("gelu"))
+
+
+def test_a_wide_relu_chain_is_he_s() -> None:
+    balance = chains.balance(Activation("relu"), 50, None)
+    assert balance is not None
+    assert balance.gain == pytest.approx(math.sqrt(2), rel=1e-3)
+    assert balance.bias_std == pytest.approx(0, abs=0.02)
+
+
+def test_a_narrow_chain_is_not_left_to_its_biases() -> None:
+    balance = chains.balance(Activation("relu"), 50, 8)
+    assert balance is not None
+    assert balance.bias_std**2 == pytest.approx(0.2)
+
+
+def test_tanh_stands_where_neither_variance_nor_gradient_changes() -> None:
+    """Schoenholz et al. 2017: the line between order and chaos, at variance 1."""
+    balance = chains.balance(Activation("tanh"), 50, 512)
+    assert balance is not None
+    z = torch.randn(10**6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert balance.gain**2 * (1 - z.tanh() ** 2).square().mean() == pytest.approx(1, rel=5e-3)
+    variance = balance.gain**2 * z.tanh().square().mean() + balance.bias_std**2
+    assert variance == pytest.approx(1, rel=5e-3)
+
+
+# ---- Gains ---------------------------------------------------------------------------------------
+
+
+def test_a_gain_is_computed_once_and_stays_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = calculate_gain(nn.Softplus(beta=1.25)), calculate_gain(functional.mish)
+    monkeypatch.setattr("pyinit._gain._second_moment", lambda _: pytest.fail("computed again"))
+    assert (calculate_gain(nn.Softplus(beta=1.25)), calculate_gain(functional.mish)) == first
+
+
+def test_the_gain_of_a_module_follows_its_parameters_and_arguments() -> None:
+    module = nn.PReLU(init=0.5)
+    assert calculate_gain(module) == pytest.approx(math.sqrt(2 / 1.25))
+    with torch.no_grad():
+        module.weight.fill_(0.1)
+    assert calculate_gain(module) == pytest.approx(math.sqrt(2 / 1.01))
+    soft = nn.Softplus(beta=1.0)
+    before = calculate_gain(soft)
+    soft.beta = 2.0
+    assert calculate_gain(soft) != before
+
+
+class Stretched(nn.Module):
+    factor = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x.relu()
+
+
+def test_the_gain_of_a_users_module_is_computed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert calculate_gain(Stretched()) == pytest.approx(math.sqrt(2))
+    monkeypatch.setattr(Stretched, "factor", 2.0)
+    assert calculate_gain(Stretched()) == pytest.approx(math.sqrt(2) / 2)
