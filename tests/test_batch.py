@@ -98,7 +98,7 @@ def test_a_batch_has_the_bits_of_single_fills_however_it_is_carried_out(
     ] + [("beyond a block", "normal"), ("beyond a block", "constant")]
     expected = []
     for number, (layout, name) in enumerate(cases):
-        code, parameters, alone = FILLS[name]
+        alone = FILLS[name][2]
         expected.append(alone(poisoned(layout, dtype), key=9, stream=number))
     assert not any(t.isnan().any() for t in expected)
     known: list[Moments] = []

@@ -28,7 +28,8 @@ from pyinit.whole_model.initializers import (
     gain_of,
 )
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
+from pyinit.whole_model.recipes.layers import each_place
+from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.structure import Activation
 from pyinit.whole_model.tracing import NORMS, is_layer, is_norm
 
@@ -51,7 +52,7 @@ def auto(network: Network, *, prior: float | None = None) -> Choices:
     prior: the probability that a head's sigmoid starts with, by its bias (Lin et al. 2017, 3.3);
         None for zero biases
     """
-    return each(network, _Auto(network, prior).choose)
+    return each_place(network, _Auto(network, prior).choose)
 
 
 class _Auto:
