@@ -101,7 +101,8 @@ def test_a_batch_has_the_bits_of_single_fills_however_it_is_carried_out(
         alone = FILLS[name][2]
         expected.append(alone(poisoned(layout, dtype), key=9, stream=number))
     assert not any(t.isnan().any() for t in expected)
-    known: list[Moments] = []
+    # Products are rounded before they are summed where there is no fused multiply-add.
+    known: dict[bool, list[Moments]] = {}
     for threads in every_way:
         tensors = [poisoned(layout, dtype) for layout, _ in cases]
         fills = [
@@ -111,11 +112,11 @@ def test_a_batch_has_the_bits_of_single_fills_however_it_is_carried_out(
         returned = _core.fill_many(fills, threads)
         assert all(map(same_bits, tensors, expected)), (_core.isa(), threads)
         measured = _core.measure_many([view_of(t) for t in tensors], threads)
-        known = known or [*returned, *measured]
-        assert [*returned, *measured] == known, (_core.isa(), threads)
-    # Taken in other pieces, so not the same bits.
-    for one, other in zip(known[: len(cases)], known[len(cases) :], strict=True):
-        assert one is other is None or one == pytest.approx(other, rel=1e-6, abs=1e-7)
+        first = known.setdefault(_core.isa() == "baseline", [*returned, *measured])
+        assert [*returned, *measured] == first, (_core.isa(), threads)
+        # Taken in other pieces, so not the same bits.
+        for one, other in zip(returned, measured, strict=True):
+            assert one is other is None or one == pytest.approx(other, rel=1e-6, abs=1e-7)
 
 
 def test_what_lies_between_the_elements_of_a_target_stays() -> None:

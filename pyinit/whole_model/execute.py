@@ -1,7 +1,8 @@
 """Carries out a plan: one native call for what the kernels can write, torch or Python for the rest."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from pyinit import _core, _orthogonal
 from pyinit._orthogonal import Job
-from pyinit._rng import Key, Source, get_rng
+from pyinit._rng import Key, Source, get_rng, seed_of
 from pyinit._tensors import View, native_view, plain_memory, with_shape
 from pyinit.whole_model.initializers import (
     Block,
@@ -46,6 +47,15 @@ _OF_SHAPE = (Orthogonal, DeltaOrthogonal)
 def stream_of(name: str) -> int:
     """The stream of a parameter's numbers: its qualified name, hashed to 64 bits (BLAKE2b)."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+@contextmanager
+def seeded(source: Source) -> Iterator[None]:
+    """torch's own generator, for what draws from no other: seeded from a key, and put back."""
+    with torch.random.fork_rng(devices=[], enabled=type(source) is Key):
+        if type(source) is Key:
+            torch.default_generator.manual_seed(seed_of(source))
+        yield
 
 
 @dataclass
@@ -130,7 +140,8 @@ class Batch:
                 _core.fill_orthogonal(wave.matrices, threads)
             with torch.no_grad():
                 for tensor, drawn, source in wave.others:
-                    drawn.fill_(tensor, source)
+                    with seeded(source):
+                        drawn.fill_(tensor, source)
         torch._C._increment_version(self._written)
         return self._measured(moments)
 

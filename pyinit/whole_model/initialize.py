@@ -1,7 +1,6 @@
 """Whole models in one call, and the same again from its report."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._dynamo import eager
-from pyinit._rng import Key, Source, get_rng, rng, seed_of, take_key
+from pyinit._rng import Key, Source, get_rng, rng, take_key
 from pyinit.whole_model.buffers import BufferReset, Sources, plan_resets
-from pyinit.whole_model.execute import Batch, Moments, measured, stream_of
-from pyinit.whole_model.initializers import OwnReset
+from pyinit.whole_model.execute import Batch, Moments, measured, seeded, stream_of
+from pyinit.whole_model.initializers import Orthogonal, OwnReset
 from pyinit.whole_model.materialize import materialize_
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.plan import Entry, check, make_plan
@@ -81,8 +80,8 @@ def initialize_(
         None if only is None else matcher(only),
         None if skip is None else matcher(skip),
     )
-    if seed is None and get_rng() != "philox":
-        _refuse_without_keys(plan)
+    if get_rng() == "torch":
+        _check_for_torch(plan, has_keys=seed is not None)
     resets = plan_resets(network.modules, _is_touched(plan))
     # From here on nothing is refused.
     sources = _sources(seed, generator, dry_run)
@@ -191,14 +190,23 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
     return lambda name: Key(key, stream_of(name))
 
 
-def _refuse_without_keys(plan: Sequence[Entry]) -> None:
+def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
+    """Refuse what torch's generator or torch's own functions cannot do."""
     for entry in plan:
-        for block in entry.blocks:
-            if block.drawn.needs_key:
+        for drawn in (block.drawn for block in entry.blocks):
+            problem = None
+            if drawn.needs_key and not has_keys:
+                problem = "it needs a key to draw from: give seed="
+            elif isinstance(drawn, Orthogonal) and entry.site.tensor.dtype in _HALVES:
+                problem = f"torch has no QR decomposition for {entry.site.tensor.dtype}"
+            if problem is not None:
                 raise ValueError(
-                    f"{entry.initializer.name} of {entry.site.name} needs a key to draw from: "
-                    "give seed=, or use rng('philox')"
+                    f"{entry.initializer.name} cannot fill {entry.site.name} under "
+                    f"pyinit.rng('torch'): {problem}"
                 )
+
+
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 def _is_touched(plan: Sequence[Entry]) -> Callable[[str, nn.Module], bool]:
@@ -251,7 +259,7 @@ def _set_computed(entry: Entry, computed: Computed, source: Source) -> None:
     value = torch.empty(entry.site.shape, dtype=entry.site.tensor.dtype, device=like.device)
     Batch([entry], [source], [value]).run()
     # Some inverses draw numbers, too.
-    with torch.no_grad(), _seeded(source):
+    with torch.no_grad(), seeded(source):
         computed.set_(value)
 
 
@@ -270,20 +278,11 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
         source = sources(path)
         module = entries[0].site.module
         reset: Any = getattr(module, "reset_parameters", None) or module._reset_parameters
-        with _seeded(source):
+        with seeded(source):
             reset()
     with torch.no_grad():
         for parameter, values in saved:
             parameter.copy_(values)
-
-
-@contextmanager
-def _seeded(source: Source) -> Iterator[None]:
-    """torch's own generator, for what draws from no other: seeded from a key, and put back."""
-    with torch.random.fork_rng(devices=[], enabled=type(source) is Key):
-        if type(source) is Key:
-            torch.default_generator.manual_seed(seed_of(source))
-        yield
 
 
 def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyinit._rng import NAMES
 from pyinit.whole_model.files import write_atomically
 from pyinit.whole_model.initializers import Initializer, Keep, Weight, from_dict
 
@@ -92,14 +94,23 @@ class Row(NamedTuple):
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Row":
-        names = ("name", "dtype", "module", "why", "key", "stream", "mean", "std", "min", "max")
+        names = ("name", "dtype", "module", "why", "mean", "std", "min", "max")
+        shape = tuple(map(operator.index, value["shape"]))
         return cls(
             **{name: value[name] for name in names},
-            weight=Weight(tuple(value["shape"]), value["groups"], value["transposed"]),
+            key=_word(value["key"]),
+            stream=_word(value["stream"]),
+            weight=Weight(shape, value["groups"], value["transposed"]),
             initializer=from_dict(value["initializer"]),
             tied=tuple(value["tied"]),
             originals=tuple(value["originals"]),
         )
+
+
+def _word(value: int | None) -> int | None:
+    if value is not None and not 0 <= operator.index(value) < 2**64:
+        raise ValueError(f"key and stream must be in [0, 2^64), got {value}")
+    return value
 
 
 @cache
@@ -212,6 +223,8 @@ class InitReport:
         if value.get("format") != _FORMAT:
             raise ValueError(f"report: format must be {_FORMAT}, got {value.get('format')!r}")
         try:
+            if value["rng"] not in NAMES:
+                raise ValueError(f"rng must be one of {NAMES}, got {value['rng']!r}")
             return cls(
                 rows=[Row.from_dict(row) for row in value["rows"]],
                 version=value["pyinit"],
@@ -221,7 +234,7 @@ class InitReport:
                     for key in ("recipe", "rules", "seed", "rng", "graph", "dry_run")
                 },
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"report: not what to_dict gives: {error!r}") from None
 
     def save(self, path: str | PathLike[str]) -> None:
