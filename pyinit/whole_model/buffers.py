@@ -1,6 +1,7 @@
 """The buffers of a model: reset as their module does it, where a module knows how."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -66,19 +67,25 @@ def _reset_of(
         return "set with the weight", lambda _: None
     if isinstance(module, _NormBase):
         return "reset_running_stats", lambda _: module.reset_running_stats()
-    return None if module._parameters else _reset_by_model(path, module, modules)
+    return None if has_parameters(module) else _reset_by_model(path, module, modules)
 
 
 def _reset_by_model(
     path: str, module: nn.Module, modules: Mapping[str, nn.Module]
 ) -> tuple[str, Callable[[Sources], Any]] | None:
     """transformers' models make the buffers of rotary embeddings in _init_weights."""
-    owns = (getattr(modules.get(parent), "_init_weights", None) for parent in _parents(path))
+    owns = (getattr(modules.get(parent), "_init_weights", None) for parent in parents(path))
     own = next(filter(callable, owns), None)
     return None if own is None else (_BY_MODEL, lambda _: own(module))
 
 
-def _parents(path: str) -> Iterator[str]:
+def has_parameters(module: nn.Module) -> bool:
+    """Whether it owns one itself. A norm without affine parameters has them as None."""
+    return any(parameter is not None for parameter in module._parameters.values())
+
+
+def parents(path: str) -> Iterator[str]:
+    """The names of the modules around the one of that name, inner ones first; "" is the model."""
     while path:
         path = path.rpartition(".")[0]
         yield path
@@ -90,7 +97,10 @@ _ITERATIONS = 15  # as many as the parametrization's constructor does
 @torch.no_grad()
 def _iterate(module: _SpectralNorm, parametrizations: nn.Module, source: Source) -> None:
     """The vectors that spectral_norm keeps, found again for the new weight."""
-    weight: Tensor = parametrizations.original  # type: ignore[assignment]
+    values: tuple[Any, ...] = tuple(parametrizations._parameters.values())
+    for step in takewhile(lambda step: step is not module, parametrizations.children()):
+        values = (step(*values),)
+    (weight,) = values
     if weight.ndim <= 1:
         return
     _draw_unit((module._u, module._v), module.eps, source)

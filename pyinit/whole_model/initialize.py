@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyinit._dynamo import eager
 from pyinit._rng import Key, Source, get_rng, rng, take_key
-from pyinit.whole_model.buffers import BufferReset, Sources, plan_resets
+from pyinit.whole_model.buffers import BufferReset, Sources, has_parameters, parents, plan_resets
 from pyinit.whole_model.execute import Batch, Moments, measured, seeded, stream_of
 from pyinit.whole_model.initializers import Orthogonal, OwnReset
 from pyinit.whole_model.materialize import materialize_
@@ -70,7 +70,7 @@ def initialize_(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     _check_source(seed, generator)
-    device = None if device is None else torch.device(device)
+    device = None if device is None else torch.empty(0, device=device).device
     chosen, by_rules = _chosen(recipe, rules)
     network = Network(model)
     plan = make_plan(
@@ -120,6 +120,7 @@ def replay_(model: nn.Module, report: InitReport) -> None:
         raise TypeError(f"report must be an InitReport, got {type(report).__name__}")
     network = Network(model)
     plan = [_again(network, row) for row in report]
+    _refuse_other_ties(plan)
     known = {entry.site.name for entry in plan}
     unknown = [site.name for site in network.sites if site.name not in known]
     if unknown:
@@ -149,6 +150,17 @@ def _again(network: Network, row: Row) -> Entry:
             "give initialize_ a seed to replay it"
         )
     return Entry(site, row.initializer, row.why, row.initializer.resolve(row.weight))
+
+
+def _refuse_other_ties(plan: Sequence[Entry]) -> None:
+    seen: set[str] = set()
+    for entry in plan:
+        if entry.site.name in seen:
+            raise ValueError(
+                f"the model ties {' and '.join((entry.site.name, *entry.site.tied))}, "
+                "which the report has apart"
+            )
+        seen.add(entry.site.name)
 
 
 def _check_source(seed: object, generator: object) -> None:
@@ -210,16 +222,19 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 def _is_touched(plan: Sequence[Entry]) -> Callable[[str, nn.Module], bool]:
-    """Whether a module's buffers are to be reset: it has a parameter that is initialized, or none
-    while no parameter is left out."""
+    """Whether a module's buffers are to be reset: it has a parameter that is initialized. Without
+    any: if no parameter is left out, and not all of those around it are kept."""
     initialized = {entry.site.path for entry in plan if not entry.is_kept}
+    within = {path for entry in plan for path in (entry.site.path, *parents(entry.site.path))}
+    changed = {path for place in initialized for path in (place, *parents(place))}
     all_are_meant = not any(entry.is_left_out for entry in plan)
 
     def is_touched(path: str, module: nn.Module) -> bool:
         owner = path.partition(".parametrizations.")[0]
-        if owner != path or module._parameters:
+        if owner != path or has_parameters(module):
             return owner in initialized
-        return all_are_meant
+        around = next((p for p in parents(path) if p in within), None)
+        return all_are_meant and (around is None or around in changed)
 
     return is_touched
 

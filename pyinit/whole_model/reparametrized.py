@@ -1,4 +1,4 @@
-"""Parameters that a module computes from others: by torch's parametrizations, or its older hooks."""
+"""Parameters that a module computes from others: by torch's parametrizations, or by its hooks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
@@ -47,10 +48,9 @@ def computed_by(module: nn.Module) -> Sequence[Computed]:
     if parametrize.is_parametrized(module):
         found += (_Parametrized(module, leaf) for leaf in module.parametrizations)  # type: ignore[union-attr]
     for hook in module._forward_pre_hooks.values():
-        kind = _HOOKS.get(type(hook))
-        if kind is not None:
-            found.append(kind(module, hook))
-    return found
+        found += (kind(module, hook) for cls, kind in _HOOKS.items() if isinstance(hook, cls))
+    # Buffers may be parametrized, too.
+    return [computed for computed in found if computed.originals]
 
 
 def spectral_norm_of(module: nn.Module) -> Iterator[SpectralNorm]:
@@ -120,7 +120,25 @@ class _SpectralNormed(Computed):
         original.copy_(value)
 
 
+class _Pruned(Computed):
+    """``torch.nn.utils.prune``. What is pruned stays so: the mask is a buffer."""
+
+    def __init__(self, module: nn.Module, hook: BasePruningMethod) -> None:
+        super().__init__(module, hook._tensor_name, (hook._tensor_name + "_orig",))
+        self._hook = hook
+
+    def _value(self) -> Tensor:
+        value: Tensor = self._hook.apply_mask(self.module)  # type: ignore[no-untyped-call]
+        return value
+
+    def set_(self, value: Tensor) -> None:
+        (original,) = self.tensors()
+        original.copy_(value)
+        setattr(self.module, self.leaf, self.value())
+
+
 _HOOKS: dict[type, Callable[[nn.Module, Any], Computed]] = {
     WeightNorm: _WeightNormed,
     SpectralNorm: _SpectralNormed,
+    BasePruningMethod: _Pruned,
 }
