@@ -1,6 +1,7 @@
 """Whole models in one call, and the same again from its report."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def initialize_(
     )
     if get_rng() == "torch":
         _check_for_torch(plan, has_keys=seed is not None)
-    resets = plan_resets(network.modules, _is_touched(plan))
+    resets = plan_resets(network.modules, _IsTouched(plan))
     # From here on nothing is refused.
     sources = _sources(seed, generator, dry_run)
     of_each = [sources(entry.site.name) for entry in plan]
@@ -133,7 +134,7 @@ def replay_(model: nn.Module, report: InitReport) -> None:
         return keys.get(name) or Key(base, stream_of(name))
 
     of_each = [sources(entry.site.name) for entry in plan]
-    resets = plan_resets(network.modules, _is_touched(plan))
+    resets = plan_resets(network.modules, _IsTouched(plan))
     with rng(report.rng):
         _run(network, plan, of_each, sources, resets, device=None)
 
@@ -221,22 +222,39 @@ def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-def _is_touched(plan: Sequence[Entry]) -> Callable[[str, nn.Module], bool]:
+class _IsTouched:
     """Whether a module's buffers are to be reset: it has a parameter that is initialized. Without
     any: if no parameter is left out, and not all of those around it are kept."""
-    initialized = {entry.site.path for entry in plan if not entry.is_kept}
-    within = {path for entry in plan for path in (entry.site.path, *parents(entry.site.path))}
-    changed = {path for place in initialized for path in (place, *parents(place))}
-    all_are_meant = not any(entry.is_left_out for entry in plan)
 
-    def is_touched(path: str, module: nn.Module) -> bool:
+    def __init__(self, plan: Sequence[Entry]) -> None:
+        self._plan = plan
+
+    def __call__(self, path: str, module: nn.Module) -> bool:
         owner = path.partition(".parametrizations.")[0]
         if owner != path or has_parameters(module):
-            return owner in initialized
-        around = next((p for p in parents(path) if p in within), None)
-        return all_are_meant and (around is None or around in changed)
+            return owner in self._initialized
+        around = next((p for p in parents(path) if p in self._with_parameters), None)
+        return self._all_are_meant and (around is None or around in self._changed)
 
-    return is_touched
+    @cached_property
+    def _initialized(self) -> set[str]:
+        return {entry.site.path for entry in self._plan if not entry.is_kept}
+
+    @cached_property
+    def _changed(self) -> set[str]:
+        return _with_parents(self._initialized)
+
+    @cached_property
+    def _with_parameters(self) -> set[str]:
+        return _with_parents({entry.site.path for entry in self._plan})
+
+    @cached_property
+    def _all_are_meant(self) -> bool:
+        return not any(entry.is_left_out for entry in self._plan)
+
+
+def _with_parents(paths: set[str]) -> set[str]:
+    return paths.union(*map(parents, paths))
 
 
 def _run(  # noqa: PLR0917
@@ -305,7 +323,7 @@ def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:
     parameters = [p for entry in plan if entry.is_left_out for p in entry.site.parameters]
     if not parameters:
         return []
-    is_touched = _is_touched(plan)
+    is_touched = _IsTouched(plan)
     untouched = (m for path, m in network.modules.items() if not is_touched(path, m))
     return parameters + [b for m in untouched for b in m._buffers.values() if b is not None]
 
