@@ -961,11 +961,14 @@ def test_a_lazy_model_is_initialized_once_it_has_seen_a_batch() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-@pytest.mark.parametrize("recipe", ["torch", "xavier", "gpt2"])
-def test_initialization_takes_little_memory_beyond_the_models(recipe: str) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "wrap"), [("torch", ""), ("gpt2", ""), ("xavier", "parametrizations.weight_norm")]
+)
+def test_initialization_takes_little_memory_beyond_the_models(recipe: str, wrap: str) -> None:
     program = f"""
         import threading, torch, pyinit
         from torch import nn
+        from torch.nn.utils import parametrizations
         torch.set_num_threads(2)
 
         def anonymous():
@@ -976,7 +979,7 @@ def test_initialization_takes_little_memory_beyond_the_models(recipe: str) -> No
         def build():
             return nn.ModuleDict({{
                 "embed": nn.Embedding(20_000, 512),
-                "layers": nn.Sequential(*(nn.Linear(1024, 1024) for _ in range(40))),
+                "layers": nn.Sequential(*({wrap}(nn.Linear(1024, 1024)) for _ in range(40))),
             }})
 
         with torch.device("meta"):

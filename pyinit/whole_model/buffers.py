@@ -1,6 +1,7 @@
 """The buffers of a model: reset as their module does it, where a module knows how."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 import pyinit.init
 from pyinit._rng import Source
+from pyinit.whole_model.plan import Entry
 from pyinit.whole_model.reparametrized import spectral_norm_of
 
 Sources = Callable[[str], Source]
@@ -54,6 +56,41 @@ _ITERATION = "power iteration"
 _BY_MODEL = "the model's _init_weights"
 
 
+class IsTouched:
+    """Whether a module's buffers are to be reset: it has a parameter that is initialized. Without
+    any: if no parameter is left out, and not all of those around it are kept."""
+
+    def __init__(self, plan: Sequence[Entry]) -> None:
+        self._plan = plan
+
+    def __call__(self, path: str, module: nn.Module) -> bool:
+        owner = path.partition(".parametrizations.")[0]
+        if owner != path or _has_parameters(module):
+            return owner in self._initialized
+        around = next((p for p in _parents(path) if p in self._with_parameters), None)
+        return self._all_are_meant and (around is None or around in self._changed)
+
+    @cached_property
+    def _initialized(self) -> set[str]:
+        return {entry.site.path for entry in self._plan if not entry.is_kept}
+
+    @cached_property
+    def _changed(self) -> set[str]:
+        return _with_parents(self._initialized)
+
+    @cached_property
+    def _with_parameters(self) -> set[str]:
+        return _with_parents({entry.site.path for entry in self._plan})
+
+    @cached_property
+    def _all_are_meant(self) -> bool:
+        return not any(entry.is_left_out for entry in self._plan)
+
+
+def _with_parents(paths: set[str]) -> set[str]:
+    return paths.union(*map(_parents, paths))
+
+
 def _reset_of(
     path: str, module: nn.Module, modules: Mapping[str, nn.Module]
 ) -> tuple[str, Callable[[Sources], Any]] | None:
@@ -67,24 +104,24 @@ def _reset_of(
         return "set with the weight", lambda _: None
     if isinstance(module, _NormBase):
         return "reset_running_stats", lambda _: module.reset_running_stats()
-    return None if has_parameters(module) else _reset_by_model(path, module, modules)
+    return None if _has_parameters(module) else _reset_by_model(path, module, modules)
 
 
 def _reset_by_model(
     path: str, module: nn.Module, modules: Mapping[str, nn.Module]
 ) -> tuple[str, Callable[[Sources], Any]] | None:
     """transformers' models make the buffers of rotary embeddings in _init_weights."""
-    owns = (getattr(modules.get(parent), "_init_weights", None) for parent in parents(path))
+    owns = (getattr(modules.get(parent), "_init_weights", None) for parent in _parents(path))
     own = next(filter(callable, owns), None)
     return None if own is None else (_BY_MODEL, lambda _: own(module))
 
 
-def has_parameters(module: nn.Module) -> bool:
+def _has_parameters(module: nn.Module) -> bool:
     """Whether it owns one itself. A norm without affine parameters has them as None."""
     return any(parameter is not None for parameter in module._parameters.values())
 
 
-def parents(path: str) -> Iterator[str]:
+def _parents(path: str) -> Iterator[str]:
     """The names of the modules around the one of that name, inner ones first; "" is the model."""
     while path:
         path = path.rpartition(".")[0]

@@ -1,7 +1,6 @@
 """Whole models in one call, and the same again from its report."""
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from pyinit._dynamo import eager
 from pyinit._rng import Key, Source, get_rng, rng, take_key
-from pyinit.whole_model.buffers import BufferReset, Sources, has_parameters, parents, plan_resets
+from pyinit.whole_model.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.execute import Batch, Moments, measured, seeded, stream_of
 from pyinit.whole_model.initializers import Orthogonal, OwnReset
 from pyinit.whole_model.materialize import materialize_
@@ -83,7 +82,7 @@ def initialize_(
     )
     if get_rng() == "torch":
         _check_for_torch(plan, has_keys=seed is not None)
-    resets = plan_resets(network.modules, _IsTouched(plan))
+    resets = plan_resets(network.modules, IsTouched(plan))
     # From here on nothing is refused.
     sources = _sources(seed, generator, dry_run)
     of_each = [sources(entry.site.name) for entry in plan]
@@ -134,7 +133,7 @@ def replay_(model: nn.Module, report: InitReport) -> None:
         return keys.get(name) or Key(base, stream_of(name))
 
     of_each = [sources(entry.site.name) for entry in plan]
-    resets = plan_resets(network.modules, _IsTouched(plan))
+    resets = plan_resets(network.modules, IsTouched(plan))
     with rng(report.rng):
         _run(network, plan, of_each, sources, resets, device=None)
 
@@ -222,41 +221,6 @@ def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-class _IsTouched:
-    """Whether a module's buffers are to be reset: it has a parameter that is initialized. Without
-    any: if no parameter is left out, and not all of those around it are kept."""
-
-    def __init__(self, plan: Sequence[Entry]) -> None:
-        self._plan = plan
-
-    def __call__(self, path: str, module: nn.Module) -> bool:
-        owner = path.partition(".parametrizations.")[0]
-        if owner != path or has_parameters(module):
-            return owner in self._initialized
-        around = next((p for p in parents(path) if p in self._with_parameters), None)
-        return self._all_are_meant and (around is None or around in self._changed)
-
-    @cached_property
-    def _initialized(self) -> set[str]:
-        return {entry.site.path for entry in self._plan if not entry.is_kept}
-
-    @cached_property
-    def _changed(self) -> set[str]:
-        return _with_parents(self._initialized)
-
-    @cached_property
-    def _with_parameters(self) -> set[str]:
-        return _with_parents({entry.site.path for entry in self._plan})
-
-    @cached_property
-    def _all_are_meant(self) -> bool:
-        return not any(entry.is_left_out for entry in self._plan)
-
-
-def _with_parents(paths: set[str]) -> set[str]:
-    return paths.union(*map(parents, paths))
-
-
 def _run(  # noqa: PLR0917
     network: Network,
     plan: Sequence[Entry],
@@ -267,13 +231,13 @@ def _run(  # noqa: PLR0917
 ) -> list[Moments | None]:
     if network.is_on_meta:
         materialize_(network.model, device, _left_out(network, plan))
+    _reset_by_modules(plan, sources)
     plain = [i for i, entry in enumerate(plan) if entry.site.computed is None]
     batch = Batch(
         [plan[i] for i in plain],
         [of_each[i] for i in plain],
         [plan[i].site.parameters[0] for i in plain],
     )
-    _reset_by_modules(plan, sources)
     moments = dict(zip(plain, batch.run(), strict=True))
     for entry, source in zip(plan, of_each, strict=True):
         if entry.site.computed is not None and entry.blocks:
@@ -323,7 +287,7 @@ def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:
     parameters = [p for entry in plan if entry.is_left_out for p in entry.site.parameters]
     if not parameters:
         return []
-    is_touched = _IsTouched(plan)
+    is_touched = IsTouched(plan)
     untouched = (m for path, m in network.modules.items() if not is_touched(path, m))
     return parameters + [b for m in untouched for b in m._buffers.values() if b is not None]
 

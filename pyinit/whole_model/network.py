@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
@@ -17,8 +18,8 @@ class Site:
     """A parameter in its place.
 
     name: its qualified name, the first if it has several
-    tensor: the parameter; of one that the module computes (parametrizations, weight_norm and
-        spectral_norm), what it computes
+    tensor: the parameter; of one that the module computes (parametrizations, weight_norm,
+        spectral_norm, pruning), a stand-in of the same shape, dtype and device
     module, path: the module that owns it and that module's qualified name
     leaf: its name in the module, such as ``"weight"``
     tied: its further names
@@ -142,7 +143,10 @@ class Network:
 
 def _computed(computed: Computed, path: str) -> Site:
     name = f"{path}.{computed.leaf}" if path else computed.leaf
-    site = Site(name, computed.value(), computed.module, path, computed.leaf)
+    value = computed.value()
+    like = torch.empty((), dtype=value.dtype, device=value.device).expand(value.shape)
+    like.requires_grad_(value.requires_grad)
+    site = Site(name, like, computed.module, path, computed.leaf)
     site.computed = computed
     return site
 
