@@ -626,6 +626,39 @@ def test_a_module_that_resets_itself_draws_from_the_seed_and_changes_nothing_tha
     assert models[0][1].inner.bias.abs().max() <= bound
 
 
+class Swapping(nn.Module):
+    """Gives its parameters other memory, and another one in the place of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(50, 40))
+        self.other = nn.Parameter(torch.zeros(50, 40))
+        self.inner = nn.Linear(40, 40)
+
+    def reset_parameters(self) -> None:
+        self.table.data = torch.randn(50, 40)
+        self.other = nn.Parameter(torch.randn(50, 40))
+        self.inner.weight.data = torch.full((40, 40), 3.0)
+
+
+def test_a_module_may_give_its_parameters_other_memory() -> None:
+    model = nn.Sequential(Swapping())
+    old = [p.data for p in model.parameters()]
+    before = [p.clone() for p in old]
+    report = initialize_(model, "torch", rules={"*.other": NORMAL}, seed=4)
+    for name, parameter in model.named_parameters():
+        assert report[name].std == pytest.approx(parameter.std(correction=0).item(), rel=1e-5)
+    alone = fill.normal(torch.empty(50, 40), key=4, stream=stream("0.other"))
+    assert same_bits(model[0].other, alone)
+    assert model[0].inner.weight.abs().max() <= 40**-0.5
+    assert torch.equal(old[0], before[0])
+    assert torch.equal(old[2], before[2])
+    with torch.device("meta"):
+        empty = nn.Sequential(Swapping())
+    initialize_(empty, "torch", rules={"*.other": NORMAL}, seed=4)
+    assert_same(empty, tensors_of(model))
+
+
 # ---- By name ---------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from pyinit.whole_model.execute import Batch, Moments, measured, seeded, stream_
 from pyinit.whole_model.initializers import Orthogonal, OwnReset
 from pyinit.whole_model.materialize import materialize_
 from pyinit.whole_model.network import Network
-from pyinit.whole_model.plan import Entry, check, make_plan
+from pyinit.whole_model.plan import Entry, check, make_plan, view_of
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
 from pyinit.whole_model.reparametrized import Computed
@@ -280,6 +280,9 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
     with torch.no_grad():
         for parameter, values in saved:
             parameter.copy_(values)
+    for entry in plan:  # they may have got other memory
+        if entry.site.computed is None:
+            entry.view = view_of(entry, entry.site.parameters[0])
 
 
 def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:

@@ -160,7 +160,7 @@ def check(plan: Sequence[Entry]) -> None:
     for entry in plan:
         site = entry.site
         for tensor in (site.tensor,) if site.computed is None else site.computed.tensors():
-            view = entry.view = _view(entry, tensor)
+            view = entry.view = view_of(entry, tensor)
             if view is not None:
                 entries.append(entry)
                 tensors.append(tensor)
@@ -173,7 +173,7 @@ def check(plan: Sequence[Entry]) -> None:
             entry.why = f"the same memory as {names[earlier]}"
 
 
-def _view(entry: Entry, tensor: Tensor) -> View | None:
+def view_of(entry: Entry, tensor: Tensor) -> View | None:
     """Where a parameter lies, if a kernel could write it; refuses what nothing could write."""
     if tensor.is_meta:
         return None
