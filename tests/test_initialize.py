@@ -982,6 +982,38 @@ def test_buffers_on_the_meta_device_that_nothing_makes_again_are_refused() -> No
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Hub(nn.Module):
+    """Makes the buffers of its modules itself, as transformers' models do; not all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.layer.register_buffer("scale", torch.full((3,), 5.0))
+
+    def _init_weights(self, module: nn.Module) -> None:
+        for parameter in module.parameters(recurse=False):
+            parameter.normal_()
+        if hasattr(module, "scale"):
+            module.scale.fill_(5.0)
+
+
+def test_buffers_that_the_model_makes_again_do_not_cost_the_parameters() -> None:
+    model = Hub()
+    with torch.device("meta"):
+        empty = Hub()
+    state = torch.get_rng_state()
+    for either in (model, empty):
+        initialize_(either, "torch", seed=1)
+    assert_same(empty, tensors_of(model))
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.device("meta"):
+        empty = Hub()
+        empty.layer.register_buffer("shift", torch.ones(3))
+    with pytest.raises(ValueError, match=r"layer\.scale, layer\.shift"):
+        initialize_(empty, "torch", seed=1)
+    assert all(t.is_meta for t in empty.state_dict().values())
+
+
 def test_a_lazy_model_is_initialized_once_it_has_seen_a_batch() -> None:
     model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3))
     with pytest.raises(ValueError, match=r"parameter 0\.weight has no shape yet: it is lazy"):

@@ -117,6 +117,12 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Any]]] = 
         ),
         lambda model: model(IDS).logits,
     ),
+    "gemma": (
+        transformers_model(
+            "Gemma2", "ForCausalLM", **TEXT, intermediate_size=64, num_key_value_heads=2, head_dim=8
+        ),
+        lambda model: model(IDS).logits,
+    ),
     "bert": (
         transformers_model("Bert", "ForMaskedLM", **TEXT, intermediate_size=64),
         lambda model: model(IDS).logits,

@@ -40,7 +40,7 @@ def plan_resets(
             continue
         without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
         found = _reset_of(path, module, modules)
-        if found is not None and (without or found[0] != _BY_MODEL):
+        if found is not None:
             resets.append((path, *found))
         elif without:
             lost += [f"{path}.{name}" if path else name for name in without]
@@ -104,16 +104,48 @@ def _reset_of(
         return "set with the weight", lambda _: None
     if isinstance(module, _NormBase):
         return "reset_running_stats", lambda _: module.reset_running_stats()
-    return None if _has_parameters(module) else _reset_by_model(path, module, modules)
+    return _reset_by_model(path, module, modules)
 
 
 def _reset_by_model(
     path: str, module: nn.Module, modules: Mapping[str, nn.Module]
 ) -> tuple[str, Callable[[Sources], Any]] | None:
-    """transformers' models make the buffers of rotary embeddings in _init_weights."""
+    """transformers' models make buffers, those of rotary embeddings say, in _init_weights."""
+    without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
     owns = (getattr(modules.get(parent), "_init_weights", None) for parent in _parents(path))
-    own = next(filter(callable, owns), None)
-    return None if own is None else (_BY_MODEL, lambda _: own(module))
+    own = next(filter(callable, owns), None) if without else None
+    if own is None or not _makes(own, module, without):
+        return None
+    return _BY_MODEL, lambda _: _without_parameters(own, module)
+
+
+def _makes(own: Callable[[nn.Module], Any], module: nn.Module, names: Sequence[str]) -> bool:
+    """Whether it gives the module's buffers values: tried on others, on the meta device."""
+    before = dict(module._buffers)
+    try:
+        for name in names:
+            module._buffers[name] = torch.empty_like(before[name])  # type: ignore[arg-type]
+        _without_parameters(own, module)
+        after = (module._buffers[name] for name in names)
+        return all(b is not None and (b._version > 0 or not b.is_meta) for b in after)
+    except Exception:  # noqa: BLE001  whatever keeps it from working on the meta device
+        return False
+    finally:
+        module._buffers.update(before)
+
+
+@torch.no_grad()
+def _without_parameters(own: Callable[[nn.Module], Any], module: nn.Module) -> None:
+    """Call it while the parameters are away: it would fill these, too."""
+    parameters = {name: p for name, p in module._parameters.items() if p is not None}
+    try:
+        for name, p in parameters.items():
+            away = torch.empty_like(p, device="meta")
+            module._parameters[name] = nn.Parameter(away, p.requires_grad)
+        with torch.random.fork_rng(devices=[]):
+            own(module)
+    finally:
+        module._parameters.update(parameters)
 
 
 def _has_parameters(module: nn.Module) -> bool:

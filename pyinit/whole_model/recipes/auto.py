@@ -239,11 +239,12 @@ def _in_parts(initializer: Initializer, parts: int) -> Initializer:
 
 
 def _norm(site: Site) -> Choice | None:
-    """Of torch's norms, and of others that their constructors fill with ones: not all are, some
-    add 1 to what they hold."""
+    """Of torch's norms, and of others by what their constructors fill them with: ones, or zeros
+    where they add 1 to what they hold."""
     if len(site.shape) != 1 or site.leaf not in ("weight", "bias"):
         return None
     constructor = getattr(type(site.module).__init__, "__code__", None)
-    if not isinstance(site.module, NORMS) and "ones" not in getattr(constructor, "co_names", ()):
-        return None
+    filled = getattr(constructor, "co_names", ())
+    if not isinstance(site.module, NORMS) and "ones" not in filled:
+        return Choice(ZEROS, "norm's scale, less 1") if "zeros" in filled else None
     return Choice(ONES, "norm's scale") if site.leaf == "weight" else Choice(ZEROS, "norm's shift")
