@@ -187,6 +187,33 @@ def test_two_parameters_over_the_same_memory_are_filled_as_the_first() -> None:
     assert same_bits(model["a"].weight, alone)
 
 
+def alias(first: str, second: str) -> nn.ModuleDict:
+    """Its parameter a.<first> lies where b.<second> does."""
+    model = nn.ModuleDict({"a": nn.Linear(5, 5), "b": nn.Linear(5, 5)})
+    setattr(model["a"], first, nn.Parameter(getattr(model["b"], second).data))
+    return model
+
+
+@pytest.mark.parametrize("skip", ["a.*", "b.*"])
+def test_what_lies_where_a_skipped_parameter_does_is_kept(skip: str) -> None:
+    model = alias("weight", "weight")
+    before = model["a"].weight.detach().clone()
+    report = initialize_(model, "normal", seed=1, skip=skip)
+    assert same_bits(model["a"].weight, before)
+    assert {report["a.weight"].why, report["b.weight"].why} == {
+        "among skip=",
+        "the same memory as " + ("a.weight" if skip == "a.*" else "b.weight"),
+    }
+
+
+def test_what_lies_where_an_unknown_parameter_does_is_filled() -> None:
+    model = alias("unknown", "weight")
+    report = initialize_(model, "normal", seed=1)
+    assert report["a.unknown"].why == "the same memory as b.weight"
+    assert not report["b.weight"].is_kept
+    assert same_bits(model["a"].unknown, model["b"].weight)
+
+
 def test_columns_of_one_tensor_are_parameters_of_their_own() -> None:
     model, memory = nn.Module(), torch.zeros(50, 7)
     for i in range(7):

@@ -44,9 +44,10 @@ def initialize_(
 
     Args:
         model: the model. Parameters on the meta device get memory first. Tied parameters are filled
-            once; parametrized ones (``weight_norm``, ``spectral_norm``, ``orthogonal``) through
-            their parametrization. Parameters that require no gradient or are not of a
-            floating-point dtype are left alone. Buffers are reset as their module does it
+            once; those that modules compute (parametrizations, ``weight_norm``, ``spectral_norm``,
+            pruning) through what they are computed from. Parameters that require no gradient, or
+            are not of dtype float16, bfloat16, float32 or float64, are left alone. Buffers are
+            reset as their module does it
         recipe: the name of a recipe (``pyinit.recipes()``), one with options (``pyinit.recipe``),
             or a TOML or JSON file of rules
         rules: go before the recipe; the first that matches a parameter wins. A list of ``Rule``, a
@@ -66,6 +67,7 @@ def initialize_(
             parameters without a shape (lazy modules), parameters or buffers on the meta device that
             nothing initializes, parameters that share a part of their memory.
         TypeError: for arguments of another type.
+        RuntimeError: for inference tensors, or a ``device`` that is not there.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")

@@ -55,7 +55,13 @@ class Entry:
         """Whether the caller wants nothing to do with it."""
         return self.why in _LEFT_OUT
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it is kept because the recipe does not know it."""
+        return self.is_kept and self.why.endswith(_UNKNOWN)
 
+
+_UNKNOWN = "leaves it as it is"
 _LEFT_OUT = ("not among only=", "among skip=")
 
 
@@ -69,7 +75,7 @@ def make_plan(
     """
     by_rule = rules.choose(network) if rules else {}
     by_recipe = recipe.choose(network)
-    kept_by_recipe = Choice(KEEP, f"recipe {recipe.name} leaves it as it is")
+    kept_by_recipe = Choice(KEEP, f"recipe {recipe.name} {_UNKNOWN}")
     plan = []
     # Layers of one kind share initializer and shape.
     resolved: dict[tuple[int, Weight, torch.dtype], Blocks] = {}
@@ -167,10 +173,16 @@ def check(plan: Sequence[Entry]) -> None:
                 views.append(view)
     names = [entry.site.name for entry in entries]
     for i, earlier in same_memory(names, tensors, views).items():
-        entry = entries[i]
-        if not entry.is_kept:
-            entry.initializer, entry.blocks = KEEP, ()
-            entry.why = f"the same memory as {names[earlier]}"
+        _fill_one(entries[earlier], entries[i])
+
+
+def _fill_one(first: Entry, second: Entry) -> None:
+    """Of two that are the same but for their names, the first; neither if one is to be kept."""
+    is_firm = second.is_kept and not second.is_unknown
+    kept, other = (first, second) if is_firm or first.is_unknown else (second, first)
+    if kept.is_unknown or not kept.is_kept:
+        kept.initializer, kept.blocks = KEEP, ()
+        kept.why = f"the same memory as {other.site.name}"
 
 
 def view_of(entry: Entry, tensor: Tensor) -> View | None:
