@@ -36,8 +36,7 @@ class Computed(ABC):
 
     @abstractmethod
     def set_(self, value: Tensor) -> None:
-        """Set the originals so that ``value`` comes of them, as nearly as it can. Memory of
-        ``value`` may become theirs."""
+        """Set the originals so that ``value`` comes of them, as nearly as it can."""
 
 
 def computed_by(module: nn.Module) -> Sequence[Computed]:
@@ -79,12 +78,15 @@ class _Parametrized(Computed):
 
     def set_(self, value: Tensor) -> None:
         """Through the inverses; where one has none, the original itself is set, as when a
-        parametrization is registered."""
+        parametrization is registered. Into the originals' own memory, unlike an assignment."""
+        values: Any = value
         if all(hasattr(step, "right_inverse") for step in self._steps):
             with suppress(NotImplementedError):
-                self._steps.right_inverse(value)
-                return
-        self._steps.original.copy_(value)
+                for step in reversed(self._steps):
+                    values = step.right_inverse(values)
+        values = (values,) if isinstance(values, Tensor) else values
+        for original, new in zip(self.tensors(), values, strict=True):
+            original.copy_(new)
 
 
 class _WeightNormed(Computed):
