@@ -79,6 +79,8 @@ def centre_of(view: View) -> View:
 def extent(view: View) -> int:
     """Bytes from a view's first element to behind its last; 0 without elements."""
     _, code, shape, strides = view
+    if len(shape) == 1 and strides[0] == 1:
+        return SIZES[code] * shape[0]
     return 0 if 0 in shape else SIZES[code] * (1 + sum(map(mul, shape, strides)) - sum(strides))
 
 

@@ -94,7 +94,7 @@ def _with_parents(paths: set[str]) -> set[str]:
 def _reset_of(
     path: str, module: nn.Module, modules: Mapping[str, nn.Module]
 ) -> tuple[str, Callable[[Sources], Any]] | None:
-    hooks = list(spectral_norm_of(module))
+    hooks = list(spectral_norm_of(module)) if module._forward_pre_hooks else []
     if hooks:
         return _ITERATION, lambda sources: _iterate_hooks(module, hooks, sources(path))
     if isinstance(module, _SpectralNorm):

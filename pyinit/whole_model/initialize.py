@@ -1,6 +1,7 @@
 """Whole models in one call, and the same again from its report."""
 
 from collections.abc import Sequence
+from functools import cache
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -304,7 +305,7 @@ def _row(entry: Entry, source: Source, moments: Moments | None) -> Row:
     return Row(
         site.name,
         site.weight,
-        str(site.tensor.dtype).removeprefix("torch."),
+        _dtype_name(site.tensor.dtype),
         type(site.module).__name__,
         entry.initializer,
         entry.why,
@@ -317,3 +318,8 @@ def _row(entry: Entry, source: Source, moments: Moments | None) -> Row:
         site.tied,
         site.originals,
     )
+
+
+@cache
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -129,7 +129,7 @@ class Network:
                 if tensor is None or leaf in originals:
                     continue
                 name = prefix + leaf
-                if is_lazy(tensor):
+                if type(tensor) is not nn.Parameter and is_lazy(tensor):
                     raise ValueError(
                         f"parameter {name} has no shape yet: it is lazy; run a batch through the model first"
                     )

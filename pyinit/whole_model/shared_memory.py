@@ -1,6 +1,7 @@
 """Parameters that lie in the same memory."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ def same_memory(
     """
     spans = sorted((view[0], view[0] + extent(view), i) for i, view in enumerate(views))
     same: dict[int, int] = {}
+    if all(end <= start for (_, end, _), (start, _, _) in pairwise(spans)):
+        return same
     reaching: list[tuple[int, int]] = []  # where they end
     for start, end, i in spans:
         reaching = [before for before in reaching if start < min(before[0], end)]

@@ -105,14 +105,15 @@ _CENTRED_NORM_NAME = re.compile(
 _OF_RECURRENT_LAYER = re.compile(r"_l\d+(_reverse)?$")
 
 
-def listed(module: nn.Module, table: Mapping[type[nn.Module], Any]) -> type[nn.Module] | None:
-    """The nearest of the module's classes that the table has."""
-    return next((cls for cls in type(module).__mro__ if cls in table), None)
+def listed(kind: type[nn.Module], table: Mapping[type[nn.Module], Any]) -> type[nn.Module] | None:
+    """The nearest of the class and its bases that the table has."""
+    return next((cls for cls in kind.__mro__ if cls in table), None)
 
 
 @lru_cache(maxsize=256)
 def _uses_in(kind: type) -> Uses | None:
-    return next((_USES[cls] for cls in kind.__mro__ if cls in _USES), None)
+    cls = listed(kind, _USES)
+    return None if cls is None else _USES[cls]
 
 
 def use_of(site: Site) -> Use | None:
@@ -145,7 +146,9 @@ def each_place(network: Network, choose: Callable[[Site], Choice | None]) -> dic
     """``each``, where the first of a tied parameter's places with a choice counts."""
 
     def first(site: Site) -> Choice | None:
-        choices = map(choose, places(site, network)) if site.tied else (choose(site),)
+        if not site.tied:
+            return choose(site)
+        choices = map(choose, places(site, network))
         return next((choice for choice in choices if choice is not None), None)
 
     return each(network, first)

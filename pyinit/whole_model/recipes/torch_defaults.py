@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -59,30 +60,44 @@ def _prefixes(network: Network, cls: type[nn.Module]) -> tuple[str, ...]:
     return tuple(
         path + "." if path else ""
         for path, module in network.modules.items()
-        if isinstance(module, cls) and not _replaces_reset(module, cls)
+        if isinstance(module, cls) and not _replaces_reset(type(module), cls)
     )
 
 
 def _own(site: Site, network: Network) -> Choice | None:
     """By the module that owns the parameter alone."""
-    cls = listed(site.module, _RULES)
-    if _replaces_reset(site.module, cls):
-        return Choice(OwnReset(), f"its own {_reset_name(type(site.module))}")
-    rule = None if cls is None else _RULES[cls]
-    if rule is None:
+    kind = _kind(type(site.module))  # type: ignore[arg-type]  # classes are hashable
+    if kind.own_reset is not None:
+        return kind.own_reset
+    if kind.rule is None:
         return _by_role(site)
-    initializer = rule(site, network)
-    return None if initializer is None else Choice(initializer, _default_of(site.module))
+    initializer = kind.rule(site, network)
+    return None if initializer is None else Choice(initializer, kind.why)
+
+
+class _Kind(NamedTuple):
+    """What is to be known of a class of modules."""
+
+    rule: "_Rule | None"
+    own_reset: Choice | None
+    why: str
+
+
+@lru_cache(maxsize=256)
+def _kind(cls: type[nn.Module]) -> _Kind:
+    base = listed(cls, _RULES)
+    own = Choice(OwnReset(), f"its own {_reset_name(cls)}") if _replaces_reset(cls, base) else None
+    return _Kind(None if base is None else _RULES[base], own, f"{cls.__name__}'s default")
 
 
 def _default_of(module: nn.Module) -> str:
     return f"{type(module).__name__}'s default"
 
 
-def _replaces_reset(module: nn.Module, cls: type[nn.Module] | None) -> bool:
-    """Whether the module has a method to reset it that is not the one of ``cls``."""
-    name = _reset_name(type(module))
-    return name is not None and getattr(type(module), name) is not getattr(cls, name, None)
+def _replaces_reset(cls: type[nn.Module], base: type[nn.Module] | None) -> bool:
+    """Whether such modules have a method to reset them that is not the one of ``base``."""
+    name = _reset_name(cls)
+    return name is not None and getattr(cls, name) is not getattr(base, name, None)
 
 
 def _reset_name(cls: type[nn.Module]) -> str | None:
@@ -105,6 +120,7 @@ _KAIMING = KaimingUniform(a=math.sqrt(5))
 _XAVIER = XavierUniform()
 
 
+@lru_cache(maxsize=256)
 def _uniform(fan: Any) -> Uniform:
     bound = 1 / math.sqrt(fan) if fan > 0 else 0.0
     return Uniform(-bound, bound)
