@@ -5,7 +5,7 @@ from importlib.metadata import version
 # torch comes first: it brings the OpenMP runtime that the extension shares.
 import torch  # noqa: F401
 
-from pyinit import fill, functional, init, nn
+from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._rng import get_rng, rng, set_rng
@@ -43,7 +43,6 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
-from pyinit.whole_model import initializers
 from pyinit.whole_model.initialize import initialize_, replay_
 from pyinit.whole_model.load_report import LoadReport
 from pyinit.whole_model.pretrained import load_pretrained_

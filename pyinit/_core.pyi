@@ -121,7 +121,7 @@ def fill_many(
     """Each fill is (target, distribution, parameters, key); no two targets share an element.
 
     Distributions are 0 constant (value), 1 uniform (low, high), 2 normal (mean, std), 3 truncated
-    normal (mean, std, low, high). Returns what ``measure_many`` returns of the targets.
+    normal (mean, std, low, high). Returns what ``measure_many`` does of the targets, to rounding.
     """
 
 def measure_many(

@@ -9,11 +9,7 @@ from torch.nn import functional
 
 from pyinit import calculate_gain
 from pyinit._rng import Key
-from pyinit.models.gpt2 import GPT2
-from pyinit.models.resnet import ResNet
-from pyinit.models.vit import VisionTransformer
-from pyinit.whole_model import chains
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     ONES,
     ZEROS,
     Constant,
@@ -31,6 +27,10 @@ from pyinit.whole_model.initializers import (
     XavierUniform,
     gain_of,
 )
+from pyinit.models.gpt2 import GPT2
+from pyinit.models.resnet import ResNet
+from pyinit.models.vit import VisionTransformer
+from pyinit.whole_model import chains
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes import Choice, recipe
 from pyinit.whole_model.structure import Activation

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import pyinit
 from pyinit._rng import Key
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     ONES,
     ZEROS,
     Constant,

@@ -9,8 +9,7 @@ from torch import nn
 
 import pyinit
 from pyinit._rng import Key
-from pyinit.models import GPT2, Llama, ResNet, VisionTransformer
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     ONES,
     ZEROS,
     Constant,
@@ -25,6 +24,7 @@ from pyinit.whole_model.initializers import (
     XavierUniform,
     make,
 )
+from pyinit.models import GPT2, Llama, ResNet, VisionTransformer
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes import recipe
 from pyinit.whole_model.recipes.mimetic import Mimetic, _factors

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from pyinit.models.gpt2 import GPT2
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     KEEP,
     Constant,
     KaimingNormal,
@@ -21,6 +20,7 @@ from pyinit.whole_model.initializers import (
     Parts,
     TruncNormal,
 )
+from pyinit.models.gpt2 import GPT2
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes import registry
 from pyinit.whole_model.rules import Rule, Rules, as_rules, load_recipe, matcher

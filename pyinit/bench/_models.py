@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pyinit.bench._case import Case, Unit, bytes_per_second, type_name
+from pyinit.initializers import Drawn
 from pyinit.models import build
 from pyinit.whole_model.initialize import initialize_
-from pyinit.whole_model.initializers import Drawn
 from pyinit.whole_model.network import Network
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pyinit.cli import _console
 from pyinit.cli._model import bad, one_line
+from pyinit.initializers import Block
 from pyinit.whole_model.initialize import initialize_
-from pyinit.whole_model.initializers import Block
 from pyinit.whole_model.load_report import LoadReport
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.pretrained import load_pretrained_

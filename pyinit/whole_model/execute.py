@@ -13,7 +13,7 @@ from pyinit import _core, _orthogonal
 from pyinit._orthogonal import Job
 from pyinit._rng import Key, Source, get_rng, seed_of
 from pyinit._tensors import View, native_view, plain_memory, with_shape
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     Block,
     Constant,
     DeltaOrthogonal,

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from pyinit._dynamo import eager
 from pyinit._rng import Key, Source, get_rng, rng, take_key
+from pyinit.initializers import Orthogonal, OwnReset
 from pyinit.whole_model.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.execute import Batch, Moments, measured, seeded, stream_of
-from pyinit.whole_model.initializers import Orthogonal, OwnReset
 from pyinit.whole_model.materialize import materialize_
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.plan import Entry, check, make_plan, view_of

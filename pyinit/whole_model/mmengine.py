@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pyinit.whole_model.initializers import Initializer, make, near
+from pyinit.initializers import Initializer, make, near
 from pyinit.whole_model.patterns import Glob, Matcher, matcher_from_data
 from pyinit.whole_model.rule import Rule, errors_in
 

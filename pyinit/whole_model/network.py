@@ -9,8 +9,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
+from pyinit.initializers import Weight
 from pyinit.whole_model.graph import Graph, trace
-from pyinit.whole_model.initializers import Weight
 from pyinit.whole_model.reparametrized import Computed, computed_by
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._tensors import DTYPES, View, native_view, plain_memory
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     KEEP,
     Blocks,
     Constant,
@@ -25,11 +25,10 @@ from pyinit.whole_model.initializers import (
     Weight,
 )
 from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.patterns import Matcher, Predicate
 from pyinit.whole_model.recipes.registry import Choice, Choices, Recipe
 from pyinit.whole_model.rules import Rules
 from pyinit.whole_model.shared_memory import same_memory
-
-Match = Callable[[Site], bool]
 
 _LARGEST = {dtype: torch.finfo(dtype).max for dtype in DTYPES}
 
@@ -66,13 +65,15 @@ _LEFT_OUT = ("not among only=", "among skip=")
 
 
 def make_plan(
-    network: Network, recipe: Recipe, rules: Rules, only: Match | None, skip: Match | None
+    network: Network, recipe: Recipe, rules: Rules, only: Matcher | None, skip: Matcher | None
 ) -> list[Entry]:
     """An entry for each parameter of the network, in its order.
 
     Raises:
         ValueError: for what cannot be done to a parameter.
     """
+    for name, match in (("only", only), ("skip", skip)):
+        _refuse_no_match(name, match, network)
     by_rule = rules.choose(network) if rules else {}
     by_recipe = recipe.choose(network)
     kept_by_recipe = Choice(KEEP, f"recipe {recipe.name} {_UNKNOWN}")
@@ -96,12 +97,19 @@ def make_plan(
     return plan
 
 
+def _refuse_no_match(name: str, match: Matcher | None, network: Network) -> None:
+    # A function may well say no to all: what is missing from a checkpoint that lacks nothing.
+    if match is None or isinstance(match, Predicate) or any(map(match, network.sites)):
+        return
+    raise ValueError(f"{name}={str(match)!r} matches no parameter; {match.near(network)}")
+
+
 def _by_further_name(site: Site, choices: Choices) -> Choice | None:
     return next(filter(None, map(choices.get, site.tied)), None)
 
 
 def _reason_to_keep(
-    site: Site, chosen: Choice, is_by_rule: bool, only: Match | None, skip: Match | None
+    site: Site, chosen: Choice, is_by_rule: bool, only: Matcher | None, skip: Matcher | None
 ) -> str | None:
     tensor = site.tensor
     if only is not None and not only(site):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyinit._rng import NAMES
+from pyinit.initializers import Initializer, Keep, Weight, from_dict
 from pyinit.whole_model.files import write_atomically
-from pyinit.whole_model.initializers import Initializer, Keep, Weight, from_dict
 
 _FORMAT = 1
 

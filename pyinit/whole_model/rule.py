@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pyinit.whole_model.initializers import Initializer, from_dict, make, near
+from pyinit.initializers import Initializer, from_dict, make, near
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.patterns import Matcher, Pattern, matcher, matcher_from_data
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeAlias
 
-from pyinit.whole_model.initializers import Initializer, near
+from pyinit.initializers import Initializer, near
 from pyinit.whole_model.mmengine import from_init_cfg, is_init_cfg
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.patterns import Pattern, matcher

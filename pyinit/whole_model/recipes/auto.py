@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from pyinit.whole_model.chains import DEEP, Balance, balance
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     ONES,
     ZEROS,
     Constant,
@@ -27,6 +26,7 @@ from pyinit.whole_model.initializers import (
     XavierUniform,
     gain_of,
 )
+from pyinit.whole_model.chains import DEEP, Balance, balance
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.layers import each_place
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe

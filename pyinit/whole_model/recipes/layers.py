@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     ONES,
     ZEROS,
     Constant,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import pyinit.init
 from pyinit._rng import Key, Source
-from pyinit.whole_model.initializers import Block, Blocks, Drawn, Weight, register
+from pyinit.initializers import Block, Blocks, Drawn, Weight, register
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.attention import Attention, attentions
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from pyinit.whole_model.initializers import ZEROS, Normal, Weight
+from pyinit.initializers import ZEROS, Normal, Weight
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.layers import Role, each_place, padded, use_of
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe

@@ -8,7 +8,7 @@ projections of an attention layer) are each initialized as a matrix of its own.
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     ZEROS,
     DeltaOrthogonal,
     Dirac,

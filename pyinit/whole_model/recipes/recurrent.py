@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     ONES,
     ZEROS,
     Orthogonal,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pyinit.whole_model.initializers import Initializer, near
+from pyinit.initializers import Initializer, near
 from pyinit.whole_model.network import Network, Site
 
 

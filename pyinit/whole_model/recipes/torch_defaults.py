@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     ZEROS,
     Initializer,
     KaimingUniform,

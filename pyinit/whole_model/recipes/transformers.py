@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from pyinit.whole_model.initializers import (
+from pyinit.initializers import (
     ZEROS,
     Constant,
     LecunNormal,
