@@ -21,7 +21,7 @@ struct Moments {
 // variances").
 Moments operator+(const Moments& a, const Moments& b);
 
-constexpr int64_t kMeasured = 16384;  // elements that are measured at a time
+constexpr int64_t kMeasured = 4096;  // elements that are measured at a time
 
 // Of at most kMeasured elements side by side.
 Moments measure(const void* values, DType dtype, int64_t count);

@@ -27,7 +27,7 @@ class Model(Case):
 
     @property
     def labels(self) -> tuple[str, str, str]:
-        return f"initialize_(recipe={self.recipe})", type_name(self.dtype), self.name
+        return f"initialize_({self.recipe})", type_name(self.dtype), self.name
 
     @property
     def work(self) -> float:
