@@ -1102,7 +1102,9 @@ def test_initialization_takes_little_memory_beyond_the_models(recipe: str, wrap:
 def test_patterns_that_match_nothing_are_refused(argument: str) -> None:
     model = nn.Sequential(nn.Linear(2, 2))
     before = model[0].weight.detach().clone()
-    with pytest.raises(ValueError, match=f"{argument}='0.weights' matches no parameter; .*0.weight"):
+    with pytest.raises(
+        ValueError, match=f"{argument}='0.weights' matches no parameter; .*0.weight"
+    ):
         initialize_(model, "torch", **{argument: "0.weights"})
     assert torch.equal(model[0].weight, before)
     initialize_(model, "torch", **{argument: lambda _: False})  # a function may say no to all
