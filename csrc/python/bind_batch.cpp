@@ -19,13 +19,8 @@ template <> inline std::vector<Fill> fastcall::from_python<std::vector<Fill>>(Py
     if (code < 0 || code > static_cast<int>(Distribution::trunc_normal)) {
       throw std::invalid_argument("distribution: unknown code");
     }
-    PyObject* const numbers = item(one, 4, 2);
-    std::array<double, 4> parameters{};
-    for (size_t j = 0; j < parameters.size(); ++j) {
-      parameters[j] = from_python<double>(item(numbers, 4, static_cast<Py_ssize_t>(j)));
-    }
     fills.push_back({to_view(from_python<Target>(item(one, 4, 0)), {}, {}), from_python<Stream>(item(one, 4, 3)),
-                     static_cast<Distribution>(code), parameters});
+                     static_cast<Distribution>(code), from_python<Numbers>(item(one, 4, 2))});
   }
   return fills;
 }

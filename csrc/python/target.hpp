@@ -5,6 +5,7 @@
 
 #include "core/view.hpp"
 #include "python/fastcall.hpp"
+#include "random/distributions.hpp"
 #include "random/philox.hpp"
 
 // The memory to write: (address, dtype code, shape, strides in elements).
@@ -22,6 +23,14 @@ template <> inline Target fastcall::from_python<Target>(PyObject* x) {
 // (key, stream).
 template <> inline pyinit::Stream fastcall::from_python<pyinit::Stream>(PyObject* x) {
   return {from_python<uint64_t>(item(x, 2, 0)), from_python<uint64_t>(item(x, 2, 1))};
+}
+
+template <> inline pyinit::Numbers fastcall::from_python<pyinit::Numbers>(PyObject* x) {
+  pyinit::Numbers numbers;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    numbers[i] = from_python<double>(item(x, std::ssize(numbers), static_cast<Py_ssize_t>(i)));
+  }
+  return numbers;
 }
 
 using Block = std::optional<pyinit::Integers>;

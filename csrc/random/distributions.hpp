@@ -5,6 +5,7 @@
 // number: 31 of 32, or 53 of 64, so that k steps stand for the fraction (k + 1/2) 2^-31 or 2^-53.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "core/dtype.hpp"
@@ -61,5 +62,29 @@ Normal make_normal(double mean, double std);
 Bernoulli make_bernoulli(DType dtype, double probability);
 TruncNormal make_trunc_normal(DType dtype, double mean, double std, double low, double high);
 NormalTail make_normal_tail(DType dtype, double mean, double std, double low, double high);
+
+// Whether the interval is far from the mean.
+bool is_far_tail(DType dtype, double mean, double std, double low, double high);
+
+// Distributions as callers name them, and their numbers: constant (value), uniform (low, high), normal (mean, std),
+// trunc_normal (mean, std, low, high), bernoulli (probability).
+enum class Distribution : int { constant, uniform, normal, trunc_normal, bernoulli };
+using Numbers = std::array<double, 4>;
+
+// use(parameters) for one that is drawn.
+template <class Use> void with_parameters(Distribution distribution, DType dtype, const Numbers& n, Use&& use) {
+  switch (distribution) {
+    case Distribution::constant: return;
+    case Distribution::uniform: return use(make_uniform(dtype, n[0], n[1]));
+    case Distribution::normal: return use(make_normal(n[0], n[1]));
+    case Distribution::bernoulli: return use(make_bernoulli(dtype, n[0]));
+    case Distribution::trunc_normal: break;
+  }
+  if (is_far_tail(dtype, n[0], n[1], n[2], n[3])) return use(make_normal_tail(dtype, n[0], n[1], n[2], n[3]));
+  const TruncNormal p = make_trunc_normal(dtype, n[0], n[1], n[2], n[3]);
+  // An interval so narrow that its probability vanishes has a flat density.
+  if (!(p.mass > 0)) return use(make_uniform(dtype, n[2], n[3]));
+  use(p);
+}
 
 }  // namespace pyinit

@@ -15,84 +15,6 @@
 
 namespace pyinit {
 
-// ---- Parameters --------------------------------------------------------------------------------------
-
-Uniform make_uniform(DType dtype, double low, double high) {
-  const DType lanes = dtype == DType::f64 ? DType::f64 : DType::f32;
-  const double first = round_to(lanes, low);
-  const double width = round_to(lanes, round_to(lanes, high) - first);
-  const double top = std::max(round_to(dtype, low), next_below(dtype, round_to(dtype, high)));
-  return {first, std::ldexp(width, lanes == DType::f64 ? -53 : -24), top};
-}
-
-Normal make_normal(double mean, double std) { return {mean, std}; }
-
-Bernoulli make_bernoulli(DType dtype, double probability) {
-  return {static_cast<uint64_t>(std::ldexp(probability, dtype == DType::f64 ? 64 : 32))};
-}
-
-namespace {
-
-// [low, high] in standard deviations from the mean, mirrored if it lies right of it.
-struct Interval {
-  double alpha, beta;  // alpha < 0
-  bool is_mirrored;
-};
-
-Interval standardize(double mean, double std, double low, double high) {
-  const double alpha = (low - mean) / std, beta = (high - mean) / std;
-  return alpha < 0 ? Interval{alpha, beta, false} : Interval{-beta, -alpha, true};
-}
-
-// The outermost values of the dtype in [low, high], or the nearest ones where there are none.
-std::pair<double, double> values_inside(DType dtype, double low, double high) {
-  const double first = round_up(dtype, low), last = round_down(dtype, high);
-  return first <= last ? std::pair(first, last) : std::pair(round_to(dtype, low), round_to(dtype, high));
-}
-
-int word_bits(DType dtype) { return dtype == DType::f64 ? 64 : 32; }
-double step(DType dtype) { return dtype == DType::f64 ? 0x1p-53 : 0x1p-31; }
-
-}  // namespace
-
-TruncNormal make_trunc_normal(DType dtype, double mean, double std, double low, double high) {
-  const auto [alpha, beta, is_mirrored] = standardize(mean, std, low, high);
-  const double centre_alpha = normal_centre(alpha), centre_beta = normal_centre(beta);
-  const double below = normal_upper_tail(-alpha);
-  const double inside = alpha > -1 || beta > 0 ? centre_beta - centre_alpha : normal_upper_tail(-beta) - below;
-  const double mass = inside * step(dtype);
-  const double median_at = -centre_alpha / inside;
-  const auto [first, last] = values_inside(dtype, low, high);
-  return {.low = first,
-          .high = last,
-          .mean = mean,
-          .scale = is_mirrored ? -std : std,
-          .flip = is_mirrored ? ~uint64_t{0} : 0,
-          .last_lower = median_at < 1 ? static_cast<uint64_t>(std::ldexp(median_at, word_bits(dtype))) : ~uint64_t{0},
-          .mass = mass,
-          .base_lower = below + mass / 2,
-          .base_upper = normal_upper_tail(beta) + mass / 2,
-          .centre_lower = 2 * centre_alpha + mass,
-          .centre_upper = -2 * centre_beta + mass};
-}
-
-NormalTail make_normal_tail(DType dtype, double mean, double std, double low, double high) {
-  const Interval interval = standardize(mean, std, low, high);
-  const double distance = -interval.beta;
-  const double gap = far_tail_gap(distance, (high - low) / std);
-  const auto [first, last] = values_inside(dtype, low, high);
-  return {.low = first,
-          .high = last,
-          .near_end = interval.is_mirrored ? low : high,
-          .scale = interval.is_mirrored ? -std : std,
-          .flip = interval.is_mirrored ? ~uint64_t{0} : 0,
-          .rest = exp_negative(gap),
-          .mass = one_minus_exp(gap) * step(dtype),
-          .distance = distance};
-}
-
-// ---- Filling -----------------------------------------------------------------------------------------
-
 namespace {
 
 constexpr int64_t kGrain = 1 << 16;  // elements that are worth a thread
@@ -166,55 +88,41 @@ template <class Params> class Filling {
   Tiling tiling_;
 };
 
-// Each of these calls use(params, kernels by dtype) for its distribution.
-template <class Use> void uniform(const View& view, double low, double high, Use&& use) {
-  use(make_uniform(view.dtype, low, high), random_kernels().uniform);
-}
+const Generate<Uniform> (&kernels_of(const Uniform&))[kDTypes] { return random_kernels().uniform; }
+const Generate<Normal> (&kernels_of(const Normal&))[kDTypes] { return random_kernels().normal; }
+const Generate<TruncNormal> (&kernels_of(const TruncNormal&))[kDTypes] { return random_kernels().trunc_normal; }
+const Generate<NormalTail> (&kernels_of(const NormalTail&))[kDTypes] { return random_kernels().normal_tail; }
+const Generate<Bernoulli> (&kernels_of(const Bernoulli&))[kDTypes] { return random_kernels().bernoulli; }
 
-template <class Use> void normal(double mean, double std, Use&& use) {
-  use(make_normal(mean, std), random_kernels().normal);
-}
-
-template <class Use>
-void trunc_normal(const View& view, double mean, double std, double low, double high, Use&& use) {
-  if (standardize(mean, std, low, high).beta <= -tail_begins(view.dtype)) {
-    return use(make_normal_tail(view.dtype, mean, std, low, high), random_kernels().normal_tail);
-  }
-  const TruncNormal p = make_trunc_normal(view.dtype, mean, std, low, high);
-  // An interval so narrow that its probability vanishes has a flat density.
-  if (!(p.mass > 0)) return uniform(view, low, high, use);
-  use(p, random_kernels().trunc_normal);
-}
-
-// What `use` is for one tensor by itself.
-auto filling(const View& view, const Stream& stream, int threads) {
-  return [&view, &stream, threads](const auto& params, const auto& table) {
-    const int64_t count = view.count();
-    if (count == 0) return;
-    const Filling fill(view, stream, params, table);
+void fill_alone(const View& view, const Stream& stream, Distribution distribution, const Numbers& numbers,
+                int threads) {
+  const int64_t count = view.count();
+  if (count == 0) return;
+  with_parameters(distribution, view.dtype, numbers, [&](const auto& params) {
+    const Filling fill(view, stream, params, kernels_of(params));
     parallel_ranges(usable_threads(threads, count, kGrain), fill.units(), fill.is_direct() ? kAlign : 1,
                     [&](int64_t begin, int64_t end) { fill.run(begin, end); });
-  };
+  });
 }
 
 }  // namespace
 
 void fill_uniform(const View& view, const Stream& stream, double low, double high, int threads) {
-  uniform(view, low, high, filling(view, stream, threads));
+  fill_alone(view, stream, Distribution::uniform, {low, high}, threads);
 }
 
 void fill_normal(const View& view, const Stream& stream, double mean, double std, int threads) {
-  normal(mean, std, filling(view, stream, threads));
+  fill_alone(view, stream, Distribution::normal, {mean, std}, threads);
 }
 
 void fill_trunc_normal(const View& view, const Stream& stream, double mean, double std, double low, double high,
                        int threads) {
-  trunc_normal(view, mean, std, low, high, filling(view, stream, threads));
+  fill_alone(view, stream, Distribution::trunc_normal, {mean, std, low, high}, threads);
 }
 
 void fill_bernoulli(const View& view, const Stream& stream, double probability, int threads) {
   if (probability <= 0 || probability >= 1) return fill_constant(view, probability, threads);
-  filling(view, stream, threads)(make_bernoulli(view.dtype, probability), random_kernels().bernoulli);
+  fill_alone(view, stream, Distribution::bernoulli, {probability}, threads);
 }
 
 // ---- Many at once --------------------------------------------------------------------------------------
@@ -230,28 +138,21 @@ struct Tasks {
 };
 
 Tasks tasks_of(const Fill& fill) {
-  const auto& [a, b, c, d] = fill.parameters;
+  if (fill.distribution == Distribution::constant) {
+    const auto run = [&view = fill.view, value = fill.numbers[0]](int64_t, int64_t) {
+      fill_constant(view, value, 1);
+      Moments moments = measure(view.data, view.dtype, 1);
+      moments.count = view.count();
+      return moments;
+    };
+    return {run, 1, 1};
+  }
   Tasks tasks{};
-  const auto use = [&](const auto& params, const auto& table) {
-    const Filling filling(fill.view, fill.stream, params, table);
+  with_parameters(fill.distribution, fill.view.dtype, fill.numbers, [&](const auto& params) {
+    const Filling filling(fill.view, fill.stream, params, kernels_of(params));
     tasks = {[filling](int64_t begin, int64_t end) { return filling.run_and_measure(begin, end); }, filling.units(),
              filling.is_direct() ? kChunk : kChunk / kTile};
-  };
-  switch (fill.distribution) {
-    case Distribution::constant: {
-      const auto run = [&view = fill.view, value = a](int64_t, int64_t) {
-        fill_constant(view, value, 1);
-        Moments moments = measure(view.data, view.dtype, 1);
-        moments.count = view.count();
-        return moments;
-      };
-      tasks = {run, 1, 1};
-      break;
-    }
-    case Distribution::uniform: uniform(fill.view, a, b, use); break;
-    case Distribution::normal: normal(a, b, use); break;
-    case Distribution::trunc_normal: trunc_normal(fill.view, a, b, c, d, use); break;
-  }
+  });
   return tasks;
 }
 

@@ -1,10 +1,10 @@
 // Fills of whole tensors: any dtype, any strides, any number of threads, the same values.
 #pragma once
 
-#include <array>
 #include <vector>
 
 #include "core/view.hpp"
+#include "random/distributions.hpp"
 #include "random/moments.hpp"
 #include "random/philox.hpp"
 
@@ -16,13 +16,12 @@ void fill_trunc_normal(const View& view, const Stream& stream, double mean, doub
                        int threads);
 void fill_bernoulli(const View& view, const Stream& stream, double probability, int threads);
 
-// A tensor and what it is to be filled with; parameters as of the functions above, in order.
-enum class Distribution : int { constant, uniform, normal, trunc_normal };
+// A tensor and what it is to be filled with.
 struct Fill {
   View view;
   Stream stream;
   Distribution distribution;
-  std::array<double, 4> parameters;
+  Numbers numbers;
 };
 
 // All of them, small ones together, large ones by all threads; returns what each one's elements are. The same values as

@@ -9,9 +9,18 @@
 #include <cstring>
 #include <type_traits>
 
+// Before a function, and before a method.
+#if defined(__CUDACC__)
+#define PYINIT_INLINE static __device__ __forceinline__
+#define PYINIT_METHOD __device__ __forceinline__
+#else
 #define PYINIT_INLINE [[gnu::always_inline]] static inline
+#define PYINIT_METHOD [[gnu::always_inline]] inline
+#endif
 
-#if defined(PYINIT_NS_avx512)
+#if defined(PYINIT_NS_cuda)
+#include "simd/vec_cuda.hpp"
+#elif defined(PYINIT_NS_avx512)
 #include "simd/vec_avx512.hpp"
 #elif defined(PYINIT_NS_avx2)
 #include "simd/vec_avx2.hpp"

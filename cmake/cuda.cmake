@@ -1,0 +1,49 @@
+# pyinit._cuda, the CUDA kernels in a module of their own: linked to no torch, and with a runtime of its own inside,
+# which shares the driver's context with torch's.
+include(CheckLanguage)
+check_language(CUDA)
+if(CMAKE_CUDA_COMPILER)
+  enable_language(CUDA)
+endif()
+if(NOT CMAKE_CUDA_COMPILER OR CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12)
+  if(PYINIT_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "PYINIT_CUDA=ON needs nvcc 12 or later")
+  endif()
+  message(STATUS "pyinit: no nvcc 12 or later, so no CUDA kernels")
+  return()
+endif()
+
+# What the toolkit knows of these; PTX of the last for those to come.
+if(NOT PYINIT_CUDA_ARCHITECTURES)
+  execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
+  foreach(architecture 75 80 86 89 90 100 120)
+    if(known MATCHES "sm_${architecture}[^0-9a-z]")
+      list(APPEND PYINIT_CUDA_ARCHITECTURES ${architecture})
+    endif()
+  endforeach()
+endif()
+set(architectures ${PYINIT_CUDA_ARCHITECTURES})
+list(POP_BACK architectures last)
+list(TRANSFORM architectures APPEND -real)
+message(STATUS "pyinit: CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${PYINIT_CUDA_ARCHITECTURES}")
+
+list(JOIN PYINIT_CUDA_ARCHITECTURES " " names)
+pybind11_add_module(_cuda csrc/cuda/bind_cuda.cpp csrc/cuda/fill.cu)
+set_target_properties(_cuda PROPERTIES
+  CUDA_ARCHITECTURES "${architectures};${last}"
+  CUDA_RUNTIME_LIBRARY Static
+  CUDA_STANDARD 20
+  CUDA_STANDARD_REQUIRED ON)
+target_compile_definitions(_cuda PRIVATE
+  PYINIT_NS=cuda PYINIT_NS_cuda PYINIT_CUDA_MODULE=_cuda
+  "PYINIT_CUDA_BUILD=\"CUDA ${CMAKE_CUDA_COMPILER_VERSION}, sm ${names}\"")
+target_include_directories(_cuda PRIVATE csrc ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+target_compile_options(_cuda PRIVATE
+  $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off -Wall -Wextra -Wconversion>
+  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Xptxas=-v -Xcompiler=-Wall,-Wextra>)
+if(PYINIT_WERROR)
+  target_compile_options(_cuda PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-Werror> $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xcompiler=-Werror>)
+endif()
+target_link_libraries(_cuda PRIVATE pyinit_kernels)
+install(TARGETS _cuda LIBRARY DESTINATION pyinit)

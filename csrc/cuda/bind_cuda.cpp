@@ -1,0 +1,58 @@
+// The module of CUDA kernels; or, with PYINIT_CUDA_EMULATION, of the same kernels on the CPU, for tests.
+#include <vector>
+
+#include "cuda/fill.hpp"
+#include "python/bind.hpp"
+#include "python/fastcall.hpp"
+#include "python/target.hpp"
+
+using namespace pyinit;
+
+template <> inline Queue fastcall::from_python<Queue>(PyObject* x) {
+  return {from_python<int>(item(x, 2, 0)), from_python<uint64_t>(item(x, 2, 1))};
+}
+
+// The view of a target or of a block of a larger tensor.
+static View device_view(PyObject* target, PyObject* whole, PyObject* start) {
+  using namespace fastcall;
+  const Target t = from_python<Target>(target);
+  if (t.dtype < 0 || t.dtype >= kDTypes) throw std::invalid_argument("dtype: unknown code");
+  return make_view(reinterpret_cast<char*>(t.address), static_cast<DType>(t.dtype), t.shape, t.strides,
+                   from_python<Block>(whole).value_or(Integers{}), from_python<Block>(start).value_or(Integers{}));
+}
+
+// Fills as a list of (target, distribution code, (four numbers), (key, stream), whole, start).
+template <> inline std::vector<cuda::DeviceFill> fastcall::from_python<std::vector<cuda::DeviceFill>>(PyObject* x) {
+  if (!PyList_Check(x)) throw py::type_error("expected a list of fills");
+  std::vector<cuda::DeviceFill> fills;
+  fills.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
+    PyObject* const one = PyList_GET_ITEM(x, i);
+    const int code = from_python<int>(item(one, 6, 1));
+    if (code < 0 || code > static_cast<int>(Distribution::bernoulli)) {
+      throw std::invalid_argument("distribution: unknown code");
+    }
+    fills.push_back({device_view(item(one, 6, 0), item(one, 6, 4), item(one, 6, 5)),
+                     from_python<Stream>(item(one, 6, 3)), static_cast<Distribution>(code),
+                     from_python<Numbers>(item(one, 6, 2))});
+  }
+  return fills;
+}
+
+namespace {
+
+void fill(const std::vector<cuda::DeviceFill>& fills, const Queue& queue) {
+  const py::gil_scoped_release release;
+  cuda::fill_many(fills, queue);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(PYINIT_CUDA_MODULE, m, py::mod_gil_not_used()) {
+#if defined(PYINIT_CUDA_EMULATION)
+  m.attr("BUILD") = "emulation";
+#else
+  m.attr("BUILD") = PYINIT_CUDA_BUILD;
+#endif
+  fastcall::define<fill>(m, "fill_many");
+}
