@@ -5,7 +5,7 @@ from typing import TypedDict
 
 import torch
 
-from pyinit import _core, _torch_stream
+from pyinit import _core, _device, _torch_stream
 from pyinit._patch import rng_in_force
 from pyinit._rng import get_rng
 
@@ -41,7 +41,7 @@ def info() -> Info:
         rng=get_rng(),
         patch=rng_in_force() or "none",
         openmp_runtime=_core.openmp_runtime(),
-        cuda_build=_core.cuda_build(),
+        cuda_build=_device.BUILD,
         compiler=_core.compiler(),
         torch=torch.__version__,
         torch_fallbacks=_torch_stream.fallbacks(),

@@ -1,9 +1,10 @@
 """Fills with a key of one's own: every number a function of key, stream and place alone.
 
-``out`` is a CPU tensor (float16, bfloat16, float32, float64) or a NumPy array (float16, float32,
-float64) of any shape and strides; it is filled in place and returned. Filled as a part of a larger
-tensor, ``out`` holds what that tensor, filled at once, would hold there: ``whole`` is the larger
-tensor's shape and ``start`` the place of ``out``'s first element in it (default: the origin).
+``out`` is a tensor on the CPU or, where pyinit was built with CUDA kernels, on a CUDA device (float16,
+bfloat16, float32, float64), or a NumPy array (float16, float32, float64), of any shape and strides;
+it is filled in place and returned. Filled as a part of a larger tensor, ``out`` holds what that
+tensor, filled at once, would hold there: ``whole`` is the larger tensor's shape and ``start`` the
+place of ``out``'s first element in it (default: the origin).
 
 Everything is checked before anything is written: a wrong type is a ``TypeError``, a value out of
 range a ``ValueError``.
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyinit import _core
+from pyinit import _core, _device
 from pyinit._dynamo import eager
 from pyinit._tensors import DTYPES, LARGEST, View, shaped_view
 
@@ -69,6 +70,8 @@ def uniform(
         )
     numbers = _word("key", key), _word("stream", stream)
     block = _block(view[2], whole, start)
+    if _on_device(out, _device.UNIFORM, view, (low, high), numbers, block):
+        return out
     _core.fill_uniform(view, low, high, numbers, torch.get_num_threads(), *block)
     return _written(out)
 
@@ -101,6 +104,8 @@ def normal(
         raise ValueError(f"std must be at least 0, got {std}")
     numbers = _word("key", key), _word("stream", stream)
     block = _block(view[2], whole, start)
+    if _on_device(out, _device.NORMAL, view, (mean, std), numbers, block):
+        return out
     _core.fill_normal(view, mean, std, numbers, torch.get_num_threads(), *block)
     return _written(out)
 
@@ -146,6 +151,8 @@ def trunc_normal(
         )
     numbers = _word("key", key), _word("stream", stream)
     block = _block(view[2], whole, start)
+    if _on_device(out, _device.TRUNC_NORMAL, view, (mean, std, low, high), numbers, block):
+        return out
     _core.fill_trunc_normal(view, mean, std, low, high, numbers, torch.get_num_threads(), *block)
     return _written(out)
 
@@ -176,6 +183,8 @@ def bernoulli(
         raise ValueError(f"probability must be in [0, 1], got {probability}")
     numbers = _word("key", key), _word("stream", stream)
     block = _block(view[2], whole, start)
+    if _on_device(out, _device.BERNOULLI, view, (probability,), numbers, block):
+        return out
     _core.fill_bernoulli(view, probability, numbers, torch.get_num_threads(), *block)
     return _written(out)
 
@@ -192,6 +201,8 @@ def constant(out: _Out, value: float) -> _Out:
     value = _real("value", value)
     if math.isfinite(value):
         value = _within("value", value, view)
+    if _on_device(out, _device.CONSTANT, view, (value,), (0, 0), (None, None)):
+        return out
     _core.fill_constant(view, value, torch.get_num_threads())
     return _written(out)
 
@@ -205,15 +216,26 @@ def _writable(out: Any) -> View:
     raise TypeError(f"out must be a torch.Tensor or a numpy.ndarray, got {type(out).__name__}")
 
 
+def _on_device(  # noqa: PLR0917
+    out: Any, distribution: int, view: View, numbers: _device.Numbers, key: Any, block: _Block
+) -> bool:
+    """Fill a CUDA tensor; False for others."""
+    if not (isinstance(out, Tensor) and out.is_cuda):
+        return False
+    _device.run([(view, distribution, numbers, key, *block)], out)
+    return True
+
+
 def _writable_tensor(out: Tensor) -> View:
-    view = shaped_view(out)
+    view = _device.view_of(out) if out.is_cuda else shaped_view(out)
     if view is not None:
         return view
     if out.dtype not in DTYPES:
         names = ", ".join(map(str, DTYPES))
         raise TypeError(f"out must have one of the dtypes {names}, got {out.dtype}")
-    if out.device.type != "cpu":
-        raise ValueError(f"out must be on the CPU, got device {out.device}")
+    if out.device.type != "cpu" and not (out.is_cuda and _device.BUILD != "none"):
+        kernels = "" if not out.is_cuda else "; this pyinit was built without CUDA kernels"
+        raise ValueError(f"out must be on the CPU, got device {out.device}{kernels}")
     if out.layout is not torch.strided:
         raise ValueError(f"out must be strided, got layout {out.layout}")
     if type(out) is Tensor and not _core.non_overlapping(tuple(out.shape), out.stride()):

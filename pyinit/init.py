@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.overrides import has_torch_function_variadic
 
-from pyinit import _core, _orthogonal, _torch_stream
+from pyinit import _core, _device, _orthogonal, _torch_stream
 from pyinit._dynamo import eager
 from pyinit._fans import checked_groups, fans, mean_fan, one_fan
 from pyinit._gain import Nonlinearity, calculate_gain
@@ -130,6 +130,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
                 return tensor
             if _torch_stream.uniform(tensor, view, low, high, generator):
                 return tensor
+    elif tensor.is_cuda and _device.fill(tensor, _device.UNIFORM, tuple(_numbers(a, b)), generator):
+        return tensor
     return _by_torch(_torch.uniform_, tensor, a, b, for_torch(generator, tensor))
 
 
@@ -166,6 +168,10 @@ def normal_(
                 return tensor
             if _torch_stream.normal(tensor, view, centre, width, generator):
                 return tensor
+    elif tensor.is_cuda and _device.fill(
+        tensor, _device.NORMAL, tuple(_numbers(mean, std)), generator
+    ):
+        return tensor
     return _by_torch(_torch.normal_, tensor, mean, std, for_torch(generator, tensor))
 
 
@@ -221,17 +227,27 @@ def _trunc_normal(  # noqa: PLR0917
         ):
             key = take_key(generator)
             if key is not None:
-                if centre < low - 2 * width or centre > high + 2 * width:
-                    warn(
-                        "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
-                        "The distribution of values may be incorrect."
-                    )
+                _warn_of_far_mean(centre, width, low, high)
                 _core.fill_trunc_normal(view, centre, abs(width), low, high, key, _threads())
                 _increment_version((tensor,))
                 return tensor
             if _torch_stream.trunc_normal(tensor, view, centre, width, low, high, generator):
                 return tensor
+    elif tensor.is_cuda:
+        centre, width, low, high = _numbers(mean, std, a, b)
+        numbers = centre, abs(width), low, high
+        if _device.fill(tensor, _device.TRUNC_NORMAL, numbers, generator):
+            _warn_of_far_mean(centre, width, low, high)
+            return tensor
     return _by_torch(_torch.trunc_normal_, tensor, mean, std, a, b, for_torch(generator, tensor))
+
+
+def _warn_of_far_mean(mean: float, std: float, low: float, high: float) -> None:
+    if mean < low - 2 * std or mean > high + 2 * std:
+        warn(
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
+            "The distribution of values may be incorrect."
+        )
 
 
 def _refuse_no_distribution(mean: float, std: float, a: float, b: float) -> None:
@@ -920,6 +936,10 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         RuntimeError: if ``std`` is negative or NaN.
     """
     view = shaped_view(tensor)
+    if view is None and tensor.is_cuda and tensor.dim() == 2:
+        count = len(range(tensor.size(0))[: math.ceil(sparsity * tensor.size(0))])
+        if _device.sparse(tensor, count, next(_numbers(std)), generator):
+            return tensor
     if view is None or len(view[2]) != 2:
         return _by_torch(_torch.sparse_, tensor, sparsity, std, for_torch(generator, tensor))
     rows = view[2][0]

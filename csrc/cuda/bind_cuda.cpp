@@ -41,6 +41,8 @@ template <> inline std::vector<cuda::DeviceFill> fastcall::from_python<std::vect
 
 namespace {
 
+bool can_fill(PyObject* target) { return cuda::can_fill(device_view(target, Py_None, Py_None)); }
+
 void fill(const std::vector<cuda::DeviceFill>& fills, const Queue& queue) {
   const py::gil_scoped_release release;
   cuda::fill_many(fills, queue);
@@ -54,5 +56,6 @@ PYBIND11_MODULE(PYINIT_CUDA_MODULE, m, py::mod_gil_not_used()) {
 #else
   m.attr("BUILD") = PYINIT_CUDA_BUILD;
 #endif
+  fastcall::define<can_fill>(m, "can_fill");
   fastcall::define<fill>(m, "fill_many");
 }

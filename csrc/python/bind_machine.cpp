@@ -20,5 +20,4 @@ void register_machine(py::module_& m) {
 #endif
   });
   m.def("openmp_runtime", &pyinit::openmp_runtime);
-  m.def("cuda_build", [] { return "none"; });
 }

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyinit import _core, _orthogonal
+from pyinit import _core, _device, _orthogonal
 from pyinit._orthogonal import Job
 from pyinit._rng import Key, Source, get_rng, seed_of
 from pyinit._tensors import View, native_view, plain_memory, with_shape
@@ -65,6 +65,10 @@ class _Wave:
     fills: list[_Fill] = field(default_factory=list)
     matrices: list[Job] = field(default_factory=list)
     others: list[tuple[Tensor, Drawn, Source]] = field(default_factory=list)
+    # By device: what a launch there fills, and the tensors.
+    on_device: dict[torch.device, tuple[list[_device.Fill], list[Tensor]]] = field(
+        default_factory=dict
+    )
     # By the number of an entry that one fill is all of: the number of the fill.
     alone: dict[int, int] = field(default_factory=dict)
 
@@ -90,9 +94,13 @@ class Batch:
             if is_native and view is not None and type(source) is Key:
                 self._schedule(i, entry, view, source)
                 self._written.append(tensors[i])
-            else:
-                for k, block in enumerate(entry.blocks):
+                continue
+            there = _device.view_of(tensors[i]) if is_native and type(source) is Key else None
+            for k, block in enumerate(entry.blocks):
+                if there is None or type(block.drawn) not in _DISTRIBUTIONS:
                     self._by_call(tensors[i], block, _further(source, k))
+                else:
+                    self._by_launch(tensors[i], there, block, _further(source, k))
 
     def _wave(self, number: int) -> _Wave:
         while number >= len(self._waves):
@@ -129,6 +137,13 @@ class Batch:
         target = tensor if block.rows is None else tensor.detach()[slice(*block.rows)]
         self._wave(block.wave).others.append((target, block.drawn, source))
 
+    def _by_launch(self, tensor: Tensor, view: View, block: Block, source: Source) -> None:
+        code, parameters = _DISTRIBUTIONS[type(block.drawn)]
+        at = view if block.rows is None else _rows(view, block.rows)
+        fills, tensors = self._wave(block.wave).on_device.setdefault(tensor.device, ([], []))
+        fills.append((at, code, parameters(block.drawn), tuple(source), None, None))  # type: ignore[arg-type]
+        tensors.append(tensor)
+
     def run(self) -> list[Moments | None]:
         """Fill all tensors. Returns what each then holds; None of those without elements."""
         moments: dict[int, Moments | None] = {}
@@ -138,6 +153,8 @@ class Batch:
             moments |= {i: measured[fill] for i, fill in wave.alone.items()}
             if wave.matrices:
                 _core.fill_orthogonal(wave.matrices, threads)
+            for fills, tensors in wave.on_device.values():
+                _device.run(fills, *tensors)
             with torch.no_grad():
                 for tensor, drawn, source in wave.others:
                     with seeded(source):
@@ -151,7 +168,10 @@ class Batch:
         native = [(i, view) for i, view in views if view is not None]
         found = _core.measure_many([view for _, view in native], torch.get_num_threads())
         known |= dict(zip((i for i, _ in native), found, strict=True))
-        known |= {i: _measured_by_torch(self._tensors[i]) for i, view in views if view is None}
+        other = [i for i, view in views if view is None]
+        known |= dict(
+            zip(other, _measured_by_torch([self._tensors[i] for i in other]), strict=True)
+        )
         return [known[i] for i in range(len(self._tensors))]
 
 
@@ -175,13 +195,23 @@ def measured(tensor: Tensor) -> Moments | None:
     """Of a tensor as it is."""
     view = plain_memory(tensor)
     if view is None:
-        return _measured_by_torch(tensor)
+        return _measured_by_torch([tensor])[0]
     return _core.measure_many([view], torch.get_num_threads())[0]
 
 
-def _measured_by_torch(tensor: Tensor) -> Moments | None:
-    if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
-        return None
-    values = tensor.detach().double()
-    std, mean = torch.std_mean(values, correction=0)
-    return mean.item(), std.item(), values.min().item(), values.max().item()
+def _measured_by_torch(tensors: Sequence[Tensor]) -> list[Moments | None]:
+    """Waits for each device once."""
+    found: list[Moments | None] = [None] * len(tensors)
+    by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    for i, tensor in enumerate(tensors):
+        if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
+            continue
+        values = tensor.detach()
+        std, mean = torch.std_mean(values, correction=0)
+        moments = torch.stack((mean, std, *torch.aminmax(values))).double()
+        by_device.setdefault(tensor.device, []).append((i, moments))
+    for measured_there in by_device.values():
+        numbers = torch.stack([moments for _, moments in measured_there]).tolist()
+        for (i, _), (mean, std, least, most) in zip(measured_there, numbers, strict=True):
+            found[i] = mean, std, least, most
+    return found

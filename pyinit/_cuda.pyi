@@ -1,0 +1,36 @@
+"""The CUDA kernels, in a module that is there where nvcc was. No torch, no user semantics.
+
+Targets are as in ``_core``, with addresses on the device; a queue is a device and the handle of one
+of its streams. Nothing waits for what it launches. Errors of CUDA are RuntimeErrors in its words.
+"""
+
+from pyinit._core import Target
+
+BUILD: str
+
+def can_fill(target: Target, /) -> bool:
+    """Whether the target's dims, once joined, are few enough."""
+
+def fill_many(
+    fills: list[
+        tuple[
+            Target,
+            int,
+            tuple[float, ...],
+            tuple[int, int],
+            tuple[int, ...] | None,
+            tuple[int, ...] | None,
+        ]
+    ],
+    queue: tuple[int, int],
+    /,
+) -> None:
+    """Each fill is (target, distribution, four numbers, key, whole, start).
+
+    Distributions are 0 constant (value), 1 uniform (low, high), 2 normal (mean, std), 3 truncated
+    normal (mean, std, low, high), 4 Bernoulli (probability).
+    """
+
+def fill_sparse(
+    target: Target, zeros: int, std: float, key: tuple[int, int], queue: tuple[int, int], /
+) -> None: ...

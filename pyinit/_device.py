@@ -1,0 +1,133 @@
+"""CUDA tensors: where they lie, the stream that they are filled on, and the keys for it."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from pyinit import _core
+from pyinit._rng import Source, get_rng, take_key
+from pyinit._tensors import DTYPES, LARGEST, View, is_transformed, overridden
+
+try:
+    from pyinit import _cuda
+except ImportError:  # built without nvcc
+    _cuda = None  # type: ignore[assignment]
+
+BUILD: str = "none" if _cuda is None else _cuda.BUILD
+
+CONSTANT, UNIFORM, NORMAL, TRUNC_NORMAL, BERNOULLI = range(5)
+"""Distributions, as the kernels number them."""
+
+Numbers = tuple[float, ...]
+Queue = tuple[int, int]
+Fill = tuple[View, int, Numbers, tuple[int, int], tuple[int, ...] | None, tuple[int, ...] | None]
+"""View, distribution, its four numbers, key, and, of a block, the whole's shape and the start."""
+
+# Whether torch would take such numbers: it says what is wrong with others.
+_IS_FINE: Mapping[int, Callable[[float, Numbers], bool]] = {
+    UNIFORM: lambda most, n: -most <= n[0] <= n[1] <= most and n[1] - n[0] <= most,
+    NORMAL: lambda most, n: -most <= n[0] <= most and 0.0 <= n[1] <= most,
+    TRUNC_NORMAL: lambda most, n: (
+        abs(n[0]) < math.inf
+        and 0.0 < abs(n[1]) < math.inf
+        and n[2] <= n[3]
+        and n[2] <= most
+        and n[3] >= -most
+    ),
+}
+
+
+def view_of(tensor: Tensor) -> View | None:
+    """Where a CUDA kernel may write; None where torch must do it, or there are no kernels."""
+    if _cuda is None or not tensor.is_cuda:
+        return None
+    kind = type(tensor)
+    if (
+        (kind is not Parameter and kind is not Tensor)
+        or overridden(tensor)
+        or is_transformed()
+        or tensor.is_neg()
+        or tensor.layout != torch.strided
+        or tensor.dtype not in DTYPES
+    ):
+        return None
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        return None
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    if not _core.non_overlapping(shape, strides):
+        return None
+    view = tensor.data_ptr(), DTYPES[tensor.dtype], shape, strides
+    return view if _cuda.can_fill(view) else None
+
+
+def queue_of(tensor: Tensor) -> Queue:
+    """The tensor's device, and torch's current stream there."""
+    stream = torch.cuda.current_stream(tensor.device)
+    return tensor.device.index, stream.cuda_stream
+
+
+def key_for(tensor: Tensor, generator: Source) -> tuple[int, int] | None:
+    """Key and stream for one fill of a CUDA tensor, None where torch must draw.
+
+    Without a generator, and from a CPU generator, it is the key that a CPU tensor would get. A CUDA
+    generator gives a key by its seed and offset, and goes on by 4, as torch's kernels move it.
+
+    Raises:
+        ValueError: for the generator of another CUDA device.
+    """
+    if get_rng() != "philox" or not isinstance(generator, torch.Generator):
+        return take_key(generator)
+    if generator.device.type != "cuda":
+        return take_key(generator)
+    if generator.device.index not in (None, tensor.device.index):
+        raise ValueError(
+            f"generator must be on the CPU or on {tensor.device}, got one on {generator.device}"
+        )
+    offset = generator.get_offset()
+    low, high = _core.philox_words(generator.initial_seed() % 2**64, 0, offset, 2).tolist()
+    generator.set_offset(offset + 4)
+    return int(high << 32 | low), 0
+
+
+def fill(tensor: Tensor, distribution: int, numbers: Numbers, generator: Source) -> bool:
+    """Fill a CUDA tensor on torch's current stream; False where torch must do it."""
+    view = view_of(tensor)
+    if view is None or not _IS_FINE[distribution](LARGEST[view[1]], numbers):
+        return False
+    key = key_for(tensor, generator)
+    if key is None:
+        return False
+    run([(view, distribution, numbers, key, None, None)], tensor)
+    return True
+
+
+def run(fills: list[Fill], *tensors: Tensor) -> None:
+    """Launch fills of tensors of one device."""
+    padded = [(v, d, (*n, *(0.0,) * (4 - len(n))), k, w, s) for v, d, n, k, w, s in fills]
+    _cuda.fill_many(padded, queue_of(tensors[0]))
+    torch._C._increment_version(tensors)
+
+
+def normals(numbers: Tensor, key: int, stream: int, first: int) -> None:
+    """Fill a line with standard normals of a stream, from number ``first`` on."""
+    count = numbers.numel()
+    view = numbers.data_ptr(), DTYPES[numbers.dtype], (count,), (1,)
+    place: Any = ((first + count,), (first,))
+    run([(view, NORMAL, (0.0, 1.0), (key, stream), *place)], numbers)
+
+
+def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
+    """Fill a CUDA matrix with normals and zeros; False where torch must do it."""
+    view = view_of(tensor)
+    if view is None or not 0.0 <= std <= LARGEST[view[1]]:
+        return False
+    key = key_for(tensor, generator)
+    if key is None:
+        return False
+    _cuda.fill_sparse(view, zeros, std, key, queue_of(tensor))
+    torch._C._increment_version((tensor,))
+    return True
