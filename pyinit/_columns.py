@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pyinit import _core
+from pyinit import _core, _device
 from pyinit._dynamo import eager
 from pyinit._tensors import is_transformed, overridden, place, plain_memory
 
@@ -108,7 +108,7 @@ def _check_shape(tensor: Tensor, sizes: int, takes: str) -> None:
 def _is_native(tensor: Tensor) -> bool:
     if overridden(tensor) or is_transformed():
         return False
-    view = plain_memory(tensor)
+    view = _device.view_of(tensor) if tensor.is_cuda else plain_memory(tensor)
     return view is not None and view[1] in _FLOATS
 
 
@@ -118,7 +118,7 @@ def _refuse_unless_2d(tensor: Tensor, geometry: _Geometry) -> None:
     if dims != 2:
         kind = f"{type(tensor).__name__} of {tensor.dtype} on {tensor.device}"
         raise NotImplementedError(
-            f"input must be a plain tensor of float32 or float64 on the CPU, outside of transforms "
+            f"input must be a plain tensor of float32 or float64 on the CPU or, with its kernels, CUDA, outside of transforms "
             f"and tracing, for {dims} spatial dimensions, got a {kind}"
         )
 
@@ -127,10 +127,14 @@ def _is_differentiated(tensor: Tensor) -> bool:
     return (tensor.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0
 
 
-def _run(kernel: Any, source: Tensor, target: Tensor, geometry: _Geometry) -> Tensor:
+def _run(kernel: str, source: Tensor, target: Tensor, geometry: _Geometry) -> Tensor:
     _, places, kernel_size, dilation, padding, stride = geometry
-    threads = torch.get_num_threads()
-    kernel(place(source), place(target), kernel_size, places, stride, padding, dilation, threads)
+    numbers = kernel_size, places, stride, padding, dilation
+    if source.is_cuda:
+        _device.columns(kernel, source, target, *numbers)
+    else:
+        threads = torch.get_num_threads()
+        getattr(_core, kernel)(place(source), place(target), *numbers, threads)
     return target
 
 
@@ -140,14 +144,14 @@ def _to_columns(images: Tensor, geometry: _Geometry) -> Tensor:
     batch, channels = images.shape[:2]
     rows = channels * math.prod(geometry.kernel_size)
     columns = images.new_empty((batch, rows, math.prod(geometry.places)))
-    return _run(_core.im2col, images, columns, geometry)
+    return _run("im2col", images, columns, geometry)
 
 
 def _to_images(columns: Tensor, geometry: _Geometry) -> Tensor:
     batch, rows, _ = columns.shape
     channels = rows // math.prod(geometry.kernel_size)
     images = columns.new_empty((batch, channels, *geometry.size))
-    return _run(_core.col2im, columns, images, geometry)
+    return _run("col2im", columns, images, geometry)
 
 
 class _Im2col(torch.autograd.Function):
@@ -364,6 +368,6 @@ class _Product(torch.autograd.Function):
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    if not (_is_native(a) and _is_native(b)):
+    if a.is_cuda or not (_is_native(a) and _is_native(b)):
         return torch.bmm(a, b)
     return _Product.apply(a, b)  # type: ignore[no-untyped-call, no-any-return]

@@ -131,3 +131,9 @@ def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     _cuda.fill_sparse(view, zeros, std, key, queue_of(tensor))
     torch._C._increment_version((tensor,))
     return True
+
+
+def columns(kernel: str, source: Tensor, target: Tensor, *numbers: tuple[int, ...]) -> None:
+    """``im2col`` or ``col2im`` of CUDA tensors; the numbers are those of the CPU's kernel."""
+    views = [(t.data_ptr(), DTYPES[t.dtype], tuple(t.shape), t.stride()) for t in (source, target)]
+    getattr(_cuda, kernel)(*views, *numbers, queue_of(target))
