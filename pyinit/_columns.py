@@ -118,8 +118,9 @@ def _refuse_unless_2d(tensor: Tensor, geometry: _Geometry) -> None:
     if dims != 2:
         kind = f"{type(tensor).__name__} of {tensor.dtype} on {tensor.device}"
         raise NotImplementedError(
-            f"input must be a plain tensor of float32 or float64 on the CPU or, with its kernels, CUDA, outside of transforms "
-            f"and tracing, for {dims} spatial dimensions, got a {kind}"
+            f"input must be a plain tensor of float32 or float64 on the CPU (or on CUDA, where its "
+            f"kernels were built), outside of transforms and tracing, for {dims} spatial dimensions, "
+            f"got a {kind}"
         )
 
 
