@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyinit
 from pyinit import _device_orthogonal, fill
@@ -204,6 +205,36 @@ def test_matrices_of_a_kind_are_drawn_at_once():
     jobs = [_device_orthogonal.Matrix(t, 1.0, (1, i), 0) for i, t in enumerate(tensors)]
     _device_orthogonal.fill(jobs, record)
     assert calls == [50, 30]
+
+
+class Recorded(TorchDispatchMode):
+    """The names of torch's operators that run meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.names.add(operator.overloadpacket.__name__)
+        return operator(*args, **(kwargs or {}))
+
+
+# Operators whose result, or its shape, is read by the host, or that bring the host's data.
+WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "index", "lift_fresh", "is_nonzero"}
+
+
+@pytest.mark.parametrize("gain", [1.0, 2.0])
+@pytest.mark.parametrize("shape", [(100, 100), (3, 70), (70, 3), (5, 3, 3, 3)], ids=str)
+def test_nothing_waits_for_the_device_or_comes_from_the_host(shape, gain, monkeypatch):
+    monkeypatch.setattr(_device_orthogonal, "_WIDTH", 32)
+    targets = [poisoned(shape, dtype) for dtype in DTYPES]
+    jobs = [_device_orthogonal.Matrix(target, gain, KEY, 0) for target in targets]
+    numbers = []
+    with Recorded() as recorded:
+        _device_orthogonal.fill(jobs, numbers.append)
+    assert numbers
+    assert "bmm" in recorded.names
+    assert not recorded.names & WAITING
 
 
 # ---- Settings of torch's -------------------------------------------------------------------------
