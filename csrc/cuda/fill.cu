@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "core/integers.hpp"
+#include "cuda/philox.hpp"
 #include "cuda/store.hpp"
 #include "random/values.hpp"
 
@@ -37,27 +38,6 @@ template <class Params> struct Table {
 
 // Elements of a Philox block.
 template <class T> constexpr int kElements = Lanes<typename ScalarOf<T>::Type>::kVectors;
-
-struct Word4 {
-  uint32_t w[4];
-};
-
-PYINIT_INLINE Word4 philox_block(const Stream& s, uint64_t index) {
-  uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32);
-  uint32_t c2 = static_cast<uint32_t>(s.id), c3 = static_cast<uint32_t>(s.id >> 32);
-  uint32_t k0 = static_cast<uint32_t>(s.key), k1 = static_cast<uint32_t>(s.key >> 32);
-#pragma unroll
-  for (int round = 0; round < philox::kRounds; ++round) {
-    const uint64_t p0 = uint64_t{philox::kMultiplier0} * c0, p1 = uint64_t{philox::kMultiplier1} * c2;
-    c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
-    c1 = static_cast<uint32_t>(p1);
-    c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
-    c3 = static_cast<uint32_t>(p0);
-    k0 += philox::kWeyl0;
-    k1 += philox::kWeyl1;
-  }
-  return {{c0, c1, c2, c3}};
-}
 
 PYINIT_INLINE void words_of(const Word4& b, U32 (&w)[4]) {
   for (int j = 0; j < 4; ++j) w[j] = u32(b.w[j]);
@@ -152,17 +132,18 @@ template <template <class> class Kernel, class Params, class T> class Launches {
     for (size_t d = 0; d < view.dims.size(); ++d) job.dim[d] = view.dims[d];
     its_params = params;
     // A block more than the elements fill, for those that begin within one.
-    chunks_ += divide_up(job.count + kElements<T> - 1, int64_t{kThreads} * kBlocksOfThread * kElements<T>);
+    chunks_ += divide_up(job.count + kElements<T> - 1, int64_t{threads_} * kBlocksOfThread * kElements<T>);
   }
   void flush() {
     if (table_.count == 0) return;
-    launch(fill<Kernel, Params, T>, chunks_, kThreads, queue_, table_);
+    launch(fill<Kernel, Params, T>, chunks_, threads_, queue_, table_);
     table_.count = 0;
     chunks_ = 0;
   }
 
  private:
   const Queue& queue_;
+  const int threads_ = threads_of_block(kThreads);
   Table<Params> table_{};
   int64_t chunks_ = 0;
 };
