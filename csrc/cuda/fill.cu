@@ -1,9 +1,12 @@
 #include "cuda/fill.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "core/integers.hpp"
+#include "core/rounding.hpp"
 #include "cuda/philox.hpp"
 #include "cuda/store.hpp"
 #include "random/values.hpp"
@@ -209,6 +212,13 @@ class Fills {
   OfEveryType<BernoulliKernel, Bernoulli> bernoullis_;
 };
 
+// The element that a constant becomes on the CPU. Rounded to float and then to 16 bits it could be another, and a NaN
+// of 16 bits has no sign.
+double element(DType dtype, double value) {
+  if (size_of(dtype) > 2) return value;
+  return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : round_to(dtype, value);
+}
+
 }  // namespace
 
 bool can_fill(const View& view) { return coalesce(view).dims.size() <= kMostDims; }
@@ -224,7 +234,7 @@ void fill_many(const std::vector<DeviceFill>& fills, const Queue& queue) {
     const double probability = numbers[0];
     const bool is_certain = distribution == Distribution::bernoulli && (probability <= 0 || probability >= 1);
     if (distribution == Distribution::constant || is_certain) {
-      all.add(joined, stream, numbers[0]);
+      all.add(joined, stream, element(view.dtype, numbers[0]));
     } else {
       with_parameters(distribution, view.dtype, numbers, [&](const auto& params) { all.add(joined, stream, params); });
     }
