@@ -28,7 +28,11 @@ list(TRANSFORM architectures APPEND -real)
 message(STATUS "pyinit: CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${PYINIT_CUDA_ARCHITECTURES}")
 
 list(JOIN PYINIT_CUDA_ARCHITECTURES " " names)
-pybind11_add_module(_cuda csrc/cuda/bind_cuda.cpp csrc/cuda/fill.cu)
+pybind11_add_module(_cuda
+  csrc/cuda/bind_cuda.cpp
+  csrc/cuda/columns.cu
+  csrc/cuda/fill.cu
+  csrc/cuda/sparse.cu)
 set_target_properties(_cuda PROPERTIES
   CUDA_ARCHITECTURES "${architectures};${last}"
   CUDA_RUNTIME_LIBRARY Static

@@ -1,8 +1,11 @@
 // The module of CUDA kernels; or, with PYINIT_CUDA_EMULATION, of the same kernels on the CPU, for tests.
 #include <vector>
 
+#include "cuda/columns.hpp"
 #include "cuda/fill.hpp"
+#include "cuda/sparse.hpp"
 #include "python/bind.hpp"
+#include "python/columns.hpp"
 #include "python/fastcall.hpp"
 #include "python/target.hpp"
 
@@ -48,14 +51,47 @@ void fill(const std::vector<cuda::DeviceFill>& fills, const Queue& queue) {
   cuda::fill_many(fills, queue);
 }
 
+void sparse(PyObject* target, int64_t zeros, double std, const Stream& stream, const Queue& queue) {
+  const View view = device_view(target, Py_None, Py_None);
+  const py::gil_scoped_release release;
+  cuda::fill_sparse(view, stream, zeros, std, queue);
+}
+
+// im2col, or transposed col2im.
+template <bool transposed>
+void columns(const Target& from, const Target& to, const Integers& kernel, const Integers& places,
+             const Integers& stride, const Integers& padding, const Integers& dilation, const Queue& queue) {
+  const Target &images = transposed ? to : from, &columns = transposed ? from : to;
+  check_columns(images, columns, kernel, places, stride);
+  const size_t dims = images.shape.size() - 2;
+  const Window window = to_window(stride, padding, dilation, dims);
+  const py::gil_scoped_release release;
+  on_type(images, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (transposed) {
+      cuda::col2im<T>(window, to_columns<const T>(columns, kernel, places, dims), to_images<T>(images), queue);
+    } else {
+      cuda::im2col<T>(window, to_images<const T>(images), to_columns<T>(columns, kernel, places, dims), queue);
+    }
+  });
+}
+
+#if defined(PYINIT_CUDA_EMULATION)
+void set_threads(int threads) { emulation::chosen_threads = threads; }
+#endif
+
 }  // namespace
 
 PYBIND11_MODULE(PYINIT_CUDA_MODULE, m, py::mod_gil_not_used()) {
 #if defined(PYINIT_CUDA_EMULATION)
   m.attr("BUILD") = "emulation";
+  fastcall::define<set_threads>(m, "set_threads");  // of a block; 0: as on a device
 #else
   m.attr("BUILD") = PYINIT_CUDA_BUILD;
 #endif
   fastcall::define<can_fill>(m, "can_fill");
   fastcall::define<fill>(m, "fill_many");
+  fastcall::define<sparse>(m, "fill_sparse");
+  fastcall::define<columns<false>>(m, "im2col");
+  fastcall::define<columns<true>>(m, "col2im");
 }

@@ -1,9 +1,13 @@
 #include "cuda/fill.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "core/integers.hpp"
+#include "core/rounding.hpp"
+#include "cuda/philox.hpp"
 #include "cuda/store.hpp"
 #include "random/values.hpp"
 
@@ -37,27 +41,6 @@ template <class Params> struct Table {
 
 // Elements of a Philox block.
 template <class T> constexpr int kElements = Lanes<typename ScalarOf<T>::Type>::kVectors;
-
-struct Word4 {
-  uint32_t w[4];
-};
-
-PYINIT_INLINE Word4 philox_block(const Stream& s, uint64_t index) {
-  uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32);
-  uint32_t c2 = static_cast<uint32_t>(s.id), c3 = static_cast<uint32_t>(s.id >> 32);
-  uint32_t k0 = static_cast<uint32_t>(s.key), k1 = static_cast<uint32_t>(s.key >> 32);
-#pragma unroll
-  for (int round = 0; round < philox::kRounds; ++round) {
-    const uint64_t p0 = uint64_t{philox::kMultiplier0} * c0, p1 = uint64_t{philox::kMultiplier1} * c2;
-    c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
-    c1 = static_cast<uint32_t>(p1);
-    c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
-    c3 = static_cast<uint32_t>(p0);
-    k0 += philox::kWeyl0;
-    k1 += philox::kWeyl1;
-  }
-  return {{c0, c1, c2, c3}};
-}
 
 PYINIT_INLINE void words_of(const Word4& b, U32 (&w)[4]) {
   for (int j = 0; j < 4; ++j) w[j] = u32(b.w[j]);
@@ -152,17 +135,18 @@ template <template <class> class Kernel, class Params, class T> class Launches {
     for (size_t d = 0; d < view.dims.size(); ++d) job.dim[d] = view.dims[d];
     its_params = params;
     // A block more than the elements fill, for those that begin within one.
-    chunks_ += divide_up(job.count + kElements<T> - 1, int64_t{kThreads} * kBlocksOfThread * kElements<T>);
+    chunks_ += divide_up(job.count + kElements<T> - 1, int64_t{threads_} * kBlocksOfThread * kElements<T>);
   }
   void flush() {
     if (table_.count == 0) return;
-    launch(fill<Kernel, Params, T>, chunks_, kThreads, queue_, table_);
+    launch(fill<Kernel, Params, T>, chunks_, threads_, queue_, table_);
     table_.count = 0;
     chunks_ = 0;
   }
 
  private:
   const Queue& queue_;
+  const int threads_ = threads_of_block(kThreads);
   Table<Params> table_{};
   int64_t chunks_ = 0;
 };
@@ -228,6 +212,13 @@ class Fills {
   OfEveryType<BernoulliKernel, Bernoulli> bernoullis_;
 };
 
+// The element that a constant becomes on the CPU. Rounded to float and then to 16 bits it could be another, and a NaN
+// of 16 bits has no sign.
+double element(DType dtype, double value) {
+  if (size_of(dtype) > 2) return value;
+  return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : round_to(dtype, value);
+}
+
 }  // namespace
 
 bool can_fill(const View& view) { return coalesce(view).dims.size() <= kMostDims; }
@@ -243,7 +234,7 @@ void fill_many(const std::vector<DeviceFill>& fills, const Queue& queue) {
     const double probability = numbers[0];
     const bool is_certain = distribution == Distribution::bernoulli && (probability <= 0 || probability >= 1);
     if (distribution == Distribution::constant || is_certain) {
-      all.add(joined, stream, numbers[0]);
+      all.add(joined, stream, element(view.dtype, numbers[0]));
     } else {
       with_parameters(distribution, view.dtype, numbers, [&](const auto& params) { all.add(joined, stream, params); });
     }

@@ -25,6 +25,7 @@ namespace pyinit::emulation {
 struct Dim3 {
   unsigned x = 1;
 };
+inline int chosen_threads = 0;
 inline thread_local Dim3 block_index, thread_index, block_size, grid_size;
 
 // A grid is its threads one after the other: no kernel here waits for another thread.
@@ -50,7 +51,10 @@ void launch(Kernel kernel, int64_t blocks, int threads, const Queue&, const Argu
 
 namespace pyinit {
 using emulation::launch;
-}
+
+// What a kernel makes must not depend on it: tests choose it.
+inline int threads_of_block(int usual) { return emulation::chosen_threads > 0 ? emulation::chosen_threads : usual; }
+}  // namespace pyinit
 
 #else
 
@@ -85,6 +89,8 @@ class DeviceGuard {
   int before_ = 0;
   bool is_other_ = false;
 };
+
+constexpr int threads_of_block(int usual) { return usual; }
 
 // Throws what CUDA says of the launch. It does not wait for the kernel.
 template <class Kernel, class... Arguments>

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs the CUDA kernels, compiled for the CPU, under the address and undefined-behaviour sanitizers.
+# Takes the Python that has pyinit and its test requirements: $PYTHON, or python.
+# Exit status 77: a tool is missing, nothing was checked.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python}
+compiler=${CXX:-c++}
+
+skip() {
+  echo "check_cuda_emulation: SKIPPED, $*"
+  exit 77
+}
+for tool in "$python" "$compiler"; do
+  command -v "$tool" >/dev/null || skip "no $tool"
+done
+# The library comes before Python's; C++'s with it, for exceptions to be seen.
+preload=
+for library in libasan.so libubsan.so libstdc++.so; do
+  path=$("$compiler" -print-file-name="$library")
+  [ -e "$path" ] || skip "no $library of $compiler"
+  preload+="$(realpath "$path") "
+done
+
+# Python itself keeps memory to its end.
+ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD=$preload \
+  PYINIT_EMULATION_FLAGS="-g -fsanitize=address,undefined -fno-sanitize-recover=all" \
+  "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_emulation.py
+echo "check_cuda_emulation: passed"

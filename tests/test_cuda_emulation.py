@@ -1,0 +1,117 @@
+"""Every CUDA kernel, compiled for the CPU, makes the bits that the CPU's own kernels make."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+import torch
+from cuda_cases import FILLS, Case, Job, Layout, all_cases, queue, strided
+from cuda_emulation import NoEmulationError, build
+
+from pyinit import _core
+
+CASES: dict[str, list[Case]] = defaultdict(list)
+for _case in all_cases():
+    CASES[_case.kernel].append(_case)
+MATRIX = strided("dense", (6, 5), (0, 1))
+
+
+@pytest.fixture(scope="session")
+def emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    try:
+        return build(tmp_path_factory.mktemp("emulation"))
+    except NoEmulationError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(params=[0, 1, 96], ids=["usual threads", "1 thread", "96 threads"])
+def kernels(emulation: ModuleType, request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """The module with blocks of so many threads."""
+    emulation.set_threads(request.param)
+    yield emulation
+    emulation.set_threads(0)
+
+
+@pytest.mark.parametrize("kernel", CASES)
+def test_bits_are_the_cpus(kernels, kernel):
+    assert [case for case in CASES[kernel] if not case.matches(kernels, "cpu")] == []
+
+
+def test_a_wrong_bit_would_be_seen(emulation, monkeypatch):
+    """The comparison's own test: other keys, or an element too many, make mismatches."""
+    job = Job(FILLS[-1], MATRIX, torch.float32, (1, 2))
+    memory = job.fill_by_cpu()
+    case = next(case for case in CASES["normal"] if case.layout == "dense")
+    assert case.matches(emulation, "cpu")
+    assert memory.isnan().sum() == memory.numel() - 30
+    monkeypatch.setattr(
+        Job, "argument", lambda job, memory: ARGUMENT(job._replace(key=(9, 9)), memory)
+    )
+    assert not case.matches(emulation, "cpu")
+
+
+ARGUMENT = Job.argument
+
+
+def view_of(layout: Layout, dtype: torch.dtype) -> tuple[torch.Tensor, tuple]:
+    memory = layout.memory(dtype, "cpu")
+    return memory, layout.view(memory)
+
+
+@pytest.mark.parametrize(
+    ("layout", "zeros", "text"),
+    [
+        (MATRIX, 7, "zeros: must lie in"),
+        (MATRIX, -1, "zeros: must lie in"),
+        (strided("", (6,), (0,)), 1, "shape: needs two dimensions"),
+        (strided("", (2, 3, 5), (0, 1, 2)), 1, "shape: needs two dimensions"),
+    ],
+)
+def test_sparse_refuses_before_anything_is_written(emulation, layout, zeros, text):
+    memory, view = view_of(layout, torch.float32)
+    with pytest.raises(ValueError, match=text):
+        emulation.fill_sparse(view, zeros, 1.0, (1, 0), queue("cpu"))
+    assert memory.isnan().all()
+
+
+def test_one_bad_fill_refuses_all(emulation):
+    """Six dimensions of which no two join are more than a table's entry holds."""
+    good, view = view_of(MATRIX, torch.float32)
+    bad, bad_view = view_of(strided("", (2,) * 6, tuple(range(6)), gap=1), torch.float32)
+    fills = [(each, 2, (0.0, 1.0, 0.0, 0.0), (1, 0), None, None) for each in (view, bad_view)]
+    with pytest.raises(ValueError, match="too many dimensions"):
+        emulation.fill_many(fills, queue("cpu"))
+    assert good.isnan().all()
+    assert bad.isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("code", "distribution", "text"), [(9, 2, "dtype: unknown"), (0, 5, "distribution: unknown")]
+)
+def test_unknown_codes_are_refused(emulation, code, distribution, text):
+    memory, (address, _, *rest) = view_of(MATRIX, torch.float32)
+    one = ((address, code, *rest), distribution, (0.0,) * 4, (1, 0), None, None)
+    with pytest.raises(ValueError, match=text):
+        emulation.fill_many([one], queue("cpu"))
+    assert memory.isnan().all()
+
+
+@pytest.mark.parametrize("kernel", ["im2col", "col2im"])
+@pytest.mark.parametrize(
+    ("dtype", "rows", "stride", "text"),
+    [
+        (torch.float16, 3, 1, "dtype: takes float32 or float64"),
+        (torch.float32, 4, 1, "columns: takes"),
+        (torch.float32, 3, 0, "stride: takes numbers from 1 on"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(emulation, kernel, dtype, rows, stride, text):
+    images, images_view = view_of(strided("", (1, 1, 9), (0, 1, 2)), dtype)
+    columns, columns_view = view_of(strided("", (1, rows, 7), (0, 1, 2)), dtype)
+    views = (images_view, columns_view) if kernel == "im2col" else (columns_view, images_view)
+    for module, last in ((emulation, queue("cpu")), (_core, 1)):
+        with pytest.raises(ValueError, match=text):
+            getattr(module, kernel)(*views, (3,), (7,), (stride,), (0,), (1,), last)
+    assert images.isnan().all()
+    assert columns.isnan().all()
