@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from pyinit import _core
+from pyinit import _core, _device_orthogonal, _orthogonal
 from pyinit._rng import Source, get_rng, take_key
 from pyinit._tensors import DTYPES, LARGEST, View, is_transformed, overridden
 
@@ -112,12 +112,50 @@ def run(fills: list[Fill], *tensors: Tensor) -> None:
     torch._C._increment_version(tensors)
 
 
-def normals(numbers: Tensor, key: int, stream: int, first: int) -> None:
-    """Fill a line with standard normals of a stream, from number ``first`` on."""
-    count = numbers.numel()
-    view = numbers.data_ptr(), DTYPES[numbers.dtype], (count,), (1,)
-    place: Any = ((first + count,), (first,))
-    run([(view, NORMAL, (0.0, 1.0), (key, stream), *place)], numbers)
+def _normals(lines: list[tuple[Tensor, tuple[int, int], int]]) -> None:
+    """Fill lines with standard normals of their streams, each from a number of it on."""
+    fills: list[Fill] = []
+    for line, key, first in lines:
+        count = line.numel()
+        view = line.data_ptr(), DTYPES[line.dtype], (count,), (1,)
+        fills.append((view, NORMAL, (0.0, 1.0), key, (first + count,), (first,)))
+    run(fills, *(line for line, _, _ in lines))
+
+
+def orthogonal(tensor: Tensor, gain: Any, generator: Source, groups: int) -> bool:
+    """Fill a CUDA tensor with a random orthogonal matrix; False where torch must do it."""
+    view = view_of(tensor)
+    if view is None or tensor.dim() < 2 or get_rng() != "philox":
+        return False
+    factor = _orthogonal.factor(gain, view)
+    key = key_for(tensor, generator)
+    if key is None:
+        return False
+    plain = 1.0 if factor is None else factor
+    _device_orthogonal.fill(_device_orthogonal.matrices(tensor, plain, key, groups), _normals)
+    if factor is None:
+        with torch.no_grad():
+            tensor.mul_(gain)
+    return True
+
+
+def orthogonal_many(tensors: list[Tensor], gains: list[Any], generators: list[Source]) -> bool:
+    """Fill CUDA tensors as ``orthogonal`` does each in turn, those of one shape together; False,
+    with nothing done, where that cannot be."""
+    views = [view_of(tensor) for tensor in tensors]
+    found = [view for view in views if view is not None]
+    if not found or len(found) < len(views) or get_rng() != "philox":
+        return False
+    factors = [_orthogonal.factor(gain, view) for gain, view in zip(gains, found, strict=True)]
+    if None in factors or _orthogonal.may_share_memory(found):
+        return False
+    matrices: list[_device_orthogonal.Matrix] = []
+    for tensor, factor, generator in zip(tensors, factors, generators, strict=True):
+        key = key_for(tensor, generator) if tensor.numel() else None
+        if key is not None and factor is not None:
+            matrices += _device_orthogonal.matrices(tensor, factor, key)
+    _device_orthogonal.fill(matrices, _normals)
+    return True
 
 
 def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:

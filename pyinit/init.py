@@ -705,6 +705,8 @@ def orthogonal_(
             tensor, view, gain, generator, groups
         ):
             return tensor
+    elif view is None and tensor.is_cuda and _device.orthogonal(tensor, gain, generator, groups):
+        return tensor
     return _orthogonal_by_torch(tensor, gain, for_torch(generator, tensor), groups)
 
 
@@ -753,6 +755,8 @@ def orthogonal_many_(
     matrices = _orthogonal.listed_tensors(tensors)
     gains = _orthogonal.listed_gains(gain, len(matrices))
     sources = _orthogonal.listed_sources(generator, matrices)
+    if _device.orthogonal_many(matrices, gains, sources):
+        return matrices
     views = [shaped_view(tensor) for tensor in matrices]
     is_native = get_rng() != "torch"
     factors: list[float | None] = []

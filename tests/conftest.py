@@ -4,10 +4,12 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from cuda_emulation import NoEmulationError, build
 
 import pyinit
 from pyinit import _core
@@ -53,3 +55,12 @@ def compiler() -> Callable[..., Any]:
         import torch._dynamo  # noqa: PLC0415
     torch._dynamo.reset()
     return functools.partial(torch.compile, backend="eager")
+
+
+@pytest.fixture(scope="session")
+def emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The CUDA kernels, compiled for the CPU."""
+    try:
+        return build(tmp_path_factory.mktemp("emulation"))
+    except NoEmulationError as missing:
+        pytest.skip(str(missing))

@@ -303,7 +303,7 @@ def layouts_of(shape: Shape) -> dict[str, Layout]:
     }
 
 
-def columns_case(
+def columns_case(  # noqa: PLR0917
     kernel: str, window: Window, source: Layout, target: Layout, dtype: torch.dtype, seed: int
 ) -> Case:
     def matches(module: ModuleType, device: str) -> bool:

@@ -7,7 +7,6 @@ from types import ModuleType
 import pytest
 import torch
 from cuda_cases import FILLS, Case, Job, Layout, all_cases, queue, strided
-from cuda_emulation import NoEmulationError, build
 
 from pyinit import _core
 
@@ -15,14 +14,6 @@ CASES: dict[str, list[Case]] = defaultdict(list)
 for _case in all_cases():
     CASES[_case.kernel].append(_case)
 MATRIX = strided("dense", (6, 5), (0, 1))
-
-
-@pytest.fixture(scope="session")
-def emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    try:
-        return build(tmp_path_factory.mktemp("emulation"))
-    except NoEmulationError as missing:
-        pytest.skip(str(missing))
 
 
 @pytest.fixture(params=[0, 1, 96], ids=["usual threads", "1 thread", "96 threads"])
@@ -106,7 +97,9 @@ def test_unknown_codes_are_refused(emulation, code, distribution, text):
         (torch.float32, 3, 0, "stride: takes numbers from 1 on"),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(emulation, kernel, dtype, rows, stride, text):
+def test_columns_that_do_not_fit_are_refused(  # noqa: PLR0917
+    emulation, kernel, dtype, rows, stride, text
+):
     images, images_view = view_of(strided("", (1, 1, 9), (0, 1, 2)), dtype)
     columns, columns_view = view_of(strided("", (1, rows, 7), (0, 1, 2)), dtype)
     views = (images_view, columns_view) if kernel == "im2col" else (columns_view, images_view)

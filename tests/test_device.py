@@ -1,0 +1,176 @@
+"""What happens to CUDA tensors between the public functions and the kernels, with emulated kernels
+on CPU tensors in the device's place; ``test_cuda.py`` does the same on a device."""
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pyinit
+from pyinit import _device
+from pyinit._rng import Key
+from pyinit._tensors import DTYPES, shaped_view
+from pyinit.whole_model import plan
+
+KEY = Key(0xFEDCBA9876543210, (1 << 33) + 1)
+
+
+@pytest.fixture
+def device(emulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_device, "_cuda", emulation)
+    monkeypatch.setattr(_device, "view_of", shaped_view)
+    monkeypatch.setattr(_device, "queue_of", lambda _: (0, 0))
+
+
+def pair(dtype: torch.dtype = torch.float32, *shape: int) -> tuple[Tensor, Tensor]:
+    shape = shape or (33, 71)
+    return tuple(torch.full(shape, math.nan, dtype=dtype) for _ in range(2))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("distribution", "numbers", "fill"),
+    [
+        (_device.UNIFORM, (-1.0, 2.0), pyinit.uniform_),
+        (_device.NORMAL, (0.5, 2.0), pyinit.normal_),
+        (_device.TRUNC_NORMAL, (0.0, 1.0, -2.0, 2.0), pyinit.trunc_normal_),
+    ],
+)
+def test_fills_are_those_of_the_cpu(
+    device: None,
+    distribution: int,
+    numbers: tuple[float, ...],
+    fill: Callable[..., Tensor],
+    dtype: torch.dtype,
+) -> None:
+    cpu, ours = pair(dtype)
+    version = ours._version
+    assert _device.fill(ours, distribution, numbers, KEY)
+    assert torch.equal(ours, fill(cpu, *numbers, KEY))
+    assert ours._version == version + 1
+
+
+def test_the_default_generator_gives_the_key_of_the_cpu(device: None) -> None:
+    cpu, ours = pair()
+    torch.manual_seed(3)
+    pyinit.normal_(cpu)
+    torch.manual_seed(3)
+    assert _device.fill(ours, _device.NORMAL, (0.0, 1.0), None)
+    assert torch.equal(ours, cpu)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "numbers"),
+    [
+        (_device.UNIFORM, (1.0, 0.0)),
+        (_device.UNIFORM, (math.nan, 0.0)),
+        (_device.UNIFORM, (-3e38, 3e38)),
+        (_device.NORMAL, (0.0, -1.0)),
+        (_device.NORMAL, (math.inf, 1.0)),
+        (_device.TRUNC_NORMAL, (0.0, 0.0, -1.0, 1.0)),
+        (_device.TRUNC_NORMAL, (0.0, 1.0, 1.0, -1.0)),
+    ],
+)
+def test_numbers_that_torch_refuses_are_left_to_torch(
+    device: None, distribution: int, numbers: tuple[float, ...]
+) -> None:
+    _, ours = pair()
+    state = torch.get_rng_state()
+    assert not _device.fill(ours, distribution, numbers, None)
+    assert ours.isnan().all()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_torchs_own_numbers_are_left_to_torch(device: None) -> None:
+    _, ours = pair()
+    with pyinit.rng("torch"):
+        assert not _device.fill(ours, _device.NORMAL, (0.0, 1.0), None)
+        assert not _device.orthogonal(ours, 1.0, None, 1)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("shape", [(33, 71), (72, 5, 3), (3, 1)])
+def test_orthogonal_is_that_of_the_cpu_to_rounding(
+    device: None, shape: tuple[int, ...], groups: int
+) -> None:
+    cpu, ours = pair(torch.float32, *shape)
+    assert _device.orthogonal(ours, 1.5, KEY, groups)
+    pyinit.orthogonal_(cpu, 1.5, KEY, groups=groups)
+    assert (ours - cpu).abs().max() < 2e-6
+
+
+def test_a_gain_that_is_a_tensor_multiplies(device: None) -> None:
+    cpu, ours = pair()
+    assert _device.orthogonal(ours, torch.tensor(2.0), KEY, 1)
+    pyinit.orthogonal_(cpu, 2.0, KEY)
+    assert (ours - cpu).abs().max() < 2e-6
+
+
+def test_many_matrices_are_those_of_one_after_the_other(device: None) -> None:
+    shapes = [(8, 8), (30, 8), (8, 8), (0, 3), (8, 30)]
+    cpu, ours = ([torch.full(shape, math.nan) for shape in shapes] for _ in range(2))
+    torch.manual_seed(4)
+    assert _device.orthogonal_many(ours, [1.0, 2.0, 3.0, 1.0, 1.0], [None] * 5)
+    drawn = torch.get_rng_state()
+    torch.manual_seed(4)
+    for tensor, gain in zip(cpu, [1.0, 2.0, 3.0, 1.0, 1.0], strict=True):
+        pyinit.orthogonal_(tensor, gain)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    for a, b in zip(ours, cpu, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=2e-6)
+
+
+def test_matrices_that_share_memory_are_made_one_by_one(device: None) -> None:
+    whole = torch.zeros(8, 8)
+    assert not _device.orthogonal_many([whole, whole[:4]], [1.0, 1.0], [KEY, KEY])
+    assert not whole.any()
+
+
+def test_sparse_is_that_of_the_cpu(device: None) -> None:
+    cpu, ours = pair()
+    assert _device.sparse(ours, math.ceil(0.3 * 33), 0.1, KEY)
+    assert torch.equal(ours, pyinit.sparse_(cpu, 0.3, 0.1, KEY))
+
+
+def test_columns_are_those_of_the_cpu(device: None) -> None:
+    image = torch.randn(2, 3, 8, 9)
+    expected = pyinit.functional.im2col(image, (3, 2), stride=2, padding=1)
+    ours = torch.full_like(expected, math.nan)
+    numbers = (3, 2), (4, 5), (2, 2), (1, 1), (1, 1)
+    _device.columns("im2col", image, ours, *numbers)
+    assert torch.equal(ours, expected)
+    back = torch.full_like(image, math.nan)
+    _device.columns("col2im", ours, back, *numbers)
+    assert torch.equal(back, pyinit.functional.col2im(ours, (8, 9), (3, 2), stride=2, padding=1))
+
+
+def test_whole_models_go_in_launches(device: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no CPU kernel could write a parameter: one list of fills, the values of the CPU."""
+
+    def model() -> nn.Module:
+        return nn.Sequential(
+            nn.Embedding(50, 16, padding_idx=1), nn.Linear(16, 33), nn.LSTM(5, 4), nn.BatchNorm1d(3)
+        )
+
+    cpu, ours = model(), model()
+    expected = pyinit.initialize_(cpu, "torch", seed=3)
+    launched: list[int] = []
+    run = _device.run
+    monkeypatch.setattr(
+        _device, "run", lambda fills, *tensors: (launched.append(len(fills)), run(fills, *tensors))
+    )
+    monkeypatch.setattr(plan, "native_view", lambda _: None)
+    report = pyinit.initialize_(ours, "torch", seed=3)
+    for name, parameter in ours.named_parameters():
+        assert torch.equal(parameter, cpu.get_parameter(name)), name
+        assert report[name].std == pytest.approx(expected[name].std, rel=1e-5, abs=1e-12)
+    assert launched == [9, 1]  # and the padding's row after the others
+
+
+def test_a_build_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_device, "_cuda", None)
+    assert _device.view_of(torch.empty(3)) is None
+    assert pyinit.info()["cuda_build"] == _device.BUILD
