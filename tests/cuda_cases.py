@@ -303,9 +303,16 @@ def layouts_of(shape: Shape) -> dict[str, Layout]:
     }
 
 
+<<<<<<< HEAD
 def columns_case(  # noqa: PLR0917
     kernel: str, window: Window, source: Layout, target: Layout, dtype: torch.dtype, seed: int
+=======
+def columns_case(
+    kernel: str, window: Window, layouts: tuple[Layout, Layout], dtype: torch.dtype, seed: int
+>>>>>>> cudacols
 ) -> Case:
+    source, target = layouts
+
     def matches(module: ModuleType, device: str) -> bool:
         generator = torch.Generator().manual_seed(seed)
         numbers = source.memory(dtype, "cpu")
@@ -330,8 +337,8 @@ def columns_cases() -> Iterator[Case]:
         images = layouts_of((n, c, *window.size))
         columns = layouts_of((n, c * math.prod(window.kernel), math.prod(window.places)))
         for seed, (a, b) in enumerate(itertools.product(images.values(), columns.values())):
-            yield columns_case("im2col", window, a, b, dtype, seed)
-            yield columns_case("col2im", window, b, a, dtype, seed)
+            yield columns_case("im2col", window, (a, b), dtype, seed)
+            yield columns_case("col2im", window, (b, a), dtype, seed)
 
 
 # ---- All -----------------------------------------------------------------------------------------

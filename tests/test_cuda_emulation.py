@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from cuda_cases import FILLS, Case, Job, Layout, all_cases, queue, strided
+from cuda_cases import Case, Layout, all_cases, queue, strided
 
 from pyinit import _core
 
@@ -29,20 +29,21 @@ def test_bits_are_the_cpus(kernels, kernel):
     assert [case for case in CASES[kernel] if not case.matches(kernels, "cpu")] == []
 
 
-def test_a_wrong_bit_would_be_seen(emulation, monkeypatch):
-    """The comparison's own test: other keys, or an element too many, make mismatches."""
-    job = Job(FILLS[-1], MATRIX, torch.float32, (1, 2))
-    memory = job.fill_by_cpu()
-    case = next(case for case in CASES["normal"] if case.layout == "dense")
-    assert case.matches(emulation, "cpu")
-    assert memory.isnan().sum() == memory.numel() - 30
-    monkeypatch.setattr(
-        Job, "argument", lambda job, memory: ARGUMENT(job._replace(key=(9, 9)), memory)
-    )
-    assert not case.matches(emulation, "cpu")
+def test_other_bits_and_writes_outside_are_seen():
+    """The comparison's own test, with modules that are wrong in one place."""
+    case = next(case for case in CASES["constant"] if case.layout == "dense")
 
+    def wrong(where: int) -> SimpleNamespace:
+        def fill_many(fills, _):
+            (address, code, shape, strides), _, numbers, *_ = fills[0]
+            assert code == _core.FLOAT16
+            _core.fill_constant((address, code, shape, strides), numbers[0], 1)
+            _core.fill_constant((address + 2 * where, code, (1,), (1,)), 7.0, 1)
 
-ARGUMENT = Job.argument
+        return SimpleNamespace(fill_many=fill_many)
+
+    nowhere = SimpleNamespace(fill_many=lambda *_: None)
+    assert [case.matches(module, "cpu") for module in (wrong(0), wrong(-1), nowhere)] == [False] * 3
 
 
 def view_of(layout: Layout, dtype: torch.dtype) -> tuple[torch.Tensor, tuple]:
@@ -90,16 +91,16 @@ def test_unknown_codes_are_refused(emulation, code, distribution, text):
 
 @pytest.mark.parametrize("kernel", ["im2col", "col2im"])
 @pytest.mark.parametrize(
-    ("dtype", "rows", "stride", "text"),
+    ("changes", "text"),
     [
-        (torch.float16, 3, 1, "dtype: takes float32 or float64"),
-        (torch.float32, 4, 1, "columns: takes"),
-        (torch.float32, 3, 0, "stride: takes numbers from 1 on"),
+        ({"dtype": torch.float16}, "dtype: takes float32 or float64"),
+        ({"rows": 4}, "columns: takes"),
+        ({"stride": 0}, "stride: takes numbers from 1 on"),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(  # noqa: PLR0917
-    emulation, kernel, dtype, rows, stride, text
-):
+def test_columns_that_do_not_fit_are_refused(emulation, kernel, changes, text):
+    arguments = {"dtype": torch.float32, "rows": 3, "stride": 1, **changes}
+    dtype, rows, stride = arguments.values()
     images, images_view = view_of(strided("", (1, 1, 9), (0, 1, 2)), dtype)
     columns, columns_view = view_of(strided("", (1, rows, 7), (0, 1, 2)), dtype)
     views = (images_view, columns_view) if kernel == "im2col" else (columns_view, images_view)

@@ -8,6 +8,9 @@
 #include "python/columns.hpp"
 #include "python/fastcall.hpp"
 #include "python/target.hpp"
+#if defined(PYINIT_CUDA_EMULATION)
+#include "cuda/runtime.hpp"
+#endif
 
 using namespace pyinit;
 

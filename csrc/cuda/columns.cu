@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/integers.hpp"
+#include "cuda/runtime.hpp"
 #include "simd/vec.hpp"
 
 namespace pyinit::cuda {

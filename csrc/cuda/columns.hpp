@@ -3,7 +3,7 @@
 #pragma once
 
 #include "conv/columns.hpp"
-#include "cuda/runtime.hpp"
+#include "cuda/queue.hpp"
 
 namespace pyinit::cuda {
 

@@ -8,6 +8,7 @@
 #include "core/integers.hpp"
 #include "core/rounding.hpp"
 #include "cuda/philox.hpp"
+#include "cuda/runtime.hpp"
 #include "cuda/store.hpp"
 #include "random/values.hpp"
 

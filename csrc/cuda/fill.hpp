@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/view.hpp"
-#include "cuda/runtime.hpp"
+#include "cuda/queue.hpp"
 #include "random/distributions.hpp"
 #include "random/philox.hpp"
 

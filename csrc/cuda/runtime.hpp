@@ -1,17 +1,7 @@
 // CUDA's runtime; or, with PYINIT_CUDA_EMULATION, what of it the kernels here need, on the CPU: a test tool.
 #pragma once
 
-#include <cstdint>
-
-namespace pyinit {
-
-// Where a kernel runs: a device, and the handle of a stream of it.
-struct Queue {
-  int device;
-  uint64_t stream;
-};
-
-}  // namespace pyinit
+#include "cuda/queue.hpp"
 
 #if defined(PYINIT_CUDA_EMULATION)
 

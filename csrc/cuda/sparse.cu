@@ -6,6 +6,7 @@
 #include "core/integers.hpp"
 #include "cuda/fill.hpp"
 #include "cuda/philox.hpp"
+#include "cuda/runtime.hpp"
 
 namespace pyinit::cuda {
 namespace {

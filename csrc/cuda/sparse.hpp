@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/view.hpp"
-#include "cuda/runtime.hpp"
+#include "cuda/queue.hpp"
 #include "random/philox.hpp"
 
 namespace pyinit::cuda {
