@@ -23,8 +23,8 @@ for library in libasan.so libubsan.so libstdc++.so; do
   preload+="$(realpath "$path") "
 done
 
-# Python itself keeps memory to its end.
+# Python itself keeps memory to its end. Without capture (-s): what a sanitizer says before it ends the process.
 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD=$preload \
   PYINIT_EMULATION_FLAGS="-g -fsanitize=address,undefined -fno-sanitize-recover=all" \
-  "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_emulation.py
+  "$python" -m pytest -q -s -p no:cacheprovider tests/test_cuda_emulation.py
 echo "check_cuda_emulation: passed"

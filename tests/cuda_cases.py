@@ -108,6 +108,8 @@ LAYOUTS = (
     Layout("steps", (40, 30), (124, 3)),
     Layout("reversed", (6, 90), (-91, -1)),
     strided("five dims", (2, 3, 2, 3, 4), (0, 1, 2, 3, 4), gap=1),
+    # As many as whole blocks of threads make, beginning within a counter's block.
+    block("block", (4096,), (10000,), (4093,)),
     block("block", (7, 9), (30, 40), (5, 11)),
     block("block", (1, 301), (30, 400), (29, 97)),
     block("block", (5, 3, 3, 3), (64, 6, 3, 3), (58, 3, 0, 0)),
