@@ -305,13 +305,8 @@ def layouts_of(shape: Shape) -> dict[str, Layout]:
     }
 
 
-<<<<<<< HEAD
-def columns_case(  # noqa: PLR0917
-    kernel: str, window: Window, source: Layout, target: Layout, dtype: torch.dtype, seed: int
-=======
 def columns_case(
     kernel: str, window: Window, layouts: tuple[Layout, Layout], dtype: torch.dtype, seed: int
->>>>>>> cudacols
 ) -> Case:
     source, target = layouts
 

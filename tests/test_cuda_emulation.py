@@ -16,7 +16,7 @@ for _case in all_cases():
 MATRIX = strided("dense", (6, 5), (0, 1))
 
 
-@pytest.fixture(params=[0, 1, 96], ids=["usual threads", "1 thread", "96 threads"])
+@pytest.fixture(params=[0, 1, 96], ids=["usual", "single", "96"])
 def kernels(emulation: ModuleType, request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     """The module with blocks of so many threads."""
     emulation.set_threads(request.param)

@@ -82,7 +82,6 @@ class DeviceGuard {
 
 constexpr int threads_of_block(int usual) { return usual; }
 
-#if defined(__CUDACC__)
 // Throws what CUDA says of the launch. It does not wait for the kernel.
 template <class Kernel, class... Arguments>
 void launch(Kernel kernel, int64_t blocks, int threads, const Queue& queue, const Arguments&... arguments) {
@@ -91,7 +90,6 @@ void launch(Kernel kernel, int64_t blocks, int threads, const Queue& queue, cons
            reinterpret_cast<cudaStream_t>(queue.stream)>>>(arguments...);
   check(cudaGetLastError());
 }
-#endif
 
 }  // namespace pyinit
 
