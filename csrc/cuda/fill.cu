@@ -16,7 +16,7 @@ namespace pyinit::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kBlocksOfThread = 4;    // Philox blocks that a thread makes
+constexpr int kStores = 4;            // of 16 bytes, that a thread makes
 constexpr size_t kTableBytes = 3800;  // of the 4096 that a kernel's parameters may have
 
 // A view with its elements' runs: dims from the outermost on, the last with the smallest index stride.
@@ -42,6 +42,8 @@ template <class Params> struct Table {
 
 // Elements of a Philox block.
 template <class T> constexpr int kElements = Lanes<typename ScalarOf<T>::Type>::kVectors;
+// Of a store: one or two blocks.
+template <class T> constexpr int kStored = 16 / sizeof(T);
 
 PYINIT_INLINE void words_of(const Word4& b, U32 (&w)[4]) {
   for (int j = 0; j < 4; ++j) w[j] = u32(b.w[j]);
@@ -75,7 +77,7 @@ PYINIT_INLINE int64_t offset_of(const Job& job, int64_t i, uint64_t* index) {
 
 template <template <class> class Kernel, class Params, class T> __global__ void fill(const Table<Params> table) {
   using Scalar = typename ScalarOf<T>::Type;
-  constexpr int kPart = kElements<T>;
+  constexpr int kPart = kElements<T>, kOut = kStored<T>;
   int e = table.count - 1;
   while (table.entries[e].job.first_chunk > static_cast<int64_t>(blockIdx.x)) --e;
   const Job& job = table.entries[e].job;
@@ -86,24 +88,28 @@ template <template <class> class Kernel, class Params, class T> __global__ void 
   if (is_dense) {
     const uint64_t first_block = job.first_index / kPart;
     const int64_t skipped = static_cast<int64_t>(job.first_index % kPart);
-    for (int k = 0; k < kBlocksOfThread; ++k) {
-      const int64_t block = (chunk * kBlocksOfThread + k) * static_cast<int64_t>(blockDim.x) + threadIdx.x;
-      const int64_t at = block * kPart - skipped;  // of the block's first element
+    for (int k = 0; k < kStores; ++k) {
+      const int64_t store = (chunk * kStores + k) * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+      const int64_t at = store * kOut - skipped;  // of its first element
       if (at >= job.count) return;
-      T x[kPart];
-      values_of(kernel, job.stream, first_block + static_cast<uint64_t>(block), x);
-      if (at >= 0 && at + kPart <= job.count && is_aligned<kPart>(data + at)) {
+      T x[kOut / kPart][kPart];
+#pragma unroll
+      for (int part = 0; part < kOut / kPart; ++part) {
+        values_of(kernel, job.stream, first_block + static_cast<uint64_t>(store * (kOut / kPart) + part), x[part]);
+      }
+      if (at >= 0 && at + kOut <= job.count && is_aligned<kOut>(data + at)) {
         store_together(data + at, x);
       } else {
-        for (int j = 0; j < kPart; ++j) {
-          if (at + j >= 0 && at + j < job.count) data[at + j] = x[j];
+#pragma unroll
+        for (int j = 0; j < kOut; ++j) {
+          if (at + j >= 0 && at + j < job.count) data[at + j] = x[j / kPart][j % kPart];
         }
       }
     }
     return;
   }
-  for (int k = 0; k < kBlocksOfThread * kPart; ++k) {
-    const int64_t i = (chunk * kBlocksOfThread * kPart + k) * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+  for (int k = 0; k < kStores * kOut; ++k) {
+    const int64_t i = (chunk * kStores * kOut + k) * static_cast<int64_t>(blockDim.x) + threadIdx.x;
     if (i >= job.count) return;
     uint64_t index;
     const int64_t offset = offset_of(job, i, &index);
@@ -136,7 +142,7 @@ template <template <class> class Kernel, class Params, class T> class Launches {
     for (size_t d = 0; d < view.dims.size(); ++d) job.dim[d] = view.dims[d];
     its_params = params;
     // A block more than the elements fill, for those that begin within one.
-    chunks_ += divide_up(job.count + kElements<T> - 1, int64_t{threads_} * kBlocksOfThread * kElements<T>);
+    chunks_ += divide_up(job.count + kElements<T> - 1, int64_t{threads_} * kStores * kStored<T>);
   }
   void flush() {
     if (table_.count == 0) return;

@@ -32,11 +32,11 @@ template <int n, class T> PYINIT_INLINE bool is_aligned(const T* p) {
   return reinterpret_cast<uintptr_t>(p) % (sizeof(T) * n) == 0;
 }
 
-// Stores that are one instruction.
-template <class T, int n> PYINIT_INLINE void store_together(T* to, const T (&x)[n]) {
-  Together<T, n> all;
-  for (int j = 0; j < n; ++j) all.x[j] = x[j];
-  *reinterpret_cast<Together<T, n>*>(to) = all;
+// A store that is one instruction, of parts side by side.
+template <class T, int parts, int n> PYINIT_INLINE void store_together(T* to, const T (&x)[parts][n]) {
+  Together<T, parts * n> all;
+  for (int j = 0; j < parts * n; ++j) all.x[j] = x[j / n][j % n];
+  *reinterpret_cast<Together<T, parts * n>*>(to) = all;
 }
 
 }  // namespace pyinit::cuda
