@@ -41,15 +41,24 @@ _IS_FINE: Mapping[int, Callable[[float, Numbers], bool]] = {
 }
 
 
+def reaches(tensor: Tensor) -> bool:
+    """Whether it is a plain CUDA tensor, and there are kernels. Asks nothing of others, which
+    would be shown the question."""
+    kind = type(tensor)
+    return (
+        _cuda is not None
+        and (kind is Parameter or kind is Tensor)
+        and not overridden(tensor)
+        and tensor.is_cuda
+    )
+
+
 def view_of(tensor: Tensor) -> View | None:
     """Where a CUDA kernel may write; None where torch must do it, or there are no kernels."""
-    if _cuda is None or not tensor.is_cuda:
+    if not reaches(tensor):
         return None
-    kind = type(tensor)
     if (
-        (kind is not Parameter and kind is not Tensor)
-        or overridden(tensor)
-        or is_transformed()
+        is_transformed()
         or tensor.is_neg()
         or tensor.layout != torch.strided
         or tensor.dtype not in DTYPES

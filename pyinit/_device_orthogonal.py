@@ -9,7 +9,7 @@ a CUDA graph can capture all of it.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -92,14 +92,18 @@ def _full_precision() -> Iterator[None]:
     if before != "tf32":
         yield
         return
-    setting.fp32_precision = "none"  # of its own: that of all backends holds
-    if setting.fp32_precision == before:
-        before = "none"
-    setting.fp32_precision = "ieee"
+    # torch can be told to allow such changes in contexts of its own alone.
+    changing: Any = getattr(torch.backends, "__allow_nonbracketed_mutation")  # noqa: B009  no mangling
+    with changing():
+        setting.fp32_precision = "none"  # of its own: that of all backends holds
+        if setting.fp32_precision == before:
+            before = "none"
+        setting.fp32_precision = "ieee"
     try:
         yield
     finally:
-        setting.fp32_precision = before
+        with changing():
+            setting.fp32_precision = before
 
 
 def _fill_batch(kind: _Kind, batch: list[Matrix], normals: Normals) -> None:

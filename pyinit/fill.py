@@ -227,7 +227,7 @@ def _on_device(  # noqa: PLR0917
 
 
 def _writable_tensor(out: Tensor) -> View:
-    view = _device.view_of(out) if out.is_cuda else shaped_view(out)
+    view = _device.view_of(out) if _device.reaches(out) else shaped_view(out)
     if view is not None:
         return view
     if out.dtype not in DTYPES:

@@ -130,7 +130,9 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
                 return tensor
             if _torch_stream.uniform(tensor, view, low, high, generator):
                 return tensor
-    elif tensor.is_cuda and _device.fill(tensor, _device.UNIFORM, tuple(_numbers(a, b)), generator):
+    elif _device.reaches(tensor) and _device.fill(
+        tensor, _device.UNIFORM, tuple(_numbers(a, b)), generator
+    ):
         return tensor
     return _by_torch(_torch.uniform_, tensor, a, b, for_torch(generator, tensor))
 
@@ -168,7 +170,7 @@ def normal_(
                 return tensor
             if _torch_stream.normal(tensor, view, centre, width, generator):
                 return tensor
-    elif tensor.is_cuda and _device.fill(
+    elif _device.reaches(tensor) and _device.fill(
         tensor, _device.NORMAL, tuple(_numbers(mean, std)), generator
     ):
         return tensor
@@ -233,7 +235,7 @@ def _trunc_normal(  # noqa: PLR0917
                 return tensor
             if _torch_stream.trunc_normal(tensor, view, centre, width, low, high, generator):
                 return tensor
-    elif tensor.is_cuda:
+    elif _device.reaches(tensor):
         centre, width, low, high = _numbers(mean, std, a, b)
         numbers = centre, abs(width), low, high
         if _device.fill(tensor, _device.TRUNC_NORMAL, numbers, generator):
@@ -705,7 +707,11 @@ def orthogonal_(
             tensor, view, gain, generator, groups
         ):
             return tensor
-    elif view is None and tensor.is_cuda and _device.orthogonal(tensor, gain, generator, groups):
+    elif (
+        view is None
+        and _device.reaches(tensor)
+        and _device.orthogonal(tensor, gain, generator, groups)
+    ):
         return tensor
     return _orthogonal_by_torch(tensor, gain, for_torch(generator, tensor), groups)
 
@@ -940,7 +946,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         RuntimeError: if ``std`` is negative or NaN.
     """
     view = shaped_view(tensor)
-    if view is None and tensor.is_cuda and tensor.dim() == 2:
+    if view is None and _device.reaches(tensor) and tensor.dim() == 2:
         count = len(range(tensor.size(0))[: math.ceil(sparsity * tensor.size(0))])
         if _device.sparse(tensor, count, next(_numbers(std)), generator):
             return tensor

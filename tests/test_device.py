@@ -22,6 +22,7 @@ KEY = Key(0xFEDCBA9876543210, (1 << 33) + 1)
 def device(emulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_device, "_cuda", emulation)
     monkeypatch.setattr(_device, "view_of", shaped_view)
+    monkeypatch.setattr(_device, "reaches", lambda _: True)
     monkeypatch.setattr(_device, "queue_of", lambda _: (0, 0))
 
 

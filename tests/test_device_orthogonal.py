@@ -241,8 +241,10 @@ def test_nothing_waits_for_the_device_or_comes_from_the_host(shape, gain, monkey
 
 
 @pytest.fixture
-def precision():
+def precision(monkeypatch):
     """The settings that products of float32 have, by either of torch's ways; restored after."""
+    # Other tests load parts of torch that allow changes in contexts alone.
+    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
     matmul = torch.backends.cuda.matmul
     yield matmul
     torch.set_float32_matmul_precision("highest")
