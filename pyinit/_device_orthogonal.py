@@ -93,7 +93,7 @@ def _full_precision() -> Iterator[None]:
         yield
         return
     # torch can be told to allow such changes in contexts of its own alone.
-    changing: Any = getattr(torch.backends, "__allow_nonbracketed_mutation")  # noqa: B009  no mangling
+    changing: Any = getattr(torch.backends, "__allow_nonbracketed_mutation")
     with changing():
         setting.fp32_precision = "none"  # of its own: that of all backends holds
         if setting.fp32_precision == before:
