@@ -242,6 +242,12 @@ class Drawn(Initializer):
         getattr(original, self.function)(tensor, **self.arguments())
 
 
+def fill_by_torch_(tensor: Tensor, blocks: Blocks) -> None:
+    """What an initializer resolved to, by torch's own functions, to compare with."""
+    for drawn, rows, _ in blocks:
+        drawn.fill_by_torch_(tensor if rows is None else tensor.detach()[slice(*rows)])
+
+
 @register("constant")
 @dataclass(frozen=True)
 class Constant(Drawn):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyinit.bench._case import Case, Unit, bytes_per_second, type_name
-from pyinit.initializers import Drawn
+from pyinit.initializers import Blocks, fill_by_torch_
 from pyinit.models import build
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.network import Network
@@ -57,24 +57,22 @@ class Model(Case):
         largest = max(argument.model.parameters(), key=torch.numel)
         return bytes_per_second(self, largest.detach())
 
-    def _steps(self, model: nn.Module) -> Iterator[tuple[Drawn, Tensor]]:
+    def _steps(self, model: nn.Module) -> Iterator[tuple[Tensor, Blocks]]:
         network = Network(model)
         for row in initialize_(model, self.recipe, seed=0, dry_run=True):
-            tensor = network.by_name[row.name].tensor
-            for drawn, rows, _ in row.initializer.resolve(row.weight):
-                yield drawn, tensor if rows is None else tensor.detach()[slice(*rows)]
+            yield network.by_name[row.name].tensor, row.initializer.resolve(row.weight)
 
 
 class Planned(NamedTuple):
     """A model, and what fills it, known to torch before its time is taken."""
 
     model: nn.Module
-    steps: list[tuple[Drawn, Tensor]]
+    steps: list[tuple[Tensor, Blocks]]
 
 
 def _by_torch(planned: Planned) -> None:
-    for drawn, tensor in planned.steps:
-        drawn.fill_by_torch_(tensor)
+    for tensor, blocks in planned.steps:
+        fill_by_torch_(tensor, blocks)
 
 
 def reset(model: nn.Module) -> None:

@@ -1,13 +1,14 @@
 """A safetensors file that is there whole or not at all."""
 
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save_model
 from torch import nn
+
+from pyinit.whole_model.files import replacing
 
 
 def check_writable(path: Path) -> None:
@@ -23,17 +24,12 @@ def save(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
 
     The same model and metadata give the same bytes.
     """
-    path = path.resolve()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         with partial.open("xb"):
             mode = partial.stat().st_mode
         save_model(model, str(partial), dict(metadata))
         _sort_metadata(partial)
         partial.chmod(mode)  # safetensors leaves a file that only its owner may read
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _sort_metadata(path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from pyinit.cli import _console
 from pyinit.cli._model import bad, one_line
-from pyinit.initializers import Block
+from pyinit.initializers import fill_by_torch_
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.load_report import LoadReport
 from pyinit.whole_model.network import Network
@@ -144,16 +144,11 @@ def _by_torch(plan: InitReport, network: Network) -> tuple[float | None, str | N
                 return None, f"{row.name}: it has no memory yet"
             try:
                 tensor.zero_()
-                seconds += _timed(partial(_fill_by_torch_, tensor, blocks))[0]
+                seconds += _timed(partial(fill_by_torch_, tensor, blocks))[0]
             except (RuntimeError, ValueError) as error:
                 return None, f"{row.name}: {one_line(error)}"
             progress.advance(task, row.elements)
     return (seconds if rows else None), None
-
-
-def _fill_by_torch_(tensor: Tensor, blocks: tuple[Block, ...]) -> None:
-    for drawn, rows, _ in blocks:
-        drawn.fill_by_torch_(tensor if rows is None else tensor[slice(*rows)])
 
 
 def _timed(work: Callable[[], _T]) -> tuple[float, _T]:

@@ -2,19 +2,15 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
-
 from pyinit.whole_model.files import write_atomically
-from pyinit.whole_model.report import InitReport
+from pyinit.whole_model.report import InitReport, printing
 
 _WIDTH = 100
-_SHOWN = 10
 
 
 class Adapted(NamedTuple):
@@ -73,31 +69,11 @@ class LoadReport:
         )
         return ", ".join((f"{self.source}: {self.coverage:.2f} % of the parameters", *counts))
 
-    def __rich_console__(self, _: Console, __: ConsoleOptions) -> RenderResult:
-        if self.adapted or self.mismatched:
-            table = _table("", "name", "source", "model", "")
-            for name, source, model, how in self.adapted:
-                table.add_row("adapted", name, str(list(source)), str(list(model)), how)
-            for name, source, model in self.mismatched:
-                table.add_row("mismatched", name, str(list(source)), str(list(model)))
-            yield table
-            yield ""
-        if self.missing or self.unexpected or self.nonfinite:
-            table = _table("", "name")
-            table.show_header = False
-            counts = (f"{name} ({count} elements)" for name, count in self.nonfinite.items())
-            _add(table, "missing", self.missing)
-            _add(table, "unexpected", self.unexpected)
-            _add(table, "not finite", tuple(counts))
-            yield table
-            yield ""
-        yield self.summary
+    def __rich_console__(self, *_: Any) -> Iterator[Any]:
+        yield from printing().rendered_load(self)
 
     def __str__(self) -> str:
-        console = Console(width=_WIDTH, highlight=False, markup=False, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return str(printing().as_text(self, _WIDTH))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as values that JSON has."""
@@ -109,20 +85,6 @@ class LoadReport:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON; the file is there whole or not at all."""
         write_atomically(Path(path), json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _add(table: Table, what: str, names: Sequence[str]) -> None:
-    for name in names[:_SHOWN]:
-        table.add_row(what, name)
-    if len(names) > _SHOWN:
-        table.add_row("", f"... and {len(names) - _SHOWN} more")
 
 
 def _plain(value: Any) -> Any:

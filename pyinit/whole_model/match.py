@@ -47,11 +47,6 @@ class Match:
         return {name for pair in self.pairs for name in self.slots[pair.name].names}
 
     @property
-    def unfilled(self) -> set[str]:
-        """All names of the others."""
-        return {name for slot in self.slots.values() for name in slot.names} - self.filled
-
-    @property
     def coverage(self) -> float:
         """Of the elements of parameters, those that get values, in %."""
         total, filled = 0, self.filled

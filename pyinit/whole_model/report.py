@@ -118,7 +118,7 @@ def _version() -> str:
     return version("pyinit")
 
 
-def _table() -> Any:
+def printing() -> Any:
     """The module that prints reports, with rich: it takes longer to import than all of pyinit."""
     from pyinit.whole_model import table  # noqa: PLC0415
 
@@ -174,7 +174,7 @@ class InitReport:
         raise KeyError(name)
 
     def __rich_console__(self, *_: Any) -> Iterator[Any]:
-        yield from _table().rendered(self)
+        yield from printing().rendered(self)
 
     @property
     def summary(self) -> str:
@@ -194,7 +194,7 @@ class InitReport:
         )
 
     def __str__(self) -> str:
-        return str(_table().as_text(self))
+        return str(printing().as_text(self)).rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as values that JSON has."""

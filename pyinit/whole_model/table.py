@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from pyinit.whole_model.load_report import LoadReport
     from pyinit.whole_model.report import InitReport, Row
 
 _WIDTH = 140  # of tables that are made into text
+_SHOWN = 10  # names of a kind
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,48 @@ def rendered(report: "InitReport") -> Iterator[Any]:
     yield report.summary
 
 
-def as_text(report: Any) -> str:
+def rendered_load(report: "LoadReport") -> Iterator[Any]:
+    """What rich prints of the report of a load."""
+    if report.adapted or report.mismatched:
+        table = _plain_table("", "name", "source", "model", "")
+        for name, source, model, how in report.adapted:
+            table.add_row("adapted", name, str(list(source)), str(list(model)), how)
+        for name, source, model in report.mismatched:
+            table.add_row("mismatched", name, str(list(source)), str(list(model)))
+        yield table
+        yield ""
+    if report.missing or report.unexpected or report.nonfinite:
+        table = _plain_table("", "name")
+        table.show_header = False
+        counts = (f"{name} ({count} elements)" for name, count in report.nonfinite.items())
+        _add(table, "missing", report.missing)
+        _add(table, "unexpected", report.unexpected)
+        _add(table, "not finite", tuple(counts))
+        yield table
+        yield ""
+    yield report.summary
+
+
+def _plain_table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _add(table: Table, what: str, names: Sequence[str]) -> None:
+    for name in names[:_SHOWN]:
+        table.add_row(what, name)
+    if len(names) > _SHOWN:
+        table.add_row("", f"... and {len(names) - _SHOWN} more")
+
+
+def as_text(report: Any, width: int = _WIDTH) -> str:
     """What ``print`` shows of a report of any kind."""
-    console = Console(width=_WIDTH, highlight=False, markup=False, color_system=None)
+    console = Console(width=width, highlight=False, markup=False, color_system=None)
     with console.capture() as capture:
         console.print(report)
-    return capture.get().rstrip()
+    return capture.get()
 
 
 def lines(row: "Row") -> Iterator[Line]:
