@@ -1,7 +1,7 @@
 """CUDA tensors: where they lie, the stream that they are filled on, and the keys for it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -131,6 +131,11 @@ def _normals(lines: list[tuple[Tensor, tuple[int, int], int]]) -> None:
     run(fills, *(line for line, _, _ in lines))
 
 
+def fill_matrices(matrices: Iterable[_device_orthogonal.Matrix]) -> None:
+    """Fill CUDA tensors with random orthogonal matrices, those of one shape together."""
+    _device_orthogonal.fill(matrices, _normals)
+
+
 def orthogonal(tensor: Tensor, gain: Any, generator: Source, groups: int) -> bool:
     """Fill a CUDA tensor with a random orthogonal matrix; False where torch must do it."""
     view = view_of(tensor)
@@ -140,8 +145,7 @@ def orthogonal(tensor: Tensor, gain: Any, generator: Source, groups: int) -> boo
     key = key_for(tensor, generator)
     if key is None:
         return False
-    plain = 1.0 if factor is None else factor
-    _device_orthogonal.fill(_device_orthogonal.matrices(tensor, plain, key, groups), _normals)
+    fill_matrices(_device_orthogonal.matrices(tensor, factor, key, groups))
     if factor is None:
         with torch.no_grad():
             tensor.mul_(gain)
@@ -161,9 +165,9 @@ def orthogonal_many(tensors: list[Tensor], gains: list[Any], generators: list[So
     matrices: list[_device_orthogonal.Matrix] = []
     for tensor, factor, generator in zip(tensors, factors, generators, strict=True):
         key = key_for(tensor, generator) if tensor.numel() else None
-        if key is not None and factor is not None:
+        if key is not None:
             matrices += _device_orthogonal.matrices(tensor, factor, key)
-    _device_orthogonal.fill(matrices, _normals)
+    fill_matrices(matrices)
     return True
 
 

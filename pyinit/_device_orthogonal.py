@@ -9,7 +9,7 @@ a CUDA graph can capture all of it.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,11 +36,12 @@ Normals = Callable[[list[tuple[Tensor, tuple[int, int], int]]], None]
 
 
 def matrices(
-    tensor: Tensor, gain: float, key: tuple[int, int], groups: int = 1
+    tensor: Tensor, factor: float | None, key: tuple[int, int], groups: int = 1
 ) -> Iterator[Matrix]:
     """One matrix for each group of rows, of the numbers that the whole matrix would have there."""
     if tensor.numel() == 0:
         return
+    gain = 1.0 if factor is None else factor
     count = tensor.numel() // groups
     for group, rows in enumerate(tensor.detach().chunk(groups)):
         yield Matrix(rows, gain, key, group * count)
@@ -92,18 +93,14 @@ def _full_precision() -> Iterator[None]:
     if before != "tf32":
         yield
         return
-    # torch can be told to allow such changes in contexts of its own alone.
-    changing: Any = getattr(torch.backends, "__allow_nonbracketed_mutation")
-    with changing():
-        setting.fp32_precision = "none"  # of its own: that of all backends holds
-        if setting.fp32_precision == before:
-            before = "none"
-        setting.fp32_precision = "ieee"
+    setting.fp32_precision = "none"  # of its own: that of all backends holds
+    if setting.fp32_precision == before:
+        before = "none"
+    setting.fp32_precision = "ieee"
     try:
         yield
     finally:
-        with changing():
-            setting.fp32_precision = before
+        setting.fp32_precision = before
 
 
 def _fill_batch(kind: _Kind, batch: list[Matrix], normals: Normals) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import pyinit
-from pyinit import _device
+from pyinit import _device, _device_orthogonal
 from pyinit._rng import Key
 from pyinit._tensors import DTYPES, shaped_view
 from pyinit.whole_model import plan
@@ -148,7 +148,10 @@ def test_columns_are_those_of_the_cpu(device: None) -> None:
     assert torch.equal(back, pyinit.functional.col2im(ours, (8, 9), (3, 2), stride=2, padding=1))
 
 
-def test_whole_models_go_in_launches(device: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_whole_models_go_in_launches(
+    device: None, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
     """As if no CPU kernel could write a parameter: one list of fills, the values of the CPU."""
 
     def model() -> nn.Module:
@@ -156,7 +159,7 @@ def test_whole_models_go_in_launches(device: None, monkeypatch: pytest.MonkeyPat
             nn.Embedding(50, 16, padding_idx=1), nn.Linear(16, 33), nn.LSTM(5, 4), nn.BatchNorm1d(3)
         )
 
-    cpu, ours = model(), model()
+    cpu, ours = model().to(dtype), model().to(dtype)
     expected = pyinit.initialize_(cpu, "torch", seed=3)
     launched: list[int] = []
     run = _device.run
@@ -169,6 +172,31 @@ def test_whole_models_go_in_launches(device: None, monkeypatch: pytest.MonkeyPat
         assert torch.equal(parameter, cpu.get_parameter(name)), name
         assert report[name].std == pytest.approx(expected[name].std, rel=1e-5, abs=1e-12)
     assert launched == [9, 1]  # and the padding's row after the others
+
+
+def test_orthogonal_matrices_of_one_shape_are_made_together(
+    device: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def model() -> nn.Module:
+        layers = nn.Linear(16, 16), nn.LSTM(16, 16), nn.Conv2d(8, 8, 2, groups=2)
+        return nn.Sequential(*layers, nn.Linear(16, 16).bfloat16())
+
+    cpu, ours = model(), model()
+    expected = pyinit.initialize_(cpu, "orthogonal", seed=3)
+    batches: list[int] = []
+    fill = _device_orthogonal._fill_batch
+    monkeypatch.setattr(
+        _device_orthogonal,
+        "_fill_batch",
+        lambda kind, batch, normals: (batches.append(len(batch)), fill(kind, batch, normals)),
+    )
+    monkeypatch.setattr(plan, "native_view", lambda _: None)
+    report = pyinit.initialize_(ours, "orthogonal", seed=3)
+    for name, parameter in ours.named_parameters():
+        limit = 2**-8 if parameter.dtype == torch.bfloat16 else 1e-5
+        assert (parameter - cpu.get_parameter(name)).abs().max() <= limit, name
+        assert report[name].initializer == expected[name].initializer
+    assert sorted(batches) == [2, 10]
 
 
 def test_a_build_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,14 +241,11 @@ def test_nothing_waits_for_the_device_or_comes_from_the_host(shape, gain, monkey
 
 
 @pytest.fixture
-def precision(monkeypatch):
+def precision():
     """The settings that products of float32 have, by either of torch's ways; restored after."""
-    # Other tests load parts of torch that allow changes in contexts alone.
-    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
     matmul = torch.backends.cuda.matmul
     yield matmul
     torch.set_float32_matmul_precision("highest")
-    torch.backends.fp32_precision = "none"
     matmul.fp32_precision = "none"
 
 
@@ -281,10 +278,10 @@ def test_tf32_allowed_in_the_older_way_can_still_be_asked_for_in_that_way(precis
 
 
 def test_tf32_of_all_backends_is_not_pinned_to_this_one(precision):
-    torch.backends.fp32_precision = "tf32"
-    assert seen_and_left(precision) == ("ieee", "tf32")
-    torch.backends.fp32_precision = "ieee"
-    assert precision.fp32_precision == "ieee"
+    with torch.backends.flags(fp32_precision="tf32"):
+        assert seen_and_left(precision) == ("ieee", "tf32")
+    with torch.backends.flags(fp32_precision="ieee"):
+        assert precision.fp32_precision == "ieee"
 
 
 def test_tf32_is_on_again_after_an_error(precision):

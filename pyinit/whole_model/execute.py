@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyinit import _core, _device, _orthogonal
+from pyinit import _core, _device, _device_orthogonal, _orthogonal
 from pyinit._orthogonal import Job
 from pyinit._rng import Key, Source, get_rng, seed_of
 from pyinit._tensors import View, native_view, plain_memory, with_shape
@@ -69,6 +69,7 @@ class _Wave:
     on_device: dict[torch.device, tuple[list[_device.Fill], list[Tensor]]] = field(
         default_factory=dict
     )
+    device_matrices: list[_device_orthogonal.Matrix] = field(default_factory=list)
     # By the number of an entry that one fill is all of: the number of the fill.
     alone: dict[int, int] = field(default_factory=dict)
 
@@ -97,10 +98,11 @@ class Batch:
                 continue
             there = _device.view_of(tensors[i]) if is_native and type(source) is Key else None
             for k, block in enumerate(entry.blocks):
-                if there is None or type(block.drawn) not in _DISTRIBUTIONS:
-                    self._by_call(tensors[i], block, _further(source, k))
+                further = _further(source, k)
+                if there is None or type(further) is not Key:
+                    self._by_call(tensors[i], block, further)
                 else:
-                    self._by_launch(tensors[i], there, block, _further(source, k))
+                    self._by_launch(tensors[i], there, block, further)
 
     def _wave(self, number: int) -> _Wave:
         while number >= len(self._waves):
@@ -137,12 +139,24 @@ class Batch:
         target = tensor if block.rows is None else tensor.detach()[slice(*block.rows)]
         self._wave(block.wave).others.append((target, block.drawn, source))
 
-    def _by_launch(self, tensor: Tensor, view: View, block: Block, source: Source) -> None:
-        code, parameters = _DISTRIBUTIONS[type(block.drawn)]
-        at = view if block.rows is None else _rows(view, block.rows)
-        fills, tensors = self._wave(block.wave).on_device.setdefault(tensor.device, ([], []))
-        fills.append((at, code, parameters(block.drawn), tuple(source), None, None))  # type: ignore[arg-type]
-        tensors.append(tensor)
+    def _by_launch(self, tensor: Tensor, view: View, block: Block, source: Key) -> None:
+        drawn, rows, number = block
+        wave = self._wave(number)
+        distribution = _DISTRIBUTIONS.get(type(drawn))
+        if distribution is not None:
+            code, parameters = distribution
+            at = view if rows is None else _rows(view, rows)
+            fills, tensors = wave.on_device.setdefault(tensor.device, ([], []))
+            fills.append((at, code, parameters(drawn), (source.key, source.stream), None, None))
+            tensors.append(tensor)
+        elif type(drawn) is Orthogonal:
+            target = tensor if rows is None else tensor.detach()[slice(*rows)]
+            factor = _orthogonal.factor(drawn.gain, view)
+            wave.device_matrices += _device_orthogonal.matrices(
+                target, factor, source, drawn.groups or 1
+            )
+        else:
+            self._by_call(tensor, block, source)
 
     def run(self) -> list[Moments | None]:
         """Fill all tensors. Returns what each then holds; None of those without elements."""
@@ -155,6 +169,8 @@ class Batch:
                 _core.fill_orthogonal(wave.matrices, threads)
             for fills, tensors in wave.on_device.values():
                 _device.run(fills, *tensors)
+            if wave.device_matrices:
+                _device.fill_matrices(wave.device_matrices)
             with torch.no_grad():
                 for tensor, drawn, source in wave.others:
                     with seeded(source):
@@ -207,6 +223,8 @@ def _measured_by_torch(tensors: Sequence[Tensor]) -> list[Moments | None]:
         if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
             continue
         values = tensor.detach()
+        if values.itemsize < 4:
+            values = values.float()  # a result has the dtype of what it is of
         std, mean = torch.std_mean(values, correction=0)
         moments = torch.stack((mean, std, *torch.aminmax(values))).double()
         by_device.setdefault(tensor.device, []).append((i, moments))
