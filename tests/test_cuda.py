@@ -138,6 +138,25 @@ def test_a_whole_model_has_the_values_of_the_cpu() -> None:
         assert report[name].std == pytest.approx(expected[name].std, rel=1e-4, nan_ok=True)
 
 
+def test_modules_that_fill_themselves_are_seeded_on_the_device() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.empty(33))
+
+        def reset_parameters(self) -> None:
+            self.table.data.normal_()
+
+    models = [Own().cuda() for _ in range(3)]
+    for model, seed in zip(models, (3, 3, 4), strict=True):
+        torch.empty(5, device="cuda").normal_()
+        state = torch.cuda.get_rng_state()
+        pyinit.initialize_(model, "torch", seed=seed)
+        assert torch.equal(torch.cuda.get_rng_state(), state)
+    assert torch.equal(models[0].table, models[1].table)
+    assert not torch.equal(models[0].table, models[2].table)
+
+
 def test_the_current_stream_is_used_and_nothing_waits() -> None:
     ours = torch.zeros(1 << 22, device="cuda")
     stream = torch.cuda.Stream()

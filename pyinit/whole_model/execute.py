@@ -50,12 +50,23 @@ def stream_of(name: str) -> int:
 
 
 @contextmanager
-def seeded(source: Source) -> Iterator[None]:
-    """torch's own generator, for what draws from no other: seeded from a key, and put back."""
-    with torch.random.fork_rng(devices=[], enabled=type(source) is Key):
-        if type(source) is Key:
-            torch.default_generator.manual_seed(seed_of(source))
+def seeded(source: Source, device: torch.device) -> Iterator[None]:
+    """torch's own generators, the CPU's and the device's, for what draws from no other: seeded from
+    a key, and put back."""
+    if type(source) is not Key:
         yield
+        return
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index])
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed_of(source))
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 @dataclass
@@ -173,7 +184,7 @@ class Batch:
                 _device.fill_matrices(wave.device_matrices)
             with torch.no_grad():
                 for tensor, drawn, source in wave.others:
-                    with seeded(source):
+                    with seeded(source, tensor.device):
                         drawn.fill_(tensor, source)
         torch._C._increment_version(self._written)
         return self._measured(moments)

@@ -259,7 +259,7 @@ def _set_computed(entry: Entry, computed: Computed, source: Source) -> None:
     value = torch.empty(entry.site.shape, dtype=entry.site.tensor.dtype, device=like.device)
     Batch([entry], [source], [value]).run()
     # Some inverses draw numbers, too.
-    with torch.no_grad(), seeded(source):
+    with torch.no_grad(), seeded(source, value.device):
         computed.set_(value)
 
 
@@ -278,7 +278,7 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
         source = sources(path)
         module = entries[0].site.module
         reset: Any = getattr(module, "reset_parameters", None) or module._reset_parameters
-        with seeded(source):
+        with seeded(source, entries[0].site.parameters[0].device):
             reset()
     with torch.no_grad():
         for parameter, values in saved:
