@@ -16,7 +16,9 @@ namespace pyinit::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kStores = 4;            // of 16 bytes, that a thread makes
+constexpr int kFewThreads = 64;  // below as many elements, for more blocks
+constexpr int64_t kManyElements = int64_t{1} << 21;
+constexpr int kBlocks = 4;            // of Philox, that a thread makes
 constexpr size_t kTableBytes = 3800;  // of the 4096 that a kernel's parameters may have
 
 // A view with its elements' runs: dims from the outermost on, the last with the smallest index stride.
@@ -26,14 +28,16 @@ struct Job {
   int64_t count;
   int64_t first_chunk;  // of the launch; a chunk is what a block of threads makes
   Stream stream;
+  bool is_dense;
+  bool is_narrow;  // below 2^31 elements
   int dims;
   Dim dim[kMostDims];
 };
 
-template <class Params> struct Table {
+template <class Kernel> struct Table {
   struct Entry {
     Job job;
-    Params params;
+    Kernel kernel;
   };
   static constexpr int kMost = static_cast<int>(kTableBytes / sizeof(Entry));
   int count;
@@ -44,6 +48,9 @@ template <class Params> struct Table {
 template <class T> constexpr int kElements = Lanes<typename ScalarOf<T>::Type>::kVectors;
 // Of a store: one or two blocks.
 template <class T> constexpr int kStored = 16 / sizeof(T);
+// Stores of a thread, and the elements.
+template <class T> constexpr int kStores = kBlocks * kElements<T> / kStored<T>;
+template <class T> constexpr int kEach = kBlocks * kElements<T>;
 
 PYINIT_INLINE void words_of(const Word4& b, U32 (&w)[4]) {
   for (int j = 0; j < 4; ++j) w[j] = u32(b.w[j]);
@@ -63,56 +70,77 @@ template <class T, class Kernel> PYINIT_INLINE void values_of(const Kernel& kern
   for (int j = 0; j < L::kVectors; ++j) out[j] = rounded(T{}, x[j]);
 }
 
-PYINIT_INLINE int64_t offset_of(const Job& job, int64_t i, uint64_t* index) {
+// The offset of element i and its index. Index is the type to divide in: the narrow one takes a fraction of the time.
+template <class Index> PYINIT_INLINE int64_t offset_of(const Job& job, Index i, uint64_t* index) {
   int64_t offset = 0;
   *index = job.first_index;
   for (int d = job.dims; d-- > 0;) {
-    const int64_t at = i % job.dim[d].size;
-    i /= job.dim[d].size;
+    const Index size = static_cast<Index>(job.dim[d].size);
+    const int64_t at = static_cast<int64_t>(d == 0 ? i : i % size);
+    i /= size;
     offset += at * job.dim[d].stride;
     *index += static_cast<uint64_t>(at * job.dim[d].index_stride);
   }
   return offset;
 }
 
-template <template <class> class Kernel, class Params, class T> __global__ void fill(const Table<Params> table) {
-  using Scalar = typename ScalarOf<T>::Type;
-  constexpr int kPart = kElements<T>, kOut = kStored<T>;
-  int e = table.count - 1;
-  while (table.entries[e].job.first_chunk > static_cast<int64_t>(blockIdx.x)) --e;
-  const Job& job = table.entries[e].job;
-  const Kernel<Scalar> kernel(table.entries[e].params);
-  T* const data = reinterpret_cast<T*>(job.data);
-  const int64_t chunk = static_cast<int64_t>(blockIdx.x) - job.first_chunk;
-  const bool is_dense = job.dims == 1 && job.dim[0].stride == 1 && job.dim[0].index_stride == 1;
-  if (is_dense) {
-    const uint64_t first_block = job.first_index / kPart;
-    const int64_t skipped = static_cast<int64_t>(job.first_index % kPart);
-    for (int k = 0; k < kStores; ++k) {
-      const int64_t store = (chunk * kStores + k) * static_cast<int64_t>(blockDim.x) + threadIdx.x;
-      const int64_t at = store * kOut - skipped;  // of its first element
-      if (at >= job.count) return;
-      T x[kOut / kPart][kPart];
+// The entry that a block of threads works on: the last that begins at or before it.
+template <class Kernel> PYINIT_INLINE int entry_of(const Table<Kernel>& table, int64_t chunk) {
+  int low = 0, past = table.count;
+  while (past - low > 1) {
+    const int middle = (low + past) / 2;
+    (table.entries[middle].job.first_chunk <= chunk ? low : past) = middle;
+  }
+  return low;
+}
+
+// Elements side by side, whose indices are so, too: stores that begin with a Philox block, each made of whole blocks.
+template <class T, class Kernel>
+PYINIT_INLINE void fill_dense(const Job& job, const Kernel& kernel, int64_t chunk) {
+  constexpr int kPart = kElements<T>, kOut = kStored<T>, kParts = kOut / kPart;
+  const uint64_t first_block = job.first_index / kPart;
+  const int64_t skipped = static_cast<int64_t>(job.first_index % kPart);
+  T* const from = reinterpret_cast<T*>(job.data) - skipped;
+  const int64_t first = chunk * kStores<T> * static_cast<int64_t>(blockDim.x);  // store of this block of threads
+  const int64_t past = first + kStores<T> * static_cast<int64_t>(blockDim.x);
+  const auto make = [&](int64_t store, T(&x)[kParts][kPart]) {
 #pragma unroll
-      for (int part = 0; part < kOut / kPart; ++part) {
-        values_of(kernel, job.stream, first_block + static_cast<uint64_t>(store * (kOut / kPart) + part), x[part]);
-      }
-      if (at >= 0 && at + kOut <= job.count && is_aligned<kOut>(data + at)) {
-        store_together(data + at, x);
-      } else {
+    for (int part = 0; part < kParts; ++part) {
+      values_of(kernel, job.stream, first_block + static_cast<uint64_t>(store * kParts + part), x[part]);
+    }
+  };
+  if (is_aligned(from) && first * kOut >= skipped && past * kOut - skipped <= job.count) {
 #pragma unroll
-        for (int j = 0; j < kOut; ++j) {
-          if (at + j >= 0 && at + j < job.count) data[at + j] = x[j / kPart][j % kPart];
-        }
-      }
+    for (int k = 0; k < kStores<T>; ++k) {
+      const int64_t store = first + k * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+      T x[kParts][kPart];
+      make(store, x);
+      store_together(from + store * kOut, x);
     }
     return;
   }
-  for (int k = 0; k < kStores * kOut; ++k) {
-    const int64_t i = (chunk * kStores * kOut + k) * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+  for (int64_t store = first + threadIdx.x; store < past; store += blockDim.x) {
+    const int64_t at = store * kOut - skipped;  // of its first element
+    if (at >= job.count) return;
+    T x[kParts][kPart];
+    make(store, x);
+#pragma unroll
+    for (int j = 0; j < kOut; ++j) {
+      if (at + j >= 0 && at + j < job.count) from[store * kOut + j] = x[j / kPart][j % kPart];
+    }
+  }
+}
+
+template <class T, class Kernel>
+PYINIT_INLINE void fill_strided(const Job& job, const Kernel& kernel, int64_t chunk) {
+  constexpr int kPart = kElements<T>;
+  T* const data = reinterpret_cast<T*>(job.data);
+  for (int k = 0; k < kEach<T>; ++k) {
+    const int64_t i = (chunk * kEach<T> + k) * static_cast<int64_t>(blockDim.x) + threadIdx.x;
     if (i >= job.count) return;
     uint64_t index;
-    const int64_t offset = offset_of(job, i, &index);
+    const int64_t offset = job.is_narrow ? offset_of(job, static_cast<uint32_t>(i), &index)
+                                         : offset_of(job, static_cast<uint64_t>(i), &index);
     T x[kPart];
     values_of(kernel, job.stream, index / kPart, x);
     T one = x[0];
@@ -121,9 +149,20 @@ template <template <class> class Kernel, class Params, class T> __global__ void 
   }
 }
 
+template <class T, class Kernel> __global__ void fill(const Table<Kernel> table) {
+  const auto& [job, kernel] = table.entries[entry_of(table, blockIdx.x)];
+  const int64_t chunk = static_cast<int64_t>(blockIdx.x) - job.first_chunk;
+  if (job.is_dense) {
+    fill_dense<T>(job, kernel, chunk);
+  } else {
+    fill_strided<T>(job, kernel, chunk);
+  }
+}
+
 template <class Scalar> struct ConstantKernel {
   using F = typename Lanes<Scalar>::F;
   F value;
+  ConstantKernel() = default;
   PYINIT_METHOD explicit ConstantKernel(double v) : value(constant<F>(v)) {}
   template <class U, int n> PYINIT_METHOD void operator()(const U (&)[n], F (&x)[n]) const {
     for (int j = 0; j < n; ++j) x[j] = value;
@@ -131,38 +170,50 @@ template <class Scalar> struct ConstantKernel {
 };
 
 // Fills of one kind, launched as soon as a table is full.
-template <template <class> class Kernel, class Params, class T> class Launches {
+template <class Kernel, class T> class Launches {
  public:
   explicit Launches(const Queue& queue) : queue_(queue) {}
 
-  void add(const View& view, const Stream& stream, const Params& params) {
-    if (table_.count == Table<Params>::kMost) flush();
-    auto& [job, its_params] = table_.entries[table_.count++];
-    job = {view.data, view.first_index, view.count(), chunks_, stream, static_cast<int>(view.dims.size()), {}};
-    for (size_t d = 0; d < view.dims.size(); ++d) job.dim[d] = view.dims[d];
-    its_params = params;
-    // A block more than the elements fill, for those that begin within one.
-    chunks_ += divide_up(job.count + kElements<T> - 1, int64_t{threads_} * kStores * kStored<T>);
+  template <class Params> void add(const View& view, const Stream& stream, const Params& params) {
+    if (table_.count == Table<Kernel>::kMost) flush();
+    auto& [job, kernel] = table_.entries[table_.count++];
+    job.data = view.data;
+    job.first_index = view.first_index;
+    job.count = view.count();
+    job.stream = stream;
+    job.is_dense = view.dims.size() == 1 && view.dims[0].stride == 1 && view.dims[0].index_stride == 1;
+    job.is_narrow = job.count <= std::numeric_limits<int32_t>::max();
+    job.dims = static_cast<int>(view.dims.size());
+    std::copy(view.dims.begin(), view.dims.end(), job.dim);
+    kernel = Kernel(params);
+    elements_ += job.count;
   }
   void flush() {
     if (table_.count == 0) return;
-    launch(fill<Kernel, Params, T>, chunks_, threads_, queue_, table_);
+    const int threads = threads_of_block(elements_ < kManyElements ? kFewThreads : kThreads);
+    int64_t chunks = 0;
+    for (int e = 0; e < table_.count; ++e) {
+      Job& job = table_.entries[e].job;
+      job.first_chunk = chunks;
+      // A Philox block more than the elements fill, for those that begin within one.
+      chunks += divide_up(job.count + kElements<T> - 1, int64_t{threads} * kEach<T>);
+    }
+    launch(fill<T, Kernel>, chunks, threads, queue_, table_);
     table_.count = 0;
-    chunks_ = 0;
+    elements_ = 0;
   }
 
  private:
   const Queue& queue_;
-  const int threads_ = threads_of_block(kThreads);
-  Table<Params> table_{};
-  int64_t chunks_ = 0;
+  Table<Kernel> table_{};
+  int64_t elements_ = 0;
 };
 
-template <template <class> class Kernel, class Params> class OfEveryType {
+template <template <class> class Kernel> class OfEveryType {
  public:
   explicit OfEveryType(const Queue& queue) : f16_(queue), bf16_(queue), f32_(queue), f64_(queue) {}
 
-  void add(const View& view, const Stream& stream, const Params& params) {
+  template <class Params> void add(const View& view, const Stream& stream, const Params& params) {
     switch (view.dtype) {
       case DType::f16: return f16_.add(view, stream, params);
       case DType::bf16: return bf16_.add(view, stream, params);
@@ -178,10 +229,10 @@ template <template <class> class Kernel, class Params> class OfEveryType {
   }
 
  private:
-  Launches<Kernel, Params, Half> f16_;
-  Launches<Kernel, Params, BFloat16> bf16_;
-  Launches<Kernel, Params, float> f32_;
-  Launches<Kernel, Params, double> f64_;
+  Launches<Kernel<float>, Half> f16_;
+  Launches<Kernel<float>, BFloat16> bf16_;
+  Launches<Kernel<float>, float> f32_;
+  Launches<Kernel<double>, double> f64_;
 };
 
 // All kinds of fills.
@@ -211,12 +262,12 @@ class Fills {
   }
 
  private:
-  OfEveryType<ConstantKernel, double> constants_;
-  OfEveryType<UniformKernel, Uniform> uniforms_;
-  OfEveryType<NormalKernel, Normal> normals_;
-  OfEveryType<TruncNormalKernel, TruncNormal> trunc_normals_;
-  OfEveryType<NormalTailKernel, NormalTail> tails_;
-  OfEveryType<BernoulliKernel, Bernoulli> bernoullis_;
+  OfEveryType<ConstantKernel> constants_;
+  OfEveryType<UniformKernel> uniforms_;
+  OfEveryType<NormalKernel> normals_;
+  OfEveryType<TruncNormalKernel> trunc_normals_;
+  OfEveryType<NormalTailKernel> tails_;
+  OfEveryType<BernoulliKernel> bernoullis_;
 };
 
 // The element that a constant becomes on the CPU. Rounded to float and then to 16 bits it could be another, and a NaN

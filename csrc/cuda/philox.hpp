@@ -10,13 +10,24 @@ struct Word4 {
   uint32_t w[4];
 };
 
+// In one instruction: what the compiler makes of 64-bit operands adds a zero to the upper half.
+PYINIT_INLINE uint64_t wide_product(uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__)
+  uint64_t product;
+  asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
+  return product;
+#else
+  return uint64_t{a} * b;
+#endif
+}
+
 PYINIT_INLINE Word4 philox_block(const Stream& s, uint64_t index) {
   uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32);
   uint32_t c2 = static_cast<uint32_t>(s.id), c3 = static_cast<uint32_t>(s.id >> 32);
   uint32_t k0 = static_cast<uint32_t>(s.key), k1 = static_cast<uint32_t>(s.key >> 32);
 #pragma unroll
   for (int round = 0; round < philox::kRounds; ++round) {
-    const uint64_t p0 = uint64_t{philox::kMultiplier0} * c0, p1 = uint64_t{philox::kMultiplier1} * c2;
+    const uint64_t p0 = wide_product(c0, philox::kMultiplier0), p1 = wide_product(c2, philox::kMultiplier1);
     c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
     c1 = static_cast<uint32_t>(p1);
     c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;

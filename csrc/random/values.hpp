@@ -59,6 +59,7 @@ template <class Scalar> struct UniformKernel {
   using U = typename Lanes<Scalar>::U;
   static constexpr int kVectors = Lanes<Scalar>::kVectors;
   F low, scale, top;
+  UniformKernel() = default;
   PYINIT_METHOD explicit UniformKernel(const Uniform& p)
       : low(constant<F>(p.low)), scale(constant<F>(p.scale)), top(constant<F>(p.top)) {}
   PYINIT_METHOD void operator()(const U (&w)[kVectors], F (&x)[kVectors]) const {
@@ -73,6 +74,7 @@ template <class Scalar> struct NormalKernel {
   using U = typename Lanes<Scalar>::U;
   static constexpr int kVectors = Lanes<Scalar>::kVectors;
   F mean, std;
+  NormalKernel() = default;
   PYINIT_METHOD explicit NormalKernel(const Normal& p) : mean(constant<F>(p.mean)), std(constant<F>(p.std)) {}
   PYINIT_METHOD void operator()(const U (&w)[kVectors], F (&x)[kVectors]) const {
     constexpr double kStep = Lanes<Scalar>::kStep;
@@ -92,6 +94,7 @@ template <class Scalar> struct TruncNormalKernel {
   static constexpr int kVectors = Lanes<Scalar>::kVectors;
   F low, high, mean, scale, mass, double_mass, base_lower, base_upper, centre_lower, centre_upper;
   U flip, last_lower, top_bit;
+  TruncNormalKernel() = default;
   PYINIT_METHOD explicit TruncNormalKernel(const TruncNormal& p)
       : low(constant<F>(p.low)),
         high(constant<F>(p.high)),
@@ -133,6 +136,7 @@ template <class Scalar> struct NormalTailKernel {
   static constexpr int kVectors = Lanes<Scalar>::kVectors;
   F low, high, near_end, scale, mass, rest, distance, series_at_distance;
   U flip;
+  NormalTailKernel() = default;
   PYINIT_METHOD explicit NormalTailKernel(const NormalTail& p)
       : low(constant<F>(p.low)),
         high(constant<F>(p.high)),
@@ -179,6 +183,7 @@ template <class Scalar> struct BernoulliKernel {
   using U = typename Lanes<Scalar>::U;
   static constexpr int kVectors = Lanes<Scalar>::kVectors;
   U threshold, top_bit;
+  BernoulliKernel() = default;
   PYINIT_METHOD explicit BernoulliKernel(const Bernoulli& p)
       : threshold(word<U>(p.threshold ^ kTopBit<U>)), top_bit(word<U>(kTopBit<U>)) {}
   PYINIT_METHOD void operator()(const U (&w)[kVectors], F (&x)[kVectors]) const {

@@ -2,6 +2,7 @@
 // plain C++, which the tests run.
 #pragma once
 
+#include <cassert>
 #include <cmath>
 
 namespace pyinit::PYINIT_NS {
@@ -35,7 +36,14 @@ PYINIT_INLINE float add(float a, float b) { return __fadd_rn(a, b); }
 PYINIT_INLINE float subtract(float a, float b) { return __fsub_rn(a, b); }
 PYINIT_INLINE float multiply(float a, float b) { return __fmul_rn(a, b); }
 PYINIT_INLINE float divide(float a, float b) { return __fdiv_rn(a, b); }
-PYINIT_INLINE float root(float a) { return __fsqrt_rn(a); }
+// What the compiler makes of __fsqrt_rn, without the branch to other arguments than 0, infinity and 2^-100 and above.
+PYINIT_INLINE float root(float a) {
+  float inverse;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(a));
+  const float r = __fmul_rn(a, inverse);
+  const float nearest = __fmaf_rn(__fmaf_rn(-r, r, a), __fmul_rn(inverse, 0.5F), r);
+  return a == 0 || a == INFINITY ? a : nearest;
+}
 PYINIT_INLINE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 PYINIT_INLINE double add(double a, double b) { return __dadd_rn(a, b); }
 PYINIT_INLINE double subtract(double a, double b) { return __dsub_rn(a, b); }
@@ -48,7 +56,10 @@ template <class T> PYINIT_INLINE T add(T a, T b) { return a + b; }
 template <class T> PYINIT_INLINE T subtract(T a, T b) { return a - b; }
 template <class T> PYINIT_INLINE T multiply(T a, T b) { return a * b; }
 template <class T> PYINIT_INLINE T divide(T a, T b) { return a / b; }
-template <class T> PYINIT_INLINE T root(T a) { return std::sqrt(a); }
+template <class T> PYINIT_INLINE T root(T a) {
+  assert(!(a < 0x1p-100F) || a == 0);  // see above
+  return std::sqrt(a);
+}
 template <class T> PYINIT_INLINE T fused(T a, T b, T c) { return std::fma(a, b, c); }
 #endif
 
