@@ -32,6 +32,7 @@ pybind11_add_module(_cuda
   csrc/cuda/bind_cuda.cpp
   csrc/cuda/columns.cu
   csrc/cuda/fill.cu
+  csrc/cuda/moments.cu
   csrc/cuda/sparse.cu)
 set_target_properties(_cuda PROPERTIES
   CUDA_ARCHITECTURES "${architectures};${last}"

@@ -184,6 +184,22 @@ def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     return True
 
 
+def dense_view_of(tensor: Tensor) -> View | None:
+    """Where a kernel may measure a tensor; None where torch must."""
+    view = view_of(tensor)
+    return view if view is not None and _core.is_dense(view[2], view[3]) else None
+
+
+def moments(tensor: Tensor, views: list[View]) -> Tensor:
+    """A row of mean, standard deviation, minimum and maximum of each view, on the device of one of
+    the tensors, where all lie."""
+    out = torch.empty((len(views), 4), dtype=torch.float64, device=tensor.device)
+    size = _cuda.moments_scratch(views)
+    scratch = torch.empty(size, dtype=torch.uint8, device=tensor.device)
+    _cuda.measure_many(views, scratch.data_ptr(), out.data_ptr(), queue_of(tensor))
+    return out
+
+
 def columns(kernel: str, source: Tensor, target: Tensor, *numbers: tuple[int, ...]) -> None:
     """``im2col`` or ``col2im`` of CUDA tensors; the numbers are those of the CPU's kernel."""
     views = [(t.data_ptr(), DTYPES[t.dtype], tuple(t.shape), t.stride()) for t in (source, target)]

@@ -46,7 +46,7 @@ cat "$work"/*.log | c++filt -t | awk '
     print architecture, registers, spilled, kernel
   }' >"$work/figures"
 sed -E -e 's/ void / /; s/pyinit:://g; s/cuda:://g; s/\(anonymous namespace\):://g; s/\(.*//' \
-  -e 's/(fill<[A-Za-z]+), [A-Za-z]+,/\1,/; s/unsigned short/uint16/; s/unsigned int/uint32/; s/unsigned long/uint64/' \
+  -e 's/Kernel<(float|double)> >/Kernel>/; s/unsigned short/uint16/; s/unsigned int/uint32/; s/unsigned long/uint64/' \
   -i "$work/figures"
 
 awk -v architectures="${architectures[*]}" '

@@ -2,6 +2,7 @@
 
 A case makes the same poisoned memory twice, has one filled by the CPU's kernels and the other by
 the module's, and compares all of it, so that what lies between and around the elements counts too.
+Means and standard deviations alone are compared with float64, within rounding.
 """
 
 import itertools
@@ -208,7 +209,7 @@ def fill_cases() -> Iterator[Case]:
 def batch_cases() -> Iterator[Case]:
     """More fills in a call than a table holds: of one kind, and of all kinds, dtypes and layouts."""
     layouts = [layout for layout in LAYOUTS if math.prod(layout.shape) < 5000]
-    for count in (2, 13, 14, 40, 150):
+    for count in (2, 14, 15, 21, 22, 150):
         for fill, dtype in itertools.product(FILLS, DTYPES):
             some = itertools.islice(itertools.cycle(layouts), count)
             jobs = [Job(fill, layout, dtype, (count, i)) for i, layout in enumerate(some)]
@@ -338,6 +339,84 @@ def columns_cases() -> Iterator[Case]:
             yield columns_case("col2im", window, (b, a), dtype, seed)
 
 
+# ---- Moments ------------------------------------------------------------------------------------
+
+ROUNDING = dict.fromkeys(DTYPES, 2e-6) | {torch.float64: 1e-13}  # of the range
+
+
+def moments(values: Tensor) -> tuple[float, ...]:
+    """In float64; none of values that are not all finite."""
+    values = values.double()
+    if not values.isfinite().all():
+        return (math.nan,) * 4
+    std, mean = torch.std_mean(values, correction=0)
+    return mean.item(), std.item(), values.min().item(), values.max().item()
+
+
+def near(row: tuple[float, ...], expected: tuple[float, ...], rounding: float) -> bool:
+    if math.isnan(expected[0]):
+        return all(map(math.isnan, row))
+    limit = rounding * (expected[3] - expected[2])
+    return row[2:] == expected[2:] and all(
+        abs(a - b) <= limit for a, b in zip(row[:2], expected[:2], strict=True)
+    )
+
+
+def normal(count: int, dtype: torch.dtype) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randn(count, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def with_number(dtype: torch.dtype, number: float, place: int) -> Tensor:
+    values = normal(5001, dtype)
+    values[place] = number
+    return values
+
+
+def moments_case(kind: str, dtype: str, make: Callable[[], list[Tensor]]) -> Case:
+    def matches(module: ModuleType, device: str) -> bool:
+        tensors = make()
+        there = [tensor.to(device) for tensor in tensors]
+        views = [(t.data_ptr(), DTYPES[t.dtype], tuple(t.shape), t.stride()) for t in there]
+        size = module.moments_scratch(views)
+        scratch = torch.full((size + 2 * GUARD,), 0xFF, dtype=torch.uint8, device=device)
+        out = torch.full((4 * len(views) + 2 * GUARD,), 7.0, dtype=torch.float64, device=device)
+        places = scratch.data_ptr() + GUARD, out.data_ptr() + 8 * GUARD
+        module.measure_many(views, *places, queue(device))
+        rows = out[GUARD:-GUARD].view(-1, 4).tolist()
+        is_around_left = all(
+            bool((ends == poison).all())
+            for guarded, poison in ((out, 7.0), (scratch, 0xFF))
+            for ends in (guarded[:GUARD], guarded[-GUARD:])
+        )
+        return (
+            is_around_left
+            and all(same_bits(*pair) for pair in zip(tensors, there, strict=True))
+            and all(
+                near(tuple(row), moments(tensor), ROUNDING[tensor.dtype])
+                for row, tensor in zip(rows, tensors, strict=True)
+            )
+        )
+
+    return Case("moments", dtype, kind, kind, matches)
+
+
+def moments_cases() -> Iterator[Case]:
+    counts = (1, 2, 31, 32, 33, 2047, 2048, 2049, 65536 + 5, (1 << 17) + 77)
+    for dtype in DTYPES:
+        name = name_of(dtype)
+        for count in (*counts, (1 << 22) + 1):
+            yield moments_case("normal", name, lambda d=dtype, n=count: [normal(n, d)])
+        yield moments_case("shifted", name, lambda d=dtype: [normal(30011, d) + 100])
+        yield moments_case("transposed", name, lambda d=dtype: [normal(6510, d).view(70, 93).t()])
+        yield moments_case("equal", name, lambda d=dtype: [torch.full((70001,), 0.3, dtype=d)])
+        for number, place in itertools.product((math.nan, math.inf, -math.inf), (0, 1, 5000)):
+            numbers = dtype, number, place
+            yield moments_case("not finite", name, lambda n=numbers: [with_number(*n)])
+    every = [*itertools.product(counts, DTYPES)] * 9
+    yield moments_case("many", "all", lambda: list(itertools.starmap(normal, every)))
+
+
 # ---- All -----------------------------------------------------------------------------------------
 
 
@@ -346,3 +425,11 @@ def all_cases() -> Iterator[Case]:
     yield from batch_cases()
     yield from sparse_cases()
     yield from columns_cases()
+    yield from moments_cases()
+
+
+def cases_by_kernel() -> dict[str, list[Case]]:
+    by_kernel: dict[str, list[Case]] = {}
+    for case in all_cases():
+        by_kernel.setdefault(case.kernel, []).append(case)
+    return by_kernel

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from cuda_cases import cases_by_kernel
 from torch import Tensor, nn
 
 import pyinit
@@ -40,6 +41,7 @@ FILLS: dict[str, Callable[[Tensor], Tensor]] = {
     "bernoulli": lambda t: pyinit.fill.bernoulli(t, 0.3, key=KEY.key, stream=7),
     "constant": lambda t: pyinit.fill.constant(t, 0.3),
 }
+CASES = cases_by_kernel()
 KEY = Key(0x123456789ABCDEF, (1 << 40) + 5)
 
 
@@ -51,6 +53,11 @@ def both(make: Callable[..., Tensor], dtype: torch.dtype) -> tuple[Tensor, Tenso
 
 def same(ours: Tensor, cpu: Tensor) -> bool:
     return torch.equal(ours.cpu(), cpu)
+
+
+@pytest.mark.parametrize("kernel", CASES)
+def test_every_case_of_the_emulation(kernel: str) -> None:
+    assert [case for case in CASES[kernel] if not case.matches(_device._cuda, "cuda")] == []
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

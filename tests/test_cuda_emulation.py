@@ -1,22 +1,19 @@
 """Every CUDA kernel, compiled for the CPU, makes the bits that the CPU's own kernels make."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from cuda_cases import Case, Layout, all_cases, queue, strided
+from cuda_cases import Layout, cases_by_kernel, queue, strided
 
 from pyinit import _core
 
-CASES: dict[str, list[Case]] = defaultdict(list)
-for _case in all_cases():
-    CASES[_case.kernel].append(_case)
+CASES = cases_by_kernel()
 MATRIX = strided("dense", (6, 5), (0, 1))
 
 
-@pytest.fixture(params=[0, 1, 96], ids=["usual", "single", "96"])
+@pytest.fixture(params=[0, 1, 96, 256], ids=["usual", "single", "96", "256"])
 def kernels(emulation: ModuleType, request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     """The module with blocks of so many threads."""
     emulation.set_threads(request.param)
@@ -87,6 +84,21 @@ def test_unknown_codes_are_refused(emulation, code, distribution, text):
     with pytest.raises(ValueError, match=text):
         emulation.fill_many([one], queue("cpu"))
     assert memory.isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (torch.zeros(0), "must not be empty"),
+        (torch.zeros(9)[::2], "must be dense"),
+    ],
+)
+def test_moments_of_what_cannot_be_measured_are_refused(emulation, values, text):
+    out = torch.full((4,), 7.0, dtype=torch.float64)
+    view = values.data_ptr(), _core.FLOAT32, tuple(values.shape), values.stride()
+    with pytest.raises(ValueError, match=text):
+        emulation.measure_many([view], out.data_ptr(), out.data_ptr(), queue("cpu"))
+    assert (out == 7.0).all()
 
 
 @pytest.mark.parametrize("kernel", ["im2col", "col2im"])

@@ -3,6 +3,7 @@
 
 #include "cuda/columns.hpp"
 #include "cuda/fill.hpp"
+#include "cuda/moments.hpp"
 #include "cuda/sparse.hpp"
 #include "python/bind.hpp"
 #include "python/columns.hpp"
@@ -25,6 +26,16 @@ static View device_view(PyObject* target, PyObject* whole, PyObject* start) {
   if (t.dtype < 0 || t.dtype >= kDTypes) throw std::invalid_argument("dtype: unknown code");
   return make_view(reinterpret_cast<char*>(t.address), static_cast<DType>(t.dtype), t.shape, t.strides,
                    from_python<Block>(whole).value_or(Integers{}), from_python<Block>(start).value_or(Integers{}));
+}
+
+template <> inline std::vector<View> fastcall::from_python<std::vector<View>>(PyObject* x) {
+  if (!PyList_Check(x)) throw py::type_error("expected a list of targets");
+  std::vector<View> views;
+  views.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
+    views.push_back(device_view(PyList_GET_ITEM(x, i), Py_None, Py_None));
+  }
+  return views;
 }
 
 // Fills as a list of (target, distribution code, (four numbers), (key, stream), whole, start).
@@ -58,6 +69,15 @@ void sparse(PyObject* target, int64_t zeros, double std, const Stream& stream, c
   const View view = device_view(target, Py_None, Py_None);
   const py::gil_scoped_release release;
   cuda::fill_sparse(view, stream, zeros, std, queue);
+}
+
+PyObject* moments_scratch(const std::vector<View>& targets) {
+  return PyLong_FromLongLong(cuda::moments_scratch(targets));
+}
+
+void measure(const std::vector<View>& targets, uint64_t scratch, uint64_t out, const Queue& queue) {
+  const py::gil_scoped_release release;
+  cuda::measure_many(targets, reinterpret_cast<char*>(scratch), reinterpret_cast<double*>(out), queue);
 }
 
 // im2col, or transposed col2im.
@@ -95,6 +115,8 @@ PYBIND11_MODULE(PYINIT_CUDA_MODULE, m, py::mod_gil_not_used()) {
   fastcall::define<can_fill>(m, "can_fill");
   fastcall::define<fill>(m, "fill_many");
   fastcall::define<sparse>(m, "fill_sparse");
+  fastcall::define<moments_scratch>(m, "moments_scratch");
+  fastcall::define<measure>(m, "measure_many");
   fastcall::define<columns<false>>(m, "im2col");
   fastcall::define<columns<true>>(m, "col2im");
 }

@@ -10,6 +10,7 @@
 #include "cuda/philox.hpp"
 #include "cuda/runtime.hpp"
 #include "cuda/store.hpp"
+#include "cuda/table.hpp"
 #include "random/values.hpp"
 
 namespace pyinit::cuda {
@@ -18,8 +19,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kFewThreads = 64;  // below as many elements, for more blocks
 constexpr int64_t kManyElements = int64_t{1} << 21;
-constexpr int kBlocks = 4;            // of Philox, that a thread makes
-constexpr size_t kTableBytes = 3800;  // of the 4096 that a kernel's parameters may have
+constexpr int kBlocks = 4;  // of Philox, that a thread makes
 
 // A view with its elements' runs: dims from the outermost on, the last with the smallest index stride.
 struct Job {
@@ -84,16 +84,6 @@ template <class Index> PYINIT_INLINE int64_t offset_of(const Job& job, Index i, 
   return offset;
 }
 
-// The entry that a block of threads works on: the last that begins at or before it.
-template <class Kernel> PYINIT_INLINE int entry_of(const Table<Kernel>& table, int64_t chunk) {
-  int low = 0, past = table.count;
-  while (past - low > 1) {
-    const int middle = (low + past) / 2;
-    (table.entries[middle].job.first_chunk <= chunk ? low : past) = middle;
-  }
-  return low;
-}
-
 // Elements side by side, whose indices are so, too: stores that begin with a Philox block, each made of whole blocks.
 template <class T, class Kernel>
 PYINIT_INLINE void fill_dense(const Job& job, const Kernel& kernel, int64_t chunk) {
@@ -150,7 +140,8 @@ PYINIT_INLINE void fill_strided(const Job& job, const Kernel& kernel, int64_t ch
 }
 
 template <class T, class Kernel> __global__ void fill(const Table<Kernel> table) {
-  const auto& [job, kernel] = table.entries[entry_of(table, blockIdx.x)];
+  const int e = entry_at(blockIdx.x, table.count, [&](int i) { return table.entries[i].job.first_chunk; });
+  const auto& [job, kernel] = table.entries[e];
   const int64_t chunk = static_cast<int64_t>(blockIdx.x) - job.first_chunk;
   if (job.is_dense) {
     fill_dense<T>(job, kernel, chunk);

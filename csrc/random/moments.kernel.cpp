@@ -1,6 +1,6 @@
 // Sums for means and standard deviations. Compiled once per instruction set.
 #include "random/moments.hpp"
-#include "simd/vec.hpp"
+#include "simd/math.hpp"
 
 namespace pyinit::PYINIT_NS {
 namespace {
@@ -16,13 +16,6 @@ PYINIT_INLINE void load_values(const BFloat16* p, F32 (&x)[2]) {
   const U32 words = load(reinterpret_cast<const uint32_t*>(p));
   x[0] = from_bits(shl<16>(words));
   x[1] = from_bits(words & u32(0xFFFF0000U));
-}
-// From the float16 in the high half of each lane. Its exponent counts from -15, that of float32 from -127.
-PYINIT_INLINE F32 from_half(U32 high) {
-  const U32 exponent = u32(0x7C000000U), magnitude = high & u32(0x7FFFFFFFU);
-  const U32 value = bits(from_bits(shr<3>(magnitude)) * f32(0x1p112F));
-  const M32 is_beyond = signed_greater(magnitude, exponent - u32(1));  // infinite or NaN
-  return from_bits((high & u32(0x80000000U)) | value | select(is_beyond, u32(0x7F800000U), u32(0)));
 }
 PYINIT_INLINE void load_values(const Half* p, F32 (&x)[2]) {
   const U32 words = load(reinterpret_cast<const uint32_t*>(p));

@@ -179,4 +179,12 @@ PYINIT_INLINE U32 bf16_bits(F32 x) {
   return shr<16>(b + u32(0x7FFFU) + (shr<16>(b) & u32(1)));
 }
 
+// From the float16 in the high half of each lane. Its exponent counts from -15, that of float32 from -127.
+PYINIT_INLINE F32 from_half(U32 high) {
+  const U32 exponent = u32(0x7C000000U), magnitude = high & u32(0x7FFFFFFFU);
+  const U32 value = bits(from_bits(shr<3>(magnitude)) * f32(0x1p112F));
+  const M32 is_beyond = signed_greater(magnitude, exponent - u32(1));  // infinite or NaN
+  return from_bits((high & u32(0x80000000U)) | value | select(is_beyond, u32(0x7F800000U), u32(0)));
+}
+
 }  // namespace pyinit::PYINIT_NS

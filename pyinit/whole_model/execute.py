@@ -197,7 +197,7 @@ class Batch:
         known |= dict(zip((i for i, _ in native), found, strict=True))
         other = [i for i, view in views if view is None]
         known |= dict(
-            zip(other, _measured_by_torch([self._tensors[i] for i in other]), strict=True)
+            zip(other, _measured_elsewhere([self._tensors[i] for i in other]), strict=True)
         )
         return [known[i] for i in range(len(self._tensors))]
 
@@ -222,25 +222,38 @@ def measured(tensor: Tensor) -> Moments | None:
     """Of a tensor as it is."""
     view = plain_memory(tensor)
     if view is None:
-        return _measured_by_torch([tensor])[0]
+        return _measured_elsewhere([tensor])[0]
     return _core.measure_many([view], torch.get_num_threads())[0]
 
 
-def _measured_by_torch(tensors: Sequence[Tensor]) -> list[Moments | None]:
-    """Waits for each device once."""
+def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
+    """Of tensors that the CPU's kernels do not reach. Waits for each device once or twice."""
     found: list[Moments | None] = [None] * len(tensors)
-    by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    dense: dict[torch.device, list[tuple[int, View]]] = {}
+    others: dict[torch.device, list[tuple[int, Tensor]]] = {}
     for i, tensor in enumerate(tensors):
         if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
             continue
-        values = tensor.detach()
-        if values.itemsize < 4:
-            values = values.float()  # a result has the dtype of what it is of
-        std, mean = torch.std_mean(values, correction=0)
-        moments = torch.stack((mean, std, *torch.aminmax(values))).double()
-        by_device.setdefault(tensor.device, []).append((i, moments))
-    for measured_there in by_device.values():
-        numbers = torch.stack([moments for _, moments in measured_there]).tolist()
-        for (i, _), (mean, std, least, most) in zip(measured_there, numbers, strict=True):
-            found[i] = mean, std, least, most
+        view = _device.dense_view_of(tensor)
+        if view is not None:
+            dense.setdefault(tensor.device, []).append((i, view))
+        else:
+            others.setdefault(tensor.device, []).append((i, _moments_by_torch(tensor.detach())))
+    rows = [
+        ([i for i, _ in some], _device.moments(tensors[some[0][0]], [view for _, view in some]))
+        for some in dense.values()
+    ]
+    rows += [
+        ([i for i, _ in some], torch.stack([row for _, row in some])) for some in others.values()
+    ]
+    for numbers, moments in rows:
+        for i, row in zip(numbers, moments.tolist(), strict=True):
+            found[i] = tuple(row)
     return found
+
+
+def _moments_by_torch(values: Tensor) -> Tensor:
+    if values.itemsize < 4:
+        values = values.float()  # a result has the dtype of what it is of
+    std, mean = torch.std_mean(values, correction=0)
+    return torch.stack((mean, std, *torch.aminmax(values))).double()
