@@ -34,13 +34,10 @@ def fill_many(
 def fill_sparse(
     target: Target, zeros: int, std: float, key: tuple[int, int], queue: tuple[int, int], /
 ) -> None: ...
-
 def moments_scratch(targets: list[Target], /) -> int:
     """Bytes that ``measure_many`` works in."""
 
-def measure_many(
-    targets: list[Target], scratch: int, out: int, queue: tuple[int, int], /
-) -> None:
+def measure_many(targets: list[Target], scratch: int, out: int, queue: tuple[int, int], /) -> None:
     """To ``out``, float64, the mean, standard deviation, minimum and maximum of each target.
 
     Targets are dense and not empty; a row is NaN where an element is not finite.
