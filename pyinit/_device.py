@@ -79,6 +79,13 @@ def queue_of(tensor: Tensor) -> Queue:
     return tensor.device.index, stream.cuda_stream
 
 
+def _launch(kernel: str, tensor: Tensor, *arguments: Any) -> None:
+    """Call a kernel for a tensor's device, on torch's current stream there."""
+    # torch's guard makes no context on a device that the thread does not use.
+    with torch.cuda.device_of(tensor):
+        getattr(_cuda, kernel)(*arguments, queue_of(tensor))
+
+
 def key_for(tensor: Tensor, generator: Source) -> tuple[int, int] | None:
     """Key and stream for one fill of a CUDA tensor, None where torch must draw.
 
@@ -117,7 +124,7 @@ def fill(tensor: Tensor, distribution: int, numbers: Numbers, generator: Source)
 def run(fills: list[Fill], *tensors: Tensor) -> None:
     """Launch fills of tensors of one device."""
     padded = [(v, d, (*n, *(0.0,) * (4 - len(n))), k, w, s) for v, d, n, k, w, s in fills]
-    _cuda.fill_many(padded, queue_of(tensors[0]))
+    _launch("fill_many", tensors[0], padded)
     torch._C._increment_version(tensors)
 
 
@@ -179,7 +186,7 @@ def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     key = key_for(tensor, generator)
     if key is None:
         return False
-    _cuda.fill_sparse(view, zeros, std, key, queue_of(tensor))
+    _launch("fill_sparse", tensor, view, zeros, std, key)
     torch._C._increment_version((tensor,))
     return True
 
@@ -196,11 +203,11 @@ def moments(tensor: Tensor, views: list[View]) -> Tensor:
     out = torch.empty((len(views), 4), dtype=torch.float64, device=tensor.device)
     size = _cuda.moments_scratch(views)
     scratch = torch.empty(size, dtype=torch.uint8, device=tensor.device)
-    _cuda.measure_many(views, scratch.data_ptr(), out.data_ptr(), queue_of(tensor))
+    _launch("measure_many", tensor, views, scratch.data_ptr(), out.data_ptr())
     return out
 
 
 def columns(kernel: str, source: Tensor, target: Tensor, *numbers: tuple[int, ...]) -> None:
     """``im2col`` or ``col2im`` of CUDA tensors; the numbers are those of the CPU's kernel."""
     views = [(t.data_ptr(), DTYPES[t.dtype], tuple(t.shape), t.stride()) for t in (source, target)]
-    getattr(_cuda, kernel)(*views, *numbers, queue_of(target))
+    _launch(kernel, target, *views, *numbers)

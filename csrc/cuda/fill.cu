@@ -88,36 +88,40 @@ template <class Index> PYINIT_INLINE int64_t offset_of(const Job& job, Index i, 
 template <class T, class Kernel>
 PYINIT_INLINE void fill_dense(const Job& job, const Kernel& kernel, int64_t chunk) {
   constexpr int kPart = kElements<T>, kOut = kStored<T>, kParts = kOut / kPart;
-  const uint64_t first_block = job.first_index / kPart;
-  const int64_t skipped = static_cast<int64_t>(job.first_index % kPart);
+  const int64_t skipped = static_cast<int64_t>(job.first_index % kPart), threads = blockDim.x;
   T* const from = reinterpret_cast<T*>(job.data) - skipped;
-  const int64_t first = chunk * kStores<T> * static_cast<int64_t>(blockDim.x);  // store of this block of threads
-  const int64_t past = first + kStores<T> * static_cast<int64_t>(blockDim.x);
-  const auto make = [&](int64_t store, T(&x)[kParts][kPart]) {
+  const int64_t first = chunk * kStores<T> * threads;  // store of this block of threads
+  const int64_t store = first + threadIdx.x;
+  uint64_t block = job.first_index / kPart + static_cast<uint64_t>(store * kParts);
+  T* to = from + store * kOut;
+  const bool is_whole = first * kOut >= skipped && (first + kStores<T> * threads) * kOut - skipped <= job.count;
+  const auto make = [&](T(&x)[kParts][kPart]) {
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
-      values_of(kernel, job.stream, first_block + static_cast<uint64_t>(store * kParts + part), x[part]);
+      values_of(kernel, job.stream, block + static_cast<uint64_t>(part), x[part]);
     }
+    block += static_cast<uint64_t>(threads * kParts);
   };
-  if (is_aligned(from) && first * kOut >= skipped && past * kOut - skipped <= job.count) {
+  if (is_aligned(from) && is_whole) {
 #pragma unroll
     for (int k = 0; k < kStores<T>; ++k) {
-      const int64_t store = first + k * static_cast<int64_t>(blockDim.x) + threadIdx.x;
       T x[kParts][kPart];
-      make(store, x);
-      store_together(from + store * kOut, x);
+      make(x);
+      store_together(to, x);
+      to += threads * kOut;
     }
     return;
   }
-  for (int64_t store = first + threadIdx.x; store < past; store += blockDim.x) {
-    const int64_t at = store * kOut - skipped;  // of its first element
+  for (int k = 0; k < kStores<T>; ++k) {
+    const int64_t at = (first + k * threads + threadIdx.x) * kOut - skipped;  // of its first element
     if (at >= job.count) return;
     T x[kParts][kPart];
-    make(store, x);
+    make(x);
 #pragma unroll
     for (int j = 0; j < kOut; ++j) {
-      if (at + j >= 0 && at + j < job.count) from[store * kOut + j] = x[j / kPart][j % kPart];
+      if (at + j >= 0 && at + j < job.count) to[j] = x[j / kPart][j % kPart];
     }
+    to += threads * kOut;
   }
 }
 
