@@ -40,7 +40,7 @@ template <class Kernel> struct Table {
     Kernel kernel;
   };
   static constexpr int kMost = static_cast<int>(kTableBytes / sizeof(Entry));
-  int count;
+  int count = 0;
   Entry entries[kMost];
 };
 
@@ -200,7 +200,7 @@ template <class Kernel, class T> class Launches {
 
  private:
   const Queue& queue_;
-  Table<Kernel> table_{};
+  Table<Kernel> table_;
   int64_t elements_ = 0;
 };
 

@@ -33,7 +33,7 @@ struct Step {
 
 struct Table {
   static constexpr int kMost = static_cast<int>(kTableBytes / sizeof(Step));
-  int count;
+  int count = 0;
   Step steps[kMost];
 };
 
@@ -134,7 +134,7 @@ __global__ void finish(const Table table) {
 template <class Kernel, class Blocks>
 void launch_all(Kernel kernel, const std::vector<Step>& steps, int threads, const Queue& queue, Blocks blocks_of) {
   for (size_t begin = 0; begin < steps.size(); begin += Table::kMost) {
-    Table table{};
+    Table table;
     int64_t blocks = 0;
     for (size_t i = begin; i < std::min(steps.size(), begin + Table::kMost); ++i) {
       Step& step = table.steps[table.count++] = steps[i];
