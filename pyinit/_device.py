@@ -82,7 +82,7 @@ def queue_of(tensor: Tensor) -> Queue:
 def _launch(kernel: str, tensor: Tensor, *arguments: Any) -> None:
     """Call a kernel for a tensor's device, on torch's current stream there."""
     # torch's guard makes no context on a device that the thread does not use.
-    with torch.cuda.device_of(tensor):
+    with torch.cuda.device(tensor.get_device()):
         getattr(_cuda, kernel)(*arguments, queue_of(tensor))
 
 

@@ -61,12 +61,9 @@ PYINIT_INLINE Part merged(const Part& a, const Part& b) {
   if (b.count == 0) return a;
   const double n = add(a.count, b.count), share = divide(b.count, n), shift = subtract(b.mean, a.mean);
   const double between = multiply(multiply(shift, shift), multiply(a.count, share));
+  const double min = a.min < b.min ? a.min : b.min, max = a.max > b.max ? a.max : b.max;
   const bool is_nan = a.min != a.min || b.min != b.min;
-  return {n, fused(shift, share, a.mean), add(add(a.squares, b.squares), between),
-          is_nan          ? subtract(INFINITY, INFINITY)
-          : a.min < b.min ? a.min
-                          : b.min,
-          a.max > b.max ? a.max : b.max};
+  return {n, fused(shift, share, a.mean), add(add(a.squares, b.squares), between), is_nan ? NAN : min, max};
 }
 
 // By distances from the first: a run of equal values has no squares.
@@ -86,7 +83,7 @@ struct MeasureRun {
     const double n = static_cast<double>(count), total = static_cast<double>(sum), offset = divide(total, n);
     const double all = fused(-total, offset, static_cast<double>(squares));
     return {n, add(static_cast<double>(first), offset), all > 0 ? all : 0,
-            is_finite(all) ? static_cast<double>(low) : subtract(INFINITY, INFINITY), static_cast<double>(high)};
+            is_finite(all) ? static_cast<double>(low) : NAN, static_cast<double>(high)};
   }
 };
 
@@ -122,12 +119,11 @@ __global__ void finish(const Table table) {
   for (int64_t i = 1; i < step.count; ++i) all = merged(all, parts[i]);
   const double std = root(divide(all.squares, all.count));
   const bool is_nan = all.min != all.min || !is_finite(std);
-  const double nan = subtract(INFINITY, INFINITY);
   double* const to = reinterpret_cast<double*>(step.to);
-  to[0] = is_nan ? nan : all.mean;
-  to[1] = is_nan ? nan : std;
-  to[2] = is_nan ? nan : all.min;
-  to[3] = is_nan ? nan : all.max;
+  to[0] = is_nan ? NAN : all.mean;
+  to[1] = is_nan ? NAN : std;
+  to[2] = is_nan ? NAN : all.min;
+  to[3] = is_nan ? NAN : all.max;
 }
 
 // Launches of as many steps as a table holds, each with the blocks that it needs.
