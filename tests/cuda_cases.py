@@ -98,7 +98,9 @@ def block(name: str, shape: Shape, whole: Shape, start: Shape) -> Layout:
 
 LAYOUTS = (
     Layout("scalar", (), ()),
-    *(Layout("dense", (n,), (1,)) for n in (1, 2, 3, 5, 7, 255, 1000, 4097, 20011)),
+    *(Layout("dense", (n,), (1,)) for n in (1, 2, 3, 5, 7, 255, 1000, 20011)),
+    # As many as whole blocks of threads make, and one more or less.
+    *(Layout("dense", (n,), (1,)) for n in (1023, 1024, 1025, 4095, 4096, 4097)),
     *(Layout("shifted", (1000 + n,), (1,), shift=n) for n in (1, 2, 3)),
     *(Layout("empty", shape, (3, 1)) for shape in ((0, 3), (4, 0))),
     Layout("ones", (1, 5, 1, 7), (99, 7, -3, 1)),
@@ -109,8 +111,9 @@ LAYOUTS = (
     Layout("steps", (40, 30), (124, 3)),
     Layout("reversed", (6, 90), (-91, -1)),
     strided("five dims", (2, 3, 2, 3, 4), (0, 1, 2, 3, 4), gap=1),
-    # As many as whole blocks of threads make, beginning within a counter's block.
+    # Beginning within a counter's block; the second so that the counter's block would be aligned.
     block("block", (4096,), (10000,), (4093,)),
+    block("block", (4096,), (10000,), (4093,))._replace(shift=1),
     block("block", (7, 9), (30, 40), (5, 11)),
     block("block", (1, 301), (30, 400), (29, 97)),
     block("block", (5, 3, 3, 3), (64, 6, 3, 3), (58, 3, 0, 0)),
@@ -367,8 +370,8 @@ def normal(count: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(count, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def with_number(dtype: torch.dtype, number: float, place: int) -> Tensor:
-    values = normal(5001, dtype)
+def with_number(dtype: torch.dtype, number: float, place: int, count: int) -> Tensor:
+    values = normal(count, dtype)
     values[place] = number
     return values
 
@@ -410,9 +413,10 @@ def moments_cases() -> Iterator[Case]:
         yield moments_case("shifted", name, lambda d=dtype: [normal(30011, d) + 100])
         yield moments_case("transposed", name, lambda d=dtype: [normal(6510, d).view(70, 93).t()])
         yield moments_case("equal", name, lambda d=dtype: [torch.full((70001,), 0.3, dtype=d)])
-        for number, place in itertools.product((math.nan, math.inf, -math.inf), (0, 1, 5000)):
-            numbers = dtype, number, place
-            yield moments_case("not finite", name, lambda n=numbers: [with_number(*n)])
+        places = (0, 1), (0, 5001), (1, 5001), (5000, 5001)
+        for number, place in itertools.product((math.nan, math.inf, -math.inf), places):
+            there = dtype, number, *place
+            yield moments_case("not finite", name, lambda t=there: [with_number(*t)])
     every = [*itertools.product(counts, DTYPES)] * 9
     yield moments_case("many", "all", lambda: list(itertools.starmap(normal, every)))
 
