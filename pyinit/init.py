@@ -707,11 +707,7 @@ def orthogonal_(
             tensor, view, gain, generator, groups
         ):
             return tensor
-    elif (
-        view is None
-        and _device.reaches(tensor)
-        and _device.orthogonal(tensor, gain, generator, groups)
-    ):
+    elif view is None and _device.orthogonal(tensor, gain, generator, groups):
         return tensor
     return _orthogonal_by_torch(tensor, gain, for_torch(generator, tensor), groups)
 

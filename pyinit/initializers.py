@@ -59,6 +59,10 @@ class Block(NamedTuple):
     rows: tuple[int, int] | None = None
     wave: int = 0
 
+    def of(self, tensor: Tensor) -> Tensor:
+        """Its rows of a parameter."""
+        return tensor if self.rows is None else tensor.detach()[slice(*self.rows)]
+
 
 Blocks = tuple[Block, ...]
 
@@ -244,8 +248,8 @@ class Drawn(Initializer):
 
 def fill_by_torch_(tensor: Tensor, blocks: Blocks) -> None:
     """What an initializer resolved to, by torch's own functions, to compare with."""
-    for drawn, rows, _ in blocks:
-        drawn.fill_by_torch_(tensor if rows is None else tensor.detach()[slice(*rows)])
+    for block in blocks:
+        block.drawn.fill_by_torch_(block.of(tensor))
 
 
 @register("constant")

@@ -34,10 +34,10 @@ _Fill = tuple[View, int, tuple[float, float, float, float], tuple[int, int]]
 _DISTRIBUTIONS: dict[
     type[Drawn], tuple[int, Callable[[Any], tuple[float, float, float, float]]]
 ] = {
-    Constant: (0, lambda x: (x.val, 0.0, 0.0, 0.0)),
-    Uniform: (1, lambda x: (x.a, x.b, 0.0, 0.0)),
-    Normal: (2, lambda x: (x.mean, x.std, 0.0, 0.0)),
-    TruncNormal: (3, lambda x: (x.mean, x.std, x.a, x.b)),
+    Constant: (_device.CONSTANT, lambda x: (x.val, 0.0, 0.0, 0.0)),
+    Uniform: (_device.UNIFORM, lambda x: (x.a, x.b, 0.0, 0.0)),
+    Normal: (_device.NORMAL, lambda x: (x.mean, x.std, 0.0, 0.0)),
+    TruncNormal: (_device.TRUNC_NORMAL, lambda x: (x.mean, x.std, x.a, x.b)),
 }
 
 
@@ -139,7 +139,7 @@ class Batch:
                 if 0 not in at[2]:
                     wave.matrices += _matrices(at, drawn, numbers)
             elif type(drawn) is DeltaOrthogonal:
-                wave.fills.append((at, 0, (0.0, 0.0, 0.0, 0.0), numbers))
+                wave.fills.append((at, _device.CONSTANT, (0.0, 0.0, 0.0, 0.0), numbers))
                 if 0 not in at[2]:
                     centre = _orthogonal.centre_of(at)
                     self._wave(number + 1).matrices += _matrices(centre, drawn, numbers)
@@ -147,8 +147,7 @@ class Batch:
                 self._by_call(self._tensors[i], entry.blocks[k], Key(*numbers))
 
     def _by_call(self, tensor: Tensor, block: Block, source: Source) -> None:
-        target = tensor if block.rows is None else tensor.detach()[slice(*block.rows)]
-        self._wave(block.wave).others.append((target, block.drawn, source))
+        self._wave(block.wave).others.append((block.of(tensor), block.drawn, source))
 
     def _by_launch(self, tensor: Tensor, view: View, block: Block, source: Key) -> None:
         drawn, rows, number = block
@@ -161,10 +160,9 @@ class Batch:
             fills.append((at, code, parameters(drawn), (source.key, source.stream), None, None))
             tensors.append(tensor)
         elif type(drawn) is Orthogonal:
-            target = tensor if rows is None else tensor.detach()[slice(*rows)]
             factor = _orthogonal.factor(drawn.gain, view)
             wave.device_matrices += _device_orthogonal.matrices(
-                target, factor, source, drawn.groups or 1
+                block.of(tensor), factor, source, drawn.groups or 1
             )
         else:
             self._by_call(tensor, block, source)
