@@ -134,6 +134,12 @@ def measure_many(
 def copy_checked(source: int, target: Target, threads: int, /) -> bool:
     """Copies from the address ``source`` to a dense target of the same layout; whether all is finite."""
 
+def digest(source: Target, threads: int, /) -> int | None:
+    """64 bits that tell whether memory still holds what it held; None where elements do not lie side by side.
+
+    The same for the same bytes, whatever the instruction set and threads.
+    """
+
 def is_dense(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool:
     """Whether the elements, in some order, lie side by side."""
 

@@ -15,7 +15,7 @@ class PackedWeight:
     """A weight that ``conv1d``, ``conv2d`` and ``conv3d`` take in its place; ``pack_weight`` makes them.
 
     Attributes:
-        weight: the tensor it was made from, which counts: after a change of it, it is packed again.
+        weight: the tensor it was made from, which counts: once it holds something else, it is packed again.
         groups: those of the convolution.
     """
 
@@ -24,7 +24,7 @@ class PackedWeight:
     def __init__(self, weight: Tensor, groups: int) -> None:
         self.weight = weight
         self.groups = groups
-        self._packed: tuple[tuple[int, View], _core.PackedWeight] | None = None
+        self._packed: tuple[tuple[Any, ...], _core.PackedWeight] | None = None
 
     def __repr__(self) -> str:
         shape, dtype = list(self.weight.shape), self.weight.dtype
@@ -51,10 +51,15 @@ class PackedWeight:
             return (
                 weight  # is read as it is where pixels lie side by side, and of one channel a group
             )
-        made_from = self.weight._version, weight
+        threads = torch.get_num_threads()
+        # By what it holds: versions do not count every write, and memory that was freed comes back.
+        digest = _core.digest(weight, threads)
+        if digest is None:
+            return weight
+        made_from = digest, weight[1:]
         packed = self._packed
         if packed is None or packed[0] != made_from:
-            panels = _core.PackedWeight(weight, self.groups, torch.get_num_threads())
+            panels = _core.PackedWeight(weight, self.groups, threads)
             self._packed = packed = made_from, panels
         return weight, packed[1]
 
@@ -64,7 +69,8 @@ def pack_weight(weight: Tensor, groups: int = 1) -> PackedWeight:
 
     Where the result is channels_last, kernels read weights in another order than torch keeps them in, and otherwise
     put them in that order at every call. The first call of that kind packs, and so does the first one
-    after the tensor has changed; the results have the bits that they have without it.
+    after the tensor has changed, in whatever way: each reads it through to see. The results have the
+    bits that they have without it.
 
     Args:
         weight: ``(output channels, channels / groups, ...)`` with one to three dimensions of taps, any device and
@@ -73,8 +79,8 @@ def pack_weight(weight: Tensor, groups: int = 1) -> PackedWeight:
 
     Raises:
         TypeError: for a weight that is no tensor, and groups that are no integer.
-        ValueError: for a weight of another number of dimensions, groups that do not divide its output
-            channels, and tensors made in inference mode, which do not tell when they change.
+        ValueError: for a weight of another number of dimensions, and groups that do not divide its
+            output channels.
     """
     if not isinstance(weight, Tensor):
         raise TypeError(f"weight: takes a tensor, got {type(weight).__name__}")
@@ -84,9 +90,4 @@ def pack_weight(weight: Tensor, groups: int = 1) -> PackedWeight:
         raise ValueError(f"weight: takes 3 to 5 dimensions, got shape {list(weight.shape)}")
     if groups < 1 or weight.shape[0] % groups:
         raise ValueError(f"groups: takes a divisor of {weight.shape[0]} outputs, got {groups}")
-    if weight.is_inference():
-        raise ValueError(
-            "weight: takes no tensor made in inference mode, which does not tell when it changes; "
-            "pack a clone made outside"
-        )
     return PackedWeight(weight, groups)

@@ -2,6 +2,7 @@
 #include "python/fastcall.hpp"
 #include "python/target.hpp"
 #include "transfer/copy.hpp"
+#include "transfer/digest.hpp"
 
 using namespace pyinit;
 
@@ -14,6 +15,21 @@ bool copied(uint64_t from, const Target& target, int threads) {
   return copy_checked(reinterpret_cast<const void*>(from), view.data, view.dtype, view.count(), threads);
 }
 
+PyObject* digested(const Target& source, int threads) {
+  if (source.dtype < 0 || source.dtype >= kDTypes) throw std::invalid_argument("dtype: unknown code");
+  const View view = make_view(reinterpret_cast<char*>(source.address), static_cast<DType>(source.dtype), source.shape,
+                              source.strides, {}, {});
+  if (!is_dense(view)) Py_RETURN_NONE;
+  const auto made = [&] {
+    const py::gil_scoped_release release;
+    return digest(view.data, view.count() * size_of(view.dtype), threads);
+  }();
+  return PyLong_FromUnsignedLongLong(made);
+}
+
 }  // namespace
 
-void register_transfer(py::module_& m) { fastcall::define<copied>(m, "copy_checked"); }
+void register_transfer(py::module_& m) {
+  fastcall::define<copied>(m, "copy_checked");
+  fastcall::define<digested>(m, "digest");
+}
