@@ -1,6 +1,7 @@
 """pyinit.nn: modules, conversion, gradients by one tensor."""
 
 import copy
+import importlib
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as torchs
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pyinit import nn as our_nn
 
@@ -242,3 +244,138 @@ def test_gradients_of_shapes_that_do_not_fit_are_refused() -> None:
         our_nn.grad.conv2d_input((2, 3, 5, 5), w, g)
     with pytest.raises(RuntimeError, match=r"must have 4 dimensions, got the shape \[2, 6\]"):
         our_nn.grad.conv2d_bias(torch.ones(2, 6))
+
+
+# ---- Tools that make something else of a convolution ------------------------------------------------
+
+
+def with_norm(convolution: Any) -> torch.nn.Sequential:
+    """A convolution, a normalization that has seen something, and another convolution."""
+    norm = torch.nn.BatchNorm2d(6)
+    model = torch.nn.Sequential(convolution, norm, torch.nn.Conv2d(6, 3, 1))
+    for x in (norm.weight, norm.bias, norm.running_mean):
+        torch.nn.init.normal_(x)
+    torch.nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    return model.eval()
+
+
+def folded(model: torch.nn.Sequential) -> Any:
+    return torch.nn.Sequential(fuse_conv_bn_eval(model[0], model[1]), model[2])
+
+
+def by_mkldnn(model: torch.nn.Sequential) -> Any:
+    made = importlib.import_module("torch.utils.mkldnn").to_mkldnn(model)
+    return lambda x: made(x.to_mkldnn()).to_dense()
+
+
+def by_fx(model: torch.nn.Sequential) -> Any:
+    return importlib.import_module("torch.fx.experimental.optimization").fuse(model)
+
+
+def quantized(model: torch.nn.Sequential) -> Any:
+    model[0].qconfig = torch.ao.quantization.default_qconfig
+    return torch.ao.nn.quantized.Conv2d.from_float(model[0])
+
+
+def of_quantized_input(model: torch.nn.Sequential) -> Any:
+    return model(torch.quantize_per_tensor(torch.ones(1, 4, 6, 5), 0.1, 0, torch.quint8))
+
+
+def pruned(model: torch.nn.Sequential) -> Any:
+    prune.custom_from_mask(model[0], "weight", torch.ones_like(model[0].weight))
+    prune.remove(model[0], "weight")
+    return model
+
+
+def parametrized(model: torch.nn.Sequential) -> Any:
+    parametrizations.weight_norm(model[0])
+    torch.nn.utils.parametrize.remove_parametrizations(model[0], "weight")
+    return model
+
+
+def skipped(model: torch.nn.Sequential) -> Any:
+    old = model[0]
+    model[0] = torch.nn.utils.skip_init(our_nn.Conv2d, 4, 6, 3, activation=old.activation)
+    model[0].load_state_dict(old.state_dict())
+    return model
+
+
+def moved(model: torch.nn.Sequential) -> Any:
+    made = copy.deepcopy(model).to("meta").to_empty(device="cpu")
+    made.load_state_dict(model.state_dict(), assign=True)
+    return made
+
+
+def traced(model: torch.nn.Sequential) -> Any:
+    return torch.jit.freeze(torch.jit.trace(model, an_image()))
+
+
+def an_image() -> Tensor:
+    return torch.randn(2, 4, 9, 8, generator=torch.Generator().manual_seed(3))
+
+
+TOOLS: dict[str, Callable[[torch.nn.Sequential], Any]] = {
+    "folded": folded,
+    "mkldnn": by_mkldnn,
+    "fx": by_fx,
+    "symbolic trace": torch.fx.symbolic_trace,
+    "jit": traced,
+    "pruned": pruned,
+    "parametrized": parametrized,
+    "skip_init": skipped,
+    "moved": moved,
+    "a copy": copy.deepcopy,
+    "SyncBatchNorm": torch.nn.SyncBatchNorm.convert_sync_batchnorm,
+    "a memory format": lambda model: torch.nn.utils.convert_conv2d_weight_memory_format(
+        model, torch.channels_last
+    ),
+    "weights by assignment": lambda model: (
+        setattr(model[0], "weight", torch.nn.Parameter(model[0].weight.clone())) or model
+    ),
+}
+REFUSED = {"folded", "mkldnn"}
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+@pytest.mark.parametrize("tool", TOOLS)
+def test_tools_keep_an_activation_or_are_refused(tool: str, activation: str | None) -> None:
+    model = with_norm(our_nn.Conv2d(4, 6, 3, activation=activation))
+    x = an_image()
+    with torch.no_grad():
+        expected = model(x)
+        if activation is not None and tool in REFUSED:
+            with pytest.raises(RuntimeError, match=f"ends in activation='{activation}'; set its"):
+                TOOLS[tool](model)
+            torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+        else:
+            torch.testing.assert_close(TOOLS[tool](model)(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize(
+    ("tool", "error", "message"),
+    [
+        (quantized, AssertionError, "only works for Conv2d"),
+        (of_quantized_input, RuntimeError, "quint8"),
+        (torch.jit.script, RuntimeError, ""),
+    ],
+)
+def test_tools_for_exact_classes_refuse_what_they_do_not_know(
+    tool: Callable[[torch.nn.Sequential], Any],
+    error: type[Exception],
+    message: str,
+    activation: str | None,
+) -> None:
+    with pytest.raises(error, match=message):
+        tool(with_norm(our_nn.Conv2d(4, 6, 3, activation=activation)))
+
+
+def test_a_transposed_convolution_with_an_activation_is_not_folded() -> None:
+    model = with_norm(our_nn.ConvTranspose2d(4, 6, 3, activation="relu"))
+    with pytest.raises(RuntimeError, match="ends in activation='relu'"):
+        fuse_conv_bn_eval(model[0], model[1], transpose=True)
+    model[0].activation = None
+    fused = fuse_conv_bn_eval(model[0], model[1], transpose=True)
+    torch.testing.assert_close(fused(an_image()), model[:2](an_image()), rtol=1e-4, atol=1e-5)

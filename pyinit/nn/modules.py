@@ -1,6 +1,8 @@
 """The modules: torch's own, with their computation done here."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +12,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pyinit import functional
 from pyinit._fused import epilogue_of
+
+_REBUILDERS = ("torch.nn.utils.fusion", "torch.utils.mkldnn")
+"""Where torch makes another layer of a convolution's weight and bias, and asks for no exact class."""
 
 
 class _Activated(_ConvNd):
@@ -24,12 +29,32 @@ class _Activated(_ConvNd):
         *args: Any,
         activation: str | None = None,
         activation_parameter: float | None = None,
+        device: Any = None,
         **kwargs: Any,
     ) -> None:
         epilogue_of(activation, activation_parameter)
+        if (
+            device is not None
+        ):  # has a name of its own because torch.nn.utils.skip_init looks for it
+            kwargs["device"] = device
         super().__init__(*args, **kwargs)
         self.activation = activation
         self.activation_parameter = activation_parameter
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            self._refuse_rebuilding(sys._getframe(1))
+        super().__setattr__(name, value)
+
+    def _refuse_rebuilding(self, caller: FrameType) -> None:
+        """Refuse what would lose or move the activation; these tools ask for nothing else first."""
+        tool = caller.f_globals.get("__name__")
+        if self.activation is not None and tool in _REBUILDERS:
+            raise RuntimeError(
+                f"{tool} makes another layer of a convolution's weight and bias alone, but this one "
+                f"ends in activation={self.activation!r}; set its activation to None, and put the "
+                "activation behind it as a module of its own"
+            )
 
     def extra_repr(self) -> str:
         text: str = super().extra_repr()  # type: ignore[no-untyped-call]  # torch's has no types
@@ -41,6 +66,10 @@ class _Activated(_ConvNd):
 
 
 class _Convolution(_Activated):
+    def named_children(self) -> Iterator[tuple[str, torch.nn.Module]]:
+        self._refuse_rebuilding(sys._getframe(1))
+        return super().named_children()
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding: Any = self.padding
         if self.padding_mode != "zeros":
