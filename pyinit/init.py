@@ -2,7 +2,9 @@
 
 Each fills its tensor in place, under no autograd history, and returns it. Signatures, errors and
 warnings are torch's; what pyinit adds is keyword-only. Tensors that the kernels cannot write
-(other devices and dtypes, sparse, quantized, subclasses, meta) go to torch's own function.
+(other devices and dtypes, sparse, quantized, subclasses, meta) go to torch's own function. A DTensor is
+refused where an element's value depends on its place: ``eye_``, ``dirac_``, ``sparse_``, ``hadamard_``
+and the orthogonal ones write to parts of a tensor, and what is written there does not reach its shards.
 
 Numbers depend on the key of the call and on an element's place in the tensor alone, so memory
 layout, thread count and instruction set do not change them (orthogonal matrices only to rounding, on
@@ -32,7 +34,14 @@ from pyinit._fans import checked_groups, fans, mean_fan, one_fan
 from pyinit._gain import Nonlinearity, calculate_gain
 from pyinit._original import original as _torch
 from pyinit._rng import Source, for_torch, get_rng, take_key
-from pyinit._tensors import LARGEST, native_view, overridden, refuse_inference, shaped_view
+from pyinit._tensors import (
+    LARGEST,
+    native_view,
+    overridden,
+    refuse_distributed,
+    refuse_inference,
+    shaped_view,
+)
 from pyinit._warnings import warn
 
 __all__ = [
@@ -86,6 +95,16 @@ _threads = torch.get_num_threads
 
 def _by_torch(function: Callable[..., Tensor], tensor: Tensor, *args: Any) -> Tensor:
     return function(tensor, *args)
+
+
+def _let_torch_refuse(function: Callable[..., Tensor], tensor: Tensor, *args: Any) -> None:
+    """Have torch fill a copy, of kinds that it refuses only once it has written."""
+    function(tensor.clone(), *args)
+
+
+def _is_unstrided(tensor: Tensor) -> bool:
+    """Whether it is sparse or of another layout; not asked of what has to see each question."""
+    return not overridden(tensor) and tensor.layout is not torch.strided
 
 
 def _is_number(value: object) -> bool:
@@ -241,6 +260,8 @@ def _trunc_normal(  # noqa: PLR0917
         if _device.fill(tensor, _device.TRUNC_NORMAL, numbers, generator):
             _warn_of_far_mean(centre, width, low, high)
             return tensor
+    elif not overridden(tensor) and (tensor.dtype.is_complex or tensor.is_nested):
+        _let_torch_refuse(_torch.trunc_normal_, tensor, mean, std, a, b)
     return _by_torch(_torch.trunc_normal_, tensor, mean, std, a, b, for_torch(generator, tensor))
 
 
@@ -322,6 +343,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     view = shaped_view(tensor)
     if view is None or len(view[2]) != 2:
+        refuse_distributed("tensor", tensor)
         return _by_torch(_torch.eye_, tensor)
     _core.fill_dirac(view, 1, _threads())
     _increment_version((tensor,))
@@ -343,6 +365,9 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """
     view = shaped_view(tensor)
     if view is None or len(view[2]) not in (3, 4, 5):
+        refuse_distributed("tensor", tensor)
+        if _is_unstrided(tensor):
+            _let_torch_refuse(_torch.dirac_, tensor, groups)
         return _by_torch(_torch.dirac_, tensor, groups)
     shape = view[2]
     if shape[0] % groups or operator.index(groups) < 1 or 0 in shape:
@@ -715,15 +740,19 @@ def orthogonal_(
 def _orthogonal_by_torch(
     tensor: Tensor, gain: float, generator: torch.Generator | None, groups: int
 ) -> Tensor:
+    refuse_distributed("tensor", tensor)
     if groups == 1 or tensor.dim() < 2:
         return _by_torch(_torch.orthogonal_, tensor, gain, generator)
     if tensor.numel() == 0 or tensor.is_meta:
         return tensor
-    rows = tensor.size(0) // groups
+    refuse_inference(tensor)
+    rows, *others = tensor.size(0) // groups, *tensor.shape[1:]
     with torch.no_grad():
-        for first in range(0, tensor.size(0), rows):
-            _by_torch(_torch.orthogonal_, tensor.narrow(0, first, rows), 1, generator)
-    return _multiplied(tensor, gain)
+        parts = [
+            _by_torch(_torch.orthogonal_, tensor.new_empty((rows, *others)), 1, generator)
+            for _ in range(groups)
+        ]
+        return tensor.copy_(_multiplied(torch.cat(parts), gain))
 
 
 def _multiplied(tensor: Tensor, factor: Any) -> Tensor:
@@ -798,6 +827,7 @@ def _fill_orthogonal(jobs: list[_orthogonal.Job], tensors: list[Tensor]) -> None
 
 def _try(name: str, tensor: Tensor, gain: float) -> None:
     """Raise what torch's function would raise for such a tensor and gain, without writing or drawing."""
+    refuse_distributed(name, tensor)
     refuse_inference(tensor)
     if tensor.numel() == 0 or tensor.is_meta:
         return
@@ -858,6 +888,7 @@ def delta_orthogonal_(
                 with torch.no_grad():
                     _at_centre(tensor).mul_(gain)
             return tensor
+    refuse_distributed("tensor", tensor)
     refuse_inference(tensor)
     with torch.no_grad():
         matrix = tensor.new_empty((groups * rows, columns))
@@ -888,11 +919,13 @@ def hadamard_(tensor: Tensor) -> Tensor:
     if tensor.numel() == 0 or tensor.is_meta:
         return tensor
     rows, columns = tensor.shape[:2]
-    if rows <= columns:
+    if rows <= columns and native_view(tensor) is not None:
         return eye_(tensor) if tensor.dim() == 2 else dirac_(tensor)
+    refuse_distributed("tensor", tensor)
     refuse_inference(tensor)
+    matrix = torch.empty((rows, columns), dtype=tensor.dtype, device=tensor.device)
     with torch.no_grad():
-        return _copy_to_centre(tensor, _hadamard(tensor.new_empty((rows, columns))))
+        return _copy_to_centre(tensor, eye_(matrix) if rows <= columns else _hadamard(matrix))
 
 
 def _hadamard(matrix: Tensor) -> Tensor:
@@ -911,11 +944,10 @@ def _hadamard(matrix: Tensor) -> Tensor:
 
 def _copy_to_centre(tensor: Tensor, matrix: Tensor) -> Tensor:
     """Write the matrix over a weight: at a convolution's centre tap, with zeros around it."""
-    if tensor.dim() == 2:
-        return tensor.copy_(matrix)
-    weight = tensor.new_zeros(tensor.shape)
-    _at_centre(weight).copy_(matrix)
-    return tensor.copy_(weight)
+    kernel = tensor.shape[2:]
+    around = [zeros for n in reversed(kernel) for zeros in (n // 2, n - n // 2 - 1)]
+    matrix = matrix.reshape(*matrix.shape, *(1 for _ in kernel))
+    return tensor.copy_(torch.nn.functional.pad(matrix, around))
 
 
 def _at_centre(weight: Tensor) -> Tensor:
@@ -947,6 +979,9 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         if _device.sparse(tensor, count, next(_numbers(std)), generator):
             return tensor
     if view is None or len(view[2]) != 2:
+        refuse_distributed("tensor", tensor)
+        if _is_unstrided(tensor):
+            _let_torch_refuse(_torch.sparse_, tensor, sparsity, std)
         return _by_torch(_torch.sparse_, tensor, sparsity, std, for_torch(generator, tensor))
     rows = view[2][0]
     zeros = len(range(rows)[: math.ceil(sparsity * rows)])  # torch takes a slice of the rows
