@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._dynamo import eager
+from pyinit._placement import refuse_elsewhere
 from pyinit._rng import Key, Source, get_rng, rng, take_key
 from pyinit.initializers import Orthogonal, OwnReset
 from pyinit.whole_model.buffers import BufferReset, IsTouched, Sources, plan_resets
-from pyinit.whole_model.execute import Batch, Moments, measured, seeded, stream_of
+from pyinit.whole_model.execute import Batch, Moments, measured, stream_of
+from pyinit.whole_model.generators import all_seeded, seeded
 from pyinit.whole_model.materialize import materialize_
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.plan import Entry, check, make_plan, view_of
@@ -86,6 +88,7 @@ def initialize_(
     if get_rng() == "torch":
         _check_for_torch(plan, has_keys=seed is not None)
     resets = plan_resets(network.modules, IsTouched(plan))
+    _refuse_buffers_elsewhere("initialize_", network, resets)
     # From here on nothing is refused.
     sources = _sources(seed, generator, dry_run)
     of_each = [sources(entry.site.name) for entry in plan]
@@ -224,6 +227,16 @@ def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
 _HALVES = (torch.float16, torch.bfloat16)
 
 
+def _refuse_buffers_elsewhere(call: str, network: Network, resets: Sequence[BufferReset]) -> None:
+    buffers = (
+        (f"{path}.{name}" if path else name, buffer)
+        for path, _, _ in resets
+        for name, buffer in network.modules[path]._buffers.items()
+        if buffer is not None
+    )
+    refuse_elsewhere(call, buffers, network.model)
+
+
 def _run(  # noqa: PLR0917
     network: Network,
     plan: Sequence[Entry],
@@ -278,7 +291,7 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
         source = sources(path)
         module = entries[0].site.module
         reset: Any = getattr(module, "reset_parameters", None) or module._reset_parameters
-        with seeded(source, entries[0].site.parameters[0].device):
+        with all_seeded(source, entries[0].site.parameters[0].device):
             reset()
     with torch.no_grad():
         for parameter, values in saved:

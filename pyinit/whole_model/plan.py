@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
+from pyinit._placement import refuse_elsewhere
 from pyinit._tensors import DTYPES, View, native_view, plain_memory
 from pyinit.initializers import (
     KEEP,
@@ -75,19 +76,33 @@ def make_plan(
     for name, match in (("only", only), ("skip", skip)):
         _refuse_no_match(name, match, network)
     by_rule = rules.choose(network) if rules else {}
+    left = {site.name: _reason_to_keep(site, by_rule, only, skip) for site in network.sites}
+    refuse_elsewhere(
+        "initialize_",
+        (
+            (site.name, parameter)
+            for site in network.sites
+            if left[site.name] is None and not _is_kept_by(by_rule.get(site.name))
+            for parameter in site.parameters
+        ),
+        network.model,
+    )
     by_recipe = recipe.choose(network)
     kept_by_recipe = Choice(KEEP, f"recipe {recipe.name} {_UNKNOWN}")
     plan = []
     # Layers of one kind share initializer and shape.
     resolved: dict[tuple[int, Weight, torch.dtype], Blocks] = {}
     for site in network.sites:
-        chosen = by_rule.get(site.name)
-        is_by_rule = chosen is not None
-        if chosen is None:
-            chosen = by_recipe.get(site.name) or _by_further_name(site, by_recipe) or kept_by_recipe
-        reason = _reason_to_keep(site, chosen, is_by_rule, only, skip)
+        reason = left[site.name]
         if reason is not None:
             chosen = Choice(KEEP, reason)
+        else:
+            chosen = (
+                by_rule.get(site.name)
+                or by_recipe.get(site.name)
+                or _by_further_name(site, by_recipe)
+                or kept_by_recipe
+            )
         same = id(chosen.initializer), site.weight, site.tensor.dtype
         blocks = resolved.get(same)
         if blocks is None:
@@ -108,16 +123,22 @@ def _by_further_name(site: Site, choices: Choices) -> Choice | None:
     return next(filter(None, map(choices.get, site.tied)), None)
 
 
+def _is_kept_by(chosen: Choice | None) -> bool:
+    return chosen is not None and isinstance(chosen.initializer, Keep)
+
+
 def _reason_to_keep(
-    site: Site, chosen: Choice, is_by_rule: bool, only: Matcher | None, skip: Matcher | None
+    site: Site, by_rule: Choices, only: Matcher | None, skip: Matcher | None
 ) -> str | None:
+    """Why a parameter stays as it is, whatever the recipe says."""
     tensor = site.tensor
     if only is not None and not only(site):
         return _LEFT_OUT[0]
     if skip is not None and skip(site):
         return _LEFT_OUT[1]
     if tensor.dtype not in DTYPES:
-        if is_by_rule and not isinstance(chosen.initializer, Keep):
+        chosen = by_rule.get(site.name)
+        if chosen is not None and not _is_kept_by(chosen):
             raise ValueError(
                 f"{chosen.why} cannot fill {site.name}: its dtype is {tensor.dtype}; it takes "
                 f"{', '.join(map(str, DTYPES))}"
