@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from pyinit.initializers import Weight
 from pyinit.whole_model.graph import Graph, trace
 from pyinit.whole_model.reparametrized import Computed, computed_by
+from pyinit.whole_model.wrappers import named_modules
 
 
 class Site:
@@ -75,7 +76,8 @@ def is_conv1d(module: nn.Module) -> bool:
 
 
 class Network:
-    """A model's modules and parameters, and what follows what.
+    """A model's modules and parameters, and what follows what. Names are those of the plain model,
+    whatever wrappers of torch's are in it.
 
     model: the model
     modules: qualified name to module, each module once
@@ -110,7 +112,7 @@ class Network:
         seen: dict[int, Site] = {}
         computed: dict[nn.Module, list[Site]] = {}
         # A module that is there twice has names twice.
-        for path, module in self.model.named_modules(remove_duplicate=False):
+        for path, module in named_modules(self.model):
             prefix = path + "." if path else ""
             here = computed.get(module)
             if here is None:
