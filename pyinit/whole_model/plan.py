@@ -27,6 +27,7 @@ from pyinit.initializers import (
 )
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.patterns import Matcher, Predicate
+from pyinit.whole_model.recipes.layers import with_padding
 from pyinit.whole_model.recipes.registry import Choice, Choices, Recipe
 from pyinit.whole_model.rules import Rules
 from pyinit.whole_model.shared_memory import same_memory
@@ -97,12 +98,7 @@ def make_plan(
         if reason is not None:
             chosen = Choice(KEEP, reason)
         else:
-            chosen = (
-                by_rule.get(site.name)
-                or by_recipe.get(site.name)
-                or _by_further_name(site, by_recipe)
-                or kept_by_recipe
-            )
+            chosen = by_rule.get(site.name) or _of(site, by_recipe, network) or kept_by_recipe
         same = id(chosen.initializer), site.weight, site.tensor.dtype
         blocks = resolved.get(same)
         if blocks is None:
@@ -119,8 +115,13 @@ def _refuse_no_match(name: str, match: Matcher | None, network: Network) -> None
     raise ValueError(f"{name}={str(match)!r} matches no parameter; {match.near(network)}")
 
 
-def _by_further_name(site: Site, choices: Choices) -> Choice | None:
-    return next(filter(None, map(choices.get, site.tied)), None)
+def _of(site: Site, by_recipe: Choices, network: Network) -> Choice | None:
+    """What a recipe says: of a tied parameter, by any of its names."""
+    chosen = by_recipe.get(site.name)
+    if not site.tied:
+        return chosen
+    chosen = chosen or next(filter(None, map(by_recipe.get, site.tied)), None)
+    return None if chosen is None else with_padding(chosen, site, network)
 
 
 def _is_kept_by(chosen: Choice | None) -> bool:
