@@ -61,7 +61,13 @@ class Entry:
         """Whether it is kept because the recipe does not know it."""
         return self.is_kept and self.why.endswith(_UNKNOWN)
 
+    @property
+    def is_same_memory(self) -> bool:
+        """Whether it is kept because another one has its elements, and fills them."""
+        return self.is_kept and self.why.startswith(_SAME_MEMORY)
 
+
+_SAME_MEMORY = "the same memory as "
 _UNKNOWN = "leaves it as it is"
 _LEFT_OUT = ("not among only=", "among skip=")
 
@@ -208,11 +214,12 @@ def check(plan: Sequence[Entry]) -> None:
 
 def _fill_one(first: Entry, second: Entry) -> None:
     """Of two that are the same but for their names, the first; neither if one is to be kept."""
-    is_firm = second.is_kept and not second.is_unknown
-    kept, other = (first, second) if is_firm or first.is_unknown else (second, first)
-    if kept.is_unknown or not kept.is_kept:
+    is_firm = second.is_kept and not (second.is_unknown or second.is_same_memory)
+    is_open = first.is_unknown or first.is_same_memory
+    kept, other = (first, second) if is_firm or is_open else (second, first)
+    if kept.is_unknown or kept.is_same_memory or not kept.is_kept:
         kept.initializer, kept.blocks = KEEP, ()
-        kept.why = f"the same memory as {other.site.name}"
+        kept.why = _SAME_MEMORY + other.site.name
 
 
 def view_of(entry: Entry, tensor: Tensor) -> View | None:
