@@ -1,6 +1,9 @@
-"""Tensors that have their values elsewhere are told from those that have them here."""
+"""Tensors that have their values elsewhere are told from those that have them here, and not written."""
 
+import copy
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.two_tensor import TwoTensor
 
+from pyinit import initialize_, replay_
 from pyinit._placement import elsewhere, refuse_elsewhere
 
 
@@ -20,10 +24,14 @@ class Wrapper(Tensor):
 
     @staticmethod
     def __new__(cls, inner):
-        return Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+        made = Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+        made.inner = inner
+        return made
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.detach.default:
+            return Wrapper(args[0].inner)
         raise NotImplementedError(function)
 
 
@@ -123,3 +131,131 @@ def test_shards_of_the_first_fsdp_are_elsewhere(fake_ranks, use_orig_params):
     )
     with pytest.raises(ValueError, match="sharded by Fully" if use_orig_params else "flattened"):
         refuse_elsewhere("write_", model.named_parameters(), model)
+
+
+# ---- Whole models ----------------------------------------------------------------------------------
+
+
+def layers() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def replaced(make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], nn.Module]:
+    """The last layer's parameters are others."""
+
+    def build(_: Any) -> nn.Module:
+        model = layers()
+        for name, parameter in model[3].named_parameters():
+            setattr(model[3], name, nn.Parameter(make(parameter.detach())))
+        return model
+
+    return build
+
+
+def placeholder(values: torch.Tensor) -> torch.Tensor:
+    return torch.empty(0)
+
+
+def zero3(mesh: Any) -> nn.Module:
+    model = replaced(placeholder)(mesh)
+    for parameter, whole in zip(model[3].parameters(), layers()[3].parameters(), strict=True):
+        parameter.ds_shape, parameter.ds_tensor = whole.shape, whole.detach().flatten()
+    return model
+
+
+def sharded(device: str, to_empty: bool) -> Callable[[Any], nn.Module]:
+    def build(mesh: Any) -> nn.Module:
+        from torch.distributed.fsdp import fully_shard  # noqa: PLC0415
+
+        with torch.device(device):
+            model = layers()
+        fully_shard(model[3], mesh=mesh)
+        return model.to_empty(device="cpu") if to_empty else model
+
+    return build
+
+
+def offloaded(_: Any) -> nn.Module:
+    model = layers()
+    model[3].to("meta")._hf_hook = SimpleNamespace(offload=True)
+    return model
+
+
+def faked(_: Any) -> nn.Module:
+    model = layers()
+    with FakeTensorMode():
+        model[3] = nn.Linear(6, 3)
+    return model
+
+
+ELSEWHERE: dict[str, Callable[[Any], nn.Module]] = {
+    "ZeRO-3": zero3,
+    "fully_shard": sharded("cpu", to_empty=False),
+    "fully_shard, meta": sharded("meta", to_empty=False),
+    "fully_shard, to_empty": sharded("meta", to_empty=True),
+    "wrapper": replaced(lambda tensor: TwoTensor(tensor, tensor.clone())),
+    "unknown wrapper": replaced(Wrapper),
+    "offloaded": offloaded,
+    "fake": faked,
+}
+
+
+def here(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What can be read, in bits: some is memory that nothing was written to."""
+    return {
+        name: tensor.detach().clone().reshape(-1).view(torch.uint8)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if elsewhere(tensor) is None and not tensor.is_meta
+    }
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("recipe", ["auto", "torch", "xavier"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_models_are_refused_by_name_before_anything_is_written(
+    mesh: Any, name: str, recipe: str, dry_run: bool
+) -> None:
+    model = ELSEWHERE[name](mesh)
+    before, state = here(model), torch.get_rng_state()
+    with pytest.raises(
+        ValueError, match=r"initialize_ takes .* 2 that have not: 3\.weight \(.*3\.bias"
+    ):
+        initialize_(model, recipe, dry_run=dry_run)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in here(model).items())
+    assert here(model).keys() == before.keys()
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize(
+    "options", [{"only": "[01].*"}, {"skip": "3.*"}, {"rules": {"3.*": "keep"}}]
+)
+def test_the_rest_is_initialized_where_they_are_left_alone(
+    mesh: Any, name: str, options: dict[str, Any]
+) -> None:
+    model, plain = ELSEWHERE[name](mesh), layers()
+    if "rules" in options and any(parameter.is_meta for parameter in model.parameters()):
+        with pytest.raises(ValueError, match="without values"):
+            initialize_(model, "xavier", seed=3, **options)
+        return
+    kept = dict(model[3].named_parameters())
+    report = initialize_(model, "xavier", seed=3, **options)
+    expected = initialize_(plain, "xavier", seed=3)
+    assert torch.equal(model[0].weight, plain[0].weight)
+    assert report["0.weight"] == expected["0.weight"]
+    assert report["3.weight"].mean is None
+    assert all(kept[name] is parameter for name, parameter in model[3].named_parameters())
+    other = "of shape" if name == "ZeRO-3" else "replay_ takes .* 2 that have not"
+    with pytest.raises(ValueError, match=rf"(?s)(?=.*3\.weight).*{other}"):
+        replay_(ELSEWHERE[name](mesh), expected)
+
+
+def test_running_statistics_that_are_elsewhere_are_refused(mesh: Any) -> None:
+    from torch.distributed.tensor import Replicate, distribute_tensor  # noqa: PLC0415
+
+    model = layers()
+    model[1].running_mean = distribute_tensor(torch.ones(6), mesh, [Replicate()])
+    before = copy.deepcopy(here(model))
+    with pytest.raises(ValueError, match=r"1 that have not: 1\.running_mean \(a DTensor"):
+        initialize_(model, "xavier", seed=3)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in here(model).items())

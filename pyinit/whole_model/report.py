@@ -26,7 +26,8 @@ class Row(NamedTuple):
     shape, dtype, module: of the parameter; the type of its module
     initializer, why: what filled it, and the rule's or recipe's reason
     key, stream: of its numbers; None where they came from torch's generator, or nothing was drawn
-    mean, std, min, max: of its elements now; None without elements or memory
+    mean, std, min, max: of its elements now; None without elements or memory, or with values
+        elsewhere
     """
 
     name: str
