@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import parametrizations
 from torch.testing._internal.two_tensor import TwoTensor
 
 from pyinit import initialize_, replay_
@@ -152,14 +153,20 @@ def replaced(make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], nn
     return build
 
 
-def placeholder(values: torch.Tensor) -> torch.Tensor:
-    return torch.empty(0)
+def partition(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.ds_shape, parameter.ds_tensor = parameter.shape, parameter.detach().flatten()
+        parameter.data = torch.empty(0)
 
 
-def zero3(mesh: Any) -> nn.Module:
-    model = replaced(placeholder)(mesh)
-    for parameter, whole in zip(model[3].parameters(), layers()[3].parameters(), strict=True):
-        parameter.ds_shape, parameter.ds_tensor = whole.shape, whole.detach().flatten()
+def free(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.untyped_storage().resize_(0)
+
+
+def zero3(_: Any) -> nn.Module:
+    model = layers()
+    partition(model[3])
     return model
 
 
@@ -248,6 +255,23 @@ def test_the_rest_is_initialized_where_they_are_left_alone(
     other = "of shape" if name == "ZeRO-3" else "replay_ takes .* 2 that have not"
     with pytest.raises(ValueError, match=rf"(?s)(?=.*3\.weight).*{other}"):
         replay_(ELSEWHERE[name](mesh), expected)
+
+
+@pytest.mark.parametrize("wrap", [parametrizations.weight_norm, parametrizations.spectral_norm])
+@pytest.mark.parametrize("lose", [partition, free])
+def test_parametrized_weights_are_not_computed_of_originals_without_values(
+    wrap: Callable[[nn.Module], nn.Module], lose: Callable[[nn.Module], None]
+) -> None:
+    """torch divides by zero, or reads where nothing is."""
+    model = nn.Sequential(nn.Linear(4, 6), wrap(nn.Linear(6, 3)))
+    lose(model[1])
+    with pytest.raises(
+        ValueError, match=r"have not: 1\.(bias|par).*1\.parametrizations\.weight\.original"
+    ):
+        initialize_(model, "xavier", seed=3)
+    report = initialize_(model, "xavier", skip="1.*", seed=3)
+    assert report["1.weight"].mean is None
+    assert report["0.weight"].mean is not None
 
 
 def test_running_statistics_that_are_elsewhere_are_refused(mesh: Any) -> None:

@@ -204,8 +204,9 @@ def carry_out(  # noqa: PLR0917
         for _, _, reset in resets:
             reset(sources)
     for i, entry in enumerate(plan):
-        if entry.site.computed is not None:
-            moments[i] = measured(entry.site.computed.value())
+        computed = entry.site.computed
+        if computed is not None:
+            moments[i] = measured(computed.value()) if computed.is_here else None
     return [moments[i] for i in range(len(plan))]
 
 

@@ -59,6 +59,11 @@ class Site:
             return self.computed.tensors()
         return [self.module._parameters[self.leaf]]  # type: ignore[list-item]
 
+    @property
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """``parameters`` with their own names; each once, if the module has several."""
+        return zip(self.originals or (self.name,), self.parameters, strict=False)
+
     def __repr__(self) -> str:
         return f"Site({self.name!r}, {type(self.module).__name__}, {self.shape})"
 
@@ -145,7 +150,7 @@ class Network:
 
 def _computed(computed: Computed, path: str) -> Site:
     name = f"{path}.{computed.leaf}" if path else computed.leaf
-    value = computed.value()
+    value = computed.value() if computed.is_here else computed.tensors()[-1]
     like = torch.empty((), dtype=value.dtype, device=value.device).expand(value.shape)
     like.requires_grad_(value.requires_grad)
     site = Site(name, like, computed.module, path, computed.leaf)

@@ -87,10 +87,10 @@ def make_plan(
     refuse_elsewhere(
         "initialize_",
         (
-            (site.name, parameter)
+            named
             for site in network.sites
             if left[site.name] is None and not _is_kept_by(by_rule.get(site.name))
-            for parameter in site.parameters
+            for named in site.named_parameters
         ),
         network.model,
     )

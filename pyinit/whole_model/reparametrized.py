@@ -13,6 +13,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from pyinit._placement import elsewhere
+
 
 class Computed(ABC):
     """A parameter ``leaf`` that a module computes.
@@ -26,6 +28,11 @@ class Computed(ABC):
     def tensors(self) -> list[Tensor]:
         """The originals, as they are now."""
         return [self.module.get_parameter(name) for name in self.originals]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it can be computed: torch may crash on originals that have their values elsewhere."""
+        return all(elsewhere(tensor) is None for tensor in self.tensors())
 
     def value(self) -> Tensor:
         """What it is now; it requires a gradient if an original does."""

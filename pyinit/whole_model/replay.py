@@ -48,16 +48,8 @@ def replay_(model: nn.Module, report: InitReport, *, strict: bool = True) -> Ini
     network = Network(model)
     rows, lost = _rows(network, report)
     plan = [_entry(site, rows.get(site.name), lost) for site in network.sites]
-    refuse_elsewhere(
-        "replay_",
-        (
-            (entry.site.name, parameter)
-            for entry in plan
-            if not entry.is_kept
-            for parameter in entry.site.parameters
-        ),
-        model,
-    )
+    written = (entry.site for entry in plan if not entry.is_kept)
+    refuse_elsewhere("replay_", (n for site in written for n in site.named_parameters), model)
     lost |= _check(plan)
     if lost and strict:
         raise ValueError(
