@@ -265,9 +265,7 @@ def test_parametrized_weights_are_not_computed_of_originals_without_values(
     """torch divides by zero, or reads where nothing is."""
     model = nn.Sequential(nn.Linear(4, 6), wrap(nn.Linear(6, 3)))
     lose(model[1])
-    with pytest.raises(
-        ValueError, match=r"have not: 1\.(bias|par).*1\.parametrizations\.weight\.original"
-    ):
+    with pytest.raises(ValueError, match=r"have not: .*1\.parametrizations\.weight\.original"):
         initialize_(model, "xavier", seed=3)
     report = initialize_(model, "xavier", skip="1.*", seed=3)
     assert report["1.weight"].mean is None
