@@ -43,10 +43,11 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
-from pyinit.whole_model.initialize import initialize_, replay_
+from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.load_report import LoadReport
 from pyinit.whole_model.pretrained import load_pretrained_
 from pyinit.whole_model.recipes import Choice, Recipe, recipe, recipes, register_recipe
+from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.report import InitReport
 from pyinit.whole_model.rules import Rule
 

@@ -303,7 +303,8 @@ def test_report_file_replays_what_was_written(tmp_path: Path) -> None:
     from pyinit_user_net import Net  # noqa: PLC0415
 
     net = Net()
-    pyinit.replay_(net, pyinit.InitReport.load(file))
+    done = pyinit.replay_(net, pyinit.InitReport.load(file), strict=False)
+    assert [name for name, _ in done.skipped] == ["raw"]  # which the recipe leaves as it is
     written = safetensors.torch.load_file(out)
     for name in ("embedding.weight", "norm.weight", "norm.bias", "head.weight"):
         assert torch.equal(net.get_parameter(name), written[name])

@@ -1,8 +1,7 @@
 """Carries out a plan: one native call for what the kernels can write, torch or Python for the rest."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from pyinit import _core, _device, _device_orthogonal, _orthogonal
 from pyinit._orthogonal import Job
-from pyinit._rng import Key, Source, get_rng, seed_of
+from pyinit._placement import elsewhere
+from pyinit._rng import Key, Source, get_rng
 from pyinit._tensors import View, native_view, plain_memory, with_shape
 from pyinit.initializers import (
     Block,
@@ -23,6 +23,7 @@ from pyinit.initializers import (
     TruncNormal,
     Uniform,
 )
+from pyinit.whole_model.generators import seeded
 from pyinit.whole_model.plan import Entry
 
 Moments = tuple[float, float, float, float]
@@ -47,26 +48,6 @@ _OF_SHAPE = (Orthogonal, DeltaOrthogonal)
 def stream_of(name: str) -> int:
     """The stream of a parameter's numbers: its qualified name, hashed to 64 bits (BLAKE2b)."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-
-
-@contextmanager
-def seeded(source: Source, device: torch.device) -> Iterator[None]:
-    """torch's own generators, the CPU's and the device's, for what draws from no other: seeded from
-    a key, and put back."""
-    if type(source) is not Key:
-        yield
-        return
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        generators.append(torch.cuda.default_generators[device.index])
-    states = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(seed_of(source))
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
 
 
 @dataclass
@@ -231,6 +212,8 @@ def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
     others: dict[torch.device, list[tuple[int, Tensor]]] = {}
     for i, tensor in enumerate(tensors):
         if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
+            continue
+        if elsewhere(tensor) is not None:
             continue
         view = _device.dense_view_of(tensor)
         if view is not None:

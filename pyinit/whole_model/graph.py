@@ -8,12 +8,14 @@ from torch import nn
 
 from pyinit.whole_model import flow, module_order, tracing
 from pyinit.whole_model.structure import Activation, Branch, Graph
+from pyinit.whole_model.wrappers import on_plain_model
 
 __all__ = ["Activation", "Branch", "Graph", "trace"]
 
 _Value = TypeVar("_Value")
 
 
+@on_plain_model
 def trace(model: nn.Module) -> Graph:
     """The graph of a model, by the first of these that works: a symbolic trace of all of it; traces
     of its parts; the order and names of its modules. The model stays as it is.

@@ -1,4 +1,4 @@
-"""Whole models in one call, and the same again from its report."""
+"""Whole models in one call."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._dynamo import eager
-from pyinit._rng import Key, Source, get_rng, rng, take_key
+from pyinit._placement import refuse_elsewhere
+from pyinit._rng import Key, Source, get_rng, take_key
 from pyinit.initializers import Orthogonal, OwnReset
 from pyinit.whole_model.buffers import BufferReset, IsTouched, Sources, plan_resets
-from pyinit.whole_model.execute import Batch, Moments, measured, seeded, stream_of
+from pyinit.whole_model.execute import Batch, Moments, measured, stream_of
+from pyinit.whole_model.generators import all_seeded, seeded
 from pyinit.whole_model.materialize import materialize_
 from pyinit.whole_model.network import Network
-from pyinit.whole_model.plan import Entry, check, make_plan, view_of
+from pyinit.whole_model.plan import Entry, make_plan, view_of
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
 from pyinit.whole_model.reparametrized import Computed
@@ -86,14 +88,17 @@ def initialize_(
     if get_rng() == "torch":
         _check_for_torch(plan, has_keys=seed is not None)
     resets = plan_resets(network.modules, IsTouched(plan))
+    refuse_buffers_elsewhere("initialize_", network, resets)
     # From here on nothing is refused.
     sources = _sources(seed, generator, dry_run)
     of_each = [sources(entry.site.name) for entry in plan]
     moments = (
-        [None] * len(plan) if dry_run else _run(network, plan, of_each, sources, resets, device)
+        [None] * len(plan)
+        if dry_run
+        else carry_out(network, plan, of_each, sources, resets, device)
     )
     return InitReport(
-        rows=list(map(_row, plan, of_each, moments)),
+        rows=list(map(row_of, plan, of_each, moments)),
         recipe=str(chosen),
         rules=[str(rule) for rule in by_rules],
         seed=seed,
@@ -102,68 +107,6 @@ def initialize_(
         buffers=[(path, how) for path, how, _ in resets],
         dry_run=dry_run,
     )
-
-
-@eager
-def replay_(model: nn.Module, report: InitReport) -> None:
-    """Give a model the values that a report tells of: the same bits, from its keys.
-
-    Args:
-        model: with parameters of the names and shapes of the report's rows; it may be on the meta
-            device
-        report: what ``initialize_`` returned, or ``InitReport.load`` read
-
-    Raises:
-        ValueError: if the model has other parameters, or if numbers came from torch's generator.
-        TypeError: for arguments of another type.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if not isinstance(report, InitReport):
-        raise TypeError(f"report must be an InitReport, got {type(report).__name__}")
-    network = Network(model)
-    plan = [_again(network, row) for row in report]
-    _refuse_other_ties(plan)
-    known = {entry.site.name for entry in plan}
-    unknown = [site.name for site in network.sites if site.name not in known]
-    if unknown:
-        raise ValueError(f"the report has no row for parameter {unknown[0]}")
-    check(plan)
-    keys = {row.name: Key(row.key, row.stream or 0) for row in report if row.key is not None}
-    base = next(iter(keys.values()), Key(0)).key
-
-    def sources(name: str) -> Source:
-        return keys.get(name) or Key(base, stream_of(name))
-
-    of_each = [sources(entry.site.name) for entry in plan]
-    resets = plan_resets(network.modules, IsTouched(plan))
-    with rng(report.rng):
-        _run(network, plan, of_each, sources, resets, device=None)
-
-
-def _again(network: Network, row: Row) -> Entry:
-    site = network.by_name.get(row.name)
-    if site is None:
-        raise ValueError(f"the model has no parameter {row.name}, of which the report tells")
-    if site.shape != row.shape:
-        raise ValueError(f"parameter {row.name} has shape {site.shape}, the report's {row.shape}")
-    if row.key is None and not row.is_kept:
-        raise ValueError(
-            f"the numbers of {row.name} came from torch's generator, not from a key: "
-            "give initialize_ a seed to replay it"
-        )
-    return Entry(site, row.initializer, row.why, row.initializer.resolve(row.weight))
-
-
-def _refuse_other_ties(plan: Sequence[Entry]) -> None:
-    seen: set[str] = set()
-    for entry in plan:
-        if entry.site.name in seen:
-            raise ValueError(
-                f"the model ties {' and '.join((entry.site.name, *entry.site.tied))}, "
-                "which the report has apart"
-            )
-        seen.add(entry.site.name)
 
 
 def _check_source(seed: object, generator: object) -> None:
@@ -224,7 +167,18 @@ def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-def _run(  # noqa: PLR0917
+def refuse_buffers_elsewhere(call: str, network: Network, resets: Sequence[BufferReset]) -> None:
+    """Refuse to reset buffers that have their values elsewhere."""
+    buffers = (
+        (f"{path}.{name}" if path else name, buffer)
+        for path, _, _ in resets
+        for name, buffer in network.modules[path]._buffers.items()
+        if buffer is not None
+    )
+    refuse_elsewhere(call, buffers, network.model)
+
+
+def carry_out(  # noqa: PLR0917
     network: Network,
     plan: Sequence[Entry],
     of_each: Sequence[Source],
@@ -232,6 +186,7 @@ def _run(  # noqa: PLR0917
     resets: Sequence[BufferReset],
     device: torch.device | str | None,
 ) -> list[Moments | None]:
+    """Give parameters and buffers what the plan says; what each parameter then holds."""
     if network.is_on_meta:
         materialize_(network.model, device, _left_out(network, plan))
     _reset_by_modules(plan, sources)
@@ -249,8 +204,9 @@ def _run(  # noqa: PLR0917
         for _, _, reset in resets:
             reset(sources)
     for i, entry in enumerate(plan):
-        if entry.site.computed is not None:
-            moments[i] = measured(entry.site.computed.value())
+        computed = entry.site.computed
+        if computed is not None:
+            moments[i] = measured(computed.value()) if computed.is_here else None
     return [moments[i] for i in range(len(plan))]
 
 
@@ -278,7 +234,7 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
         source = sources(path)
         module = entries[0].site.module
         reset: Any = getattr(module, "reset_parameters", None) or module._reset_parameters
-        with seeded(source, entries[0].site.parameters[0].device):
+        with all_seeded(source, entries[0].site.parameters[0].device):
             reset()
     with torch.no_grad():
         for parameter, values in saved:
@@ -298,7 +254,8 @@ def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:
     return parameters + [b for m in untouched for b in m._buffers.values() if b is not None]
 
 
-def _row(entry: Entry, source: Source, moments: Moments | None) -> Row:
+def row_of(entry: Entry, source: Source, moments: Moments | None) -> Row:
+    """The row of a report: what was done, and what came of it."""
     site = entry.site
     mean, std, least, most = moments or (None, None, None, None)
     key, stream = source if type(source) is Key and not entry.is_kept else (None, None)

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from pyinit.whole_model.wrappers import named_modules
+
 
 def materialize_(
     model: nn.Module, device: torch.device | str | None = None, skip: Iterable[Tensor] = ()
@@ -19,7 +21,7 @@ def materialize_(
     if device.type == "meta":
         device = torch.device("cpu")
     made: dict[int, Tensor] = {}
-    for module in model.modules():
+    for _, module in named_modules(model):
         for tensors in (module._parameters, module._buffers):
             for name, tensor in list(tensors.items()):
                 if tensor is None or not tensor.is_meta or id(tensor) in skipped:

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from pyinit.initializers import Weight
 from pyinit.whole_model.graph import Graph, trace
 from pyinit.whole_model.reparametrized import Computed, computed_by
+from pyinit.whole_model.wrappers import named_modules
 
 
 class Site:
@@ -58,6 +59,11 @@ class Site:
             return self.computed.tensors()
         return [self.module._parameters[self.leaf]]  # type: ignore[list-item]
 
+    @property
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """``parameters`` with their own names; each once, if the module has several."""
+        return zip(self.originals or (self.name,), self.parameters, strict=False)
+
     def __repr__(self) -> str:
         return f"Site({self.name!r}, {type(self.module).__name__}, {self.shape})"
 
@@ -75,7 +81,8 @@ def is_conv1d(module: nn.Module) -> bool:
 
 
 class Network:
-    """A model's modules and parameters, and what follows what.
+    """A model's modules and parameters, and what follows what. Names are those of the plain model,
+    whatever wrappers of torch's are in it.
 
     model: the model
     modules: qualified name to module, each module once
@@ -110,7 +117,7 @@ class Network:
         seen: dict[int, Site] = {}
         computed: dict[nn.Module, list[Site]] = {}
         # A module that is there twice has names twice.
-        for path, module in self.model.named_modules(remove_duplicate=False):
+        for path, module in named_modules(self.model):
             prefix = path + "." if path else ""
             here = computed.get(module)
             if here is None:
@@ -143,7 +150,7 @@ class Network:
 
 def _computed(computed: Computed, path: str) -> Site:
     name = f"{path}.{computed.leaf}" if path else computed.leaf
-    value = computed.value()
+    value = computed.value() if computed.is_here else computed.tensors()[-1]
     like = torch.empty((), dtype=value.dtype, device=value.device).expand(value.shape)
     like.requires_grad_(value.requires_grad)
     site = Site(name, like, computed.module, path, computed.leaf)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
+from pyinit._placement import refuse_elsewhere
 from pyinit._tensors import DTYPES, View, native_view, plain_memory
 from pyinit.initializers import (
     KEEP,
@@ -26,6 +27,7 @@ from pyinit.initializers import (
 )
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.patterns import Matcher, Predicate
+from pyinit.whole_model.recipes.layers import with_padding
 from pyinit.whole_model.recipes.registry import Choice, Choices, Recipe
 from pyinit.whole_model.rules import Rules
 from pyinit.whole_model.shared_memory import same_memory
@@ -59,7 +61,13 @@ class Entry:
         """Whether it is kept because the recipe does not know it."""
         return self.is_kept and self.why.endswith(_UNKNOWN)
 
+    @property
+    def is_same_memory(self) -> bool:
+        """Whether it is kept because another one has its elements, and fills them."""
+        return self.is_kept and self.why.startswith(_SAME_MEMORY)
 
+
+_SAME_MEMORY = "the same memory as "
 _UNKNOWN = "leaves it as it is"
 _LEFT_OUT = ("not among only=", "among skip=")
 
@@ -75,19 +83,28 @@ def make_plan(
     for name, match in (("only", only), ("skip", skip)):
         _refuse_no_match(name, match, network)
     by_rule = rules.choose(network) if rules else {}
+    left = {site.name: _reason_to_keep(site, by_rule, only, skip) for site in network.sites}
+    refuse_elsewhere(
+        "initialize_",
+        (
+            named
+            for site in network.sites
+            if left[site.name] is None and not _is_kept_by(by_rule.get(site.name))
+            for named in site.named_parameters
+        ),
+        network.model,
+    )
     by_recipe = recipe.choose(network)
     kept_by_recipe = Choice(KEEP, f"recipe {recipe.name} {_UNKNOWN}")
     plan = []
     # Layers of one kind share initializer and shape.
     resolved: dict[tuple[int, Weight, torch.dtype], Blocks] = {}
     for site in network.sites:
-        chosen = by_rule.get(site.name)
-        is_by_rule = chosen is not None
-        if chosen is None:
-            chosen = by_recipe.get(site.name) or _by_further_name(site, by_recipe) or kept_by_recipe
-        reason = _reason_to_keep(site, chosen, is_by_rule, only, skip)
+        reason = left[site.name]
         if reason is not None:
             chosen = Choice(KEEP, reason)
+        else:
+            chosen = by_rule.get(site.name) or _of(site, by_recipe, network) or kept_by_recipe
         same = id(chosen.initializer), site.weight, site.tensor.dtype
         blocks = resolved.get(same)
         if blocks is None:
@@ -104,20 +121,31 @@ def _refuse_no_match(name: str, match: Matcher | None, network: Network) -> None
     raise ValueError(f"{name}={str(match)!r} matches no parameter; {match.near(network)}")
 
 
-def _by_further_name(site: Site, choices: Choices) -> Choice | None:
-    return next(filter(None, map(choices.get, site.tied)), None)
+def _of(site: Site, by_recipe: Choices, network: Network) -> Choice | None:
+    """What a recipe says: of a tied parameter, by any of its names."""
+    chosen = by_recipe.get(site.name)
+    if not site.tied:
+        return chosen
+    chosen = chosen or next(filter(None, map(by_recipe.get, site.tied)), None)
+    return None if chosen is None else with_padding(chosen, site, network)
+
+
+def _is_kept_by(chosen: Choice | None) -> bool:
+    return chosen is not None and isinstance(chosen.initializer, Keep)
 
 
 def _reason_to_keep(
-    site: Site, chosen: Choice, is_by_rule: bool, only: Matcher | None, skip: Matcher | None
+    site: Site, by_rule: Choices, only: Matcher | None, skip: Matcher | None
 ) -> str | None:
+    """Why a parameter stays as it is, whatever the recipe says."""
     tensor = site.tensor
     if only is not None and not only(site):
         return _LEFT_OUT[0]
     if skip is not None and skip(site):
         return _LEFT_OUT[1]
     if tensor.dtype not in DTYPES:
-        if is_by_rule and not isinstance(chosen.initializer, Keep):
+        chosen = by_rule.get(site.name)
+        if chosen is not None and not _is_kept_by(chosen):
             raise ValueError(
                 f"{chosen.why} cannot fill {site.name}: its dtype is {tensor.dtype}; it takes "
                 f"{', '.join(map(str, DTYPES))}"
@@ -186,11 +214,12 @@ def check(plan: Sequence[Entry]) -> None:
 
 def _fill_one(first: Entry, second: Entry) -> None:
     """Of two that are the same but for their names, the first; neither if one is to be kept."""
-    is_firm = second.is_kept and not second.is_unknown
-    kept, other = (first, second) if is_firm or first.is_unknown else (second, first)
-    if kept.is_unknown or not kept.is_kept:
+    is_firm = second.is_kept and not (second.is_unknown or second.is_same_memory)
+    is_open = first.is_unknown or first.is_same_memory
+    kept, other = (first, second) if is_firm or is_open else (second, first)
+    if kept.is_unknown or kept.is_same_memory or not kept.is_kept:
         kept.initializer, kept.blocks = KEEP, ()
-        kept.why = f"the same memory as {other.site.name}"
+        kept.why = _SAME_MEMORY + other.site.name
 
 
 def view_of(entry: Entry, tensor: Tensor) -> View | None:

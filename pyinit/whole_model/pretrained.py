@@ -27,9 +27,11 @@ from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.report import InitReport
 from pyinit.whole_model.rules import matcher
+from pyinit.whole_model.wrappers import on_plain_model
 
 
 @eager
+@on_plain_model
 def load_pretrained_(
     model: nn.Module,
     source: Source,

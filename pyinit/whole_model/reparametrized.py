@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from pyinit._placement import elsewhere
 
 
 class Computed(ABC):
@@ -25,6 +28,11 @@ class Computed(ABC):
     def tensors(self) -> list[Tensor]:
         """The originals, as they are now."""
         return [self.module.get_parameter(name) for name in self.originals]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it can be computed: torch may crash on originals that have their values elsewhere."""
+        return all(elsewhere(tensor) is None for tensor in self.tensors())
 
     def value(self) -> Tensor:
         """What it is now; it requires a gradient if an original does."""
@@ -85,6 +93,8 @@ class _Parametrized(Computed):
                 for step in reversed(self._steps):
                     values = step.right_inverse(values)
         values = (values,) if isinstance(values, Tensor) else values
+        if isinstance(self._steps[0], _WeightNorm):
+            values = values[0], _with_direction(*values)
         for original, new in zip(self.tensors(), values, strict=True):
             original.copy_(new)
 
@@ -103,8 +113,13 @@ class _WeightNormed(Computed):
     def set_(self, value: Tensor) -> None:
         g, v = self.tensors()
         g.copy_(torch.norm_except_dim(value, 2, self._hook.dim))
-        v.copy_(value)
+        v.copy_(_with_direction(g, value))
         setattr(self.module, self.leaf, self.value())
+
+
+def _with_direction(g: Tensor, v: Tensor) -> Tensor:
+    """Of v, what g gives the length 0 still needs a direction: 0 / 0 is no weight."""
+    return torch.where(g == 0, torch.ones_like(v), v)
 
 
 class _SpectralNormed(Computed):

@@ -26,7 +26,8 @@ class Row(NamedTuple):
     shape, dtype, module: of the parameter; the type of its module
     initializer, why: what filled it, and the rule's or recipe's reason
     key, stream: of its numbers; None where they came from torch's generator, or nothing was drawn
-    mean, std, min, max: of its elements now; None without elements or memory
+    mean, std, min, max: of its elements now; None without elements or memory, or with values
+        elsewhere
     """
 
     name: str
@@ -114,8 +115,14 @@ def _word(value: int | None) -> int | None:
 
 
 @cache
-def _version() -> str:
+def version_of_pyinit() -> str:
     return version("pyinit")
+
+
+@cache
+def torch_version() -> str:
+    """Without what stands for the build: CPU code is the same in all of them."""
+    return version("torch").partition("+")[0]
 
 
 def printing() -> Any:
@@ -138,6 +145,8 @@ class InitReport:
     rng: whose numbers, ``"philox"`` or ``"torch"``
     graph: how the order of layers was found, where the recipe asked for it
     buffers: module and how its buffers were reset
+    skipped: of ``replay_``, what could not be given again, and why
+    version, torch: of pyinit and of torch; "" where a file does not say
     """
 
     rows: Sequence[Row]
@@ -148,7 +157,9 @@ class InitReport:
     graph: str | None = None
     buffers: Sequence[tuple[str, str]] = ()
     dry_run: bool = False
-    version: str = field(default_factory=_version)
+    skipped: Sequence[tuple[str, str]] = ()
+    version: str = field(default_factory=version_of_pyinit)
+    torch: str = field(default_factory=torch_version)
 
     @property
     def parameters(self) -> int:
@@ -191,6 +202,7 @@ class InitReport:
         return (
             f"{did} {len(self.rows) - kept} of {len(self.rows)} parameters, "
             f"{self.initialized:,} of {self.parameters:,} elements ({', '.join(how)})"
+            + (f"; {len(self.skipped)} not given again" if self.skipped else "")
         )
 
     def __str__(self) -> str:
@@ -201,6 +213,7 @@ class InitReport:
         return {
             "format": _FORMAT,
             "pyinit": self.version,
+            "torch": self.torch,
             "recipe": self.recipe,
             "rules": list(self.rules),
             "seed": self.seed,
@@ -210,6 +223,7 @@ class InitReport:
             "parameters": self.parameters,
             "initialized": self.initialized,
             "buffers": [list(buffer) for buffer in self.buffers],
+            "skipped": [list(skipped) for skipped in self.skipped],
             "rows": [row.to_dict() for row in self.rows],
         }
 
@@ -228,7 +242,9 @@ class InitReport:
             return cls(
                 rows=[Row.from_dict(row) for row in value["rows"]],
                 version=value["pyinit"],
+                torch=value.get("torch", ""),
                 buffers=[(name, how) for name, how in value["buffers"]],
+                skipped=tuple((name, why) for name, why in value.get("skipped", ())),
                 **{
                     key: value[key]
                     for key in ("recipe", "rules", "seed", "rng", "graph", "dry_run")

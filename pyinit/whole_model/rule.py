@@ -21,7 +21,7 @@ def errors_in(where: str) -> Iterator[None]:
 
 
 _PATTERN_KEYS = ("name", "regex", "type")
-_KEYS = dict.fromkeys((*_PATTERN_KEYS, "parameter", "init", "optional"))
+_KEYS = dict.fromkeys((*_PATTERN_KEYS, "parameter", "init", "optional", "fill_padding"))
 
 
 @dataclass(frozen=True, init=False)
@@ -36,6 +36,8 @@ class Rule:
         optional: whether it may match nothing
         parameter: the name that a parameter must have in its module, such as ``"weight"``;
             default any
+        fill_padding: whether an embedding's row for padding (``padding_idx``) gets the
+            initializer's values, too; by default it is zero, as with recipes
 
     Raises:
         TypeError: for a pattern or an initializer of another type.
@@ -46,6 +48,7 @@ class Rule:
     initializer: Initializer
     optional: bool
     parameter: str | None
+    fill_padding: bool
 
     def __init__(
         self,
@@ -54,12 +57,14 @@ class Rule:
         optional: bool = False,
         *,
         parameter: str | None = None,
+        fill_padding: bool = False,
     ) -> None:
         fields = {
             "match": matcher(match),
             "initializer": as_initializer(initializer),
             "optional": optional,
             "parameter": parameter,
+            "fill_padding": fill_padding,
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -90,8 +95,7 @@ class Rule:
         if self.parameter is not None:
             data["parameter"] = self.parameter
         data["init"] = self.initializer.to_dict()
-        if self.optional:
-            data["optional"] = True
+        data |= {key: True for key in ("optional", "fill_padding") if getattr(self, key)}
         return data
 
     @classmethod
@@ -100,7 +104,7 @@ class Rule:
 
         Args:
             data: ``init``; one of ``name`` (glob), ``regex`` and ``type``, a string or a list of
-                strings; if wanted ``parameter`` and ``optional``. ``init`` is a dictionary of the
+                strings; if wanted ``parameter``, ``optional`` and ``fill_padding``. ``init`` is a dictionary of the
                 initializer's name and arguments, or the name, with the arguments beside it.
 
         Raises:
@@ -115,6 +119,7 @@ class Rule:
             _initializer(data),
             _typed(data, "optional", bool, False),
             parameter=_typed(data, "parameter", str, None),
+            fill_padding=_typed(data, "fill_padding", bool, False),
         )
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from pyinit.whole_model.network import Network
 from pyinit.whole_model.patterns import Pattern, matcher
 from pyinit.whole_model.recipe_file import read_data
 from pyinit.whole_model.recipes import Choice, Recipe, recipe
+from pyinit.whole_model.recipes.layers import with_padding
 from pyinit.whole_model.rule import Rule, errors_in
 
 __all__ = ["Rule", "Rules", "RulesLike", "as_rules", "load_recipe", "matcher"]
@@ -38,14 +39,17 @@ class Rules(tuple[Rule, ...]):
         """
         choices: dict[str, Choice] = {}
         for number, rule in enumerate(self, 1):
-            names = [site.name for site in network.sites if rule.matches(site)]
-            if not names and not rule.optional:
+            sites = [site for site in network.sites if rule.matches(site)]
+            if not sites and not rule.optional:
                 raise ValueError(
                     f"rule {number} ({rule}) matches no parameter; {rule.near(network)}"
                 )
             choice = Choice(rule.initializer, f"rule {number}: {rule.pattern}")
-            for name in names:
-                choices.setdefault(name, choice)
+            for site in sites:
+                if site.name not in choices:
+                    choices[site.name] = (
+                        choice if rule.fill_padding else with_padding(choice, site, network)
+                    )
         return choices
 
     def to_list(self) -> list[dict[str, Any]]:

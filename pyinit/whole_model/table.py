@@ -56,6 +56,12 @@ def rendered(report: "InitReport") -> Iterator[Any]:
     """What rich prints of a report."""
     yield table(grouped(line for row in report for line in lines(row)))
     yield ""
+    if report.skipped:
+        skipped = _plain_table("not given again", "why")
+        for name, why in report.skipped:
+            skipped.add_row(name, why)
+        yield skipped
+        yield ""
     yield report.summary
 
 

@@ -1,10 +1,8 @@
 """The flow of a model by symbolic tracing: its forward runs on stand-ins, nothing is computed."""
 
 import inspect
-import random
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +24,7 @@ from pyinit.whole_model.flow import (
     Flow,
 )
 from pyinit.whole_model.structure import Activation
+from pyinit.whole_model.undisturbed import undisturbed
 
 # Properties and methods of tensors that are no values.
 _SHAPES = frozenset(("shape", "ndim", "dtype", "device", "size", "dim", "numel", "ndimension"))
@@ -83,47 +82,10 @@ def trace(model: nn.Module) -> Flow:
         flow = Flow()
         add_module(flow, "", model, (flow.add(SOURCE), flow.add(SOURCE)))
         return flow
-    with _undisturbed(model), warnings.catch_warnings():
+    with undisturbed(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = _Tracer().trace(model)
     return _flow(graph, dict(model.named_modules()))
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode; what a forward sets, and random states, are put back.
-
-    Not by ``eval()``: a model may override it.
-    """
-    attributes = [vars(module) for module in model.modules()]
-    before: list[tuple[Any, Any]] = [(held, dict(held)) for held in attributes]
-    before += [
-        (value, value.copy())
-        for held in attributes
-        for value in held.values()
-        if isinstance(value, (dict, list, set))
-    ]
-    python_state, torch_state = random.getstate(), torch.get_rng_state()
-    for held in attributes:
-        if "training" in held:
-            held["training"] = False
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        torch.set_rng_state(torch_state)
-        for held, value in before:
-            _put_back(held, value)
-
-
-def _put_back(held: Any, value: Any) -> None:
-    """The content that a dictionary, list or set had, in its order."""
-    if isinstance(held, list):
-        held[:] = value
-        return
-    if len(held) != len(value) or any(a is not b for a, b in zip(held, value, strict=True)):
-        held.clear()
-    held.update(value)
 
 
 class _Value(fx.Proxy):

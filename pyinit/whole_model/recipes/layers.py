@@ -18,7 +18,9 @@ from pyinit.initializers import (
     ZEROS,
     Constant,
     Initializer,
+    Keep,
     Normal,
+    OwnReset,
     Padded,
     Parts,
     Weight,
@@ -195,6 +197,18 @@ def padded(initializer: Initializer, embedding: nn.Module) -> Initializer:
     """The initializer for an embedding's table: the padding's row, if it has one, is zero."""
     row: Any = embedding.padding_idx
     return initializer if row is None else Padded(initializer, row)
+
+
+def with_padding(choice: Choice, site: Site, network: Network) -> Choice:
+    """The choice, with zeros in an embedding's row for padding, also where it shares its weight."""
+    if isinstance(choice.initializer, (Padded, Keep, OwnReset)):
+        return choice
+    for place in places(site, network):
+        if place.leaf == "weight" and isinstance(place.module, (nn.Embedding, nn.EmbeddingBag)):
+            choice = choice._replace(initializer=padded(choice.initializer, place.module))
+            if isinstance(choice.initializer, Padded):
+                return choice
+    return choice
 
 
 def of_each_matrix(initializer: Initializer, matrices: int) -> Initializer:

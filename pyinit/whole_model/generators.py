@@ -1,0 +1,64 @@
+"""The generators that code of others draws from: seeded for a while, and put back."""
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from pyinit._rng import Key, Source, seed_of
+
+
+@contextmanager
+def seeded(source: Source, device: torch.device) -> Iterator[None]:
+    """torch's own generators, the CPU's and the device's, seeded from a key, if it is one."""
+    if type(source) is not Key:
+        yield
+        return
+    with torch_seeded(seed_of(source), (device,)):
+        yield
+
+
+@contextmanager
+def all_seeded(source: Source, device: torch.device) -> Iterator[None]:
+    """``seeded``, with the generators of ``random`` and NumPy."""
+    if type(source) is not Key:
+        yield
+        return
+    with torch_seeded(seed_of(source), (device,)), python_seeded(seed_of(source)):
+        yield
+
+
+@contextmanager
+def torch_seeded(seed: int, devices: Iterable[torch.device]) -> Iterator[None]:
+    """torch's generators of the CPU and of CUDA devices."""
+    cuda = [torch.cuda.default_generators[d.index] for d in devices if d.type == "cuda"]
+    generators = [torch.default_generator, *cuda]
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+@contextmanager
+def python_seeded(seed: int) -> Iterator[None]:
+    """The generators that ``random`` and NumPy share among all who draw from them."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def cuda_in_use() -> list[torch.device]:
+    """All CUDA devices, once the process has used one."""
+    count = torch.cuda.device_count() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
+    return [torch.device("cuda", i) for i in range(count)]

@@ -1,0 +1,160 @@
+"""The same values again, from a report."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from pyinit._dynamo import eager
+from pyinit._placement import refuse_elsewhere
+from pyinit._rng import Key, Source, rng
+from pyinit.initializers import KEEP, OwnReset
+from pyinit.whole_model.buffers import IsTouched, plan_resets
+from pyinit.whole_model.execute import stream_of
+from pyinit.whole_model.initialize import carry_out, refuse_buffers_elsewhere, row_of
+from pyinit.whole_model.match import first_of
+from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.plan import Entry, check
+from pyinit.whole_model.report import InitReport, Row, torch_version, version_of_pyinit
+
+
+@eager
+def replay_(model: nn.Module, report: InitReport, *, strict: bool = True) -> InitReport:
+    """Give a model the values that a report tells of: the same bits, from its keys.
+
+    Some values a report cannot give again: those of parameters that stayed as they were, numbers that
+    came without a key, those of torch's generator or of a module's own reset function under another
+    version of torch (the code of such a function is not in the report: it must be the same), and
+    those of parameters that are missing, of another shape or dtype, or tied otherwise.
+
+    Args:
+        model: with parameters of the names, shapes and dtypes of the report's rows; it may be on the
+            meta device
+        report: what ``initialize_`` returned, or ``InitReport.load`` read
+        strict: raise if there is anything that cannot be given again; False leaves it as it is
+
+    Returns:
+        A row for each parameter of the model: what it has now. ``skipped`` names what the report could
+        not give again.
+
+    Raises:
+        ValueError: for what cannot be given again, all of it by name, before anything is written; for
+            parameters without values, or with values elsewhere, as ``initialize_``.
+        TypeError: for arguments of another type.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(report, InitReport):
+        raise TypeError(f"report must be an InitReport, got {type(report).__name__}")
+    network = Network(model)
+    rows, lost = _rows(network, report)
+    plan = [_entry(site, rows.get(site.name), lost) for site in network.sites]
+    written = (entry.site for entry in plan if not entry.is_kept)
+    refuse_elsewhere("replay_", (n for site in written for n in site.named_parameters), model)
+    lost |= _check(plan)
+    if lost and strict:
+        raise ValueError(
+            f"the report cannot give again {len(lost)} of the parameters: {_by_reason(lost)} "
+            "(strict=False leaves them as they are)"
+        )
+    keys = {row.name: Key(row.key, row.stream or 0) for row in report if row.key is not None}
+    base = next(iter(keys.values()), Key(0)).key
+
+    def sources(name: str) -> Source:
+        row = rows.get(name)
+        return (row and keys.get(row.name)) or Key(base, stream_of(name))
+
+    resets = plan_resets(network.modules, IsTouched(plan))
+    refuse_buffers_elsewhere("replay_", network, resets)
+    of_each = [sources(entry.site.name) for entry in plan]
+    with rng(report.rng):
+        moments = carry_out(network, plan, of_each, sources, resets, device=None)
+    return replace(
+        report,
+        rows=list(map(row_of, plan, of_each, moments)),
+        buffers=[(path, how) for path, how, _ in resets],
+        dry_run=False,
+        skipped=tuple(lost.items()),
+        version=version_of_pyinit(),
+        torch=torch_version(),
+    )
+
+
+def _rows(network: Network, report: InitReport) -> tuple[dict[str, Row], dict[str, str]]:
+    """The row of each parameter, and what cannot be given again: by its name, why."""
+    rows: dict[str, Row] = {}
+    lost: dict[str, str] = {}
+    for row in report:
+        site = network.by_name.get(row.name)
+        if site is None:
+            lost[row.name] = "the model has no such parameter"
+            continue
+        first = rows.setdefault(site.name, row)
+        if first is not row:
+            lost[row.name] = f"the model ties it to {first.name}, the report has it apart"
+        elif why := _other_place(row, site) or _no_numbers(row, site, report):
+            lost[row.name] = why
+    lost |= {site.name: _no_row(site, report) for site in network.sites if site.name not in rows}
+    return rows, lost
+
+
+def _entry(site: Site, row: Row | None, lost: dict[str, str]) -> Entry:
+    if row is None:
+        return Entry(site, KEEP, lost[site.name], ())
+    if row.name in lost and not row.is_kept:
+        return Entry(site, KEEP, lost[row.name], ())
+    return Entry(site, row.initializer, row.why, row.initializer.resolve(row.weight))
+
+
+def _other_place(row: Row, site: Site) -> str | None:
+    if site.shape != row.shape:
+        return f"of shape {site.shape} in the model, {row.shape} in the report"
+    dtype = str(site.tensor.dtype).removeprefix("torch.")
+    return (
+        None if dtype == row.dtype else f"of dtype {dtype} in the model, {row.dtype} in the report"
+    )
+
+
+def _no_numbers(row: Row, site: Site, report: InitReport) -> str | None:
+    if row.is_kept:
+        is_filled = Entry(site, row.initializer, row.why, ()).is_same_memory
+        return None if is_filled else f"it stayed as it was ({row.why})"
+    if row.key is None:
+        return "drawn from torch's generator, without a key (give initialize_ a seed to replay it)"
+    if report.torch == torch_version():
+        return None
+    there = f"torch {report.torch or 'of an unknown version'}, and here is {torch_version()}"
+    if isinstance(row.initializer, OwnReset):
+        return f"its module's own reset function ran under {there}"
+    return f"its numbers are those of {there}" if report.rng == "torch" else None
+
+
+def _by_reason(lost: dict[str, str]) -> str:
+    names: dict[str, list[str]] = {}
+    for name, why in lost.items():
+        names.setdefault(why, []).append(name)
+    return "; ".join(f"{first_of(some)}: {why}" for why, some in names.items())
+
+
+def _no_row(site: Site, report: InitReport) -> str:
+    for name in (site.name, *site.tied):
+        row = next((row for row in report if name in row.tied), None)
+        if row is not None:
+            return f"the report ties it to {row.name}, the model has it apart"
+    return "the report has no row for it"
+
+
+def _check(plan: list[Entry]) -> dict[str, str]:
+    """Refuse what cannot be written; what shares memory otherwise than the report says."""
+    apart = " in the report, apart in the model"
+    was_kept = {entry.site.name: entry.is_kept for entry in plan}
+    for entry in plan:
+        if entry.is_same_memory:
+            entry.why += apart
+    check(plan)
+    lost = {}
+    for entry in plan:
+        if entry.is_same_memory and entry.why.endswith(apart):
+            lost[entry.site.name] = entry.why
+        elif entry.is_same_memory and not was_kept[entry.site.name]:
+            lost[entry.site.name] = f"{entry.why} in the model, apart in the report"
+    return lost
