@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as torchs
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pyinit import functional
 from pyinit._fused import epilogue_of
+from pyinit._original import functional as torchs
 
 
 class _Activated(_ConvNd):
