@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn import functional as torchs
+from torch.overrides import has_torch_function_unary
 
 from pyinit import _core
+from pyinit._original import functional as torchs
+from pyinit._original import operations
 from pyinit._tensors import (
     View,
     is_transformed,
@@ -47,7 +49,7 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 def _silu_gradient(grad: Tensor, x: Tensor, _: float, __: bool) -> Tensor:
     """``silu_backward`` itself has no derivative."""
-    s = torch.sigmoid(x)
+    s: Tensor = _aten.sigmoid(x)
     return grad * (s * (1 + x * (1 - s)))
 
 
@@ -184,10 +186,20 @@ def _activated(
     return _computed(view, input, activation, parameter)
 
 
+def _by_torch(name: str, input: Tensor, inplace: object) -> Tensor:
+    """torch's own relu or selu, which calls a function of ``torch`` by a name that may be replaced, too."""
+    out: Tensor
+    if has_torch_function_unary(input):
+        out = getattr(torchs, name)(input, inplace)
+    else:
+        out = getattr(operations, name + "_" if inplace else name)(input)
+    return out
+
+
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(0, x), of any shape; see :func:`torch.nn.functional.relu`."""
     output = _activated(input, _RELU, 0.0, inplace)
-    return torchs.relu(input, inplace) if output is None else output
+    return _by_torch("relu", input, inplace) if output is None else output
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
@@ -212,7 +224,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """elu with alpha 1.6733, times 1.0507; see :func:`torch.nn.functional.selu`."""
     output = _activated(input, _SELU, 0.0, inplace)
-    return torchs.selu(input, inplace) if output is None else output
+    return _by_torch("selu", input, inplace) if output is None else output
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:

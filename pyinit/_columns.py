@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 
 from pyinit import _core, _device
 from pyinit._dynamo import eager
+from pyinit._original import functional as torchs
 from pyinit._tensors import is_transformed, overridden, place, plain_memory
 
 Numbers: TypeAlias = int | Sequence[int]
@@ -188,7 +189,8 @@ class _Col2im(torch.autograd.Function):
 def _columns(images: Tensor, geometry: _Geometry) -> Tensor:
     if not _is_native(images):
         _refuse_unless_2d(images, geometry)
-        return torch.nn.functional.unfold(images, *geometry.window)
+        columns: Tensor = torchs.unfold(images, *geometry.window)
+        return columns
     if _is_differentiated(images):
         return _Im2col.apply(images, geometry)  # type: ignore[no-untyped-call, no-any-return]
     return _to_columns(images, geometry)
@@ -197,7 +199,8 @@ def _columns(images: Tensor, geometry: _Geometry) -> Tensor:
 def _images(columns: Tensor, geometry: _Geometry) -> Tensor:
     if not _is_native(columns):
         _refuse_unless_2d(columns, geometry)
-        return torch.nn.functional.fold(columns, geometry.size, *geometry.window)
+        images: Tensor = torchs.fold(columns, geometry.size, *geometry.window)
+        return images
     if _is_differentiated(columns):
         return _Col2im.apply(columns, geometry)  # type: ignore[no-untyped-call, no-any-return]
     return _to_images(columns, geometry)

@@ -7,8 +7,8 @@ is the block of a larger logical tensor of shape ``whole`` whose first element s
 ``threads`` is an upper bound. Nothing is checked that could not crash: that is Python's part.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,21 @@ def available_isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def compiler() -> str: ...
 def openmp_runtime() -> str: ...
+def set_threads_at_any_loss(are_used: bool) -> None:
+    """For tests: whether threads are used even where the last parallel regions lost time by them."""
+
+class ExpectedLoss:
+    """What the next parallel region is expected to lose by its threads, in nanoseconds."""
+
+    def at(self, now: int) -> int: ...
+    def add(self, loss: int, now: int) -> None: ...
+
+def containers_of(
+    namespaces: list[dict[str, object]], ids: Iterable[int]
+) -> list[dict[Any, Any] | list[Any] | set[Any]]:
+    """Those dicts, and the dicts, lists and sets that are values in them, that hold one of the objects
+    with these identities: as a value, key or member. Subclasses are not looked into."""
+
 def set_exchange_api(capsule: object) -> bool:
     """Take tensors through DLPack's C exchange interface; False if its version is another."""
 

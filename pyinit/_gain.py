@@ -7,11 +7,13 @@ from types import BuiltinFunctionType, FunctionType
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  its usual name
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pyinit import _activations
 from pyinit._dynamo import eager
+from pyinit._original import functional as F  # noqa: N812  its usual name
+from pyinit._original import operations
 
 Nonlinearity = str | Callable[[Tensor], Tensor] | nn.Module | type[nn.Module]
 
@@ -44,13 +46,18 @@ _MODULE_NAMES: dict[type[nn.Module], str] = {
 _FUNCTION_NAMES: dict[Hashable, str] = {
     **{getattr(F, name): name for name in _LINEAR},
     **{getattr(F, name): name for name in ("sigmoid", "tanh", "relu", "selu")},
-    **{getattr(torch, name): name for name in ("sigmoid", "tanh", "relu", "selu")},
-    **{getattr(torch, name + "_"): name for name in ("sigmoid", "tanh", "relu", "selu")},
+    **{getattr(operations, name): name for name in ("sigmoid", "tanh", "relu", "selu")},
+    **{getattr(operations, name + "_"): name for name in ("sigmoid", "tanh", "relu", "selu")},
     **{getattr(Tensor, name): name for name in ("sigmoid", "tanh", "relu")},
     F.relu_: "relu",
     F.selu_: "selu",
     F.leaky_relu: "leaky_relu",
     F.leaky_relu_: "leaky_relu",
+    # Ours, which may stand in their places.
+    **{
+        getattr(_activations, name): name
+        for name in ("sigmoid", "tanh", "relu", "selu", "leaky_relu")
+    },
 }
 
 # 16 standard deviations: beyond, the normal density is below 1e-55.

@@ -3,8 +3,8 @@
 import functools
 import os
 import sys
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import RLock
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch.nn.init
 from torch import Tensor
 
-from pyinit import init
+from pyinit import _core, init
 from pyinit._dynamo import eager
 from pyinit._original import original as torchs
 from pyinit._rng import _context_choice, _known
@@ -20,14 +20,36 @@ from pyinit._rng import _context_choice, _known
 _ENVIRONMENT = "PYINIT_PATCH"
 _PACKAGE = __name__.partition(".")[0]
 
-_CONTAINERS = (dict, list, set)  # no subclasses: what is lazy in them would be loaded
-
 Function = Callable[..., Tensor]
 Swaps = dict[int, Function]  # by the identity of the function that goes
 
 _lock = RLock()
 _handles: list["Handle"] = []  # the patches in force: the last one decides the generator
 _rng: str | None = None
+_is_changing = False
+_holders: list[Any] = []  # where functions were swapped, while they are
+
+
+@contextmanager
+def _changing() -> Iterator[None]:
+    """The handles change, and then the process: in one thread at a time."""
+    global _is_changing  # noqa: PLW0603  a child made by fork asks
+    with _lock:
+        _is_changing = True
+        yield
+        _apply()
+        _is_changing = False
+
+
+def _after_fork_in_child() -> None:
+    """What another thread had begun, which is not there any more, is done here to the end."""
+    global _lock  # noqa: PLW0603  that thread may have held it
+    _lock = RLock()
+    if _is_changing:
+        _apply(is_half_done=True)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Handle:
@@ -39,19 +61,17 @@ class Handle:
 
     @eager
     def __enter__(self) -> None:
-        with _lock:
+        with _changing():
             self._depth += 1
             if self not in _handles:
                 _handles.append(self)
-                _apply()
 
     @eager
     def __exit__(self, *_: object) -> None:
-        with _lock:
+        with _changing():
             self._depth -= 1
             if self._depth == 0 and self in _handles:
                 _handles.remove(self)
-                _apply()
 
 
 def _replacement(original: Function, fill: Function) -> Function:
@@ -108,18 +128,16 @@ def patch(rng: str = "torch") -> Handle:
     The environment variable ``PYINIT_PATCH=1`` patches when pyinit is imported.
     """
     handle = Handle(_known(rng, "rng"))
-    with _lock:
+    with _changing():
         _handles.append(handle)
-        _apply()
     return handle
 
 
 @eager
 def unpatch() -> None:
     """Put torch's own functions back everywhere, whatever patches are in force."""
-    with _lock:
+    with _changing():
         _handles.clear()
-        _apply()
 
 
 def rng_in_force() -> str | None:
@@ -127,48 +145,60 @@ def rng_in_force() -> str | None:
     return _rng
 
 
-def _apply() -> None:
-    """Make the process be as the handles say."""
+def _apply(is_half_done: bool = False) -> None:
+    """Make the process be as the handles say; half done, it is not what ``torch.nn.init`` looks like."""
     global _rng  # noqa: PLW0603  the process is patched or not
     _rng = _handles[-1].rng if _handles else None
     swaps = _swaps_in if _handles else _swaps_out
+    namespace = vars(torch.nn.init)
+    if not is_half_done and swaps.keys().isdisjoint(map(id, namespace.values())):
+        return
     # torch's module comes first: what is imported meanwhile binds the new functions.
-    if _swap(vars(torch.nn.init), swaps):
-        _swap_in_modules(swaps)
+    _swap(namespace, swaps)
+    if _handles:
+        _holders.extend(_core.containers_of(_namespaces(), swaps))
+    for container in _holders:
+        _swap(container, swaps)
+    if not _handles:
+        _holders.clear()
+        if _references() != _own_references:  # others have bound a new function since
+            for container in _core.containers_of(_namespaces(), swaps):
+                _swap(container, swaps)
 
 
-def _swap_in_modules(swaps: Swaps) -> None:
-    seen = set()
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == _PACKAGE or not issubclass(type(module), ModuleType):
-            continue
-        namespace = object.__getattribute__(module, "__dict__")  # loads no lazy module
-        _swap(namespace, swaps)
-        for value in list(namespace.values()):
-            if type(value) in _CONTAINERS and id(value) not in seen:
-                seen.add(id(value))
-                _swap(value, swaps)
+def _references() -> list[int]:
+    """How many there are to each of the new functions."""
+    return [sys.getrefcount(function) for function in _replacements.values()]
 
 
-def _swap(container: Any, swaps: Swaps) -> bool:
-    """Swap functions in a dict (keys, too), list or set; whether there were any."""
-    members = chain(container.values(), container) if type(container) is dict else container
-    if swaps.keys().isdisjoint(map(id, members)):
-        return False
+_own_references = _references()
+
+
+def _namespaces() -> list[dict[str, Any]]:
+    """Those of all modules but pyinit's own."""
+    return [
+        object.__getattribute__(module, "__dict__")  # loads no lazy module
+        for name, module in list(sys.modules.items())
+        if issubclass(type(module), ModuleType) and name.partition(".")[0] != _PACKAGE
+    ]
+
+
+def _swap(container: Any, swaps: Swaps) -> None:
+    """Swap functions in a dict (keys, too), list or set, which lacks none of its members meanwhile."""
     if type(container) is dict:
         for key, value in list(container.items()):
             if id(value) in swaps:
                 container[key] = swaps[id(value)]
             if id(key) in swaps:
-                container[swaps[id(key)]] = container.pop(key)
+                container[swaps[id(key)]] = container[key]
+                del container[key]
     elif type(container) is list:
         for index, value in enumerate(container):
             container[index] = swaps.get(id(value), value)
     else:
         for value in [value for value in container if id(value) in swaps]:
-            container.remove(value)
             container.add(swaps[id(value)])
-    return True
+            container.remove(value)
 
 
 _setting = os.environ.get(_ENVIRONMENT, "")

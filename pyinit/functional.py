@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as torchs
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
@@ -42,6 +41,7 @@ from pyinit._convolution import (
 from pyinit._convolution_autograd import differentiable
 from pyinit._convolution_ops import apply_operator, is_ours, traces_operators
 from pyinit._fused import epilogue_of
+from pyinit._original import functional as torchs
 from pyinit._packed_weight import PackedWeight, pack_weight
 from pyinit._tensors import View, plain_memory
 

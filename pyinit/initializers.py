@@ -18,13 +18,12 @@ from functools import lru_cache
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin
 
-import torch
 from torch import Tensor
 
 import pyinit.init
 from pyinit._fans import fans, mean_fan
 from pyinit._gain import calculate_gain
-from pyinit._original import original
+from pyinit._original import functional, original
 from pyinit._rng import Source
 
 _ROOT_2, _ROOT_3 = math.sqrt(2.0), math.sqrt(3.0)
@@ -495,7 +494,7 @@ def gain_of(nonlinearity: str | float, a: float = 0.0) -> float:
         return float(nonlinearity)
     if nonlinearity in _TORCHS_GAINS:
         return calculate_gain(nonlinearity, a)
-    function = getattr(torch.nn.functional, nonlinearity, None)
+    function = getattr(functional, nonlinearity, None)
     if not callable(function):
         raise ValueError(  # noqa: TRY004  as for names that torch does not know
             f"nonlinearity must be a number, a name that torch has a gain for, or the name of an "

@@ -21,7 +21,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import pyinit
-from pyinit import init
+from pyinit import _core, init
 from pyinit._warnings import warn
 from pyinit.cli import main
 
@@ -306,6 +306,95 @@ def test_replacement_that_a_library_puts_back_later_is_cleared_away_next_time(li
     torch.nn.init.normal_ = module.normal_ = saved
     pyinit.unpatch()
     assert module.normal_ is torch.nn.init.normal_ is TORCH.normal_
+
+
+# What is looked through again
+
+
+REBOUND = {
+    "name": lambda module: setattr(module, "f", torch.nn.init.normal_),
+    "value": lambda module: module.table.update(f=torch.nn.init.normal_),
+    "key": lambda module: module.table.update({torch.nn.init.normal_: 1}),
+    "member": lambda module: module.members.append(torch.nn.init.normal_),
+    "new container": lambda module: setattr(module, "new", {torch.nn.init.normal_}),
+}
+EMPTY = "table, members, f = {}, [], None"
+
+
+def held(module: ModuleType) -> set[object]:
+    found = {module.f, *module.table, *module.table.values(), *module.members}
+    return {f for f in found | getattr(module, "new", set()) if callable(f)}
+
+
+@pytest.mark.parametrize("place", REBOUND)
+def test_places_that_bind_a_function_between_two_patches_are_reached(place, library):
+    module = library(EMPTY)
+    with pyinit.patch():
+        pass
+    REBOUND[place](module)
+    with pyinit.patch():
+        assert held(module) == {torch.nn.init.normal_}
+    assert held(module) == {TORCH.normal_}
+
+
+@pytest.mark.parametrize("place", REBOUND)
+def test_places_that_bind_a_new_function_are_put_back(place, library):
+    module = library(EMPTY)
+    with pyinit.patch():
+        REBOUND[place](module)
+    assert held(module) == {TORCH.normal_}
+
+
+def test_module_loaded_again_under_its_name_is_reached(library):
+    library("from torch.nn.init import normal_")
+    with pyinit.patch():
+        pass
+    module = library("from torch.nn.init import normal_")
+    with pyinit.patch():
+        assert module.normal_ is torch.nn.init.normal_
+    assert module.normal_ is TORCH.normal_
+
+
+def test_module_deleted_within_a_block_is_put_back(library, monkeypatch):
+    module = library("from torch.nn.init import normal_")
+    with pyinit.patch():
+        monkeypatch.delitem(sys.modules, "some_library")
+        assert module.normal_ is not TORCH.normal_
+    assert module.normal_ is TORCH.normal_
+
+
+class CountingLooks(dict):
+    looks = 0
+
+    def items(self):
+        self.looks += 1
+        return super().items()
+
+
+@pytest.mark.parametrize(("binds", "looks"), [(False, 1), (True, 2)])
+def test_end_of_a_block_looks_through_modules_only_for_what_bound_a_function_meanwhile(
+    binds, looks, library, monkeypatch
+):
+    module = library(EMPTY)
+    modules = CountingLooks(sys.modules)
+    monkeypatch.setattr(sys, "modules", modules)
+    with pyinit.patch():
+        module.f = torch.nn.init.normal_ if binds else None
+    assert modules.looks == looks
+
+
+def test_containers_are_told_by_identity_and_one_level_deep():
+    wanted = [object(), object()]
+    by_key, by_value, by_list, by_set = {wanted[0]: 1}, {1: wanted[1]}, [wanted[0]], {1, wanted[1]}
+    spaces = [
+        {"a": by_key, "b": by_value, "again": by_key, "deep": [[wanted[0]]], "tuple": (wanted[0],)},
+        {"c": by_list, "d": by_set, "subclass": LoadsOnAccess(a=wanted[0]), "other": {1: 2}},
+        {"e": wanted[1]},
+    ]
+    found = _core.containers_of(spaces, map(id, wanted))
+    assert set(map(id, found)) == set(map(id, [by_key, by_value, by_list, by_set, spaces[2]]))
+    assert len(found) == 5
+    assert _core.containers_of(spaces, []) == _core.containers_of([], map(id, wanted)) == []
 
 
 # Handles

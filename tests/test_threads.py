@@ -102,6 +102,50 @@ def test_a_child_forked_after_a_parallel_fill_does_not_hang(
     assert child.exitcode == 0
 
 
+def test_what_a_region_lost_is_expected_of_the_next_and_fades() -> None:
+    loss = _core.ExpectedLoss()
+    assert loss.at(10**9) == 0
+    loss.add(1000, 10**9)
+    assert [loss.at(10**9 + 16000 * i) for i in range(4)] == [1000, 500, 0, 0]
+
+
+def test_gains_and_smaller_losses_change_nothing() -> None:
+    loss = _core.ExpectedLoss()
+    loss.add(1000, 10**9)
+    loss.add(-(10**6), 10**9)
+    loss.add(10, 10**9)
+    assert loss.at(10**9) == 1000
+
+
+def test_a_process_that_was_stopped_uses_threads_again_in_seconds() -> None:
+    loss = _core.ExpectedLoss()
+    hour = 3600 * 10**9
+    loss.add(hour, hour)
+    assert loss.at(hour + 4 * 10**9) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs affinity")
+@pytest.mark.parametrize("call", ["pyinit.normal_(tensor)", "pyinit.functional.tanh(tensor)"])
+def test_small_calls_stop_waiting_for_a_thread_that_does_not_run(call: str) -> None:
+    """With one processor for two threads, a region waits for the system to change between them."""
+    program = f"""
+        import os, resource, torch, pyinit
+        os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+        torch.set_num_threads(2)
+        tensor = torch.empty(1 << 17)
+
+        def changes():
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            return used.ru_nvcsw + used.ru_nivcsw
+
+        before = changes()
+        for _ in range(400):
+            {call}
+        assert changes() - before < 400, changes() - before
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs /proc")
 @pytest.mark.parametrize("order", ["import torch, pyinit", "import pyinit, torch"])
 def test_one_openmp_runtime_whichever_is_imported_first(order: str) -> None:

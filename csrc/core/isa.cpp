@@ -42,10 +42,8 @@ Isa find(std::string_view wanted, const std::string& what) {
   throw std::invalid_argument(what + ": got '" + std::string(wanted) + "', this machine takes one of: " + choices);
 }
 
-std::atomic<Isa>& active() {
-  static std::atomic<Isa> isa{available_isas().back()};
-  return isa;
-}
+// Known before any thread asks: a child forked while another thread finds it out would wait for that one.
+std::atomic<Isa> active{available_isas().back()};
 
 }  // namespace
 
@@ -67,13 +65,13 @@ std::vector<Isa> available_isas() {
   return isas;
 }
 
-Isa active_isa() { return active().load(std::memory_order_relaxed); }
+Isa active_isa() { return active.load(std::memory_order_relaxed); }
 
-void set_active_isa(std::string_view wanted) { active() = find(wanted, "isa"); }
+void set_active_isa(std::string_view wanted) { active = find(wanted, "isa"); }
 
 void set_active_isa_from_environment() {
   const char* wanted = std::getenv("PYINIT_ISA");
-  if (wanted != nullptr && *wanted != '\0') active() = find(wanted, "PYINIT_ISA");
+  if (wanted != nullptr && *wanted != '\0') active = find(wanted, "PYINIT_ISA");
 }
 
 }  // namespace pyinit

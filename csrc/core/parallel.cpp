@@ -7,9 +7,22 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+
+#include "core/expected_loss.hpp"
 
 namespace pyinit {
 namespace {
+
+constexpr int64_t kGrainTime = 10'000;  // nanoseconds
+
+ExpectedLoss expected_loss;
+std::atomic<bool> uses_threads_at_any_loss{false};
+
+int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
 
 std::atomic<bool> is_forked_child{false};
 
@@ -18,15 +31,27 @@ const int at_fork_registered = pthread_atfork(nullptr, nullptr, [] { is_forked_c
 }  // namespace
 
 int usable_threads(int threads, int64_t work, int64_t grain) {
-  const int64_t wanted = std::min<int64_t>(threads, work / grain);
+  const int64_t grains = work / grain, wanted = std::min<int64_t>(threads, grains);
   if (wanted <= 1 || is_forked_child.load(std::memory_order_relaxed) || omp_in_parallel() != 0) return 1;
+  const int64_t saved = (grains - grains / wanted) * kGrainTime;
+  if (expected_loss.at(now()) > saved && !uses_threads_at_any_loss.load(std::memory_order_relaxed)) return 1;
   return static_cast<int>(wanted);
 }
 
+void set_threads_at_any_loss(bool are_used) { uses_threads_at_any_loss = are_used; }
+
 void detail::run_parallel(int threads, void (*body)(void*, int), void* context) {
-  // The runtime may give fewer threads than asked for: each takes every team-size-th part.
+  std::atomic<int64_t> in_parts{0};
+  const int64_t begin = now();
 #pragma omp parallel num_threads(threads)
-  for (int part = omp_get_thread_num(); part < threads; part += omp_get_num_threads()) body(context, part);
+  {
+    const int64_t arrived = now();
+    // The runtime may give fewer threads than asked for: each takes every team-size-th part.
+    for (int part = omp_get_thread_num(); part < threads; part += omp_get_num_threads()) body(context, part);
+    in_parts.fetch_add(now() - arrived, std::memory_order_relaxed);
+  }
+  const int64_t end = now();
+  expected_loss.add(end - begin - in_parts, end);
 }
 
 namespace {

@@ -12,9 +12,13 @@
 
 namespace pyinit {
 
-// How many threads to use: at most `threads`, one for every `grain` of `work`; one inside a parallel
-// region, and in a forked child, where the parent's pool is gone.
+// How many threads to use: at most `threads`, one for every `grain` of `work`, which takes some 10 microseconds; one
+// where that saves less than the region is expected to lose, inside a parallel region, and in a forked child, where the
+// parent's pool is gone.
 int usable_threads(int threads, int64_t work, int64_t grain);
+
+// For tests: whether threads are used whatever regions lose.
+void set_threads_at_any_loss(bool are_used);
 
 namespace detail {
 void run_parallel(int threads, void (*body)(void*, int), void* context);

@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include "core/expected_loss.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
 #include "python/bind.hpp"
@@ -20,4 +21,9 @@ void register_machine(py::module_& m) {
 #endif
   });
   m.def("openmp_runtime", &pyinit::openmp_runtime);
+  m.def("set_threads_at_any_loss", &pyinit::set_threads_at_any_loss, py::arg("are_used"));
+  py::class_<pyinit::ExpectedLoss>(m, "ExpectedLoss")
+      .def(py::init<>())
+      .def("at", &pyinit::ExpectedLoss::at, py::arg("now"))
+      .def("add", &pyinit::ExpectedLoss::add, py::arg("loss"), py::arg("now"));
 }

@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   register_machine(m);
   register_orthogonal(m);
   register_random(m);
+  register_references(m);
   register_simd(m);
   register_tensor(m);
   register_torch(m);

@@ -124,19 +124,17 @@ template <class F> void transform_with_libm(F* x, int64_t blocks, F mean, F std,
   }
 }
 
-// Whether log, sin and cos have the errors that the vectors in double count on.
-bool libm_is_known() {
+// Whether log, sin and cos have the errors that the vectors in double count on. Found out before any thread asks: a
+// child forked meanwhile would wait for that thread.
+const bool libm_is_known = [] {
 #if defined(__GLIBC__)
-  static const bool is_known = [] {
-    int major = 0, minor = 0;
-    return std::sscanf(gnu_get_libc_version(), "%d.%d", &major, &minor) == 2 &&
-           (major > 2 || (major == 2 && minor >= 28));
-  }();
-  return is_known;
+  int major = 0, minor = 0;
+  return std::sscanf(gnu_get_libc_version(), "%d.%d", &major, &minor) == 2 &&
+         (major > 2 || (major == 2 && minor >= 28));
 #else
   return false;
 #endif
-}
+}();
 
 template <class T> class BlockNormal {
  public:
@@ -166,7 +164,7 @@ template <class T> class BlockNormal {
     }
     if constexpr (std::is_same_v<F, double>) {
       const auto kernel = torch_kernels().libm_normal_blocks;
-      if (kernel != nullptr && libm_is_known()) {
+      if (kernel != nullptr && libm_is_known) {
         return kernel(normal_, arithmetic_ != TorchArithmetic::libm, words, blocks, out);
       }
     }

@@ -6,7 +6,6 @@ They can be differentiated, too. What the kernels do not take goes to torch's fu
 from collections.abc import Sequence
 from typing import Any
 
-import torch.nn.grad
 from torch import Tensor
 
 from pyinit._convolution import (
@@ -20,6 +19,7 @@ from pyinit._convolution import (
 )
 from pyinit._convolution_autograd import contract, sum_channels
 from pyinit._convolution_ops import is_ours
+from pyinit._original import functional, gradients
 from pyinit.functional import Numbers
 
 __all__ = [
@@ -151,7 +151,7 @@ def _by_input(
     shapes = tuple(input_size), weight.shape
     made = _made(dims, IMAGE, shapes, grad_output, weight, window)
     if made is None:
-        torchs = getattr(torch.nn.grad, f"conv{dims}d_input")
+        torchs = getattr(gradients, f"conv{dims}d_input")
         made = torchs(input_size, weight, grad_output, *window)
     return made
 
@@ -162,7 +162,7 @@ def _by_weight(
     shapes = input.shape, tuple(weight_size)
     made = _made(dims, WEIGHT, shapes, grad_output, input, window)
     if made is None:
-        torchs = getattr(torch.nn.grad, f"conv{dims}d_weight")
+        torchs = getattr(gradients, f"conv{dims}d_weight")
         made = torchs(input, weight_size, grad_output, *window)
     return made
 
@@ -179,7 +179,7 @@ def _made(
     if not (is_ours(grad_output) and is_ours(other) and grad_output.dtype == other.dtype):
         return None
     channels_last = is_channels_last(tuple(other.shape), other.stride())
-    function = Function(dims, RESULT, getattr(torch.nn.functional, f"conv{dims}d"))
+    function = Function(dims, RESULT, getattr(functional, f"conv{dims}d"))
     input, weight = (tuple(shape) for shape in shapes)
     geometry = geometry_of(function, input, weight, None, channels_last, *window, 0)
     if geometry is None:

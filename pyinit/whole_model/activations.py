@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import nn
-from torch.nn import functional
 
 from pyinit._gain import calculate_gain
+from pyinit._original import functional
 from pyinit.whole_model.structure import Activation
 
 # torch's activations: the name of the function or method, its arguments and their defaults.

@@ -1,7 +1,6 @@
 """The buffers of a model: reset as their module does it, where a module knows how."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 import pyinit.init
+from pyinit._once import once
 from pyinit._rng import Source
 from pyinit.whole_model.plan import Entry
 from pyinit.whole_model.reparametrized import spectral_norm_of
@@ -70,19 +70,19 @@ class IsTouched:
         around = next((p for p in _parents(path) if p in self._with_parameters), None)
         return self._all_are_meant and (around is None or around in self._changed)
 
-    @cached_property
+    @once
     def _initialized(self) -> set[str]:
         return {entry.site.path for entry in self._plan if not entry.is_kept}
 
-    @cached_property
+    @once
     def _changed(self) -> set[str]:
         return _with_parents(self._initialized)
 
-    @cached_property
+    @once
     def _with_parameters(self) -> set[str]:
         return _with_parents({entry.site.path for entry in self._plan})
 
-    @cached_property
+    @once
     def _all_are_meant(self) -> bool:
         return not any(entry.is_left_out for entry in self._plan)
 

@@ -1,9 +1,9 @@
 """How values flow from layer to layer, and what that says of each layer."""
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from typing import NamedTuple
 
+from pyinit._once import once
 from pyinit.whole_model.structure import Activation, Branch, Graph
 
 # Kinds of steps.
@@ -52,7 +52,7 @@ class Flow:
     def layers(self) -> Iterator[tuple[int, str]]:
         return ((i, step.path) for i, step in enumerate(self.steps) if step.kind in _LAYERS)
 
-    @cached_property
+    @once
     def users(self) -> list[list[int]]:
         found: list[list[int]] = [[] for _ in self.steps]
         for i, step in enumerate(self.steps):
@@ -60,7 +60,7 @@ class Flow:
                 found[source].append(i)
         return found
 
-    @cached_property
+    @once
     def ancestors(self) -> list[int]:
         """For each step a set of bits: itself, and the steps that it comes from."""
         found: list[int] = []

@@ -1,7 +1,6 @@
 """A model as recipes and rules see it: its parameters, each in its place."""
 
 from collections.abc import Iterator
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
+from pyinit._once import once
 from pyinit.initializers import Weight
 from pyinit.whole_model.graph import Graph, trace
 from pyinit.whole_model.reparametrized import Computed, computed_by
@@ -94,12 +94,12 @@ class Network:
         self.modules: dict[str, nn.Module] = {}
         self.sites: list[Site] = list(self._sites())
 
-    @cached_property
+    @once
     def graph(self) -> Graph:
         """What follows each layer, and the residual branches."""
         return trace(self.model)
 
-    @cached_property
+    @once
     def by_name(self) -> dict[str, Site]:
         """Sites by all of their names."""
         return {name: site for site in self.sites for name in (site.name, *site.tied)}
