@@ -211,7 +211,8 @@ SPECIAL = [torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 1e-42, -1e-42, 3e38, -3e
 @ALL
 def test_special_values_are_torchs(isa: str, name: str, dtype: torch.dtype) -> None:
     x = torch.tensor(SPECIAL * 6, dtype=dtype)  # enough that torch takes its vector code, too
-    got, expected = CASES[name].ours(x), CASES[name].torchs(x)
+    # In double precision: in float32, torch's gelu(inf) is NaN on machines with AVX-512.
+    got, expected = CASES[name].ours(x), CASES[name].torchs(x.double()).to(dtype)
     torch.testing.assert_close(got, expected, equal_nan=True, rtol=1e-5, atol=1e-35)
     if name in ("relu", "leaky_relu", "elu", "selu", "tanh"):
         zeros = x == 0
