@@ -24,18 +24,25 @@ int usable_threads(int threads, int64_t work, int64_t grain) {
 }
 
 void detail::run_parallel(int threads, void (*body)(void*, int), void* context) {
-  // The runtime may give fewer threads than asked for: each takes every team-size-th part.
+  Exit exit;
 #pragma omp parallel num_threads(threads)
-  for (int part = omp_get_thread_num(); part < threads; part += omp_get_num_threads()) body(context, part);
+  exit.guard([&] {
+    // The runtime may give fewer threads than asked for: each takes every team-size-th part.
+    for (int part = omp_get_thread_num(); part < threads; part += omp_get_num_threads()) body(context, part);
+  });
+  exit.rethrow();
 }
 
 namespace {
 
-constexpr int kSpins = 1 << 12;  // before others get the processor
+constexpr int kSpins = 1 << 12;                  // before others get the processor
+constexpr int64_t kTaskWork = int64_t{1} << 12;  // that a task counts for; long ones look around themselves
 
 void wait_for(const std::atomic<int64_t>& done, int64_t count) {
   for (int spins = 0; done.load(std::memory_order_acquire) < count; ++spins) {
-    if (spins >= kSpins) sched_yield();
+    if (spins < kSpins) continue;
+    look_around();  // a thread that has left does not finish what it has begun
+    sched_yield();
   }
 }
 
@@ -43,16 +50,22 @@ void wait_for(const std::atomic<int64_t>& done, int64_t count) {
 
 void Steps::run(int threads) {
   if (threads <= 1) {
+    Lookout lookout;
     for (const Step& step : steps_) {
-      for (int64_t task = 0; task < step.count; ++task) step.body(task, 0);
+      for (int64_t task = 0; task < step.count; ++task) {
+        step.body(task, 0);
+        lookout.after(kTaskWork);
+      }
     }
     return;
   }
   const auto work = [](void* steps, int thread) {
+    Lookout lookout;
     for (Step& step : *static_cast<std::deque<Step>*>(steps)) {
       for (int64_t task = step.begun++; task < step.count; task = step.begun++) {
         step.body(task, thread);
         step.done.fetch_add(1, std::memory_order_release);
+        lookout.after(kTaskWork);
       }
       wait_for(step.done, step.count);
     }

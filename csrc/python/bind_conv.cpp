@@ -10,6 +10,7 @@
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
 #include "python/images.hpp"
+#include "python/released.hpp"
 #include "python/target.hpp"
 
 using namespace pyinit;
@@ -56,10 +57,6 @@ double work(const Target& pixels, const Target& weight) {
   return count;
 }
 
-std::optional<py::gil_scoped_release> release_for(double work) {
-  return work > kReleaseGil ? std::optional<py::gil_scoped_release>(std::in_place) : std::nullopt;
-}
-
 Window window_of(const Target& t, const Integers& stride, const Integers& padding, const Integers& dilation,
                  int64_t groups) {
   const size_t dims = t.shape.size() - 2;
@@ -74,7 +71,7 @@ void convolution(const Target& input, const std::conditional_t<transposed, Targe
   check("input", input, input), check("weight", weight, input), check("output", output, input);
   if (activation < 0 || activation >= kActivations) throw std::invalid_argument("activation: unknown code");
   const Window window = window_of(input, stride, padding, dilation, groups);
-  const auto release = release_for(work(transposed ? input : output, weight));
+  const auto release = release_if(work(transposed ? input : output, weight) > kReleaseGil);
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
     const Epilogue<T> epilogue = {bias ? reinterpret_cast<const T*>(bias->address) : nullptr,
@@ -97,7 +94,7 @@ PackedWeight pack(const py::handle& tensor, int64_t groups, int threads) {
   for (const int64_t size : weight.shape) {
     if (size < 1) throw std::invalid_argument("weight: takes no size below 1");
   }
-  const py::gil_scoped_release release;
+  const Released release;
   if (weight.dtype == static_cast<int>(DType::f32)) {
     return {PackedWeights<float>(to_images<const float>(weight), groups, threads)};
   }
@@ -108,7 +105,7 @@ void weight_gradient(const Target& input, const Target& output, const Target& we
                      const Integers& padding, const Integers& dilation, int64_t groups, int threads) {
   check("input", input, input), check("weight", weight, input), check("output", output, input);
   const Window window = window_of(input, stride, padding, dilation, groups);
-  const auto release = release_for(work(output, weight));
+  const auto release = release_if(work(output, weight) > kReleaseGil);
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
     convolve_weight_gradient<T>(window, to_images<const T>(input), to_images<const T>(output), to_images<T>(weight),
@@ -121,7 +118,7 @@ void channel_sums(const Target& input, const Target& sums, int threads) {
   if (sums.dtype != input.dtype || sums.shape.size() != 1 || sums.shape[0] != input.shape[1]) {
     throw std::invalid_argument("sums: takes one element for each channel, of input's type");
   }
-  const py::gil_scoped_release release;
+  const Released release;
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
     sum_channels<T>(to_images<const T>(input), reinterpret_cast<T*>(sums.address), sums.strides[0], threads);
