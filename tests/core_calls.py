@@ -18,6 +18,8 @@ HOURS = 1 << 40
 """So many elements or images take them."""
 
 
+NOTHING = torch.empty(0)
+
 _alive: list[Any] = []  # what calls know by its address alone
 
 
@@ -25,6 +27,7 @@ class Call(NamedTuple):
     name: str  # begins with the function's
     run: Callable[[int], Any]  # with so many threads
     result: Tensor
+    state: Tensor = NOTHING  # that is written when all else is done
 
 
 def memory(tensor: Tensor) -> View:
@@ -47,6 +50,7 @@ def short() -> Iterator[Call]:
     yield from _softmax()
     yield from _convolutions(memory)
     yield from _products(memory)
+    yield from _questions()
 
 
 def endless() -> Iterator[Call]:
@@ -91,40 +95,40 @@ def _fills(prepare: Prepare) -> Iterator[Call]:
         fills = [(target, 2, (0.0, 1.0, 0.0, 0.0), KEY), (memory(torch.empty(3)), 0, (1.0,) * 4, KEY)]
         if prepare is memory:  # their tasks are listed
             yield Call(f"fill_many, {layout}", _with(_core.fill_many, fills), tensor)
-            yield Call(f"measure_many, {layout}", _with(_core.measure_many, [target]), tensor)
+            yield Call(f"measure_many, {layout}", _with(_core.measure_many, [target]), NOTHING)
         states = _States()
         for name in ("torch_uniform", "torch_normal"):
             function = getattr(_core, name)
             run = _with(function, target, 0.0, 1.0, states.addresses, 0)
-            yield Call(f"{name}, {layout}", run, tensor)
+            yield Call(f"{name}, {layout}", run, tensor, states.after)
 
 
 def _dense_fills() -> Iterator[Call]:
-    matrix, states = torch.empty(512, 512), _States()
-    target, kept = memory(matrix), torch.randn(512, 512)
+    matrix, states = torch.empty(256, 256), _States()
+    target, kept = memory(matrix), torch.randn(256, 256)
     source = memory(kept)[0]
-    flat = target[0], target[1], (1 << 18,), (1,)
+    flat = target[0], target[1], (1 << 16,), (1,)
     yield Call("fill_dirac", _with(_core.fill_dirac, target, 1), matrix)
     yield Call("fill_sparse", _with(_core.fill_sparse, target, 9, 1.0, KEY), matrix)
     for name, shape in {"square": (128, 96), "tall": (512, 64), "wide": (64, 2, 128)}.items():
         out = torch.empty(shape)
         one = memory(out), 1.0, KEY, None, None
         yield Call(f"fill_orthogonal, {name}", _with(_core.fill_orthogonal, [one]), out)
-        several = torch.empty(24, *shape)
+        several = torch.empty(8, *shape)
         parts = [(memory(part), 1.0, KEY, None, None) for part in several]
         yield Call(f"fill_orthogonal, many {name}", _with(_core.fill_orthogonal, parts), several)
     run = _with(_core.fill_orthonormalized, target, source, 1.0)
     yield Call("fill_orthonormalized", run, matrix)
     yield Call("copy_checked", _with(_core.copy_checked, source, target), matrix)
-    yield Call("torch_normal", _with(_core.torch_normal, flat, 0.0, 1.0, states.addresses, 0), matrix)
+    yield Call("torch_normal", _with(_core.torch_normal, flat, 0.0, 1.0, states.addresses, 0), matrix, states.after)
     for name, place in {"blocks": flat, "serial": memory(matrix.t())}.items():
         numbers = (0.0, 1.0, -1.0, 1.0, states.addresses, 0)
-        yield Call(f"torch_trunc_normal, {name}", _with(_core.torch_trunc_normal, place, *numbers), matrix)
+        yield Call(f"torch_trunc_normal, {name}", _with(_core.torch_trunc_normal, place, *numbers), matrix, states.after)
     numbers = (0.0, 1.0, 2.0, 3.0, -2.0, states.addresses, 0, lambda x: torch.from_numpy(x).log().numpy())
     reject = _with(_core.torch_reject_trunc_normal, flat, *numbers)
-    yield Call("torch_reject_trunc_normal", reject, matrix)
+    yield Call("torch_reject_trunc_normal", reject, matrix, states.after)
     run = _with(_core.torch_zero_rows, target, 9, states.addresses)
-    yield Call("torch_zero_rows", _after(matrix.fill_, 1.0, run), matrix)
+    yield Call("torch_zero_rows", _after(matrix.fill_, 1.0, run), matrix, states.after)
 
 
 def _endless_lists() -> Iterator[Call]:
@@ -180,7 +184,7 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
             ("depthwise", 32, 3, 1),
             ("depthwise, stride 2", 32, 3, 2),
         ):
-            shapes = (8, 32, 24, 24), (32, 32 // groups, taps, taps), (8, 32, 24 // stride, 24 // stride)
+            shapes = (32, 32, 6, 6), (32, 32 // groups, taps, taps), (32, 32, 6 // stride, 6 // stride)
             order = torch.channels_last if channels_last else torch.contiguous_format
             images, weight, result = (torch.randn(s).to(memory_format=order) for s in shapes)
             x, w, y = prepare(images), memory(weight), prepare(result)
@@ -195,8 +199,8 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
         yield Call(f"convolve, packed, {suffix}", _packed(x, w, y, window), result)
         sums = torch.empty(32)
         yield Call(f"sum_channels, {suffix}", _with(_core.sum_channels, x, memory(sums)), sums)
-    images, columns = torch.randn(8, 32, 24, 24), torch.randn(8, 32 * 9, 24 * 24)
-    window = (3, 3), (24, 24), (1, 1), (1, 1), (1, 1)
+    images, columns = torch.randn(32, 32, 6, 6), torch.randn(32, 32 * 9, 6 * 6)
+    window = (3, 3), (6, 6), (1, 1), (1, 1), (1, 1)
     x, y = prepare(images), prepare(columns)
     yield Call("im2col", _with(_core.im2col, x, y, *window), columns)
     yield Call("col2im", _with(_core.col2im, y, x, *window), images)
@@ -217,6 +221,23 @@ def _products(prepare: Prepare) -> Iterator[Call]:
     transposed = address, dtype, shape[::-1], strides[::-1]
     run = _with(_core.gemm, transposed, prepare(b), memory(c), 1.0, 0.0)
     yield Call("gemm", run, c)
+
+
+def _questions() -> Iterator[Call]:
+    """What is asked of tensors and of the machine, without threads."""
+    seven = torch.empty(2, 3, 2, 2, 2, 2, 3)
+    address, _, shape, strides = memory(seven)
+    for name, arguments in {
+        "dlpack_memory": (seven,),
+        "dlpack_target": (seven.transpose(0, 1)[:, ::2],),
+        "is_dense": (shape, strides),
+        "non_overlapping": (shape, strides),
+        "torch_state_is_known": (_States().addresses[0],),
+        "is_same_state": _States().addresses,
+        "available_isas": (),
+        "openmp_runtime": (),
+    }.items():
+        yield Call(name, lambda _, name=name, arguments=arguments: getattr(_core, name)(*arguments), NOTHING)
 
 
 def _with(function: Callable[..., Any], *arguments: Any) -> Callable[[int], Any]:

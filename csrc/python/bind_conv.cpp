@@ -1,3 +1,4 @@
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -15,10 +16,9 @@
 
 using namespace pyinit;
 
-// What Python keeps between calls.
-struct PackedWeight {
-  std::variant<PackedWeights<float>, PackedWeights<double>> panels;
-};
+// What Python keeps between calls, in a capsule of that name.
+using PackedWeight = std::variant<PackedWeights<float>, PackedWeights<double>>;
+constexpr const char* kPackedWeight = "PackedWeight";
 
 // A weight, alone or paired with the same one packed.
 struct Weight : Target {
@@ -27,7 +27,9 @@ struct Weight : Target {
 
 template <> inline Weight fastcall::from_python<Weight>(PyObject* x) {
   if (!PyTuple_Check(x) || PyTuple_GET_SIZE(x) != 2) return {from_python<Target>(x)};
-  return {from_python<Target>(item(x, 2, 0)), py::handle(item(x, 2, 1)).cast<const PackedWeight*>()};
+  const void* const packed = PyCapsule_GetPointer(item(x, 2, 1), kPackedWeight);
+  if (packed == nullptr) throw py::error_already_set();
+  return {from_python<Target>(item(x, 2, 0)), static_cast<const PackedWeight*>(packed)};
 }
 
 template <> inline std::optional<Target> fastcall::from_python<std::optional<Target>>(PyObject* x) {
@@ -80,25 +82,33 @@ void convolution(const Target& input, const std::conditional_t<transposed, Targe
     if constexpr (transposed) {
       convolve_transposed(window, from, filters, epilogue, to_images<T>(output), threads);
     } else {
-      const auto* const packed = weight.packed ? std::get_if<PackedWeights<T>>(&weight.packed->panels) : nullptr;
+      const auto* const packed = weight.packed ? std::get_if<PackedWeights<T>>(weight.packed) : nullptr;
       convolve(window, from, filters, epilogue, to_images<T>(output), threads, packed);
     }
   });
 }
 
-PackedWeight pack(const py::handle& tensor, int64_t groups, int threads) {
-  const Target weight = fastcall::from_python<Target>(tensor.ptr());
+std::unique_ptr<PackedWeight> packed(const Target& weight, int64_t groups, int threads) {
+  const Released release;
+  if (weight.dtype == static_cast<int>(DType::f32)) {
+    return std::make_unique<PackedWeight>(PackedWeights<float>(to_images<const float>(weight), groups, threads));
+  }
+  return std::make_unique<PackedWeight>(PackedWeights<double>(to_images<const double>(weight), groups, threads));
+}
+
+PyObject* pack(const Target& weight, int64_t groups, int threads) {
   check("weight", weight, weight);
   if (groups < 1 || weight.shape[0] % groups != 0)
     throw std::invalid_argument("groups: takes a divisor of the outputs");
   for (const int64_t size : weight.shape) {
     if (size < 1) throw std::invalid_argument("weight: takes no size below 1");
   }
-  const Released release;
-  if (weight.dtype == static_cast<int>(DType::f32)) {
-    return {PackedWeights<float>(to_images<const float>(weight), groups, threads)};
-  }
-  return {PackedWeights<double>(to_images<const double>(weight), groups, threads)};
+  std::unique_ptr<PackedWeight> panels = packed(weight, groups, threads);
+  PyObject* const capsule = PyCapsule_New(panels.get(), kPackedWeight, [](PyObject* x) {
+    delete static_cast<PackedWeight*>(PyCapsule_GetPointer(x, kPackedWeight));
+  });
+  if (capsule != nullptr) panels.release();
+  return capsule;
 }
 
 void weight_gradient(const Target& input, const Target& output, const Target& weight, const Integers& stride,
@@ -128,8 +138,7 @@ void channel_sums(const Target& input, const Target& sums, int threads) {
 }  // namespace
 
 void register_conv(py::module_& m) {
-  py::class_<PackedWeight>(m, "PackedWeight")
-      .def(py::init(&pack), py::arg("weight"), py::arg("groups"), py::arg("threads"));
+  fastcall::define<pack>(m, "PackedWeight");
   fastcall::define<convolution<false>>(m, "convolve");
   fastcall::define<convolution<true>>(m, "convolve_transposed");
   fastcall::define<weight_gradient>(m, "convolve_weight_gradient");
