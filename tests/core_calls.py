@@ -17,7 +17,6 @@ KEY = (7, 0)
 HOURS = 1 << 40
 """So many elements or images take them."""
 
-
 NOTHING = torch.empty(0)
 
 _alive: list[Any] = []  # what calls know by its address alone
@@ -92,7 +91,10 @@ def _fills(prepare: Prepare) -> Iterator[Call]:
             "fill_constant": (0.5,),
         }.items():
             yield Call(f"{name}, {layout}", _with(getattr(_core, name), target, *numbers), tensor)
-        fills = [(target, 2, (0.0, 1.0, 0.0, 0.0), KEY), (memory(torch.empty(3)), 0, (1.0,) * 4, KEY)]
+        fills = [
+            (target, 2, (0.0, 1.0, 0.0, 0.0), KEY),
+            (memory(torch.empty(3)), 0, (1.0,) * 4, KEY),
+        ]
         if prepare is memory:  # their tasks are listed
             yield Call(f"fill_many, {layout}", _with(_core.fill_many, fills), tensor)
             yield Call(f"measure_many, {layout}", _with(_core.measure_many, [target]), NOTHING)
@@ -120,15 +122,20 @@ def _dense_fills() -> Iterator[Call]:
     run = _with(_core.fill_orthonormalized, target, source, 1.0)
     yield Call("fill_orthonormalized", run, matrix)
     yield Call("copy_checked", _with(_core.copy_checked, source, target), matrix)
-    yield Call("torch_normal", _with(_core.torch_normal, flat, 0.0, 1.0, states.addresses, 0), matrix, states.after)
+    run = _with(_core.torch_normal, flat, 0.0, 1.0, states.addresses, 0)
+    yield Call("torch_normal", run, matrix, states.after)
     for name, place in {"blocks": flat, "serial": memory(matrix.t())}.items():
-        numbers = (0.0, 1.0, -1.0, 1.0, states.addresses, 0)
-        yield Call(f"torch_trunc_normal, {name}", _with(_core.torch_trunc_normal, place, *numbers), matrix, states.after)
-    numbers = (0.0, 1.0, 2.0, 3.0, -2.0, states.addresses, 0, lambda x: torch.from_numpy(x).log().numpy())
-    reject = _with(_core.torch_reject_trunc_normal, flat, *numbers)
-    yield Call("torch_reject_trunc_normal", reject, matrix, states.after)
-    run = _with(_core.torch_zero_rows, target, 9, states.addresses)
-    yield Call("torch_zero_rows", _after(matrix.fill_, 1.0, run), matrix, states.after)
+        run = _with(_core.torch_trunc_normal, place, 0.0, 1.0, -1.0, 1.0, states.addresses, 0)
+        yield Call(f"torch_trunc_normal, {name}", run, matrix, states.after)
+    numbers = (0.0, 1.0, 2.0, 3.0, -2.0)
+    run = _with(_core.torch_reject_trunc_normal, flat, *numbers, states.addresses, 0, _log)
+    yield Call("torch_reject_trunc_normal", run, matrix, states.after)
+
+    def zero_rows(threads: int) -> Any:
+        matrix.fill_(1.0)  # the others stay
+        return _core.torch_zero_rows(target, 9, states.addresses, threads)
+
+    yield Call("torch_zero_rows", zero_rows, matrix, states.after)
 
 
 def _endless_lists() -> Iterator[Call]:
@@ -151,9 +158,13 @@ def _endless_lists() -> Iterator[Call]:
 
 def _endless_rejection() -> Call:
     out, states = torch.empty(1 << 18), _States()
-    numbers = (0.0, 1.0, 0.0, 1e30, 0.0, states.addresses, 0, lambda x: torch.from_numpy(x).log().numpy())
-    run = _with(_core.torch_reject_trunc_normal, memory(out), *numbers)
+    numbers = (0.0, 1.0, 0.0, 1e30, 0.0)  # next to nothing is accepted
+    run = _with(_core.torch_reject_trunc_normal, memory(out), *numbers, states.addresses, 0, _log)
     return Call("torch_reject_trunc_normal", run, out)
+
+
+def _log(x: Any) -> Any:
+    return torch.from_numpy(x).log().numpy()
 
 
 def _activations(prepare: Prepare) -> Iterator[Call]:
@@ -184,7 +195,11 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
             ("depthwise", 32, 3, 1),
             ("depthwise, stride 2", 32, 3, 2),
         ):
-            shapes = (32, 32, 6, 6), (32, 32 // groups, taps, taps), (32, 32, 6 // stride, 6 // stride)
+            shapes = (
+                (32, 32, 6, 6),
+                (32, 32 // groups, taps, taps),
+                (32, 32, 6 // stride, 6 // stride),
+            )
             order = torch.channels_last if channels_last else torch.contiguous_format
             images, weight, result = (torch.randn(s).to(memory_format=order) for s in shapes)
             x, w, y = prepare(images), memory(weight), prepare(result)
@@ -196,9 +211,11 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
             yield Call(f"convolve_transposed, {suffix}", run, images)
             run = _with(_core.convolve_weight_gradient, x, y, w, *window)
             yield Call(f"convolve_weight_gradient, {suffix}", run, weight)
-        yield Call(f"convolve, packed, {suffix}", _packed(x, w, y, window), result)
-        sums = torch.empty(32)
-        yield Call(f"sum_channels, {suffix}", _with(_core.sum_channels, x, memory(sums)), sums)
+            if name == "3x3":
+                yield Call(f"convolve, packed, {suffix}", _packed(x, w, y, window), result)
+                sums = torch.empty(32)
+                run = _with(_core.sum_channels, x, memory(sums))
+                yield Call(f"sum_channels, {suffix}", run, sums)
     images, columns = torch.randn(32, 32, 6, 6), torch.randn(32, 32 * 9, 6 * 6)
     window = (3, 3), (6, 6), (1, 1), (1, 1), (1, 1)
     x, y = prepare(images), prepare(columns)
@@ -226,7 +243,7 @@ def _products(prepare: Prepare) -> Iterator[Call]:
 def _questions() -> Iterator[Call]:
     """What is asked of tensors and of the machine, without threads."""
     seven = torch.empty(2, 3, 2, 2, 2, 2, 3)
-    address, _, shape, strides = memory(seven)
+    _, _, shape, strides = memory(seven)
     for name, arguments in {
         "dlpack_memory": (seven,),
         "dlpack_target": (seven.transpose(0, 1)[:, ::2],),
@@ -237,16 +254,12 @@ def _questions() -> Iterator[Call]:
         "available_isas": (),
         "openmp_runtime": (),
     }.items():
-        yield Call(name, lambda _, name=name, arguments=arguments: getattr(_core, name)(*arguments), NOTHING)
+        yield Call(
+            name,
+            lambda _, name=name, arguments=arguments: getattr(_core, name)(*arguments),
+            NOTHING,
+        )
 
 
 def _with(function: Callable[..., Any], *arguments: Any) -> Callable[[int], Any]:
     return lambda threads: function(*arguments, threads)
-
-
-def _after(prepare: Callable[..., Any], value: float, run: Callable[[int], Any]) -> Callable[[int], Any]:
-    def both(threads: int) -> Any:
-        prepare(value)
-        return run(threads)
-
-    return both

@@ -76,7 +76,8 @@ def test_every_kernel_is_left_and_the_next_calls_are_right() -> None:
 
 
 @pytest.mark.parametrize(
-    "call", ["pyinit.orthogonal_(w)", "_core.fill_orthonormalized(target, drawn.data_ptr(), 1.0, 2)"]
+    "call",
+    ["pyinit.orthogonal_(w)", "_core.fill_orthonormalized(target, drawn.data_ptr(), 1.0, 2)"],
 )
 def test_one_large_matrix_is_left_before_anything_is_written(call: str) -> None:
     outcome = output_of(f"""

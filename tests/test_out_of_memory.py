@@ -81,15 +81,15 @@ def output_of(program: str, allocator: Path) -> Any:
 
 
 FREE = {"isa", "set_isa", "compiler", "set_exchange_api", "multiply_adds", "activate_biased"}
-"""Functions that need no memory of their own,"""
-TESTED_WITH = {"philox4x32", "philox_words", "elementary"}
-"""and those that only tests call."""
+"""Functions that need no memory of their own."""
+
+FOR_TESTS = {"philox4x32", "philox_words", "elementary"}
 
 
 def test_all_functions_are_there() -> None:
     functions = {name for name, value in vars(_core).items() if callable(value)}
     called = {call.name.split(",")[0] for call in core_calls.short()} | {"PackedWeight"}
-    assert functions - FREE - TESTED_WITH == called
+    assert functions - FREE - FOR_TESTS == called
 
 
 def test_allocations_of_every_function_may_fail(allocator: Path) -> None:
@@ -213,6 +213,9 @@ def test_a_limit_of_the_process(layout: str) -> None:
         assert torch.equal(out, expected)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
