@@ -437,9 +437,14 @@ def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     if not _core.torch_state_is_known(state.data_ptr()):
         _note_unknown_state()
         return False
-    drawn = _draw(
-        numbers, lambda states: _fill_normal(tensor, view, (0.0, std), states, arithmetic)
-    ) and _draw(places, lambda states: _zero_rows(tensor, zeros, states))
+    before = numbers.get_state()
+    try:
+        drawn = _draw(
+            numbers, lambda states: _fill_normal(tensor, view, (0.0, std), states, arithmetic)
+        ) and _draw(places, lambda states: _zero_rows(tensor, zeros, states))
+    except BaseException:  # the end of memory, or of the user's patience
+        numbers.set_state(before)
+        raise
     if drawn:
         _increment_version((tensor,))
     return drawn

@@ -62,7 +62,7 @@ void for_all(const std::array<const View*, tensors>& views, int threads, const K
   prefer_huge_pages(*views.back());
   const JointDims<tensors> dims = joint_dims(views);
   const JointDim<tensors> inner = dims[dims.size() - 1];
-  parallel_ranges(usable_threads(threads, count, kGrain), count, kLine, [&](int64_t begin, int64_t end) {
+  parallel_pieces(usable_threads(threads, count, kGrain), count, kLine, 1, [&](int64_t begin, int64_t end) {
     alignas(64) T tiles[tensors][kTile];
     bool copied[tensors], any_copied = false;
     for (size_t v = 0; v < tensors; ++v) any_copied |= copied[v] = inner.strides[v] != 1;
@@ -118,11 +118,12 @@ void share_softmax(const SoftmaxShape& shape, int threads, const Rows& rows, con
   if (count == 0) return;
   const int wanted = usable_threads(threads, count, kGrain);
   if (shape.inner == 1) {
-    parallel_ranges(wanted, shape.outer, 1, [&](int64_t begin, int64_t end) { rows(begin, end - begin); });
+    parallel_pieces(wanted, shape.outer, 1, shape.count, [&](int64_t begin, int64_t end) { rows(begin, end - begin); });
     return;
   }
   const int64_t strips = divide_up(shape.inner, kSoftmaxColumns);
-  parallel_ranges(wanted, shape.outer * strips, 1, [&](int64_t begin, int64_t end) {
+  const int64_t each = shape.count * kSoftmaxColumns;
+  parallel_pieces(wanted, shape.outer * strips, 1, each, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i % strips * kSoftmaxColumns;
       columns(i / strips * shape.count * shape.inner + first, std::min(kSoftmaxColumns, shape.inner - first));

@@ -87,8 +87,9 @@ template <class T>
 void im2col(const Window& window, const Images<const T>& images, const Columns<T>& columns, int threads) {
   const Extents &kernel = columns.kernel, &places = columns.places;
   const int64_t taps = columns.taps(), rows = images.channels * taps, count = images.batch * rows;
-  const int team = usable_threads(threads, count * places[0] * places[1] * places[2], kGrain);
-  parallel_ranges(team, count, 1, [&](int64_t begin, int64_t end) {
+  const int64_t each = places[0] * places[1] * places[2];
+  const int team = usable_threads(threads, count * each, kGrain);
+  parallel_pieces(team, count, 1, each, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t n = i / rows, c = i % rows / taps, t = i % taps;
       const Extents at = {t / kernel[2] / kernel[1], t / kernel[2] % kernel[1], t % kernel[2]};
@@ -130,7 +131,7 @@ void col2im(const Window& window, const Columns<const T>& columns, const Images<
   };
   const int team =
       usable_threads(threads, images.batch * images.channels * taps * places[0] * places[1] * places[2], kGrain);
-  parallel_ranges(team, count, 1, [&](int64_t begin, int64_t end) {
+  parallel_pieces(team, count, 1, taps * size[2], [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t plane = i / rows, row = i % rows;
       sum_up(plane / images.channels, plane % images.channels, row / size[1], row % size[1]);

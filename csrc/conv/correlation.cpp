@@ -119,6 +119,7 @@ template <class T> void Tasks<T>::run(int64_t task, T* scratch) const {
   const Correlation<T>& c = correlation_;
   const Part whole = part(task);
   const int64_t inputs = c.inputs(), output = whole.group * c.outputs() + whole.first;
+  Lookout lookout;
   for (int64_t load = 0; load < inputs; load += channels_loaded_) {
     const int64_t loaded = std::min(channels_loaded_, inputs - load), channel = whole.group * inputs + load;
     const Source<T> source = strip_ ? strip_->fill(c.input, whole.block, channel, loaded, scratch + at_strip_)
@@ -135,6 +136,7 @@ template <class T> void Tasks<T>::run(int64_t task, T* scratch) const {
         Source<T> from = source;
         from.data += first * source.channel;
         run_chain(i, part, load + first, std::min(chains_[i], loaded - first), from, scratch);
+        lookout.after(part.block.pixels() * part.outputs * depth_);
       }
     }
   }

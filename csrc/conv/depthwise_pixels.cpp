@@ -179,6 +179,7 @@ void correlate_pixels(const Window& window, bool transposed, const Images<const 
   const int64_t in_image = out.size[0] * out.size[1], work = out.batch * out.pixels() * channels * taps;
   parallel_ranges(usable_threads(threads, work, kGrain), out.batch * in_image, 1, [&](int64_t begin, int64_t end) {
     typename Rows<const T, const T>::Lists lists;
+    Lookout lookout;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t n = i / in_image, d = i % in_image / out.size[1], h = i % out.size[1];
       T* const to = row_of(out, n, d, h);
@@ -189,6 +190,7 @@ void correlate_pixels(const Window& window, bool transposed, const Images<const 
             {to + first * out.strides[2], rows.step() * out.strides[2], past_caches});
       });
       finish(rest(epilogue), out, {n, 1, {d, h, 0}, {1, 1, out.size[2]}}, 0, channels);
+      lookout.after(out.size[2] * channels * taps);
     }
     if (past_caches) depthwise_kernels<T>().fence();
   });
@@ -209,6 +211,7 @@ void weight_gradient_of_pixels(const Window& window, const Images<const T>& inpu
   parallel_ranges(usable_threads(threads, work, kGrain), parts * units, 1, [&](int64_t begin, int64_t end) {
     typename Rows<T, const T>::Lists lists;
     const Scratch<T> table(taps * channels);
+    Lookout lookout;
     for (int64_t task = begin; task < end;) {
       // The units of a part that this thread has go together.
       const int64_t p = task / units, c = task % units * kChannelUnit;
@@ -241,6 +244,7 @@ void weight_gradient_of_pixels(const Window& window, const Images<const T>& inpu
                               if (pixels >= kPixels) flush();
                             }
                           });
+        lookout.after(output.size[2] * width * taps);
       }
       flush();
       lists = {};  // they are for channels from c on

@@ -376,6 +376,7 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
     std::vector<Copy> copies;
     std::vector<Sums> sums;
     Block block{};
+    Lookout lookout;
     for (int64_t task = begin, groups = 0; task < end; task += groups) {
       const int64_t n = task % planes / window.groups, group = task % window.groups;
       groups = std::min({together, window.groups - group, end - task});
@@ -397,6 +398,7 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
       }
       block.image = n;
       finish(rest(epilogue), out, block, group * outputs, groups * outputs);
+      lookout.after(groups * (plan.copy_size + outputs * sources * taps * plan.length(plan.band)));
     }
   });
 }
@@ -423,6 +425,7 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
     const Scratch<T> copy(together * plan.copy_size), gradients(together * multiplier * length);
     const Scratch<T> lanes(block * sums_of_group);
     std::fill_n(lanes.data(), block * sums_of_group, T{0});
+    Lookout lookout;
     for (int64_t b = 0; b < plan.count(); ++b) {
       const Band band = plan[b];
       const std::vector<Copy> copies = make_copies(plan, band, input);
@@ -454,6 +457,7 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
           for (int64_t g = 0; g < groups; g += together) {
             add(n, first + g, std::min(together, groups - g), lanes.data() + g * sums_of_group);
           }
+          lookout.after(groups * (plan.copy_size + in_group * count));
           added += count;
           if (added < kProducts && n + 1 < last) continue;
           for (int64_t t = 0; t < groups * in_group; ++t) totals[t] += take_sum(lanes.data() + t * kSumLanes<T>);

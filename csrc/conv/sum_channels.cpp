@@ -37,35 +37,39 @@ template <class T, class Run> void for_each_line(const Images<const T>& x, Run&&
   }
 }
 
-template <class T> void sum_rows(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums) {
+template <class T>
+void sum_rows(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums, Lookout& lookout) {
   for (int64_t i = 0; i < rows; i += kSumRows) {
-    gradient_kernels<T>().sum_rows(std::min(kSumRows, rows - i), columns, x + i * row, row, sums);
+    const int64_t some = std::min(kSumRows, rows - i);
+    gradient_kernels<T>().sum_rows(some, columns, x + i * row, row, sums);
+    lookout.after(some * columns);
   }
 }
 
 // Channels side by side are rows to be added up. Of few channels some pixels are one row, which is whole vectors.
-template <class T> void sum_by_rows(const Images<const T>& x, double* sums) {
+template <class T> void sum_by_rows(const Images<const T>& x, double* sums, Lookout& lookout) {
   for_each_line(x, [&](int64_t offset, int64_t length, int64_t step) {
     const T* const line = x.data + offset;
     int64_t done = 0;
     if (step == x.channels && x.channels < kWhole) {
       const int64_t pixels = kWhole / std::gcd(x.channels, kWhole), columns = pixels * x.channels;
       double wide[kWhole * kWhole] = {};
-      sum_rows(length / pixels, columns, line, columns, wide);
+      sum_rows(length / pixels, columns, line, columns, wide, lookout);
       for (int64_t i = 0; i < columns; ++i) sums[i % x.channels] += wide[i];
       done = length / pixels * pixels;
     }
-    sum_rows(length - done, x.channels, line + done * step, step, sums);
+    sum_rows(length - done, x.channels, line + done * step, step, sums, lookout);
   });
 }
 
 // Otherwise each channel has lines to be added up. What does not lie side by side is put there.
-template <class T> void sum_by_lines(const Images<const T>& x, double* sums) {
+template <class T> void sum_by_lines(const Images<const T>& x, double* sums, Lookout& lookout) {
   const auto sum_lines = gradient_kernels<T>().sum_lines;
   for_each_line(x, [&](int64_t offset, int64_t length, int64_t step) {
     for (int64_t i = 0; i < length; i += kSumBlock) {
       const T* const lines = x.data + offset + i * step;
       const int64_t count = std::min(kSumBlock, length - i);
+      lookout.after(count * x.channels);
       if (step == 1) {
         sum_lines(x.channels, count, lines, x.channel_stride, sums);
         continue;
@@ -89,6 +93,7 @@ template <class T> void sum_channels(const Images<const T>& x, T* sums, int64_t 
   const int64_t tasks = by_rows ? 1 : x.channels;  // of a part
   std::vector<double> totals(static_cast<size_t>(parts * x.channels), 0.0);
   parallel_ranges(usable_threads(threads, each * x.batch, kGrain), parts * tasks, 1, [&](int64_t begin, int64_t end) {
+    Lookout lookout;
     for (int64_t task = begin, next = begin; task < end; task = next) {
       const int64_t part = task / tasks, first = x.batch * part / parts;
       next = std::min(end, (part + 1) * tasks);
@@ -96,11 +101,11 @@ template <class T> void sum_channels(const Images<const T>& x, T* sums, int64_t 
       some.data += first * x.batch_stride;
       some.batch = x.batch * (part + 1) / parts - first;
       if (by_rows) {
-        sum_by_rows(some, totals.data() + part * x.channels);
+        sum_by_rows(some, totals.data() + part * x.channels, lookout);
       } else {
         some.data += task % tasks * x.channel_stride;
         some.channels = next - task;
-        sum_by_lines(some, totals.data() + task);
+        sum_by_lines(some, totals.data() + task, lookout);
       }
     }
   });

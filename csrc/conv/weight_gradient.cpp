@@ -259,6 +259,7 @@ void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace
   const int64_t panel = gradient_kernels_.panel;
   const int64_t first = tile.group * channels_ + tile.channel;
   const bool packed = is_packed(), in_place = is_in_place();
+  Lookout lookout;
   for (int64_t index = begin; index < end; ++index) {
     const Block block = blocks_[index];
     const T* data = work.strip;
@@ -282,6 +283,7 @@ void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace
       function(tile.channels * taps_, tile.columns - j, block.pixels(), data, work.rows, work.steps,
                work.panels + j * block.pixels(), sums + j, sums_row);
     }
+    lookout.after(tile.channels * taps_ * tile.columns * block.pixels());
   }
 }
 

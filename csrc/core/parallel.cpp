@@ -41,26 +41,33 @@ int usable_threads(int threads, int64_t work, int64_t grain) {
 void set_threads_at_any_loss(bool are_used) { uses_threads_at_any_loss = are_used; }
 
 void detail::run_parallel(int threads, void (*body)(void*, int), void* context) {
+  Exit exit;
   std::atomic<int64_t> in_parts{0};
   const int64_t begin = now();
 #pragma omp parallel num_threads(threads)
   {
     const int64_t arrived = now();
-    // The runtime may give fewer threads than asked for: each takes every team-size-th part.
-    for (int part = omp_get_thread_num(); part < threads; part += omp_get_num_threads()) body(context, part);
+    exit.guard([&] {
+      // The runtime may give fewer threads than asked for: each takes every team-size-th part.
+      for (int part = omp_get_thread_num(); part < threads; part += omp_get_num_threads()) body(context, part);
+    });
     in_parts.fetch_add(now() - arrived, std::memory_order_relaxed);
   }
   const int64_t end = now();
   expected_loss.add(end - begin - in_parts, end);
+  exit.rethrow();
 }
 
 namespace {
 
-constexpr int kSpins = 1 << 12;  // before others get the processor
+constexpr int kSpins = 1 << 12;                  // before others get the processor
+constexpr int64_t kTaskWork = int64_t{1} << 12;  // that a task counts for; long ones look around themselves
 
 void wait_for(const std::atomic<int64_t>& done, int64_t count) {
   for (int spins = 0; done.load(std::memory_order_acquire) < count; ++spins) {
-    if (spins >= kSpins) sched_yield();
+    if (spins < kSpins) continue;
+    look_around();  // a thread that has left does not finish what it has begun
+    sched_yield();
   }
 }
 
@@ -68,16 +75,22 @@ void wait_for(const std::atomic<int64_t>& done, int64_t count) {
 
 void Steps::run(int threads) {
   if (threads <= 1) {
+    Lookout lookout;
     for (const Step& step : steps_) {
-      for (int64_t task = 0; task < step.count; ++task) step.body(task, 0);
+      for (int64_t task = 0; task < step.count; ++task) {
+        step.body(task, 0);
+        lookout.after(kTaskWork);
+      }
     }
     return;
   }
   const auto work = [](void* steps, int thread) {
+    Lookout lookout;
     for (Step& step : *static_cast<std::deque<Step>*>(steps)) {
       for (int64_t task = step.begun++; task < step.count; task = step.begun++) {
         step.body(task, thread);
         step.done.fetch_add(1, std::memory_order_release);
+        lookout.after(kTaskWork);
       }
       wait_for(step.done, step.count);
     }

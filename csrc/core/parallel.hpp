@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/integers.hpp"
+#include "core/interrupt.hpp"
 
 namespace pyinit {
 
@@ -25,7 +26,7 @@ void run_parallel(int threads, void (*body)(void*, int), void* context);
 }
 
 // body(begin, end) over a partition of [0, count) into `threads` ranges, whose borders are multiples
-// of `align`. The body must not throw.
+// of `align`. Where a body throws, the others leave as soon as they look around, and so does the caller.
 template <class Body> void parallel_ranges(int threads, int64_t count, int64_t align, Body&& body) {
   if (threads <= 1) return body(int64_t{0}, count);
   const int64_t blocks = divide_up(count, align);
@@ -48,12 +49,25 @@ template <class Body> void parallel_ranges(int threads, int64_t count, int64_t a
       &context);
 }
 
+// The same in pieces, between which threads look around, where each one of the count is so many elements.
+template <class Body> void parallel_pieces(int threads, int64_t count, int64_t align, int64_t each, Body&& body) {
+  constexpr int64_t kPiece = int64_t{1} << 17;  // elements, about
+  const int64_t piece = round_up(divide_up(kPiece, each > 1 ? each : 1), align);
+  parallel_ranges(threads, count, align, [&](int64_t begin, int64_t end) {
+    for (int64_t next; begin < end; begin = next) {
+      next = end - begin > piece ? begin + piece : end;
+      body(begin, next);
+      if (next < end) look_around();
+    }
+  });
+}
+
 // Steps of work. Each is a number of tasks for all threads, and all of a step are done before the next one begins. A
 // thread that the system has put aside holds up only what it has begun: loops of their own would wait for every
 // thread at the end of each.
 class Steps {
  public:
-  // body(task, thread) for tasks 0 .. count - 1. It must not throw.
+  // body(task, thread) for tasks 0 .. count - 1. Where it throws, all threads leave.
   void add(int64_t count, std::function<void(int64_t, int)> body) { steps_.emplace_back(count, std::move(body)); }
   void run(int threads);
 

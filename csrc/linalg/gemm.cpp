@@ -110,8 +110,8 @@ template <class T> class Blocks {
 
   int64_t scratch() const { return m_ * k_ + n_ * k_ + m_ * panel_; }
 
-  void run(const Problem<T>& p, T* scratch) const {
-    if (p.beta != 0 && p.beta != 1) scale(p);
+  void run(const Problem<T>& p, T* scratch, Lookout& lookout) const {
+    if (p.beta != 0 && p.beta != 1) scale(p, lookout);
     T* const packed_a = scratch;
     T* const packed_b = packed_a + m_ * k_;
     T* const tile = packed_b + n_ * k_;
@@ -131,6 +131,7 @@ template <class T> class Blocks {
           const bool a_stays = columns <= kFewColumns && in_a.factor == 1 && in_a.matrix.row == 1;
           const Strips<T> a = a_stays ? as_it_is(in_a, rows_) : pack(in_a, depth, rows, rows_, packed_a);
           multiply(product, rows, columns, depth, a, b, p.c.from(i, j), tile);
+          lookout.after(rows * columns * depth);
         }
         l += k_;
       } while (l < p.k);
@@ -138,9 +139,10 @@ template <class T> class Blocks {
   }
 
  private:
-  static void scale(const Problem<T>& p) {
+  static void scale(const Problem<T>& p, Lookout& lookout) {
     for (int64_t i = 0; i < p.m; ++i) {
       for (int64_t j = 0; j < p.n; ++j) p.c(i, j) *= p.beta;
+      lookout.after(p.n);
     }
   }
 
@@ -242,13 +244,14 @@ void gemm(const ProductSize& size, T alpha, const Matrices<const T>& a, const Ma
   const Scratch<T> memory(most * scratch);
 
   parallel_ranges(most, most, 1, [&](int64_t begin, int64_t end) {
+    Lookout lookout;
     for (int64_t thread = begin; thread < end; ++thread) {
       for (int64_t task = tasks * thread / most; task < tasks * (thread + 1) / most; ++task) {
         const Problem<T> p = problem(task / parts);
         const int64_t i = task % parts / grid.parts_n * grid.rows, j = task % parts % grid.parts_n * grid.columns;
         if (i >= p.m || j >= p.n) continue;
         blocks.run(p.part(i, std::min(grid.rows, p.m - i), j, std::min(grid.columns, p.n - j)),
-                   memory.data() + thread * scratch);
+                   memory.data() + thread * scratch, lookout);
       }
     }
   });

@@ -1,7 +1,6 @@
 #include "linalg/orthogonal.hpp"
 
 #include <algorithm>
-#include <exception>
 #include <stdexcept>
 #include <utility>
 
@@ -157,11 +156,13 @@ template <class T> class InOneBlock {
     }
     panel_kernels<T>().solve(height, {block_.r + last * (block_.step + 1), -block_.step, -1}, x + last * panel_,
                              -panel_);
+    Lookout().after(height * height * panel_ / 2);
   }
 
   void store(int64_t begin, int64_t end, T* rows) {
     const auto subtract = panel_kernels<T>().multiply[static_cast<int>(Product::subtract)];
     const int64_t height = end - begin;
+    Lookout lookout;
     for (int64_t panel = 0; panel < panels_; ++panel) {
       T* const q = rows + panel * panel_ * height;
       const int64_t first = panel * panel_, depth = std::min(last_column(panel), end);
@@ -173,6 +174,7 @@ template <class T> class InOneBlock {
         subtract(height, std::min(kSum, depth - k), {block_.v + begin * block_.step + k, block_.step, 1},
                  x_of(panel) + k * panel_, panel_, q, panel_);
       }
+      lookout.after(height * depth * panel_);
     }
     to_.store_rows(rows, height, begin, end, static_cast<T>(gain_));
   }
@@ -231,18 +233,9 @@ void fill_orthogonal(const std::vector<Orthogonal>& matrices, int threads) {
   // The longest first, so that no thread is left with one at the end.
   std::stable_sort(small.begin(), small.end(),
                    [&](size_t a, size_t b) { return cost(matrices[a].view) > cost(matrices[b].view); });
-  std::exception_ptr error;
-  std::atomic<bool> failed{false};
   Steps steps;
-  steps.add(std::ssize(small), [&](int64_t task, int) {
-    try {
-      fill_one(matrices[small[static_cast<size_t>(task)]], 1);
-    } catch (...) {
-      if (!failed.exchange(true)) error = std::current_exception();
-    }
-  });
+  steps.add(std::ssize(small), [&](int64_t task, int) { fill_one(matrices[small[static_cast<size_t>(task)]], 1); });
   steps.run(usable_threads(threads, small_cost, kSpreadGrain));
-  if (error) std::rethrow_exception(error);
 }
 
 }  // namespace pyinit

@@ -52,6 +52,7 @@ template <class T> std::vector<ReflectorBlock<T>> reflector_blocks(int64_t rows,
 
 template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t panel, int64_t distance) {
   const PanelKernels<T>& kernels = panel_kernels<T>();
+  Lookout lookout;
   const auto for_each_column = [&](auto&& f) {
     for (int64_t column = panel * kernels.panel; column < block.width; column += distance * kernels.panel) {
       f(column, std::min(column + kernels.panel, block.width));
@@ -66,6 +67,7 @@ template <class T> void fill_r(const ReflectorBlock<T>& block, int64_t panel, in
       const T* v = block.v + from * block.step;
       kernels.multiply[static_cast<int>(product)](height, to - from, {v, 1, block.step}, v + column, block.step,
                                                   block.r + column, block.step);
+      lookout.after((to - from) * kernels.panel * height);
     });
   }
   for_each_column([&](int64_t column, int64_t height) {
@@ -77,6 +79,7 @@ template <class T>
 void apply(const ReflectorBlock<T>& block, Side side, const std::vector<PanelPart<T>>& panels, T* w) {
   const PanelKernels<T>& kernels = panel_kernels<T>();
   const int64_t panel = kernels.panel, chunk = chunk_rows(block), size = block.step * panel;
+  Lookout lookout;
   // W = V'C
   int64_t begin = block.rows, end = 0;
   for (const PanelPart<T>& part : panels) {
@@ -92,6 +95,7 @@ void apply(const ReflectorBlock<T>& block, Side side, const std::vector<PanelPar
       kernels.multiply[static_cast<int>(product)](part.width, to - from, {block.v + from * block.step, 1, block.step},
                                                   part.c + from * part.step, part.step,
                                                   w + static_cast<int64_t>(p) * size, panel);
+      lookout.after(part.width * (to - from) * panel);
     }
   }
   // W = R^-1 W or R'^-1 W
@@ -114,6 +118,7 @@ void apply(const ReflectorBlock<T>& block, Side side, const std::vector<PanelPar
       kernels.multiply[static_cast<int>(Product::subtract)](height, depth, {block.v + row * block.step, block.step, 1},
                                                             w + static_cast<int64_t>(p) * size, panel,
                                                             part.c + row * part.step, part.step);
+      lookout.after(height * depth * panel);
     }
     row += height;
   }

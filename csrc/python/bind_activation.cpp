@@ -1,4 +1,3 @@
-#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -6,6 +5,7 @@
 #include "activation/kernels.hpp"
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
+#include "python/released.hpp"
 #include "python/target.hpp"
 
 using namespace pyinit;
@@ -30,14 +30,10 @@ View view_of(const char* name, const Target& t, const Target& like) {
   return view;
 }
 
-std::optional<py::gil_scoped_release> release_for(int64_t count) {
-  return count > kReleaseGil ? std::optional<py::gil_scoped_release>(std::in_place) : std::nullopt;
-}
-
 void activate_tensor(const Target& input, const Target& output, int activation, double parameter, int threads) {
   check_activation(activation);
   const View x = view_of("input", input, input), out = view_of("output", output, input);
-  const auto release = release_for(x.count());
+  const auto release = release_if(x.count() > kReleaseGil);
   activate(static_cast<Activation>(activation), parameter, x, out, threads);
 }
 
@@ -45,7 +41,7 @@ void backward(const Target& grad, const Target& saved, const Target& output, int
               int from_output, int threads) {
   check_activation(activation);
   const View g = view_of("grad", grad, grad), s = view_of("saved", saved, grad), out = view_of("output", output, grad);
-  const auto release = release_for(g.count());
+  const auto release = release_if(g.count() > kReleaseGil);
   activate_backward(static_cast<Activation>(activation), parameter, from_output != 0, g, s, out, threads);
 }
 
@@ -93,7 +89,7 @@ SoftmaxShape shape_along(const Target& t, int dim) {
 void softmax_tensor(const Target& input, const Target& output, int dim, int is_log, int threads) {
   const View x = view_of("input", input, input), out = view_of("output", output, input);
   const SoftmaxShape shape = shape_along(input, dim);
-  const auto release = release_for(x.count());
+  const auto release = release_if(x.count() > kReleaseGil);
   prefer_huge_pages(out);
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
@@ -105,7 +101,7 @@ void softmax_tensor_backward(const Target& grad, const Target& y, const Target& 
                              int threads) {
   const View g = view_of("grad", grad, grad), saved = view_of("y", y, grad), out = view_of("output", output, grad);
   const SoftmaxShape shape = shape_along(grad, dim);
-  const auto release = release_for(g.count());
+  const auto release = release_if(g.count() > kReleaseGil);
   prefer_huge_pages(out);
   on_type(grad, [&](auto zero) {
     using T = decltype(zero);

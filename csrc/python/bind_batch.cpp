@@ -2,6 +2,7 @@
 
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
+#include "python/released.hpp"
 #include "python/target.hpp"
 #include "random/fill.hpp"
 #include "random/moments.hpp"
@@ -49,14 +50,14 @@ PyObject* to_python(const std::vector<Moments>& all) {
 
 PyObject* many(const std::vector<Fill>& fills, int threads) {
   return to_python([&] {
-    const py::gil_scoped_release release;
+    const Released release;
     return fill_many(fills, threads);
   }());
 }
 
 PyObject* measured(const std::vector<View>& views, int threads) {
   return to_python([&] {
-    const py::gil_scoped_release release;
+    const Released release;
     return measure_many(views, threads);
   }());
 }

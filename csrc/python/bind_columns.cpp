@@ -3,6 +3,7 @@
 #include "python/bind.hpp"
 #include "python/columns.hpp"
 #include "python/fastcall.hpp"
+#include "python/released.hpp"
 #include "python/target.hpp"
 
 using namespace pyinit;
@@ -19,8 +20,7 @@ void run(const Target& from, const Target& to, const Integers& kernel, const Int
   const size_t dims = images.shape.size() - 2;
   const Window window = to_window(stride, padding, dilation, dims);
   to_view(to, std::nullopt, std::nullopt);  // asks for huge pages
-  const std::optional<py::gil_scoped_release> release =
-      product(columns.shape) > kReleaseGil ? std::optional<py::gil_scoped_release>(std::in_place) : std::nullopt;
+  const auto release = release_if(product(columns.shape) > kReleaseGil);
   on_type(images, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (transposed) {

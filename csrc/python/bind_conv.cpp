@@ -1,3 +1,4 @@
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -10,14 +11,14 @@
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
 #include "python/images.hpp"
+#include "python/released.hpp"
 #include "python/target.hpp"
 
 using namespace pyinit;
 
-// What Python keeps between calls.
-struct PackedWeight {
-  std::variant<PackedWeights<float>, PackedWeights<double>> panels;
-};
+// What Python keeps between calls, in a capsule of that name.
+using PackedWeight = std::variant<PackedWeights<float>, PackedWeights<double>>;
+constexpr const char* kPackedWeight = "PackedWeight";
 
 // A weight, alone or paired with the same one packed.
 struct Weight : Target {
@@ -26,7 +27,9 @@ struct Weight : Target {
 
 template <> inline Weight fastcall::from_python<Weight>(PyObject* x) {
   if (!PyTuple_Check(x) || PyTuple_GET_SIZE(x) != 2) return {from_python<Target>(x)};
-  return {from_python<Target>(item(x, 2, 0)), py::handle(item(x, 2, 1)).cast<const PackedWeight*>()};
+  const void* const packed = PyCapsule_GetPointer(item(x, 2, 1), kPackedWeight);
+  if (packed == nullptr) throw py::error_already_set();
+  return {from_python<Target>(item(x, 2, 0)), static_cast<const PackedWeight*>(packed)};
 }
 
 template <> inline std::optional<Target> fastcall::from_python<std::optional<Target>>(PyObject* x) {
@@ -56,10 +59,6 @@ double work(const Target& pixels, const Target& weight) {
   return count;
 }
 
-std::optional<py::gil_scoped_release> release_for(double work) {
-  return work > kReleaseGil ? std::optional<py::gil_scoped_release>(std::in_place) : std::nullopt;
-}
-
 Window window_of(const Target& t, const Integers& stride, const Integers& padding, const Integers& dilation,
                  int64_t groups) {
   const size_t dims = t.shape.size() - 2;
@@ -74,7 +73,7 @@ void convolution(const Target& input, const std::conditional_t<transposed, Targe
   check("input", input, input), check("weight", weight, input), check("output", output, input);
   if (activation < 0 || activation >= kActivations) throw std::invalid_argument("activation: unknown code");
   const Window window = window_of(input, stride, padding, dilation, groups);
-  const auto release = release_for(work(transposed ? input : output, weight));
+  const auto release = release_if(work(transposed ? input : output, weight) > kReleaseGil);
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
     const Epilogue<T> epilogue = {bias ? reinterpret_cast<const T*>(bias->address) : nullptr,
@@ -83,32 +82,40 @@ void convolution(const Target& input, const std::conditional_t<transposed, Targe
     if constexpr (transposed) {
       convolve_transposed(window, from, filters, epilogue, to_images<T>(output), threads);
     } else {
-      const auto* const packed = weight.packed ? std::get_if<PackedWeights<T>>(&weight.packed->panels) : nullptr;
+      const auto* const packed = weight.packed ? std::get_if<PackedWeights<T>>(weight.packed) : nullptr;
       convolve(window, from, filters, epilogue, to_images<T>(output), threads, packed);
     }
   });
 }
 
-PackedWeight pack(const py::handle& tensor, int64_t groups, int threads) {
-  const Target weight = fastcall::from_python<Target>(tensor.ptr());
+std::unique_ptr<PackedWeight> packed(const Target& weight, int64_t groups, int threads) {
+  const Released release;
+  if (weight.dtype == static_cast<int>(DType::f32)) {
+    return std::make_unique<PackedWeight>(PackedWeights<float>(to_images<const float>(weight), groups, threads));
+  }
+  return std::make_unique<PackedWeight>(PackedWeights<double>(to_images<const double>(weight), groups, threads));
+}
+
+PyObject* pack(const Target& weight, int64_t groups, int threads) {
   check("weight", weight, weight);
   if (groups < 1 || weight.shape[0] % groups != 0)
     throw std::invalid_argument("groups: takes a divisor of the outputs");
   for (const int64_t size : weight.shape) {
     if (size < 1) throw std::invalid_argument("weight: takes no size below 1");
   }
-  const py::gil_scoped_release release;
-  if (weight.dtype == static_cast<int>(DType::f32)) {
-    return {PackedWeights<float>(to_images<const float>(weight), groups, threads)};
-  }
-  return {PackedWeights<double>(to_images<const double>(weight), groups, threads)};
+  std::unique_ptr<PackedWeight> panels = packed(weight, groups, threads);
+  PyObject* const capsule = PyCapsule_New(panels.get(), kPackedWeight, [](PyObject* x) {
+    delete static_cast<PackedWeight*>(PyCapsule_GetPointer(x, kPackedWeight));
+  });
+  if (capsule != nullptr) panels.release();
+  return capsule;
 }
 
 void weight_gradient(const Target& input, const Target& output, const Target& weight, const Integers& stride,
                      const Integers& padding, const Integers& dilation, int64_t groups, int threads) {
   check("input", input, input), check("weight", weight, input), check("output", output, input);
   const Window window = window_of(input, stride, padding, dilation, groups);
-  const auto release = release_for(work(output, weight));
+  const auto release = release_if(work(output, weight) > kReleaseGil);
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
     convolve_weight_gradient<T>(window, to_images<const T>(input), to_images<const T>(output), to_images<T>(weight),
@@ -121,7 +128,7 @@ void channel_sums(const Target& input, const Target& sums, int threads) {
   if (sums.dtype != input.dtype || sums.shape.size() != 1 || sums.shape[0] != input.shape[1]) {
     throw std::invalid_argument("sums: takes one element for each channel, of input's type");
   }
-  const py::gil_scoped_release release;
+  const Released release;
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
     sum_channels<T>(to_images<const T>(input), reinterpret_cast<T*>(sums.address), sums.strides[0], threads);
@@ -131,8 +138,7 @@ void channel_sums(const Target& input, const Target& sums, int threads) {
 }  // namespace
 
 void register_conv(py::module_& m) {
-  py::class_<PackedWeight>(m, "PackedWeight")
-      .def(py::init(&pack), py::arg("weight"), py::arg("groups"), py::arg("threads"));
+  fastcall::define<pack>(m, "PackedWeight");
   fastcall::define<convolution<false>>(m, "convolve");
   fastcall::define<convolution<true>>(m, "convolve_transposed");
   fastcall::define<weight_gradient>(m, "convolve_weight_gradient");

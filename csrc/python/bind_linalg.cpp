@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "linalg/kernels.hpp"
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
+#include "python/released.hpp"
 #include "python/target.hpp"
 
 using namespace pyinit;
@@ -86,8 +86,7 @@ void product(const Target& a, const Target& b, const Target& c, double alpha, do
   const ProductSize size = {x.batch, x.rows, y.columns, x.columns};
   const double work = static_cast<double>(size.batch) * static_cast<double>(size.m) * static_cast<double>(size.n) *
                       static_cast<double>(size.k);
-  const std::optional<py::gil_scoped_release> release =
-      work > kReleaseGil ? std::optional<py::gil_scoped_release>(std::in_place) : std::nullopt;
+  const auto release = release_if(work > kReleaseGil);
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     gemm<T>(size, static_cast<T>(alpha), x.matrices<const T>(), y.matrices<const T>(), static_cast<T>(beta),
@@ -102,7 +101,7 @@ void product(const Target& a, const Target& b, const Target& c, double alpha, do
 
 int64_t multiply_adds(int dtype, int64_t rounds) {
   check_dtype("dtype", dtype);
-  const py::gil_scoped_release release;
+  const Released release;
   return dtype == static_cast<int>(DType::f32) ? panel_kernels<float>().multiply_adds(rounds)
                                                : panel_kernels<double>().multiply_adds(rounds);
 }

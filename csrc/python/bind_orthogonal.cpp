@@ -3,6 +3,7 @@
 #include "linalg/orthogonal.hpp"
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
+#include "python/released.hpp"
 #include "python/target.hpp"
 
 using namespace pyinit;
@@ -23,14 +24,14 @@ template <> inline std::vector<Orthogonal> fastcall::from_python<std::vector<Ort
 namespace {
 
 void orthogonal(const std::vector<Orthogonal>& matrices, int threads) {
-  const py::gil_scoped_release release;
+  const Released release;
   fill_orthogonal(matrices, threads);
 }
 
 // `matrix` is an address.
 void orthonormalized(const Target& target, uint64_t matrix, double gain, int threads) {
   const View view = to_view(target, {}, {});
-  const py::gil_scoped_release release;
+  const Released release;
   fill_orthonormalized(view, reinterpret_cast<const void*>(matrix), gain, threads);
 }
 

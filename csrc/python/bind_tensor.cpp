@@ -4,6 +4,7 @@
 #include "core/view.hpp"
 #include "python/bind.hpp"
 #include "python/dlpack.hpp"
+#include "python/fastcall.hpp"
 
 using namespace pyinit;
 
@@ -26,7 +27,12 @@ std::optional<DType> dtype_of(dlpack::DataType t) {
 PyObject* tuple_of(const Integers& values) {
   PyObject* const tuple = PyTuple_New(static_cast<Py_ssize_t>(values.size()));
   for (size_t i = 0; tuple != nullptr && i < values.size(); ++i) {
-    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(i), PyLong_FromLongLong(values[i]));
+    PyObject* const value = PyLong_FromLongLong(values[i]);
+    if (value == nullptr) {
+      Py_DECREF(tuple);
+      return nullptr;
+    }
+    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(i), value);
   }
   return tuple;
 }
@@ -51,7 +57,7 @@ PyObject* description(const dlpack::Tensor& t, DType dtype, const Integers& shap
 }
 
 // (address, dtype code, shape, strides), dense memory as one dimension; None where a fill cannot write.
-PyObject* dlpack_target(PyObject*, PyObject* object) {
+PyObject* target(PyObject* object) {
   dlpack::Tensor t;
   const std::optional<DType> dtype = exchange(object, t);
   if (!dtype) Py_RETURN_NONE;
@@ -78,7 +84,7 @@ PyObject* dlpack_target(PyObject*, PyObject* object) {
 }
 
 // (address, dtype code, shape, strides) as they are; None where it is not memory that a kernel can read.
-PyObject* dlpack_memory(PyObject*, PyObject* object) {
+PyObject* memory(PyObject* object) {
   dlpack::Tensor t;
   const std::optional<DType> dtype = exchange(object, t);
   if (!dtype) Py_RETURN_NONE;
@@ -89,9 +95,6 @@ PyObject* dlpack_memory(PyObject*, PyObject* object) {
   }
   return description(t, *dtype, shape, strides);
 }
-
-PyMethodDef dlpack_target_definition = {"dlpack_target", dlpack_target, METH_O, nullptr};
-PyMethodDef dlpack_memory_definition = {"dlpack_memory", dlpack_memory, METH_O, nullptr};
 
 }  // namespace
 
@@ -104,6 +107,6 @@ void register_tensor(py::module_& m) {
     exchange_api = api;
     return api != nullptr;
   });
-  m.attr("dlpack_memory") = py::reinterpret_steal<py::object>(PyCFunction_New(&dlpack_memory_definition, nullptr));
-  m.attr("dlpack_target") = py::reinterpret_steal<py::object>(PyCFunction_New(&dlpack_target_definition, nullptr));
+  fastcall::define<memory>(m, "dlpack_memory");
+  fastcall::define<target>(m, "dlpack_target");
 }

@@ -1,5 +1,6 @@
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
+#include "python/released.hpp"
 #include "python/target.hpp"
 #include "transfer/copy.hpp"
 #include "transfer/digest.hpp"
@@ -11,7 +12,7 @@ namespace {
 bool copied(uint64_t from, const Target& target, int threads) {
   const View view = to_view(target, {}, {});
   if (!is_dense(view)) throw std::invalid_argument("target: must be dense");
-  const py::gil_scoped_release release;
+  const Released release;
   return copy_checked(reinterpret_cast<const void*>(from), view.data, view.dtype, view.count(), threads);
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/view.hpp"
 #include "python/fastcall.hpp"
+#include "python/released.hpp"
 #include "random/distributions.hpp"
 #include "random/philox.hpp"
 
@@ -45,12 +46,10 @@ inline pyinit::View to_view(const Target& target, const Block& whole, const Bloc
   return view;
 }
 
-// Runs `fill` on the view that the arguments describe, without the GIL if it has `many` elements: giving
-// the GIL up and taking it back costs more than a small fill does.
+// Runs `fill` on the view that the arguments describe, without the GIL if it has more than `many` elements.
 template <class Fill>
 auto on_view(const Target& target, const Block& whole, const Block& start, int64_t many, Fill&& fill) {
   const pyinit::View view = to_view(target, whole, start);
-  const std::optional<pybind11::gil_scoped_release> release =
-      view.count() > many ? std::optional<pybind11::gil_scoped_release>(std::in_place) : std::nullopt;
+  const auto release = release_if(view.count() > many);
   return fill(view);
 }

@@ -100,7 +100,8 @@ void fill_alone(const View& view, const Stream& stream, Distribution distributio
   if (count == 0) return;
   with_parameters(distribution, view.dtype, numbers, [&](const auto& params) {
     const Filling fill(view, stream, params, kernels_of(params));
-    parallel_ranges(usable_threads(threads, count, kGrain), fill.units(), fill.is_direct() ? kAlign : 1,
+    const int team = usable_threads(threads, count, kGrain);
+    parallel_pieces(team, fill.units(), fill.is_direct() ? kAlign : 1, fill.is_direct() ? 1 : kTile,
                     [&](int64_t begin, int64_t end) { fill.run(begin, end); });
   });
 }

@@ -49,6 +49,7 @@ template <class Body> void consume(State& state, int64_t count, int64_t piece, i
   int64_t next = 0;
   parallel_ranges(team, team, 1, [&](int64_t begin, int64_t) {
     uint32_t* const words = buffers.get() + begin * room;
+    Lookout lookout;
     for (;;) {
       int64_t first, n, used;
       {
@@ -65,6 +66,7 @@ template <class Body> void consume(State& state, int64_t count, int64_t piece, i
         state.used = used + n - last_block * kBlock;
       }
       body(first, n, words + used);
+      lookout.after(n);
     }
   });
 }

@@ -68,7 +68,7 @@ void fill_constant(const View& view, double value, int threads) {
     const auto pattern = std::bit_cast<uint64_t>(eight_bytes);
     T* data = reinterpret_cast<T*>(view.data);
     const int team = usable_threads(threads, count * static_cast<int64_t>(sizeof(T)), kGrainBytes);
-    parallel_ranges(team, count, 64, [&](int64_t begin, int64_t end) {
+    parallel_pieces(team, count, 64, 1, [&](int64_t begin, int64_t end) {
       for_each_run(in_order, begin, end,
                    [&](int64_t offset, int64_t n) { fill_run(data + offset, n, stride, x, pattern); });
     });
@@ -112,6 +112,7 @@ void fill_sparse(const View& view, const Stream& stream, int64_t zeros, double s
     parallel_ranges(team, columns.size, kPanel / 16, [&](int64_t first_column, int64_t last_column) {
       uint32_t words[kPanel], remaining[kPanel], chosen[kPanel];
       Bits values[kPanel] = {};
+      Lookout lookout;
       for (int64_t panel = first_column; panel < last_column; panel += kPanel) {
         const int64_t width = std::min(kPanel, last_column - panel);
         std::fill_n(remaining, kPanel, static_cast<uint32_t>(zeros));
@@ -129,6 +130,7 @@ void fill_sparse(const View& view, const Stream& stream, int64_t zeros, double s
           } else {
             for (int64_t j = 0; j < width; ++j) to[j * columns.stride] = values[j];
           }
+          lookout.after(kPanel);
         }
       }
     });

@@ -17,7 +17,8 @@ bool copy_checked(const void* from, void* to, DType dtype, int64_t count, int th
   const int64_t size = size_of(dtype), bytes = count * size;
   const auto copy = copy_kernels().copy[static_cast<int>(dtype)];
   std::atomic<bool> is_finite{true};
-  parallel_ranges(usable_threads(threads, bytes, kGrainBytes), count, kAlign, [&](int64_t begin, int64_t end) {
+  const int team = usable_threads(threads, bytes, kGrainBytes);
+  parallel_pieces(team, count, kAlign, 1, [&](int64_t begin, int64_t end) {
     const char* source = static_cast<const char*>(from) + begin * size;
     if (!copy(source, static_cast<char*>(to) + begin * size, end - begin, bytes >= kPastCaches)) is_finite = false;
   });
