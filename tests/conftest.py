@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,3 +65,41 @@ def emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
         return build(tmp_path_factory.mktemp("emulation"))
     except NoEmulationError as missing:
         pytest.skip(str(missing))
+
+
+@contextmanager
+def _process_group(backend: str, store: Any, world_size: int) -> Iterator[None]:
+    """A process group of this process alone, or, with the backend "fake", of which it plays one rank."""
+    torch.distributed.init_process_group(backend, store=store, rank=0, world_size=world_size)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """A gloo process group of one rank."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch warns of on the way
+        with _process_group("gloo", torch.distributed.HashStore(), 1):
+            yield
+
+
+@pytest.fixture
+def fake_ranks() -> Iterator[None]:
+    """This process as the first of two ranks, of which the other does nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: PLC0415
+
+        with _process_group("fake", FakeStore(), 2):
+            yield
+
+
+@pytest.fixture
+def mesh(process_group: None) -> Any:
+    """A device mesh of one rank."""
+    from torch.distributed.device_mesh import init_device_mesh  # noqa: PLC0415
+
+    return init_device_mesh("cpu", (1,))
