@@ -37,18 +37,20 @@ class LoadReport:
     source: where the weights came from
     coverage: of all elements of parameters, those that have the source's values, in %
     loaded: names of the tensors that have the source's values as they are
+    extras: names of what modules took besides: their extra states, attributes of their own load
     adapted, mismatched: tensors of other shapes, those that something was done about and all others
     missing: names that the source lacks; tied parameters count once
     unexpected: the source's own names of what the model lacks
     reinitialized: names of the parameters that were initialized anew: missing, mismatched, heads
     frozen: names of the parameters that were frozen
-    nonfinite: name of each tensor whose source has NaN or infinite values, and how many
+    nonfinite: name of each tensor that got NaN or infinite values, and how many
     initialized: the report of the initialization, an ``InitReport``; None if there was none
     """
 
     source: str
     coverage: float
     loaded: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
     adapted: tuple[Adapted, ...] = ()
     mismatched: tuple[Mismatched, ...] = ()
     missing: tuple[str, ...] = ()

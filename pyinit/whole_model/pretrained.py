@@ -3,6 +3,7 @@
 import cmath
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -20,6 +21,7 @@ from pyinit.whole_model.buffers import plan_resets
 from pyinit.whole_model.checkpoint import Checkpoint, Source, open_source
 from pyinit.whole_model.execute import stream_of
 from pyinit.whole_model.initialize import initialize_
+from pyinit.whole_model.load_path import run_post_hooks
 from pyinit.whole_model.load_report import Adapted, LoadReport, Mismatched
 from pyinit.whole_model.match import Match, check_not_empty, check_strict, first_of, match
 from pyinit.whole_model.materialize import materialize_
@@ -89,8 +91,15 @@ def load_pretrained_(
         if nan == "refuse":
             _refuse_nonfinite(matched, checkpoint)
         frozen = _to_freeze(model, freeze, matched.filled)
-        initialized = _prepare(model, init_missing, matched, seed, generator)
-        nonfinite = _copy(model, matched, checkpoint)
+        with ExitStack() as undone:
+            for extra in matched.extras:
+                undone.callback(extra.set_())
+            initialized = _prepare(model, init_missing, matched, seed, generator)
+            undone.pop_all()
+        nonfinite = _copy(matched)
+        written = matched.tensors()
+        run_post_hooks(model, matched.missing, matched.unexpected)
+        matched = matched.with_only(written)
         for name in frozen:
             model.get_parameter(name).requires_grad_(False)
         return _report(matched, checkpoint, frozen, nonfinite, initialized)
@@ -171,17 +180,17 @@ def _check_values(model: nn.Module, filled: set[str], initialized: bool) -> None
 
 
 @torch.no_grad()
-def _copy(model: nn.Module, matched: Match, checkpoint: Checkpoint) -> dict[str, int]:
-    """Copy tensor by tensor; the numbers of NaN and infinite values that came along."""
-    state = model.state_dict(keep_vars=True)
+def _copy(matched: Match) -> dict[str, int]:
+    """Copy tensor by tensor; the numbers of NaN and infinite values that came of it."""
     nonfinite = {}
-    for name, key, adaptation in matched.pairs:
-        tensor = checkpoint.tensor(key)
-        if adaptation is not None and adaptation.apply is not None:
-            tensor = adaptation.apply(tensor)
-        count = _copied(tensor, state[name])
+    for pair in matched.pairs:
+        value = pair.value()
+        # Names of one memory may be of several tensors, which on the meta device share none.
+        tensors = {id(place.tensor): place.tensor for place in matched.slots[pair.name].places}
+        for tensor in tensors.values():
+            count = _copied(value, tensor)
         if count:
-            nonfinite[name] = count
+            nonfinite[pair.name] = count
     return nonfinite
 
 
@@ -195,7 +204,7 @@ def _copied(source: Tensor, target: Tensor) -> int:
         or not (source.is_contiguous() and target.is_contiguous())
     ):
         target.copy_(source)
-        return _nonfinite(source)
+        return _nonfinite(target)
     is_finite = _core.copy_checked(seen[0], place, torch.get_num_threads())
     torch._C._increment_version((target,))
     return 0 if is_finite else _nonfinite(source)
@@ -213,9 +222,12 @@ def _nonfinite(values: Tensor) -> int:
 
 
 def _refuse_nonfinite(matched: Match, checkpoint: Checkpoint) -> None:
-    """Raises ValueError if the source has NaN or infinite values among those that are wanted."""
-    keys = [pair.key for pair in matched.pairs]
-    bad = [key for key in keys if _nonfinite(checkpoint.tensor(key))]
+    """Raises ValueError if there would be NaN or infinite values among those that are wanted."""
+    bad = [
+        pair.name
+        for pair in matched.pairs
+        if _nonfinite(pair.value().to(matched.slots[pair.name].tensor.dtype))
+    ]
     if bad:
         raise ValueError(
             f"{checkpoint.description} has NaN or infinite values in {len(bad)} tensors: "
@@ -247,18 +259,26 @@ def _report(
     nonfinite: dict[str, int],
     initialized: InitReport | None,
 ) -> LoadReport:
-    mismatched = matched.mismatched.items()
+    reinitialized = tuple(row.name for row in initialized or ())
+    adapted = {
+        name: Adapted(name, *shapes, how.how)
+        for name, (shapes, how) in matched.mismatched.items()
+        if how is not None and (how.apply is not None or name in reinitialized)
+    }
     return LoadReport(
         source=checkpoint.description,
         coverage=matched.coverage,
         loaded=tuple(pair.name for pair in matched.pairs if pair.adaptation is None),
-        adapted=tuple(Adapted(name, *shapes, how.how) for name, (shapes, how) in mismatched if how),
+        extras=tuple(extra.name for extra in matched.extras),
+        adapted=tuple(adapted.values()),
         mismatched=tuple(
-            Mismatched(name, *shapes) for name, (shapes, how) in mismatched if not how
+            Mismatched(name, *shapes)
+            for name, (shapes, _) in matched.mismatched.items()
+            if name not in adapted
         ),
-        missing=tuple(slot.names[0] for slot in matched.missing),
+        missing=tuple(matched.missing),
         unexpected=tuple(matched.unexpected),
-        reinitialized=tuple(row.name for row in initialized or ()),
+        reinitialized=reinitialized,
         frozen=tuple(frozen),
         nonfinite=nonfinite,
         initialized=initialized,
