@@ -1,7 +1,6 @@
 """A safetensors file that is there whole or not at all."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,25 +10,14 @@ from torch import nn
 from pyinit.whole_model.files import replacing
 
 
-def check_writable(path: Path) -> None:
-    """Raises OSError unless a file can be put at ``path``."""
-    if path.exists() and not path.is_file():
-        raise OSError("not a regular file")
-    with tempfile.TemporaryFile(dir=path.resolve().parent):
-        pass
-
-
 def save(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
     """Writes beside ``path``, then renames. Tied parameters are stored once.
 
     The same model and metadata give the same bytes.
     """
     with replacing(path) as partial:
-        with partial.open("xb"):
-            mode = partial.stat().st_mode
         save_model(model, str(partial), dict(metadata))
         _sort_metadata(partial)
-        partial.chmod(mode)  # safetensors leaves a file that only its owner may read
 
 
 def _sort_metadata(path: Path) -> None:

@@ -1,13 +1,11 @@
 """What a load did: which tensors have the source's values, and what became of all others."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyinit.whole_model.files import write_atomically
+from pyinit.whole_model.files import write_json
 from pyinit.whole_model.report import InitReport, printing
 
 _WIDTH = 100
@@ -85,8 +83,12 @@ class LoadReport:
         return values
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON; the file is there whole or not at all."""
-        write_atomically(Path(path), json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        """Write it as JSON; the file is there whole or not at all.
+
+        Raises:
+            ValueError: if the name has the suffix of another format.
+        """
+        write_json(path, self.to_dict())
 
 
 def _plain(value: Any) -> Any:
