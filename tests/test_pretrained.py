@@ -386,19 +386,23 @@ def resampling(old: int, new: int) -> np.ndarray:
     return matrix / matrix.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize(("old", "new"), [(3, 5), (4, 4), (6, 3), (7, 2), (2, 9)])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((3, 3), (5, 5)), ((4, 4), (4, 4)), ((6, 6), (3, 3)), ((7, 3), (2, 5)), ((4, 4), (2, 8))],
+)
 @pytest.mark.parametrize("tokens", [0, 1, 2])
 @pytest.mark.parametrize("lead", [(), (1,)])
 def test_positions_are_interpolated_bicubically(
-    old: int, new: int, tokens: int, lead: tuple[int, ...]
+    old: tuple[int, int], new: tuple[int, int], tokens: int, lead: tuple[int, ...]
 ) -> None:
-    table = torch.randn(*lead, tokens + old * old, 5)
+    table = torch.randn(*lead, tokens + old[0] * old[1], 5)
     resized = resized_positions(table, tokens, old, new)
-    assert resized.shape == (*lead, tokens + new * new, 5)
+    assert resized.shape == (*lead, tokens + new[0] * new[1], 5)
     rows, result = table.reshape(-1, 5), resized.reshape(-1, 5)
     assert torch.equal(result[:tokens], rows[:tokens])
-    matrix, grid = resampling(old, new), rows[tokens:].reshape(old, old, 5).double().numpy()
-    expected = np.einsum("ij,jkc,lk->ilc", matrix, grid, matrix)
+    height, width = (resampling(a, b) for a, b in zip(old, new, strict=True))
+    grid = rows[tokens:].reshape(*old, 5).double().numpy()
+    expected = np.einsum("ij,jkc,lk->ilc", height, grid, width)
     torch.testing.assert_close(
         result[tokens:].double().numpy(), expected.reshape(-1, 5), rtol=0, atol=1e-5
     )
@@ -432,6 +436,81 @@ def test_position_embeddings_when_asked(source: Any, target: Any, how: str | Non
     assert len(asked.mismatched) == (how is None)
     unasked = load(Positions(*target), state, init_missing=None)
     assert [row.name for row in unasked.mismatched] == ["pos_embed"]
+
+
+class Patches(nn.Module):
+    """A model that says of which grid its positions are, as timm, transformers and torchvision do."""
+
+    def __init__(self, positions: int, **sizes: Any) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, 8, 1)
+        self.pos_embed = nn.Parameter(torch.randn(1, positions, 8))
+        for name, size in sizes.items():
+            setattr(self.patch_embed, name, size)
+
+
+TWO_BY_EIGHT = [
+    {"grid_size": (2, 8)},
+    {"patches_resolution": [2, 8]},
+    {"image_size": (32, 128), "patch_size": 16},
+    {"image_size": (33, 128), "patch_size": (16, 16)},
+]
+
+
+@pytest.mark.parametrize("sizes", TWO_BY_EIGHT)
+@pytest.mark.parametrize("tokens", [0, 1, 2])
+def test_positions_are_resampled_to_the_grid_that_the_model_says(
+    sizes: dict[str, Any], tokens: int
+) -> None:
+    source, model = Patches(25 + tokens), Patches(16 + tokens, **sizes)
+    report = load(model, source.state_dict(), adapt="pos_embed")
+    expected = resized_positions(source.pos_embed.detach(), tokens, (5, 5), (2, 8))
+    assert torch.equal(model.pos_embed, expected)
+    assert [row.how for row in report.adapted] == [
+        f"grid 5 x 5 to 2 x 8, bicubic, {tokens} tokens kept"
+    ]
+
+
+@pytest.mark.parametrize("sizes", TWO_BY_EIGHT)
+@pytest.mark.parametrize("tokens", [0, 1])
+def test_positions_of_as_many_places_on_what_may_be_another_grid_are_refused(
+    sizes: dict[str, Any], tokens: int
+) -> None:
+    source, model = Patches(16 + tokens), Patches(16 + tokens, **sizes)
+    before = state_of(model)
+    message = "pos_embed has the grid 2 x 8 in the model, and 4 x 4 or 2 x 8 in the source"
+    with pytest.raises(ValueError, match=message):
+        load(model, source.state_dict(), adapt=("head", "pos_embed"))
+    assert_same(model, before)
+    report = load(model, source.state_dict())
+    assert_same(model, source.state_dict())
+    assert "pos_embed" in report.loaded
+
+
+@pytest.mark.parametrize(
+    ("sizes", "how"),
+    [
+        ({"grid_size": (4, 4)}, []),
+        ({}, ["16 positions as they are: no module says of which grid"]),
+        ({"image_size": "large", "patch_size": None, "grid_size": 4}, []),
+    ],
+)
+def test_positions_of_as_many_places_are_taken_as_they_are(
+    sizes: dict[str, Any], how: list[str]
+) -> None:
+    source, model = Patches(16), Patches(16, **sizes)
+    report = load(model, source.state_dict(), adapt="pos_embed")
+    assert_same(model, source.state_dict())
+    assert [row.how for row in report.adapted] == how
+    assert report.mismatched == ()
+
+
+def test_positions_on_a_grid_that_is_no_square_need_a_model_that_says_it() -> None:
+    state = Patches(16).state_dict()
+    unknown = load(Patches(15), state, adapt="pos_embed")
+    assert [row.name for row in unknown.mismatched] == ["pos_embed"]
+    known = load(Patches(15, grid_size=(3, 5)), state, adapt="pos_embed")
+    assert [row.how for row in known.adapted] == ["grid 4 x 4 to 3 x 5, bicubic, 0 tokens kept"]
 
 
 @pytest.mark.parametrize(

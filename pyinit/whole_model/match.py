@@ -45,7 +45,7 @@ class Pair(NamedTuple):
 @dataclass(frozen=True)
 class Match:
     """pairs: what is copied; extras: what modules take besides; missing: names that the source lacks;
-    mismatched: tensors of other shapes, with what is done about it, if anything; unexpected: names of
+    mismatched: tensors that do not fit as they are, with what is done about it, if anything; unexpected: names of
     the source that the model lacks."""
 
     slots: Mapping[str, Slot]
@@ -126,7 +126,7 @@ def match(
         for first, value in found.items()
     }
     other = {first: both for first, both in shapes.items() if both.source != both.model}
-    adapted = adaptations(model, other, kinds)
+    adapted = adaptations(model, shapes, kinds)
     pairs = [
         Pair(first, value, adapted.get(first))
         for first, value in found.items()
@@ -138,7 +138,11 @@ def match(
         pairs,
         taken.extras,
         [*(first for first in slots if first not in found), *taken.missing],
-        {first: (both, adapted.get(first)) for first, both in other.items()},
+        {
+            first: (both, adapted.get(first))
+            for first, both in shapes.items()
+            if first in other or first in adapted
+        },
         [keys.get(name, name) for name in taken.unexpected],
     )
 
