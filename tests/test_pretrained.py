@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.testing._internal.two_tensor import TwoTensor
 
 from pyinit.whole_model.adapt import resized_positions, with_channels
 from pyinit.whole_model.checkpoint import open_source
@@ -759,6 +760,52 @@ def test_lazy_modules_are_refused() -> None:
         model = nn.LazyLinear(3)
     with pytest.raises(ValueError, match="parameter weight has no shape yet: it is lazy"):
         load(model, nn.Linear(3, 3).state_dict())
+
+
+# ---- Values that are elsewhere -------------------------------------------------------------------
+
+
+def sharded(mesh: Any, on_meta: bool) -> nn.Module:
+    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415
+
+    with torch.device("meta" if on_meta else "cpu"):
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    fully_shard(model[1], mesh=mesh)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["sharded", "sharded on meta", "sharded to_empty", "wrapped"])
+def test_models_with_values_elsewhere_are_refused_by_name(kind: str, mesh: Any) -> None:
+    if kind == "wrapped":
+        model: nn.Module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        half = torch.zeros(4, 4)
+        model[1].weight = nn.Parameter(TwoTensor(half, half.clone()))
+    else:
+        model = sharded(mesh, on_meta=kind != "sharded")
+    if kind == "sharded to_empty":
+        model.to_empty(device="cpu")
+    tensors = dict(model.named_parameters())
+    before = model[0].weight.detach().clone()
+    state = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).state_dict()
+    del state["0.bias"]
+    with pytest.raises(ValueError, match=r"load_pretrained_ takes tensors .*: 1\.weight \("):
+        load(model, state)
+    assert all(p is tensors[name] for name, p in model.named_parameters())
+    assert before.is_meta or torch.equal(model[0].weight, before)
+
+
+def test_sources_with_values_elsewhere_are_refused_by_name(mesh: Any) -> None:
+    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415
+
+    model, weight = nn.Linear(4, 4), torch.ones(4, 4)
+    before = state_of(model)
+    for where, tensor in (
+        ("a DTensor", distribute_tensor(weight, mesh)),
+        ("a wrapper of other tensors", TwoTensor(weight, weight.clone())),
+    ):
+        with pytest.raises(ValueError, match=rf"tensor 'weight' has its values elsewhere.*{where}"):
+            load(model, {"weight": tensor})
+        assert_same(model, before)
 
 
 # ---- Memory --------------------------------------------------------------------------------------
