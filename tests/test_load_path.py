@@ -163,11 +163,21 @@ def test_hooks_read_files(suffix: str, tmp_path: Path) -> None:
     assert_same(model, by_torch(make, state))
 
 
-def test_names_of_wrappers_go_before_hooks_see_them() -> None:
-    state = within(Fused)().state_dict()
-    model = within(Fused)()
+class Split(nn.Module):
+    """All of its names are hooks' work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = Fused()
+        del self.attention.out
+
+
+@pytest.mark.parametrize("make", [within(Fused), Split])
+def test_names_of_wrappers_go_before_hooks_see_them(make: Callable[[], nn.Module]) -> None:
+    state = make().state_dict()
+    model = make()
     load(model, {f"module.{name}": tensor for name, tensor in state.items()}, strict=True)
-    assert_same(model, by_torch(within(Fused), state))
+    assert_same(model, by_torch(make, state))
 
 
 def test_older_names_are_read_by_the_modules_hooks() -> None:
@@ -276,6 +286,46 @@ def test_an_extra_state_in_a_file_may_not_be_code(tmp_path: Path) -> None:
 def test_other_values_of_a_state_dict_are_reported() -> None:
     report = load(nn.Linear(2, 2), nn.Linear(2, 2).state_dict() | {"epoch": 3})
     assert report.unexpected == ("epoch",)
+
+
+class Counting(nn.Linear):
+    """Its extra state goes into a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.count = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def get_extra_state(self) -> Any:
+        return float(self.count)
+
+    def set_extra_state(self, state: Any) -> None:
+        self.count.fill_(state)
+
+
+def test_extra_state_finds_a_model_from_the_meta_device_in_memory() -> None:
+    state = Counting().state_dict() | {"_extra_state": 7.0}
+    del state["count"]
+    with torch.device("meta"):
+        model = Counting()
+    with pytest.raises(ValueError, match="without values"):
+        load(model, state, init_missing=None)
+    state["count"] = torch.ones(1)
+    load(model, state)
+    assert model.count == 1
+    assert not any(tensor.is_meta for tensor in model.parameters())
+
+
+def test_modules_that_swap_their_tensors_may_have_hooks() -> None:
+    model, state = nn.Linear(2, 2), nn.Linear(2, 2).state_dict()
+    model._register_load_state_dict_pre_hook(lambda *_: None)
+    usual = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        load(model, state, strict=True)
+        assert torch.__future__.get_swap_module_params_on_conversion()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(usual)
+    assert_same(model, dict(state))
 
 
 def test_hooks_after_the_load_are_run_inner_ones_first() -> None:

@@ -187,10 +187,18 @@ def renamer(
     if prefix and not kept:
         raise ValueError(f"prefix: no name in the source starts with {prefix!r}; {_some(names)}")
     by_rules = _renaming(rename)
-    wrapping = max(
-        _wrappings(kept),
-        key=lambda wrapping: sum(by_rules(name.removeprefix(wrapping)) in wanted for name in kept),
-    )
+    owners = {name.rpartition(".")[0] for name in wanted}
+
+    def fit(wrapping: str) -> tuple[int, int]:
+        """How many names are wanted; then, as a module's hooks may translate them, how many are of
+        modules that own one."""
+        short = [by_rules(name.removeprefix(wrapping)) for name in kept]
+        return (
+            sum(name in wanted for name in short),
+            sum(name.rpartition(".")[0] in owners for name in short),
+        )
+
+    wrapping = max(_wrappings(kept), key=fit)
 
     def renamed(name: str) -> str | None:
         if not name.startswith(start):

@@ -214,6 +214,8 @@ class _Stage:
         self._extra_states: list[Extra] = []
 
     def __enter__(self) -> None:
+        self._swaps = torch.__future__.get_swap_module_params_on_conversion()
+        torch.__future__.set_swap_module_params_on_conversion(False)
         for prefix, module in self._named:
             staged = {key: _copied(value) for key, value in self._kept[module].items()}
             for key in _HOLDERS:
@@ -224,6 +226,7 @@ class _Stage:
             self._staged[module] = {key: _copied(value) for key, value in staged.items()}
 
     def __exit__(self, *_: object) -> None:
+        torch.__future__.set_swap_module_params_on_conversion(self._swaps)
         for module, kept in self._kept.items():
             vars(module).clear()
             vars(module).update(kept)

@@ -104,7 +104,7 @@ def match(
             cannot be written, and modules whose load path cannot be followed.
     """
     slots = {slot.names[0]: slot for slot in _slots(model)}
-    wanted = {name for slot in slots.values() for name in slot.names}.union(model.state_dict())
+    wanted = {name for slot in slots.values() for name in slot.names}
     values = checkpoint.values()
     keys = model_names(values, wanted, prefix, rename := list(rename))
     renamed = renamer(values, wanted, prefix, rename)

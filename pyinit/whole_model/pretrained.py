@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -51,8 +52,9 @@ def load_pretrained_(
 
     Everything is checked first: after an error the model is as it was. Files are mapped into memory
     and copied tensor by tensor, so that no second copy of the model is made; nothing in a file is
-    executed. Names are those of ``model.state_dict()``, tied parameters need one of theirs. Values
-    are converted to the model's dtypes.
+    executed. Names are those of ``model.state_dict()``, tied parameters need one of theirs; modules
+    that load in their own way, by hooks say, do so, or are refused. Values are rounded to the model's
+    dtypes.
 
     Args:
         model: the model; parameters on the meta device get memory on torch's default device
@@ -63,7 +65,8 @@ def load_pretrained_(
         rename: pairs of a regular expression and its replacement, applied in order to the source's
             names; prefixes of wrappers (``module.``, ``_orig_mod.``, ``model.``) go by themselves
         adapt: what to do about other shapes: ``"first_conv"`` (the stem's input channels),
-            ``"head"`` (the last layer is made anew), ``"pos_embed"`` (bicubic, for square grids)
+            ``"head"`` (the last layer is made anew), ``"pos_embed"`` (bicubic, from a square grid to
+            the model's, which may not be another one of as many places)
         init_missing: the recipe (as of ``initialize_``) for parameters that the source lacks or
             has in another shape; None leaves them as they are
         freeze: True to freeze all that was loaded, or patterns (as of rules) to freeze what they
@@ -76,7 +79,8 @@ def load_pretrained_(
     Raises:
         FileNotFoundError: for a path with nothing there.
         ValueError: for a damaged file, a pickle that is more than tensors and plain values, a source
-            of another model, names that become one, values that are refused, wrong arguments.
+            of another model, names that become one, values that are refused, tensors that have their
+            values elsewhere, a module whose load cannot be followed, wrong arguments.
         RuntimeError: if ``strict`` and names or shapes differ.
     """
     kinds = check_kinds(adapt)
@@ -91,11 +95,7 @@ def load_pretrained_(
         if nan == "refuse":
             _refuse_nonfinite(matched, checkpoint)
         frozen = _to_freeze(model, freeze, matched.filled)
-        with ExitStack() as undone:
-            for extra in matched.extras:
-                undone.callback(extra.set_())
-            initialized = _prepare(model, init_missing, matched, seed, generator)
-            undone.pop_all()
+        initialized = _prepare(model, init_missing, matched, seed, generator)
         nonfinite = _copy(matched)
         written = matched.tensors()
         run_post_hooks(model, matched.missing, matched.unexpected)
@@ -112,9 +112,10 @@ def _prepare(
     seed: int | None,
     generator: torch.Generator | None,
 ) -> InitReport | None:
-    """Memory for all, values for what will not be copied: before the copy, which has the last word.
+    """Memory for all, extra states, values for what will not be copied: before the copy, which has
+    the last word.
 
-    If that cannot be, the model has the tensors that it had.
+    If that cannot be, the model has the tensors and extra states that it had.
     """
     filled = matched.filled
 
@@ -126,17 +127,17 @@ def _prepare(
 
     report = None
     places = [tensors for m in model.modules() for tensors in (m._parameters, m._buffers)]
-    before = [dict(tensors) for tensors in places]
-    try:
+    with ExitStack() as undone:
+        for tensors in places:
+            undone.callback(partial(tensors.update, dict(tensors)))
         materialize_(model, skip=_others(model, filled))
         _check_values(model, filled, recipe is not None)
         resets = plan_resets(dict(model.named_modules()), _has_meta_buffers)
+        for extra in matched.extras:
+            undone.callback(extra.set_())
         if recipe is not None and any(name not in filled for name in _parameters(model)):
             report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
-    except BaseException:
-        for tensors, old in zip(places, before, strict=True):
-            tensors.update(old)  # type: ignore[arg-type]
-        raise
+        undone.pop_all()
     materialize_(model)
     with torch.no_grad():
         for _, _, reset in resets:
