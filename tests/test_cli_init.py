@@ -42,6 +42,13 @@ def views():
     net.a, net.b = nn.Parameter(whole[:2]), nn.Parameter(whole[2:])
     return net
 
+class Extra(nn.Linear):
+    def get_extra_state(self):
+        return {"a": 1}
+
+    def set_extra_state(self, state):
+        pass
+
 def broken():
     raise OSError("first line\\nsecond line")
 
@@ -153,6 +160,13 @@ def report(*arguments: str) -> dict[str, Any]:
 
 
 NET = "pyinit_user_net:Net"
+EXTRA = [
+    "pyinit_user_net:Extra",
+    "--kwargs",
+    '{"in_features": 2, "out_features": 2}',
+    "--out",
+    "x",
+]
 
 
 def test_gpt2_file_loads_and_holds_what_was_reported(tmp_path: Path) -> None:
@@ -429,6 +443,7 @@ def test_weights_come_from_a_file_and_the_rest_from_the_recipe(tmp_path: Path) -
         ([NET, "--out", "model.json"], "--out", "would be a .safetensors file"),
         ([NET, "--out", os.devnull], "--out", "not a regular file"),
         (["pyinit_user_net:views", "--out", "x"], "--out", "Refusing to save"),
+        (EXTRA, "--out", "safetensors files hold only tensors, not _extra_state"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -485,6 +500,16 @@ def test_read_only_folder_is_refused_before_the_work(tmp_path: Path) -> None:
 def test_output_is_checked_before_the_model_is_built(option: str, path: str) -> None:
     result = run("pyinit_user_net:broken", option, path)
     assert f"'{option}'" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["pyinit_user_net:views", "--out", "x"], EXTRA])
+def test_a_model_that_cannot_be_written_is_known_before_the_work(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr("pyinit.cli._run.initialize", lambda *work: done.append(work))
+    assert run(*arguments).exit_code == 2
+    assert not done
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(

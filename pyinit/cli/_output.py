@@ -4,10 +4,24 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_model
-from torch import nn
+from safetensors.torch import _remove_duplicate_names, save_model
+from torch import Tensor, nn
 
 from pyinit.whole_model.files import replacing
+
+
+def check_savable(model: nn.Module) -> None:
+    """Raise what keeps a model from being such a file, whatever its values.
+
+    Raises:
+        ValueError: for a state that is more than tensors.
+        RuntimeError: for tensors that share a part of their memory.
+    """
+    state = model.state_dict()
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"safetensors files hold only tensors, not {', '.join(others)}")
+    _remove_duplicate_names(state)
 
 
 def save(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:

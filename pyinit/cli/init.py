@@ -118,6 +118,8 @@ def init(
         run = Run(report, report.parameters)
     else:
         network = build()
+        if out is not None:
+            _check_savable(network, out)
         if source is None:
             run = _run.initialize(network, recipe, seed)
         else:
@@ -166,6 +168,13 @@ def _planned(build: Callable[[], nn.Module], recipe: str, seed: int) -> InitRepo
             return _run.plan(build(), recipe, seed)
     except click.BadParameter:
         return _run.plan(build(), recipe, seed)
+
+
+def _check_savable(model: nn.Module, path: Path) -> None:
+    try:
+        _output.check_savable(model)
+    except Exception as error:
+        raise bad("--out", f"cannot write {path}: {one_line(error)}") from error
 
 
 def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
