@@ -714,6 +714,16 @@ def test_after_an_error_the_model_is_as_it_was(
     assert torch.equal(torch.get_rng_state(), generator)
 
 
+def test_after_an_error_a_recurrent_layer_lists_the_weights_that_it_has() -> None:
+    state = state_of(nn.LSTM(2, 3))
+    del state["bias_hh_l0"]
+    with torch.device("meta"):
+        model = nn.LSTM(2, 3)
+    with pytest.raises(ValueError, match="did you mean kaiming"):
+        load(model, state, init_missing="kaimin")
+    assert all(a is b for a, b in zip(model._flat_weights, model.parameters(), strict=True))
+
+
 def test_a_damaged_shard_changes_nothing(tmp_path: Path) -> None:
     state, model = pretrained(), Net()
     before = state_of(model)

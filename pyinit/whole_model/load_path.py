@@ -28,7 +28,8 @@ class Target(NamedTuple):
     @property
     def tensor(self) -> Tensor:
         """As it is now: a model on the meta device gets others."""
-        return _tensors(self.module)[self.leaf]
+        tensor = self.module._parameters.get(self.leaf)
+        return self.module._buffers[self.leaf] if tensor is None else tensor  # type: ignore[return-value]
 
 
 class Extra(NamedTuple):

@@ -2,10 +2,9 @@
 
 import cmath
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -126,10 +125,9 @@ def _prepare(
         return generator if seed is None else Key(seed, stream_of(name))
 
     report = None
-    places = [tensors for m in model.modules() for tensors in (m._parameters, m._buffers)]
     with ExitStack() as undone:
-        for tensors in places:
-            undone.callback(partial(tensors.update, dict(tensors)))
+        for module in model.modules():
+            undone.callback(_put_back, module, {**module._parameters, **module._buffers})
         materialize_(model, skip=_others(model, filled))
         _check_values(model, filled, recipe is not None)
         resets = plan_resets(dict(model.named_modules()), _has_meta_buffers)
@@ -145,6 +143,12 @@ def _prepare(
     if report is None:
         return None
     return replace(report, rows=[row for row in report if not row.is_kept])
+
+
+def _put_back(module: nn.Module, tensors: Mapping[str, Tensor | None]) -> None:
+    for name, tensor in tensors.items():
+        if getattr(module, name) is not tensor:
+            setattr(module, name, tensor)  # a recurrent layer lists its weights once more
 
 
 def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
