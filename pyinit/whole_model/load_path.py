@@ -120,8 +120,9 @@ def _visit(
     for child, inner in module._modules.items():
         if inner is not None:
             _visit(inner, f"{prefix}{child}.", parts.pop(child, {}), metadata, taken)
-    listed = set(taken.unexpected)
-    taken.unexpected += [name for part in parts.values() for name in part if name not in listed]
+    if parts:
+        listed = set(taken.unexpected)
+        taken.unexpected += [name for part in parts.values() for name in part if name not in listed]
 
 
 def _by_name(module: nn.Module, prefix: str, state: Mapping[str, Any], taken: Taken) -> None:
@@ -210,21 +211,23 @@ class _Stage:
             for path, inner in module.named_modules(remove_duplicate=False)
         ]
         self._kept = {inner: dict(vars(inner)) for _, inner in self._named}
-        self._staged: dict[nn.Module, dict[str, Any]] = {}
         self._stand_ins: dict[int, Tensor] = {}
         self._extra_states: list[Extra] = []
+        self._staged = {inner: self._on_stage(inner, name) for name, inner in self._named}
+        self._swaps = torch.__future__.get_swap_module_params_on_conversion()
+
+    def _on_stage(self, module: nn.Module, prefix: str) -> dict[str, Any]:
+        staged = dict(self._kept[module])
+        for key in _HOLDERS:
+            staged[key] = {leaf: self._stand_in(t) for leaf, t in staged[key].items()}
+        if _has_extra_state(module):
+            staged["set_extra_state"] = partial(self._keep_extra_state, module, prefix)
+        return staged
 
     def __enter__(self) -> None:
-        self._swaps = torch.__future__.get_swap_module_params_on_conversion()
         torch.__future__.set_swap_module_params_on_conversion(False)
-        for prefix, module in self._named:
-            staged = {key: _copied(value) for key, value in self._kept[module].items()}
-            for key in _HOLDERS:
-                staged[key] = {leaf: self._stand_in(t) for leaf, t in staged[key].items()}
-            if _has_extra_state(module):
-                staged["set_extra_state"] = partial(self._keep_extra_state, module, prefix)
-            vars(module).update(staged)
-            self._staged[module] = {key: _copied(value) for key, value in staged.items()}
+        for module, staged in self._staged.items():
+            vars(module).update({key: _copied(value) for key, value in staged.items()})
 
     def __exit__(self, *_: object) -> None:
         torch.__future__.set_swap_module_params_on_conversion(self._swaps)
