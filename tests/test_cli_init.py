@@ -42,6 +42,13 @@ def views():
     net.a, net.b = nn.Parameter(whole[:2]), nn.Parameter(whole[2:])
     return net
 
+class Extra(nn.Linear):
+    def get_extra_state(self):
+        return {"a": 1}
+
+    def set_extra_state(self, state):
+        pass
+
 def broken():
     raise OSError("first line\\nsecond line")
 
@@ -77,6 +84,24 @@ Net = partial(nn.Linear, 2, 2)
 @register_recipe("all_three")
 def all_three(network):
     return {site.name: Choice(initializers.Constant(3.0), "three") for site in network.sites}
+"""
+
+DRAWING_MODULE = """
+import random
+import numpy as np
+import torch
+from torch import nn
+
+def draw():
+    return torch.rand(2) + random.random() + np.random.rand()
+
+draw()
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.raw = nn.Parameter(draw())  # no recipe knows it
+        self.head = nn.Linear(2, 2)
 """
 
 RULE_FILES = {
@@ -135,6 +160,13 @@ def report(*arguments: str) -> dict[str, Any]:
 
 
 NET = "pyinit_user_net:Net"
+EXTRA = [
+    "pyinit_user_net:Extra",
+    "--kwargs",
+    '{"in_features": 2, "out_features": 2}',
+    "--out",
+    "x",
+]
 
 
 def test_gpt2_file_loads_and_holds_what_was_reported(tmp_path: Path) -> None:
@@ -221,6 +253,19 @@ def test_same_seed_same_bytes(
         safetensors.torch.load_file(tmp_path / name)["head.weight"] for name in ("5-1", "6-1")
     )
     assert not torch.equal(head, other)
+
+
+def test_a_seed_gives_what_it_gives_whatever_was_drawn_before(
+    user_module: Path, tmp_path: Path
+) -> None:
+    """The first time, the module is imported: it draws then, and the second time it does not."""
+    (user_module / "pyinit_drawing_net.py").write_text(DRAWING_MODULE)
+    try:
+        for name in "ab":
+            report("pyinit_drawing_net:Net", "--seed", "5", "--out", str(tmp_path / name))
+    finally:
+        sys.modules.pop("pyinit_drawing_net", None)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_report_has_every_parameter_and_the_times() -> None:
@@ -387,13 +432,19 @@ def test_weights_come_from_a_file_and_the_rest_from_the_recipe(tmp_path: Path) -
         ([NET, "--dry-run", "--from", os.devnull], "--dry-run", "--from"),
         ([NET, "--report", "x", "--out", "x"], "--report", "--out writes x, too"),
         ([NET, "--report", "missing-folder/x"], "--report", "No such file"),
+        ([NET, "--report", "x" * 300], "--report", "File name too long"),
+        ([NET, "--report", "x.html"], "--report", "x.html would be a .json file"),
+        ([NET, "--report", "x.safetensors"], "--report", "would be a .json file"),
         ([NET, "--dtype", "int8"], "--dtype", "'bfloat16'"),
         ([NET, "--seed", "-1"], "--seed", "range"),
         ([NET, "--seed", "x"], "--seed", "integer"),
         ([NET, "--out", "missing-folder/x"], "--out", "No such file"),
         ([NET, "--out", "."], "--out", "not a regular file"),
+        ([NET, "--out", "model.pt"], "--out", "model.pt would be a .safetensors file"),
+        ([NET, "--out", "model.json"], "--out", "would be a .safetensors file"),
         ([NET, "--out", os.devnull], "--out", "not a regular file"),
         (["pyinit_user_net:views", "--out", "x"], "--out", "Refusing to save"),
+        (EXTRA, "--out", "safetensors files hold only tensors, not _extra_state"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -446,9 +497,20 @@ def test_read_only_folder_is_refused_before_the_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--out", "--report"])
-def test_output_is_checked_before_the_model_is_built(option: str) -> None:
-    result = run("pyinit_user_net:broken", option, "/no/such/folder/x")
+@pytest.mark.parametrize("path", ["/no/such/folder/x", "x.onnx"])
+def test_output_is_checked_before_the_model_is_built(option: str, path: str) -> None:
+    result = run("pyinit_user_net:broken", option, path)
     assert f"'{option}'" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["pyinit_user_net:views", "--out", "x"], EXTRA])
+def test_a_model_that_cannot_be_written_is_known_before_the_work(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr("pyinit.cli._run.initialize", lambda *work: done.append(work))
+    assert run(*arguments).exit_code == 2
+    assert not done
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.testing._internal.two_tensor import TwoTensor
 
 from pyinit.whole_model.adapt import resized_positions, with_channels
 from pyinit.whole_model.checkpoint import open_source
@@ -386,19 +387,23 @@ def resampling(old: int, new: int) -> np.ndarray:
     return matrix / matrix.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize(("old", "new"), [(3, 5), (4, 4), (6, 3), (7, 2), (2, 9)])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((3, 3), (5, 5)), ((4, 4), (4, 4)), ((6, 6), (3, 3)), ((7, 3), (2, 5)), ((4, 4), (2, 8))],
+)
 @pytest.mark.parametrize("tokens", [0, 1, 2])
 @pytest.mark.parametrize("lead", [(), (1,)])
 def test_positions_are_interpolated_bicubically(
-    old: int, new: int, tokens: int, lead: tuple[int, ...]
+    old: tuple[int, int], new: tuple[int, int], tokens: int, lead: tuple[int, ...]
 ) -> None:
-    table = torch.randn(*lead, tokens + old * old, 5)
+    table = torch.randn(*lead, tokens + old[0] * old[1], 5)
     resized = resized_positions(table, tokens, old, new)
-    assert resized.shape == (*lead, tokens + new * new, 5)
+    assert resized.shape == (*lead, tokens + new[0] * new[1], 5)
     rows, result = table.reshape(-1, 5), resized.reshape(-1, 5)
     assert torch.equal(result[:tokens], rows[:tokens])
-    matrix, grid = resampling(old, new), rows[tokens:].reshape(old, old, 5).double().numpy()
-    expected = np.einsum("ij,jkc,lk->ilc", matrix, grid, matrix)
+    height, width = (resampling(a, b) for a, b in zip(old, new, strict=True))
+    grid = rows[tokens:].reshape(*old, 5).double().numpy()
+    expected = np.einsum("ij,jkc,lk->ilc", height, grid, width)
     torch.testing.assert_close(
         result[tokens:].double().numpy(), expected.reshape(-1, 5), rtol=0, atol=1e-5
     )
@@ -432,6 +437,81 @@ def test_position_embeddings_when_asked(source: Any, target: Any, how: str | Non
     assert len(asked.mismatched) == (how is None)
     unasked = load(Positions(*target), state, init_missing=None)
     assert [row.name for row in unasked.mismatched] == ["pos_embed"]
+
+
+class Patches(nn.Module):
+    """A model that says of which grid its positions are, as timm, transformers and torchvision do."""
+
+    def __init__(self, positions: int, **sizes: Any) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, 8, 1)
+        self.pos_embed = nn.Parameter(torch.randn(1, positions, 8))
+        for name, size in sizes.items():
+            setattr(self.patch_embed, name, size)
+
+
+TWO_BY_EIGHT = [
+    {"grid_size": (2, 8)},
+    {"patches_resolution": [2, 8]},
+    {"image_size": (32, 128), "patch_size": 16},
+    {"image_size": (33, 128), "patch_size": (16, 16)},
+]
+
+
+@pytest.mark.parametrize("sizes", TWO_BY_EIGHT)
+@pytest.mark.parametrize("tokens", [0, 1, 2])
+def test_positions_are_resampled_to_the_grid_that_the_model_says(
+    sizes: dict[str, Any], tokens: int
+) -> None:
+    source, model = Patches(25 + tokens), Patches(16 + tokens, **sizes)
+    report = load(model, source.state_dict(), adapt="pos_embed")
+    expected = resized_positions(source.pos_embed.detach(), tokens, (5, 5), (2, 8))
+    assert torch.equal(model.pos_embed, expected)
+    assert [row.how for row in report.adapted] == [
+        f"grid 5 x 5 to 2 x 8, bicubic, {tokens} tokens kept"
+    ]
+
+
+@pytest.mark.parametrize("sizes", TWO_BY_EIGHT)
+@pytest.mark.parametrize("tokens", [0, 1])
+def test_positions_of_as_many_places_on_what_may_be_another_grid_are_refused(
+    sizes: dict[str, Any], tokens: int
+) -> None:
+    source, model = Patches(16 + tokens), Patches(16 + tokens, **sizes)
+    before = state_of(model)
+    message = "pos_embed has the grid 2 x 8 in the model, and 4 x 4 or 2 x 8 in the source"
+    with pytest.raises(ValueError, match=message):
+        load(model, source.state_dict(), adapt=("head", "pos_embed"))
+    assert_same(model, before)
+    report = load(model, source.state_dict())
+    assert_same(model, source.state_dict())
+    assert "pos_embed" in report.loaded
+
+
+@pytest.mark.parametrize(
+    ("sizes", "how"),
+    [
+        ({"grid_size": (4, 4)}, []),
+        ({}, ["16 positions as they are: no module says of which grid"]),
+        ({"image_size": "large", "patch_size": None, "grid_size": 4}, []),
+    ],
+)
+def test_positions_of_as_many_places_are_taken_as_they_are(
+    sizes: dict[str, Any], how: list[str]
+) -> None:
+    source, model = Patches(16), Patches(16, **sizes)
+    report = load(model, source.state_dict(), adapt="pos_embed")
+    assert_same(model, source.state_dict())
+    assert [row.how for row in report.adapted] == how
+    assert report.mismatched == ()
+
+
+def test_positions_on_a_grid_that_is_no_square_need_a_model_that_says_it() -> None:
+    state = Patches(16).state_dict()
+    unknown = load(Patches(15), state, adapt="pos_embed")
+    assert [row.name for row in unknown.mismatched] == ["pos_embed"]
+    known = load(Patches(15, grid_size=(3, 5)), state, adapt="pos_embed")
+    assert [row.how for row in known.adapted] == ["grid 4 x 4 to 3 x 5, bicubic, 0 tokens kept"]
 
 
 @pytest.mark.parametrize(
@@ -634,6 +714,16 @@ def test_after_an_error_the_model_is_as_it_was(
     assert torch.equal(torch.get_rng_state(), generator)
 
 
+def test_after_an_error_a_recurrent_layer_lists_the_weights_that_it_has() -> None:
+    state = state_of(nn.LSTM(2, 3))
+    del state["bias_hh_l0"]
+    with torch.device("meta"):
+        model = nn.LSTM(2, 3)
+    with pytest.raises(ValueError, match="did you mean kaiming"):
+        load(model, state, init_missing="kaimin")
+    assert all(a is b for a, b in zip(model._flat_weights, model.parameters(), strict=True))
+
+
 def test_a_damaged_shard_changes_nothing(tmp_path: Path) -> None:
     state, model = pretrained(), Net()
     before = state_of(model)
@@ -680,6 +770,52 @@ def test_lazy_modules_are_refused() -> None:
         model = nn.LazyLinear(3)
     with pytest.raises(ValueError, match="parameter weight has no shape yet: it is lazy"):
         load(model, nn.Linear(3, 3).state_dict())
+
+
+# ---- Values that are elsewhere -------------------------------------------------------------------
+
+
+def sharded(mesh: Any, on_meta: bool) -> nn.Module:
+    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415
+
+    with torch.device("meta" if on_meta else "cpu"):
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    fully_shard(model[1], mesh=mesh)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["sharded", "sharded on meta", "sharded to_empty", "wrapped"])
+def test_models_with_values_elsewhere_are_refused_by_name(kind: str, mesh: Any) -> None:
+    if kind == "wrapped":
+        model: nn.Module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        half = torch.zeros(4, 4)
+        model[1].weight = nn.Parameter(TwoTensor(half, half.clone()))
+    else:
+        model = sharded(mesh, on_meta=kind != "sharded")
+    if kind == "sharded to_empty":
+        model.to_empty(device="cpu")
+    tensors = dict(model.named_parameters())
+    before = model[0].weight.detach().clone()
+    state = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).state_dict()
+    del state["0.bias"]
+    with pytest.raises(ValueError, match=r"load_pretrained_ takes tensors .*: 1\.weight \("):
+        load(model, state)
+    assert all(p is tensors[name] for name, p in model.named_parameters())
+    assert before.is_meta or torch.equal(model[0].weight, before)
+
+
+def test_sources_with_values_elsewhere_are_refused_by_name(mesh: Any) -> None:
+    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415
+
+    model, weight = nn.Linear(4, 4), torch.ones(4, 4)
+    before = state_of(model)
+    for where, tensor in (
+        ("a DTensor", distribute_tensor(weight, mesh)),
+        ("a wrapper of other tensors", TwoTensor(weight, weight.clone())),
+    ):
+        with pytest.raises(ValueError, match=rf"tensor 'weight' has its values elsewhere.*{where}"):
+            load(model, {"weight": tensor})
+        assert_same(model, before)
 
 
 # ---- Memory --------------------------------------------------------------------------------------

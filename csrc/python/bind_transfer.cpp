@@ -22,7 +22,7 @@ PyObject* digested(const Target& source, int threads) {
                               source.strides, {}, {});
   if (!is_dense(view)) Py_RETURN_NONE;
   const auto made = [&] {
-    const py::gil_scoped_release release;
+    const Released release;
     return digest(view.data, view.count() * size_of(view.dtype), threads);
   }();
   return PyLong_FromUnsignedLongLong(made);

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import os
+import random
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from operator import attrgetter
 from typing import Any, cast
 
 import click
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,8 +24,11 @@ DTYPES = {
 }
 
 
-def load(spec: str, dtype: str | None, kwargs: str) -> nn.Module:
-    """The model that ``spec`` names: a built-in, or ``package.module:factory``."""
+def load(spec: str, dtype: str | None, kwargs: str, seed: int) -> nn.Module:
+    """The model that ``spec`` names: a built-in, or ``package.module:factory``.
+
+    Built from the same seed it is the same, whatever its module drew as it was imported.
+    """
     config = _config(kwargs)
     factory = MODELS[spec] if spec in MODELS else _user_factory(spec)
     try:
@@ -32,6 +37,7 @@ def load(spec: str, dtype: str | None, kwargs: str) -> nn.Module:
         raise bad("--kwargs", f"{spec} does not take {kwargs}: {error}") from None
     if spec in MODELS:
         factory = partial(build, spec, DTYPES[dtype or "float32"])
+    _seed(seed)
     try:
         model = factory(**config)
     except Exception as error:
@@ -39,6 +45,13 @@ def load(spec: str, dtype: str | None, kwargs: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise bad("MODEL", f"{spec} returned {type(model).__name__}, not an nn.Module")
     return model if dtype is None else model.to(DTYPES[dtype])
+
+
+def _seed(seed: int) -> None:
+    """For what the factory draws and the recipe leaves."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def one_line(error: Exception) -> str:

@@ -1,22 +1,27 @@
 """A safetensors file that is there whole or not at all."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_model
-from torch import nn
+from safetensors.torch import _remove_duplicate_names, save_model
+from torch import Tensor, nn
 
 from pyinit.whole_model.files import replacing
 
 
-def check_writable(path: Path) -> None:
-    """Raises OSError unless a file can be put at ``path``."""
-    if path.exists() and not path.is_file():
-        raise OSError("not a regular file")
-    with tempfile.TemporaryFile(dir=path.resolve().parent):
-        pass
+def check_savable(model: nn.Module) -> None:
+    """Raise what keeps a model from being such a file, whatever its values.
+
+    Raises:
+        ValueError: for a state that is more than tensors.
+        RuntimeError: for tensors that share a part of their memory.
+    """
+    state = model.state_dict()
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"safetensors files hold only tensors, not {', '.join(others)}")
+    _remove_duplicate_names(state)
 
 
 def save(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
@@ -25,11 +30,8 @@ def save(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
     The same model and metadata give the same bytes.
     """
     with replacing(path) as partial:
-        with partial.open("xb"):
-            mode = partial.stat().st_mode
         save_model(model, str(partial), dict(metadata))
         _sort_metadata(partial)
-        partial.chmod(mode)  # safetensors leaves a file that only its owner may read
 
 
 def _sort_metadata(path: Path) -> None:

@@ -13,6 +13,7 @@ from pyinit.cli import _console, _output, _run
 from pyinit.cli._model import DTYPES, bad, load, one_line
 from pyinit.cli._run import Run
 from pyinit.models import MODELS
+from pyinit.whole_model.files import check_output
 from pyinit.whole_model.load_report import LoadReport
 from pyinit.whole_model.recipes import recipes
 from pyinit.whole_model.report import InitReport
@@ -20,13 +21,20 @@ from pyinit.whole_model.report import InitReport
 _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 
 
-def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
-    if path is not None:
+def _output_file(suffix: str) -> Callable[..., Path | None]:
+    """A callback that takes only paths to which a file of that format can be written."""
+
+    def check(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
         try:
-            _output.check_writable(path)
+            if path is not None:
+                check_output(path, suffix)
         except OSError as error:
             raise click.BadParameter(f"cannot write {path}: {error.strerror or error}") from None
-    return path
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+        return path
+
+    return check
 
 
 def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -73,14 +81,14 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     "--report",
     "report_file",
     type=click.Path(path_type=Path),
-    callback=_writable,
-    help="Write the report to this JSON file.",
+    callback=_output_file(".json"),
+    help="Write the report to this JSON file (.json).",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    callback=_writable,
-    help="Write the model to this safetensors file.",
+    callback=_output_file(".safetensors"),
+    help="Write the model to this safetensors file (.safetensors).",
 )
 @click.option("--dtype", type=click.Choice(list(DTYPES)), help="Type of the parameters.")
 @click.option("--kwargs", metavar="JSON", default="{}", help="Arguments of the factory.")
@@ -101,9 +109,8 @@ def init(
     _check_together(dry_run, source, report_file, out)
 
     def build() -> nn.Module:
-        torch.manual_seed(seed)  # for what the factory itself draws and the recipe leaves
         with _console.working(f"building {model}"):
-            return load(model, dtype, kwargs)
+            return load(model, dtype, kwargs, seed)
 
     machine = info()
     if dry_run:
@@ -111,6 +118,8 @@ def init(
         run = Run(report, report.parameters)
     else:
         network = build()
+        if out is not None:
+            _check_savable(network, out)
         if source is None:
             run = _run.initialize(network, recipe, seed)
         else:
@@ -159,6 +168,13 @@ def _planned(build: Callable[[], nn.Module], recipe: str, seed: int) -> InitRepo
             return _run.plan(build(), recipe, seed)
     except click.BadParameter:
         return _run.plan(build(), recipe, seed)
+
+
+def _check_savable(model: nn.Module, path: Path) -> None:
+    try:
+        _output.check_savable(model)
+    except Exception as error:
+        raise bad("--out", f"cannot write {path}: {one_line(error)}") from error
 
 
 def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:

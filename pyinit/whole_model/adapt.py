@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -31,17 +31,19 @@ class Adaptation(NamedTuple):
     apply: Callable[[Tensor], Tensor] | None
 
 
-Mismatches = Mapping[str, Shapes]
+Pairs = Mapping[str, Shapes]
 """By the parameter's name."""
 
 
-def adaptations(
-    model: nn.Module, mismatches: Mismatches, kinds: Iterable[str]
-) -> dict[str, Adaptation]:
-    """How those of the mismatched tensors that can be adapted are."""
+def adaptations(model: nn.Module, pairs: Pairs, kinds: Iterable[str]) -> dict[str, Adaptation]:
+    """How those of the tensors that do not fit as they are can be adapted.
+
+    Raises:
+        ValueError: for one that may fit or not.
+    """
     found: dict[str, Adaptation] = {}
     for kind in kinds:
-        found |= _KINDS[kind](model, mismatches)
+        found |= _KINDS[kind](model, pairs)
     return found
 
 
@@ -58,16 +60,20 @@ def check_kinds(adapt: Iterable[str]) -> tuple[str, ...]:
     return kinds
 
 
+def _differs(pairs: Pairs, name: str) -> bool:
+    return name in pairs and pairs[name].source != pairs[name].model
+
+
 # ---- Stems ---------------------------------------------------------------------------------------
 
 
-def _first_conv(model: nn.Module, mismatches: Mismatches) -> dict[str, Adaptation]:
+def _first_conv(model: nn.Module, pairs: Pairs) -> dict[str, Adaptation]:
     """The first mismatched convolution, if nothing but its input channels differs."""
     for path, module in model.named_modules():
         name = f"{path}.weight" if path else "weight"
-        if not isinstance(module, _ConvNd) or name not in mismatches:
+        if not isinstance(module, _ConvNd) or not _differs(pairs, name):
             continue
-        source, target = mismatches[name]
+        source, target = pairs[name]
         fits = (
             len(source) == len(target)
             and source[0] == target[0]
@@ -102,20 +108,20 @@ def with_channels(weight: Tensor, channels: int) -> Tensor:
 # ---- Heads ---------------------------------------------------------------------------------------
 
 
-def _head(model: nn.Module, mismatches: Mismatches) -> dict[str, Adaptation]:
+def _head(model: nn.Module, pairs: Pairs) -> dict[str, Adaptation]:
     """The last layer, if nothing but its outputs differs: weight and bias are made anew."""
     layers = [(path, module) for path, module in model.named_modules() if _is_layer(module)]
     if not layers or not _may_be_head(layers[-1][1]):
         return {}
     path, module = layers[-1]
     prefix = path + "." if path else ""
-    shapes = mismatches.get(prefix + "weight")
+    shapes = pairs.get(prefix + "weight")
     outputs = 1 if is_conv1d(module) else 0
-    if shapes is None or not _differ_only_in(outputs, shapes):
+    if shapes is None or shapes.source == shapes.model or not _differ_only_in(outputs, shapes):
         return {}
     how = f"head of {shapes.model[outputs]} outputs instead of {shapes.source[outputs]}, made anew"
     names = (prefix + "weight", prefix + "bias")
-    return {name: Adaptation(how, None) for name in names if name in mismatches}
+    return {name: Adaptation(how, None) for name in names if _differs(pairs, name)}
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -142,59 +148,110 @@ def _differ_only_in(dim: int, shapes: Shapes) -> bool:
 _POSITIONS = re.compile(r"pos(ition)?(al)?_emb(ed(ding)?s?)?(\.weight)?$")
 
 
-def _pos_embed(model: nn.Module, mismatches: Mismatches) -> dict[str, Adaptation]:  # noqa: ARG001
-    """Position embeddings of images: (1, d, h, w), or (1, n, d) or (n, d) of a square grid."""
+Grid = tuple[int, int]
+"""Rows and columns."""
+
+
+def _pos_embed(model: nn.Module, pairs: Pairs) -> dict[str, Adaptation]:
+    """Position embeddings of images: (1, d, h, w), or (1, n, d) or (n, d) with tokens before them.
+
+    A table (n, d) does not say what grid it is of. The model's is what a module of it says, or a
+    square; the source's is a square.
+    """
     found = {}
-    for name, (source, target) in mismatches.items():
+    grids = set(_grids(model))
+    for name, (source, target) in pairs.items():
         if not _POSITIONS.search(name) or len(source) != len(target):
             continue
-        resized = _grid(source, target) if len(source) == 4 else _sequence(source, target)
-        if resized:
-            found[name] = resized
+        is_image = len(source) == 4
+        how = _image(source, target) if is_image else _table(name, source, target, grids)
+        if how:
+            found[name] = how
     return found
 
 
-def _grid(source: Shape, target: Shape) -> Adaptation | None:
-    if source[:2] != target[:2]:
+def _image(source: Shape, target: Shape) -> Adaptation | None:
+    if source[:2] != target[:2] or source == target:
         return None
     (h, w), (height, width) = source[2:], target[2:]
     how = f"grid {h} x {w} to {height} x {width}, bicubic"
     return Adaptation(how, partial(_resized, size=(height, width)))
 
 
-def _sequence(source: Shape, target: Shape) -> Adaptation | None:
+def _table(name: str, source: Shape, target: Shape, grids: Collection[Grid]) -> Adaptation | None:
     before = source[:-2], target[:-2]
     if before not in (((), ()), ((1,), (1,))) or source[-1] != target[-1]:
         return None
-    for tokens in range(3):  # none, a class token, a class and a distillation token
-        old, new = (_side(shape[-2] - tokens) for shape in (source, target))
-        if old and new:
-            how = f"grid {old} x {old} to {new} x {new}, bicubic, {tokens} tokens kept"
-            return Adaptation(how, partial(resized_positions, tokens=tokens, old=old, new=new))
+    count, wanted = source[-2], target[-2]
+    known: list[tuple[int, Grid | None]]
+    known = [(n, grid) for grid in grids if (n := wanted - math.prod(grid)) in _TOKENS]
+    if len(known) > 1:  # several parts of the model have grids
+        return None
+    if count == wanted and not known:
+        how = f"{count} positions as they are: no module says of which grid"
+        return Adaptation(how, lambda table: table)
+    for tokens, new in known or [(n, _square(wanted - n)) for n in _TOKENS]:
+        old = _square(count - tokens)
+        if old is None or new is None or old == new:
+            continue
+        if count == wanted:
+            raise ValueError(
+                f"{name} has the grid {_text(new)} in the model, and {_text(old)} or {_text(new)} in the "
+                "source, which does not say: leave pos_embed out of adapt to take it as it is"
+            )
+        how = f"grid {_text(old)} to {_text(new)}, bicubic, {tokens} tokens kept"
+        return Adaptation(how, partial(resized_positions, tokens=tokens, old=old, new=new))
     return None
 
 
-def _side(places: int) -> int:
-    """Of a square of so many places; 0 if there is none."""
+_TOKENS = range(3)  # before the grid: none, a class token, a class and a distillation token
+
+
+def _square(places: int) -> Grid | None:
     side = math.isqrt(max(places, 0))
-    return side if side * side == places else 0
+    return (side, side) if side > 0 and side * side == places else None
 
 
-def resized_positions(table: Tensor, tokens: int, old: int, new: int) -> Tensor:
-    """Embeddings (..., tokens + old * old, d) for a grid of side ``new``; tokens stay as they are."""
+def _text(grid: Grid) -> str:
+    return f"{grid[0]} x {grid[1]}"
+
+
+def _grids(model: nn.Module) -> Iterator[Grid]:
+    """What modules say of the grids into which they cut images, in the words of timm, transformers
+    and torchvision."""
+    for module in model.modules():
+        for name in ("grid_size", "patches_resolution"):
+            grid = _pair(getattr(module, name, None))
+            if grid:
+                yield grid
+        image, patch = (_pair(getattr(module, f"{what}_size", None)) for what in ("image", "patch"))
+        if image and patch:
+            yield image[0] // patch[0], image[1] // patch[1]
+
+
+def _pair(size: object) -> Grid | None:
+    """A size as two positive numbers, whatever a module has under such a name."""
+    both = (size, size) if isinstance(size, int) else size
+    if not isinstance(both, (tuple, list)) or len(both) != 2:
+        return None
+    return (both[0], both[1]) if all(isinstance(n, int) and n > 0 for n in both) else None
+
+
+def resized_positions(table: Tensor, tokens: int, old: Grid, new: Grid) -> Tensor:
+    """Embeddings (..., tokens + h * w, d) for another grid; tokens stay as they are."""
     d = table.shape[-1]
     rows = table.float().reshape(-1, d)
     kept, places = rows[:tokens], rows[tokens:]
-    grid = places.T.reshape(1, d, old, old)
-    resized = _resized(grid, (new, new)).reshape(d, new * new).T
-    return torch.cat((kept, resized)).reshape(*table.shape[:-2], tokens + new * new, d)
+    grid = places.T.reshape(1, d, *old)
+    resized = _resized(grid, new).reshape(d, -1).T
+    return torch.cat((kept, resized)).reshape(*table.shape[:-2], -1, d)
 
 
 def _resized(grid: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(grid.float(), size, mode="bicubic", antialias=True)
 
 
-_KINDS: dict[str, Callable[[nn.Module, Mismatches], dict[str, Adaptation]]] = {
+_KINDS: dict[str, Callable[[nn.Module, Pairs], dict[str, Adaptation]]] = {
     "first_conv": _first_conv,
     "head": _head,
     "pos_embed": _pos_embed,

@@ -12,12 +12,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.parameter import is_lazy
+
+from pyinit._placement import elsewhere
 
 Source = Mapping[str, Any] | str | os.PathLike[str]
 
@@ -70,14 +73,31 @@ class Checkpoint:
     """Tensors by name; shapes and dtypes are there without a tensor being read.
 
     As a context manager it lets go of its files at the end.
+
+    others: values that are no tensors, by name: modules' extra states, say
+    metadata: what torch's state dicts say about modules, by their names
     """
 
-    def __init__(self, description: str, entries: Mapping[str, Entry]) -> None:
+    def __init__(
+        self,
+        description: str,
+        entries: Mapping[str, Entry],
+        others: Mapping[str, Any] = MappingProxyType({}),
+        metadata: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.description = description
+        self.others = others
+        self.metadata = metadata
         self._entries = dict(entries)
 
     def keys(self) -> Collection[str]:
+        """Names of tensors."""
         return self._entries.keys()
+
+    def values(self) -> dict[str, Any]:
+        """All that is there, by name. Tensors are to be read, not to be written: they may be the
+        file itself."""
+        return {name: entry.read() for name, entry in self._entries.items()} | dict(self.others)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._entries[name].shape
@@ -97,6 +117,7 @@ class Checkpoint:
 
     def close(self) -> None:
         self._entries.clear()
+        self.others = {}
 
     def __enter__(self) -> "Checkpoint":  # noqa: PYI034
         return self
@@ -142,25 +163,49 @@ def model_names(
         ValueError: if no name has the prefix, for a wrong regular expression, or if two names
             become one.
     """
-    kept = {
-        name: name.removeprefix(prefix or "") for name in names if name.startswith(prefix or "")
-    }
-    if prefix and not kept:
-        raise ValueError(f"prefix: no name in the source starts with {prefix!r}; {_some(names)}")
-    renamed = _renaming(rename)
-    wrapping = max(
-        _wrappings(kept.values()),
-        key=lambda prefix: sum(
-            renamed(name.removeprefix(prefix)) in wanted for name in kept.values()
-        ),
-    )
+    renamed = renamer(names, wanted, prefix, rename)
     result: dict[str, str] = {}
-    for name, short in kept.items():
-        new = renamed(short.removeprefix(wrapping))
+    for name in names:
+        new = renamed(name)
+        if new is None:
+            continue
         if new in result:
             raise ValueError(f"{result[new]!r} and {name!r} of the source both become {new!r}")
         result[new] = name
     return result
+
+
+def renamer(
+    names: Collection[str],
+    wanted: Collection[str],
+    prefix: str | None,
+    rename: Iterable[tuple[str, str]],
+) -> Callable[[str], str | None]:
+    """What makes a name of the source one of the model, as in ``model_names``; None: not selected."""
+    start = prefix or ""
+    kept = [name.removeprefix(start) for name in names if name.startswith(start)]
+    if prefix and not kept:
+        raise ValueError(f"prefix: no name in the source starts with {prefix!r}; {_some(names)}")
+    by_rules = _renaming(rename)
+    owners = {name.rpartition(".")[0] for name in wanted}
+
+    def fit(wrapping: str) -> tuple[int, int]:
+        """How many names are wanted; then, as a module's hooks may translate them, how many are of
+        modules that own one."""
+        short = [by_rules(name.removeprefix(wrapping)) for name in kept]
+        return (
+            sum(name in wanted for name in short),
+            sum(name.rpartition(".")[0] in owners for name in short),
+        )
+
+    wrapping = max(_wrappings(kept), key=fit)
+
+    def renamed(name: str) -> str | None:
+        if not name.startswith(start):
+            return None
+        return by_rules(name.removeprefix(start).removeprefix(wrapping))
+
+    return renamed
 
 
 def _wrappings(names: Collection[str]) -> Iterator[str]:
@@ -213,7 +258,14 @@ def _of_mapping(mapping: Mapping[str, Any], description: str) -> Checkpoint:
     for name, tensor in tensors.items():
         _check_readable(name, tensor, description)
     entries = {name: Entry(tuple(t.shape), t.dtype, t.detach) for name, t in tensors.items()}
-    return Checkpoint(description + "".join(f"[{key!r}]" for key in path), entries)
+    others = {k: v for k, v in inner.items() if isinstance(k, str) and not isinstance(v, Tensor)}
+    metadata = getattr(inner, "_metadata", None)
+    return Checkpoint(
+        description + "".join(f"[{key!r}]" for key in path),
+        entries,
+        others,
+        metadata if isinstance(metadata, Mapping) else {},
+    )
 
 
 def _unwrapped(mapping: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -239,6 +291,9 @@ def _check_readable(name: object, tensor: Tensor, description: str) -> None:
     for kind, is_so in kinds.items():
         if is_so:
             raise ValueError(f"{description}: tensor {name!r} {kind}")
+    where = elsewhere(tensor)
+    if where is not None:
+        raise ValueError(f"{description}: tensor {name!r} has its values elsewhere: it is {where}")
 
 
 # ---- Files ---------------------------------------------------------------------------------------
@@ -320,25 +375,36 @@ def _of_folder(folder: Path) -> Checkpoint:
     if not shards:
         raise FileNotFoundError(f"{folder} has neither .safetensors files nor pytorch_model.bin")
     entries: dict[str, Entry] = {}
+    others: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for path in shards:
-        for name, entry in _of_file(path).items():
+        shard = _of_file(path)
+        for name, entry in shard.items():
             if name in entries:
                 raise ValueError(f"{name!r} is in {path} and in another file of the folder")
             entries[name] = entry
-    return Checkpoint(str(folder), entries)
+        others |= shard.others
+        metadata |= shard.metadata
+    return Checkpoint(str(folder), entries, others, metadata)
 
 
 def _indexed(index: Path) -> Checkpoint:
     shards: dict[str, Checkpoint] = {}
-    entries = {}
+    entries: dict[str, Entry] = {}
+    others: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for name, file in _weight_map(index).items():
         if file not in shards:
             shards[file] = _of_file(index.parent / file)
+            metadata |= shards[file].metadata
         entry = shards[file].entry(name)
-        if entry is None:
+        if entry is not None:
+            entries[name] = entry
+        elif name in shards[file].others:
+            others[name] = shards[file].others[name]
+        else:
             raise ValueError(f"{index.parent / file} lacks {name!r}, which {index.name} puts there")
-        entries[name] = entry
-    return Checkpoint(str(index.parent), entries)
+    return Checkpoint(str(index.parent), entries, others, metadata)
 
 
 def _weight_map(index: Path) -> dict[str, str]:

@@ -1,24 +1,82 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and hold what their names say."""
 
+import json
 import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+# Suffixes by which other programs know what a file holds.
+_FORMATS = re.compile(
+    r"\.(safetensors|pt|pth|bin|ckpt|pkl|pickle|joblib|npy|npz|mat|h5|hdf5|keras|gguf|ggml|onnx|pb|tflite"
+    r"|mlmodel|msgpack|jsonl?|ya?ml|toml|csv|tsv|parquet|xlsx|html?|xml|md|pdf|png|svg|zip|tar|tgz|gz|bz2"
+    r"|xz|zst|7z)",
+    re.IGNORECASE,
+)
+
+
+def check_output(path: Path, suffix: str) -> None:
+    """Raise what keeps a file of the format with that suffix from being put at ``path``.
+
+    Raises:
+        ValueError: if the name has the suffix of another format.
+        OSError: if no file can be written there.
+    """
+    if path.suffix.lower() != suffix and _FORMATS.fullmatch(path.suffix):
+        raise ValueError(f"{path.name} would be a {suffix} file: let its name end in that")
+    with _beside(path):
+        pass
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place beside ``path`` to write to, which then takes that name; after an error nothing is left."""
-    path = path.resolve()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    """A file beside ``path`` to write to, which then takes its place; after an error nothing is left.
+
+    A link stays, and the file it leads to is replaced. A file that is replaced passes on its
+    permissions; a new one has those of any new file.
+    """
+    with _beside(path) as partial:
+        path = path.resolve()
+        mode = stat.S_IMODE((path if path.exists() else partial).stat().st_mode)
         yield partial
+        partial.chmod(mode)  # a library may have put another file there
+        _flush(partial)
         os.replace(partial, path)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Raises as ``check_output`` does."""
+    check_output(path := Path(path), ".json")
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """An empty file in the same folder, under a name that no other writer has, and gone in the end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        pass
+    else:
+        if not stat.S_ISREG(mode):
+            raise OSError("not a regular file")
+        if not os.access(path, os.W_OK):
+            raise PermissionError("the file is there, and write-protected")
+    partial = path.resolve().with_name(f".{uuid4().hex}.partial")
+    try:
+        partial.touch(exist_ok=False)
+        yield partial
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes beside ``path``, then renames."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+def _flush(path: Path) -> None:
+    """To the disk: a name must not be there before what it names."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())

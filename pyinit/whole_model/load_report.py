@@ -1,13 +1,11 @@
 """What a load did: which tensors have the source's values, and what became of all others."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyinit.whole_model.files import write_atomically
+from pyinit.whole_model.files import write_json
 from pyinit.whole_model.report import InitReport, printing
 
 _WIDTH = 100
@@ -37,18 +35,20 @@ class LoadReport:
     source: where the weights came from
     coverage: of all elements of parameters, those that have the source's values, in %
     loaded: names of the tensors that have the source's values as they are
+    extras: names of what modules took besides: their extra states, attributes of their own load
     adapted, mismatched: tensors of other shapes, those that something was done about and all others
     missing: names that the source lacks; tied parameters count once
     unexpected: the source's own names of what the model lacks
     reinitialized: names of the parameters that were initialized anew: missing, mismatched, heads
     frozen: names of the parameters that were frozen
-    nonfinite: name of each tensor whose source has NaN or infinite values, and how many
+    nonfinite: name of each tensor that got NaN or infinite values, and how many
     initialized: the report of the initialization, an ``InitReport``; None if there was none
     """
 
     source: str
     coverage: float
     loaded: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
     adapted: tuple[Adapted, ...] = ()
     mismatched: tuple[Mismatched, ...] = ()
     missing: tuple[str, ...] = ()
@@ -83,8 +83,12 @@ class LoadReport:
         return values
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON; the file is there whole or not at all."""
-        write_atomically(Path(path), json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        """Write it as JSON; the file is there whole or not at all.
+
+        Raises:
+            ValueError: if the name has the suffix of another format.
+        """
+        write_json(path, self.to_dict())
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import cmath
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -20,6 +21,7 @@ from pyinit.whole_model.buffers import plan_resets
 from pyinit.whole_model.checkpoint import Checkpoint, Source, open_source
 from pyinit.whole_model.execute import stream_of
 from pyinit.whole_model.initialize import initialize_
+from pyinit.whole_model.load_path import run_post_hooks
 from pyinit.whole_model.load_report import Adapted, LoadReport, Mismatched
 from pyinit.whole_model.match import Match, check_not_empty, check_strict, first_of, match
 from pyinit.whole_model.materialize import materialize_
@@ -51,8 +53,9 @@ def load_pretrained_(
 
     Everything is checked first: after an error the model is as it was. Files are mapped into memory
     and copied tensor by tensor, so that no second copy of the model is made; nothing in a file is
-    executed. Names are those of ``model.state_dict()``, tied parameters need one of theirs. Values
-    are converted to the model's dtypes.
+    executed. Names are those of ``model.state_dict()``, tied parameters need one of theirs; modules
+    that load in their own way, by hooks say, do so, or are refused. Values are rounded to the model's
+    dtypes.
 
     Args:
         model: the model; parameters on the meta device get memory on torch's default device
@@ -63,7 +66,8 @@ def load_pretrained_(
         rename: pairs of a regular expression and its replacement, applied in order to the source's
             names; prefixes of wrappers (``module.``, ``_orig_mod.``, ``model.``) go by themselves
         adapt: what to do about other shapes: ``"first_conv"`` (the stem's input channels),
-            ``"head"`` (the last layer is made anew), ``"pos_embed"`` (bicubic, for square grids)
+            ``"head"`` (the last layer is made anew), ``"pos_embed"`` (bicubic, from a square grid to
+            the model's, which may not be another one of as many places)
         init_missing: the recipe (as of ``initialize_``) for parameters that the source lacks or
             has in another shape; None leaves them as they are
         freeze: True to freeze all that was loaded, or patterns (as of rules) to freeze what they
@@ -76,7 +80,8 @@ def load_pretrained_(
     Raises:
         FileNotFoundError: for a path with nothing there.
         ValueError: for a damaged file, a pickle that is more than tensors and plain values, a source
-            of another model, names that become one, values that are refused, wrong arguments.
+            of another model, names that become one, values that are refused, tensors that have their
+            values elsewhere, a module whose load cannot be followed, wrong arguments.
         RuntimeError: if ``strict`` and names or shapes differ.
     """
     kinds = check_kinds(adapt)
@@ -92,7 +97,10 @@ def load_pretrained_(
             _refuse_nonfinite(matched, checkpoint)
         frozen = _to_freeze(model, freeze, matched.filled)
         initialized = _prepare(model, init_missing, matched, seed, generator)
-        nonfinite = _copy(model, matched, checkpoint)
+        nonfinite = _copy(matched)
+        written = matched.tensors()
+        run_post_hooks(model, matched.missing, matched.unexpected)
+        matched = matched.with_only(written)
         for name in frozen:
             model.get_parameter(name).requires_grad_(False)
         return _report(matched, checkpoint, frozen, nonfinite, initialized)
@@ -105,9 +113,10 @@ def _prepare(
     seed: int | None,
     generator: torch.Generator | None,
 ) -> InitReport | None:
-    """Memory for all, values for what will not be copied: before the copy, which has the last word.
+    """Memory for all, extra states, values for what will not be copied: before the copy, which has
+    the last word.
 
-    If that cannot be, the model has the tensors that it had.
+    If that cannot be, the model has the tensors and extra states that it had.
     """
     filled = matched.filled
 
@@ -118,18 +127,17 @@ def _prepare(
         return generator if seed is None else Key(seed, stream_of(name))
 
     report = None
-    places = [tensors for m in model.modules() for tensors in (m._parameters, m._buffers)]
-    before = [dict(tensors) for tensors in places]
-    try:
+    with ExitStack() as undone:
+        for module in model.modules():
+            undone.callback(_put_back, module, {**module._parameters, **module._buffers})
         materialize_(model, skip=_others(model, filled))
         _check_values(model, filled, recipe is not None)
         resets = plan_resets(dict(model.named_modules()), _has_meta_buffers)
+        for extra in matched.extras:
+            undone.callback(extra.set_())
         if recipe is not None and any(name not in filled for name in _parameters(model)):
             report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
-    except BaseException:
-        for tensors, old in zip(places, before, strict=True):
-            tensors.update(old)  # type: ignore[arg-type]
-        raise
+        undone.pop_all()
     materialize_(model)
     with torch.no_grad():
         for _, _, reset in resets:
@@ -137,6 +145,12 @@ def _prepare(
     if report is None:
         return None
     return replace(report, rows=[row for row in report if not row.is_kept])
+
+
+def _put_back(module: nn.Module, tensors: Mapping[str, Tensor | None]) -> None:
+    for name, tensor in tensors.items():
+        if getattr(module, name) is not tensor:
+            setattr(module, name, tensor)  # a recurrent layer lists its weights once more
 
 
 def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -173,17 +187,17 @@ def _check_values(model: nn.Module, filled: set[str], initialized: bool) -> None
 
 
 @torch.no_grad()
-def _copy(model: nn.Module, matched: Match, checkpoint: Checkpoint) -> dict[str, int]:
-    """Copy tensor by tensor; the numbers of NaN and infinite values that came along."""
-    state = model.state_dict(keep_vars=True)
+def _copy(matched: Match) -> dict[str, int]:
+    """Copy tensor by tensor; the numbers of NaN and infinite values that came of it."""
     nonfinite = {}
-    for name, key, adaptation in matched.pairs:
-        tensor = checkpoint.tensor(key)
-        if adaptation is not None and adaptation.apply is not None:
-            tensor = adaptation.apply(tensor)
-        count = _copied(tensor, state[name])
+    for pair in matched.pairs:
+        value = pair.value()
+        # Names of one memory may be of several tensors, which on the meta device share none.
+        tensors = {id(place.tensor): place.tensor for place in matched.slots[pair.name].places}
+        for tensor in tensors.values():
+            count = _copied(value, tensor)
         if count:
-            nonfinite[name] = count
+            nonfinite[pair.name] = count
     return nonfinite
 
 
@@ -197,7 +211,7 @@ def _copied(source: Tensor, target: Tensor) -> int:
         or not (source.is_contiguous() and target.is_contiguous())
     ):
         target.copy_(source)
-        return _nonfinite(source)
+        return _nonfinite(target)
     is_finite = _core.copy_checked(seen[0], place, torch.get_num_threads())
     torch._C._increment_version((target,))
     return 0 if is_finite else _nonfinite(source)
@@ -215,9 +229,12 @@ def _nonfinite(values: Tensor) -> int:
 
 
 def _refuse_nonfinite(matched: Match, checkpoint: Checkpoint) -> None:
-    """Raises ValueError if the source has NaN or infinite values among those that are wanted."""
-    keys = [pair.key for pair in matched.pairs]
-    bad = [key for key in keys if _nonfinite(checkpoint.tensor(key))]
+    """Raises ValueError if there would be NaN or infinite values among those that are wanted."""
+    bad = [
+        pair.name
+        for pair in matched.pairs
+        if _nonfinite(pair.value().to(matched.slots[pair.name].tensor.dtype))
+    ]
     if bad:
         raise ValueError(
             f"{checkpoint.description} has NaN or infinite values in {len(bad)} tensors: "
@@ -249,18 +266,26 @@ def _report(
     nonfinite: dict[str, int],
     initialized: InitReport | None,
 ) -> LoadReport:
-    mismatched = matched.mismatched.items()
+    reinitialized = tuple(row.name for row in initialized or ())
+    adapted = {
+        name: Adapted(name, *shapes, how.how)
+        for name, (shapes, how) in matched.mismatched.items()
+        if how is not None and (how.apply is not None or name in reinitialized)
+    }
     return LoadReport(
         source=checkpoint.description,
         coverage=matched.coverage,
         loaded=tuple(pair.name for pair in matched.pairs if pair.adaptation is None),
-        adapted=tuple(Adapted(name, *shapes, how.how) for name, (shapes, how) in mismatched if how),
+        extras=tuple(extra.name for extra in matched.extras),
+        adapted=tuple(adapted.values()),
         mismatched=tuple(
-            Mismatched(name, *shapes) for name, (shapes, how) in mismatched if not how
+            Mismatched(name, *shapes)
+            for name, (shapes, _) in matched.mismatched.items()
+            if name not in adapted
         ),
-        missing=tuple(slot.names[0] for slot in matched.missing),
+        missing=tuple(matched.missing),
         unexpected=tuple(matched.unexpected),
-        reinitialized=tuple(row.name for row in initialized or ()),
+        reinitialized=reinitialized,
         frozen=tuple(frozen),
         nonfinite=nonfinite,
         initialized=initialized,

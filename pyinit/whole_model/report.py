@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pyinit._rng import NAMES
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
-from pyinit.whole_model.files import write_atomically
+from pyinit.whole_model.files import write_json
 
 _FORMAT = 1
 
@@ -254,8 +254,12 @@ class InitReport:
             raise ValueError(f"report: not what to_dict gives: {error!r}") from None
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write it as JSON; the file is there whole or not at all."""
-        write_atomically(Path(path), json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        """Write it as JSON; the file is there whole or not at all.
+
+        Raises:
+            ValueError: if the name has the suffix of another format.
+        """
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "InitReport":
