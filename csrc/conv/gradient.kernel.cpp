@@ -117,6 +117,7 @@ template <class T> void sum_lines(int64_t lines, int64_t count, const T* x, int6
   const auto is_rest = less(load(lane), vec(static_cast<T>(rest)));
   // A rest is read as a whole vector where that ends before the outermost line does, and copied where not.
   const T* const end = x + (row > 0 ? (lines - 1) * row : 0) + count;
+  T copied[L] = {};
   for (int64_t first = 0; first < lines; first += together) {
     Vec<T> line[together];
 #pragma GCC unroll 4
@@ -125,7 +126,6 @@ template <class T> void sum_lines(int64_t lines, int64_t count, const T* x, int6
       if (first + r >= lines) continue;
       const T* const from = x + (first + r) * row;
       const T* at = from + count - rest;
-      T copied[L] = {};
       if (end - at < L) {
         for (int64_t l = 0; l < rest; ++l) copied[l] = at[l];
         at = copied;
