@@ -68,9 +68,7 @@ void multiply(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* 
 }
 
 template <class T> void accumulate(int64_t count, const T* x, T* sums) {
-  int64_t i = 0;
-  for (; i + kLanes<T> <= count; i += kLanes<T>) store(sums + i, load(sums + i) + load(x + i));
-  for (; i < count; ++i) sums[i] += x[i];
+  for (int64_t i = 0; i < count; i += kLanes<T>) store(sums + i, load(sums + i) + load(x + i));
 }
 
 // A line has 32 sums on any instruction set: element i goes to sum i mod 32, and then sum i takes sum i + 16, the sum
