@@ -404,9 +404,9 @@ def normal(tensor: Tensor, view: View, mean: float, std: float, generator: Sourc
 def trunc_normal(  # noqa: PLR0917
     tensor: Tensor, view: View, mean: float, std: float, low: float, high: float, generator: Source
 ) -> bool:
-    if std <= 0.0:
-        return False
     largest = LARGEST[view[1]]
+    if not 0.0 < std <= largest or abs(mean) > largest:
+        return False
     if largest < abs(low) < math.inf or largest < abs(high) < math.inf:
         return False
     if view[3] != (1,) and not _core.is_dense(view[2], view[3]):

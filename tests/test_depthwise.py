@@ -1,6 +1,7 @@
 """Convolutions of one input channel a group: values, layouts, and bits that depend on neither threads nor machine."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -379,6 +380,37 @@ def test_values_that_are_not_finite_stay_in_their_channel(name: str, layout: str
         assert not got.select(where, 1).isfinite().any(), isa
         for other in (0, 2):
             assert torch.equal(got.select(where, other), clean.select(where, other)), (case, isa)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_values_that_are_not_finite_reach_the_taps_that_take_them(
+    layout: str, value: float, isa: str
+) -> None:
+    cases = (
+        square(2, 3, 5, 3, 1, 0),
+        square(2, 3, 6, 3, 2, 1),
+        Case(2, 3, (4, 5), (2, 3), (1, 1), (1, 0), (1, 2), multiplier=2),
+        Case(2, 2, (2, 3, 4), (2, 2, 2), (1, 1, 1), (0, 1, 0), (1, 1, 1)),
+    )
+    for case in cases:
+        clean = data(case)
+        ones = clean.dy.abs() + 1
+        for pixel in itertools.product(*map(range, case.size)):
+            place = (1, 1, *pixel)
+            d = clean.to(torch.float32)
+            d.x[place] = value
+            got = weight_gradient(case, d._replace(dy=ones.float()), LAYOUTS[layout])
+            alone = torch.zeros_like(clean.x)
+            alone[place] = 1
+            weight = clean.w.clone().requires_grad_()
+            out = CONVOLUTIONS[len(case.size)](alone, weight, None, *case.numbers)
+            (reached,) = torch.autograd.grad(out, weight, ones)
+            assert torch.equal(~got.isfinite(), reached != 0), (case, pixel)
+            out = CONVOLUTIONS[len(case.size)](clean.x, weight, None, *case.numbers)
+            (expected,) = torch.autograd.grad(out, weight, ones)
+            rest = reached == 0
+            assert (got - expected)[rest].abs().max() <= tolerance(torch.float32, expected)
 
 
 def test_weight_gradient_goes_to_any_layout() -> None:

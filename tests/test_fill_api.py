@@ -148,6 +148,19 @@ def test_scalar_and_empty_blocks():
 # -- memory ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*DRAWS, "constant"])
+def test_fills_of_every_size_write_nothing_around(name, dtype, isa):
+    for size in (*range(71), 127, 129, 255, 257):
+        for first in (16, 17):
+            memory = torch.full((size + 64,), POISON, dtype=dtype)
+            out = memory[first : first + size]
+            fill.constant(out, -1.5) if name == "constant" else drawn(name, out)
+            assert (memory[:first] == POISON).all()
+            assert (memory[first + size :] == POISON).all(), size
+            assert (out != POISON).all(), size
+
+
 @st.composite
 def views(draw):
     """A view of poisoned memory, with a mask of what of that memory belongs to it."""

@@ -2,6 +2,7 @@
 // pixels of a row lies side by side, at a distance that is the tap's. The transposed map has phases of its output, and
 // each takes the taps that reach it.
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "conv/depthwise_kernels.hpp"
@@ -329,6 +330,29 @@ Block out_block(const Plan& plan, const Band& band) {
   return block;
 }
 
+// What one tap of a filter gets, pixel by pixel, until that is no number.
+template <class T>
+double sum_pixels(const Window& window, const Images<const T>& input, const Images<const T>& output, int64_t channel,
+                  int64_t out_channel, const Extents& tap) {
+  double sum = 0;
+  for (int64_t n = 0; n < output.batch; ++n) {
+    for_each_of(output.size, [&](int64_t d, int64_t h, int64_t w) {
+      const Extents at = {d, h, w};
+      Extents from;
+      bool is_inside = !std::isnan(sum);
+      for (size_t i = 0; i < kSpatial; ++i) {
+        from[i] = at[i] * window.stride[i] - window.padding[i] + tap[i] * window.dilation[i];
+        is_inside = is_inside && from[i] >= 0 && from[i] < input.size[i];
+      }
+      if (is_inside) {
+        sum += static_cast<double>(*input.at(n, channel, from)) * static_cast<double>(*output.at(n, out_channel, at));
+      }
+    });
+    if (std::isnan(sum)) break;
+  }
+  return sum;
+}
+
 // The sum of lanes, which become 0.
 template <class T> double take_sum(T* lanes) {
   double a = 0, b = 0, c = 0, d = 0;  // which need not wait for one another
@@ -472,6 +496,12 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
     for (int64_t t = 0; t < taps; ++t) {
       double sum = 0;
       for (int64_t p = 0; p < parts; ++p) sum += sums[static_cast<size_t>((p * weight.batch + o) * taps + t)];
+      // Between rows, elements of the input meet zeros, whose products with infinity and NaN are not 0.
+      if (!std::isfinite(sum)) {
+        const Extents tap = {t / weight.size[2] / weight.size[1], t / weight.size[2] % weight.size[1],
+                             t % weight.size[2]};
+        sum = sum_pixels(window, input, output, o / multiplier, o, tap);
+      }
       weight.data[o * weight.batch_stride + offsets[static_cast<size_t>(t)]] = static_cast<T>(sum);
     }
   }

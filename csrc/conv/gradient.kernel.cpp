@@ -68,17 +68,15 @@ void multiply(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* 
 }
 
 template <class T> void accumulate(int64_t count, const T* x, T* sums) {
-  int64_t i = 0;
-  for (; i + kLanes<T> <= count; i += kLanes<T>) store(sums + i, load(sums + i) + load(x + i));
-  for (; i < count; ++i) sums[i] += x[i];
+  for (int64_t i = 0; i < count; i += kLanes<T>) store(sums + i, load(sums + i) + load(x + i));
 }
 
 // A line has 32 sums on any instruction set: element i goes to sum i mod 32, and then sum i takes sum i + 16, the sum
 // of both sum i + 8 more, and so on.
 constexpr int kSums = 32;
 
-// As many sums of a line as a vector has lanes. The last elements, of which `is_rest` tells those that are there, are
-// `rest` to be read from.
+// As many sums of a line as a vector has lanes. Its last elements, of which `is_rest` tells those that are there, are
+// read at `rest`.
 template <class T, class Mask>
 PYINIT_INLINE Vec<T> sum_line(int64_t count, const T* x, const T* rest, Mask is_rest) {
   constexpr int L = kLanes<T>, vectors = kSums / L;
@@ -115,10 +113,9 @@ template <class T> void sum_lines(int64_t lines, int64_t count, const T* x, int6
   T lane[L];
   for (int l = 0; l < L; ++l) lane[l] = static_cast<T>(l);
   const auto is_rest = less(load(lane), vec(static_cast<T>(rest)));
-  // Whole vectors are read as long as that ends before the last line does.
-  const T* const end = x + (lines - 1) * row + count;
-  T last[L] = {};
-  for (int64_t l = 0; l < rest; ++l) last[l] = (end - rest)[l];
+  // A rest is read as a whole vector where that ends before the outermost line does, and copied where not.
+  const T* const end = x + (row > 0 ? (lines - 1) * row : 0) + count;
+  T copied[L] = {};
   for (int64_t first = 0; first < lines; first += together) {
     Vec<T> line[together];
 #pragma GCC unroll 4
@@ -126,8 +123,12 @@ template <class T> void sum_lines(int64_t lines, int64_t count, const T* x, int6
       line[r] = vec(T{0});
       if (first + r >= lines) continue;
       const T* const from = x + (first + r) * row;
-      const T* const at = from + count - rest;
-      line[r] = sum_line(count, from, at + L <= end ? at : last, is_rest);
+      const T* at = from + count - rest;
+      if (end - at < L) {
+        for (int64_t l = 0; l < rest; ++l) copied[l] = at[l];
+        at = copied;
+      }
+      line[r] = sum_line(count, from, at, is_rest);
     }
     interleave(line);
 #pragma GCC unroll 2

@@ -22,7 +22,7 @@ template <class T> struct GradientKernels {
   void (*add)(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
               T* c, int64_t c_row);
 
-  // sums[i] += x[i].
+  // sums[i] += x[i]; the count is that of whole panels' rows.
   void (*accumulate)(int64_t count, const T* x, T* sums);
 
   // sums[i] += line i, of at most kSumBlock elements, and sums[j] += column j of at most kSumRows rows.

@@ -12,10 +12,10 @@
 
 namespace pyinit {
 
-// low + width * fraction, at most `top`, the largest value of the dtype below high. `scale` is
-// width 2^-24, or width 2^-53.
+// low + width * fraction, at most `top`, the largest value of the dtype below high. The lanes hold half of any width:
+// all of it may be beyond their range, and a step of it below.
 struct Uniform {
-  double low, scale, top;
+  double low, half_width, top;
 };
 
 struct Normal {
@@ -33,6 +33,7 @@ struct Bernoulli {
 // that end; then mean + scale x, kept in [low, high].
 struct TruncNormal {
   double low, high;     // the outermost values of the dtype inside [a, b]
+  double unit;          // of mean and scale, a power of two: 1 unless one of them is beyond the lanes' range
   double mean, scale;   // scale: the standard deviation, negative if mirrored
   uint64_t flip;        // all ones if mirrored
   uint64_t last_lower;  // the last word below the median of the whole normal
@@ -44,11 +45,12 @@ struct TruncNormal {
 // [low, high], with delta from the tail's own expansion.
 struct NormalTail {
   double low, high;
+  double unit;  // of near_end and scale
   double near_end, scale;
   uint64_t flip;
   double rest;      // Q(far end) / Q(near end)
   double mass;      // 1 - rest, per step
-  double distance;  // of the near end from the mean, in standard deviations
+  double distance;  // of the near end from the mean, in standard deviations, or what does for a larger one
 };
 
 // Distance in standard deviations from which on an interval is far.
@@ -66,6 +68,11 @@ NormalTail make_normal_tail(DType dtype, double mean, double std, double low, do
 // Whether the interval is far from the mean.
 bool is_far_tail(DType dtype, double mean, double std, double low, double high);
 
+// Whether the density is as good as the same everywhere in the interval, and what is uniform there.
+bool is_flat(DType dtype, const TruncNormal& p);
+bool is_flat(DType dtype, const NormalTail& p);
+Uniform make_flat(DType dtype, double low, double high);
+
 // Distributions as callers name them, and their numbers: constant (value), uniform (low, high), normal (mean, std),
 // trunc_normal (mean, std, low, high), bernoulli (probability).
 enum class Distribution : int { constant, uniform, normal, trunc_normal, bernoulli };
@@ -80,11 +87,12 @@ template <class Use> void with_parameters(Distribution distribution, DType dtype
     case Distribution::bernoulli: return use(make_bernoulli(dtype, n[0]));
     case Distribution::trunc_normal: break;
   }
-  if (is_far_tail(dtype, n[0], n[1], n[2], n[3])) return use(make_normal_tail(dtype, n[0], n[1], n[2], n[3]));
-  const TruncNormal p = make_trunc_normal(dtype, n[0], n[1], n[2], n[3]);
-  // An interval so narrow that its probability vanishes has a flat density.
-  if (!(p.mass > 0)) return use(make_uniform(dtype, n[2], n[3]));
-  use(p);
+  const auto use_or_flat = [&](const auto& p) { is_flat(dtype, p) ? use(make_flat(dtype, n[2], n[3])) : use(p); };
+  if (is_far_tail(dtype, n[0], n[1], n[2], n[3])) {
+    use_or_flat(make_normal_tail(dtype, n[0], n[1], n[2], n[3]));
+  } else {
+    use_or_flat(make_trunc_normal(dtype, n[0], n[1], n[2], n[3]));
+  }
 }
 
 }  // namespace pyinit

@@ -58,12 +58,15 @@ template <class Scalar> struct UniformKernel {
   using F = typename Lanes<Scalar>::F;
   using U = typename Lanes<Scalar>::U;
   static constexpr int kVectors = Lanes<Scalar>::kVectors;
-  F low, scale, top;
+  F low, half_width, top;
   UniformKernel() = default;
   PYINIT_METHOD explicit UniformKernel(const Uniform& p)
-      : low(constant<F>(p.low)), scale(constant<F>(p.scale)), top(constant<F>(p.top)) {}
+      : low(constant<F>(p.low)), half_width(constant<F>(p.half_width)), top(constant<F>(p.top)) {}
   PYINIT_METHOD void operator()(const U (&w)[kVectors], F (&x)[kVectors]) const {
-    for (int j = 0; j < kVectors; ++j) x[j] = min(fma(fraction_steps(w[j]), scale, low), top);
+    constexpr double kTwoSteps = std::is_same_v<Scalar, double> ? 0x1p-52 : 0x1p-23;
+    for (int j = 0; j < kVectors; ++j) {
+      x[j] = min(fma(fraction_steps(w[j]) * constant<F>(kTwoSteps), half_width, low), top);
+    }
   }
 };
 
@@ -92,12 +95,13 @@ template <class Scalar> struct TruncNormalKernel {
   using F = typename Lanes<Scalar>::F;
   using U = typename Lanes<Scalar>::U;
   static constexpr int kVectors = Lanes<Scalar>::kVectors;
-  F low, high, mean, scale, mass, double_mass, base_lower, base_upper, centre_lower, centre_upper;
+  F low, high, unit, mean, scale, mass, double_mass, base_lower, base_upper, centre_lower, centre_upper;
   U flip, last_lower, top_bit;
   TruncNormalKernel() = default;
   PYINIT_METHOD explicit TruncNormalKernel(const TruncNormal& p)
       : low(constant<F>(p.low)),
         high(constant<F>(p.high)),
+        unit(constant<F>(p.unit)),
         mean(constant<F>(p.mean)),
         scale(constant<F>(p.scale)),
         mass(constant<F>(p.mass)),
@@ -120,7 +124,7 @@ template <class Scalar> struct TruncNormalKernel {
       signed_scale[j] = select(is_upper, negate(scale), scale);
     }
     normal_quantile(v, q, z);
-    for (int j = 0; j < kVectors; ++j) x[j] = max(min(fma(z[j], signed_scale[j], mean), high), low);
+    for (int j = 0; j < kVectors; ++j) x[j] = max(min(fma(z[j], signed_scale[j], mean) * unit, high), low);
   }
 };
 
@@ -134,12 +138,13 @@ template <class Scalar> struct NormalTailKernel {
   using F = typename Lanes<Scalar>::F;
   using U = typename Lanes<Scalar>::U;
   static constexpr int kVectors = Lanes<Scalar>::kVectors;
-  F low, high, near_end, scale, mass, rest, distance, series_at_distance;
+  F low, high, unit, near_end, scale, mass, rest, distance, series_at_distance;
   U flip;
   NormalTailKernel() = default;
   PYINIT_METHOD explicit NormalTailKernel(const NormalTail& p)
       : low(constant<F>(p.low)),
         high(constant<F>(p.high)),
+        unit(constant<F>(p.unit)),
         near_end(constant<F>(p.near_end)),
         scale(constant<F>(p.scale)),
         mass(constant<F>(p.mass)),
@@ -165,7 +170,7 @@ template <class Scalar> struct NormalTailKernel {
                           log(one + delta / distance) - (series(at) - series_at_distance) - target);
         delta = delta - gap / (at + one / at);
       }
-      x[j] = max(min(fma(max(delta, constant<F>(0.0)), negate(scale), near_end), high), low);
+      x[j] = max(min(fma(max(delta, constant<F>(0.0)), negate(scale), near_end) * unit, high), low);
     }
   }
 
