@@ -9,6 +9,7 @@
 #include "conv/finish.hpp"
 #include "conv/gradient_kernels.hpp"
 #include "conv/strip.hpp"
+#include "conv/trim.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -92,8 +93,8 @@ template <class T> class WeightGradient {
         taps_(weight.pixels()),
         reach_(reach_of(window, weight.size)),
         blocks_(output.batch, output.size),
-        tiling_(*this, threads),
         order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
+        tiling_(*this, threads),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
         taps_in_place_(tap_offsets(reach_.taps, input)),
         weight_taps_(tap_offsets(Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
@@ -128,8 +129,8 @@ template <class T> class WeightGradient {
   int64_t groups_, channels_, columns_, taps_;  // channels and columns of a group
   Reach reach_;
   PixelBlocks blocks_;
-  Tiling tiling_;
   Order order_;
+  Tiling tiling_;
   Strip strip_;
   std::vector<int64_t> taps_in_place_, weight_taps_;
 };
@@ -139,11 +140,7 @@ template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, in
   columns = block_size(g.columns_, g.taps_ == 1 ? kColumnsOfOneTap : kColumns);
   const int64_t bytes = g.taps_ == 1 ? kTileBytesOfOneTap : kTileBytes;
   // Of an input that has to be copied, one channel's part.
-  int64_t strip = g.blocks_.largest().images;
-  for (size_t i = 0; i < kSpatial; ++i) {
-    strip *=
-        (g.blocks_.largest().size[i] - 1) * g.reach_.step[i] + g.reach_.taps[i].back() - g.reach_.taps[i].front() + 1;
-  }
+  const int64_t strip = Strip(g.reach_, g.order_, g.blocks_.largest(), 1).inputs();
   channels =
       block_size(g.channels_, std::min({kChannels, bytes / size / (g.taps_ * columns), kStripBytes / size / strip}));
   column_tiles = divide_up(g.columns_, columns);
@@ -375,10 +372,13 @@ bool is_pointwise(const Window& window, const Images<const T>& input, const Imag
 }  // namespace
 
 template <class T>
-void convolve_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
-                              const Images<T>& weight, int threads) {
-  if (weight.batch * weight.channels * weight.pixels() == 0) return;
-  if (output.batch * output.pixels() == 0) return set_zero(weight);
+void convolve_weight_gradient(const Window& whole, const Images<const T>& input, const Images<const T>& output,
+                              const Images<T>& filters, int threads) {
+  if (filters.batch * filters.channels * filters.pixels() == 0) return;
+  if (output.batch * output.pixels() == 0) return set_zero(filters);
+  const auto [window, weight] = trim(whole, input.size, filters, output.size);
+  if (weight.pixels() < filters.pixels()) set_zero(filters);
+  if (weight.pixels() == 0) return;
   if (is_depthwise(window, weight)) return depthwise_weight_gradient(window, input, output, weight, threads);
   if (!is_pointwise(window, input, output, weight)) {
     return WeightGradient<T>(window, input, output, weight, threads).run();
