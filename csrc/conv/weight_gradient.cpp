@@ -24,6 +24,7 @@ constexpr int64_t kPixels = 256;  // of a block: as many products are one chain,
 constexpr int64_t kColumns = 128, kTileBytes = int64_t{160} << 10;
 constexpr int64_t kColumnsOfOneTap = 256, kTileBytesOfOneTap = int64_t{256} << 10, kChannels = 256;
 constexpr int64_t kStripBytes = int64_t{2} << 20, kNearBytes = 1024;
+constexpr int64_t kMostTileBytes = int64_t{4} << 20;  // where one channel's taps are many
 // Where tiles are few, pixels are divided into parts, of so many multiply-adds or more, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
 constexpr int64_t kGrain = int64_t{1} << 18;        // multiply-adds that a thread is worth
@@ -137,7 +138,8 @@ template <class T> class WeightGradient {
 
 template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, int most_threads) {
   constexpr int64_t size = sizeof(T);
-  columns = block_size(g.columns_, g.taps_ == 1 ? kColumnsOfOneTap : kColumns);
+  columns =
+      block_size(g.columns_, g.taps_ == 1 ? kColumnsOfOneTap : std::min(kColumns, kMostTileBytes / size / g.taps_));
   const int64_t bytes = g.taps_ == 1 ? kTileBytesOfOneTap : kTileBytes;
   // Of an input that has to be copied, one channel's part.
   const int64_t strip = Strip(g.reach_, g.order_, g.blocks_.largest(), 1).inputs();
