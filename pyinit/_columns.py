@@ -22,6 +22,7 @@ Numbers: TypeAlias = int | Sequence[int]
 
 _FLOATS = (_core.FLOAT32, _core.FLOAT64)
 _LARGEST = 2**31 - 1
+_MOST_ELEMENTS = 2**60  # whose bytes an address can tell
 
 
 class _Geometry(NamedTuple):
@@ -87,6 +88,11 @@ def _geometry(
         raise RuntimeError(
             f"kernel_size must fit into the image, got {kernel_size} with dilation {dilation} "
             f"for one of size {size} with padding {padding}"
+        )
+    if math.prod(places) * math.prod(kernel_size) > _MOST_ELEMENTS:
+        raise RuntimeError(
+            f"columns of {places} places by {kernel_size} taps are more than memory can hold, "
+            f"got padding {padding} and stride {stride} for an image of size {size}"
         )
     return _Geometry(size, places, kernel_size, dilation, padding, stride)
 

@@ -9,6 +9,7 @@ kernel that takes the other two: ``convolve`` gives the result, ``convolve_trans
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from math import prod
 from operator import mul
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ OPERATORS = ("convolution_transposed", "convolution_weight", "convolution")
 
 _FLOATS = (_core.FLOAT32, _core.FLOAT64)
 _LARGEST = 2**31 - 1  # of stride, padding and dilation: positions then stay within 64 bits
+_MOST_ELEMENTS = 2**60  # whose bytes an address can tell
 
 
 class Function(NamedTuple):
@@ -170,6 +172,11 @@ def geometry_of(
     return Geometry(shapes, channels_last, steps, front, spacing, groups)
 
 
+def is_too_large(geometry: Geometry) -> bool:
+    """Whether no memory could hold one of the three: torch finds the words for that."""
+    return any(prod(shape) > _MOST_ELEMENTS for shape in geometry.shapes)
+
+
 def plan_of(geometry: Geometry) -> Plan:
     return Plan(geometry, tuple(dense_strides(x, geometry.channels_last) for x in geometry.shapes))
 
@@ -234,7 +241,7 @@ def planned(
         groups,
         output_padding,
     )
-    return None if geometry is None else plan_of(geometry)
+    return None if geometry is None or is_too_large(geometry) else plan_of(geometry)
 
 
 def gives_channels_last(

@@ -2,12 +2,17 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "conv/correlation.hpp"
 #include "conv/depthwise.hpp"
 #include "conv/finish.hpp"
+#include "conv/trim.hpp"
 #include "core/integers.hpp"
+#include "core/parallel.hpp"
 #include "core/view.hpp"
 
 namespace pyinit {
@@ -15,10 +20,62 @@ namespace {
 
 constexpr int64_t kManyPixels = 2048, kFewWeightsBytes = int64_t{4} << 20;
 
-// All of it, where there is nothing to sum.
-template <class T> void fill_empty(const Images<T>& output, const Epilogue<T>& epilogue) {
-  set_zero(output);
-  finish(epilogue, output, {0, output.batch, {0, 0, 0}, output.size}, 0, output.channels);
+constexpr int64_t kGrain = int64_t{1} << 16;  // outputs without sums that a thread is worth
+// Phases that are computed together: at most so many, and of no more taps in all than so many times those of one.
+constexpr size_t kPhases = 1024;
+constexpr int64_t kTaps = 16;
+
+// All of it, as where there is nothing to sum.
+template <class T> void fill_empty(const Images<T>& output, const Epilogue<T>& epilogue, int threads) {
+  const bool by_rows = output.channel_stride == 1;  // else by planes
+  const int64_t channels = by_rows ? output.channels : 1, parts = output.channels / channels;
+  const int64_t rows = by_rows ? output.size[0] * output.size[1] : 1;
+  const int64_t work = output.batch * output.channels * output.pixels();
+  const auto block = [&](int64_t n, int64_t row) -> Block {
+    if (!by_rows) return {n, 1, {0, 0, 0}, output.size};
+    return {n, 1, {row / output.size[1], row % output.size[1], 0}, {1, 1, output.size[2]}};
+  };
+  parallel_ranges(usable_threads(threads, work, kGrain), output.batch * rows * parts, 1,
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t i = begin; i < end; ++i) {
+                      const Block some = block(i / (rows * parts), i / parts % rows);
+                      set_zero(output, some, i % parts * channels, channels);
+                      finish(epilogue, output, some, i % parts * channels, channels);
+                    }
+                  });
+}
+
+// What output pixels of one remainder by the stride take along a dimension: the places of inputs, and taps of the
+// kernel.
+struct AxisPhase {
+  std::vector<int64_t> taps, of_kernel;
+};
+
+// Those of remainders that have both taps and pixels.
+std::map<int64_t, AxisPhase> axis_phases(int64_t stride, int64_t padding, int64_t dilation, int64_t kernel,
+                                         int64_t pixels) {
+  std::map<int64_t, AxisPhase> phases;
+  for (int64_t t = kernel; t-- > 0;) {
+    const int64_t at = t * dilation - padding, remainder = (at % stride + stride) % stride;
+    if (remainder >= pixels) continue;
+    AxisPhase& phase = phases[remainder];
+    phase.taps.push_back((remainder - at) / stride);
+    phase.of_kernel.push_back(t);
+  }
+  return phases;
+}
+
+// All phases together, unless tables or the strip of what they take would become too large.
+template <class T> void correlate_phases(Correlation<T>& all, const Epilogue<T>& epilogue, int threads) {
+  const size_t phases = all.phases.size();
+  if (phases == 1 || (phases <= kPhases && count(all.reach().taps) <= kTaps * all.most_taps())) {
+    return correlate(all, epilogue, threads);
+  }
+  std::vector<Phase<T>> second(all.phases.begin() + static_cast<std::ptrdiff_t>(phases / 2), all.phases.end());
+  all.phases.resize(phases / 2);
+  correlate_phases(all, epilogue, threads);
+  all.phases = std::move(second);
+  correlate_phases(all, epilogue, threads);
 }
 
 template <class T> void prefer_huge_pages(const Images<T>& out) {
@@ -33,10 +90,11 @@ template <class T> void prefer_huge_pages(const Images<T>& out) {
 }  // namespace
 
 template <class T>
-void convolve(const Window& window, const Images<const T>& input, const Images<const T>& weight,
+void convolve(const Window& whole, const Images<const T>& input, const Images<const T>& filters,
               const Epilogue<T>& epilogue, const Images<T>& output, int threads, const PackedWeights<T>* packed) {
   if (output.batch * output.channels * output.pixels() == 0) return;
-  if (weight.channels * weight.pixels() == 0) return fill_empty(output, epilogue);
+  const auto [window, weight] = trim(whole, input.size, filters, output.size);
+  if (weight.channels * weight.pixels() == 0) return fill_empty(output, epilogue, threads);
   prefer_huge_pages(output);
   if (is_depthwise(window, weight)) return convolve_depthwise(window, input, weight, epilogue, output, threads);
   const int64_t group = output.channels / window.groups * weight.batch_stride;
@@ -62,10 +120,11 @@ void convolve(const Window& window, const Images<const T>& input, const Images<c
 
 // Output pixels of the same remainder by the stride take inputs side by side, through every stride-th tap.
 template <class T>
-void convolve_transposed(const Window& window, const Images<const T>& input, const Images<const T>& weight,
+void convolve_transposed(const Window& whole, const Images<const T>& input, const Images<const T>& filters,
                          const Epilogue<T>& epilogue, const Images<T>& output, int threads) {
   if (output.batch * output.channels * output.pixels() == 0) return;
-  if (input.channels * input.pixels() * weight.pixels() == 0) return fill_empty(output, epilogue);
+  const auto [window, weight] = trim(whole, output.size, filters, input.size);
+  if (input.channels * input.pixels() * weight.pixels() == 0) return fill_empty(output, epilogue, threads);
   prefer_huge_pages(output);
   if (is_depthwise(window, weight)) {
     return convolve_depthwise_transposed(window, input, weight, epilogue, output, threads);
@@ -73,26 +132,29 @@ void convolve_transposed(const Window& window, const Images<const T>& input, con
   const int64_t group = input.channels / window.groups * weight.batch_stride;
   Correlation<T> all = {window.groups,         {1, 1, 1},           input, weight.data,   group,
                         weight.channel_stride, weight.batch_stride, {},    kChainProducts};
-  const Extents& stride = window.stride;
-  for (int64_t phase = 0; phase < stride[0] * stride[1] * stride[2]; ++phase) {
-    const Extents remainder = {phase / stride[2] / stride[1], phase / stride[2] % stride[1], phase % stride[2]};
-    Taps taps, of_kernel;
-    Images<T> pixels = output;
-    for (size_t i = 0; i < kSpatial; ++i) {
-      for (int64_t t = weight.size[i]; t-- > 0;) {
-        const int64_t place = remainder[i] + window.padding[i] - t * window.dilation[i];
-        if (place % stride[i] != 0) continue;
-        taps[i].push_back(place / stride[i]);
-        of_kernel[i].push_back(t);
-      }
-      pixels.data += remainder[i] * output.strides[i];
-      pixels.strides[i] *= stride[i];
-      pixels.size[i] = divide_up(std::max<int64_t>(output.size[i] - remainder[i], 0), stride[i]);
-    }
-    if (pixels.pixels() > 0) all.phases.push_back({taps, tap_offsets(of_kernel, weight), pixels});
+  std::array<std::map<int64_t, AxisPhase>, kSpatial> axes;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    axes[i] = axis_phases(window.stride[i], window.padding[i], window.dilation[i], weight.size[i], output.size[i]);
   }
-  if (all.most_taps() == 0) return fill_empty(output, epilogue);
-  correlate(all, epilogue, threads);
+  int64_t left = output.pixels();  // that no phase has
+  for (const auto& [d, depth] : axes[0]) {
+    for (const auto& [h, row] : axes[1]) {
+      for (const auto& [w, pixel] : axes[2]) {
+        const Extents remainder = {d, h, w};
+        Images<T> pixels = output;
+        for (size_t i = 0; i < kSpatial; ++i) {
+          pixels.data += remainder[i] * output.strides[i];
+          pixels.strides[i] *= window.stride[i];
+          pixels.size[i] = divide_up(output.size[i] - remainder[i], window.stride[i]);
+        }
+        left -= pixels.pixels();
+        const Taps of_kernel = {depth.of_kernel, row.of_kernel, pixel.of_kernel};
+        all.phases.push_back({{depth.taps, row.taps, pixel.taps}, tap_offsets(of_kernel, weight), pixels});
+      }
+    }
+  }
+  if (left > 0) fill_empty(output, epilogue, threads);
+  if (!all.phases.empty()) correlate_phases(all, epilogue, threads);
 }
 
 #define PYINIT_INSTANTIATE(T)                                                                                  \

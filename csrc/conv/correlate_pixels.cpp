@@ -15,6 +15,7 @@ constexpr int64_t kFewOutputs = 32;                   // that do not make up for
 constexpr int64_t kPixels = 256, kManyPixels = 4096;  // of a block; with few outputs
 constexpr int64_t kBlockCost = 8;                     // pixels whose time goes into tables
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
+constexpr int64_t kTablesBytes = int64_t{2} << 20;    // that tables of all phases may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
 // Sums of a block that are kept until the last chain has been added, where they are not to lie side by side.
@@ -180,10 +181,12 @@ template <class T> class ByPixels final : public Tasks<T> {
 
   static int64_t most_pixels(const Correlation<T>& c) {
     const int64_t depth = std::max(c.most_taps(), c.products), size = sizeof(T);
-    const int64_t wanted = c.outputs() > kFewOutputs ? kPixels
-                                                     : std::clamp(kInputBytes / (read_together(c) * size), kPixels,
-                                                                  kManyPixels / static_cast<int64_t>(c.phases.size()));
-    return std::clamp(kPanelsBytes / size / depth, int64_t{panel_kernels<T>().panel}, wanted);
+    const int64_t phases = static_cast<int64_t>(c.phases.size()), tables = 2 * int64_t{sizeof(int64_t)} * phases;
+    const int64_t wanted = c.outputs() > kFewOutputs
+                               ? kPixels
+                               : std::clamp(kInputBytes / (read_together(c) * size), kPixels, kManyPixels / phases);
+    return std::clamp(std::min(kPanelsBytes / size / depth, kTablesBytes / tables), int64_t{panel_kernels<T>().panel},
+                      wanted);
   }
 
   // Channels: all where they lie side by side.

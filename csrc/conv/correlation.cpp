@@ -14,7 +14,8 @@ constexpr int64_t kGrain = int64_t{1} << 17;  // multiply-adds that a thread is 
 constexpr int64_t kMostParts = 8;             // of channels, a thread
 constexpr int64_t kPartCost = 1;              // tiles of channels whose time goes into what each part does for itself
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kFewChannels = 12;  // that do not fill a panel
+constexpr int64_t kFewChannels = 12;               // that do not fill a panel
+constexpr int64_t kStripBytes = int64_t{4} << 20;  // that it may take, however far apart taps are
 
 template <class T> double work_of(const Correlation<T>& c) {
   double work = 0;
@@ -24,12 +25,28 @@ template <class T> double work_of(const Correlation<T>& c) {
   return work * static_cast<double>(c.inputs()) * static_cast<double>(c.groups * c.outputs());
 }
 
+// As long for phases of fewer taps as whole ones of the longest make it.
+template <class T> std::vector<int64_t> chains_of(const Correlation<T>& c) {
+  const int64_t most_taps = c.most_taps(), least = chain_length(c.inputs(), most_taps, c.products);
+  std::vector<int64_t> chains;
+  for (const Phase<T>& phase : c.phases) {
+    int64_t chain = least;
+    while (2 * chain * count(phase.taps) <= least * most_taps) chain *= 2;
+    chains.push_back(chain);
+  }
+  return chains;
+}
+
+// Pixels of a block, at most, of which a strip holds so many channels.
+template <class T> int64_t most_pixels(const Reach& reach, int64_t channels) {
+  return kStripBytes / int64_t{sizeof(T)} / (channels * count(reach.taps));
+}
+
 }  // namespace
 
 template <class T> Reach Correlation<T>::reach() const {
   Reach all{step, {}};
   for (const Phase<T>& phase : phases) {
-    if (count(phase.taps) == 0) continue;
     for (size_t i = 0; i < kSpatial; ++i) {
       std::vector<int64_t>& taps = all.taps[i];
       taps.insert(taps.end(), phase.taps[i].begin(), phase.taps[i].end());
@@ -63,19 +80,16 @@ Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, 
                 int64_t outputs, int threads)
     : correlation_(correlation),
       reach_(correlation.reach()),
-      blocks_(correlation.input.batch, correlation.pixels(), pixels, costs, threads),
+      chains_(chains_of(correlation)),
+      channels_(*std::max_element(chains_.begin(), chains_.end())),
+      blocks_(correlation.input.batch, correlation.pixels(),
+              std::clamp(most_pixels<T>(reach_, std::min(channels_, correlation.inputs())),
+                         std::min(costs.align, pixels), pixels),
+              costs, threads),
+      depth_(0),
       epilogue_(epilogue) {
-  const int64_t inputs = correlation.inputs(), most_taps = correlation.most_taps();
-  const int64_t least = chain_length(inputs, most_taps, correlation.products);
-  channels_ = least;
-  depth_ = 0;
-  for (const Phase<T>& phase : correlation.phases) {
-    const int64_t taps = static_cast<int64_t>(phase.weights.size());
-    int64_t chain = least;
-    while (taps > 0 && 2 * chain * taps <= least * most_taps) chain *= 2;
-    chains_.push_back(chain);
-    channels_ = std::max(channels_, chain);
-    depth_ = std::max(depth_, std::min(chain, inputs) * taps);
+  for (size_t i = 0; i < chains_.size(); ++i) {
+    depth_ = std::max(depth_, std::min(chains_[i], correlation.inputs()) * pyinit::count(correlation.phases[i].taps));
   }
   // Channels are divided, too, where blocks alone would leave threads without work.
   const int64_t most = divide_up(correlation.outputs(), outputs);
@@ -128,10 +142,6 @@ template <class T> void Tasks<T>::run(int64_t task, T* scratch) const {
       Part part = whole;
       part.block = clip(whole.block, c.phases[i]);
       if (part.block.pixels() == 0) continue;
-      if (c.phases[i].weights.empty()) {
-        if (load == 0) set_zero(c.phases[i].output, part.block, output, part.outputs);
-        continue;
-      }
       for (int64_t first = 0; first < loaded; first += chains_[i]) {
         Source<T> from = source;
         from.data += first * source.channel;

@@ -22,7 +22,8 @@ template <class T> struct Phase {
   Images<T> output;
 };
 
-// output(n, o, p) = the sum over i and t of weight(o, i, t) input(n, i, p * step + tap t). At least one phase has taps.
+// output(n, o, p) = the sum over i and t of weight(o, i, t) input(n, i, p * step + tap t). Every phase has taps and
+// pixels.
 template <class T> struct Correlation {
   int64_t groups;
   Extents step;
@@ -91,11 +92,11 @@ template <class T> class Tasks {
 
   const Correlation<T>& correlation_;
   const Reach reach_;
+  const std::vector<int64_t> chains_;  // inputs that one chain of multiply-adds takes, of each phase
+  const int64_t channels_;             // inputs that are read together: a whole number of every phase's chains
   const Blocks blocks_;
   int64_t outputs_each_;
-  std::vector<int64_t> chains_;  // inputs that one chain of multiply-adds takes, of each phase
-  int64_t channels_;             // inputs that are read together: a whole number of every phase's chains
-  int64_t depth_;                // the most products of a chain
+  int64_t depth_;  // the most products of a chain
   std::optional<Strip> strip_;
   std::vector<std::vector<int64_t>> taps_;  // of each phase, in the strip or in the images
 

@@ -104,9 +104,11 @@ template <class U, class S> class Rows {
       axes_[i] = make_axis(window, i, transposed, kernel[i], source.size[i], out_size[i]);
     }
     runs_ = make_runs(axes_[2], step_);
-    // The rows of the source below a row's last taps are what the next row of outputs adds.
+    // The rows of the source below a row's last taps are what the next row of outputs adds, if it takes most of them.
     ahead_.first = (transposed ? 1 : (kernel[1] - 1) * window.dilation[1] + 1) * source.strides[1];
-    ahead_.row = source.strides[1], ahead_.rows = transposed ? 1 : std::min(window.stride[1], kernel[1]);
+    const bool takes_most = window.stride[2] <= kernel[2];
+    ahead_.row = source.strides[1];
+    ahead_.rows = transposed ? 1 : takes_most ? std::min(window.stride[1], kernel[1]) : 0;
     source_step_ = transposed ? source.strides[2] : window.stride[2] * source.strides[2];
   }
 

@@ -1,6 +1,7 @@
 // Planes are copied with zeros around them into one array for each phase of the stride, so that what a tap gives to the
-// pixels of a row lies side by side, at a distance that is the tap's. The transposed map has phases of its output, and
-// each takes the taps that reach it.
+// pixels of a row lies side by side, at a distance that is the tap's; where taps are so far apart that most of this
+// would be in vain, into an array for each tap. The transposed map has phases of its output, and each takes the taps
+// that reach it.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -16,22 +17,31 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kBandBytes = int64_t{64} << 10;  // of a copy
-constexpr int64_t kGrain = int64_t{1} << 16;       // multiply-adds that a thread is worth
-constexpr int64_t kProducts = 4096;                // that are added up in single precision, in lanes, about
-constexpr int64_t kGroups = 8;                     // whose planes are taken in turn, if their sums take no more than
+constexpr int64_t kApartBytes = int64_t{1} << 20;  // of the least copy, from which on taps have arrays of their own
+constexpr int64_t kMultipliedBytes = int64_t{1} << 20;  // of a gradient's planes that are copied together
+constexpr int64_t kGrain = int64_t{1} << 16;            // multiply-adds that a thread is worth
+constexpr int64_t kProducts = 4096;                     // that are added up in single precision, in lanes, about
+constexpr int64_t kGroups = 8;  // whose planes are taken in turn, if their sums take no more than
 constexpr int64_t kLaneBytes = int64_t{32} << 10;
 constexpr int64_t kTogetherBytes = int64_t{12} << 10;  // of copies of small planes, which are taken together
 constexpr int64_t kTasks = 64;                         // that many or more need no cut through the batch
 
+// A copy of the source: of phase a from index u + start on, where the outputs begin at u.
+struct Array {
+  int64_t phase, start;
+  bool operator==(const Array&) const = default;
+};
+
 // A spatial dimension. Index v of the source's phase a is its coordinate v source_step + a - source_shift, and index u
-// of the output's phase r is u out_step + r - out_shift. Tap t takes u to v = u - lead + shift[t].
+// of the output's phase r is u out_step + r - out_shift. Tap t takes u to v = u + the start of its array + shift[t].
 struct Axis {
   int64_t taps, source_size, source_step, source_shift, out_size, out_step, out_shift;
   int64_t first, count;               // of u, in any phase
-  int64_t reach, lead;                // v has `reach` more than u
-  std::vector<int64_t> phases;        // of the source that taps read
-  std::vector<int64_t> phase, shift;  // of each tap; the phase as an index of `phases`
+  int64_t reach;                      // an array has `reach` more than u
+  std::vector<Array> arrays;          // that taps read
+  std::vector<int64_t> array, shift;  // of each tap; the array as an index of `arrays`
   std::vector<int64_t> out_phase;     // that each tap serves
+  std::vector<int64_t> out_phases;    // that any serves, ascending
 
   struct Range {
     int64_t begin, end;
@@ -44,19 +54,20 @@ struct Axis {
     };
     return {index(0), index(size)};
   }
-  Range source_inside(int64_t u, int64_t extent, int64_t a) const {
-    return inside(u - lead, extent + reach, a, source_step, source_shift, source_size);
+  Range source_inside(int64_t u, int64_t extent, const Array& a) const {
+    return inside(u + a.start, extent + reach, a.phase, source_step, source_shift, source_size);
   }
   Range out_inside(int64_t u, int64_t extent, int64_t r) const {
     return inside(u, extent, r, out_step, out_shift, out_size);
   }
-  int64_t source_at(int64_t u, int64_t index, int64_t a) const {
-    return (u - lead + index) * source_step + a - source_shift;
+  int64_t source_at(int64_t u, int64_t index, const Array& a) const {
+    return (u + a.start + index) * source_step + a.phase - source_shift;
   }
   int64_t out_at(int64_t u, int64_t index, int64_t r) const { return (u + index) * out_step + r - out_shift; }
 };
 
-Axis make_axis(const Window& w, size_t i, bool transposed, int64_t taps, int64_t source_size, int64_t out_size) {
+Axis make_axis(const Window& w, size_t i, bool transposed, int64_t taps, int64_t source_size, int64_t out_size,
+               bool is_apart) {
   Axis x{};
   const int64_t stride = w.stride[i];
   x.taps = taps, x.source_size = source_size, x.out_size = out_size;
@@ -64,16 +75,20 @@ Axis make_axis(const Window& w, size_t i, bool transposed, int64_t taps, int64_t
   x.out_step = transposed ? stride : 1, x.out_shift = transposed ? w.padding[i] : 0;
   x.first = x.out_shift / x.out_step;
   x.count = divide_up(out_size + x.out_shift, x.out_step) - x.first;
-  x.reach = (taps - 1) * w.dilation[i] / stride;
-  x.lead = transposed ? x.reach : 0;
+  const int64_t most = (taps - 1) * w.dilation[i] / stride;
+  x.reach = is_apart ? 0 : most;
   for (int64_t t = 0; t < taps; ++t) {
-    const int64_t at = t * w.dilation[i], phase = at % stride, source_phase = transposed ? 0 : phase;
-    const auto found = std::find(x.phases.begin(), x.phases.end(), source_phase);
-    x.phase.push_back(found - x.phases.begin());
-    if (found == x.phases.end()) x.phases.push_back(source_phase);
-    x.shift.push_back(transposed ? x.reach - at / stride : at / stride);
+    const int64_t at = t * w.dilation[i], phase = at % stride, place = transposed ? -(at / stride) : at / stride;
+    const Array array = {transposed ? 0 : phase, is_apart ? place : transposed ? -most : 0};
+    const auto found = std::find(x.arrays.begin(), x.arrays.end(), array);
+    x.array.push_back(found - x.arrays.begin());
+    if (found == x.arrays.end()) x.arrays.push_back(array);
+    x.shift.push_back(place - array.start);
     x.out_phase.push_back(transposed ? phase : 0);
   }
+  x.out_phases = x.out_phase;
+  std::sort(x.out_phases.begin(), x.out_phases.end());
+  x.out_phases.erase(std::unique(x.out_phases.begin(), x.out_phases.end()), x.out_phases.end());
   return x;
 }
 
@@ -85,11 +100,11 @@ struct Band {
 // How all planes are gone through.
 struct Plan {
   std::array<Axis, kSpatial> axes;
-  Extents band;         // the largest
-  Extents bands;        // how many
-  Extents strides;      // of a phase's array
-  int64_t phase_size;   // of a phase's array
-  int64_t source_size;  // of a plane's phases, and zeros behind them
+  Extents band;     // the largest
+  Extents bands;    // how many
+  Extents strides;  // of an array
+  int64_t array_size;
+  int64_t source_size;  // of a plane's arrays, and zeros behind them
   int64_t copy_size;    // of all planes that go into one output
 
   int64_t count() const { return bands[0] * bands[1] * bands[2]; }
@@ -112,25 +127,33 @@ template <class A, class B, class W>
 Plan make_plan(const Window& window, bool transposed, const Images<A>& source, const Images<W>& weight,
                const Images<B>& out, int64_t sources) {
   Plan p;
-  for (size_t i = 0; i < kSpatial; ++i) {
-    p.axes[i] = make_axis(window, i, transposed, weight.size[i], source.size[i], out.size[i]);
-    p.band[i] = p.axes[i].count;
-  }
-  const auto measure = [&] {
-    p.strides[2] = 1, p.strides[1] = p.band[2] + p.axes[2].reach;
-    p.strides[0] = p.strides[1] * (p.band[1] + p.axes[1].reach);
-    p.phase_size = p.strides[0] * (p.band[0] + p.axes[0].reach);
-    p.source_size = p.phase_size;
-    for (const Axis& axis : p.axes) p.source_size *= static_cast<int64_t>(axis.phases.size());
-    p.source_size += kSlack;
-    p.copy_size = p.source_size * sources;
-    return p.copy_size * static_cast<int64_t>(sizeof(A));
+  // As a double: it may be beyond any integer.
+  const auto bytes = [&] {
+    double all = static_cast<double>(sources) * double{sizeof(A)};
+    for (size_t i = 0; i < kSpatial; ++i) {
+      const Axis& axis = p.axes[i];
+      all *= static_cast<double>(axis.arrays.size()) * static_cast<double>(p.band[i] + axis.reach);
+    }
+    return all;
   };
-  // Outer dimensions are cut first: rows stay long.
-  for (size_t i = 0; i < kSpatial; ++i) {
-    while (measure() > kBandBytes && p.band[i] > 1) p.band[i] = divide_up(p.band[i], 2);
+  for (const bool is_apart : {false, true}) {
+    for (size_t i = 0; i < kSpatial; ++i) {
+      p.axes[i] = make_axis(window, i, transposed, weight.size[i], source.size[i], out.size[i], is_apart);
+      p.band[i] = p.axes[i].count;
+    }
+    // Outer dimensions are cut first: rows stay long.
+    for (size_t i = 0; i < kSpatial; ++i) {
+      while (bytes() > double{kBandBytes} && p.band[i] > 1) p.band[i] = divide_up(p.band[i], 2);
+    }
+    if (bytes() <= double{kApartBytes}) break;
   }
-  measure();
+  p.strides[2] = 1, p.strides[1] = p.band[2] + p.axes[2].reach;
+  p.strides[0] = p.strides[1] * (p.band[1] + p.axes[1].reach);
+  p.array_size = p.strides[0] * (p.band[0] + p.axes[0].reach);
+  p.source_size = p.array_size;
+  for (const Axis& axis : p.axes) p.source_size *= static_cast<int64_t>(axis.arrays.size());
+  p.source_size += kSlack;
+  p.copy_size = p.source_size * sources;
   for (size_t i = 0; i < kSpatial; ++i) p.bands[i] = divide_up(p.axes[i].count, p.band[i]);
   return p;
 }
@@ -164,7 +187,7 @@ struct Copy {
 // Those of a band; what is outside of the plane is left as it is.
 template <class T> std::vector<Copy> make_copies(const Plan& plan, const Band& band, const Images<T>& source) {
   const auto& axes = plan.axes;
-  const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].phases.size()); };
+  const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].arrays.size()); };
   std::vector<Copy> copies;
   int64_t to = 0;
   for_each_of({count(0), count(1), count(2)}, [&](int64_t i, int64_t j, int64_t k) {
@@ -172,9 +195,9 @@ template <class T> std::vector<Copy> make_copies(const Plan& plan, const Band& b
     std::array<Axis::Range, kSpatial> in;
     Extents first;  // coordinates
     for (size_t x = 0; x < kSpatial; ++x) {
-      const int64_t phase = axes[x].phases[static_cast<size_t>(index[x])];
-      in[x] = axes[x].source_inside(band.first[x], band.extent[x], phase);
-      first[x] = axes[x].source_at(band.first[x], in[x].begin, phase);
+      const Array& array = axes[x].arrays[static_cast<size_t>(index[x])];
+      in[x] = axes[x].source_inside(band.first[x], band.extent[x], array);
+      first[x] = axes[x].source_at(band.first[x], in[x].begin, array);
     }
     for (int64_t d = in[0].begin; d < in[0].end; ++d, first[0] += axes[0].source_step) {
       if (in[1].size() > 0 && in[2].size() > 0) {
@@ -183,7 +206,7 @@ template <class T> std::vector<Copy> make_copies(const Plan& plan, const Band& b
                           in[2].size()});
       }
     }
-    to += plan.phase_size;
+    to += plan.array_size;
   });
   return copies;
 }
@@ -215,17 +238,20 @@ struct PhaseTaps {
 
 std::vector<PhaseTaps> make_taps(const Plan& plan, int64_t sources) {
   const auto& axes = plan.axes;
-  const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].phases.size()); };
+  const auto count = [&](size_t i) { return static_cast<int64_t>(axes[i].arrays.size()); };
+  const auto phases = [&](size_t i) { return static_cast<int64_t>(axes[i].out_phases.size()); };
   std::vector<PhaseTaps> all;
-  for_each_of({axes[0].out_step, axes[1].out_step, axes[2].out_step}, [&](int64_t a, int64_t b, int64_t c) {
+  for_each_of({phases(0), phases(1), phases(2)}, [&](int64_t d, int64_t h, int64_t w) {
+    const auto phase = [&](size_t i, int64_t at) { return axes[i].out_phases[static_cast<size_t>(at)]; };
+    const int64_t a = phase(0, d), b = phase(1, h), c = phase(2, w);
     PhaseTaps taps{{a, b, c}, {}, {}, all.empty() ? 0 : all.back().first_weight + all.back().weights.size()};
     for (int64_t s = 0; s < sources; ++s) {
       int64_t number = s * axes[0].taps * axes[1].taps * axes[2].taps;
       for_each_of({axes[0].taps, axes[1].taps, axes[2].taps}, [&](int64_t i, int64_t j, int64_t k) {
         const std::array<size_t, kSpatial> t = {static_cast<size_t>(i), static_cast<size_t>(j), static_cast<size_t>(k)};
         if (axes[0].out_phase[t[0]] == a && axes[1].out_phase[t[1]] == b && axes[2].out_phase[t[2]] == c) {
-          const int64_t array = (axes[0].phase[t[0]] * count(1) + axes[1].phase[t[1]]) * count(2) + axes[2].phase[t[2]];
-          taps.offsets.push_back(s * plan.source_size + array * plan.phase_size +
+          const int64_t array = (axes[0].array[t[0]] * count(1) + axes[1].array[t[1]]) * count(2) + axes[2].array[t[2]];
+          taps.offsets.push_back(s * plan.source_size + array * plan.array_size +
                                  axes[0].shift[t[0]] * plan.strides[0] + axes[1].shift[t[1]] * plan.strides[1] +
                                  axes[2].shift[t[2]]);
           taps.weights.push_back(number);
@@ -250,7 +276,7 @@ std::vector<Sums> make_sums(const Plan& plan, const Band& band, const std::vecto
                             const Images<T>& out) {
   const auto& axes = plan.axes;
   std::vector<Sums> sums;
-  const auto columns = static_cast<size_t>(axes[2].out_step);
+  const size_t columns = axes[2].out_phases.size();
   for (size_t row_phase = 0; row_phase < phases.size(); row_phase += columns) {
     const Extents& of_rows = phases[row_phase].phase;
     const auto in_depth = axes[0].out_inside(band.first[0], band.extent[0], of_rows[0]);
@@ -298,7 +324,7 @@ void sum_planes(const Plan& plan, const std::vector<Sums>& all, const Planes<T>&
   const int64_t size = plan.band[1] * plan.band[2];
   if (column == 1) {
     for (const Sums& sums : all) make(sums, planes.out + sums.to, planes.out_step, row);
-  } else if (column == 2 && out.strides[2] == 1) {
+  } else if (column == 2 && out.strides[2] == 1 && plan.axes[2].out_phases.size() == 2) {
     T* const other = rows + planes.count * size;
     for (size_t i = 0; i < all.size(); i += 2) {
       // Every other column, and those between: which phase has the first one depends on the padding.
@@ -353,6 +379,19 @@ double sum_pixels(const Window& window, const Images<const T>& input, const Imag
   return sum;
 }
 
+// Whether there are outputs that no tap reaches.
+bool leaves_out(const Plan& plan) {
+  return std::any_of(plan.axes.begin(), plan.axes.end(),
+                     [](const Axis& axis) { return static_cast<int64_t>(axis.out_phases.size()) < axis.out_step; });
+}
+
+template <class T> void fill(const Images<T>& out, const Block& block, int64_t c, T value) {
+  T* const to = out.at(block.image, c, block.begin);
+  for_each_row(block, out.batch_stride, out.strides, [&](int64_t row) {
+    for (int64_t w = 0; w < block.size[2]; ++w) to[row + w * out.strides[2]] = value;
+  });
+}
+
 // The sum of lanes, which become 0.
 template <class T> double take_sum(T* lanes) {
   double a = 0, b = 0, c = 0, d = 0;  // which need not wait for one another
@@ -391,6 +430,7 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
 
   const int64_t planes = out.batch * window.groups;
   const T floor = lowest(epilogue);
+  const bool fills = leaves_out(plan);
   const int64_t work = std::max(source.batch * source.channels * source.pixels() * taps / window.stride[2],
                                 out.batch * out.channels * out.pixels());
   parallel_ranges(usable_threads(threads, work, kGrain), plan.count() * planes, 1, [&](int64_t begin, int64_t end) {
@@ -412,6 +452,10 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
         std::fill_n(copy.data(), together * plan.copy_size, T{0});
       }
       copy_planes(plan, copies, source, n, group * sources, groups * sources, copy.data());
+      block.image = n;
+      for (int64_t c = group * outputs; fills && c < (group + groups) * outputs; ++c) {
+        fill(out, block, c, std::max(epilogue.bias == nullptr ? T{0} : epilogue.bias[c], floor));
+      }
       for (int64_t o = 0; o < outputs; ++o) {
         const int64_t c = group * outputs + o;
         sum_planes<T>(plan, sums,
@@ -420,7 +464,6 @@ void correlate_planes(const Window& window, bool transposed, const Images<const 
                        out.data + n * out.batch_stride + c * out.channel_stride, outputs * out.channel_stride},
                       floor, out, rows.data());
       }
-      block.image = n;
       finish(rest(epilogue), out, block, group * outputs, groups * outputs);
       lookout.after(groups * (plan.copy_size + outputs * sources * taps * plan.length(plan.band)));
     }
@@ -446,7 +489,9 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
   parallel_ranges(usable_threads(threads, work, kGrain), parts * blocks, 1, [&](int64_t begin, int64_t end) {
     const int64_t length = round_up(plan.length(plan.band), kSlack);
     const int64_t together = std::min(block, planes_together(plan.copy_size + multiplier * length, sizeof(T)));
-    const Scratch<T> copy(together * plan.copy_size), gradients(together * multiplier * length);
+    // Of many outputs to an input, some at a time.
+    const int64_t some = std::clamp<int64_t>(kMultipliedBytes / (length * int64_t{sizeof(T)}), 1, multiplier);
+    const Scratch<T> copy(together * plan.copy_size), gradients(together * some * length);
     const Scratch<T> lanes(block * sums_of_group);
     std::fill_n(lanes.data(), block * sums_of_group, T{0});
     Lookout lookout;
@@ -455,20 +500,25 @@ void weight_gradient_of_planes(const Window& window, const Images<const T>& inpu
       const std::vector<Copy> copies = make_copies(plan, band, input);
       const int64_t count = round_up(plan.length(band.extent), kSlack);
       std::fill_n(copy.data(), together * plan.copy_size, T{0});
-      std::fill_n(gradients.data(), together * multiplier * length, T{0});
+      std::fill_n(gradients.data(), together * some * length, T{0});
       const auto add = [&](int64_t n, int64_t group, int64_t groups, T* to) {
         copy_planes(plan, copies, input, n, group, groups, copy.data());
         const T* const from = output.data + n * output.batch_stride + group * multiplier * output.channel_stride +
                               offset_of(output, band.first);
-        for (int64_t d = 0; d < band.extent[0]; ++d) {
-          kernels.copy(groups * multiplier, band.extent[1], band.extent[2],
-                       {from + d * output.strides[0], output.channel_stride, output.strides[1], output.strides[2]},
-                       {gradients.data() + d * plan.strides[0], length, plan.strides[1], 1});
-        }
-        for (int64_t o = 0; o < multiplier; ++o) {
-          kernels.add_products(groups, count, taps, phase.offsets.data(), copy.data(), plan.copy_size,
-                               gradients.data() + o * length, multiplier * length, to + o * taps * kSumLanes<T>,
-                               sums_of_group);
+        for (int64_t first = 0; first < multiplier; first += some) {
+          const int64_t outputs = std::min(some, multiplier - first);
+          const T* const of_first = from + first * output.channel_stride;
+          for (int64_t d = 0; d < band.extent[0]; ++d) {
+            kernels.copy(
+                groups * outputs, band.extent[1], band.extent[2],
+                {of_first + d * output.strides[0], output.channel_stride, output.strides[1], output.strides[2]},
+                {gradients.data() + d * plan.strides[0], length, plan.strides[1], 1});
+          }
+          for (int64_t o = 0; o < outputs; ++o) {
+            kernels.add_products(groups, count, taps, phase.offsets.data(), copy.data(), plan.copy_size,
+                                 gradients.data() + o * length, outputs * length,
+                                 to + (first + o) * taps * kSumLanes<T>, sums_of_group);
+          }
         }
       };
       for (int64_t task = begin; task < end; ++task) {

@@ -50,7 +50,11 @@ template <class T> void set_zero(const Images<T>& output, const Block& block, in
     }
     for (int64_t c = 0; c < channels; ++c) {
       T* const to = data + row + c * output.channel_stride;
-      for (int64_t w = 0; w < width; ++w) to[w * step] = 0;
+      if (step == 1) {
+        std::fill_n(to, width, T{0});
+      } else {
+        for (int64_t w = 0; w < width; ++w) to[w * step] = 0;
+      }
     }
   });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "conv/kernels.hpp"
 #include "core/integers.hpp"
@@ -32,36 +33,61 @@ template <class T> void zero_edge(T* x, int64_t count) {
 
 }  // namespace
 
+StripAxis::StripAxis(const std::vector<int64_t>& taps, int64_t outputs_step, int64_t outputs, bool by_remainder)
+    : unit(by_remainder ? outputs_step : 1), step(by_remainder ? 1 : outputs_step), count(0), places(taps.size()) {
+  const int64_t length = (outputs - 1) * step + 1;  // of what one tap takes
+  std::vector<size_t> order(taps.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const auto at = [&](size_t i) { return taps[i] - taps.front(); };
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return at(a) % unit < at(b) % unit; });
+  for (const size_t i : order) {
+    const int64_t from_last = segments.empty() ? 0 : at(i) - segments.back().first;
+    const bool continues = !segments.empty() && from_last % unit == 0 && from_last / unit <= segments.back().count;
+    if (!continues) segments.push_back({at(i), 0, count});
+    Segment& segment = segments.back();
+    places[i] = segment.place + (at(i) - segment.first) / unit;
+    segment.count = places[i] - segment.place + length;
+    count = segment.place + segment.count;
+  }
+}
+
+namespace {
+
+std::array<StripAxis, kSpatial> axes_of(const Reach& reach, Order order, const Extents& outputs) {
+  const auto axis = [&](size_t i) {
+    StripAxis by_remainder(reach.taps[i], reach.step[i], outputs[i], true);
+    // Pixels have to lie side by side.
+    if (reach.step[i] == 1 || (order == Order::pixels && i == kSpatial - 1)) return by_remainder;
+    // As they come they run on from tap to tap, but with those between that nobody takes.
+    StripAxis as_they_come(reach.taps[i], reach.step[i], outputs[i], false);
+    return as_they_come.count <= by_remainder.count ? as_they_come : by_remainder;
+  };
+  return {axis(0), axis(1), axis(2)};
+}
+
+}  // namespace
+
 Strip::Strip(const Reach& reach, Order order, const Block& largest, int64_t channels)
-    : order_(order), step_(reach.step), largest_(largest.size) {
-  for (size_t i = 0; i < kSpatial; ++i) {
-    least_[i] = reach.taps[i].front();
-    extent_[i] = (largest.size[i] - 1) * step_[i] + reach.taps[i].back() - least_[i] + 1;
-    is_taken_[i].resize(static_cast<size_t>(step_[i]));
-    for (const int64_t tap : reach.taps[i]) is_taken_[i][static_cast<size_t>((tap - least_[i]) % step_[i])] = true;
-  }
-  const int64_t step = step_[2];
-  phase_ = divide_up(extent_[2], step);
-  if (order == Order::pixels) {
-    strides_ = {extent_[1] * step * phase_, step * phase_, 1};
-    image_ = extent_[0] * strides_[0];
-    channel_ = largest.images * image_;
-    size_ = channels * channel_ + kSlack;
-  } else {
-    strides_ = {extent_[1] * extent_[2] * channels, extent_[2] * channels, channels};
-    image_ = extent_[0] * strides_[0];
-    channel_ = 1;
-    size_ = largest.images * image_ + kSlack;
-  }
+    : order_(order), reach_(reach), largest_(largest), axes_(axes_of(reach, order, largest.size)) {
+  const int64_t pitch = order == Order::pixels ? 1 : channels;
+  strides_ = {axes_[1].count * axes_[2].count * pitch, axes_[2].count * pitch, pitch};
+  image_ = axes_[0].count * strides_[0];
+  channel_ = order == Order::pixels ? largest.images * image_ : 1;
+  size_ = channels * inputs() + kSlack;
   taps_ = offsets(reach.taps);
 }
 
 std::vector<int64_t> Strip::offsets(const Taps& taps) const {
-  return for_each_tap(taps, [&](int64_t d, int64_t h, int64_t w) {
-    const int64_t x = w - least_[2];
-    return (d - least_[0]) * strides_[0] + (h - least_[1]) * strides_[1] +
-           (order_ == Order::pixels ? x % step_[2] * phase_ + x / step_[2] : x * strides_[2]);
-  });
+  Taps places;
+  for (size_t i = 0; i < kSpatial; ++i) {
+    const std::vector<int64_t>& all = reach_.taps[i];
+    for (const int64_t tap : taps[i]) {
+      const auto found = std::lower_bound(all.begin(), all.end(), tap);
+      places[i].push_back(axes_[i].places[static_cast<size_t>(found - all.begin())]);
+    }
+  }
+  return for_each_tap(
+      places, [&](int64_t d, int64_t h, int64_t w) { return d * strides_[0] + h * strides_[1] + w * strides_[2]; });
 }
 
 // `width` inputs of a row from x on, of which those outside the image become zeros; none of them is inside if `row` is
@@ -70,62 +96,53 @@ template <class T>
 void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int64_t width, int64_t first,
                      int64_t channels, T* out) const {
   const PanelKernels<T>& kernels = panel_kernels<T>();
-  const int64_t begin = row == nullptr ? width : std::clamp<int64_t>(-x, 0, width);
-  const int64_t end = row == nullptr ? width : std::clamp<int64_t>(images.size[2] - x, begin, width);
-  const auto input = [&](int64_t i) { return row + first * images.channel_stride + (x + i) * images.strides[2]; };
+  const int64_t unit = axes_[2].unit, distance = unit * images.strides[2];
+  const int64_t begin = row == nullptr ? width : std::clamp<int64_t>(divide_up(-x, unit), 0, width);
+  const int64_t end = row == nullptr ? width : std::clamp<int64_t>(divide_up(images.size[2] - x, unit), begin, width);
+  const int64_t inside = end - begin;
+  const T* const source =
+      inside == 0 ? nullptr : row + first * images.channel_stride + (x + begin * unit) * images.strides[2];
   if (order_ == Order::channels) {
     const int64_t pitch = strides_[2];
     std::fill_n(out, begin * pitch, T{0});
     std::fill_n(out + end * pitch, (width - end) * pitch, T{0});
-    if (begin == end) return;
-    const T* const source = input(begin);
+    if (inside == 0) return;
     T* const to = out + begin * pitch;
-    if (images.channel_stride == 1 && images.strides[2] == channels && pitch == channels) {
-      std::memcpy(to, source, static_cast<size_t>((end - begin) * channels) * sizeof(T));
+    if (images.channel_stride == 1 && distance == channels && pitch == channels) {
+      std::memcpy(to, source, static_cast<size_t>(inside * channels) * sizeof(T));
     } else if (images.channel_stride == 1) {
-      kernels.copy(end - begin, channels, source, images.strides[2], to, pitch);
-    } else if (images.strides[2] == 1) {
-      kernels.transpose(channels, end - begin, source, images.channel_stride, to, pitch);
+      kernels.copy(inside, channels, source, distance, to, pitch);
+    } else if (distance == 1) {
+      kernels.transpose(channels, inside, source, images.channel_stride, to, pitch);
     } else {
-      for (int64_t i = 0; i < end - begin; ++i) {
-        for (int64_t c = 0; c < channels; ++c) {
-          to[i * pitch + c] = source[i * images.strides[2] + c * images.channel_stride];
-        }
+      for (int64_t i = 0; i < inside; ++i) {
+        for (int64_t c = 0; c < channels; ++c) to[i * pitch + c] = source[i * distance + c * images.channel_stride];
       }
     }
     return;
   }
-  const int64_t step = step_[2], distance = step * images.strides[2];
-  for (int64_t phase = 0; phase < step; ++phase) {
-    if (!is_taken_[2][static_cast<size_t>(phase)]) continue;
-    // Inputs phase + i * step, of which i in [inner, outer) are inside.
-    const int64_t inner = std::clamp<int64_t>(divide_up(begin - phase, step), 0, phase_);
-    const int64_t outer = std::clamp<int64_t>(divide_up(end - phase, step), inner, phase_);
-    T* const to = out + phase * phase_;
+  for (int64_t c = 0; c < channels; ++c) {
+    zero_edge(out + c * channel_, begin);
+    zero_edge(out + c * channel_ + end, width - end);
+  }
+  if (inside == 0) return;
+  T* const to = out + begin;
+  if (images.channel_stride == 1 && images.strides[2] != 1) {
+    kernels.transpose(inside, channels, source, distance, to, channel_);
+  } else if (distance == 1) {
     for (int64_t c = 0; c < channels; ++c) {
-      zero_edge(to + c * channel_, inner);
-      zero_edge(to + c * channel_ + outer, phase_ - outer);
+      std::memcpy(to + c * channel_, source + c * images.channel_stride, static_cast<size_t>(inside) * sizeof(T));
     }
-    if (inner == outer) continue;
-    const T* const source = input(phase + inner * step);
-    if (images.channel_stride == 1 && images.strides[2] != 1) {
-      kernels.transpose(outer - inner, channels, source, distance, to + inner, channel_);
-    } else if (distance == 1) {
-      for (int64_t c = 0; c < channels; ++c) {
-        std::memcpy(to + c * channel_ + inner, source + c * images.channel_stride,
-                    static_cast<size_t>(outer - inner) * sizeof(T));
-      }
-    } else if (distance == 2) {
-      const auto every_second = conv_kernels<T>().every_second;
-      for (int64_t c = 0; c < channels; ++c) {
-        every_second(outer - inner, source + c * images.channel_stride, to + c * channel_ + inner);
-      }
-    } else {
-      for (int64_t c = 0; c < channels; ++c) {
-        const T* const x_of_channel = source + c * images.channel_stride;
-        T* const to_channel = to + c * channel_ + inner;
-        for (int64_t i = 0; i < outer - inner; ++i) to_channel[i] = x_of_channel[i * distance];
-      }
+  } else if (distance == 2) {
+    const auto every_second = conv_kernels<T>().every_second;
+    for (int64_t c = 0; c < channels; ++c) {
+      every_second(inside, source + c * images.channel_stride, to + c * channel_);
+    }
+  } else {
+    for (int64_t c = 0; c < channels; ++c) {
+      const T* const x_of_channel = source + c * images.channel_stride;
+      T* const to_channel = to + c * channel_;
+      for (int64_t i = 0; i < inside; ++i) to_channel[i] = x_of_channel[i * distance];
     }
   }
 }
@@ -133,26 +150,31 @@ void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int
 template <class T>
 Source<T> Strip::fill(const Images<const T>& images, const Block& block, int64_t first, int64_t channels,
                       T* strip) const {
-  Extents origin, extent;
-  for (size_t i = 0; i < kSpatial; ++i) {
-    origin[i] = block.begin[i] * step_[i] + least_[i];
-    extent[i] = extent_[i] - (largest_[i] - block.size[i]) * step_[i];
-  }
-  const auto is_taken = [&](size_t i, int64_t at) { return is_taken_[i][static_cast<size_t>(at % step_[i])]; };
-  const auto is_in = [&](size_t i, int64_t at) { return at >= 0 && at < images.size[i]; };
+  // f(input, place, how many) for each segment.
+  const auto for_each_segment = [&](size_t i, auto&& f) {
+    const StripAxis& axis = axes_[i];
+    const int64_t origin = block.begin[i] * reach_.step[i] + reach_.taps[i].front();
+    const int64_t fewer = (largest_.size[i] - block.size[i]) * axis.step;
+    for (const StripAxis::Segment& s : axis.segments) f(origin + s.first, s.place, s.count - fewer);
+  };
+  const auto for_each_input = [&](size_t i, auto&& f) {
+    for_each_segment(i, [&](int64_t x, int64_t place, int64_t count) {
+      for (int64_t j = 0; j < count; ++j, x += axes_[i].unit) f(x, x >= 0 && x < images.size[i], place + j);
+    });
+  };
   for (int64_t n = 0; n < block.images; ++n) {
-    for (int64_t d = 0; d < extent[0]; ++d) {
-      for (int64_t h = 0; h < extent[1]; ++h) {
-        if (!is_taken(0, d) || !is_taken(1, h)) continue;
-        const int64_t z = origin[0] + d, y = origin[1] + h;
-        const T* const row = is_in(0, z) && is_in(1, y) ? images.at(block.image + n, 0, {z, y, 0}) : nullptr;
-        fill_row(images, row, origin[2], extent[2], first, channels,
-                 strip + n * image_ + d * strides_[0] + h * strides_[1]);
-      }
-    }
+    for_each_input(0, [&](int64_t z, bool plane_is_in, int64_t d) {
+      for_each_input(1, [&](int64_t y, bool row_is_in, int64_t h) {
+        const T* const row = plane_is_in && row_is_in ? images.at(block.image + n, 0, {z, y, 0}) : nullptr;
+        T* const to = strip + n * image_ + d * strides_[0] + h * strides_[1];
+        for_each_segment(2, [&](int64_t x, int64_t w, int64_t width) {
+          fill_row(images, row, x, width, first, channels, to + w * strides_[2]);
+        });
+      });
+    });
   }
-  const int64_t along = order_ == Order::pixels ? 1 : step_[2] * strides_[2];
-  return {strip, strip + size_, channel_, image_, {step_[0] * strides_[0], step_[1] * strides_[1], along}};
+  const Extents& s = strides_;
+  return {strip, strip + size_, channel_, image_, {axes_[0].step * s[0], axes_[1].step * s[1], axes_[2].step * s[2]}};
 }
 
 Reach reach_of(const Window& window, const Extents& kernel) {

@@ -55,12 +55,31 @@ template <class T> struct Source {
   Extents step;
 };
 
+// Where a strip has what outputs take along one dimension: not what lies between taps that are far apart, nor between
+// outputs if the step leaves some out. Output p takes tap i of the reach at place p * step + places[i].
+struct StripAxis {
+  // `count` inputs, `unit` apart, from one on that is so far from the first output's least tap. They are for the
+  // largest block; one that is an output shorter takes `step` fewer.
+  struct Segment {
+    int64_t first, count, place;
+  };
+  int64_t unit, step, count;
+  std::vector<Segment> segments;
+  std::vector<int64_t> places;
+
+  // Of so many outputs at most. Inputs of one remainder by the step lie side by side if `by_remainder`, else as they
+  // come.
+  StripAxis(const std::vector<int64_t>& taps, int64_t step, int64_t outputs, bool by_remainder);
+};
+
 class Strip {
  public:
   // For blocks of at most this size.
   Strip(const Reach& reach, Order order, const Block& largest, int64_t channels);
 
   int64_t size() const { return size_; }  // in elements
+  // Inputs of a channel.
+  int64_t inputs() const { return largest_.images * axes_[0].count * axes_[1].count * axes_[2].count; }
   // Offsets of all taps of the reach, the last dimension's fastest.
   const std::vector<int64_t>& taps() const { return taps_; }
   // Those of taps of which each dimension's are within the reach's.
@@ -76,10 +95,11 @@ class Strip {
                 T* out) const;
 
   Order order_;
-  Extents step_, largest_, least_, extent_;           // least tap, and inputs of the largest block
-  std::array<std::vector<bool>, kSpatial> is_taken_;  // by any tap: inputs of that remainder by the step
-  int64_t phase_, channel_, image_;
-  Extents strides_;  // between inputs; along the last dimension, between those of outputs side by side
+  Reach reach_;
+  Block largest_;
+  std::array<StripAxis, kSpatial> axes_;
+  int64_t channel_, image_;
+  Extents strides_;  // between places
   int64_t size_;
   std::vector<int64_t> taps_;
 };

@@ -9,6 +9,7 @@
 #include "conv/finish.hpp"
 #include "conv/gradient_kernels.hpp"
 #include "conv/strip.hpp"
+#include "conv/trim.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -23,6 +24,7 @@ constexpr int64_t kPixels = 256;  // of a block: as many products are one chain,
 constexpr int64_t kColumns = 128, kTileBytes = int64_t{160} << 10;
 constexpr int64_t kColumnsOfOneTap = 256, kTileBytesOfOneTap = int64_t{256} << 10, kChannels = 256;
 constexpr int64_t kStripBytes = int64_t{2} << 20, kNearBytes = 1024;
+constexpr int64_t kMostTileBytes = int64_t{4} << 20;  // where one channel's taps are many
 // Where tiles are few, pixels are divided into parts, of so many multiply-adds or more, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
 constexpr int64_t kGrain = int64_t{1} << 18;        // multiply-adds that a thread is worth
@@ -92,8 +94,8 @@ template <class T> class WeightGradient {
         taps_(weight.pixels()),
         reach_(reach_of(window, weight.size)),
         blocks_(output.batch, output.size),
-        tiling_(*this, threads),
         order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
+        tiling_(*this, threads),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
         taps_in_place_(tap_offsets(reach_.taps, input)),
         weight_taps_(tap_offsets(Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
@@ -128,22 +130,19 @@ template <class T> class WeightGradient {
   int64_t groups_, channels_, columns_, taps_;  // channels and columns of a group
   Reach reach_;
   PixelBlocks blocks_;
-  Tiling tiling_;
   Order order_;
+  Tiling tiling_;
   Strip strip_;
   std::vector<int64_t> taps_in_place_, weight_taps_;
 };
 
 template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, int most_threads) {
   constexpr int64_t size = sizeof(T);
-  columns = block_size(g.columns_, g.taps_ == 1 ? kColumnsOfOneTap : kColumns);
+  columns =
+      block_size(g.columns_, g.taps_ == 1 ? kColumnsOfOneTap : std::min(kColumns, kMostTileBytes / size / g.taps_));
   const int64_t bytes = g.taps_ == 1 ? kTileBytesOfOneTap : kTileBytes;
   // Of an input that has to be copied, one channel's part.
-  int64_t strip = g.blocks_.largest().images;
-  for (size_t i = 0; i < kSpatial; ++i) {
-    strip *=
-        (g.blocks_.largest().size[i] - 1) * g.reach_.step[i] + g.reach_.taps[i].back() - g.reach_.taps[i].front() + 1;
-  }
+  const int64_t strip = Strip(g.reach_, g.order_, g.blocks_.largest(), 1).inputs();
   channels =
       block_size(g.channels_, std::min({kChannels, bytes / size / (g.taps_ * columns), kStripBytes / size / strip}));
   column_tiles = divide_up(g.columns_, columns);
@@ -377,10 +376,13 @@ bool is_pointwise(const Window& window, const Images<const T>& input, const Imag
 }  // namespace
 
 template <class T>
-void convolve_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
-                              const Images<T>& weight, int threads) {
-  if (weight.batch * weight.channels * weight.pixels() == 0) return;
-  if (output.batch * output.pixels() == 0) return set_zero(weight);
+void convolve_weight_gradient(const Window& whole, const Images<const T>& input, const Images<const T>& output,
+                              const Images<T>& filters, int threads) {
+  if (filters.batch * filters.channels * filters.pixels() == 0) return;
+  if (output.batch * output.pixels() == 0) return set_zero(filters);
+  const auto [window, weight] = trim(whole, input.size, filters, output.size);
+  if (weight.pixels() < filters.pixels()) set_zero(filters);
+  if (weight.pixels() == 0) return;
   if (is_depthwise(window, weight)) return depthwise_weight_gradient(window, input, output, weight, threads);
   if (!is_pointwise(window, input, output, weight)) {
     return WeightGradient<T>(window, input, output, weight, threads).run();

@@ -15,6 +15,7 @@ from pyinit._convolution import (
     Function,
     geometry_of,
     is_channels_last,
+    is_too_large,
     plan_of,
 )
 from pyinit._convolution_autograd import contract, sum_channels
@@ -182,7 +183,7 @@ def _made(
     function = Function(dims, RESULT, getattr(functional, f"conv{dims}d"))
     input, weight = (tuple(shape) for shape in shapes)
     geometry = geometry_of(function, input, weight, None, channels_last, *window, 0)
-    if geometry is None:
+    if geometry is None or is_too_large(geometry):
         return None
     if tuple(grad_output.shape) != geometry.shapes[RESULT]:
         raise RuntimeError(
