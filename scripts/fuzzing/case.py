@@ -148,7 +148,7 @@ class Draws(random.Random):
         value = int(2 ** self.uniform(0, math.log2(most + 1)))
         if self.chance(0.4):
             value = (1 << value.bit_length() - 1) + self.randint(-2, 1)
-        return min(max(value, 0), most) if self.chance(0.95) else most
+        return min(max(value, 0), most) if self.chance(0.85) else most
 
     def magnitude(self, most: float = 308.0) -> float:
         """A number of either sign and any magnitude."""

@@ -109,7 +109,7 @@ def _within_limits(case: Case, ours: "_Run", limits: Limits) -> Outcome | None:
         if theirs.error is None and ours.bytes > theirs.bytes + BYTES:
             return Outcome("memory", f"{ours.bytes >> 20} MiB, torch {theirs.bytes >> 20} MiB")
     if ours.seconds > SECONDS:
-        # Others may have had the processor: what is slow is slow again.
+        # What is slow is slow again.
         least = min(ours.seconds, *(_Run(case, limits).seconds for _ in range(2)))
         theirs = _Run(case, limits, torchs=True)
         if theirs.error is None and least > max(SECONDS, SLOWER * theirs.seconds):
@@ -133,14 +133,14 @@ class _Run:
         guarded = memory.guarded_allocations() if not torchs else contextlib.nullcontext([])
         with _measured(limits) as used, guarded as beside, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            begin = time.perf_counter()
+            begin = time.process_time()  # others may have the processors
             try:
                 self.results = listed(
                     evaluate(program.torchs if torchs else program.ours, self.names)
                 )
             except Exception as error:  # noqa: BLE001  whether torch raises, too, is judged
                 self.error = error
-            self.seconds = time.perf_counter() - begin
+            self.seconds = time.process_time() - begin
         self.bytes: int = used[0]
         if "room" in self.names and not torchs:
             room: Any = case

@@ -19,6 +19,8 @@ _START_SECONDS = 120.0
 _BROKEN_HEAP = ("free()", "malloc", "corrupt", "Sanitizer")  # which may show later, too
 
 
+_IDLE = 20  # times as long may a case take that has to wait for the processor
+
 SCRIPTS = Path(__file__).parents[1]
 
 
@@ -28,6 +30,12 @@ def python_environment() -> dict[str, str]:
         os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
     ]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _processor_seconds(pid: int) -> float:
+    """How long a process has run on all processors together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -126,14 +134,20 @@ class Worker:
         process = self._process
         assert process is not None
         assert process.stdout is not None
-        descriptor = process.stdout.fileno()
-        until = time.monotonic() + (seconds or self._seconds)
+        descriptor, most = process.stdout.fileno(), seconds or self._seconds
+        until, used = time.monotonic() + _IDLE * most, None
         while b"\n" not in self._rest:
-            ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
-            data = os.read(descriptor, 1 << 16) if ready else b""
-            if not data:
+            if select.select([descriptor], [], [], min(1.0, most))[0]:
+                data = os.read(descriptor, 1 << 16)
+                if not data:
+                    return None
+                self._rest += data
+                continue
+            # Time of the processor counts, which others may have, too.
+            now = _processor_seconds(process.pid)
+            used = now if used is None else used
+            if now - used > most or time.monotonic() > until:
                 return None
-            self._rest += data
         line, self._rest = self._rest.split(b"\n", 1)
         answer: dict[str, Any] = json.loads(line)
         return answer

@@ -367,18 +367,23 @@ class ExtremeConvolution(Convolution):
             inputs, outputs, groups = 1, 1, rng.randint(1, 40)
         size = [rng.choice((1, 2, 3, rng.randint(1, 9), rng.randint(1, 40))) for _ in range(dims)]
         kernel = [rng.randint(1, 4) for _ in size]
+        steps, spacings = (
+            [max(1, rng.upto(most) if rng.chance(0.5) else rng.randint(1, 3)) for _ in size]
+            for _ in range(2)
+        )
+        if rng.chance(0.4):  # as one number for all dimensions gives them
+            steps, spacings = [steps[0]] * dims, [spacings[0]] * dims
         stride, padding, dilation, behind = [], [], [], []
-        for n, k in zip(size, kernel, strict=True):
-            s, d = (rng.upto(most) if rng.chance(0.5) else rng.randint(1, 3) for _ in range(2))
-            s, d = max(s, 1), max(d, 1)
+        for n, k, s, d in zip(size, kernel, steps, spacings, strict=True):
             reach = d * (k - 1)
             if transposed:  # so that few pixels are left
                 b = rng.randrange(max(s, d)) if rng.chance(0.2) else 0
                 p = max(0, ((n - 1) * s + reach + b - rng.randint(0, 12)) // 2)
             else:
                 b, p = 0, max(0, (reach + 2 - n) // 2) + rng.choice((0, 0, 1, rng.upto(most)))
-                s = max(s, (n + 2 * p - reach) // rng.randint(1, 20))
-            stride.append(min(s, LARGEST))
+                least = (n + 2 * p - reach) // rng.randint(1, 20)  # so that few places are left
+                s = min(max(s, least), LARGEST)
+            stride.append(s)
             padding.append(min(p, LARGEST))
             dilation.append(d)
             behind.append(b)
