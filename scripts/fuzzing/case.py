@@ -150,7 +150,7 @@ class Draws(random.Random):
             value = (1 << value.bit_length() - 1) + self.randint(-2, 1)
         return min(max(value, 0), most) if self.chance(0.85) else most
 
-    def magnitude(self, most: float = 308.0) -> float:
+    def magnitude(self, most: float = 307.0) -> float:
         """A number of either sign and any magnitude."""
         return self.choice((1, -1)) * self.uniform(1, 10) * 10 ** self.uniform(-most, most)
 

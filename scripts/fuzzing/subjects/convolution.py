@@ -373,16 +373,18 @@ class ExtremeConvolution(Convolution):
         )
         if rng.chance(0.4):  # as one number for all dimensions gives them
             steps, spacings = [steps[0]] * dims, [spacings[0]] * dims
+        if rng.chance(0.08):
+            spacings = [LARGEST - rng.randint(0, 1)] * dims
         stride, padding, dilation, behind = [], [], [], []
-        for n, k, s, d in zip(size, kernel, steps, spacings, strict=True):
+        for n, k, step, d in zip(size, kernel, steps, spacings, strict=True):
             reach = d * (k - 1)
             if transposed:  # so that few pixels are left
-                b = rng.randrange(max(s, d)) if rng.chance(0.2) else 0
+                s, b = step, rng.randrange(max(step, d)) if rng.chance(0.2) else 0
                 p = max(0, ((n - 1) * s + reach + b - rng.randint(0, 12)) // 2)
             else:
                 b, p = 0, max(0, (reach + 2 - n) // 2) + rng.choice((0, 0, 1, rng.upto(most)))
                 least = (n + 2 * p - reach) // rng.randint(1, 20)  # so that few places are left
-                s = min(max(s, least), LARGEST)
+                s = min(max(step, least), LARGEST)
             stride.append(s)
             padding.append(min(p, LARGEST))
             dilation.append(d)

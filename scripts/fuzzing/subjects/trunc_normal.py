@@ -69,8 +69,8 @@ class TruncNormal(Keyed):
     def program(self) -> Program:
         numbers = f"{self.mean}, {self.std}, {self.low}, {self.high}"
         empty = f"torch.empty({self.shape}, dtype=torch.{self.dtype})"
-        # torch's is of another distribution where these are extreme; it says how long one takes.
-        torchs = f"torch.nn.init.trunc_normal_({empty})"
+        # torch's is of another distribution where these are extreme: it says how long one takes.
+        torchs = f"torch.nn.init.trunc_normal_({empty}, {numbers})"
         return Program(self.room(), f"fill.trunc_normal(out, {numbers}, {self.place()})", torchs)
 
     def expected(self, names: Names) -> list[Expected]:  # noqa: ARG002
@@ -109,15 +109,19 @@ class TruncNormal(Keyed):
         fractions = self.fractions()
         chosen = np.unique(np.linspace(0, len(values) - 1, min(_MOST, len(values))).astype(int))
         exact = _Truncated(self.mean, self.std, self.low, self.high)
+        largest = self.info.max
         unit = 4e-14 if self.dtype == "float64" else 2e-6
         for i in chosen:
-            x, u = float(values[i]), float(fractions[i])
+            x, u = max(min(float(values[i]), largest), -largest), float(fractions[i])
             rounding = 2 * self.spacing(x) + self.spacing(self._in_range(self.mean)) * 2
             with mpmath.workdps(exact.digits):
                 at = abs((mpmath.mpf(x) - self.mean) / self.std)
                 # The error of a quantile that is known to so many digits of its probability.
                 by = unit * (1 + min(at, exact.ends)) * mpmath.mpf(self.std) + float(rounding)
-                if not exact.below(mpmath.mpf(x) - by) <= u <= exact.below(mpmath.mpf(x) + by):
+                # The largest number of the dtype stands for all that is beyond it.
+                first = exact.below(mpmath.mpf(x) - by) if x > -largest else 0
+                last = exact.below(mpmath.mpf(x) + by) if x < largest else 1
+                if not first <= u <= last:
                     found = mpmath.nstr(exact.below(mpmath.mpf(x)), 8)
                     return f"element {i} is {x!r}, of which {found} of the distribution are below; right are {u:.8g}"
         return None
