@@ -162,5 +162,8 @@ class Activation(Case):
             ulps += 1  # times alpha
         if self.dtype == "float64" and ulps:
             ulps += _TORCHS_ULPS
-        # A unit in the last place is at most epsilon times the number.
-        return ulps * (kind.eps * (x if is_of_x else value).abs() + kind.smallest_normal * kind.eps)
+        # torch's sigmoid has no subnormal results. A unit in the last place is at most epsilon times the number.
+        return ulps * (
+            kind.eps * (x if is_of_x else value).abs()
+            + kind.smallest_normal * (1 if self.dtype == "float64" else kind.eps)
+        )

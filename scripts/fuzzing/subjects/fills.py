@@ -36,6 +36,22 @@ def drawn_place(rng: Draws, most: int = 3_000) -> dict[str, Any]:
     }
 
 
+def normals(key: int, stream: int, start: int, count: int, *, double: bool) -> NDArray[np.float64]:
+    """Elements of normal(0, 1), from numbers that are rounded where the definition rounds them."""
+    if not count:
+        return np.zeros(0)
+    even, end = start - start % 2, start + count
+    draw = reference.double_words if double else reference.words
+    words = draw(key, stream, even, end + end % 2 - even)
+    if double:
+        u = ((words[0::2] >> np.uint64(11)) + 0.5) * 2.0**-53
+    else:
+        steps = (words[0::2] >> np.uint32(1)).astype(np.float32).astype(np.float64)
+        u = ((steps + 0.5) * 2.0**-31).astype(np.float32).astype(np.float64)
+    numbers = reference.box_muller(u, words[1::2] * (2.0**-64 if double else 2.0**-32))
+    return numbers[start - even :][:count]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Placed(Case):
     """Something that is filled."""
@@ -200,18 +216,10 @@ class Fill(Keyed):
 
     def _normal(self) -> tuple[Any, Any]:
         is_double = self.dtype == "float64"
-        parts = []
-        for start, n in self.runs():
-            if n:
-                even = start - start % 2
-                words = (reference.double_words if is_double else reference.words)(
-                    self.key, self.stream, even, n + 2 - n % 2
-                )
-                bits = 53 if is_double else 31
-                u = (words[0::2] >> np.asarray(8 * words.dtype.itemsize - bits, words.dtype)) + 0.5
-                turn = words[1::2] * 2.0 ** (-64 if is_double else -32)
-                parts.append(reference.box_muller(u * 2.0**-bits, turn)[start - even :][:n])
-        z = np.concatenate(parts) if parts else np.zeros(0)
+        parts = [
+            normals(self.key, self.stream, start, n, double=is_double) for start, n in self.runs()
+        ]
+        z = np.concatenate(parts)
         value = LONG(self.first) + z * LONG(self.second)
         # Logarithm, sine and cosine have errors of their own; and the parameters are rounded first.
         error = self.second * (1.2e-14 if is_double else 2e-6)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fuzzing.case import Draws, Expected, Names, Program, choice, doubled, evaluate, listed, whole
-from fuzzing.subjects.fills import Placed, drawn_place, reference
+from fuzzing.subjects.fills import Placed, drawn_place, normals, reference
 
 _WORD = 2**64 - 1
 
@@ -61,7 +61,7 @@ class Orthogonal(Placed):
     def expected(self, names: Names) -> list[Expected]:  # noqa: ARG002
         m, n = self.shape[0] // self.groups, math.prod(self.shape[1:])
         is_double = self.dtype == "float64"
-        numbers = reference.normal(key_of(self.seed), 0, 2 * self.groups * m * n, double=is_double)
+        numbers = normals(key_of(self.seed), 0, 0, self.groups * m * n, double=is_double)
         matrices = []
         for g in range(self.groups):
             of = numbers[g * m * n :]
@@ -119,9 +119,7 @@ class Structured(Placed):
         rows, columns = self.shape
         key, is_double = key_of(self.seed), self.dtype == "float64"
         count = rows * columns
-        value = 0.5 * reference.normal(key, 0, count + count % 2, double=is_double)[:count].reshape(
-            rows, columns
-        )
+        value = 0.5 * normals(key, 0, 0, count, double=is_double).reshape(rows, columns)
         words = reference.words(key, 1, 0, count)
         for column in range(columns):
             zeros = len(range(rows)[: math.ceil(self.sparsity * rows)])
