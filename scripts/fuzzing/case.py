@@ -1,0 +1,185 @@
+"""What a case is: numbers and names that a program follows from, so that it can be printed, sent and made smaller."""
+
+import dataclasses
+import json
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+Names = dict[str, Any]
+
+_Case = TypeVar("_Case", bound="Case")
+
+LARGEST = 2**31 - 1  # of stride, padding and dilation
+
+
+class Program(NamedTuple):
+    """Python text: lines that make the arguments, an expression of ours, and torch's for the same."""
+
+    setup: list[str]
+    ours: str
+    torchs: str
+
+
+class Expected(NamedTuple):
+    """What a result has to be, in float64, and by how much it may differ: tensors, or a number for all elements."""
+
+    value: Any
+    tolerance: Any = 0.0
+
+
+def whole(least: int = 1) -> Any:
+    """A field of one or more integers. Less is simpler."""
+    return field(metadata={"least": least})
+
+
+def choice(*options: str) -> Any:
+    """A field of one of some names, the simplest first."""
+    return field(metadata={"options": options})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A subject's own fields say what is called, and with which arguments."""
+
+    name: ClassVar[str]
+    same_bits: ClassVar[str] = "fused"
+    """The instruction sets that give the same bits: ``fused`` (those with a fused multiply-add) or ``all``."""
+    most_work: ClassVar[float] = 3e7
+    """Multiply-adds, or elements where there are none, that a case may take."""
+
+    threads: int = whole()
+    seed: int = whole(0)
+
+    @classmethod
+    def draw(cls, rng: "Draws") -> "Case":
+        raise NotImplementedError
+
+    def label(self) -> str:
+        """What is called; failures of one kind and label are taken for one."""
+        return self.name
+
+    def work(self) -> float:
+        raise NotImplementedError
+
+    def program(self) -> Program:
+        raise NotImplementedError
+
+    def expected(self, names: Names) -> list[Expected]:
+        """Of each result. By default torch's in float64, exactly."""
+        return [
+            Expected(value) for value in listed(evaluate(self.program().torchs, doubled(names)))
+        ]
+
+    def finding(self, names: Names, results: list[Any]) -> str | None:  # noqa: ARG002
+        """What else is wrong with the results."""
+        return None
+
+    def simpler(self) -> Iterator["Case"]:
+        """Cases with less in some field. What does not fit together is refused when it is run."""
+        for f in dataclasses.fields(self):
+            for value in _simpler(getattr(self, f.name), f.metadata):
+                yield dataclasses.replace(self, **{f.name: value})
+
+    def to_json(self) -> str:
+        return json.dumps({"subject": self.name, **dataclasses.asdict(self)})
+
+
+def from_json(cls: type[Case], values: dict[str, Any]) -> Case:
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _simpler(value: Any, about: Any) -> Iterator[Any]:
+    if isinstance(value, bool):
+        yield from [False] if value else []
+    elif isinstance(value, int):
+        yield from _smaller(value, about["least"])
+    elif isinstance(value, float):
+        yield from (x for x in _rounder(value) if _length(x) < _length(value))
+    elif isinstance(value, str):
+        yield from about["options"][: about["options"].index(value)]
+    else:
+        least = about["least"]
+        if any(x != least for x in value):
+            yield (least,) * len(value)
+        for i, x in enumerate(value):
+            for less in _smaller(x, least):
+                yield (*value[:i], less, *value[i + 1 :])
+
+
+def _smaller(value: int, least: int) -> Iterator[int]:
+    if value > least:
+        middle = (value + least) // 2
+        near = (1 << value.bit_length() - 1, value - 1)
+        yield from sorted({x for x in (least, middle, *near) if least <= x < value})
+
+
+def _length(x: float) -> tuple[int, bool]:
+    return len(repr(abs(x))) if x else 0, x < 0
+
+
+def _rounder(x: float) -> Iterator[float]:
+    yield from (0.0, 1.0, -x, 2.0, 10.0)
+    if math.isfinite(x) and x:
+        yield from (float(f"{x:.0e}"), float(f"{x:.1e}"), 10.0 ** round(math.log10(abs(x))))
+        yield from (float(round(x)),) if abs(x) < 1e15 else ()
+
+
+class Draws(random.Random):
+    """What cases are drawn with."""
+
+    def chance(self, probability: float) -> bool:
+        return self.random() < probability
+
+    def sizes(self, count: int, most: float) -> tuple[int, ...]:
+        """As many, their product at most so large: every one is long in some cases."""
+        sizes = [self.choice((1, self.randint(1, 4), self.randint(1, 9))) for _ in range(count)]
+        for i in self.sample(range(count), min(count, self.choice((1, 1, 2, 2, 3)))):
+            sizes[i] = self.randint(1, 40)
+        for i in self.sample(range(count), count):
+            rest = math.prod(sizes[:i] + sizes[i + 1 :])
+            sizes[i] = max(1, min(sizes[i], int(most / rest)))
+        return tuple(sizes)
+
+    def upto(self, most: int) -> int:
+        """An integer of any magnitude, and those around powers of two."""
+        value = int(2 ** self.uniform(0, math.log2(most + 1)))
+        if self.chance(0.4):
+            value = (1 << value.bit_length() - 1) + self.randint(-2, 1)
+        return min(max(value, 0), most) if self.chance(0.85) else most
+
+    def magnitude(self, most: float = 307.0) -> float:
+        """A number of either sign and any magnitude."""
+        return self.choice((1, -1)) * self.uniform(1, 10) * 10 ** self.uniform(-most, most)
+
+    def any_threads(self) -> int:
+        return self.choice((1, 1, 2, 3, 4, 5))
+
+    def until(self, make: Callable[[], _Case]) -> _Case:
+        """The first case that is not too much work."""
+        return next(c for c in iter(make, None) if c.work() <= c.most_work)
+
+
+def evaluate(expression: str, names: Names) -> Any:
+    return eval(expression, names)
+
+
+def listed(results: Any) -> list[Any]:
+    """A result, or what there is of several."""
+    return (
+        [x for x in results if x is not None] if isinstance(results, (tuple, list)) else [results]
+    )
+
+
+def doubled(names: Names) -> Names:
+    """The same with dense tensors of float64."""
+    import torch  # noqa: PLC0415  not in the process that starts the others
+
+    def of(x: Any) -> Any:
+        if isinstance(x, torch.Tensor) and x.is_floating_point():
+            return x.detach().resolve_neg().double().contiguous().requires_grad_(x.requires_grad)
+        return x
+
+    return {k: of(v) for k, v in names.items()}

@@ -1,0 +1,213 @@
+"""Runs one case in this process and says what is wrong with it."""
+
+import contextlib
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import pyinit
+from fuzzing import memory
+from fuzzing.case import Case, Expected, Names, evaluate, listed
+from pyinit import _core, fill, functional, init
+from pyinit.nn import grad
+
+SLOWER, SECONDS, BYTES = 50, 0.05, 64 << 20
+"""More than so many times torch's time, and so long; so much more memory than torch."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    kind: str
+    text: str = ""
+    digest: str = ""
+    """Of the results' bits."""
+
+    as_dict = asdict
+
+
+def target(x: np.ndarray[Any, Any]) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+    """An array as the kernels of ``pyinit._core`` take it."""
+    code = {"float32": _core.FLOAT32, "float64": _core.FLOAT64}[x.dtype.name]
+    return x.ctypes.data, code, x.shape, tuple(s // x.itemsize for s in x.strides)
+
+
+def namespace() -> Names:
+    """The names that programs use."""
+    return {
+        "torch": torch,
+        "np": np,
+        "inf": float("inf"),
+        "nan": float("nan"),
+        "pyinit": pyinit,
+        "F": functional,
+        "torchs": torch.nn.functional,
+        "fill": fill,
+        "init": init,
+        "grad": grad,
+        "_core": _core,
+        "target": target,
+        "place": memory.place,
+    }
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Whether time and memory are judged: not with sanitizers, which take some of their own."""
+
+    judged: bool
+
+
+def judge(case: Case, limits: Limits, phase: Callable[[str], None]) -> Outcome:
+    """``phase`` is told whose code runs next."""
+    phase("ours")
+    ours = _Run(case, limits)
+    if case.threads > 1 and ours.error is None and ours.seconds < 1:
+        serial = _Run(case, limits, threads=1)
+        if digest(serial.results) != digest(ours.results):
+            return Outcome("threads", f"other bits with 1 thread than with {case.threads}")
+    phase("torch")
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return _verdict(case, ours, limits)
+
+
+def _verdict(case: Case, ours: "_Run", limits: Limits) -> Outcome:  # noqa: PLR0911  one for each kind
+    if ours.beside:
+        return Outcome("guard", ours.beside)
+    if ours.error is not None:
+        theirs = _Run(case, limits, torchs=True)
+        if theirs.error is None:
+            return Outcome("error", f"{type(ours.error).__name__}: {ours.error}")
+        return Outcome("refused")
+    try:
+        expected = case.expected(ours.names)
+    except MemoryError:
+        return Outcome("unjudged")
+    except Exception as refusal:  # noqa: BLE001  whatever torch raises
+        if _Run(case, limits, torchs=True).error is None:
+            return Outcome("broken", f"the reference: {type(refusal).__name__}: {refusal}")
+        return Outcome("accepted", f"torch: {type(refusal).__name__}: {refusal}")
+    wrong = _disagreements(ours.results, expected) or case.finding(ours.names, ours.results)
+    if wrong:
+        return Outcome("wrong", wrong)
+    return _within_limits(case, ours, limits) or Outcome("ok", digest=digest(ours.results))
+
+
+def _within_limits(case: Case, ours: "_Run", limits: Limits) -> Outcome | None:
+    if not limits.judged:
+        return None
+    if ours.bytes > BYTES:
+        theirs = _Run(case, limits, torchs=True)
+        if theirs.error is None and ours.bytes > theirs.bytes + BYTES:
+            return Outcome("memory", f"{ours.bytes >> 20} MiB, torch {theirs.bytes >> 20} MiB")
+    if ours.seconds > SECONDS:
+        # What is slow is slow again.
+        least = min(ours.seconds, *(_Run(case, limits).seconds for _ in range(2)))
+        theirs = _Run(case, limits, torchs=True)
+        if theirs.error is None and least > max(SECONDS, SLOWER * theirs.seconds):
+            return Outcome("slow", f"{least * 1e3:.0f} ms, torch {theirs.seconds * 1e3:.2f} ms")
+    return None
+
+
+class _Run:
+    """One evaluation of a case's program, by pyinit or by torch."""
+
+    def __init__(self, case: Case, limits: Limits, threads: int = 0, torchs: bool = False) -> None:
+        program = case.program()
+        self.names = namespace()
+        self.results: list[Any] = []
+        self.error: Exception | None = None
+        self.beside = ""
+        torch.set_num_threads(threads or case.threads)
+        torch.manual_seed(case.seed)
+        pyinit.set_rng("philox")
+        exec("\n".join(program.setup), self.names)  # noqa: S102  the programs are our own
+        guarded = memory.guarded_allocations() if not torchs else contextlib.nullcontext([])
+        with _measured(limits) as used, guarded as beside, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            begin = time.process_time()  # others may have the processors
+            try:
+                self.results = listed(
+                    evaluate(program.torchs if torchs else program.ours, self.names)
+                )
+            except Exception as error:  # noqa: BLE001  whether torch raises, too, is judged
+                self.error = error
+            self.seconds = time.process_time() - begin
+        self.bytes: int = used[0]
+        if "room" in self.names and not torchs:
+            room: Any = case
+            if memory.written_beside(self.names, room.shape, room.layout):
+                beside.append("written beside the tensor that was to be filled")
+            elif self.error is not None and bool((self.names["room"] != memory.GUARD).any()):
+                beside.append(f"written to before {type(self.error).__name__}: {self.error}")
+        self.beside = "; ".join(beside)
+
+
+@contextlib.contextmanager
+def _measured(limits: Limits) -> Iterator[list[int]]:
+    """How much more memory was resident at its most than before, in bytes."""
+    used = [0]
+    if not limits.judged or not _RESET.exists():
+        yield used
+        return
+    _RESET.write_text("5")  # the peak is from now on
+    before = _peak()
+    yield used
+    used[0] = _peak() - before
+
+
+_RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def _peak() -> int:
+    status = _STATUS.read_text()
+    return int(status[status.index("VmHWM:") + 6 :].split(maxsplit=1)[0]) << 10
+
+
+def digest(results: list[Any]) -> str:
+    """Of all bits, every NaN being one."""
+    together = hashlib.blake2b(digest_size=8)
+    for result in results:
+        x = _tensor(result).detach().resolve_neg().contiguous()
+        if x.is_floating_point():
+            x = x.masked_fill(x.isnan(), torch.nan)
+        together.update(x.flatten().view(torch.uint8).numpy().tobytes())
+    return together.hexdigest()
+
+
+def _tensor(x: Any) -> Tensor:
+    # from_numpy takes no negative strides.
+    return x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, order="C"))
+
+
+def _disagreements(results: list[Any], expected: list[Expected]) -> str | None:
+    for i, (result, right) in enumerate(zip(results, expected, strict=True)):
+        wrong = _disagreement(_tensor(result).detach(), right)
+        if wrong:
+            return f"result {i}: {wrong}" if len(results) > 1 else wrong
+    return None
+
+
+def _disagreement(result: Tensor, expected: Expected) -> str | None:
+    value = _tensor(expected.value).detach()
+    if result.shape != value.shape:
+        return f"shape {tuple(result.shape)}, right is {tuple(value.shape)}"
+    if not result.is_floating_point():
+        return None if torch.equal(result, value) else "other integers than torch's"
+    got = result.double()
+    # What is beyond the dtype's range is an infinity of it.
+    same = (got == value) | (result == value.to(result.dtype)) | (got.isnan() & value.isnan())
+    bad = ~(same | ((got - value).abs() <= torch.as_tensor(expected.tolerance)))
+    count = int(bad.sum())
+    if not count:
+        return None
+    first = tuple(int(i) for i in bad.nonzero()[0])
+    return f"{count} of {got.numel()} elements, {list(first)} is {got[first].item()!r}, right is {value[first].item()!r}"

@@ -1,0 +1,113 @@
+"""``im2col`` and ``col2im``: images as columns and back."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from fuzzing.case import LARGEST, Case, Draws, Program, choice, whole
+from fuzzing.memory import LAYOUTS, dense, laid_out
+
+Numbers = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns(Case):
+    name = "columns"
+    same_bits = "all"
+    most_work = 1e6
+
+    back: bool
+    """``col2im``."""
+    batch: int = whole()
+    channels: int = whole()
+    size: Numbers = whole()
+    kernel: Numbers = whole()
+    stride: Numbers = whole()
+    padding: Numbers = whole(0)
+    dilation: Numbers = whole()
+    dtype: str = choice("float32", "float64")
+    layout: str = choice(*LAYOUTS)
+
+    @classmethod
+    def draw(cls, rng: Draws) -> "Columns":
+        return rng.until(lambda: cls._drawn(rng))
+
+    @classmethod
+    def _drawn(cls, rng: Draws) -> "Columns":
+        dims = rng.choice((1, 2, 2, 3))
+        batch, channels, *size = rng.sizes(2 + dims, 100_000 if rng.chance(0.05) else 3_000)
+        is_extreme = rng.chance(0.15)
+        kernel, stride, padding, dilation = [], [], [], []
+        for n in size:
+            k = rng.choice((1, 2, 3, 4, rng.randint(1, 9)))
+            s, d = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 2, 3))
+            if is_extreme:
+                s, d = max(1, rng.upto(LARGEST)), max(1, rng.upto(LARGEST))
+            p = min(LARGEST, max(0, (d * (k - 1) + 2 - n) // 2) + rng.choice((0, 0, 1, k)))
+            if is_extreme and rng.chance(0.3):
+                p = rng.upto(LARGEST)
+                s = max(s, (n + 2 * p) // 20)
+            kernel.append(k)
+            stride.append(min(s, LARGEST))
+            padding.append(p)
+            dilation.append(d)
+        return cls(
+            back=rng.chance(0.5),
+            batch=0 if rng.chance(0.02) else batch,
+            channels=channels,
+            size=tuple(size),
+            kernel=tuple(kernel),
+            stride=tuple(stride),
+            padding=tuple(padding),
+            dilation=tuple(dilation),
+            dtype=rng.choice(("float32", "float64")),
+            # Those that only torch can take are refused but in two dimensions.
+            layout=rng.choice(LAYOUTS if dims == 2 else LAYOUTS[:-1]),
+            threads=rng.any_threads(),
+            seed=rng.randrange(1000),
+        )
+
+    def label(self) -> str:
+        return f"{'col2im' if self.back else 'im2col'} {len(self.size)}d"
+
+    def _places(self) -> int:
+        each = zip(self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return math.prod(max((n + 2 * p - d * (k - 1) - 1) // s + 1, 0) for n, k, s, p, d in each)
+
+    def work(self) -> float:
+        taps = self.channels * math.prod(self.kernel)
+        return max(
+            self.batch * self.channels * math.prod(self.size),
+            self.batch * taps * self._places(),
+            # The reference multiplies by a matrix of ones and zeros.
+            self.batch * taps * taps * self._places() / 50,
+        )
+
+    def program(self) -> Program:
+        image = (self.batch, self.channels, *self.size)
+        taps = self.channels * math.prod(self.kernel)
+        columns = (self.batch, taps, self._places())
+        values = dense("dyadic", self.dtype)
+        window = f"{self.kernel}, {self.dilation}, {self.padding}, {self.stride}"
+        dims, convolution = len(self.size), f"{self.stride}, {self.padding}, {self.dilation}"
+        setup = [
+            f"x = {laid_out(values, columns if self.back else image, self.layout)}",
+            # Each filter takes one pixel: torch's own functions know two dimensions only.
+            f"taps = torch.eye({taps}, dtype=x.dtype).view({(taps, self.channels, *self.kernel)})",
+        ]
+        if not self.back:
+            right = f"torchs.conv{dims}d(x, taps, None, {convolution}).flatten(2)"
+            return Program(setup, f"F.im2col(x, {window})", right)
+        setup.append(f"image = torch.zeros({image}, dtype=x.dtype, requires_grad=True)")
+        forward = f"torchs.conv{dims}d(image, taps, None, {convolution})"
+        right = f"[torch.autograd.grad(y, image, x.reshape(y.shape))[0] for y in [{forward}]]"
+        return Program(setup, f"F.col2im(x, {self.size}, {window})", right)
+
+    def simpler(self) -> Iterator["Columns"]:
+        for drop in range(len(self.size) if len(self.size) > 1 else 0):
+            fewer = {
+                name: tuple(x for i, x in enumerate(getattr(self, name)) if i != drop)
+                for name in ("size", "kernel", "stride", "padding", "dilation")
+            }
+            yield replace(self, **fewer)
+        yield from super().simpler()

@@ -1,0 +1,405 @@
+"""Convolutions and their gradients, in every way there is to ask for them."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from fuzzing.case import (
+    LARGEST,
+    Case,
+    Draws,
+    Expected,
+    Names,
+    Program,
+    choice,
+    doubled,
+    evaluate,
+    listed,
+    whole,
+)
+from fuzzing.memory import LAYOUTS, dense, laid_out
+
+Numbers = tuple[int, ...]
+
+ACTIVATIONS = (
+    "none",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "sigmoid",
+    "tanh",
+    "softplus",
+)
+_TORCHS = {
+    "sigmoid": "torch.sigmoid({})",
+    "tanh": "torch.tanh({})",
+    "gelu_tanh": "torchs.gelu({}, approximate='tanh')",
+}
+_PARAMETRIZED = ("leaky_relu", "elu")
+WAYS = ("forward", "gradients", "pieces", "packed", "columns")
+"""The function, its gradients by autograd or by ``pyinit.nn.grad``, a packed weight, ``convolution_by_im2col``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution(Case):
+    name = "conv"
+
+    way: str = choice(*WAYS)
+    transposed: bool
+    batch: int = whole()
+    inputs: int = whole()
+    outputs: int = whole()
+    groups: int = whole()
+    size: Numbers = whole()
+    kernel: Numbers = whole()
+    stride: Numbers = whole()
+    padding: Numbers = whole(0)
+    dilation: Numbers = whole()
+    output_padding: Numbers = whole(0)
+    padding_by: str = choice("numbers", "valid", "same")
+    has_bias: bool
+    unbatched: bool
+    activation: str = choice(*ACTIVATIONS)
+    parameter: float
+    dtype: str = choice("float32", "float64")
+    values: str = choice("dyadic", "normal", "infinity")
+    x_layout: str = choice(*LAYOUTS)
+    w_layout: str = choice(*LAYOUTS)
+    g_layout: str = choice(*LAYOUTS)
+    b_layout: str = choice(*LAYOUTS)
+
+    # ---- Drawing ---------------------------------------------------------------------------------
+
+    @classmethod
+    def draw(cls, rng: Draws) -> "Convolution":
+        return rng.until(lambda: cls._geometry(rng))
+
+    @classmethod
+    def _geometry(cls, rng: Draws) -> "Convolution":
+        dims = rng.choice((1, 1, 2, 2, 2, 3))
+        transposed = rng.chance(0.3)
+        is_large = rng.chance(0.08)
+        kind = rng.choice(("one", "one", "groups", "depthwise"))
+        places = rng.sizes(3 + dims, 200_000 if is_large else 8_000)
+        batch, inputs, outputs, *size = places
+        groups = (
+            1 if kind == "one" else rng.randint(1, 6) if kind == "groups" else rng.randint(1, 40)
+        )
+        if kind == "depthwise":
+            inputs, outputs = 1, rng.choice((1, 1, 1, 2, 3))
+        kernel = [
+            rng.choice((1, 1, 2, 3, 3, 4, 5, 7)) if dims < 3 else rng.randint(1, 3) for _ in size
+        ]
+        if rng.chance(0.08):
+            kernel[rng.randrange(dims)] = rng.randint(1, 40)
+        stride = [rng.choice((1, 1, 1, 2, 3, 4, 7)) for _ in size]
+        dilation = [rng.choice((1, 1, 1, 2, 3, 5)) for _ in size]
+        padding, behind = [], []
+        for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
+            reach = d * (k - 1)
+            least = 0 if transposed else max(0, (reach + 2 - n) // 2)
+            most = max(0, ((n - 1) * s + reach) // 2) if transposed else least + k
+            padding.append(
+                rng.choice((least, min(least + k // 2, most), rng.randint(least, max(least, most))))
+            )
+            behind.append(rng.randrange(max(s, d)) if rng.chance(0.3) else 0)
+        if rng.chance(0.03):  # with no elements
+            batch, inputs = rng.choice(((0, inputs), (batch, 0)))
+        return cls._with_rest(
+            rng,
+            transposed=transposed,
+            batch=batch,
+            inputs=inputs,
+            outputs=outputs,
+            groups=groups,
+            size=tuple(size),
+            kernel=tuple(kernel),
+            stride=tuple(stride),
+            padding=tuple(padding),
+            dilation=tuple(dilation),
+            output_padding=tuple(behind) if transposed else (0,) * dims,
+        )
+
+    @classmethod
+    def _with_rest(cls, rng: Draws, **geometry: Any) -> "Convolution":
+        transposed, dims = geometry["transposed"], len(geometry["size"])
+        way = rng.choice(WAYS[:2] if transposed else (*WAYS, "forward", "gradients", "gradients"))
+        if 0 in {geometry["batch"], geometry["inputs"]} and way == "columns":
+            way = "forward"  # of no elements unfold makes no columns
+        has_activation = way in {"forward", "gradients", "packed"} and rng.chance(0.3)
+        activation = rng.choice(ACTIVATIONS) if has_activation else "none"
+        values = rng.choice(("dyadic", "dyadic", "normal"))
+        if way in {"forward", "packed"} and rng.chance(0.05):
+            values = "infinity"
+        elif way == "gradients" and activation in {"relu", "leaky_relu", "elu", "selu"}:
+            values = "dyadic"  # rounded sums may lie on the other side of 0
+        padding_by = (
+            "numbers"
+            if transposed or way in {"pieces", "columns"}
+            else rng.choice(("numbers",) * 8 + ("valid", "same"))
+        )
+        if padding_by == "same":
+            geometry["stride"] = (1,) * dims
+
+        def layout() -> str:
+            return rng.choice(("contiguous", "channels_last", rng.choice(LAYOUTS)))
+
+        memory = layout()
+        return cls(
+            **geometry,
+            way=way,
+            padding_by=padding_by,
+            has_bias=rng.chance(0.6),
+            unbatched=way in {"forward", "gradients", "columns"} and rng.chance(0.1),
+            activation=activation,
+            parameter=rng.choice((0.01, 0.5, 0.0, -0.5, 1.0))
+            if activation in _PARAMETRIZED
+            else 0.0,
+            dtype=rng.choice(("float32", "float32", "float64")),
+            values=values,
+            x_layout=memory if rng.chance(0.6) else layout(),
+            w_layout=memory if rng.chance(0.6) else layout(),
+            g_layout=layout(),
+            b_layout=rng.choice(("contiguous", "contiguous", "gaps", "expanded", "shifted")),
+            threads=rng.any_threads(),
+            seed=rng.randrange(1000),
+        )
+
+    # ---- Sizes -----------------------------------------------------------------------------------
+
+    def places(self) -> Numbers:
+        """The result's size, as far as there is one."""
+        padding = self.padding
+        if self.padding_by == "valid":
+            padding = (0,) * len(self.size)
+        if self.padding_by == "same":
+            return self.size
+        all_of = zip(
+            self.size,
+            self.kernel,
+            self.stride,
+            padding,
+            self.dilation,
+            self.output_padding,
+            strict=True,
+        )
+        if self.transposed:
+            return tuple(
+                max((n - 1) * s - 2 * p + d * (k - 1) + b + 1, 0) for n, k, s, p, d, b in all_of
+            )
+        return tuple(max((n + 2 * p - d * (k - 1) - 1) // s + 1, 0) for n, k, s, p, d, _ in all_of)
+
+    def shapes(self) -> tuple[Numbers, Numbers, Numbers]:
+        """Of input, weight and result."""
+        taken, made = self.inputs * self.groups, self.outputs * self.groups
+        weight = (taken, self.outputs) if self.transposed else (made, self.inputs)
+        batch = () if self.unbatched else (self.batch,)
+        return (*batch, taken, *self.size), (*weight, *self.kernel), (*batch, made, *self.places())
+
+    def work(self) -> float:
+        elements = sum(math.prod(shape) for shape in self.shapes())
+        pixels = math.prod(self.size if self.transposed else self.places())
+        products = (
+            self.batch * pixels * math.prod(self.kernel) * self.inputs * self.outputs * self.groups
+        )
+        return max(products, 15 * elements)
+
+    def label(self) -> str:
+        dims, kind = len(self.size), "transposed " if self.transposed else ""
+        kind += "depthwise " if self.groups > 1 and 1 in {self.inputs, self.outputs} else ""
+        return f"conv{dims}d {kind}{self.way}"
+
+    # ---- The program -----------------------------------------------------------------------------
+
+    def program(self) -> Program:
+        return self._program(self.activation)
+
+    def _program(self, activation: str) -> Program:
+        values = dense("normal" if self.values == "normal" else "dyadic", self.dtype)
+        dims, (x, w, y) = len(self.size), self.shapes()
+
+        def with_infinity(shape: Numbers) -> str:
+            at = self.seed % max(math.prod(shape), 1)
+            return (
+                f"{values(shape)}.flatten().index_fill(0, torch.tensor([{at}]), inf).view({shape})"
+            )
+
+        of_input = with_infinity if self.values == "infinity" and math.prod(x) else values
+        setup = [
+            f"x = {laid_out(of_input, x, self.x_layout)}",
+            f"w = {laid_out(values, w, self.w_layout)}",
+            f"b = {laid_out(values, y[-dims - 1 : -dims], self.b_layout)}"
+            if self.has_bias
+            else "b = None",
+        ]
+        numbers: list[object] = [self.stride, self.padding, self.dilation, self.groups]
+        if self.padding_by != "numbers":
+            numbers[1] = repr(self.padding_by)
+        if self.transposed:
+            numbers[2:] = [self.output_padding, self.groups, self.dilation]
+        window = ", ".join(map(str, numbers))
+        if self.way == "pieces":
+            return self._pieces(setup, y, window)
+        function = f"conv{'_transpose' if self.transposed else ''}{dims}d"
+        ours = torchs = f"{function}(x, w, b, {window})"
+        if self.way == "columns":
+            ours = f"convolution_by_im2col(x, w, b, {window})"
+        elif self.way == "packed":
+            ours = f"{function}(x, F.pack_weight(w, {self.groups}), b, {window})"
+        if activation != "none":
+            parameter = f", {self.parameter}" if activation in _PARAMETRIZED else ""
+            option = f", activation_parameter={self.parameter}" if parameter else ""
+            ours = f"{ours[:-1]}, activation={activation!r}{option})"
+            torchs = _TORCHS.get(activation, f"torchs.{activation}({{}}{parameter})").format(
+                f"torchs.{torchs}"
+            )
+        else:
+            torchs = f"torchs.{torchs}"
+        ours = f"F.{ours}"
+        if self.way != "gradients":
+            return Program(setup, ours, torchs)
+        setup.append(f"g = {laid_out(values, y, self.g_layout)}")
+        by = ["x", "w", "b"][: 2 + self.has_bias]
+        setup.extend(f"{name}.requires_grad_()" for name in by)
+        gradient = f"torch.autograd.grad({{}}, ({', '.join(by)}), g)"
+        return Program(setup, gradient.format(ours), gradient.format(torchs))
+
+    def _pieces(self, setup: list[str], result: Numbers, window: str) -> Program:
+        dims = len(self.size)
+        of_result = laid_out(dense(self.values, self.dtype), result, self.g_layout)
+        setup = [*setup[:2], f"g = {of_result}"]
+        both = (
+            f"{{0}}.conv{dims}d_input(x.shape, w, g, {window})",
+            f"{{0}}.conv{dims}d_weight(x, w.shape, g, {window})",
+        )
+        ours, torchs = (", ".join(both).format(place) for place in ("grad", "torch.nn.grad"))
+        others = tuple(range(2, dims + 2))
+        return Program(
+            setup, f"({ours}, grad.conv{dims}d_bias(g))", f"({torchs}, g.sum((0, *{others})))"
+        )
+
+    # ---- What is right ---------------------------------------------------------------------------
+
+    def expected(self, names: Names) -> list[Expected]:
+        exact = doubled(names)
+        values = listed(evaluate(self.program().torchs, exact))
+        if self.values != "normal" and self.activation in {"none", "relu"}:
+            return [Expected(value) for value in values]
+        epsilon = torch.finfo(getattr(torch, self.dtype)).eps
+        sums = [epsilon * self._steps(terms) for terms in self._terms()]
+        absolute = {k: _absolute(v) for k, v in exact.items()}
+        if self.activation != "none":
+            size = 0.0 if self.values == "dyadic" else sums[0] * evaluate(self._plain(), absolute)
+            slope = 1.8 * max(1.0, abs(self.parameter))  # the most of any
+            if self.way != "gradients":
+                size_of_sums = evaluate(self._plain(), absolute)
+                return [
+                    Expected(v, slope * size + 8 * epsilon * (v.abs() + 1 + size_of_sums))
+                    for v in values
+                ]
+            # What the gradient of the sums is off by counts as much as that of the sums over it.
+            off = absolute["g"] * (slope * size + 8 * epsilon)
+            by_g = listed(
+                evaluate(self._program("none").torchs, {**absolute, "g": absolute["g"] * slope})
+            )
+            by_off = listed(evaluate(self._program("none").torchs, {**absolute, "g": off}))
+            bounds = [s * x + y for s, x, y in zip(sums, by_g, by_off, strict=False)]
+        else:
+            sizes = listed(evaluate(self.program().torchs, absolute))
+            bounds = [s * x.abs() for s, x in zip(sums, sizes, strict=False)]
+        return [Expected(value, bound + 1e-30) for value, bound in zip(values, bounds, strict=True)]
+
+    def _plain(self) -> str:
+        return replace(self, way="forward")._program("none").torchs
+
+    def _terms(self) -> tuple[int, ...]:
+        """How many products each result is a sum of."""
+        taps = math.prod(self.kernel)
+        pixels = self.batch * math.prod(self.size if self.transposed else self.places())
+        if self.way not in {"gradients", "pieces"}:
+            return (self.inputs * taps,)
+        return self.outputs * taps, pixels, self.batch * math.prod(self.places())
+
+    def _steps(self, terms: int) -> float:
+        """How many roundings the bound of such a sum has: of chains of 320 at most, which are summed up again."""
+        longest = min(terms, 320) + terms / 160
+        is_constant = any("expanded" in x for x in (self.x_layout, self.w_layout, self.g_layout))
+        # Those of random numbers cancel.
+        return 20 + longest if is_constant else 8 + 4 * math.sqrt(longest)
+
+    def simpler(self) -> Iterator["Convolution"]:
+        for drop in range(len(self.size) if len(self.size) > 1 else 0):
+            fewer = {
+                name: tuple(x for i, x in enumerate(getattr(self, name)) if i != drop)
+                for name in ("size", "kernel", "stride", "padding", "dilation", "output_padding")
+            }
+            yield replace(self, **fewer)
+        yield from super().simpler()
+
+
+def _absolute(x: Any) -> Any:
+    is_number = isinstance(x, torch.Tensor) and x.is_floating_point()
+    return x.detach().abs().requires_grad_(x.requires_grad) if is_number else x
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtremeConvolution(Convolution):
+    """Strides, paddings and dilations up to the largest, of which few taps meet the image."""
+
+    name = "extreme"
+
+    @classmethod
+    def _geometry(cls, rng: Draws) -> "ExtremeConvolution":
+        dims = rng.choice((1, 2, 2, 3))
+        transposed = rng.chance(0.3)
+        most = rng.choice((40, 4_096, LARGEST, LARGEST))
+        channels = rng.choice((1, 2, 4, 16, 64))
+        batch, inputs, outputs = (rng.randint(1, most_of) for most_of in (2, channels, channels))
+        groups = rng.choice((1, 1, 2, 4))
+        if rng.chance(0.2):
+            inputs, outputs, groups = 1, 1, rng.randint(1, 40)
+        size = [rng.choice((1, 2, 3, rng.randint(1, 9), rng.randint(1, 40))) for _ in range(dims)]
+        kernel = [rng.randint(1, 4) for _ in size]
+        steps, spacings = (
+            [max(1, rng.upto(most) if rng.chance(0.5) else rng.randint(1, 3)) for _ in size]
+            for _ in range(2)
+        )
+        if rng.chance(0.4):  # as one number for all dimensions gives them
+            steps, spacings = [steps[0]] * dims, [spacings[0]] * dims
+        if rng.chance(0.08):
+            spacings = [LARGEST - rng.randint(0, 1)] * dims
+        stride, padding, dilation, behind = [], [], [], []
+        for n, k, step, d in zip(size, kernel, steps, spacings, strict=True):
+            reach = d * (k - 1)
+            if transposed:  # so that few pixels are left
+                s, b = step, rng.randrange(max(step, d)) if rng.chance(0.2) else 0
+                p = max(0, ((n - 1) * s + reach + b - rng.randint(0, 12)) // 2)
+            else:
+                b, p = 0, max(0, (reach + 2 - n) // 2) + rng.choice((0, 0, 1, rng.upto(most)))
+                least = (n + 2 * p - reach) // rng.randint(1, 20)  # so that few places are left
+                s = min(max(step, least), LARGEST)
+            stride.append(s)
+            padding.append(min(p, LARGEST))
+            dilation.append(d)
+            behind.append(b)
+        return cls._with_rest(
+            rng,
+            transposed=transposed,
+            batch=batch,
+            inputs=inputs,
+            outputs=outputs,
+            groups=groups,
+            size=tuple(size),
+            kernel=tuple(kernel),
+            stride=tuple(stride),
+            padding=tuple(padding),
+            dilation=tuple(dilation),
+            output_padding=tuple(behind),
+        )
