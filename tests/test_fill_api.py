@@ -81,6 +81,15 @@ def test_distributions(dtype):
     assert mask.mean().item() == pytest.approx(0.3, abs=0.01)
 
 
+@pytest.mark.parametrize("bounds", [(-0.6, 0.7), (0.1, 0.3), (-1.1, -0.3)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_truncated_normal_is_outside_its_bounds(dtype, bounds, isa):
+    # Of which no 16-bit type holds one: rounded to nearest, the last values would be outside.
+    out = fill.trunc_normal(torch.empty(1 << 18, dtype=dtype), 0.0, 1.0, *bounds, key=3)
+    assert bounds[0] <= out.min().item()
+    assert out.max().item() <= bounds[1]
+
+
 @pytest.mark.parametrize(("probability", "value"), [(0, 0.0), (1, 1.0)])
 def test_certain_bernoulli(probability, value):
     assert (fill.bernoulli(torch.empty(999), probability, key=3) == value).all()
