@@ -148,8 +148,11 @@ class Convolution(Case):
         if padding_by == "same":
             geometry["stride"] = (1,) * dims
 
+        # Columns are refused for negative views.
+        layouts = [name for name in LAYOUTS if (way, name) != ("columns", "negated")]
+
         def layout() -> str:
-            return rng.choice(("contiguous", "channels_last", rng.choice(LAYOUTS)))
+            return rng.choice(("contiguous", "channels_last", rng.choice(layouts)))
 
         memory = layout()
         return cls(
@@ -210,6 +213,9 @@ class Convolution(Case):
             self.batch * pixels * math.prod(self.kernel) * self.inputs * self.outputs * self.groups
         )
         return max(products, 15 * elements)
+
+    def goes_to_torch(self) -> bool:
+        return "negated" in {self.x_layout, self.w_layout, self.g_layout}
 
     def label(self) -> str:
         dims, kind = len(self.size), "transposed " if self.transposed else ""

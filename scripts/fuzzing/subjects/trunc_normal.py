@@ -99,7 +99,11 @@ class TruncNormal(Keyed):
 
     def _not_monotone(self, values: Any) -> str | None:
         order = np.argsort(self.fractions(), kind="stable")
-        falls = np.nonzero(np.diff(values[order]) < 0)[0]
+        # As far as the quantile is known.
+        unit = 4e-15 if self.dtype == "float64" else 8e-7
+        least, most = np.clip((values.min(), values.max()), -1e308, 1e308)
+        by = unit * max(abs(least - self.mean), abs(most - self.mean), self.std)
+        falls = np.nonzero(np.diff(values[order]) < -by - self.spacing(max(-least, most)))[0]
         if not len(falls):
             return None
         one, other = order[falls[0]], order[falls[0] + 1]
