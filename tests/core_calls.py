@@ -241,7 +241,7 @@ def _products(prepare: Prepare) -> Iterator[Call]:
 
 
 def _questions() -> Iterator[Call]:
-    """What is asked of tensors and of the machine, without threads."""
+    """What is asked of tensors, of objects and of the machine."""
     seven = torch.empty(2, 3, 2, 2, 2, 2, 3)
     _, _, shape, strides = memory(seven)
     for name, arguments in {
@@ -253,6 +253,8 @@ def _questions() -> Iterator[Call]:
         "is_same_state": _States().addresses,
         "available_isas": (),
         "openmp_runtime": (),
+        "containers_of": ([{"a": KEY, "b": [KEY]}, {"c": {"d": KEY}}], [id(KEY)]),
+        "digest": (memory(torch.zeros(1 << 20)), 2),
     }.items():
         yield Call(
             name,

@@ -81,10 +81,10 @@ def test_every_kernel_is_left_and_the_next_calls_are_right() -> None:
 )
 def test_one_large_matrix_is_left_before_anything_is_written(call: str) -> None:
     outcome = output_of(f"""
-        w, drawn = torch.full((4096, 4096), torch.nan), torch.randn(4096, 4096)
+        w, drawn = torch.full((6144, 6144), torch.nan), torch.randn(6144, 6144)
         target = _core.dlpack_memory(w)
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
             {call}
             print(json.dumps("went on to its end"))
         except KeyboardInterrupt:

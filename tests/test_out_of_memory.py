@@ -83,7 +83,7 @@ def output_of(program: str, allocator: Path) -> Any:
 FREE = {"isa", "set_isa", "compiler", "set_exchange_api", "multiply_adds", "activate_biased"}
 """Functions that need no memory of their own."""
 
-FOR_TESTS = {"philox4x32", "philox_words", "elementary"}
+FOR_TESTS = {"philox4x32", "philox_words", "elementary", "set_threads_at_any_loss", "ExpectedLoss"}
 
 
 def test_all_functions_are_there() -> None:
