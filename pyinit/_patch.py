@@ -32,13 +32,23 @@ _holders: list[Any] = []  # where functions were swapped, while they are
 
 @contextmanager
 def _changing() -> Iterator[None]:
-    """The handles change, and then the process: in one thread at a time."""
+    """The handles change, and then the process: in one thread at a time.
+
+    If that is interrupted, patches that began are gone, and so are those that ended.
+    """
     global _is_changing  # noqa: PLW0603  a child made by fork asks
     with _lock:
+        before = _handles.copy()
         _is_changing = True
-        yield
-        _apply()
-        _is_changing = False
+        try:
+            yield
+            _apply()
+        except BaseException:
+            _handles[:] = [handle for handle in before if handle in _handles]
+            _apply(is_half_done=True)
+            raise
+        finally:
+            _is_changing = False
 
 
 def _after_fork_in_child() -> None:
@@ -69,7 +79,7 @@ class Handle:
     @eager
     def __exit__(self, *_: object) -> None:
         with _changing():
-            self._depth -= 1
+            self._depth = max(self._depth - 1, 0)  # to leave twice is safe
             if self._depth == 0 and self in _handles:
                 _handles.remove(self)
 

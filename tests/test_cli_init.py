@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -549,3 +550,31 @@ def test_installed_command_finds_models_in_the_current_folder(user_module: Path)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["out"] == "x.safetensors"
     assert (user_module / "x.safetensors").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_ended_while_it_writes_leaves_the_old_file(
+    number: int, user_module: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "w.safetensors"
+    out.write_bytes(b"old")
+    program = f"""
+import os, signal
+from pyinit.cli import _output, main
+
+def ended(path):  # the file is written beside, and not yet renamed
+    os.kill(os.getpid(), {int(number)})
+
+_output._sort_metadata = ended
+main(["init", "pyinit_user_net:Net", "--out", {str(out)!r}])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=user_module,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == (1 if number == signal.SIGINT else 128 + number), ended.stderr
+    assert out.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["w.safetensors"]

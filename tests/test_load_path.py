@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from pyinit.whole_model import adapt
 from pyinit.whole_model.load_report import LoadReport
 from pyinit.whole_model.pretrained import load_pretrained_
 
@@ -302,17 +304,100 @@ class Counting(nn.Linear):
         self.count.fill_(state)
 
 
-def test_extra_state_finds_a_model_from_the_meta_device_in_memory() -> None:
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_extra_state_that_goes_into_a_loaded_tensor_is_refused(device: str) -> None:
     state = Counting().state_dict() | {"_extra_state": 7.0}
-    del state["count"]
-    with torch.device("meta"):
+    with torch.device(device):
         model = Counting()
-    with pytest.raises(ValueError, match="without values"):
+    before = dict(model.named_parameters())
+    with pytest.raises(ValueError, match=r"Counting.*fill_.*still to be loaded"):
+        load(model, state)  # torch's load would end with 7
+    assert all(tensor is before[name] for name, tensor in model.named_parameters())
+    assert model.count.is_meta or model.count == 0
+    del state["count"]
+    if device == "meta":
+        with pytest.raises(ValueError, match="without values"):
+            load(model, state, init_missing=None)
+    else:
         load(model, state, init_missing=None)
-    state["count"] = torch.ones(1)
+        assert model.count == 7
+
+
+class Related(nn.Linear):
+    """Its extra state is about its weight, and replaces, reads or only asks about it."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(2, 2)
+        self.how = how
+        self.scale: Any = torch.ones(2, 2)
+
+    def get_extra_state(self) -> Any:
+        return 2.0
+
+    def set_extra_state(self, state: Any) -> None:
+        if self.how == "replaces":
+            self.weight = nn.Parameter(torch.full((2, 2), state))
+        elif self.how == "reads":
+            self.scale = self.weight.detach() * state
+        elif self.how == "hides":
+            with suppress(Exception):
+                self.scale = self.weight.detach() * state
+        else:
+            self.scale = torch.full_like(self.weight.detach(), state)
+
+
+@pytest.mark.parametrize("how", ["replaces", "reads", "hides"])
+def test_extra_state_made_of_loaded_tensors_is_refused(how: str) -> None:
+    model = Related(how)
+    weight, scale, before = model.weight, model.scale, values(model)
+    with pytest.raises(ValueError, match=r"Related.*comes before its tensors"):
+        load(model, Related(how).state_dict())
+    assert model.weight is weight
+    assert model.scale is scale
+    assert_same(model, before)
+
+
+def test_extra_state_may_ask_what_a_loaded_tensor_is_like() -> None:
+    model, source = Related("asks"), Related("asks")
+    load(model, source.state_dict(), strict=True)
+    assert torch.equal(model.weight, source.weight)
+    assert torch.equal(model.scale, torch.full((2, 2), 2.0))
+
+
+class Halfway(nn.Linear):
+    """Takes its extra state piece by piece, and cannot say what it had."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.first, self.names = 1, ["a"]
+        self.register_buffer("seen", torch.zeros(2), persistent=False)
+
+    def set_extra_state(self, state: Any) -> None:
+        self.first = state["first"]
+        self.names.append("b")
+        self.seen += 1
+        self.second = state["second"]
+
+
+def test_an_extra_state_that_fails_halfway_is_taken_back() -> None:
+    model = nn.Sequential(Halfway(), Halfway())
+    names, before = model[0].names, values(model)
+    state = model.state_dict() | {
+        "0._extra_state": {"first": 2, "second": 3},
+        "1._extra_state": {"first": 2},
+    }
+    with pytest.raises(KeyError, match="second"):
+        load(model, state)
+    for module in model:
+        assert module.first == 1
+        assert module.names == ["a"]
+        assert not hasattr(module, "second")
+        assert torch.equal(module.seen, torch.zeros(2))
+    assert model[0].names is names
+    assert_same(model, before)
+    state["1._extra_state"] = state["0._extra_state"]
     load(model, state)
-    assert model.count == 1
-    assert not any(tensor.is_meta for tensor in model.parameters())
+    assert [module.second for module in model] == [3, 3]
 
 
 def test_modules_that_swap_their_tensors_may_have_hooks() -> None:
@@ -477,6 +562,22 @@ def test_other_shapes_behind_hooks_are_adapted_and_reported() -> None:
 
 
 # ---- Values that a model's tensors cannot hold ---------------------------------------------------
+
+
+def test_what_cannot_be_adapted_is_known_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: Any, **__: Any) -> Tensor:
+        raise MemoryError
+
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3))
+    before = values(model)
+    state = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(3, 4, 3)).state_dict()
+    state["0.bias"] = torch.ones(1)
+    monkeypatch.setattr(adapt, "with_channels", fails)
+    with pytest.raises(MemoryError):
+        load(model, state)
+    assert_same(model, before)
 
 
 def test_fractions_are_not_put_into_whole_numbers() -> None:

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import inspect
+import itertools
 import os
 import pickle
 import signal
@@ -21,7 +22,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import pyinit
-from pyinit import _core, init
+from pyinit import _core, _patch, init
 from pyinit._warnings import warn
 from pyinit.cli import main
 
@@ -449,6 +450,49 @@ def test_handle_may_be_entered_again_and_within_itself():
                 pass
             assert is_patched()
         assert not is_patched()
+
+
+def test_handle_may_be_left_twice():
+    handle = pyinit.patch()
+    for _ in range(2):
+        with handle:
+            assert is_patched()
+        handle.__exit__(None, None, None)
+        assert not is_patched()
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_patch_that_is_interrupted_is_none(last, monkeypatch):
+    calls = itertools.count(1)
+
+    def interrupted(container, swaps, swap=_patch._swap):
+        if next(calls) == last:
+            raise KeyboardInterrupt
+        swap(container, swaps)
+
+    monkeypatch.setattr(_patch, "_swap", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pyinit.patch("philox")
+    assert pyinit.info()["patch"] == "none"
+    assert vars(torch.nn.init).items() >= vars(TORCH).items()
+    assert not _patch._is_changing
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_block_that_is_interrupted_at_its_end_has_ended(last, monkeypatch):
+    handle = pyinit.patch()
+    calls = itertools.count(1)
+
+    def interrupted(container, swaps, swap=_patch._swap):
+        if next(calls) == last:
+            raise KeyboardInterrupt
+        swap(container, swaps)
+
+    monkeypatch.setattr(_patch, "_swap", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        handle.__exit__(None, None, None)
+    assert pyinit.info()["patch"] == "none"
+    assert vars(torch.nn.init).items() >= vars(TORCH).items()
 
 
 def test_unpatching_within_a_block_holds_after_it():

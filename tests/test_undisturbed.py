@@ -1,7 +1,10 @@
 """Finding a model's structure runs its forward: nothing is changed by that, or left to chance."""
 
 import random
+import threading
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +13,8 @@ import torch
 from torch import nn
 
 from pyinit import initialize_
+
+USUAL_CALL = nn.Module.__call__
 
 
 class Disturbing(nn.Module):
@@ -129,3 +134,55 @@ def test_tracing_writes_back_to_memory_that_views_share() -> None:
     model = Views()
     initialize_(model, "auto", seed=1)
     assert torch.equal(model.table, torch.arange(12.0).view(3, 4))
+
+
+class Waiting(nn.Module):
+    """Its forward lets another thread work meanwhile."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.work = work
+
+    def forward(self, x: Any) -> Any:
+        self.work()
+        return self.layer(x)
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result(60)
+
+
+def test_modules_of_other_threads_compute_while_a_model_is_traced() -> None:
+    other = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    x, outcomes = torch.ones(3, 2), []
+    model = Waiting(lambda: outcomes.append(in_thread(lambda: other(x))))
+    report = initialize_(model, seed=1)
+    assert report.graph == "torch.fx"
+    assert torch.equal(outcomes[0], other(x))
+    assert all(type(p) is nn.Parameter for p in in_thread(other.parameters))
+
+
+def test_threads_that_seed_generators_take_turns() -> None:
+    inside, another = threading.Event(), threading.Event()
+
+    def meet() -> None:
+        inside.set()
+        another.wait(0.3)  # the other one must not get here before this one is done
+
+    def outlast() -> None:
+        another.set()
+        one.exception(60)
+
+    first, second = Waiting(meet), Waiting(outlast)
+    before = torch.get_rng_state(), random.getstate()
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(initialize_, first, seed=1)
+        inside.wait(60)
+        two = pool.submit(initialize_, second, seed=1)
+        one.result(60)
+        two.result(60)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert nn.Module.__call__ is USUAL_CALL

@@ -179,7 +179,7 @@ def _check_savable(model: nn.Module, path: Path) -> None:
 
 def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     try:
-        with _console.working(f"writing {path}"):
+        with _console.working(f"writing {path}"), _output.ended_in_order():
             _output.save(model, path, metadata)
     except Exception as error:
         raise bad("--out", f"cannot write {path}: {one_line(error)}") from error
@@ -187,7 +187,8 @@ def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
 
 def _save_report(report: InitReport | LoadReport, path: Path) -> None:
     try:
-        report.save(path)
+        with _output.ended_in_order():
+            report.save(path)
     except OSError as error:
         raise bad("--report", f"cannot write {path}: {one_line(error)}") from error
 

@@ -7,6 +7,7 @@ all is known before anything is written.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import _IncompatibleKeys
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from pyinit.whole_model.undisturbed import Writes
 
 
 class Target(NamedTuple):
@@ -35,11 +39,13 @@ class Target(NamedTuple):
 class Extra(NamedTuple):
     """What a module takes besides tensors of its own: its extra state, an attribute.
 
-    set_: gives it to the module; what that returns takes it back
+    set_: gives it to the module, which may not use what is unloaded
+    keep: what that returns makes the module be as it is now
     """
 
     name: str
-    set_: Callable[[], Callable[[], Any]]
+    set_: Callable[["Unloaded"], None]
+    keep: Callable[["Unloaded"], Callable[[], Any]]
 
 
 @dataclass
@@ -260,6 +266,7 @@ class _Stage:
             Extra(
                 prefixes[module] + key,
                 partial(_set_attribute, module, key, _with_values(prefixes[module] + key, value)),
+                partial(_keep_attribute, module, key),
             )
             for module, staged in self._staged.items()
             for key, value in vars(module).items()
@@ -281,7 +288,13 @@ class _Stage:
 
     def _keep_extra_state(self, module: nn.Module, prefix: str, state: Any) -> None:
         name = prefix + _EXTRA_STATE
-        self._extra_states.append(Extra(name, partial(_set_extra_state, module, state)))
+        self._extra_states.append(
+            Extra(
+                name,
+                partial(_set_extra_state, module, prefix, state),
+                partial(_keep_extra_state, module),
+            )
+        )
 
 
 class _NoWrites(TorchDispatchMode):
@@ -342,19 +355,98 @@ def _with_values(name: str, value: Any) -> Any:
     return value
 
 
-def _set_attribute(module: nn.Module, key: str, value: Any) -> Callable[[], Any]:
+def _set_attribute(module: nn.Module, key: str, value: Any, _: "Unloaded") -> None:
+    vars(module)[key] = value
+
+
+def _keep_attribute(module: nn.Module, key: str, _: "Unloaded") -> Callable[[], Any]:
     absent = object()
     before = vars(module).get(key, absent)
-    vars(module)[key] = value
     if before is absent:
-        return lambda: vars(module).pop(key)
+        return lambda: vars(module).pop(key, None)
     return lambda: vars(module).update({key: before})
 
 
-def _set_extra_state(module: nn.Module, state: Any) -> Callable[[], Any]:
+class Unloaded(Writes):  # type: ignore[no-untyped-call]
+    """Tensors that have none of the source's values yet, which torch would have loaded by now.
+
+    While it is entered they are refused to those who would compute with them or write to them.
+    Writes to other tensors can be undone.
+    """
+
+    def __init__(self, given: Iterable[Target]) -> None:
+        super().__init__()
+        self._tensors: dict[nn.Module, list[tuple[str, Tensor]]] = {}
+        for target in given:
+            self._tensors.setdefault(target.module, []).append((target.leaf, target.tensor))
+        self._own = {_memory(t) for some in self._tensors.values() for _, t in some}
+        self.refused: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        tensors = (t for t in tree_iter((args, kwargs)) if isinstance(t, Tensor))
+        if _reads_or_writes(func) and any(_memory(tensor) in self._own for tensor in tensors):
+            self.refused.append(f"{func} uses a tensor that is still to be loaded")
+            raise RuntimeError(self.refused[-1])
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def replaced(self, module: nn.Module) -> list[str]:
+        """Those of the module, or of modules in it, that are no more what they were."""
+        return [
+            leaf
+            for inner in module.modules()
+            for leaf, tensor in self._tensors.get(inner, ())
+            if inner._parameters.get(leaf) is not tensor and inner._buffers.get(leaf) is not tensor
+        ]
+
+
+def _reads_or_writes(func: Any) -> bool:
+    """Whether an operation's results depend on elements, or are written to them; not those of views
+    and of new tensors that are like others."""
+    name = func._schema.name
+    aliases = [result.alias_info for result in func._schema.returns]
+    is_view = bool(aliases) and all(a is not None and not a.is_write for a in aliases)
+    return not (is_view or name.endswith("_like") or "::new_" in name)
+
+
+def _set_extra_state(module: nn.Module, prefix: str, state: Any, unloaded: Unloaded) -> None:
+    """Raises ValueError if the module wants what is unloaded."""
+    try:
+        with unloaded:
+            module.set_extra_state(state)
+    except RuntimeError:
+        if not unloaded.refused:
+            raise
+    replaced = unloaded.replaced(module)
+    if replaced or unloaded.refused:
+        reasons = unloaded.refused or [f"it replaces {', '.join(replaced)}"]
+        raise _refused(
+            module, prefix, f"its extra state comes before its tensors here: {reasons[0]}"
+        )
+
+
+def _keep_extra_state(module: nn.Module, unloaded: Unloaded) -> Callable[[], Any]:
+    """By the attributes of the module and of those in it; and what these hold, by their own state."""
     before = None
     has_one = type(module).get_extra_state is not nn.Module.get_extra_state
     if has_one:
         before = deepcopy(module.get_extra_state())
-    module.set_extra_state(state)
-    return lambda: module.set_extra_state(before) if has_one else None
+    kept = {
+        inner: {key: (value, _copied(value)) for key, value in vars(inner).items()}
+        for inner in module.modules()
+    }
+
+    def put_back() -> None:
+        if has_one:
+            with suppress(Exception), unloaded:  # a module may not take what it says that it has
+                module.set_extra_state(before)
+        for inner, attributes in kept.items():
+            vars(inner).clear()
+            for key, (value, copy) in attributes.items():
+                vars(inner)[key] = value
+                if copy is not value:
+                    value.clear()
+                    (value.extend if isinstance(value, list) else value.update)(copy)
+
+    return put_back

@@ -60,6 +60,11 @@ class Match:
         """All names of the tensors that get values."""
         return {name for pair in self.pairs for name in self.slots[pair.name].names}
 
+    @property
+    def targets(self) -> list[Target]:
+        """Where the values go."""
+        return [place for pair in self.pairs for place in self.slots[pair.name].places]
+
     def tensors(self) -> dict[str, list[Tensor]]:
         """Those that get values, as they are now, by the names of pairs."""
         return {

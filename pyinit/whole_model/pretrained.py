@@ -21,7 +21,7 @@ from pyinit.whole_model.buffers import plan_resets
 from pyinit.whole_model.checkpoint import Checkpoint, Source, open_source
 from pyinit.whole_model.execute import stream_of
 from pyinit.whole_model.initialize import initialize_
-from pyinit.whole_model.load_path import run_post_hooks
+from pyinit.whole_model.load_path import Unloaded, run_post_hooks
 from pyinit.whole_model.load_report import Adapted, LoadReport, Mismatched
 from pyinit.whole_model.match import Match, check_not_empty, check_strict, first_of, match
 from pyinit.whole_model.materialize import materialize_
@@ -95,9 +95,10 @@ def load_pretrained_(
             check_not_empty(matched, checkpoint)
         if nan == "refuse":
             _refuse_nonfinite(matched, checkpoint)
+        adapted = {pair.name: pair.value() for pair in matched.pairs if pair.adaptation}
         frozen = _to_freeze(model, freeze, matched.filled)
         initialized = _prepare(model, init_missing, matched, seed, generator)
-        nonfinite = _copy(matched)
+        nonfinite = _copy(matched, adapted)
         written = matched.tensors()
         run_post_hooks(model, matched.missing, matched.unexpected)
         matched = matched.with_only(written)
@@ -133,8 +134,11 @@ def _prepare(
         materialize_(model, skip=_others(model, filled))
         _check_values(model, filled, recipe is not None)
         resets = plan_resets(dict(model.named_modules()), _has_meta_buffers)
+        unloaded = Unloaded(matched.targets)
+        undone.callback(unloaded.undo)
         for extra in matched.extras:
-            undone.callback(extra.set_())
+            undone.callback(extra.keep(unloaded))
+            extra.set_(unloaded)
         if recipe is not None and any(name not in filled for name in _parameters(model)):
             report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
         undone.pop_all()
@@ -187,11 +191,14 @@ def _check_values(model: nn.Module, filled: set[str], initialized: bool) -> None
 
 
 @torch.no_grad()
-def _copy(matched: Match) -> dict[str, int]:
-    """Copy tensor by tensor; the numbers of NaN and infinite values that came of it."""
+def _copy(matched: Match, adapted: Mapping[str, Tensor]) -> dict[str, int]:
+    """Copy tensor by tensor; the numbers of NaN and infinite values that came of it.
+
+    adapted: what was made to fit before anything was written, by name
+    """
     nonfinite = {}
     for pair in matched.pairs:
-        value = pair.value()
+        value = adapted.get(pair.name, pair.source)
         # Names of one memory may be of several tensors, which on the meta device share none.
         tensors = {id(place.tensor): place.tensor for place in matched.slots[pair.name].places}
         for tensor in tensors.values():

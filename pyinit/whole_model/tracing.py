@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -116,6 +117,10 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
     trace_asserts = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = get_ident()
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if is_layer(m) or is_norm(m) or activations.is_activation(m):
             return True
@@ -124,14 +129,21 @@ class _Tracer(fx.Tracer):
     def call_module(
         self,
         m: nn.Module,
-        forward: Callable[..., Any],  # noqa: ARG002  it would run the user's hooks
+        forward: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        path = self.path_of_module(m)
+        if get_ident() != self._thread:  # torch.fx takes the calls of all threads
+            return forward(*args, **kwargs)
+        path = self.path_of_module(m)  # without ``forward``, which would run the user's hooks
         if self.is_leaf_module(m, path):
             return self.create_proxy("call_module", path, args, kwargs)
         return m.forward(*args, **kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_args_for_root(
         self,

@@ -40,8 +40,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         yield
 
 
-class _WritesUndone(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Memory that an operation writes to is copied before, and put back at the end."""
+class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Memory that an operation writes to is copied before."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -64,10 +64,18 @@ class _WritesUndone(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if storage._cdata not in self._before:
                     self._before[storage._cdata] = storage, storage.clone()  # type: ignore[no-untyped-call]
 
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
+    def undo(self) -> None:
+        """Put back what was there."""
         for storage, before in self._before.values():
             storage.copy_(before)
+
+
+class _WritesUndone(Writes):  # type: ignore[no-untyped-call]
+    """It is put back at the end."""
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.undo()
 
 
 class _Kind(NamedTuple):
