@@ -417,6 +417,38 @@ def test_values_that_are_not_finite_reach_the_taps_that_take_them(
             assert (got - expected)[rest].abs().max() <= tolerance(torch.float32, expected)
 
 
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("expanded", [(2,), (3,), (2, 3), (0, 2, 3)], ids=str)
+def test_images_of_channels_side_by_side_that_are_the_same_along_a_dimension(
+    expanded: tuple[int, ...], kernel: int, isa: str
+) -> None:
+    # The gradient that ``.sum((2, 3))`` sends back: strides are 0, and channels lie side by side.
+    def same(x: Tensor) -> Tensor:
+        first = x[tuple(slice(1) if i in expanded else slice(None) for i in range(4))]
+        return first.contiguous(memory_format=torch.channels_last).expand(x.shape)
+
+    case = square(2, 20, 9, kernel, 1, kernel // 2)
+    exact = data(case)
+    w = exact.w.clone().requires_grad_()
+    x = same(exact.x).clone().requires_grad_()
+    dy = same(exact.dy)
+    y = torch.nn.functional.conv2d(x, w, exact.b, *case.numbers)
+    dx, dw = torch.autograd.grad(y, (x, w), dy)
+    d = Data(exact.x, exact.w, exact.b, y.detach(), exact.dy, dx, dw)
+    for name, (run, result) in PASSES.items():
+        expected = getattr(d, result)
+        single = d.to(torch.float32)
+
+        def layout(t: Tensor, single: Data = single) -> Tensor:
+            if t is single.x or t is single.dy:
+                return same(t)
+            return t.contiguous(memory_format=torch.channels_last)
+
+        got = run(case, single, layout)
+        error = (got.double() - expected).abs().max()
+        assert error <= tolerance(torch.float32, expected), (name, isa)
+
+
 def test_weight_gradient_goes_to_any_layout() -> None:
     case = LAYERS[2]
     d = data(case).to(torch.float32)

@@ -55,10 +55,12 @@ struct AxisPhase {
 std::map<int64_t, AxisPhase> axis_phases(int64_t stride, int64_t padding, int64_t dilation, int64_t kernel,
                                          int64_t pixels) {
   std::map<int64_t, AxisPhase> phases;
+  const auto few = static_cast<size_t>(divide_up(kernel, stride));
   for (int64_t t = kernel; t-- > 0;) {
     const int64_t at = t * dilation - padding, remainder = (at % stride + stride) % stride;
     if (remainder >= pixels) continue;
     AxisPhase& phase = phases[remainder];
+    if (phase.taps.empty()) phase.taps.reserve(few), phase.of_kernel.reserve(few);
     phase.taps.push_back((remainder - at) / stride);
     phase.of_kernel.push_back(t);
   }

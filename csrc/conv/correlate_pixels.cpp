@@ -42,7 +42,7 @@ template <class T> class ByPixels final : public Tasks<T> {
       this->read_as_it_is();
     } else {
       // Where channels lie side by side, all that a block takes is read at once.
-      const int64_t one = Strip(this->reach_, Order::pixels, largest, 1).size(), size = sizeof(T);
+      const int64_t one = strip_inputs(this->reach_, Order::pixels, largest), size = sizeof(T);
       const int64_t loads = c.input.channel_stride == 1 ? kStripBytes / size / one / this->channels_ : 1;
       this->read_from_strip(Order::pixels, std::max<int64_t>(loads, 1) * this->channels_);
     }

@@ -334,9 +334,10 @@ template <class T, int pixels> struct CorrelateChannels {
         f();
       }
     };
-    if (pixels > 2 && threes == x_step) {
+    const bool in_threes = pixels > 2 && threes != 0;  // pixels of an expanded row are 0 apart
+    if (in_threes && threes == x_step) {
       make([&] { correlate_threes<T, pixels, true>(c, taps, x, x_step, bias, floor, out); });
-    } else if (pixels > 2 && threes == -x_step) {
+    } else if (in_threes && threes == -x_step) {
       make([&] { correlate_threes<T, pixels, false>(c, taps, x, x_step, bias, floor, out); });
     } else {
       make([&] { correlate_vector<T, pixels, true>(c, end, taps, x, x_step, bias, floor, out); });

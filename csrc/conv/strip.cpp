@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 #include "conv/kernels.hpp"
 #include "core/integers.hpp"
@@ -36,11 +37,16 @@ template <class T> void zero_edge(T* x, int64_t count) {
 StripAxis::StripAxis(const std::vector<int64_t>& taps, int64_t outputs_step, int64_t outputs, bool by_remainder)
     : unit(by_remainder ? outputs_step : 1), step(by_remainder ? 1 : outputs_step), count(0), places(taps.size()) {
   const int64_t length = (outputs - 1) * step + 1;  // of what one tap takes
-  std::vector<size_t> order(taps.size());
-  std::iota(order.begin(), order.end(), size_t{0});
   const auto at = [&](size_t i) { return taps[i] - taps.front(); };
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return at(a) % unit < at(b) % unit; });
-  for (const size_t i : order) {
+  std::vector<size_t> order;  // by remainders
+  if (unit > 1) {
+    order.resize(taps.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::sort(order.begin(), order.end(),
+              [&](size_t a, size_t b) { return std::pair(at(a) % unit, a) < std::pair(at(b) % unit, b); });
+  }
+  for (size_t j = 0; j < taps.size(); ++j) {
+    const size_t i = unit > 1 ? order[j] : j;
     const int64_t from_last = segments.empty() ? 0 : at(i) - segments.back().first;
     const bool continues = !segments.empty() && from_last % unit == 0 && from_last / unit <= segments.back().count;
     if (!continues) segments.push_back({at(i), 0, count});
@@ -65,7 +71,17 @@ std::array<StripAxis, kSpatial> axes_of(const Reach& reach, Order order, const E
   return {axis(0), axis(1), axis(2)};
 }
 
+int64_t inputs_of(const Block& largest, const std::array<StripAxis, kSpatial>& axes) {
+  return largest.images * axes[0].count * axes[1].count * axes[2].count;
+}
+
 }  // namespace
+
+int64_t strip_inputs(const Reach& reach, Order order, const Block& largest) {
+  return inputs_of(largest, axes_of(reach, order, largest.size));
+}
+
+int64_t Strip::inputs() const { return inputs_of(largest_, axes_); }
 
 Strip::Strip(const Reach& reach, Order order, const Block& largest, int64_t channels)
     : order_(order), reach_(reach), largest_(largest), axes_(axes_of(reach, order, largest.size)) {

@@ -79,7 +79,7 @@ class Strip {
 
   int64_t size() const { return size_; }  // in elements
   // Inputs of a channel.
-  int64_t inputs() const { return largest_.images * axes_[0].count * axes_[1].count * axes_[2].count; }
+  int64_t inputs() const;
   // Offsets of all taps of the reach, the last dimension's fastest.
   const std::vector<int64_t>& taps() const { return taps_; }
   // Those of taps of which each dimension's are within the reach's.
@@ -103,6 +103,9 @@ class Strip {
   int64_t size_;
   std::vector<int64_t> taps_;
 };
+
+// Inputs of a channel that a strip would have.
+int64_t strip_inputs(const Reach& reach, Order order, const Block& largest);
 
 // What a convolution takes.
 Reach reach_of(const Window& window, const Extents& kernel);

@@ -142,7 +142,7 @@ template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, in
       block_size(g.columns_, g.taps_ == 1 ? kColumnsOfOneTap : std::min(kColumns, kMostTileBytes / size / g.taps_));
   const int64_t bytes = g.taps_ == 1 ? kTileBytesOfOneTap : kTileBytes;
   // Of an input that has to be copied, one channel's part.
-  const int64_t strip = Strip(g.reach_, g.order_, g.blocks_.largest(), 1).inputs();
+  const int64_t strip = strip_inputs(g.reach_, g.order_, g.blocks_.largest());
   channels =
       block_size(g.channels_, std::min({kChannels, bytes / size / (g.taps_ * columns), kStripBytes / size / strip}));
   column_tiles = divide_up(g.columns_, columns);
