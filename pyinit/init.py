@@ -260,7 +260,9 @@ def _trunc_normal(  # noqa: PLR0917
         if _device.fill(tensor, _device.TRUNC_NORMAL, numbers, generator):
             _warn_of_far_mean(centre, width, low, high)
             return tensor
-    elif not overridden(tensor) and (tensor.dtype.is_complex or tensor.is_nested):
+    elif not overridden(tensor) and (
+        tensor.dtype.is_complex or tensor.is_nested or torch._C._functorch.is_batchedtensor(tensor)
+    ):
         _let_torch_refuse(_torch.trunc_normal_, tensor, mean, std, a, b)
     return _by_torch(_torch.trunc_normal_, tensor, mean, std, a, b, for_torch(generator, tensor))
 

@@ -51,7 +51,8 @@ def load_pretrained_(
 ) -> LoadReport:
     """Put pretrained weights into a model; initialize what the source lacks.
 
-    Everything is checked first: after an error the model is as it was. Files are mapped into memory
+    Everything is checked first: whatever is refused leaves the model as it was. What ends the copy
+    itself, as Ctrl-C does, leaves a part of it loaded. Files are mapped into memory
     and copied tensor by tensor, so that no second copy of the model is made; nothing in a file is
     executed. Names are those of ``model.state_dict()``, tied parameters need one of theirs; modules
     that load in their own way, by hooks say, do so, or are refused. Values are rounded to the model's
