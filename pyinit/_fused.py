@@ -1,7 +1,7 @@
 """Activations as a part of convolutions."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 from torch import Tensor
 
@@ -44,6 +44,7 @@ def epilogue_of(name: str | None, parameter: float | None) -> Epilogue | None:
 
     Raises:
         ValueError: for an unknown name, and for a parameter of what has none.
+        TypeError: for a parameter that is no number.
     """
     if name is None and parameter is None:
         return None
@@ -55,4 +56,6 @@ def epilogue_of(name: str | None, parameter: float | None) -> Epilogue | None:
         return Epilogue(name, known.code, known.parameter)
     if name not in _PARAMETRIZED:
         raise ValueError(f"activation_parameter: {name!r} has none, got {parameter!r}")
+    if not isinstance(parameter, SupportsFloat):  # which a string is not
+        raise TypeError(f"activation_parameter must be a number, got {parameter!r}")
     return Epilogue(name, known.code, float(parameter))

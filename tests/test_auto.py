@@ -1,6 +1,8 @@
 """What the recipe ``auto`` decides, and that deep networks keep their variance under it."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -74,6 +76,12 @@ def fill_(model: nn.Module, seed: int) -> None:
         (nn.Sigmoid(), XavierNormal()),
         (nn.Tanh(), XavierNormal(5 / 3)),
         (nn.Identity(), LecunNormal()),
+        (nn.Threshold(0.0, 0.0), KaimingNormal(nonlinearity="relu")),
+        (
+            nn.Threshold(0.1, 0.0),
+            KaimingNormal(nonlinearity=calculate_gain(nn.Threshold(0.1, 0.0))),
+        ),
+        (nn.LogSigmoid(), KaimingNormal(nonlinearity="logsigmoid")),
     ],
     ids=str,
 )
@@ -82,6 +90,33 @@ def test_the_activation_that_follows_decides(activation: nn.Module, expected: In
     assert found["0.weight"] == expected
     assert found["0.bias"] == ZEROS
     assert found["2.weight"] == LecunNormal()
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [
+        (functional.logsigmoid, "logsigmoid"),
+        (lambda x: functional.threshold(x, 0.0, 0.0), "relu"),
+    ],
+)
+def test_functions_that_torch_calls_otherwise_are_known(
+    activation: Callable[[Tensor], Tensor], name: str
+) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.b(activation(self.a(x)))
+
+    assert chosen(Net())["a.weight"] == KaimingNormal(nonlinearity=name)
+
+
+@pytest.mark.parametrize("prior", [0, 1, 1.5, "a"])
+def test_a_prior_that_is_no_probability_is_refused_by_its_name(prior: Any) -> None:
+    with pytest.raises(ValueError, match=r"prior must be a number in \(0, 1\), got "):
+        recipe("auto", prior=prior).choose(Network(nn.Linear(2, 2)))
 
 
 def test_a_norm_does_for_tanh_what_its_gain_would() -> None:
@@ -133,11 +168,6 @@ def test_the_prior_is_the_heads_bias_alone() -> None:
     found = chosen(model, prior=0.02)
     assert found["2.bias"] == PriorBias(0.02)
     assert found["0.bias"] == ZEROS
-
-
-def test_a_prior_that_is_no_probability_is_refused() -> None:
-    with pytest.raises(ValueError, match="p must be in"):
-        choices(nn.Linear(2, 2), prior=1.5)
 
 
 # ---- Other modules -------------------------------------------------------------------------------

@@ -74,8 +74,9 @@ def test_what_cannot_be_written_is_known_before_the_work(
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "astray").symlink_to("missing/x.json")
     before = set(tmp_path.iterdir())
-    with pytest.raises(OSError, match=message):
+    with pytest.raises(OSError, match=message) as caught:
         write(tmp_path / name)
+    assert caught.value.filename == str(tmp_path / name)
     assert set(tmp_path.iterdir()) == before
 
 

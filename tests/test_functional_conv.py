@@ -310,6 +310,17 @@ def test_unknown_activations_are_refused(options: dict[str, Any], message: str) 
         ours.conv1d(torch.ones(1, 1, 3), torch.ones(1, 1, 1), **options)
 
 
+@pytest.mark.parametrize("parameter", ["a", "0.3", [0.3]])
+def test_a_parameter_that_is_no_number_is_refused(parameter: Any) -> None:
+    with pytest.raises(TypeError, match="activation_parameter must be a number, got "):
+        ours.conv1d(
+            torch.ones(1, 1, 3),
+            torch.ones(1, 1, 1),
+            activation="elu",
+            activation_parameter=parameter,
+        )
+
+
 X, W, B = torch.ones(2, 4, 5, 5), torch.ones(6, 4, 3, 3), torch.ones(6)
 WT = torch.ones(4, 6, 3, 3)
 REFUSED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {

@@ -1109,3 +1109,10 @@ def test_patterns_that_match_nothing_are_refused(argument: str) -> None:
         initialize_(model, "torch", **{argument: "0.weights"})
     assert torch.equal(model[0].weight, before)
     initialize_(model, "torch", **{argument: lambda _: False})  # a function may say no to all
+
+
+def test_a_device_without_memory_is_refused() -> None:
+    model = nn.Linear(2, 2, device="meta")
+    with pytest.raises(ValueError, match="device must be one that has memory, got meta"):
+        initialize_(model, device="meta")
+    assert model.weight.is_meta

@@ -130,6 +130,11 @@ def test_convert_a_convolution_itself() -> None:
     assert type(made) is our_nn.ConvTranspose1d
 
 
+def test_convert_takes_modules_alone() -> None:
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got int"):
+        our_nn.convert_(3)  # type: ignore[type-var]
+
+
 def test_convert_leaves_alone_and_names_what_is_not_torchs_own_class() -> None:
     class Mine(torch.nn.Conv2d):
         pass

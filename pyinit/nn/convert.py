@@ -29,7 +29,12 @@ def convert_(model: _Model) -> _Model:
     Warns:
         UserWarning: names the convolutions of other classes, which are left alone: lazy and
             parametrized ones, and subclasses, which may compute something else.
+
+    Raises:
+        TypeError: if it is no module.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     left = []
     for name, module in model.named_modules():
         if type(module) in _OURS:

@@ -28,7 +28,11 @@ _FUNCTIONS: dict[str, Mapping[str, float]] = {
     "leaky_relu": {"negative_slope": 0.01},
     "softplus": {"beta": 1.0, "threshold": 20.0},
     "softshrink": {"lambd": 0.5},
+    "threshold": {"threshold": 0.0, "value": 0.0},
 }
+
+# Functions of torch that call themselves otherwise.
+_CALLED = {"log_sigmoid": "logsigmoid", "_threshold": "threshold"}
 
 # And its modules that are one of these.
 _MODULES: dict[type[nn.Module], str] = {
@@ -37,6 +41,7 @@ _MODULES: dict[type[nn.Module], str] = {
         *(nn.CELU, nn.ELU, nn.GELU, nn.GLU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish),
         *(nn.Hardtanh, nn.LogSigmoid, nn.Mish, nn.PReLU, nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU),
         *(nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink),
+        nn.Threshold,
     )
 } | {nn.LeakyReLU: "leaky_relu"}
 
@@ -74,7 +79,7 @@ def of_module(module: nn.Module) -> Activation | None:
 
 def is_activation_function(name: str) -> bool:
     """Whether torch has an activation of that name, as a function or a method."""
-    return name in _FUNCTIONS
+    return _CALLED.get(name, name) in _FUNCTIONS
 
 
 def of_call(
@@ -84,6 +89,7 @@ def of_call(
 
     arguments: those after the first, in order
     """
+    name = _CALLED.get(name, name)
     defaults = _FUNCTIONS[name]
     given = {key: value for key, value in named.items() if key in defaults}
     given.update(zip(defaults, arguments, strict=False))
@@ -94,7 +100,7 @@ def of_call(
     if name in _SPECIAL:
         return _SPECIAL[name]
     if given == defaults:
-        return Activation(name)
+        return Activation("relu" if name == "threshold" else name)
     function = getattr(functional, name)
     return _by_quadrature(lambda z: function(z, **given))
 

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and hold what their names say."""
 
+import errno
 import json
 import os
 import re
@@ -65,12 +66,15 @@ def _beside(path: Path) -> Iterator[Path]:
         pass
     else:
         if not stat.S_ISREG(mode):
-            raise OSError("not a regular file")
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         if not os.access(path, os.W_OK):
-            raise PermissionError("the file is there, and write-protected")
+            raise PermissionError(errno.EACCES, "the file is there, and write-protected", str(path))
     partial = path.resolve().with_name(f".{uuid4().hex}.partial")
     try:
-        partial.touch(exist_ok=False)
+        try:
+            partial.touch(exist_ok=False)
+        except OSError as error:  # of a name that the caller has never heard of
+            raise OSError(error.errno, error.strerror, str(path)) from None
         yield partial
     finally:
         partial.unlink(missing_ok=True)

@@ -76,6 +76,8 @@ def initialize_(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     _check_source(seed, generator)
     device = None if device is None else torch.empty(0, device=device).device
+    if device is not None and device.type == "meta":
+        raise ValueError("device must be one that has memory, got meta")
     chosen, by_rules = _chosen(recipe, rules)
     network = Network(model)
     plan = make_plan(

@@ -274,4 +274,7 @@ class InitReport:
             raise ValueError(f"{path}: not JSON: {error}") from None
         if not isinstance(value, dict):
             raise ValueError(f"{path}: not a report")  # noqa: TRY004  it is the value of a file
-        return cls.from_dict(value)
+        try:
+            return cls.from_dict(value)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None

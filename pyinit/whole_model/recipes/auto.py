@@ -52,6 +52,8 @@ def auto(network: Network, *, prior: float | None = None) -> Choices:
     prior: the probability that a head's sigmoid starts with, by its bias (Lin et al. 2017, 3.3);
         None for zero biases
     """
+    if prior is not None and not (isinstance(prior, (int, float)) and 0 < prior < 1):
+        raise ValueError(f"prior must be a number in (0, 1), got {prior!r}")
     return each_place(network, _Auto(network, prior).choose)
 
 
