@@ -4,6 +4,8 @@ The reference knows no geometry: along each dimension it is a table of which pix
 which place, and the convolution is a product with these tables.
 """
 
+import ctypes
+import mmap
 import random
 import subprocess
 import sys
@@ -367,3 +369,28 @@ def test_results_beyond_any_memory_are_refused_by_torch() -> None:
 def test_columns_beyond_any_memory_are_refused() -> None:
     with pytest.raises(RuntimeError, match="more than memory can hold"):
         functional.im2col(torch.ones(1, 4, 2, 2), 1, padding=LARGEST)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mmap's and mprotect's numbers")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_nothing_is_read_in_front_of_rows_that_are_all_the_same(
+    dtype: torch.dtype, isa: str
+) -> None:
+    page = mmap.PAGESIZE
+    libc = ctypes.CDLL(None)
+    libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    memory = mmap.mmap(-1, 3 * page)
+    dense = torch.frombuffer(memory, dtype=dtype)[page // dtype.itemsize :]
+    for width in range(1, 40):
+        row = dense[: 2 * 13 * width].view(2, 13, 1, width)
+        row.copy_(torch.randn(row.shape, dtype=dtype))
+        images = row.expand(2, 13, 4, width)
+        weight = torch.randn(5, 13, 1, 1, dtype=dtype)
+        start = dense.data_ptr() - page
+        assert libc.mprotect(start, page, 0) == 0, isa
+        try:
+            out = functional.conv2d(images, weight)
+        finally:
+            libc.mprotect(start, page, mmap.PROT_READ | mmap.PROT_WRITE)
+        expected = torch.einsum("nchw,oc->nohw", images.double(), weight[:, :, 0, 0].double())
+        assert torch.allclose(out.double(), expected, rtol=1e-4, atol=1e-4)

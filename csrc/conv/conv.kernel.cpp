@@ -21,7 +21,8 @@ PYINIT_INLINE void gather_vector(int64_t k, const int64_t* rows, const T* source
   const T* const first = source + columns[0];
   if (jump == L && first + L <= end) {
     for (int64_t l = 0; l < k; ++l) store(out + l * kPanel<T>, load(first + rows[l]));
-  } else if (jump < L && after >= L && first + L <= end && source + columns[jump] - jump + L <= end) {
+  } else if (jump < L && after >= L && columns[jump] >= jump &&  // rows may be the same one: a jump back
+             first + L <= end && source + columns[jump] - jump + L <= end) {
     T lane[L];
     for (int j = 0; j < L; ++j) lane[j] = static_cast<T>(j);
     const auto is_first = less(load(lane), vec(static_cast<T>(jump)));
