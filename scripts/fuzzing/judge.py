@@ -68,7 +68,7 @@ class Limits:
 
 def judge(case: Case, limits: Limits, phase: Callable[[str], None]) -> Outcome:
     """``phase`` is told whose code runs next."""
-    phase("ours")
+    phase("torch" if case.goes_to_torch() else "ours")
     ours = _Run(case, limits)
     is_ours = ours.error is None and not case.goes_to_torch()
     if case.threads > 1 and is_ours and ours.seconds < 1:
@@ -135,10 +135,11 @@ class _Run:
         self.results: list[Any] = []
         self.error: Exception | None = None
         self.beside = ""
-        torch.set_num_threads(threads or case.threads)
         torch.manual_seed(case.seed)
         pyinit.set_rng("philox")
+        torch.set_num_threads(1)  # torch's arithmetic may depend on them
         exec("\n".join(program.setup), self.names)  # noqa: S102  the programs are our own
+        torch.set_num_threads(threads or case.threads)
         guarded = memory.guarded_allocations() if not torchs else contextlib.nullcontext([])
         with _measured(limits) as used, guarded as beside, warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -113,8 +113,9 @@ class Keyed(Placed):
 
     def runs(self) -> list[tuple[int, int]]:
         """Where the elements' indices begin, and how many follow one another."""
-        if not any(self.before + self.behind) or not self.shape:
-            return [(0, math.prod(self.shape))]
+        count = math.prod(self.shape)
+        if not any(self.before + self.behind) or not count:
+            return [(0, count)]
         sizes = [sum(x) for x in zip(self.before, self.shape, self.behind, strict=True)]
         starts = [0]
         for first, n, size in zip(self.before[:-1], self.shape[:-1], sizes[:-1], strict=True):
