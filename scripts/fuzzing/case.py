@@ -74,8 +74,8 @@ class Case:
         ]
 
     def goes_to_torch(self) -> bool:
-        """Whether torch's own function computes it, whose bits may depend on threads."""
-        return False
+        """Whether torch's own function computes it, whose bits may depend on threads: of negative views."""
+        return "negated" in dataclasses.astuple(self)
 
     def finding(self, names: Names, results: list[Any]) -> str | None:  # noqa: ARG002
         """What else is wrong with the results."""

@@ -214,9 +214,6 @@ class Convolution(Case):
         )
         return max(products, 15 * elements)
 
-    def goes_to_torch(self) -> bool:
-        return "negated" in {self.x_layout, self.w_layout, self.g_layout}
-
     def label(self) -> str:
         dims, kind = len(self.size), "transposed " if self.transposed else ""
         kind += "depthwise " if self.groups > 1 and 1 in {self.inputs, self.outputs} else ""
