@@ -100,6 +100,10 @@ def _verdict(case: Case, ours: "_Run", limits: Limits) -> Outcome:  # noqa: PLR0
             return Outcome("broken", f"the reference: {type(refusal).__name__}: {refusal}")
         return Outcome("accepted", f"torch: {type(refusal).__name__}: {refusal}")
     wrong = _disagreements(ours.results, expected) or case.finding(ours.names, ours.results)
+    if wrong and case.goes_to_torch():
+        theirs = _Run(case, limits, torchs=True)
+        if digest(theirs.results) == digest(ours.results):
+            return Outcome("unjudged")
     if wrong:
         return Outcome("wrong", wrong)
     return _within_limits(case, ours, limits) or Outcome("ok", digest=digest(ours.results))
