@@ -562,6 +562,9 @@ def test_a_command_that_is_ended_while_it_writes_leaves_the_old_file(
 import os, signal
 from pyinit.cli import _output, main
 
+# As usual: what was started by nohup, or in the background, ignores some.
+signal.signal({int(number)}, signal.default_int_handler if {int(number)} == signal.SIGINT else signal.SIG_DFL)
+
 def ended(path):  # the file is written beside, and not yet renamed
     os.kill(os.getpid(), {int(number)})
 

@@ -16,6 +16,7 @@ import torch, pyinit
 from pyinit import _core
 
 torch.set_num_threads(2)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
 faulthandler.dump_traceback_later(240, exit=True)  # kernels that go on would for hours
 
 def alarm(handler, first=0.15, interval=0.0):
