@@ -77,6 +77,10 @@ class Case:
         """Whether torch's own function computes it, whose bits may depend on threads: of negative views."""
         return "negated" in dataclasses.astuple(self)
 
+    def documented_bytes(self) -> int:
+        """Memory that the function takes by its definition."""
+        return 0
+
     def finding(self, names: Names, results: list[Any]) -> str | None:  # noqa: ARG002
         """What else is wrong with the results."""
         return None

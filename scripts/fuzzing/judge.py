@@ -117,9 +117,10 @@ def _is_overflow(refusal: Exception) -> bool:
 def _within_limits(case: Case, ours: "_Run", limits: Limits) -> Outcome | None:
     if not limits.judged:
         return None
-    if ours.bytes > BYTES:
+    allowed = BYTES + case.documented_bytes()
+    if ours.bytes > allowed:
         theirs = _Run(case, limits, torchs=True)
-        if theirs.error is None and ours.bytes > theirs.bytes + BYTES:
+        if theirs.error is None and ours.bytes > theirs.bytes + allowed:
             return Outcome("memory", f"{ours.bytes >> 20} MiB, torch {theirs.bytes >> 20} MiB")
     if ours.seconds > SECONDS:
         # What is slow is slow again.

@@ -214,6 +214,11 @@ class Convolution(Case):
         )
         return max(products, 15 * elements)
 
+    def documented_bytes(self) -> int:
+        pixels = self.batch * math.prod(self.places())
+        columns = self.inputs * self.groups * math.prod(self.kernel) * pixels
+        return 8 * columns if self.way == "columns" else 0
+
     def label(self) -> str:
         dims, kind = len(self.size), "transposed " if self.transposed else ""
         kind += "depthwise " if self.groups > 1 and 1 in {self.inputs, self.outputs} else ""
