@@ -16,13 +16,12 @@ from torch.autograd import forward_ad
 from pyinit import _core, _device
 from pyinit._dynamo import eager
 from pyinit._original import functional as torchs
-from pyinit._tensors import is_transformed, overridden, place, plain_memory
+from pyinit._tensors import MOST_ELEMENTS, is_transformed, overridden, place, plain_memory
 
 Numbers: TypeAlias = int | Sequence[int]
 
 _FLOATS = (_core.FLOAT32, _core.FLOAT64)
 _LARGEST = 2**31 - 1
-_MOST_ELEMENTS = 2**60  # whose bytes an address can tell
 
 
 class _Geometry(NamedTuple):
@@ -89,7 +88,7 @@ def _geometry(
             f"kernel_size must fit into the image, got {kernel_size} with dilation {dilation} "
             f"for one of size {size} with padding {padding}"
         )
-    if math.prod(places) * math.prod(kernel_size) > _MOST_ELEMENTS:
+    if math.prod(places) * math.prod(kernel_size) > MOST_ELEMENTS:
         raise RuntimeError(
             f"columns of {places} places by {kernel_size} taps are more than memory can hold, "
             f"got padding {padding} and stride {stride} for an image of size {size}"

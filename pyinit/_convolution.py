@@ -20,7 +20,7 @@ from torch.overrides import has_torch_function_variadic
 
 from pyinit import _core
 from pyinit._fused import Epilogue
-from pyinit._tensors import DTYPES, View, is_overridden, is_transformed
+from pyinit._tensors import DTYPES, MOST_ELEMENTS, View, is_overridden, is_transformed
 
 Shape = tuple[int, ...]
 Numbers = int | tuple[int, ...]
@@ -32,7 +32,6 @@ OPERATORS = ("convolution_transposed", "convolution_weight", "convolution")
 
 _FLOATS = (_core.FLOAT32, _core.FLOAT64)
 _LARGEST = 2**31 - 1  # of stride, padding and dilation: positions then stay within 64 bits
-_MOST_ELEMENTS = 2**60  # whose bytes an address can tell
 
 
 class Function(NamedTuple):
@@ -174,7 +173,7 @@ def geometry_of(
 
 def is_too_large(geometry: Geometry) -> bool:
     """Whether no memory could hold one of the three: torch finds the words for that."""
-    return any(prod(shape) > _MOST_ELEMENTS for shape in geometry.shapes)
+    return any(prod(shape) > MOST_ELEMENTS for shape in geometry.shapes)
 
 
 def plan_of(geometry: Geometry) -> Plan:

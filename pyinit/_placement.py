@@ -44,6 +44,18 @@ def refuse_elsewhere(
         )
 
 
+def refuse_distributed(name: str, tensor: Tensor) -> None:
+    """Raise for a DTensor: what is written into a part of one, or by ``out=``, does not reach the others.
+
+    torch's own functions that do so answer with zeros, memory nobody has written, or a DTensor in pieces.
+    """
+    if _is_distributed(tensor):
+        raise TypeError(
+            f"{name} must not be a DTensor, whose elements depend on each other here: fill a plain "
+            "tensor, and distribute it by torch.distributed.tensor.distribute_tensor"
+        )
+
+
 def elsewhere(tensor: Tensor) -> str | None:
     """Where a tensor's values are, in words; None if it holds them, or, on the meta device, none."""
     kind = type(tensor)
@@ -81,10 +93,12 @@ def _has_no_memory(tensor: Tensor) -> bool:
         return False
 
 
+_is_distributed = _is_a("torch.distributed.tensor", "DTensor")
+
 _KINDS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
     (_is_partitioned, "partitioned by DeepSpeed's ZeRO-3"),
     (lambda tensor: getattr(tensor, "_is_flat_param", False), "several parameters, flattened"),
-    (_is_a("torch.distributed.tensor", "DTensor"), "a DTensor, sharded over a mesh"),
+    (_is_distributed, "a DTensor, sharded over a mesh"),
     (_is_a("torch._subclasses.fake_tensor", "FakeTensor"), "a FakeTensor, which has none"),
     (torch._C._functorch.is_functorch_wrapped_tensor, "inside a transform of torch.func"),
     (torch._is_functional_tensor, "inside functionalization"),

@@ -1,6 +1,5 @@
 """Which tensors the kernels may write, and where these lie in memory."""
 
-import sys
 from collections.abc import Callable
 from typing import cast
 
@@ -22,6 +21,7 @@ DTYPES = {
     torch.float64: _core.FLOAT64,
 }
 LARGEST = {code: torch.finfo(dtype).max for dtype, code in DTYPES.items()}
+MOST_ELEMENTS = 2**60  # whose bytes an address can tell
 
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _functorch_transform = torch._C._functorch.peek_interpreter_stack
@@ -121,19 +121,6 @@ def refuse_inference(tensor: Tensor) -> None:
         with torch.inference_mode():
             empty = torch.empty(0, device="cpu")
         empty.zero_()
-
-
-def refuse_distributed(name: str, tensor: Tensor) -> None:
-    """Raise for a DTensor: what is written into a part of one, or by ``out=``, does not reach the others.
-
-    torch's own functions that do so answer with zeros, memory nobody has written, or a DTensor in pieces.
-    """
-    distributed = sys.modules.get("torch.distributed.tensor")  # without which there is none
-    if distributed is not None and isinstance(tensor, distributed.DTensor):
-        raise TypeError(
-            f"{name} must not be a DTensor, whose elements depend on each other here: fill a plain "
-            "tensor, and distribute it by torch.distributed.tensor.distribute_tensor"
-        )
 
 
 def _strided_view(tensor: Tensor, address: int, code: int) -> View | None:

@@ -33,15 +33,9 @@ from pyinit._dynamo import eager
 from pyinit._fans import checked_groups, fans, mean_fan, one_fan
 from pyinit._gain import Nonlinearity, calculate_gain
 from pyinit._original import original as _torch
+from pyinit._placement import refuse_distributed
 from pyinit._rng import Source, for_torch, get_rng, take_key
-from pyinit._tensors import (
-    LARGEST,
-    native_view,
-    overridden,
-    refuse_distributed,
-    refuse_inference,
-    shaped_view,
-)
+from pyinit._tensors import LARGEST, native_view, overridden, refuse_inference, shaped_view
 from pyinit._warnings import warn
 
 __all__ = [

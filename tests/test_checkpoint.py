@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pyinit.whole_model.checkpoint import model_names, open_source
+from pyinit.whole_model import checkpoint
+from pyinit.whole_model.checkpoint import open_source, renamer
 
 STATE = {
     "a.weight": torch.arange(12.0).reshape(3, 4),
@@ -150,6 +151,10 @@ def test_a_tensor_of_a_safetensors_file_is_the_file_itself(tmp_path: Path) -> No
 
 
 # ---- Names ---------------------------------------------------------------------------------------
+
+
+def model_names(names: list[str], *arguments: Any, **options: Any) -> dict[str, str]:
+    return checkpoint.model_names(names, renamer(names, *arguments, **options))
 
 
 @pytest.mark.parametrize("wrapping", ["module.", "_orig_mod.", "model.", "module._orig_mod."])

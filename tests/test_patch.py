@@ -461,8 +461,8 @@ def test_handle_may_be_left_twice():
         assert not is_patched()
 
 
-@pytest.mark.parametrize("last", [1, 2, 3])
-def test_patch_that_is_interrupted_is_none(last, monkeypatch):
+def interrupt(monkeypatch, last):
+    """Ctrl-C, when so many places are about to be swapped."""
     calls = itertools.count(1)
 
     def interrupted(container, swaps, swap=_patch._swap):
@@ -471,6 +471,11 @@ def test_patch_that_is_interrupted_is_none(last, monkeypatch):
         swap(container, swaps)
 
     monkeypatch.setattr(_patch, "_swap", interrupted)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_patch_that_is_interrupted_is_none(last, monkeypatch):
+    interrupt(monkeypatch, last)
     with pytest.raises(KeyboardInterrupt):
         pyinit.patch("philox")
     assert pyinit.info()["patch"] == "none"
@@ -481,14 +486,7 @@ def test_patch_that_is_interrupted_is_none(last, monkeypatch):
 @pytest.mark.parametrize("last", [1, 2, 3])
 def test_block_that_is_interrupted_at_its_end_has_ended(last, monkeypatch):
     handle = pyinit.patch()
-    calls = itertools.count(1)
-
-    def interrupted(container, swaps, swap=_patch._swap):
-        if next(calls) == last:
-            raise KeyboardInterrupt
-        swap(container, swaps)
-
-    monkeypatch.setattr(_patch, "_swap", interrupted)
+    interrupt(monkeypatch, last)
     with pytest.raises(KeyboardInterrupt):
         handle.__exit__(None, None, None)
     assert pyinit.info()["patch"] == "none"

@@ -81,15 +81,13 @@ int64_t strip_inputs(const Reach& reach, Order order, const Block& largest) {
   return inputs_of(largest, axes_of(reach, order, largest.size));
 }
 
-int64_t Strip::inputs() const { return inputs_of(largest_, axes_); }
-
 Strip::Strip(const Reach& reach, Order order, const Block& largest, int64_t channels)
     : order_(order), reach_(reach), largest_(largest), axes_(axes_of(reach, order, largest.size)) {
   const int64_t pitch = order == Order::pixels ? 1 : channels;
   strides_ = {axes_[1].count * axes_[2].count * pitch, axes_[2].count * pitch, pitch};
   image_ = axes_[0].count * strides_[0];
   channel_ = order == Order::pixels ? largest.images * image_ : 1;
-  size_ = channels * inputs() + kSlack;
+  size_ = channels * inputs_of(largest_, axes_) + kSlack;
   taps_ = offsets(reach.taps);
 }
 

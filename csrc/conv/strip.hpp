@@ -78,8 +78,6 @@ class Strip {
   Strip(const Reach& reach, Order order, const Block& largest, int64_t channels);
 
   int64_t size() const { return size_; }  // in elements
-  // Inputs of a channel.
-  int64_t inputs() const;
   // Offsets of all taps of the reach, the last dimension's fastest.
   const std::vector<int64_t>& taps() const { return taps_; }
   // Those of taps of which each dimension's are within the reach's.

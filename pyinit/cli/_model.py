@@ -4,7 +4,6 @@ import importlib
 import inspect
 import json
 import os
-import random
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,11 +11,11 @@ from operator import attrgetter
 from typing import Any, cast
 
 import click
-import numpy as np
 import torch
 from torch import nn
 
 from pyinit.models import MODELS, build
+from pyinit.whole_model.generators import seed_python
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -50,8 +49,7 @@ def load(spec: str, dtype: str | None, kwargs: str, seed: int) -> nn.Module:
 def _seed(seed: int) -> None:
     """For what the factory draws and the recipe leaves."""
     torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
+    seed_python(seed)
 
 
 def one_line(error: Exception) -> str:

@@ -148,22 +148,12 @@ def open_source(source: Source) -> Checkpoint:
     return _of_folder(path) if path.is_dir() else _of_file(path)
 
 
-def model_names(
-    names: Collection[str],
-    wanted: Collection[str],
-    prefix: str | None = None,
-    rename: Iterable[tuple[str, str]] = (),
-) -> dict[str, str]:
-    """What a source's names are in the model: new name to the source's own.
-
-    ``prefix`` selects and is cut off; then wrappers' prefixes that most names have, if more names are
-    ``wanted`` without them; then ``rename``, pairs of a regular expression and its replacement.
+def model_names(names: Iterable[str], renamed: Callable[[str], str | None]) -> dict[str, str]:
+    """What a source's names are in the model, by a ``renamer``: new name to the source's own.
 
     Raises:
-        ValueError: if no name has the prefix, for a wrong regular expression, or if two names
-            become one.
+        ValueError: if two names become one.
     """
-    renamed = renamer(names, wanted, prefix, rename)
     result: dict[str, str] = {}
     for name in names:
         new = renamed(name)
@@ -178,10 +168,17 @@ def model_names(
 def renamer(
     names: Collection[str],
     wanted: Collection[str],
-    prefix: str | None,
-    rename: Iterable[tuple[str, str]],
+    prefix: str | None = None,
+    rename: Iterable[tuple[str, str]] = (),
 ) -> Callable[[str], str | None]:
-    """What makes a name of the source one of the model, as in ``model_names``; None: not selected."""
+    """What makes a name of the source one of the model, or None of one that is not selected.
+
+    ``prefix`` selects and is cut off; then wrappers' prefixes that most names have, if more names are
+    ``wanted`` without them; then ``rename``, pairs of a regular expression and its replacement.
+
+    Raises:
+        ValueError: if no name has the prefix, and for a wrong regular expression.
+    """
     start = prefix or ""
     kept = [name.removeprefix(start) for name in names if name.startswith(start)]
     if prefix and not kept:

@@ -65,12 +65,17 @@ def python_seeded(seed: int) -> Iterator[None]:
     with _lock:
         states = random.getstate(), np.random.get_state()
         try:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
+            seed_python(seed)
             yield
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
+
+
+def seed_python(seed: int) -> None:
+    """Those that ``python_seeded`` is about, and for good."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def cuda_in_use() -> list[torch.device]:

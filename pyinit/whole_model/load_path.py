@@ -20,7 +20,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from pyinit.whole_model.undisturbed import Writes
+from pyinit.whole_model.undisturbed import Writes, written_by
 
 
 class Target(NamedTuple):
@@ -308,14 +308,8 @@ class _NoWrites(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        by_name = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)}
-        for argument in func._schema.arguments:
-            value = (by_name | kwargs).get(argument.name)
-            if argument.alias_info is None or not argument.alias_info.is_write:
-                continue
-            written = [value] if isinstance(value, Tensor) else value or []
-            if any(_memory(tensor) in self._memory for tensor in written):
-                raise RuntimeError(f"{func} writes into a tensor of the model or of the source")
+        if any(_memory(tensor) in self._memory for tensor in written_by(func, args, kwargs)):
+            raise RuntimeError(f"{func} writes into a tensor of the model or of the source")
         return func(*args, **kwargs)
 
 

@@ -111,8 +111,8 @@ def match(
     slots = {slot.names[0]: slot for slot in _slots(model)}
     wanted = {name for slot in slots.values() for name in slot.names}
     values = checkpoint.values()
-    keys = model_names(values, wanted, prefix, rename := list(rename))
     renamed = renamer(values, wanted, prefix, rename)
+    keys = model_names(values, renamed)
     metadata = {
         name.removesuffix("."): described
         for path, described in checkpoint.metadata.items()

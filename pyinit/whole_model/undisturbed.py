@@ -3,7 +3,7 @@
 import operator
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -40,6 +40,17 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def written_by(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
+    """The tensors that an operation of torch's dispatcher writes to."""
+    if not func._schema.is_mutable:
+        return
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            written = args[i] if i < len(args) else kwargs.get(argument.name)
+            several = written if isinstance(written, (list, tuple)) else (written,)
+            yield from (tensor for tensor in several if isinstance(tensor, Tensor))
+
+
 class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Memory that an operation writes to is copied before."""
 
@@ -51,18 +62,12 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func._schema.is_mutable:
-            for i, argument in enumerate(func._schema.arguments):
-                if argument.alias_info is not None and argument.alias_info.is_write:
-                    self._keep(args[i] if i < len(args) else kwargs.get(argument.name))
-        return func(*args, **kwargs)
-
-    def _keep(self, written: Any) -> None:
-        for tensor in written if isinstance(written, (list, tuple)) else (written,):
-            if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_meta:
+        for tensor in written_by(func, args, kwargs):
+            if tensor.layout is torch.strided and not tensor.is_meta:
                 storage = tensor.untyped_storage()
                 if storage._cdata not in self._before:
                     self._before[storage._cdata] = storage, storage.clone()  # type: ignore[no-untyped-call]
+        return func(*args, **kwargs)
 
     def undo(self) -> None:
         """Put back what was there."""
