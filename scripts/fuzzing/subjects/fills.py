@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fuzzing.case import Case, Draws, Expected, Names, Program, choice, whole
 from fuzzing.memory import PLACES, room_of
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "helpers"))
 import reference  # the definition of the stream, which the tests use, too
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
