@@ -13,6 +13,7 @@ from unittest import mock
 
 import click
 import pytest
+from paths import ROOT
 import torch
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -20,7 +21,6 @@ from markdown_it.token import Token
 import pyinit
 from pyinit.cli import main
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = ("pyinit", "csrc", "tests", "bench", "docs", "scripts", "tools", "cmake", ".ci")
 LANGUAGES = {"python", "sh", "text", "toml", "json", "cpp"}
@@ -171,14 +171,15 @@ def test_a_link_leads_somewhere(page: Path, line: int, token: Token) -> None:
     assert not anchor or anchor in anchors(there)
 
 
-def is_path(token: Token) -> bool:
-    text = token.content
-    return (
-        token.type == "code_inline"
-        and re.fullmatch(rf"({'|'.join(map(re.escape, FOLDERS))})/[\w./*-]*", text) is not None
-    )
+def paths(token: Token) -> list[str]:
+    """Those of the sources that code names, by itself or as an argument of a command."""
+    if token.type != "code_inline" and not (token.type == "fence" and language(token) == "sh"):
+        return []
+    folders = "|".join(map(re.escape, FOLDERS))
+    return re.findall(rf"(?<![\w./-])(?:{folders})/[\w./*-]*", token.content)
 
 
-@pytest.mark.parametrize(("page", "line", "token"), found(is_path))
+@pytest.mark.parametrize(("page", "line", "token"), found(paths))
 def test_a_path_exists(page: Path, line: int, token: Token) -> None:
-    assert any(ROOT.glob(token.content)), f"nothing at {token.content}"
+    for path in paths(token):
+        assert any(ROOT.glob(path)), f"nothing at {path}"

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from pyinit.bench import usual_cases
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
 DRAW = ROOT / "tools" / "draw_speed.py"
 
 
