@@ -15,10 +15,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 import pyinit
-from pyinit import _device
+from pyinit._device import fills as device_fills
 
 pytestmark = pytest.mark.skipif(
-    not (torch.cuda.is_available() and _device.BUILD != "none"),
+    not (torch.cuda.is_available() and device_fills.BUILD != "none"),
     reason="no CUDA device, or built without CUDA kernels",
 )
 

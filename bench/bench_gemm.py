@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._tensors import DTYPES
+from pyinit._torch.views import DTYPES
 
 LIBRARIES = ("torch", "pyinit")
 SECONDS = 0.4  # a case takes about that long

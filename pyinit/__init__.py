@@ -8,7 +8,7 @@ import torch  # noqa: F401
 from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
-from pyinit._rng import get_rng, rng, set_rng
+from pyinit._random.rng import get_rng, rng, set_rng
 from pyinit.init import (
     calculate_gain,
     constant,
@@ -43,12 +43,12 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
+from pyinit.pretrained.load import load_pretrained_
+from pyinit.reports.initialization import InitReport
+from pyinit.reports.loading import LoadReport
 from pyinit.whole_model.initialize import initialize_
-from pyinit.whole_model.load_report import LoadReport
-from pyinit.whole_model.pretrained import load_pretrained_
 from pyinit.whole_model.recipes import Choice, Recipe, recipe, recipes, register_recipe
 from pyinit.whole_model.replay import replay_
-from pyinit.whole_model.report import InitReport
 from pyinit.whole_model.rules import Rule
 
 __version__ = version("pyinit")

@@ -5,9 +5,11 @@ from typing import TypedDict
 
 import torch
 
-from pyinit import _core, _device, _torch_stream
+from pyinit import _core
+from pyinit._device import fills as device_fills
 from pyinit._patch import rng_in_force
-from pyinit._rng import get_rng
+from pyinit._random import torch_stream
+from pyinit._random.rng import get_rng
 
 
 class Info(TypedDict):
@@ -41,8 +43,8 @@ def info() -> Info:
         rng=get_rng(),
         patch=rng_in_force() or "none",
         openmp_runtime=_core.openmp_runtime(),
-        cuda_build=_device.BUILD,
+        cuda_build=device_fills.BUILD,
         compiler=_core.compiler(),
         torch=torch.__version__,
-        torch_fallbacks=_torch_stream.fallbacks(),
+        torch_fallbacks=torch_stream.fallbacks(),
     )

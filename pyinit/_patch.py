@@ -13,9 +13,9 @@ import torch.nn.init
 from torch import Tensor
 
 from pyinit import _core, init
-from pyinit._dynamo import eager
-from pyinit._original import original as torchs
-from pyinit._rng import _context_choice, _known
+from pyinit._random.rng import _context_choice, _known
+from pyinit._torch.eager import eager
+from pyinit._torch.original import original as torchs
 
 _ENVIRONMENT = "PYINIT_PATCH"
 _PACKAGE = __name__.partition(".")[0]

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyinit import _core, _device
-from pyinit._dynamo import eager
-from pyinit._tensors import DTYPES, LARGEST, View, shaped_view
+from pyinit import _core
+from pyinit._device import fills as device_fills
+from pyinit._torch.eager import eager
+from pyinit._torch.views import DTYPES, LARGEST, View, shaped_view
 
 __all__ = ["bernoulli", "constant", "normal", "trunc_normal", "uniform"]
 
@@ -70,7 +71,7 @@ def uniform(
         )
     numbers = _word("key", key), _word("stream", stream)
     block = _block(view[2], whole, start)
-    if _on_device(out, _device.UNIFORM, view, (low, high), numbers, block):
+    if _on_device(out, device_fills.UNIFORM, view, (low, high), numbers, block):
         return out
     _core.fill_uniform(view, low, high, numbers, torch.get_num_threads(), *block)
     return _written(out)
@@ -104,7 +105,7 @@ def normal(
         raise ValueError(f"std must be at least 0, got {std}")
     numbers = _word("key", key), _word("stream", stream)
     block = _block(view[2], whole, start)
-    if _on_device(out, _device.NORMAL, view, (mean, std), numbers, block):
+    if _on_device(out, device_fills.NORMAL, view, (mean, std), numbers, block):
         return out
     _core.fill_normal(view, mean, std, numbers, torch.get_num_threads(), *block)
     return _written(out)
@@ -151,7 +152,7 @@ def trunc_normal(
         )
     numbers = _word("key", key), _word("stream", stream)
     block = _block(view[2], whole, start)
-    if _on_device(out, _device.TRUNC_NORMAL, view, (mean, std, low, high), numbers, block):
+    if _on_device(out, device_fills.TRUNC_NORMAL, view, (mean, std, low, high), numbers, block):
         return out
     _core.fill_trunc_normal(view, mean, std, low, high, numbers, torch.get_num_threads(), *block)
     return _written(out)
@@ -183,7 +184,7 @@ def bernoulli(
         raise ValueError(f"probability must be in [0, 1], got {probability}")
     numbers = _word("key", key), _word("stream", stream)
     block = _block(view[2], whole, start)
-    if _on_device(out, _device.BERNOULLI, view, (probability,), numbers, block):
+    if _on_device(out, device_fills.BERNOULLI, view, (probability,), numbers, block):
         return out
     _core.fill_bernoulli(view, probability, numbers, torch.get_num_threads(), *block)
     return _written(out)
@@ -201,7 +202,7 @@ def constant(out: _Out, value: float) -> _Out:
     value = _real("value", value)
     if math.isfinite(value):
         value = _within("value", value, view)
-    if _on_device(out, _device.CONSTANT, view, (value,), (0, 0), (None, None)):
+    if _on_device(out, device_fills.CONSTANT, view, (value,), (0, 0), (None, None)):
         return out
     _core.fill_constant(view, value, torch.get_num_threads())
     return _written(out)
@@ -217,23 +218,23 @@ def _writable(out: Any) -> View:
 
 
 def _on_device(  # noqa: PLR0917
-    out: Any, distribution: int, view: View, numbers: _device.Numbers, key: Any, block: _Block
+    out: Any, distribution: int, view: View, numbers: device_fills.Numbers, key: Any, block: _Block
 ) -> bool:
     """Fill a CUDA tensor; False for others."""
     if not (isinstance(out, Tensor) and out.is_cuda):
         return False
-    _device.run([(view, distribution, numbers, key, *block)], out)
+    device_fills.run([(view, distribution, numbers, key, *block)], out)
     return True
 
 
 def _writable_tensor(out: Tensor) -> View:
-    view = _device.view_of(out) if _device.reaches(out) else shaped_view(out)
+    view = device_fills.view_of(out) if device_fills.reaches(out) else shaped_view(out)
     if view is not None:
         return view
     if out.dtype not in DTYPES:
         names = ", ".join(map(str, DTYPES))
         raise TypeError(f"out must have one of the dtypes {names}, got {out.dtype}")
-    if out.device.type != "cpu" and not (out.is_cuda and _device.BUILD != "none"):
+    if out.device.type != "cpu" and not (out.is_cuda and device_fills.BUILD != "none"):
         kernels = "" if not out.is_cuda else "; this pyinit was built without CUDA kernels"
         raise ValueError(f"out must be on the CPU, got device {out.device}{kernels}")
     if out.layout is not torch.strided:

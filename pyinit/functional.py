@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
-from pyinit._activations import (
+from pyinit._functional.activations import (
     elu,
     gelu,
     leaky_relu,
@@ -24,8 +24,9 @@ from pyinit._activations import (
     softplus,
     tanh,
 )
-from pyinit._columns import col2im, convolution_by_im2col, im2col
-from pyinit._convolution import (
+from pyinit._functional.autograd import differentiable
+from pyinit._functional.columns import col2im, convolution_by_im2col, im2col
+from pyinit._functional.compute import (
     IMAGE,
     RESULT,
     Function,
@@ -38,12 +39,11 @@ from pyinit._convolution import (
     is_watched,
     planned,
 )
-from pyinit._convolution_autograd import differentiable
-from pyinit._convolution_ops import apply_operator, is_ours, traces_operators
-from pyinit._fused import epilogue_of
-from pyinit._original import functional as torchs
-from pyinit._packed_weight import PackedWeight, pack_weight
-from pyinit._tensors import View, plain_memory
+from pyinit._functional.epilogue import epilogue_of
+from pyinit._functional.operators import apply_operator, is_ours, traces_operators
+from pyinit._functional.packed_weight import PackedWeight, pack_weight
+from pyinit._torch.original import functional as torchs
+from pyinit._torch.views import View, plain_memory
 
 __all__ = [
     "PackedWeight",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._tensors import View
+from pyinit._torch.views import View
 
 KEY = (7, 0)
 HOURS = 1 << 40

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._tensors import DTYPES
+from pyinit._torch.views import DTYPES
 
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 GUARD = 16  # elements on both sides

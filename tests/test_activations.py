@@ -13,8 +13,9 @@ from scipy import special
 from torch import Tensor
 from torch.nn import functional as torchs
 
-from pyinit import _activations, _core
-from pyinit._activations import ACTIVATIONS
+from pyinit import _core
+from pyinit._functional import activations
+from pyinit._functional.activations import ACTIVATIONS
 
 Exact = NDArray[np.longdouble]
 long_double = pytest.mark.skipif(
@@ -65,35 +66,35 @@ class Case(NamedTuple):
 
 CASES = {
     "relu": Case(
-        _activations.relu,
+        activations.relu,
         torchs.relu,
         lambda x: np.maximum(x, 0),
         lambda x: (x > 0).astype(LONG),
         0,
     ),
     "leaky_relu": Case(
-        _activations.leaky_relu,
+        activations.leaky_relu,
         torchs.leaky_relu,
         lambda x: np.where(x > 0, x, x * 0.01),
         lambda x: np.where(x > 0, LONG(1), LONG(0.01)),
         1,
     ),
     "elu": Case(
-        _activations.elu,
+        activations.elu,
         torchs.elu,
         lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
         lambda x: np.exp(np.minimum(x, 0)),
         1.3,
     ),
     "selu": Case(
-        _activations.selu,
+        activations.selu,
         torchs.selu,
         lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
         lambda x: SELU_SCALE * np.where(x > 0, 1, SELU_ALPHA * np.exp(np.minimum(x, 0))),
         3,
     ),
     "gelu": Case(
-        _activations.gelu,
+        activations.gelu,
         torchs.gelu,
         lambda x: x * normal_cdf(x),
         lambda x: normal_cdf(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * LONG_PI),
@@ -101,7 +102,7 @@ CASES = {
         True,
     ),
     "gelu_tanh": Case(
-        lambda x: _activations.gelu(x, "tanh"),
+        lambda x: activations.gelu(x, "tanh"),
         lambda x: torchs.gelu(x, approximate="tanh"),
         lambda x: x * logistic(twice_u(x)),
         gelu_tanh_slope,
@@ -109,17 +110,17 @@ CASES = {
         True,
     ),
     "silu": Case(
-        _activations.silu,
+        activations.silu,
         torchs.silu,
         lambda x: x * logistic(x),
         lambda x: logistic(x) + x * logistic_slope(x),
         2.5,
         True,
     ),
-    "sigmoid": Case(_activations.sigmoid, torch.sigmoid, logistic, logistic_slope, 2.7),
-    "tanh": Case(_activations.tanh, torch.tanh, np.tanh, lambda x: 1 - np.tanh(x) ** 2, 2.7),
+    "sigmoid": Case(activations.sigmoid, torch.sigmoid, logistic, logistic_slope, 2.7),
+    "tanh": Case(activations.tanh, torch.tanh, np.tanh, lambda x: 1 - np.tanh(x) ** 2, 2.7),
     "softplus": Case(
-        _activations.softplus,
+        activations.softplus,
         torchs.softplus,
         lambda x: np.where(x > 20, x, np.log1p(np.exp(np.minimum(x, 20)))),
         lambda x: np.where(x > 20, 1, logistic(x)),
@@ -165,7 +166,7 @@ def test_functions_keep_their_error(isa: str, name: str, dtype: torch.dtype) -> 
 def test_gelu_keeps_its_error_in_the_tails() -> None:
     x = torch.linspace(-37, -1, 300, dtype=torch.float64)
     with mpmath.workdps(40):
-        for a, y, single in zip(x, _activations.gelu(x), _activations.gelu(x.float()), strict=True):
+        for a, y, single in zip(x, activations.gelu(x), activations.gelu(x.float()), strict=True):
             exact = mpmath.mpf(float(a)) * mpmath.ncdf(float(a))
             assert abs(float(y) / exact - 1) < 4e-14
             a32 = float(a.float())
@@ -243,7 +244,7 @@ def test_gradients_of_first_and_second_order(name: str) -> None:
 @pytest.mark.parametrize("name", ["leaky_relu", "elu"])
 def test_parameters(name: str, parameter: float) -> None:
     x = torch.randn(1000, requires_grad=True)
-    ours, theirs = (getattr(module, name)(x, parameter) for module in (_activations, torchs))
+    ours, theirs = (getattr(module, name)(x, parameter) for module in (activations, torchs))
     torch.testing.assert_close(ours, theirs)
     (got,), (expected,) = (torch.autograd.grad(y.sum(), x) for y in (ours, theirs))
     torch.testing.assert_close(got, expected)
@@ -251,7 +252,7 @@ def test_parameters(name: str, parameter: float) -> None:
 
 def test_other_than_default_softplus() -> None:
     x = torch.randn(100) * 30
-    got = _activations.softplus(x, beta=2, threshold=5)
+    got = activations.softplus(x, beta=2, threshold=5)
     assert torch.equal(got, torchs.softplus(x, beta=2, threshold=5))
 
 
@@ -384,7 +385,7 @@ def test_in_place_while_autograd_records(name: str) -> None:
 
 def test_in_place_of_memory_that_overlaps_is_refused() -> None:
     with pytest.raises(RuntimeError, match="single memory location"):
-        _activations.relu(torch.randn(3, 1).expand(3, 4), inplace=True)
+        activations.relu(torch.randn(3, 1).expand(3, 4), inplace=True)
 
 
 @ALL
@@ -466,7 +467,7 @@ def test_the_compiler_sees_torchs_function(name: str, compiler: Callable[..., An
 
 def test_the_compiler_sees_torchs_softmax(compiler: Callable[..., Any]) -> None:
     x = torch.randn(6, 3)
-    got = compiler(lambda x: _activations.softmax(x, 1), fullgraph=True)(x)
+    got = compiler(lambda x: activations.softmax(x, 1), fullgraph=True)(x)
     assert torch.equal(got, torchs.softmax(x, 1))
 
 
@@ -492,7 +493,7 @@ def test_what_torch_refuses_is_refused_in_its_words(call: Callable[[Any], Tensor
     with pytest.raises(Exception) as expected:  # noqa: PT011  # whatever torch raises
         call(torchs)
     with pytest.raises(expected.type) as got:
-        call(_activations)
+        call(activations)
     assert str(got.value) == str(expected.value)
 
 
@@ -502,7 +503,7 @@ SOFTMAXES = pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 
 
 def both(name: str, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    return getattr(_activations, name)(x, dim), getattr(torchs, name)(x.double(), dim)
+    return getattr(activations, name)(x, dim), getattr(torchs, name)(x.double(), dim)
 
 
 @DTYPES
@@ -544,7 +545,7 @@ def test_softmax_of_special_values(isa: str, name: str) -> None:
     ]
     x = torch.tensor(rows).repeat(7, 1)
     for t, dim in ((x, 1), (x.t().contiguous(), 0)):
-        got, expected = getattr(_activations, name)(t, dim), getattr(torchs, name)(t, dim)
+        got, expected = getattr(activations, name)(t, dim), getattr(torchs, name)(t, dim)
         torch.testing.assert_close(got, expected, equal_nan=True, rtol=1e-6, atol=1e-37)
 
 
@@ -552,7 +553,7 @@ def test_softmax_of_special_values(isa: str, name: str) -> None:
 @pytest.mark.parametrize("dim", [0, 1])
 def test_gradients_of_softmax(name: str, dim: int) -> None:
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    function = getattr(_activations, name)
+    function = getattr(activations, name)
     assert torch.autograd.gradcheck(lambda x: function(x, dim), x)
     assert torch.autograd.gradgradcheck(lambda x: function(x, dim), x)
 
@@ -570,7 +571,7 @@ def test_softmax_has_the_same_bits_for_threads_and_fused_instruction_sets(
         _core.set_isa(isa)
         for threads in (1, 2):
             set_threads(threads)
-            y = getattr(_activations, name)(x, dim)
+            y = getattr(activations, name)(x, dim)
             slope = torch.autograd.grad(y, x, grad)[0]
             results.add((y.detach().numpy().tobytes(), slope.numpy().tobytes()))
     _core.set_isa(usual)
@@ -579,7 +580,7 @@ def test_softmax_has_the_same_bits_for_threads_and_fused_instruction_sets(
 
 def test_softmax_without_dim_warns_as_torch_does() -> None:
     with pytest.warns(UserWarning, match="Implicit dimension choice") as caught:
-        got = _activations.softmax(torch.ones(2, 4))
+        got = activations.softmax(torch.ones(2, 4))
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -588,6 +589,6 @@ def test_softmax_without_dim_warns_as_torch_does() -> None:
 
 def test_softmax_in_another_dtype() -> None:
     x = torch.randn(3, 4)
-    got = _activations.softmax(x, 1, dtype=torch.float64)
+    got = activations.softmax(x, 1, dtype=torch.float64)
     assert torch.equal(got, torchs.softmax(x, 1, dtype=torch.float64))
-    assert torch.equal(_activations.softmax(x, 1, dtype=torch.float32), _activations.softmax(x, 1))
+    assert torch.equal(activations.softmax(x, 1, dtype=torch.float32), activations.softmax(x, 1))

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyinit import calculate_gain
-from pyinit._rng import Key
+from pyinit._graph.structure import Activation
+from pyinit._random.rng import Key
 from pyinit.initializers import (
     ONES,
     ZEROS,
@@ -32,10 +33,8 @@ from pyinit.initializers import (
 from pyinit.models.gpt2 import GPT2
 from pyinit.models.resnet import ResNet
 from pyinit.models.vit import VisionTransformer
-from pyinit.whole_model import chains
 from pyinit.whole_model.network import Network
-from pyinit.whole_model.recipes import Choice, recipe
-from pyinit.whole_model.structure import Activation
+from pyinit.whole_model.recipes import Choice, chains, recipe
 
 
 def choices(model: nn.Module, **options: float) -> dict[str, Choice]:
@@ -434,7 +433,9 @@ def test_tanh_stands_where_neither_variance_nor_gradient_changes() -> None:
 
 def test_a_gain_is_computed_once_and_stays_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     first = calculate_gain(nn.Softplus(beta=1.25)), calculate_gain(functional.mish)
-    monkeypatch.setattr("pyinit._gain._second_moment", lambda _: pytest.fail("computed again"))
+    monkeypatch.setattr(
+        "pyinit._scale.gain._second_moment", lambda _: pytest.fail("computed again")
+    )
     assert (calculate_gain(nn.Softplus(beta=1.25)), calculate_gain(functional.mish)) == first
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core, fill
-from pyinit._tensors import DTYPES, View, shaped_view
+from pyinit._torch.views import DTYPES, View, shaped_view
 
 Moments = tuple[float, float, float, float] | None
 

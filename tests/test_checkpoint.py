@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pyinit.whole_model import checkpoint
-from pyinit.whole_model.checkpoint import open_source, renamer
+from pyinit.pretrained import checkpoint
+from pyinit.pretrained.checkpoint import open_source, renamer
 
 STATE = {
     "a.weight": torch.arange(12.0).reshape(3, 4),

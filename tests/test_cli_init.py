@@ -184,7 +184,7 @@ def test_gpt2_file_loads_and_holds_what_was_reported(tmp_path: Path) -> None:
     safetensors.torch.load_model(model, out)
     weight = model.get_parameter("transformer.h.3.mlp.c_fc.weight")
     stream = hashlib.blake2b(b"transformer.h.3.mlp.c_fc.weight", digest_size=8).digest()
-    key = pyinit._rng.Key(0, int.from_bytes(stream, "little"))
+    key = pyinit._random.rng.Key(0, int.from_bytes(stream, "little"))
     expected = pyinit.init.kaiming_uniform_(torch.empty(3072, 768), a=5**0.5, generator=key)
     assert torch.equal(weight, expected)
     assert list(tmp_path.iterdir()) == [out]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyinit import _core
-from pyinit._tensors import DTYPES
+from pyinit._torch.views import DTYPES
 
 TORCHS: dict[int, Callable[..., Tensor]] = {
     1: functional.conv1d,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyinit import _core
-from pyinit._tensors import DTYPES, place
+from pyinit._torch.views import DTYPES, place
 
 COUNTS = [0, 1, 7, 31, 64, 1000, 4099, (1 << 20) + 13, (5 << 20) + 3]
 

@@ -9,14 +9,14 @@ from cuda_cases import cases_by_kernel
 from torch import Tensor, nn
 
 import pyinit
-from pyinit import _device
-from pyinit._rng import Key
-from pyinit._tensors import DTYPES
+from pyinit._device import fills as device_fills
+from pyinit._random.rng import Key
+from pyinit._torch.views import DTYPES
 
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(
-        not (torch.cuda.is_available() and _device.BUILD != "none"),
+        not (torch.cuda.is_available() and device_fills.BUILD != "none"),
         reason="no CUDA device, or built without CUDA kernels",
     ),
 ]
@@ -57,7 +57,7 @@ def same(ours: Tensor, cpu: Tensor) -> bool:
 
 @pytest.mark.parametrize("kernel", CASES)
 def test_every_case_of_the_emulation(kernel: str) -> None:
-    assert [case for case in CASES[kernel] if not case.matches(_device._cuda, "cuda")] == []
+    assert [case for case in CASES[kernel] if not case.matches(device_fills._cuda, "cuda")] == []
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

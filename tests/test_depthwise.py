@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyinit import _core
-from pyinit._activations import ACTIVATIONS
+from pyinit._functional.activations import ACTIVATIONS
 
 CONVOLUTIONS = {
     1: torch.nn.functional.conv1d,

@@ -10,20 +10,21 @@ import torch
 from torch import Tensor, nn
 
 import pyinit
-from pyinit import _device, _device_orthogonal
-from pyinit._rng import Key
-from pyinit._tensors import DTYPES, shaped_view
-from pyinit.whole_model import plan
+from pyinit._device import fills as device_fills
+from pyinit._device import orthogonal as device_orthogonal
+from pyinit._random.rng import Key
+from pyinit._torch.views import DTYPES, shaped_view
+from pyinit.whole_model.engine import plan
 
 KEY = Key(0xFEDCBA9876543210, (1 << 33) + 1)
 
 
 @pytest.fixture
 def device(emulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_device, "_cuda", emulation)
-    monkeypatch.setattr(_device, "view_of", shaped_view)
-    monkeypatch.setattr(_device, "reaches", lambda _: True)
-    monkeypatch.setattr(_device, "queue_of", lambda _: (0, 0))
+    monkeypatch.setattr(device_fills, "_cuda", emulation)
+    monkeypatch.setattr(device_fills, "view_of", shaped_view)
+    monkeypatch.setattr(device_fills, "reaches", lambda _: True)
+    monkeypatch.setattr(device_fills, "queue_of", lambda _: (0, 0))
 
 
 def pair(dtype: torch.dtype = torch.float32, *shape: int) -> tuple[Tensor, Tensor]:
@@ -35,9 +36,9 @@ def pair(dtype: torch.dtype = torch.float32, *shape: int) -> tuple[Tensor, Tenso
 @pytest.mark.parametrize(
     ("distribution", "numbers", "fill"),
     [
-        (_device.UNIFORM, (-1.0, 2.0), pyinit.uniform_),
-        (_device.NORMAL, (0.5, 2.0), pyinit.normal_),
-        (_device.TRUNC_NORMAL, (0.0, 1.0, -2.0, 2.0), pyinit.trunc_normal_),
+        (device_fills.UNIFORM, (-1.0, 2.0), pyinit.uniform_),
+        (device_fills.NORMAL, (0.5, 2.0), pyinit.normal_),
+        (device_fills.TRUNC_NORMAL, (0.0, 1.0, -2.0, 2.0), pyinit.trunc_normal_),
     ],
 )
 def test_fills_are_those_of_the_cpu(
@@ -49,7 +50,7 @@ def test_fills_are_those_of_the_cpu(
 ) -> None:
     cpu, ours = pair(dtype)
     version = ours._version
-    assert _device.fill(ours, distribution, numbers, KEY)
+    assert device_fills.fill(ours, distribution, numbers, KEY)
     assert torch.equal(ours, fill(cpu, *numbers, KEY))
     assert ours._version == version + 1
 
@@ -59,20 +60,20 @@ def test_the_default_generator_gives_the_key_of_the_cpu(device: None) -> None:
     torch.manual_seed(3)
     pyinit.normal_(cpu)
     torch.manual_seed(3)
-    assert _device.fill(ours, _device.NORMAL, (0.0, 1.0), None)
+    assert device_fills.fill(ours, device_fills.NORMAL, (0.0, 1.0), None)
     assert torch.equal(ours, cpu)
 
 
 @pytest.mark.parametrize(
     ("distribution", "numbers"),
     [
-        (_device.UNIFORM, (1.0, 0.0)),
-        (_device.UNIFORM, (math.nan, 0.0)),
-        (_device.UNIFORM, (-3e38, 3e38)),
-        (_device.NORMAL, (0.0, -1.0)),
-        (_device.NORMAL, (math.inf, 1.0)),
-        (_device.TRUNC_NORMAL, (0.0, 0.0, -1.0, 1.0)),
-        (_device.TRUNC_NORMAL, (0.0, 1.0, 1.0, -1.0)),
+        (device_fills.UNIFORM, (1.0, 0.0)),
+        (device_fills.UNIFORM, (math.nan, 0.0)),
+        (device_fills.UNIFORM, (-3e38, 3e38)),
+        (device_fills.NORMAL, (0.0, -1.0)),
+        (device_fills.NORMAL, (math.inf, 1.0)),
+        (device_fills.TRUNC_NORMAL, (0.0, 0.0, -1.0, 1.0)),
+        (device_fills.TRUNC_NORMAL, (0.0, 1.0, 1.0, -1.0)),
     ],
 )
 def test_numbers_that_torch_refuses_are_left_to_torch(
@@ -80,7 +81,7 @@ def test_numbers_that_torch_refuses_are_left_to_torch(
 ) -> None:
     _, ours = pair()
     state = torch.get_rng_state()
-    assert not _device.fill(ours, distribution, numbers, None)
+    assert not device_fills.fill(ours, distribution, numbers, None)
     assert ours.isnan().all()
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -88,8 +89,8 @@ def test_numbers_that_torch_refuses_are_left_to_torch(
 def test_torchs_own_numbers_are_left_to_torch(device: None) -> None:
     _, ours = pair()
     with pyinit.rng("torch"):
-        assert not _device.fill(ours, _device.NORMAL, (0.0, 1.0), None)
-        assert not _device.orthogonal(ours, 1.0, None, 1)
+        assert not device_fills.fill(ours, device_fills.NORMAL, (0.0, 1.0), None)
+        assert not device_fills.orthogonal(ours, 1.0, None, 1)
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -98,14 +99,14 @@ def test_orthogonal_is_that_of_the_cpu_to_rounding(
     device: None, shape: tuple[int, ...], groups: int
 ) -> None:
     cpu, ours = pair(torch.float32, *shape)
-    assert _device.orthogonal(ours, 1.5, KEY, groups)
+    assert device_fills.orthogonal(ours, 1.5, KEY, groups)
     pyinit.orthogonal_(cpu, 1.5, KEY, groups=groups)
     assert (ours - cpu).abs().max() < 2e-6
 
 
 def test_a_gain_that_is_a_tensor_multiplies(device: None) -> None:
     cpu, ours = pair()
-    assert _device.orthogonal(ours, torch.tensor(2.0), KEY, 1)
+    assert device_fills.orthogonal(ours, torch.tensor(2.0), KEY, 1)
     pyinit.orthogonal_(cpu, 2.0, KEY)
     assert (ours - cpu).abs().max() < 2e-6
 
@@ -114,7 +115,7 @@ def test_many_matrices_are_those_of_one_after_the_other(device: None) -> None:
     shapes = [(8, 8), (30, 8), (8, 8), (0, 3), (8, 30)]
     cpu, ours = ([torch.full(shape, math.nan) for shape in shapes] for _ in range(2))
     torch.manual_seed(4)
-    assert _device.orthogonal_many(ours, [1.0, 2.0, 3.0, 1.0, 1.0], [None] * 5)
+    assert device_fills.orthogonal_many(ours, [1.0, 2.0, 3.0, 1.0, 1.0], [None] * 5)
     drawn = torch.get_rng_state()
     torch.manual_seed(4)
     for tensor, gain in zip(cpu, [1.0, 2.0, 3.0, 1.0, 1.0], strict=True):
@@ -126,13 +127,13 @@ def test_many_matrices_are_those_of_one_after_the_other(device: None) -> None:
 
 def test_matrices_that_share_memory_are_made_one_by_one(device: None) -> None:
     whole = torch.zeros(8, 8)
-    assert not _device.orthogonal_many([whole, whole[:4]], [1.0, 1.0], [KEY, KEY])
+    assert not device_fills.orthogonal_many([whole, whole[:4]], [1.0, 1.0], [KEY, KEY])
     assert not whole.any()
 
 
 def test_sparse_is_that_of_the_cpu(device: None) -> None:
     cpu, ours = pair()
-    assert _device.sparse(ours, math.ceil(0.3 * 33), 0.1, KEY)
+    assert device_fills.sparse(ours, math.ceil(0.3 * 33), 0.1, KEY)
     assert torch.equal(ours, pyinit.sparse_(cpu, 0.3, 0.1, KEY))
 
 
@@ -141,10 +142,10 @@ def test_columns_are_those_of_the_cpu(device: None) -> None:
     expected = pyinit.functional.im2col(image, (3, 2), stride=2, padding=1)
     ours = torch.full_like(expected, math.nan)
     numbers = (3, 2), (4, 5), (2, 2), (1, 1), (1, 1)
-    _device.columns("im2col", image, ours, *numbers)
+    device_fills.columns("im2col", image, ours, *numbers)
     assert torch.equal(ours, expected)
     back = torch.full_like(image, math.nan)
-    _device.columns("col2im", ours, back, *numbers)
+    device_fills.columns("col2im", ours, back, *numbers)
     assert torch.equal(back, pyinit.functional.col2im(ours, (8, 9), (3, 2), stride=2, padding=1))
 
 
@@ -162,9 +163,11 @@ def test_whole_models_go_in_launches(
     cpu, ours = model().to(dtype), model().to(dtype)
     expected = pyinit.initialize_(cpu, "torch", seed=3)
     launched: list[int] = []
-    run = _device.run
+    run = device_fills.run
     monkeypatch.setattr(
-        _device, "run", lambda fills, *tensors: (launched.append(len(fills)), run(fills, *tensors))
+        device_fills,
+        "run",
+        lambda fills, *tensors: (launched.append(len(fills)), run(fills, *tensors)),
     )
     monkeypatch.setattr(plan, "native_view", lambda _: None)
     report = pyinit.initialize_(ours, "torch", seed=3)
@@ -184,9 +187,9 @@ def test_orthogonal_matrices_of_one_shape_are_made_together(
     cpu, ours = model(), model()
     expected = pyinit.initialize_(cpu, "orthogonal", seed=3)
     batches: list[int] = []
-    fill = _device_orthogonal._fill_batch
+    fill = device_orthogonal._fill_batch
     monkeypatch.setattr(
-        _device_orthogonal,
+        device_orthogonal,
         "_fill_batch",
         lambda kind, batch, normals: (batches.append(len(batch)), fill(kind, batch, normals)),
     )
@@ -200,6 +203,6 @@ def test_orthogonal_matrices_of_one_shape_are_made_together(
 
 
 def test_a_build_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_device, "_cuda", None)
-    assert _device.view_of(torch.empty(3)) is None
-    assert pyinit.info()["cuda_build"] == _device.BUILD
+    monkeypatch.setattr(device_fills, "_cuda", None)
+    assert device_fills.view_of(torch.empty(3)) is None
+    assert pyinit.info()["cuda_build"] == device_fills.BUILD

@@ -8,8 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyinit
-from pyinit import _device_orthogonal, fill
-from pyinit._rng import Key
+from pyinit import fill
+from pyinit._device import orthogonal as device_orthogonal
+from pyinit._random.rng import Key
 
 KEY = Key(0x0123456789ABCDEF, 3)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -28,7 +29,7 @@ def draw(jobs):
 
 
 def fill_by_products(tensor, gain=1.0, key=KEY, groups=1):
-    _device_orthogonal.fill(_device_orthogonal.matrices(tensor, gain, key, groups), draw)
+    device_orthogonal.fill(device_orthogonal.matrices(tensor, gain, key, groups), draw)
     return tensor
 
 
@@ -75,7 +76,7 @@ def test_every_small_shape_is_right(dtype):
 @pytest.mark.parametrize("shape", [(97, 97), (97, 96), (150, 97), (97, 150), (400, 97)], ids=str)
 @pytest.mark.parametrize("width", [32, 64])
 def test_blocks_of_reflectors_make_the_same_matrix(shape, width, monkeypatch):
-    monkeypatch.setattr(_device_orthogonal, "_WIDTH", width)
+    monkeypatch.setattr(device_orthogonal, "_WIDTH", width)
     for dtype in FULL:
         weight = by_products(shape, dtype)
         assert difference(weight, by_kernels(shape, dtype)) <= ERROR[dtype]
@@ -84,7 +85,7 @@ def test_blocks_of_reflectors_make_the_same_matrix(shape, width, monkeypatch):
 
 def test_sums_of_squares_do_not_depend_on_how_many_rows_are_summed_at_once(monkeypatch):
     whole = by_products((300, 40), torch.float64)
-    monkeypatch.setattr(_device_orthogonal, "_SQUARES", 1000)
+    monkeypatch.setattr(device_orthogonal, "_SQUARES", 1000)
     assert difference(whole, by_products((300, 40), torch.float64)) <= 1e-14
 
 
@@ -124,8 +125,8 @@ def test_the_same_call_gives_the_same_bits():
 
 def test_a_column_of_zeros_is_left_as_it_is():
     target = poisoned((4, 3))
-    matrix = _device_orthogonal.Matrix(target, 1.0, KEY, 0)
-    _device_orthogonal.fill([matrix], lambda jobs: [job[0].zero_() for job in jobs])
+    matrix = device_orthogonal.Matrix(target, 1.0, KEY, 0)
+    device_orthogonal.fill([matrix], lambda jobs: [job[0].zero_() for job in jobs])
     assert deviation(target) <= 1e-6
 
 
@@ -183,10 +184,10 @@ def many(seed=0):
 
 @pytest.mark.parametrize("scratch", [1, 20_000, 256 << 20])
 def test_a_batch_gives_what_one_after_the_other_gives(scratch, monkeypatch):
-    monkeypatch.setattr(_device_orthogonal, "_SCRATCH_BYTES", scratch)
+    monkeypatch.setattr(device_orthogonal, "_SCRATCH_BYTES", scratch)
     jobs = many()
-    listed = itertools.chain.from_iterable(_device_orthogonal.matrices(*job) for job in jobs)
-    _device_orthogonal.fill(listed, draw)
+    listed = itertools.chain.from_iterable(device_orthogonal.matrices(*job) for job in jobs)
+    device_orthogonal.fill(listed, draw)
     for tensor, gain, key in jobs:
         single = by_products(tensor.shape, tensor.dtype, gain=gain, key=key)
         # One rounding of the largest elements, or the sums' own errors.
@@ -202,8 +203,8 @@ def test_matrices_of_a_kind_are_drawn_at_once():
         draw(jobs)
 
     tensors = [poisoned((8, 8)) for _ in range(50)] + [poisoned((8, 4)) for _ in range(30)]
-    jobs = [_device_orthogonal.Matrix(t, 1.0, (1, i), 0) for i, t in enumerate(tensors)]
-    _device_orthogonal.fill(jobs, record)
+    jobs = [device_orthogonal.Matrix(t, 1.0, (1, i), 0) for i, t in enumerate(tensors)]
+    device_orthogonal.fill(jobs, record)
     assert calls == [50, 30]
 
 
@@ -226,12 +227,12 @@ WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "index", "lift_fre
 @pytest.mark.parametrize("gain", [1.0, 2.0])
 @pytest.mark.parametrize("shape", [(100, 100), (3, 70), (70, 3), (5, 3, 3, 3)], ids=str)
 def test_nothing_waits_for_the_device_or_comes_from_the_host(shape, gain, monkeypatch):
-    monkeypatch.setattr(_device_orthogonal, "_WIDTH", 32)
+    monkeypatch.setattr(device_orthogonal, "_WIDTH", 32)
     targets = [poisoned(shape, dtype) for dtype in DTYPES]
-    jobs = [_device_orthogonal.Matrix(target, gain, KEY, 0) for target in targets]
+    jobs = [device_orthogonal.Matrix(target, gain, KEY, 0) for target in targets]
     numbers = []
     with Recorded() as recorded:
-        _device_orthogonal.fill(jobs, numbers.append)
+        device_orthogonal.fill(jobs, numbers.append)
     assert numbers
     assert "bmm" in recorded.names
     assert not recorded.names & WAITING
@@ -257,8 +258,8 @@ def seen_and_left(matmul):
         seen.append(matmul.fp32_precision)
         draw(jobs)
 
-    job = _device_orthogonal.Matrix(poisoned((4, 4)), 1.0, KEY, 0)
-    _device_orthogonal.fill([job], look)
+    job = device_orthogonal.Matrix(poisoned((4, 4)), 1.0, KEY, 0)
+    device_orthogonal.fill([job], look)
     return seen[0], matmul.fp32_precision
 
 
@@ -286,13 +287,13 @@ def test_tf32_of_all_backends_is_not_pinned_to_this_one(precision):
 
 def test_tf32_is_on_again_after_an_error(precision):
     precision.fp32_precision = "tf32"
-    job = _device_orthogonal.Matrix(poisoned((4, 4)), 1.0, KEY, 0)
+    job = device_orthogonal.Matrix(poisoned((4, 4)), 1.0, KEY, 0)
 
     def fail(jobs):
         raise RuntimeError("no normals")
 
     with pytest.raises(RuntimeError, match="no normals"):
-        _device_orthogonal.fill([job], fail)
+        device_orthogonal.fill([job], fail)
     assert precision.fp32_precision == "tf32"
 
 
@@ -314,7 +315,7 @@ def test_default_dtype_does_not_matter():
 def test_the_distribution_is_that_of_signs_too():
     """The mean of an orthogonal matrix is 0, element for element (Mezzadri 2007)."""
     tensors = [torch.empty(3, 3) for _ in range(2000)]
-    jobs = [_device_orthogonal.Matrix(t, 1.0, (7, i), 0) for i, t in enumerate(tensors)]
-    _device_orthogonal.fill(jobs, draw)
+    jobs = [device_orthogonal.Matrix(t, 1.0, (7, i), 0) for i, t in enumerate(tensors)]
+    device_orthogonal.fill(jobs, draw)
     mean = torch.stack(tensors).mean(0)
     assert mean.abs().max() <= 5 / math.sqrt(3 * len(tensors))

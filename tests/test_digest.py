@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._tensors import place
+from pyinit._torch.views import place
 
 COUNTS = [0, 1, 3, 31, 32, 33, 1000, 16384, 16385, (1 << 18) + 77]
 

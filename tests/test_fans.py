@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 
 import pyinit
 from pyinit import init
-from pyinit._fans import fans, mean_fan
+from pyinit._scale.fans import fans, mean_fan
 
 SHAPES = [(5, 3), (7, 1), (6, 4, 3), (8, 2, 3, 5), (4, 6, 1, 2, 3)]
 CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}

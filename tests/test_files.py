@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 from pyinit import initialize_, load_pretrained_
-from pyinit.whole_model.files import check_output, replacing, write_json
+from pyinit.reports.files import check_output, replacing, write_json
 
 
 @pytest.fixture

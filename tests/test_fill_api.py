@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 import pyinit
 from pyinit import fill, init
-from pyinit._rng import Key
+from pyinit._random.rng import Key
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 DRAWS = {

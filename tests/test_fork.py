@@ -152,10 +152,10 @@ def test_blocks_of_other_threads_stay_in_force() -> None:
 
 def test_torchs_numbers_while_a_thread_draws_them() -> None:
     run("""
-        import pyinit._torch_stream
+        import pyinit._random.torch_stream
 
         def hold():
-            for lock in pyinit._torch_stream._locks:
+            for lock in pyinit._random.torch_stream._locks:
                 lock.acquire()
             stop()
 

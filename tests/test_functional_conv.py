@@ -17,7 +17,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.flop_counter import FlopCounterMode
 
 import pyinit.functional as ours
-from pyinit import _core, _tensors
+from pyinit import _core
+from pyinit._torch import views
 
 FUNCTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -442,7 +443,7 @@ def test_fx_records_torchs_own_function() -> None:
 def test_a_torch_without_dlpacks_exchange_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     case = a_case("conv2d", layout="sliced")
     expected = case.by(ours)
-    monkeypatch.setattr(_tensors, "memory", _tensors.shape_by_methods)
+    monkeypatch.setattr(views, "memory", views.shape_by_methods)
     assert torch.equal(case.by(ours), expected)
 
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyinit import calculate_gain
+from pyinit._graph.trace import Activation, Branch, trace
 from pyinit.models.gpt2 import GPT2
 from pyinit.models.llama import Llama
 from pyinit.models.resnet import ResNet
 from pyinit.models.vit import VisionTransformer
-from pyinit.whole_model.graph import Activation, Branch, trace
 
 
 class ConvNet(nn.Module):

@@ -175,7 +175,7 @@ def test_modules_loaded_again_after_it_still_know_torchs_own() -> None:
         F.tanh = torch.tanh = pyinit.functional.tanh
         init.normal_ = pyinit.normal_
         for _ in range(2):
-            for name in ("_original", "_activations", "functional"):
+            for name in ("_torch.original", "_functional.activations", "functional"):
                 importlib.reload(sys.modules["pyinit." + name])
             F.relu, F.tanh = pyinit.functional.relu, pyinit.functional.tanh
         assert torch.equal(F.relu(torch.tensor([-3, 3])), expected[0])

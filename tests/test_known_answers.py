@@ -14,7 +14,7 @@ import torch
 
 import pyinit
 from pyinit import _core, fill
-from pyinit._rng import Key
+from pyinit._random.rng import Key
 
 ANSWERS = [
     line.split() for line in (Path(__file__).parent / "known_answers.txt").read_text().splitlines()

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from pyinit.whole_model import adapt
-from pyinit.whole_model.load_report import LoadReport
-from pyinit.whole_model.pretrained import load_pretrained_
+from pyinit.pretrained import adapt
+from pyinit.pretrained.load import load_pretrained_
+from pyinit.reports.loading import LoadReport
 
 
 class Halved(nn.Linear):

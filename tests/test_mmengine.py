@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from pyinit.whole_model.mmengine import from_init_cfg
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.rules import Rules, as_rules
+from pyinit.whole_model.rules.mmengine import from_init_cfg
 
 
 class Net(nn.Module):

@@ -20,7 +20,7 @@ from torch import nn
 
 import pyinit
 from pyinit import _core, fill
-from pyinit._rng import Key
+from pyinit._random.rng import Key
 
 KEY = Key(0x0123456789ABCDEF, 3)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

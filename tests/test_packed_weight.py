@@ -18,7 +18,7 @@ from torch import Tensor
 import pyinit
 import pyinit.functional as ours
 from pyinit import _core
-from pyinit._tensors import DTYPES
+from pyinit._torch.views import DTYPES
 
 
 class Layer(NamedTuple):

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 import pyinit
 from pyinit import _core, _patch, init
-from pyinit._warnings import warn
+from pyinit._messages import warn
 from pyinit.cli import main
 
 # In a namespace that patch() does not reach, unlike a dict.

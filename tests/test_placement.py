@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from torch.testing._internal.two_tensor import TwoTensor
 
 from pyinit import initialize_, replay_
-from pyinit._placement import elsewhere, refuse_elsewhere
+from pyinit._torch.placement import elsewhere, refuse_elsewhere
 
 
 class Plain(Tensor):

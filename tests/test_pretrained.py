@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.testing._internal.two_tensor import TwoTensor
 
-from pyinit.whole_model.adapt import resized_positions, with_channels
-from pyinit.whole_model.checkpoint import open_source
-from pyinit.whole_model.load_report import LoadReport
-from pyinit.whole_model.pretrained import load_pretrained_
+from pyinit.pretrained.adapt import resized_positions, with_channels
+from pyinit.pretrained.checkpoint import open_source
+from pyinit.pretrained.load import load_pretrained_
+from pyinit.reports.loading import LoadReport
 from pyinit.whole_model.recipes import recipe
 
 
@@ -831,7 +831,7 @@ def test_no_second_copy_of_the_model_is_made(suffix: str, tmp_path: Path) -> Non
         import re, sys, threading, time
         import torch
         from torch import nn
-        from pyinit.whole_model.pretrained import load_pretrained_
+        from pyinit.pretrained.load import load_pretrained_
 
         def anonymous():
             with open("/proc/self/status") as status:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import pyinit
-from pyinit._rng import Key
+from pyinit._random.rng import Key
 from pyinit.initializers import (
     ONES,
     ZEROS,

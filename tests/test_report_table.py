@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyinit.whole_model.table import Line, Moments, grouped
+from pyinit.reports.table import Line, Moments, grouped
 
 
 def line(name: str, moments: Moments | None = None) -> Line:

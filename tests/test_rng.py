@@ -12,7 +12,7 @@ import torch
 
 import pyinit
 from pyinit import _core, fill
-from pyinit._rng import Key, take_key
+from pyinit._random.rng import Key, take_key
 
 RANDOM = {
     "uniform_": {},

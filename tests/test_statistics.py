@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pyinit import fill, init
-from pyinit._rng import Key
+from pyinit._random.rng import Key
 
 SMALLEST_P = 1e-4  # with about a hundred tests, a fair generator fails one in a hundred suites
 KEY = 20240607

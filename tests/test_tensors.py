@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pyinit import _core, _tensors
+from pyinit import _core
+from pyinit._torch import views
 
 needs_dlpack = pytest.mark.skipif(
     not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"),
@@ -43,12 +44,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensor
 @pytest.mark.parametrize("name", TENSORS)
 def test_both_ways_find_the_same_memory(name: str) -> None:
     tensor = TENSORS[name]()
-    assert _core.dlpack_target(tensor) == _tensors.memory_by_methods(tensor)
+    assert _core.dlpack_target(tensor) == views.memory_by_methods(tensor)
 
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_only_what_can_be_written_is_native(name: str) -> None:
-    assert (_tensors.native_view(TENSORS[name]()) is not None) == (name in WRITABLE)
+    assert (views.native_view(TENSORS[name]()) is not None) == (name in WRITABLE)
 
 
 @needs_dlpack

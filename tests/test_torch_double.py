@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._tensors import DTYPES
+from pyinit._torch.views import DTYPES
 
 Steps = NDArray[np.uint64]  # of 2^-53
 FUSED, SEPARATE = 1, 2  # the ways of rounding: codes of _core

@@ -25,13 +25,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyinit
-from pyinit import _core, _torch_stream
-from pyinit._rng import Key, for_torch
+from pyinit import _core
+from pyinit._random import torch_stream
+from pyinit._random.rng import Key, for_torch
 
 INF = math.inf
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-SMALL = _torch_stream._SMALL
+SMALL = torch_stream._SMALL
 THEIRS = pyinit.init._torch  # torch's own functions, whatever has been patched
 
 Memory = tuple[torch.Tensor, torch.Tensor]
@@ -118,19 +119,19 @@ def assert_same(
 @pytest.fixture(autouse=True)
 def natively(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tensors are filled by pyinit, too, which leaves them to torch where that is faster."""
-    monkeypatch.setattr(_torch_stream, "_SMALL", -1)
+    monkeypatch.setattr(torch_stream, "_SMALL", -1)
 
 
 @pytest.fixture
 def as_shipped(natively: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_torch_stream, "_SMALL", SMALL)
+    monkeypatch.setattr(torch_stream, "_SMALL", SMALL)
 
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been compared with torch yet."""
     for name in ("_verdicts", "_notes", "_agreements"):
-        monkeypatch.setattr(_torch_stream, name, {})
+        monkeypatch.setattr(torch_stream, name, {})
 
 
 # ---- Sizes ---------------------------------------------------------------------------------------
@@ -820,7 +821,7 @@ def left_to_torch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return called
 
 
-Case = _torch_stream._Case
+Case = torch_stream._Case
 # Where each case stands, and a call that uses it.
 CASES: dict[str, tuple[str, bool | None, str, tuple[Any, ...], tuple[int, ...]]] = {
     "uniform_": ("_UNIFORM", None, "uniform_", (), (20,)),
@@ -831,8 +832,8 @@ CASES: dict[str, tuple[str, bool | None, str, tuple[Any, ...], tuple[int, ...]]]
     "sparse_, contiguous": ("_SPARSE", True, "sparse_", (0.3,), (8, 6)),
     "sparse_, small or strided": ("_SPARSE", False, "sparse_", (0.3,), (3, 4)),
 }
-if hasattr(_torch_stream, "_REJECT_TRUNC_NORMAL"):
-    CASES[_torch_stream._REJECT_TRUNC_NORMAL.name] = (
+if hasattr(torch_stream, "_REJECT_TRUNC_NORMAL"):
+    CASES[torch_stream._REJECT_TRUNC_NORMAL.name] = (
         "_REJECT_TRUNC_NORMAL",
         None,
         "trunc_normal_",
@@ -846,11 +847,11 @@ def replace_torchs(
     monkeypatch: pytest.MonkeyPatch, case: str, change: Callable[[Case], Callable[..., object]]
 ) -> None:
     attribute, key, *_ = CASES[case]
-    held = getattr(_torch_stream, attribute)
+    held = getattr(torch_stream, attribute)
     old: Case = held if key is None else held[key]
     new = old._replace(torchs=change(old))
     if key is None:
-        monkeypatch.setattr(_torch_stream, attribute, new)
+        monkeypatch.setattr(torch_stream, attribute, new)
     else:
         monkeypatch.setitem(held, key, new)
 
@@ -1004,7 +1005,7 @@ ALIKE = {
     [(*where, dtype) for where, of_dtype in ALIKE.items() for dtype in of_dtype],
 )
 def test_the_check_tells_the_ways_of_rounding_apart(attribute, key, dtype):
-    held = getattr(_torch_stream, attribute)
+    held = getattr(torch_stream, attribute)
     case: Case = held if key is None else held[key]
 
     def drawn(way: int) -> torch.Tensor:
@@ -1014,7 +1015,7 @@ def test_the_check_tells_the_ways_of_rounding_apart(attribute, key, dtype):
             states = state.data_ptr(), state.data_ptr()  # before and after
             for sample, parameters in itertools.product(case.samples, case.parameters):
                 tensor = sample(dtype)
-                view = _torch_stream.native_view(tensor)
+                view = torch_stream.native_view(tensor)
                 assert view is not None
                 assert case.ours(tensor, view, parameters, states, way)
                 results.append(bits(tensor.contiguous()).flatten())

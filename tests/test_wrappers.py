@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import pyinit
 from pyinit import InitReport, initialize_, load_pretrained_, replay_
-from pyinit.whole_model.wrappers import named_modules, unwrapped
+from pyinit._torch.wrappers import named_modules, unwrapped
 
 Wrap = Callable[[nn.Module], nn.Module]
 
@@ -185,7 +185,7 @@ def test_wrappers_are_back_after_an_error(wrap: Wrap) -> None:
     assert [*model._modules] == ["0", "1", "2", "3"]
 
 
-@pytest.mark.parametrize("choice", pyinit._rng.NAMES)
+@pytest.mark.parametrize("choice", pyinit._random.rng.NAMES)
 def test_values_on_the_meta_device_come_by_plain_names(choice: str) -> None:
     expected = plain()
     with pyinit.rng(choice):

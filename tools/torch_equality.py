@@ -24,7 +24,7 @@ from rich.table import Table
 
 import pyinit
 import pyinit.init
-from pyinit import _torch_stream
+from pyinit._random import torch_stream
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -287,7 +287,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     console = Console(width=None if sys.stdout.isatty() else 120)
     left = Left()
-    _torch_stream._SMALL = -1
+    torch_stream._SMALL = -1
     rows: dict[tuple[str, str, str], dict[torch.dtype, Cell]] = {}
     mismatching: list[str] = []
     begin = time.perf_counter()

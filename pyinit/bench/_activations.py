@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyinit import _activations
+from pyinit._functional import activations as ours
 from pyinit.bench._case import (
     LIBRARIES,
     Case,
@@ -24,7 +24,7 @@ from pyinit.init import normal_
 
 Direction: TypeAlias = Literal["forward", "backward"]
 
-_MODULES = {"torch": functional, "pyinit": _activations}
+_MODULES = {"torch": functional, "pyinit": ours}
 _LINE, _ROWS = (1 << 22,), (1 << 12, 1 << 10)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._tensors import DTYPES
+from pyinit._torch.views import DTYPES
 
 LIBRARIES = ("torch", "pyinit")
 Unit: TypeAlias = Literal["GB/s", "GF/s"]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import pyinit.init
 from pyinit import _core
-from pyinit._original import original
-from pyinit._rng import rng
+from pyinit._random.rng import rng
+from pyinit._torch.original import original
 from pyinit.bench._case import (
     Case,
     Unit,

@@ -14,8 +14,8 @@ import click
 import torch
 from torch import nn
 
+from pyinit._random.generators import seed_python
 from pyinit.models import MODELS, build
-from pyinit.whole_model.generators import seed_python
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype

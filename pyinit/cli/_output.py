@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import _remove_duplicate_names, save_model
 from torch import Tensor, nn
 
-from pyinit.whole_model.files import replacing
+from pyinit.reports.files import replacing
 
 
 def check_savable(model: nn.Module) -> None:

@@ -12,12 +12,12 @@ from torch import nn
 from pyinit.cli import _console
 from pyinit.cli._model import bad, one_line
 from pyinit.initializers import fill_by_torch_
+from pyinit.pretrained.load import load_pretrained_
+from pyinit.reports.initialization import InitReport
+from pyinit.reports.loading import LoadReport
 from pyinit.whole_model.initialize import initialize_
-from pyinit.whole_model.load_report import LoadReport
 from pyinit.whole_model.network import Network
-from pyinit.whole_model.pretrained import load_pretrained_
 from pyinit.whole_model.recipes import recipe as recipe_of
-from pyinit.whole_model.report import InitReport
 from pyinit.whole_model.rules import load_recipe
 
 _T = TypeVar("_T")

@@ -13,10 +13,10 @@ from pyinit.cli import _console, _output, _run
 from pyinit.cli._model import DTYPES, bad, load, one_line
 from pyinit.cli._run import Run
 from pyinit.models import MODELS
-from pyinit.whole_model.files import check_output
-from pyinit.whole_model.load_report import LoadReport
+from pyinit.reports.files import check_output
+from pyinit.reports.initialization import InitReport
+from pyinit.reports.loading import LoadReport
 from pyinit.whole_model.recipes import recipes
-from pyinit.whole_model.report import InitReport
 
 _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 

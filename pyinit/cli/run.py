@@ -12,7 +12,7 @@ from types import ModuleType, TracebackType
 import click
 
 from pyinit._patch import patch
-from pyinit._rng import NAMES
+from pyinit._random.rng import NAMES
 
 
 @click.command(context_settings={"allow_interspersed_args": False})

@@ -5,7 +5,7 @@ from typing import TypeVar
 import torch
 from torch.nn.modules.conv import _ConvNd
 
-from pyinit._warnings import warn
+from pyinit._messages import warn
 from pyinit.nn import modules
 
 _NAMES = ("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")

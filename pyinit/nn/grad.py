@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pyinit._convolution import (
+from pyinit._functional.autograd import contract, sum_channels
+from pyinit._functional.compute import (
     IMAGE,
     RESULT,
     WEIGHT,
@@ -18,9 +19,8 @@ from pyinit._convolution import (
     is_too_large,
     plan_of,
 )
-from pyinit._convolution_autograd import contract, sum_channels
-from pyinit._convolution_ops import is_ours
-from pyinit._original import functional, gradients
+from pyinit._functional.operators import is_ours
+from pyinit._torch.original import functional, gradients
 from pyinit.functional import Numbers
 
 __all__ = [

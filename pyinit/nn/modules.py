@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pyinit import functional
-from pyinit._fused import epilogue_of
-from pyinit._original import functional as torchs
+from pyinit._functional.epilogue import epilogue_of
+from pyinit._torch.original import functional as torchs
 
 _REBUILDERS = ("torch.nn.utils.fusion", "torch.utils.mkldnn")
 """Where torch makes another layer of a convolution's weight and bias, and asks for no exact class."""

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyinit._dynamo import eager
-from pyinit._placement import refuse_elsewhere
-from pyinit._rng import Key, Source, get_rng, take_key
+from pyinit._random.generators import all_seeded, seeded
+from pyinit._random.rng import Key, Source, get_rng, take_key
+from pyinit._torch.eager import eager
+from pyinit._torch.placement import refuse_elsewhere
 from pyinit.initializers import Orthogonal, OwnReset
-from pyinit.whole_model.buffers import BufferReset, IsTouched, Sources, plan_resets
-from pyinit.whole_model.execute import Batch, Moments, measured, stream_of
-from pyinit.whole_model.generators import all_seeded, seeded
-from pyinit.whole_model.materialize import materialize_
+from pyinit.reports.initialization import InitReport, Row
+from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
+from pyinit.whole_model.engine.execute import Batch, Moments, measured, stream_of
+from pyinit.whole_model.engine.materialize import materialize_
+from pyinit.whole_model.engine.plan import Entry, make_plan, view_of
 from pyinit.whole_model.network import Network
-from pyinit.whole_model.plan import Entry, make_plan, view_of
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
 from pyinit.whole_model.reparametrized import Computed
-from pyinit.whole_model.report import InitReport, Row
 from pyinit.whole_model.rules import Rules, as_rules, load_recipe, matcher
 
 

@@ -8,11 +8,11 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
-from pyinit._once import once
+from pyinit._graph.trace import Graph, trace
+from pyinit._torch.once import once
+from pyinit._torch.wrappers import named_modules
 from pyinit.initializers import Weight
-from pyinit.whole_model.graph import Graph, trace
 from pyinit.whole_model.reparametrized import Computed, computed_by
-from pyinit.whole_model.wrappers import named_modules
 
 
 class Site:

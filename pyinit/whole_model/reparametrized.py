@@ -13,7 +13,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from pyinit._placement import elsewhere
+from pyinit._torch.placement import elsewhere
 
 
 class Computed(ABC):

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from pyinit._graph.structure import Activation
+from pyinit._graph.tracing import NORMS, is_layer, is_norm
 from pyinit.initializers import (
     ONES,
     ZEROS,
@@ -26,12 +28,10 @@ from pyinit.initializers import (
     XavierUniform,
     gain_of,
 )
-from pyinit.whole_model.chains import DEEP, Balance, balance
 from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.chains import DEEP, Balance, balance
 from pyinit.whole_model.recipes.layers import each_place
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
-from pyinit.whole_model.structure import Activation
-from pyinit.whole_model.tracing import NORMS, is_layer, is_norm
 
 # Bounded ones, linear around zero, for which Xavier's derivation holds.
 _XAVIER = frozenset(("sigmoid", "tanh", "softsign", "hardtanh", "hardsigmoid"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import pyinit.init
-from pyinit._rng import Key, Source
+from pyinit._random.rng import Key, Source
 from pyinit.initializers import Block, Blocks, Drawn, Weight, register
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.attention import Attention, attentions

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from pyinit._graph.trace import Branch
 from pyinit.initializers import ONES, ZEROS, KaimingNormal, gain_of
-from pyinit.whole_model.graph import Branch
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults

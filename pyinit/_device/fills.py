@@ -1,0 +1,215 @@
+"""CUDA tensors: where they lie, the stream that they are filled on, and the keys for it."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from pyinit import _core
+from pyinit._device import orthogonal as device_orthogonal
+from pyinit._random import orthogonal as _orthogonal
+from pyinit._random.rng import Source, get_rng, take_key
+from pyinit._torch.views import DTYPES, LARGEST, View, is_transformed, overridden
+
+try:
+    from pyinit import _cuda
+except ImportError:  # built without nvcc
+    _cuda = None  # type: ignore[assignment]
+
+BUILD: str = "none" if _cuda is None else _cuda.BUILD
+
+CONSTANT, UNIFORM, NORMAL, TRUNC_NORMAL, BERNOULLI = range(5)
+"""Distributions, as the kernels number them."""
+
+Numbers = tuple[float, ...]
+Queue = tuple[int, int]
+Fill = tuple[View, int, Numbers, tuple[int, int], tuple[int, ...] | None, tuple[int, ...] | None]
+"""View, distribution, its four numbers, key, and, of a block, the whole's shape and the start."""
+
+# Whether torch would take such numbers: it says what is wrong with others.
+_IS_FINE: Mapping[int, Callable[[float, Numbers], bool]] = {
+    UNIFORM: lambda most, n: -most <= n[0] <= n[1] <= most and n[1] - n[0] <= most,
+    NORMAL: lambda most, n: -most <= n[0] <= most and 0.0 <= n[1] <= most,
+    TRUNC_NORMAL: lambda most, n: (
+        abs(n[0]) < math.inf
+        and 0.0 < abs(n[1]) < math.inf
+        and n[2] <= n[3]
+        and n[2] <= most
+        and n[3] >= -most
+    ),
+}
+
+
+def reaches(tensor: Tensor) -> bool:
+    """Whether it is a plain CUDA tensor, and there are kernels. Asks nothing of others, which
+    would be shown the question."""
+    kind = type(tensor)
+    return (
+        _cuda is not None
+        and (kind is Parameter or kind is Tensor)
+        and not overridden(tensor)
+        and tensor.is_cuda
+    )
+
+
+def view_of(tensor: Tensor) -> View | None:
+    """Where a CUDA kernel may write; None where torch must do it, or there are no kernels."""
+    if not reaches(tensor):
+        return None
+    if (
+        is_transformed()
+        or tensor.is_neg()
+        or tensor.layout != torch.strided
+        or tensor.dtype not in DTYPES
+    ):
+        return None
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        return None
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    if not _core.non_overlapping(shape, strides):
+        return None
+    view = tensor.data_ptr(), DTYPES[tensor.dtype], shape, strides
+    return view if _cuda.can_fill(view) else None
+
+
+def queue_of(tensor: Tensor) -> Queue:
+    """The tensor's device, and torch's current stream there."""
+    stream = torch.cuda.current_stream(tensor.device)
+    return tensor.device.index, stream.cuda_stream
+
+
+def _launch(kernel: str, tensor: Tensor, *arguments: Any) -> None:
+    """Call a kernel for a tensor's device, on torch's current stream there."""
+    # torch's guard makes no context on a device that the thread does not use.
+    with torch.cuda.device(tensor.get_device()):
+        getattr(_cuda, kernel)(*arguments, queue_of(tensor))
+
+
+def key_for(tensor: Tensor, generator: Source) -> tuple[int, int] | None:
+    """Key and stream for one fill of a CUDA tensor, None where torch must draw.
+
+    Without a generator, and from a CPU generator, it is the key that a CPU tensor would get. A CUDA
+    generator gives a key by its seed and offset, and goes on by 4, as torch's kernels move it.
+
+    Raises:
+        ValueError: for the generator of another CUDA device.
+    """
+    if get_rng() != "philox" or not isinstance(generator, torch.Generator):
+        return take_key(generator)
+    if generator.device.type != "cuda":
+        return take_key(generator)
+    if generator.device.index not in (None, tensor.device.index):
+        raise ValueError(
+            f"generator must be on the CPU or on {tensor.device}, got one on {generator.device}"
+        )
+    offset = generator.get_offset()
+    low, high = _core.philox_words(generator.initial_seed() % 2**64, 0, offset, 2).tolist()
+    generator.set_offset(offset + 4)
+    return int(high << 32 | low), 0
+
+
+def fill(tensor: Tensor, distribution: int, numbers: Numbers, generator: Source) -> bool:
+    """Fill a CUDA tensor on torch's current stream; False where torch must do it."""
+    view = view_of(tensor)
+    if view is None or not _IS_FINE[distribution](LARGEST[view[1]], numbers):
+        return False
+    key = key_for(tensor, generator)
+    if key is None:
+        return False
+    run([(view, distribution, numbers, key, None, None)], tensor)
+    return True
+
+
+def run(fills: list[Fill], *tensors: Tensor) -> None:
+    """Launch fills of tensors of one device."""
+    padded = [(v, d, (*n, *(0.0,) * (4 - len(n))), k, w, s) for v, d, n, k, w, s in fills]
+    _launch("fill_many", tensors[0], padded)
+    torch._C._increment_version(tensors)
+
+
+def _normals(lines: list[tuple[Tensor, tuple[int, int], int]]) -> None:
+    """Fill lines with standard normals of their streams, each from a number of it on."""
+    fills: list[Fill] = []
+    for line, key, first in lines:
+        count = line.numel()
+        view = line.data_ptr(), DTYPES[line.dtype], (count,), (1,)
+        fills.append((view, NORMAL, (0.0, 1.0), key, (first + count,), (first,)))
+    run(fills, *(line for line, _, _ in lines))
+
+
+def fill_matrices(matrices: Iterable[device_orthogonal.Matrix]) -> None:
+    """Fill CUDA tensors with random orthogonal matrices, those of one shape together."""
+    device_orthogonal.fill(matrices, _normals)
+
+
+def orthogonal(tensor: Tensor, gain: Any, generator: Source, groups: int) -> bool:
+    """Fill a CUDA tensor with a random orthogonal matrix; False where torch must do it."""
+    view = view_of(tensor)
+    if view is None or tensor.dim() < 2 or get_rng() != "philox":
+        return False
+    factor = _orthogonal.factor(gain, view)
+    key = key_for(tensor, generator)
+    if key is None:
+        return False
+    fill_matrices(device_orthogonal.matrices(tensor, factor, key, groups))
+    if factor is None:
+        with torch.no_grad():
+            tensor.mul_(gain)
+    return True
+
+
+def orthogonal_many(tensors: list[Tensor], gains: list[Any], generators: list[Source]) -> bool:
+    """Fill CUDA tensors as ``orthogonal`` does each in turn, those of one shape together; False,
+    with nothing done, where that cannot be."""
+    views = [view_of(tensor) for tensor in tensors]
+    found = [view for view in views if view is not None]
+    if not found or len(found) < len(views) or get_rng() != "philox":
+        return False
+    factors = [_orthogonal.factor(gain, view) for gain, view in zip(gains, found, strict=True)]
+    if None in factors or _orthogonal.may_share_memory(found):
+        return False
+    matrices: list[device_orthogonal.Matrix] = []
+    for tensor, factor, generator in zip(tensors, factors, generators, strict=True):
+        key = key_for(tensor, generator) if tensor.numel() else None
+        if key is not None:
+            matrices += device_orthogonal.matrices(tensor, factor, key)
+    fill_matrices(matrices)
+    return True
+
+
+def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
+    """Fill a CUDA matrix with normals and zeros; False where torch must do it."""
+    view = view_of(tensor)
+    if view is None or not 0.0 <= std <= LARGEST[view[1]]:
+        return False
+    key = key_for(tensor, generator)
+    if key is None:
+        return False
+    _launch("fill_sparse", tensor, view, zeros, std, key)
+    torch._C._increment_version((tensor,))
+    return True
+
+
+def dense_view_of(tensor: Tensor) -> View | None:
+    """Where a kernel may measure a tensor; None where torch must."""
+    view = view_of(tensor)
+    return view if view is not None and _core.is_dense(view[2], view[3]) else None
+
+
+def moments(tensor: Tensor, views: list[View]) -> Tensor:
+    """A row of mean, standard deviation, minimum and maximum of each view, on the device of one of
+    the tensors, where all lie."""
+    out = torch.empty((len(views), 4), dtype=torch.float64, device=tensor.device)
+    size = _cuda.moments_scratch(views)
+    scratch = torch.empty(size, dtype=torch.uint8, device=tensor.device)
+    _launch("measure_many", tensor, views, scratch.data_ptr(), out.data_ptr())
+    return out
+
+
+def columns(kernel: str, source: Tensor, target: Tensor, *numbers: tuple[int, ...]) -> None:
+    """``im2col`` or ``col2im`` of CUDA tensors; the numbers are those of the CPU's kernel."""
+    views = [(t.data_ptr(), DTYPES[t.dtype], tuple(t.shape), t.stride()) for t in (source, target)]
+    _launch(kernel, target, *views, *numbers)

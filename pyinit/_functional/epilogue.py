@@ -1,0 +1,61 @@
+"""Activations as a part of convolutions."""
+
+from collections.abc import Callable
+from typing import NamedTuple, SupportsFloat
+
+from torch import Tensor
+
+from pyinit._functional import activations
+from pyinit._functional.activations import ACTIVATIONS, Activation
+
+_PARAMETRIZED: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "leaky_relu": activations.leaky_relu,
+    "elu": activations.elu,
+}
+
+
+class Epilogue(NamedTuple):
+    """What becomes of a convolution's sums."""
+
+    name: str
+    code: int
+    parameter: float
+
+    @property
+    def activation(self) -> Activation:
+        return ACTIVATIONS[self.name]
+
+    def fuses(self, is_differentiated: bool) -> bool:
+        """Whether the output is all that the derivative needs."""
+        return not is_differentiated or (self.activation.from_output and self.parameter >= 0)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """The activation on its own."""
+        if self.name in _PARAMETRIZED:
+            return _PARAMETRIZED[self.name](x, self.parameter)
+        if self.name == "gelu_tanh":
+            return activations.gelu(x, "tanh")
+        function: Callable[[Tensor], Tensor] = getattr(activations, self.name)
+        return function(x)
+
+
+def epilogue_of(name: str | None, parameter: float | None) -> Epilogue | None:
+    """That of an activation's name and parameter; None for no activation.
+
+    Raises:
+        ValueError: for an unknown name, and for a parameter of what has none.
+        TypeError: for a parameter that is no number.
+    """
+    if name is None and parameter is None:
+        return None
+    known = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    if known is None or name is None:
+        names = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"activation must be one of {names}, got {name!r}")
+    if parameter is None:
+        return Epilogue(name, known.code, known.parameter)
+    if name not in _PARAMETRIZED:
+        raise ValueError(f"activation_parameter: {name!r} has none, got {parameter!r}")
+    if not isinstance(parameter, SupportsFloat):  # which a string is not
+        raise TypeError(f"activation_parameter must be a number, got {parameter!r}")
+    return Epilogue(name, known.code, float(parameter))

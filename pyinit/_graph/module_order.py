@@ -1,0 +1,108 @@
+"""What modules' order and names say, where a forward cannot be traced."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from torch import nn
+
+from pyinit._graph import activations
+from pyinit._graph.structure import Activation, Branch, Graph
+from pyinit._graph.tracing import is_layer, is_norm
+
+# Names that libraries of models agree on.
+_ENDS_BRANCH = re.compile(
+    r"(^|\.)(c_proj|o_proj|out_proj|out_lin|down_proj|fc2|lin2|linear2|wo|w2|dense_4h_to_h|conv3"
+    r"|to_out(\.0)?|(attn|attention|mlp|ffn)\.proj|output\.dense|(Self|EncDec)Attention\.o)$"
+)
+_ATTENDS = re.compile(
+    r"(^|\.)((to_|W|w)?(q|k|v|qkv)|[qkv]_(proj|lin)|qkv_proj|c_attn|query|key|value"
+    r"|query_key_value)$"
+)
+_IS_GATED = re.compile(r"(^|\.)(up_proj|w3|wi_1)$")
+_HOLDS_ACTIVATION = re.compile(r"^(\w+_)?(act|act_fn|activation|activation_fn|nonlinearity)$")
+
+
+def completed(model: nn.Module, known: Graph) -> Graph:
+    """What is known from traces, and beside it what order and names say: of layers that no trace
+    reached, and of how parts hang together.
+    """
+    layers = [path for path, module in model.named_modules() if is_layer(module)]
+    missing = {path for path in layers if path not in known.depth}
+    is_whole = known.source == "torch.fx"
+    if not layers or (is_whole and not missing):
+        return known
+    activation: dict[str, Activation] = {}
+    norms: dict[str, str] = {}
+    for path, parent in model.named_modules():
+        _read_children(path, parent, layers[-1], activation, norms)
+    activation = {path: found for path, found in activation.items() if path in missing}
+    norms = {path: found for path, found in norms.items() if path in missing}
+    branches = known.branches + tuple(
+        Branch((path,), norms.get(path))
+        for path in layers
+        if (path in missing or not is_whole)
+        and _ENDS_BRANCH.search(path)
+        and _is_outside(path, known.branches)
+    )
+    heads = known.heads
+    if not is_whole and layers[-1] not in activation and _is_outside(layers[-1], branches):
+        heads = frozenset(layers[-1:])
+    return Graph(
+        "torch.fx in parts" if known.depth else "module order",
+        {**known.activation, **activation},
+        known.before,
+        {**known.norms, **norms},
+        branches,
+        heads,
+        known.attention | {path for path in missing if _ATTENDS.search(path)},
+        known.depth,
+    )
+
+
+def _is_outside(layer: str, branches: Iterable[Branch]) -> bool:
+    return not any(layer in branch.layers for branch in branches)
+
+
+def _read_children(
+    path: str,
+    parent: nn.Module,
+    last: str,
+    activation: dict[str, Activation],
+    norms: dict[str, str],
+) -> None:
+    """What follows the layers that a module holds itself; the model's last has no part in it."""
+    children = [(f"{path}.{name}".lstrip("."), child) for name, child in parent.named_children()]
+    shared = None if isinstance(parent, nn.Sequential) else _shared_activation(parent)
+    layer = ""
+    for name, child in children:
+        if is_layer(child):
+            layer = name
+            if shared is not None and name != last and not _passes_by(name):
+                activation[layer] = shared
+        elif layer and is_norm(child):
+            norms.setdefault(layer, name)
+        elif layer and shared is None and activations.is_activation(child):
+            found = activations.of_module(child)
+            if found is not None:
+                activation.setdefault(layer, found)
+
+
+def _passes_by(layer: str) -> bool:
+    """Whether a module's one activation is not that layer's."""
+    patterns = (_ENDS_BRANCH, _ATTENDS, _IS_GATED)
+    return any(pattern.search(layer) for pattern in patterns) and not layer.endswith("conv3")
+
+
+def _shared_activation(parent: nn.Module) -> Activation | None:
+    """The activation of a module that has exactly one, as a module or a function."""
+    held = list(_held(vars(parent), parent))
+    return activations.of_callable(held[0]) if len(held) == 1 else None
+
+
+def _held(attributes: Mapping[str, object], parent: nn.Module) -> Iterator[object]:
+    for child in parent.children():
+        if activations.is_activation(child):
+            yield child
+    for name, value in attributes.items():
+        if callable(value) and _HOLDS_ACTIVATION.search(name):
+            yield value

@@ -1,0 +1,1 @@
+"""How wide a layer's numbers are: fans and gains."""

@@ -1,0 +1,122 @@
+"""Which tensors have their values here, in memory of their own, so that what is written stays."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import (
+    _get_current_dispatch_mode_stack,
+    is_traceable_wrapper_subclass,
+)
+
+from pyinit._torch.views import plain_memory
+
+
+def refuse_elsewhere(
+    call: str, named: Iterable[tuple[str, Tensor]], model: nn.Module | None = None
+) -> None:
+    """Refuse to write tensors whose values are elsewhere: sharded, offloaded, wrapped, fake.
+
+    call: the function that would write, for the error
+    named: the names and tensors that it would write; those on the meta device have their values
+        here once they get memory, unless something else holds them
+    model: the model that they are of, whose hooks and wrappers may hold values
+
+    Raises:
+        ValueError: naming them, and where their values are.
+    """
+    fake = loaded("torch._subclasses.fake_tensor", "FakeTensorMode")
+    if fake and any(isinstance(mode, fake) for mode in _get_current_dispatch_mode_stack()):
+        raise ValueError(f"{call} cannot write under FakeTensorMode, where no tensor has values")
+    held = {} if model is None else dict(_held_by_modules(model))
+    found = [
+        f"{name} ({where})"
+        for name, tensor in named
+        if (where := held.get(id(tensor)) or elsewhere(tensor)) is not None
+    ]
+    if found:
+        shown = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
+        raise ValueError(
+            f"{call} takes tensors that have their values in memory of their own, got "
+            f"{len(found)} that have not: {shown}"
+        )
+
+
+def refuse_distributed(name: str, tensor: Tensor) -> None:
+    """Raise for a DTensor: what is written into a part of one, or by ``out=``, does not reach the others.
+
+    torch's own functions that do so answer with zeros, memory nobody has written, or a DTensor in pieces.
+    """
+    if _is_distributed(tensor):
+        raise TypeError(
+            f"{name} must not be a DTensor, whose elements depend on each other here: fill a plain "
+            "tensor, and distribute it by torch.distributed.tensor.distribute_tensor"
+        )
+
+
+def elsewhere(tensor: Tensor) -> str | None:
+    """Where a tensor's values are, in words; None if it holds them, or, on the meta device, none."""
+    kind = type(tensor)
+    is_plain = kind is nn.Parameter or kind is Tensor
+    if is_plain and not tensor.__dict__ and plain_memory(tensor) is not None:
+        return None
+    return next((where for is_so, where in _KINDS if is_so(tensor)), None)
+
+
+def loaded(module: str, name: str) -> Any:
+    """A class, if its module is imported: otherwise no object is of it."""
+    return getattr(sys.modules.get(module), name, None)
+
+
+def _is_a(module: str, name: str) -> Callable[[Tensor], bool]:
+    def is_so(tensor: Tensor) -> bool:
+        cls = loaded(module, name)
+        return cls is not None and isinstance(tensor, cls)
+
+    return is_so
+
+
+def _is_partitioned(tensor: Tensor) -> bool:
+    """Gathered, it has its own shape again."""
+    whole = getattr(tensor, "ds_shape", None)
+    return whole is not None and tuple(whole) != tuple(tensor.shape)
+
+
+def _has_no_memory(tensor: Tensor) -> bool:
+    if tensor.is_meta or tensor.layout is not torch.strided or tensor.numel() == 0:
+        return False
+    try:
+        return tensor.data_ptr() == 0
+    except RuntimeError:  # of a device that has no addresses
+        return False
+
+
+_is_distributed = _is_a("torch.distributed.tensor", "DTensor")
+
+_KINDS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
+    (_is_partitioned, "partitioned by DeepSpeed's ZeRO-3"),
+    (lambda tensor: getattr(tensor, "_is_flat_param", False), "several parameters, flattened"),
+    (_is_distributed, "a DTensor, sharded over a mesh"),
+    (_is_a("torch._subclasses.fake_tensor", "FakeTensor"), "a FakeTensor, which has none"),
+    (torch._C._functorch.is_functorch_wrapped_tensor, "inside a transform of torch.func"),
+    (torch._is_functional_tensor, "inside functionalization"),
+    (is_traceable_wrapper_subclass, "a wrapper of other tensors"),
+    (_has_no_memory, "without memory: freed, or a wrapper of other tensors"),
+)
+
+
+def _held_by_modules(model: nn.Module) -> Iterator[tuple[int, str]]:
+    """Tensors whose values a hook or wrapper of a module holds: identity, and where they are."""
+    fsdp = loaded("torch.distributed.fsdp", "FullyShardedDataParallel")
+    for module in model.modules():
+        if "_hf_hook" in vars(module):
+            for tensor in (*module.parameters(), *module.buffers()):
+                if tensor.is_meta:
+                    yield id(tensor), "offloaded by a hook of accelerate's"
+        flat = getattr(module, "_flat_param", None) if fsdp and isinstance(module, fsdp) else None
+        if flat is not None and flat._params is not None:
+            for tensor, shape in zip(flat._params, flat._shapes, strict=True):
+                if tensor.shape != shape:
+                    yield id(tensor), "sharded by FullyShardedDataParallel"

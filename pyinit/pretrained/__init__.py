@@ -1,0 +1,1 @@
+"""Weights from checkpoints: ``load_pretrained_``."""

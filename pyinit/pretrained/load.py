@@ -1,0 +1,300 @@
+"""Pretrained weights put into a model, whatever their names and shapes."""
+
+import cmath
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyinit import _core
+from pyinit._random.rng import Key
+from pyinit._random.rng import Source as Numbers
+from pyinit._torch.eager import eager
+from pyinit._torch.views import native_view, plain_memory
+from pyinit._torch.wrappers import on_plain_model
+from pyinit.pretrained.adapt import check_kinds
+from pyinit.pretrained.checkpoint import Checkpoint, Source, open_source
+from pyinit.pretrained.load_path import Unloaded, run_post_hooks
+from pyinit.pretrained.match import Match, check_not_empty, check_strict, first_of, match
+from pyinit.reports.initialization import InitReport
+from pyinit.reports.loading import Adapted, LoadReport, Mismatched
+from pyinit.whole_model.engine.buffers import plan_resets
+from pyinit.whole_model.engine.execute import stream_of
+from pyinit.whole_model.engine.materialize import materialize_
+from pyinit.whole_model.initialize import initialize_
+from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.registry import Recipe
+from pyinit.whole_model.rules import matcher
+
+
+@eager
+@on_plain_model
+def load_pretrained_(
+    model: nn.Module,
+    source: Source,
+    *,
+    strict: bool = False,
+    prefix: str | None = None,
+    rename: Iterable[tuple[str, str]] = (),
+    adapt: str | Iterable[str] = ("first_conv", "head"),
+    init_missing: Recipe | str | os.PathLike[str] | None = "auto",
+    freeze: Any = None,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+    allow_empty: bool = False,
+    nan: str = "report",
+) -> LoadReport:
+    """Put pretrained weights into a model; initialize what the source lacks.
+
+    Everything is checked first: whatever is refused leaves the model as it was. What ends the copy
+    itself, as Ctrl-C does, leaves a part of it loaded. Files are mapped into memory
+    and copied tensor by tensor, so that no second copy of the model is made; nothing in a file is
+    executed. Names are those of ``model.state_dict()``, tied parameters need one of theirs; modules
+    that load in their own way, by hooks say, do so, or are refused. Values are rounded to the model's
+    dtypes.
+
+    Args:
+        model: the model; parameters on the meta device get memory on torch's default device
+        source: a state dict, also in the dictionary that a training program saved; the path of a
+            ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file, or of a folder of shards
+        strict: raise unless names and shapes all agree; nothing is adapted then
+        prefix: take only the source's names that start with it, without it
+        rename: pairs of a regular expression and its replacement, applied in order to the source's
+            names; prefixes of wrappers (``module.``, ``_orig_mod.``, ``model.``) go by themselves
+        adapt: what to do about other shapes: ``"first_conv"`` (the stem's input channels),
+            ``"head"`` (the last layer is made anew), ``"pos_embed"`` (bicubic, from a square grid to
+            the model's, which may not be another one of as many places)
+        init_missing: the recipe (as of ``initialize_``) for parameters that the source lacks or
+            has in another shape; None leaves them as they are
+        freeze: True to freeze all that was loaded, or patterns (as of rules) to freeze what they
+            match of it
+        seed: of ``init_missing``, as of ``initialize_``
+        generator: to draw the key of ``init_missing`` from, without ``seed``
+        allow_empty: take a source that has nothing for any parameter, too
+        nan: ``"report"`` NaN and infinite values, or ``"refuse"`` them, which takes a second reading
+
+    Raises:
+        FileNotFoundError: for a path with nothing there.
+        ValueError: for a damaged file, a pickle that is more than tensors and plain values, a source
+            of another model, names that become one, values that are refused, tensors that have their
+            values elsewhere, a module whose load cannot be followed, wrong arguments.
+        RuntimeError: if ``strict`` and names or shapes differ.
+    """
+    kinds = check_kinds(adapt)
+    if nan not in ("report", "refuse"):
+        raise ValueError(f"nan must be 'report' or 'refuse', got {nan!r}")
+    with open_source(source) as checkpoint:
+        matched = match(model, checkpoint, prefix, rename, () if strict else kinds)
+        if strict:
+            check_strict(matched)
+        if not allow_empty:
+            check_not_empty(matched, checkpoint)
+        if nan == "refuse":
+            _refuse_nonfinite(matched, checkpoint)
+        adapted = {pair.name: pair.value() for pair in matched.pairs if pair.adaptation}
+        frozen = _to_freeze(model, freeze, matched.filled)
+        initialized = _prepare(model, init_missing, matched, seed, generator)
+        nonfinite = _copy(matched, adapted)
+        written = matched.tensors()
+        run_post_hooks(model, matched.missing, matched.unexpected)
+        matched = matched.with_only(written)
+        for name in frozen:
+            model.get_parameter(name).requires_grad_(False)
+        return _report(matched, checkpoint, frozen, nonfinite, initialized)
+
+
+def _prepare(
+    model: nn.Module,
+    recipe: Recipe | str | os.PathLike[str] | None,
+    matched: Match,
+    seed: int | None,
+    generator: torch.Generator | None,
+) -> InitReport | None:
+    """Memory for all, extra states, values for what will not be copied: before the copy, which has
+    the last word.
+
+    If that cannot be, the model has the tensors and extra states that it had.
+    """
+    filled = matched.filled
+
+    def only(site: Site) -> bool:
+        return filled.isdisjoint(site.originals or (site.name, *site.tied))
+
+    def numbers(name: str) -> Numbers:
+        return generator if seed is None else Key(seed, stream_of(name))
+
+    report = None
+    with ExitStack() as undone:
+        for module in model.modules():
+            undone.callback(_put_back, module, {**module._parameters, **module._buffers})
+        materialize_(model, skip=_others(model, filled))
+        _check_values(model, filled, recipe is not None)
+        resets = plan_resets(dict(model.named_modules()), _has_meta_buffers)
+        unloaded = Unloaded(matched.targets)
+        undone.callback(unloaded.undo)
+        for extra in matched.extras:
+            undone.callback(extra.keep(unloaded))
+            extra.set_(unloaded)
+        if recipe is not None and any(name not in filled for name in _parameters(model)):
+            report = initialize_(model, recipe, seed=seed, generator=generator, only=only)
+        undone.pop_all()
+    materialize_(model)
+    with torch.no_grad():
+        for _, _, reset in resets:
+            reset(numbers)
+    if report is None:
+        return None
+    return replace(report, rows=[row for row in report if not row.is_kept])
+
+
+def _put_back(module: nn.Module, tensors: Mapping[str, Tensor | None]) -> None:
+    for name, tensor in tensors.items():
+        if getattr(module, name) is not tensor:
+            setattr(module, name, tensor)  # a recurrent layer lists its weights once more
+
+
+def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """By all of their names."""
+    return dict(model.named_parameters(remove_duplicate=False))
+
+
+def _others(model: nn.Module, filled: set[str]) -> list[Tensor]:
+    """Parameters and buffers that get no values from the source."""
+    named = chain(_parameters(model).items(), model.named_buffers(remove_duplicate=False))
+    return [tensor for name, tensor in named if name not in filled]
+
+
+def _has_meta_buffers(_: str, module: nn.Module) -> bool:
+    return any(buffer is not None and buffer.is_meta for buffer in module._buffers.values())
+
+
+def _check_values(model: nn.Module, filled: set[str], initialized: bool) -> None:
+    """Raises ValueError if there would be parameters without values.
+
+    A parametrized weight is initialized as a whole, so not where a part of it comes from the source.
+    """
+    begun = {name.rpartition(".")[0] for name in filled if "parametrizations." in name}
+    without = [
+        name
+        for name, tensor in _parameters(model).items()
+        if tensor.is_meta and (not initialized or name.rpartition(".")[0] in begun)
+    ]
+    if without:
+        raise ValueError(
+            f"{len(without)} parameters of a model on the meta device would be without values: the "
+            f"source lacks them, and init_missing does not initialize them: {first_of(without)}"
+        )
+
+
+@torch.no_grad()
+def _copy(matched: Match, adapted: Mapping[str, Tensor]) -> dict[str, int]:
+    """Copy tensor by tensor; the numbers of NaN and infinite values that came of it.
+
+    adapted: what was made to fit before anything was written, by name
+    """
+    nonfinite = {}
+    for pair in matched.pairs:
+        value = adapted.get(pair.name, pair.source)
+        # Names of one memory may be of several tensors, which on the meta device share none.
+        tensors = {id(place.tensor): place.tensor for place in matched.slots[pair.name].places}
+        for tensor in tensors.values():
+            count = _copied(value, tensor)
+        if count:
+            nonfinite[pair.name] = count
+    return nonfinite
+
+
+def _copied(source: Tensor, target: Tensor) -> int:
+    """Copy, and count NaN and infinite values: in one pass, where the kernel can make the copy."""
+    seen, place = plain_memory(source), native_view(target)
+    if (
+        seen is None
+        or place is None
+        or seen[1] != place[1]
+        or not (source.is_contiguous() and target.is_contiguous())
+    ):
+        target.copy_(source)
+        return _nonfinite(target)
+    is_finite = _core.copy_checked(seen[0], place, torch.get_num_threads())
+    torch._C._increment_version((target,))
+    return 0 if is_finite else _nonfinite(source)
+
+
+def _nonfinite(values: Tensor) -> int:
+    """How many values are NaN or infinite. Their sum is then, too, and takes a tenth of the time."""
+    if not (values.is_floating_point() or values.is_complex()):
+        return 0
+    if values.element_size() == 1:  # float8 has no arithmetic
+        values = values.float()
+    if cmath.isfinite(values.sum().item()):
+        return 0
+    return values.numel() - int(torch.isfinite(values).sum())
+
+
+def _refuse_nonfinite(matched: Match, checkpoint: Checkpoint) -> None:
+    """Raises ValueError if there would be NaN or infinite values among those that are wanted."""
+    bad = [
+        pair.name
+        for pair in matched.pairs
+        if _nonfinite(pair.value().to(matched.slots[pair.name].tensor.dtype))
+    ]
+    if bad:
+        raise ValueError(
+            f"{checkpoint.description} has NaN or infinite values in {len(bad)} tensors: "
+            f"{first_of(bad)}"
+        )
+
+
+def _to_freeze(model: nn.Module, freeze: Any, filled: set[str]) -> list[str]:
+    """Names of the parameters to freeze: of those that get values, all or what patterns match."""
+    if freeze is None or freeze is False:
+        return []
+    matches = (lambda _: True) if freeze is True else matcher(freeze)
+    chosen = [
+        name
+        for site in Network(model).sites
+        if matches(site)
+        for name in site.originals or (site.name,)
+        if name in filled
+    ]
+    if not chosen and freeze is not True:
+        raise ValueError(f"freeze: {freeze!r} matches nothing that is loaded")
+    return chosen
+
+
+def _report(
+    matched: Match,
+    checkpoint: Checkpoint,
+    frozen: list[str],
+    nonfinite: dict[str, int],
+    initialized: InitReport | None,
+) -> LoadReport:
+    reinitialized = tuple(row.name for row in initialized or ())
+    adapted = {
+        name: Adapted(name, *shapes, how.how)
+        for name, (shapes, how) in matched.mismatched.items()
+        if how is not None and (how.apply is not None or name in reinitialized)
+    }
+    return LoadReport(
+        source=checkpoint.description,
+        coverage=matched.coverage,
+        loaded=tuple(pair.name for pair in matched.pairs if pair.adaptation is None),
+        extras=tuple(extra.name for extra in matched.extras),
+        adapted=tuple(adapted.values()),
+        mismatched=tuple(
+            Mismatched(name, *shapes)
+            for name, (shapes, _) in matched.mismatched.items()
+            if name not in adapted
+        ),
+        missing=tuple(matched.missing),
+        unexpected=tuple(matched.unexpected),
+        reinitialized=reinitialized,
+        frozen=tuple(frozen),
+        nonfinite=nonfinite,
+        initialized=initialized,
+    )

@@ -1,0 +1,280 @@
+"""What an initialization did: a row for each parameter."""
+
+import json
+import math
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyinit._random.rng import NAMES
+from pyinit.initializers import Initializer, Keep, Weight, from_dict
+from pyinit.reports.files import write_json
+
+_FORMAT = 1
+
+
+class Row(NamedTuple):
+    """A parameter and what it got.
+
+    name, tied, originals: its qualified name, its further ones, and, of a parametrized one, the
+        parameters that it is computed from
+    shape, dtype, module: of the parameter; the type of its module
+    initializer, why: what filled it, and the rule's or recipe's reason
+    key, stream: of its numbers; None where they came from torch's generator, or nothing was drawn
+    mean, std, min, max: of its elements now; None without elements or memory, or with values
+        elsewhere
+    """
+
+    name: str
+    weight: Weight
+    dtype: str
+    module: str
+    initializer: Initializer
+    why: str
+    key: int | None = None
+    stream: int | None = None
+    mean: float | None = None
+    std: float | None = None
+    min: float | None = None
+    max: float | None = None
+    tied: tuple[str, ...] = ()
+    originals: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.weight.shape
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.weight.shape)
+
+    @property
+    def is_kept(self) -> bool:
+        return isinstance(self.initializer, Keep)
+
+    @property
+    def fan_in(self) -> int | None:
+        return self.weight.fans[0] if len(self.shape) > 1 else None
+
+    @property
+    def fan_out(self) -> int | None:
+        return self.weight.fans[1] if len(self.shape) > 1 else None
+
+    @property
+    def target_std(self) -> float | None:
+        """The standard deviation that the initializer aims at, where it is a single one."""
+        return None if 0 in self.shape else self.initializer.target_std(self.weight)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "groups": self.weight.groups,
+            "transposed": self.weight.transposed,
+            "dtype": self.dtype,
+            "module": self.module,
+            "initializer": self.initializer.to_dict(),
+            "why": self.why,
+            "fan_in": self.fan_in,
+            "fan_out": self.fan_out,
+            "target_std": self.target_std,
+            "mean": _finite(self.mean),
+            "std": _finite(self.std),
+            "min": _finite(self.min),
+            "max": _finite(self.max),
+            "key": self.key,
+            "stream": self.stream,
+            "tied": list(self.tied),
+            "originals": list(self.originals),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Row":
+        names = ("name", "dtype", "module", "why", "mean", "std", "min", "max")
+        shape = tuple(map(operator.index, value["shape"]))
+        return cls(
+            **{name: value[name] for name in names},
+            key=_word(value["key"]),
+            stream=_word(value["stream"]),
+            weight=Weight(shape, value["groups"], value["transposed"]),
+            initializer=from_dict(value["initializer"]),
+            tied=tuple(value["tied"]),
+            originals=tuple(value["originals"]),
+        )
+
+
+def _word(value: int | None) -> int | None:
+    if value is not None and not 0 <= operator.index(value) < 2**64:
+        raise ValueError(f"key and stream must be in [0, 2^64), got {value}")
+    return value
+
+
+@cache
+def version_of_pyinit() -> str:
+    return version("pyinit")
+
+
+@cache
+def torch_version() -> str:
+    """Without what stands for the build: CPU code is the same in all of them."""
+    return version("torch").partition("+")[0]
+
+
+def printing() -> Any:
+    """The module that prints reports, with rich: it takes longer to import than all of pyinit."""
+    from pyinit.reports import table  # noqa: PLC0415
+
+    return table
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class InitReport:
+    """What ``initialize_`` did, or would do: rows, and what they have in common.
+
+    recipe, rules: what was asked for; rules as text
+    seed: as given, or None where the key was drawn from torch's generator
+    rng: whose numbers, ``"philox"`` or ``"torch"``
+    graph: how the order of layers was found, where the recipe asked for it
+    buffers: module and how its buffers were reset
+    skipped: of ``replay_``, what could not be given again, and why
+    version, torch: of pyinit and of torch; "" where a file does not say
+    """
+
+    rows: Sequence[Row]
+    recipe: str
+    rules: Sequence[str] = ()
+    seed: int | None = None
+    rng: str = "philox"
+    graph: str | None = None
+    buffers: Sequence[tuple[str, str]] = ()
+    dry_run: bool = False
+    skipped: Sequence[tuple[str, str]] = ()
+    version: str = field(default_factory=version_of_pyinit)
+    torch: str = field(default_factory=torch_version)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all parameters."""
+        return sum(row.elements for row in self.rows)
+
+    @property
+    def initialized(self) -> int:
+        """Elements of those that are not kept."""
+        return sum(row.elements for row in self.rows if not row.is_kept)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> Row:
+        """The row of a parameter, by any of its names."""
+        for row in self.rows:
+            if name == row.name or name in row.tied or name in row.originals:
+                return row
+        raise KeyError(name)
+
+    def __rich_console__(self, *_: Any) -> Iterator[Any]:
+        yield from printing().rendered(self)
+
+    @property
+    def summary(self) -> str:
+        """What was done, in one line."""
+        kept = sum(row.is_kept for row in self.rows)
+        did = "would initialize" if self.dry_run else "initialized"
+        how = [f"recipe {self.recipe}"]
+        if self.rules:
+            how.append(f"{len(self.rules)} rules")
+        if self.seed is not None:
+            how.append(f"seed {self.seed}")
+        if self.graph is not None:
+            how.append(f"order of layers by {self.graph}")
+        return (
+            f"{did} {len(self.rows) - kept} of {len(self.rows)} parameters, "
+            f"{self.initialized:,} of {self.parameters:,} elements ({', '.join(how)})"
+            + (f"; {len(self.skipped)} not given again" if self.skipped else "")
+        )
+
+    def __str__(self) -> str:
+        return str(printing().as_text(self)).rstrip()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as values that JSON has."""
+        return {
+            "format": _FORMAT,
+            "pyinit": self.version,
+            "torch": self.torch,
+            "recipe": self.recipe,
+            "rules": list(self.rules),
+            "seed": self.seed,
+            "rng": self.rng,
+            "graph": self.graph,
+            "dry_run": self.dry_run,
+            "parameters": self.parameters,
+            "initialized": self.initialized,
+            "buffers": [list(buffer) for buffer in self.buffers],
+            "skipped": [list(skipped) for skipped in self.skipped],
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "InitReport":
+        """What ``to_dict`` gave.
+
+        Raises:
+            ValueError: if it is no such dictionary.
+        """
+        if value.get("format") != _FORMAT:
+            raise ValueError(f"report: format must be {_FORMAT}, got {value.get('format')!r}")
+        try:
+            if value["rng"] not in NAMES:
+                raise ValueError(f"rng must be one of {NAMES}, got {value['rng']!r}")
+            return cls(
+                rows=[Row.from_dict(row) for row in value["rows"]],
+                version=value["pyinit"],
+                torch=value.get("torch", ""),
+                buffers=[(name, how) for name, how in value["buffers"]],
+                skipped=tuple((name, why) for name, why in value.get("skipped", ())),
+                **{
+                    key: value[key]
+                    for key in ("recipe", "rules", "seed", "rng", "graph", "dry_run")
+                },
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"report: not what to_dict gives: {error!r}") from None
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write it as JSON; the file is there whole or not at all.
+
+        Raises:
+            ValueError: if the name has the suffix of another format.
+        """
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "InitReport":
+        """What ``save`` wrote.
+
+        Raises:
+            ValueError: if the file is not such a report.
+        """
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise ValueError(f"{path}: not a report")  # noqa: TRY004  it is the value of a file
+        try:
+            return cls.from_dict(value)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None

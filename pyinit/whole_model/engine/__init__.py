@@ -1,0 +1,1 @@
+"""A recipe and rules made into a plan, and the plan carried out."""

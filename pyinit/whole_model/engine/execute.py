@@ -1,0 +1,246 @@
+"""Carries out a plan: one native call for what the kernels can write, torch or Python for the rest."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyinit import _core
+from pyinit._device import fills as device_fills
+from pyinit._device import orthogonal as device_orthogonal
+from pyinit._random import orthogonal as _orthogonal
+from pyinit._random.generators import seeded
+from pyinit._random.orthogonal import Job
+from pyinit._random.rng import Key, Source, get_rng
+from pyinit._torch.placement import elsewhere
+from pyinit._torch.views import View, native_view, plain_memory, with_shape
+from pyinit.initializers import (
+    Block,
+    Constant,
+    DeltaOrthogonal,
+    Drawn,
+    Normal,
+    Orthogonal,
+    TruncNormal,
+    Uniform,
+)
+from pyinit.whole_model.engine.plan import Entry
+
+Moments = tuple[float, float, float, float]
+"""Mean, standard deviation (of all elements), minimum, maximum."""
+
+_Fill = tuple[View, int, tuple[float, float, float, float], tuple[int, int]]
+
+# By initializer: the kernel's code for the distribution, and its parameters.
+_DISTRIBUTIONS: dict[
+    type[Drawn], tuple[int, Callable[[Any], tuple[float, float, float, float]]]
+] = {
+    Constant: (device_fills.CONSTANT, lambda x: (x.val, 0.0, 0.0, 0.0)),
+    Uniform: (device_fills.UNIFORM, lambda x: (x.a, x.b, 0.0, 0.0)),
+    Normal: (device_fills.NORMAL, lambda x: (x.mean, x.std, 0.0, 0.0)),
+    TruncNormal: (device_fills.TRUNC_NORMAL, lambda x: (x.mean, x.std, x.a, x.b)),
+}
+
+
+_OF_SHAPE = (Orthogonal, DeltaOrthogonal)
+
+
+def stream_of(name: str) -> int:
+    """The stream of a parameter's numbers: its qualified name, hashed to 64 bits (BLAKE2b)."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+@dataclass
+class _Wave:
+    """What is filled at the same time."""
+
+    fills: list[_Fill] = field(default_factory=list)
+    matrices: list[Job] = field(default_factory=list)
+    others: list[tuple[Tensor, Drawn, Source]] = field(default_factory=list)
+    # By device: what a launch there fills, and the tensors.
+    on_device: dict[torch.device, tuple[list[device_fills.Fill], list[Tensor]]] = field(
+        default_factory=dict
+    )
+    device_matrices: list[device_orthogonal.Matrix] = field(default_factory=list)
+    # By the number of an entry that one fill is all of: the number of the fill.
+    alone: dict[int, int] = field(default_factory=dict)
+
+
+class Batch:
+    """Tensors, the entries that say what fills each, and where its numbers come from."""
+
+    def __init__(
+        self, entries: Sequence[Entry], sources: Sequence[Source], tensors: Sequence[Tensor]
+    ) -> None:
+        self._tensors = tensors
+        self._views = [
+            entry.view if tensor is entry.site.tensor else native_view(tensor)
+            for entry, tensor in zip(entries, tensors, strict=True)
+        ]
+        self._waves: list[_Wave] = []
+        self._written: list[Tensor] = []
+        is_native = get_rng() == "philox"
+        for i, entry in enumerate(entries):
+            if not entry.blocks:
+                continue
+            view, source = self._views[i], sources[i]
+            if is_native and view is not None and type(source) is Key:
+                self._schedule(i, entry, view, source)
+                self._written.append(tensors[i])
+                continue
+            there = device_fills.view_of(tensors[i]) if is_native and type(source) is Key else None
+            for k, block in enumerate(entry.blocks):
+                further = _further(source, k)
+                if there is None or type(further) is not Key:
+                    self._by_call(tensors[i], block, further)
+                else:
+                    self._by_launch(tensors[i], there, block, further)
+
+    def _wave(self, number: int) -> _Wave:
+        while number >= len(self._waves):
+            self._waves.append(_Wave())
+        return self._waves[number]
+
+    def _schedule(self, i: int, entry: Entry, view: View, source: Key) -> None:
+        key, stream = source
+        for k, (drawn, rows, number) in enumerate(entry.blocks):
+            wave = self._wave(number)
+            at = view
+            if rows is not None or type(drawn) in _OF_SHAPE:
+                at = with_shape(view, self._tensors[i])
+                at = at if rows is None else _rows(at, rows)
+            numbers = (key, (stream + k) % 2**64)
+            distribution = _DISTRIBUTIONS.get(type(drawn))
+            if distribution is not None:
+                if rows is None and len(entry.blocks) == 1:
+                    wave.alone[i] = len(wave.fills)
+                code, parameters = distribution
+                wave.fills.append((at, code, parameters(drawn), numbers))
+            elif type(drawn) is Orthogonal:
+                if 0 not in at[2]:
+                    wave.matrices += _matrices(at, drawn, numbers)
+            elif type(drawn) is DeltaOrthogonal:
+                wave.fills.append((at, device_fills.CONSTANT, (0.0, 0.0, 0.0, 0.0), numbers))
+                if 0 not in at[2]:
+                    centre = _orthogonal.centre_of(at)
+                    self._wave(number + 1).matrices += _matrices(centre, drawn, numbers)
+            else:
+                self._by_call(self._tensors[i], entry.blocks[k], Key(*numbers))
+
+    def _by_call(self, tensor: Tensor, block: Block, source: Source) -> None:
+        self._wave(block.wave).others.append((block.of(tensor), block.drawn, source))
+
+    def _by_launch(self, tensor: Tensor, view: View, block: Block, source: Key) -> None:
+        drawn, rows, number = block
+        wave = self._wave(number)
+        distribution = _DISTRIBUTIONS.get(type(drawn))
+        if distribution is not None:
+            code, parameters = distribution
+            at = view if rows is None else _rows(view, rows)
+            fills, tensors = wave.on_device.setdefault(tensor.device, ([], []))
+            fills.append((at, code, parameters(drawn), (source.key, source.stream), None, None))
+            tensors.append(tensor)
+        elif type(drawn) is Orthogonal:
+            factor = _orthogonal.factor(drawn.gain, view)
+            wave.device_matrices += device_orthogonal.matrices(
+                block.of(tensor), factor, source, drawn.groups or 1
+            )
+        else:
+            self._by_call(tensor, block, source)
+
+    def run(self) -> list[Moments | None]:
+        """Fill all tensors. Returns what each then holds; None of those without elements."""
+        moments: dict[int, Moments | None] = {}
+        threads = torch.get_num_threads()
+        for wave in self._waves:
+            measured = _core.fill_many(wave.fills, threads)
+            moments |= {i: measured[fill] for i, fill in wave.alone.items()}
+            if wave.matrices:
+                _core.fill_orthogonal(wave.matrices, threads)
+            for fills, tensors in wave.on_device.values():
+                device_fills.run(fills, *tensors)
+            if wave.device_matrices:
+                device_fills.fill_matrices(wave.device_matrices)
+            with torch.no_grad():
+                for tensor, drawn, source in wave.others:
+                    with seeded(source, tensor.device):
+                        drawn.fill_(tensor, source)
+        torch._C._increment_version(self._written)
+        return self._measured(moments)
+
+    def _measured(self, known: dict[int, Moments | None]) -> list[Moments | None]:
+        rest = [i for i in range(len(self._tensors)) if i not in known]
+        views = [(i, self._views[i]) for i in rest]
+        native = [(i, view) for i, view in views if view is not None]
+        found = _core.measure_many([view for _, view in native], torch.get_num_threads())
+        known |= dict(zip((i for i, _ in native), found, strict=True))
+        other = [i for i, view in views if view is None]
+        known |= dict(
+            zip(other, _measured_elsewhere([self._tensors[i] for i in other]), strict=True)
+        )
+        return [known[i] for i in range(len(self._tensors))]
+
+
+def _further(source: Source, k: int) -> Source:
+    return Key(source.key, (source.stream + k) % 2**64) if type(source) is Key else source
+
+
+def _rows(view: View, rows: tuple[int, int]) -> View:
+    address, code, shape, strides = view
+    first, last = rows
+    step = strides[0] * _orthogonal.SIZES[code]
+    return address + first * step, code, (last - first, *shape[1:]), strides
+
+
+def _matrices(view: View, drawn: Orthogonal | DeltaOrthogonal, key: tuple[int, int]) -> list[Job]:
+    factor = _orthogonal.factor(drawn.gain, view)
+    return _orthogonal.jobs(view, factor, key, drawn.groups or 1)
+
+
+def measured(tensor: Tensor) -> Moments | None:
+    """Of a tensor as it is."""
+    view = plain_memory(tensor)
+    if view is None:
+        return _measured_elsewhere([tensor])[0]
+    return _core.measure_many([view], torch.get_num_threads())[0]
+
+
+def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
+    """Of tensors that the CPU's kernels do not reach. Waits for each device once or twice."""
+    found: list[Moments | None] = [None] * len(tensors)
+    dense: dict[torch.device, list[tuple[int, View]]] = {}
+    others: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    for i, tensor in enumerate(tensors):
+        if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
+            continue
+        if elsewhere(tensor) is not None:
+            continue
+        view = device_fills.dense_view_of(tensor)
+        if view is not None:
+            dense.setdefault(tensor.device, []).append((i, view))
+        else:
+            others.setdefault(tensor.device, []).append((i, _moments_by_torch(tensor.detach())))
+    rows = [
+        (
+            [i for i, _ in some],
+            device_fills.moments(tensors[some[0][0]], [view for _, view in some]),
+        )
+        for some in dense.values()
+    ]
+    rows += [
+        ([i for i, _ in some], torch.stack([row for _, row in some])) for some in others.values()
+    ]
+    for numbers, moments in rows:
+        for i, row in zip(numbers, moments.tolist(), strict=True):
+            found[i] = tuple(row)
+    return found
+
+
+def _moments_by_torch(values: Tensor) -> Tensor:
+    if values.itemsize < 4:
+        values = values.float()  # a result has the dtype of what it is of
+    std, mean = torch.std_mean(values, correction=0)
+    return torch.stack((mean, std, *torch.aminmax(values))).double()

@@ -1,0 +1,117 @@
+"""Deep plain chains: layers and activations alone, with no norm and no sum to hold the variance.
+
+From layer to layer the mean square q of the pre-activations becomes w E[f(sqrt(q) z)^2] + b, with w
+the gain squared, b the variance of the biases, z standard normal (Poole et al. 2016). Where
+w E[f(z)^2] + b = 1 it stays at 1, if deviations from 1 do not grow. Without biases they do where f
+grows faster than linearly around 1, for GELU by 14% a layer. And a layer of n units adds a deviation
+of its own, of variance (E[f(z)^4] / E[f(z)^2]^2 - 1) / n, which has to be forgotten again. Biases
+damp both. But gradients change by w E[f'(z)^2] a layer (Schoenholz et al. 2017): so b is what makes
+that 1, and more only as far as the variance would not hold.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from pyinit._graph.structure import Activation
+
+_Array = NDArray[np.float64]
+
+DEEP = 8  # from how many layers on
+_SPREAD = math.log(2.0) / 3  # most standard deviation of log q at the chain's end
+_LEAST = 0.8  # of the weights' share in the variance: narrow chains are to hand gradients on, too
+
+
+class Balance(NamedTuple):
+    """What keeps a chain's pre-activations at variance 1."""
+
+    gain: float
+    bias_std: float
+
+
+class _Moments(NamedTuple):
+    second: float  # E[f(z)^2]
+    derivative: float  # E[f'(z)^2]
+    noise: float  # variance of f(z)^2 over its squared mean
+    halved: float  # E[f(z)^2] at half the variance of z, over that at 1
+    doubled: float  # and at twice the variance
+
+
+@lru_cache(maxsize=256)
+def balance(activation: Activation, depth: int, width: int | None) -> Balance | None:
+    """The gain and the biases of a layer that an activation feeds; None if it is not known as a
+    function.
+
+    depth: layers in the chain
+    width: units that feed the layer; None where they are many, as places of an image are
+    """
+    moments = _moments(activation)
+    if moments is None:
+        return None
+    share = min(1.0, moments.second / moments.derivative)
+    if not _holds(share, moments, depth, width):
+        low = _LEAST * share
+        for _ in range(30):
+            middle = (low + share) / 2
+            if _holds(middle, moments, depth, width):
+                low = middle
+            else:
+                share = middle
+        share = low
+    return Balance(math.sqrt(share / moments.second), math.sqrt(1 - share))
+
+
+def _holds(share: float, moments: _Moments, depth: int, width: int | None) -> bool:
+    """Whether the variance stays within [1/2, 2] if the weights make that share of it."""
+    rho = _kept(share, moments)
+    if width is None:
+        return rho <= 1 + 1e-9
+    a_layer = share**2 * moments.noise / width
+    return rho <= 1 + 1e-9 and a_layer * sum(rho ** (2 * k) for k in range(depth)) <= _SPREAD**2
+
+
+def _kept(share: float, moments: _Moments) -> float:
+    """The part of a deviation by a factor of 2 that a layer hands on, on a scale of logarithms."""
+    up = math.log2(share * moments.doubled + 1 - share)
+    down = -math.log2(share * moments.halved + 1 - share)
+    return max(up, down)
+
+
+@lru_cache(maxsize=64)
+def _moments(activation: Activation) -> _Moments | None:
+    function = _function(activation)
+    if function is None:
+        return None
+    z = np.linspace(-10.0, 10.0, 20_001)
+    density = np.exp(-0.5 * z * z)
+    density /= density.sum()
+
+    def values(variance: float) -> _Array:
+        return function(torch.from_numpy(math.sqrt(variance) * z)).numpy()
+
+    def mean(x: _Array) -> float:
+        return float((x * density).sum())
+
+    once = values(1.0)
+    second = mean(once**2)
+    return _Moments(
+        second,
+        mean(np.gradient(once, z) ** 2),
+        mean(once**4) / second**2 - 1,
+        mean(values(0.5) ** 2) / second,
+        mean(values(2.0) ** 2) / second,
+    )
+
+
+def _function(activation: Activation) -> Callable[[Tensor], Tensor] | None:
+    name, slope = activation
+    if name == "leaky_relu":
+        return lambda z: functional.leaky_relu(z, slope)
+    return getattr(functional, name) if isinstance(name, str) else None

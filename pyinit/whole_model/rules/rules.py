@@ -1,0 +1,156 @@
+"""Rules: an ordered list of what matches a parameter and what fills it; the first match wins."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, TypeAlias
+
+from pyinit.initializers import Initializer, near
+from pyinit.whole_model.network import Network
+from pyinit.whole_model.recipes import Choice, Recipe, recipe
+from pyinit.whole_model.recipes.layers import with_padding
+from pyinit.whole_model.rules.mmengine import from_init_cfg, is_init_cfg
+from pyinit.whole_model.rules.patterns import Pattern, matcher
+from pyinit.whole_model.rules.recipe_file import read_data
+from pyinit.whole_model.rules.rule import Rule, errors_in
+
+__all__ = ["Rule", "Rules", "RulesLike", "as_rules", "load_recipe", "matcher"]
+
+_Item: TypeAlias = (
+    "Rule | tuple[Pattern, Initializer | str | Mapping[str, Any]] | Mapping[str, Any]"
+)
+RulesLike: TypeAlias = "Rule | Sequence[_Item] | Mapping[str, Any] | str | PathLike[str] | None"
+
+_FILE_KEYS = dict.fromkeys(("recipe", "rules"))
+
+
+class Rules(tuple[Rule, ...]):
+    """Rules in order."""
+
+    __slots__ = ()
+
+    def choose(self, network: Network) -> dict[str, Choice]:
+        """What the first rule that matches says, by the name of the parameter. Parameters that no
+        rule matches are not in it. In reports and errors the first rule is rule 1.
+
+        Raises:
+            ValueError: for a rule that matches no parameter, whether or not an earlier one would
+                have won, unless it is optional.
+        """
+        choices: dict[str, Choice] = {}
+        for number, rule in enumerate(self, 1):
+            sites = [site for site in network.sites if rule.matches(site)]
+            if not sites and not rule.optional:
+                raise ValueError(
+                    f"rule {number} ({rule}) matches no parameter; {rule.near(network)}"
+                )
+            choice = Choice(rule.initializer, f"rule {number}: {rule.pattern}")
+            for site in sites:
+                if site.name not in choices:
+                    choices[site.name] = (
+                        choice if rule.fill_padding else with_padding(choice, site, network)
+                    )
+        return choices
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """The rules as values that JSON and TOML have; ``as_rules`` takes them back.
+
+        Raises:
+            ValueError: for a predicate, or a list of patterns of several kinds.
+        """
+        return [rule.to_dict() for rule in self]
+
+
+def as_rules(value: RulesLike) -> Rules:
+    """Rules from any of their forms.
+
+    Args:
+        value: None, a ``Rule``, a path of a .toml or .json file (docs/rules.md), a mapping of
+            globs to initializers, or a list. The list has rules, as ``Rule``, as a pair of pattern
+            and initializer, or as a dictionary with the key ``init``; or it is an ``init_cfg`` of
+            mmengine's, which may also be a single dictionary: one whose ``type`` is mmengine's,
+            without ``init`` and ``name``.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for a rule or a file that is wrong, naming it.
+        OSError: if the file cannot be read.
+    """
+    if value is None:
+        return Rules()
+    if isinstance(value, Rule):
+        return Rules((value,))
+    if isinstance(value, (str, PathLike)):
+        chosen, rules = load_recipe(value)
+        if chosen is not None:
+            raise ValueError(f"{value}: names a recipe, too: give the file as the recipe")
+        return rules
+    if isinstance(value, Mapping):
+        is_one = "init" in value or is_init_cfg(value)
+        return _from_items([value] if is_one else list(value.items()))
+    if isinstance(value, (list, tuple)):
+        return _from_items(value)
+    raise TypeError(
+        "rules must be a Rule, a list of rules, a mapping of globs to initializers or the path of a "
+        f"file, got {value!r}"
+    )
+
+
+def load_recipe(path: str | PathLike[str]) -> tuple[Recipe | None, Rules]:
+    """The recipe that a .toml or .json file names, if it does, and its rules (docs/rules.md).
+
+    Raises:
+        ValueError: for a file that is wrong; it names the file, the rule and the key.
+        OSError: if the file cannot be read.
+    """
+    with errors_in(str(path)):
+        data = read_data(path)
+        for key in data:
+            if key not in _FILE_KEYS:
+                raise ValueError(f"unknown key {key!r}; {near(key, _FILE_KEYS)}")
+        return _recipe(data.get("recipe")), _rules_of_file(data.get("rules", []))
+
+
+def _recipe(value: object) -> Recipe | None:
+    if value is None:
+        return None
+    options = {"name": value} if isinstance(value, str) else value
+    if not isinstance(options, dict) or not isinstance(options.get("name"), str):
+        raise ValueError(f"recipe must be a name, or a table of a name and options, got {value!r}")  # noqa: TRY004
+    options = dict(options)
+    return recipe(options.pop("name"), **options)
+
+
+def _rules_of_file(items: object) -> Rules:
+    if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
+        raise ValueError("rules must be tables: [[rules]] in TOML, a list of objects in JSON")
+    return _from_items(items)
+
+
+def _from_items(items: Sequence[Any]) -> Rules:
+    # A later one of mmengine's goes over an earlier one, so they make a list of their own.
+    if items and all(map(is_init_cfg, items)):
+        return Rules(from_init_cfg(list(items)))
+    return Rules(itertools.starmap(_numbered, enumerate(items, 1)))
+
+
+def _numbered(number: int, item: Any) -> Rule:
+    with errors_in(f"rule {number}"):
+        return _from_item(item)
+
+
+def _from_item(item: Any) -> Rule:
+    if isinstance(item, Rule):
+        return item
+    if is_init_cfg(item):
+        raise ValueError(
+            "mmengine's dictionaries, of which the last wins, do not mix with rules; "
+            "from_init_cfg makes rules of them"
+        )
+    if isinstance(item, Mapping):
+        return Rule.from_dict(item)
+    if isinstance(item, (list, tuple)) and len(item) == 2:
+        return Rule(*item)
+    raise TypeError(
+        f"must be a Rule, a pair of pattern and initializer, or a dictionary, got {item!r}"
+    )
