@@ -13,10 +13,10 @@ from unittest import mock
 
 import click
 import pytest
-from paths import ROOT
 import torch
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from paths import ROOT
 
 import pyinit
 from pyinit.cli import main
@@ -97,7 +97,7 @@ def commands(text: str) -> list[list[str]]:
     """The arguments of each call of pyinit in lines of a shell."""
     calls = []
     for command in re.split(r"&&|\n|;", text.replace("\\\n", " ")):
-        words = shlex.split(command, comments=True)
+        words = shlex.split(re.sub(r"> *\S+", "", command), comments=True)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             del words[0]
         if words[:1] == ["pyinit"]:
@@ -126,23 +126,6 @@ def test_a_command_takes_the_arguments_it_is_given(page: Path, line: int, token:
         context = click.Context(command)
         _, surplus, _ = command.make_parser(context).parse_args(arguments)
         assert not surplus or context.allow_extra_args
-
-
-def options() -> set[str]:
-    everything = [main, *main.commands.values()]
-    return {name for command in everything for item in command.params for name in item.opts}
-
-
-@pytest.mark.parametrize(
-    ("page", "line", "token"),
-    [
-        case
-        for case in found(lambda t: t.type == "code_inline" and t.content.startswith("--"))
-        if case.values[0].name != "CONTRIBUTING.md"  # which names options of other programs, too
-    ],
-)
-def test_an_option_exists(page: Path, line: int, token: Token) -> None:
-    assert re.split(r"[ =]", token.content)[0] in options() | {"--help"}
 
 
 def anchors(page: Path) -> set[str]:
