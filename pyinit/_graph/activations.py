@@ -32,7 +32,7 @@ _FUNCTIONS: dict[str, Mapping[str, float]] = {
     "threshold": {"threshold": 0.0, "value": 0.0},
 }
 
-# Functions of torch whose ``__name__`` is another than the name that they are known by.
+# Functions whose ``__name__`` differs from the name that torch has them under.
 _KNOWN_AS = {"log_sigmoid": "logsigmoid", "_threshold": "threshold"}
 
 # torch's modules that are activations, with the functions' names.
@@ -162,8 +162,10 @@ _found: dict[object, ActivationKind | None] = {}
 
 
 def _named(found: ActivationKind | None, name: str) -> ActivationKind | None:
-    """An activation with the name of one of torch's, and with its gain as far as an approximation of
-    it goes, is torch's."""
+    """torch's activation of a name like this, if its gain is the one that was found.
+
+    The gain of an approximation, such as GELU's by tanh, may differ a little.
+    """
     if found is not None and isinstance(found.nonlinearity, float):
         for known in ("gelu", "silu", "mish"):
             gain = calculate_gain(getattr(functional, known))

@@ -14,7 +14,7 @@ from pyinit._graph.kinds import is_layer, is_norm
 from pyinit._graph.undisturbed import undisturbed
 
 SHAPES = frozenset(("shape", "ndim", "dtype", "device", "size", "dim", "numel", "ndimension"))
-"""The properties and methods of tensors that tell no values."""
+"""Properties and methods that tell of a tensor's shape and type, and nothing of its values."""
 
 
 def traced(model: nn.Module) -> fx.Graph:

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+RECURRENT_LAYERS = (nn.RNNBase, nn.RNNCellBase)
 LSTMS = (nn.LSTM, nn.LSTMCell)
 
 _GATES: Mapping[type, int] = {
@@ -18,8 +18,8 @@ _GATES: Mapping[type, int] = {
     **dict.fromkeys((nn.GRU, nn.GRUCell), 3),
 }
 
-# How classes of norms are named that torch does not have: first any, then those of transformers
-# that multiply by 1 + weight.
+# Names of classes of norms that torch does not have; those of transformers' that multiply by
+# 1 + weight.
 _NORM_NAME = re.compile(r"Norm(\dd|Gated)?$")
 _CENTRED_NORM_NAME = re.compile(
     r"(Gemma[23]?|Qwen3Next|Qwen3_5(Moe)?|Qwen4ExpText|MiniMaxM3VL|Step3p7|Centered)RMSNorm$"
@@ -37,12 +37,13 @@ def is_conv1d(module: nn.Module) -> bool:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a norm of torch's, or holds no module and has a norm's name."""
+    """Whether a module is a norm: one of torch's, or one without modules that is called a norm."""
     return isinstance(module, NORMS) or ("Norm" in type(module).__name__ and not module._modules)
 
 
 def has_norm_name(module: nn.Module) -> bool:
-    """Whether the name of a class ends as a norm's does, such as ``LayerNorm2d``."""
+    """Whether a class has a name such as ``LayerNorm2d``, so that its vectors are a norm's scale and
+    shift. It is stricter than ``is_norm``: recipes fill what they find by it."""
     return bool(_NORM_NAME.search(type(module).__name__))
 
 
@@ -59,7 +60,7 @@ def weight_layout(module: nn.Module) -> tuple[int, bool]:
 
 
 def gates_of(cls: type) -> int:
-    """How many gates a class of recurrent layers has: so many matrices stand in dim 0 of a weight."""
+    """How many gates a class of recurrent layers has. A weight of theirs holds a matrix for each."""
     base = nearest_base(cls, _GATES)
     return 1 if base is None else _GATES[base]
 

@@ -19,25 +19,16 @@ from pyinit._graph.flow import (
     Flow,
 )
 from pyinit._graph.fx_tracer import SHAPES, name_of, traced
-from pyinit._graph.kinds import EMBEDDINGS, is_layer, is_norm
-from pyinit._graph.kinds import RECURRENT as RECURRENT_MODULES
+from pyinit._graph.kinds import EMBEDDINGS, RECURRENT_LAYERS, is_layer, is_norm
 
-# The steps that functions, methods and operators are, by their names. All others pass values on.
+# Kinds of steps by the names of functions, methods and operators. All others pass values on.
 _KINDS = {
     **dict.fromkeys(("add", "iadd", "sub", "isub", "rsub"), SUM),
     **dict.fromkeys(("mul", "imul", "multiply"), PRODUCT),
     **dict.fromkeys(
         (
-            *(
-                "matmul",
-                "imatmul",
-                "bmm",
-                "baddbmm",
-                "mm",
-                "einsum",
-                "scaled_dot_product_attention",
-            ),
-            *("softmax", "log_softmax", "multi_head_attention_forward"),
+            *("matmul", "imatmul", "bmm", "baddbmm", "mm", "einsum", "softmax", "log_softmax"),
+            *("scaled_dot_product_attention", "multi_head_attention_forward"),
         ),
         MIX,
     ),
@@ -151,7 +142,7 @@ def _kind(module: nn.Module) -> str:
         return LAYER
     if is_norm(module):
         return NORM
-    if isinstance(module, RECURRENT_MODULES):
+    if isinstance(module, RECURRENT_LAYERS):
         return RECURRENT
     return MIX if isinstance(module, _SOFTMAXES) else PASS
 

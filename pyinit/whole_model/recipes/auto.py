@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from pyinit._graph.graph import ActivationKind
-from pyinit._graph.kinds import EMBEDDINGS, NORMS, RECURRENT, gates_of, is_layer, is_norm
+from pyinit._graph.kinds import EMBEDDINGS, NORMS, RECURRENT_LAYERS, gates_of, is_layer, is_norm
 from pyinit.initializers import (
     ONES,
     ZEROS,
@@ -90,13 +90,18 @@ def auto(network: Network, *, prior: float | None = None) -> Choices:
 
 
 class _Auto:
+    """The choices for the parameters of one network."""
+
     def __init__(self, network: Network, prior: float | None) -> None:
         self.graph, self.modules = network.graph, network.modules
         self.prior = None if prior is None else PriorBias(prior)
         # Where a model ends in a branch, its last layer is no head.
         ends = {layer for branch in self.graph.branches for layer in branch.layers}
         self.heads = self.graph.heads - ends
-        self.last = {branch.layers[-1]: branch.last_norm for branch in self.graph.branches}
+        # The norm at the end of each branch, by the last layer before it.
+        self.norm_after_last = {
+            branch.layers[-1]: branch.last_norm for branch in self.graph.branches
+        }
         # Rows of length 1 suit a norm, and a head that shares the embedding's weight.
         self.short_rows = any(map(is_norm, network.modules.values())) or any(
             isinstance(site.module, nn.Embedding) and site.tied for site in network.sites
@@ -119,7 +124,7 @@ class _Auto:
     def weight(self, site: Site) -> Choice | None:
         if len(site.shape) < 2:
             return None
-        scale, remark = self._scale(site.path)
+        scale, remark = self._branch_scale(site.path)
         norm = self.graph.norms.get(site.path)
         if norm is not None:
             # A type, not a path, so that the report can group blocks that are alike.
@@ -139,11 +144,13 @@ class _Auto:
                 return _lecun(scale), f"first of {depth} layers without a norm"
             balanced = self._balance(site)
             if balanced is not None:
-                why = f"{_name(feeds)} comes before, {depth} layers without a norm"
+                why = f"{_words_for(feeds)} comes before, {depth} layers without a norm"
                 return KaimingNormal(nonlinearity=balanced.gain * scale), why
         if follows is None:
             return _lecun(scale), "head" if path in self.heads else "no activation follows"
-        return _for(follows, scale, path in self.graph.norms), f"{_name(follows)} follows"
+        return _suited_to(
+            follows, scale, path in self.graph.norms
+        ), f"{_words_for(follows)} follows"
 
     def _balance(self, site: Site) -> Balance | None:
         """What holds the variance in a deep plain chain; None where a layer is in no such chain."""
@@ -166,11 +173,11 @@ class _Auto:
             return Choice(Normal(0.0, balanced.bias_std), "holds the variance of a deep chain")
         return Choice(ZEROS, "bias")
 
-    def _scale(self, path: str) -> tuple[float, str]:
-        """What a layer's weights are multiplied by, and what to say of it."""
-        if path not in self.last:
+    def _branch_scale(self, path: str) -> tuple[float, str]:
+        """What the place in a residual branch multiplies a layer's weights by, and a remark on it."""
+        if path not in self.norm_after_last:
             return 1.0, ""
-        if self.last[path] is not None:
+        if self.norm_after_last[path] is not None:
             return 1.0, "; ends a residual branch, which a norm scales"
         branches = len(self.graph.branches)
         return 1 / math.sqrt(branches), f"; ends a residual branch, 1 of {branches}"
@@ -214,7 +221,7 @@ _SELU = ActivationKind("selu")
 
 _BY_MODULE: tuple[tuple[Any, Callable[[_Auto, Site], Choice | None]], ...] = (
     (nn.MultiheadAttention, _Auto.attention),
-    (RECURRENT, _Auto.recurrent),
+    (RECURRENT_LAYERS, _Auto.recurrent),
     (EMBEDDINGS, _Auto.embedding),
     (nn.PReLU, _Auto.prelu),
 )
@@ -224,20 +231,20 @@ def _nothing(_: Site) -> None:
     return None
 
 
-def _name(activation: ActivationKind) -> str:
+def _words_for(activation: ActivationKind) -> str:
     kind, slope = activation
     if kind == "leaky_relu":
         return f"leaky_relu of slope {slope:g}"
     return kind if isinstance(kind, str) else f"an activation of gain {kind:.4g}"
 
 
-def _for(activation: ActivationKind, scale: float, is_normed: bool) -> Initializer:
+def _suited_to(activation: ActivationKind, scale: float, is_normed: bool) -> Initializer:
     """The initializer for a layer that an activation follows, as the paper on it has it."""
     name, slope = activation
     if activation == _SELU:
         return _lecun(scale)
     if name in _XAVIER:
-        # 5/3 makes up for what tanh takes away, where no norm does.
+        # 5/3 makes up for the variance that tanh takes away, unless a norm does.
         gain = gain_of("tanh") if name == "tanh" and not is_normed else 1.0
         return XavierNormal(gain * scale)
     if scale == 1:
@@ -246,6 +253,7 @@ def _for(activation: ActivationKind, scale: float, is_normed: bool) -> Initializ
 
 
 def _lecun(scale: float) -> Initializer:
+    """LeCun's variance of 1 / fan_in, times the squared scale."""
     return LecunNormal() if scale == 1 else VarianceScaling(scale**2)
 
 
@@ -270,7 +278,6 @@ def _norm(site: Site) -> Choice | None:
     constructor = getattr(type(site.module).__init__, "__code__", None)
     filled = getattr(constructor, "co_names", ())
     if not isinstance(site.module, NORMS) and "ones" not in filled:
-        return (
-            Choice(ZEROS, "norm's scale, to which the norm adds 1") if "zeros" in filled else None
-        )
+        why = "norm's scale, to which the norm adds 1"
+        return Choice(ZEROS, why) if "zeros" in filled else None
     return Choice(ONES, "norm's scale") if site.leaf == "weight" else Choice(ZEROS, "norm's shift")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from pyinit._graph.kinds import RECURRENT
+from pyinit._graph.kinds import RECURRENT_LAYERS
 from pyinit.initializers import ZEROS, Orthogonal, Uniform, XavierUniform
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.choices import (
@@ -101,7 +101,7 @@ def _of_recurrent_layers(
     """The choices that a function makes for the parameters of recurrent layers."""
 
     def choice(site: Site) -> Choice | None:
-        use = use_of(site) if isinstance(site.module, RECURRENT) else None
+        use = use_of(site) if isinstance(site.module, RECURRENT_LAYERS) else None
         return use and choose(site, use)
 
     return each_place(network, choice)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from pyinit._graph.kinds import EMBEDDINGS, NORMS, RECURRENT, nearest_base
+from pyinit._graph.kinds import EMBEDDINGS, NORMS, RECURRENT_LAYERS, nearest_base
 from pyinit.initializers import (
     ZEROS,
     Initializer,
@@ -186,6 +186,6 @@ _RULES: Mapping[type, _Rule | None] = {
     nn.Bilinear: _bilinear,
     **dict.fromkeys(EMBEDDINGS, _embedding),
     nn.MultiheadAttention: _attention,
-    **dict.fromkeys(RECURRENT, _recurrent),
+    **dict.fromkeys(RECURRENT_LAYERS, _recurrent),
     **dict.fromkeys((*NORMS, nn.PReLU), None),
 }
