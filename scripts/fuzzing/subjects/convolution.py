@@ -1,15 +1,13 @@
 """Convolutions and their gradients, in every way there is to ask for them."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from fuzzing.case import (
     LARGEST,
-    Case,
     Draws,
     Expected,
     Names,
@@ -21,8 +19,7 @@ from fuzzing.case import (
     whole,
 )
 from fuzzing.memory import LAYOUTS, dense, laid_out
-
-Numbers = tuple[int, ...]
+from fuzzing.subjects.windows import Axis, Numbers, Windowed
 
 ACTIVATIONS = (
     "none",
@@ -47,9 +44,21 @@ WAYS = ("forward", "gradients", "pieces", "packed", "columns")
 """The function, its gradients by autograd or by ``pyinit.nn.grad``, a packed weight, ``convolution_by_im2col``."""
 
 
+class Geometry(NamedTuple):
+    """What the sizes of a convolution follow from; ``inputs`` and ``outputs`` are those of a group."""
+
+    transposed: bool
+    batch: int
+    inputs: int
+    outputs: int
+    groups: int
+    axes: list[Axis]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Convolution(Case):
+class Convolution(Windowed):
     name = "conv"
+    by_axis = (*Windowed.by_axis, "output_padding")
 
     way: str = choice(*WAYS)
     transposed: bool
@@ -57,11 +66,6 @@ class Convolution(Case):
     inputs: int = whole()
     outputs: int = whole()
     groups: int = whole()
-    size: Numbers = whole()
-    kernel: Numbers = whole()
-    stride: Numbers = whole()
-    padding: Numbers = whole(0)
-    dilation: Numbers = whole()
     output_padding: Numbers = whole(0)
     padding_by: str = choice("numbers", "valid", "same")
     has_bias: bool
@@ -79,10 +83,10 @@ class Convolution(Case):
 
     @classmethod
     def draw(cls, rng: Draws) -> "Convolution":
-        return rng.until(lambda: cls._geometry(rng))
+        return rng.until(lambda: cls._drawn(rng, cls._geometry(rng)))
 
     @classmethod
-    def _geometry(cls, rng: Draws) -> "Convolution":
+    def _geometry(cls, rng: Draws) -> Geometry:
         dims = rng.choice((1, 1, 2, 2, 2, 3))
         transposed = rng.chance(0.3)
         is_large = rng.chance(0.08)
@@ -101,38 +105,25 @@ class Convolution(Case):
             kernel[rng.randrange(dims)] = rng.randint(1, 40)
         stride = [rng.choice((1, 1, 1, 2, 3, 4, 7)) for _ in size]
         dilation = [rng.choice((1, 1, 1, 2, 3, 5)) for _ in size]
-        padding, behind = [], []
+        axes = []
         for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
             reach = d * (k - 1)
             least = 0 if transposed else max(0, (reach + 2 - n) // 2)
             most = max(0, ((n - 1) * s + reach) // 2) if transposed else least + k
-            padding.append(
-                rng.choice((least, min(least + k // 2, most), rng.randint(least, max(least, most))))
-            )
-            behind.append(rng.randrange(max(s, d)) if rng.chance(0.3) else 0)
+            p = rng.choice((least, min(least + k // 2, most), rng.randint(least, max(least, most))))
+            behind = rng.randrange(max(s, d)) if rng.chance(0.3) else 0
+            axes.append(Axis(n, k, s, p, d, behind if transposed else 0))
         if rng.chance(0.03):  # with no elements
             batch, inputs = rng.choice(((0, inputs), (batch, 0)))
-        return cls._with_rest(
-            rng,
-            transposed=transposed,
-            batch=batch,
-            inputs=inputs,
-            outputs=outputs,
-            groups=groups,
-            size=tuple(size),
-            kernel=tuple(kernel),
-            stride=tuple(stride),
-            padding=tuple(padding),
-            dilation=tuple(dilation),
-            output_padding=tuple(behind) if transposed else (0,) * dims,
-        )
+        return Geometry(transposed, batch, inputs, outputs, groups, axes)
 
     @classmethod
-    def _with_rest(cls, rng: Draws, **geometry: Any) -> "Convolution":
-        transposed, dims = geometry["transposed"], len(geometry["size"])
+    def _drawn(cls, rng: Draws, geometry: Geometry) -> "Convolution":
+        """A way to ask for a convolution of that geometry."""
+        transposed, axes = geometry.transposed, geometry.axes
         way = rng.choice(WAYS[:2] if transposed else (*WAYS, "forward", "gradients", "gradients"))
-        if 0 in {geometry["batch"], geometry["inputs"]} and way == "columns":
-            way = "forward"  # of no elements unfold makes no columns
+        if 0 in {geometry.batch, geometry.inputs} and way == "columns":
+            way = "forward"  # unfold refuses an image without elements
         has_activation = way in {"forward", "gradients", "packed"} and rng.chance(0.3)
         activation = rng.choice(ACTIVATIONS) if has_activation else "none"
         values = rng.choice(("dyadic", "dyadic", "normal"))
@@ -146,7 +137,7 @@ class Convolution(Case):
             else rng.choice(("numbers",) * 8 + ("valid", "same"))
         )
         if padding_by == "same":
-            geometry["stride"] = (1,) * dims
+            axes = [axis._replace(stride=1) for axis in axes]
 
         # Columns are refused for negative views.
         layouts = [name for name in LAYOUTS if (way, name) != ("columns", "negated")]
@@ -156,7 +147,12 @@ class Convolution(Case):
 
         memory = layout()
         return cls(
-            **geometry,
+            transposed=transposed,
+            batch=geometry.batch,
+            inputs=geometry.inputs,
+            outputs=geometry.outputs,
+            groups=geometry.groups,
+            **cls.along(axes),
             way=way,
             padding_by=padding_by,
             has_bias=rng.chance(0.6),
@@ -179,25 +175,12 @@ class Convolution(Case):
 
     def places(self) -> Numbers:
         """The result's size, as far as there is one."""
-        padding = self.padding
-        if self.padding_by == "valid":
-            padding = (0,) * len(self.size)
         if self.padding_by == "same":
             return self.size
-        all_of = zip(
-            self.size,
-            self.kernel,
-            self.stride,
-            padding,
-            self.dilation,
-            self.output_padding,
-            strict=True,
-        )
-        if self.transposed:
-            return tuple(
-                max((n - 1) * s - 2 * p + d * (k - 1) + b + 1, 0) for n, k, s, p, d, b in all_of
-            )
-        return tuple(max((n + 2 * p - d * (k - 1) - 1) // s + 1, 0) for n, k, s, p, d, _ in all_of)
+        axes = self.axes
+        if self.padding_by == "valid":
+            axes = [axis._replace(padding=0) for axis in axes]
+        return tuple(axis.transposed_places if self.transposed else axis.places for axis in axes)
 
     def shapes(self) -> tuple[Numbers, Numbers, Numbers]:
         """Of input, weight and result."""
@@ -342,15 +325,6 @@ class Convolution(Case):
         # Those of random numbers cancel.
         return 20 + longest if is_constant else 8 + 4 * math.sqrt(longest)
 
-    def simpler(self) -> Iterator["Convolution"]:
-        for drop in range(len(self.size) if len(self.size) > 1 else 0):
-            fewer = {
-                name: tuple(x for i, x in enumerate(getattr(self, name)) if i != drop)
-                for name in ("size", "kernel", "stride", "padding", "dilation", "output_padding")
-            }
-            yield replace(self, **fewer)
-        yield from super().simpler()
-
 
 def _absolute(x: Any) -> Any:
     is_number = isinstance(x, torch.Tensor) and x.is_floating_point()
@@ -364,7 +338,7 @@ class ExtremeConvolution(Convolution):
     name = "extreme"
 
     @classmethod
-    def _geometry(cls, rng: Draws) -> "ExtremeConvolution":
+    def _geometry(cls, rng: Draws) -> Geometry:
         dims = rng.choice((1, 2, 2, 3))
         transposed = rng.chance(0.3)
         most = rng.choice((40, 4_096, LARGEST, LARGEST))
@@ -383,7 +357,7 @@ class ExtremeConvolution(Convolution):
             steps, spacings = [steps[0]] * dims, [spacings[0]] * dims
         if rng.chance(0.08):
             spacings = [LARGEST - rng.randint(0, 1)] * dims
-        stride, padding, dilation, behind = [], [], [], []
+        axes = []
         for n, k, step, d in zip(size, kernel, steps, spacings, strict=True):
             reach = d * (k - 1)
             if transposed:  # so that few pixels are left
@@ -393,21 +367,5 @@ class ExtremeConvolution(Convolution):
                 b, p = 0, max(0, (reach + 2 - n) // 2) + rng.choice((0, 0, 1, rng.upto(most)))
                 least = (n + 2 * p - reach) // rng.randint(1, 20)  # so that few places are left
                 s = min(max(step, least), LARGEST)
-            stride.append(s)
-            padding.append(min(p, LARGEST))
-            dilation.append(d)
-            behind.append(b)
-        return cls._with_rest(
-            rng,
-            transposed=transposed,
-            batch=batch,
-            inputs=inputs,
-            outputs=outputs,
-            groups=groups,
-            size=tuple(size),
-            kernel=tuple(kernel),
-            stride=tuple(stride),
-            padding=tuple(padding),
-            dilation=tuple(dilation),
-            output_padding=tuple(behind),
-        )
+            axes.append(Axis(n, k, s, min(p, LARGEST), d, b))
+        return Geometry(transposed, batch, inputs, outputs, groups, axes)
