@@ -1,4 +1,4 @@
-"""``im2col`` and ``col2im``: images as columns and back."""
+"""``im2col`` and ``col2im``: from images to columns and back."""
 
 import math
 from dataclasses import dataclass

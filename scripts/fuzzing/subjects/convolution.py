@@ -1,4 +1,4 @@
-"""Convolutions and their gradients, in every way there is to ask for them."""
+"""Convolutions and their gradients, in every way in which one can ask for them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -41,7 +41,8 @@ _TORCHS = {
 }
 _PARAMETRIZED = ("leaky_relu", "elu")
 WAYS = ("forward", "gradients", "pieces", "packed", "columns")
-"""The function, its gradients by autograd or by ``pyinit.nn.grad``, a packed weight, ``convolution_by_im2col``."""
+"""What is called: the function, its gradients by autograd or by ``pyinit.nn.grad``, the function with a packed weight,
+or ``convolution_by_im2col``."""
 
 
 class Geometry(NamedTuple):
@@ -113,7 +114,7 @@ class Convolution(Windowed):
             p = rng.choice((least, min(least + k // 2, most), rng.randint(least, max(least, most))))
             behind = rng.randrange(max(s, d)) if rng.chance(0.3) else 0
             axes.append(Axis(n, k, s, p, d, behind if transposed else 0))
-        if rng.chance(0.03):  # with no elements
+        if rng.chance(0.03):  # an image without elements
             batch, inputs = rng.choice(((0, inputs), (batch, 0)))
         return Geometry(transposed, batch, inputs, outputs, groups, axes)
 
@@ -130,7 +131,7 @@ class Convolution(Windowed):
         if way in {"forward", "packed"} and rng.chance(0.05):
             values = "infinity"
         elif way == "gradients" and activation in {"relu", "leaky_relu", "elu", "selu"}:
-            values = "dyadic"  # rounded sums may lie on the other side of 0
+            values = "dyadic"  # rounding might move a sum across 0, where the slope changes
         padding_by = (
             "numbers"
             if transposed or way in {"pieces", "columns"}
@@ -139,7 +140,7 @@ class Convolution(Windowed):
         if padding_by == "same":
             axes = [axis._replace(stride=1) for axis in axes]
 
-        # Columns are refused for negative views.
+        # Negative views have no columns: they are refused.
         layouts = [name for name in LAYOUTS if (way, name) != ("columns", "negated")]
 
         def layout() -> str:
@@ -174,7 +175,7 @@ class Convolution(Windowed):
     # ---- Sizes -----------------------------------------------------------------------------------
 
     def places(self) -> Numbers:
-        """The result's size, as far as there is one."""
+        """The size of the result's image."""
         if self.padding_by == "same":
             return self.size
         axes = self.axes
@@ -183,7 +184,7 @@ class Convolution(Windowed):
         return tuple(axis.transposed_places if self.transposed else axis.places for axis in axes)
 
     def shapes(self) -> tuple[Numbers, Numbers, Numbers]:
-        """Of input, weight and result."""
+        """The shapes of input, weight and result."""
         taken, made = self.inputs * self.groups, self.outputs * self.groups
         weight = (taken, self.outputs) if self.transposed else (made, self.inputs)
         batch = () if self.unbatched else (self.batch,)
@@ -288,14 +289,14 @@ class Convolution(Windowed):
         absolute = {k: _absolute(v) for k, v in exact.items()}
         if self.activation != "none":
             size = 0.0 if self.values == "dyadic" else sums[0] * evaluate(self._plain(), absolute)
-            slope = 1.8 * max(1.0, abs(self.parameter))  # the most of any
+            slope = 1.8 * max(1.0, abs(self.parameter))  # the largest slope of any activation
             if self.way != "gradients":
                 size_of_sums = evaluate(self._plain(), absolute)
                 return [
                     Expected(v, slope * size + 8 * epsilon * (v.abs() + 1 + size_of_sums))
                     for v in values
                 ]
-            # What the gradient of the sums is off by counts as much as that of the sums over it.
+            # The slopes at the sums are off, too: their error goes through the sums of the gradients.
             off = absolute["g"] * (slope * size + 8 * epsilon)
             by_g = listed(
                 evaluate(self._program("none").torchs, {**absolute, "g": absolute["g"] * slope})
@@ -311,7 +312,7 @@ class Convolution(Windowed):
         return replace(self, way="forward")._program("none").torchs
 
     def _terms(self) -> tuple[int, ...]:
-        """How many products each result is a sum of."""
+        """The number of products that each result is a sum of."""
         taps = math.prod(self.kernel)
         pixels = self.batch * math.prod(self.size if self.transposed else self.places())
         if self.way not in {"gradients", "pieces"}:
@@ -319,10 +320,10 @@ class Convolution(Windowed):
         return self.outputs * taps, pixels, self.batch * math.prod(self.places())
 
     def _steps(self, terms: int) -> float:
-        """How many roundings the bound of such a sum has: of chains of 320 at most, which are summed up again."""
+        """How many roundings bound the error of a sum. Its chains have at most 320 terms, and are summed up in turn."""
         longest = min(terms, 320) + terms / 160
         is_constant = any("expanded" in x for x in (self.x_layout, self.w_layout, self.g_layout))
-        # Those of random numbers cancel.
+        # The errors of random numbers partly cancel.
         return 20 + longest if is_constant else 8 + 4 * math.sqrt(longest)
 
 
@@ -333,7 +334,7 @@ def _absolute(x: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtremeConvolution(Convolution):
-    """Strides, paddings and dilations up to the largest, of which few taps meet the image."""
+    """Convolutions with strides, paddings and dilations up to the largest. Few of their taps meet the image."""
 
     name = "extreme"
 
@@ -353,19 +354,19 @@ class ExtremeConvolution(Convolution):
             [max(1, rng.upto(most) if rng.chance(0.5) else rng.randint(1, 3)) for _ in size]
             for _ in range(2)
         )
-        if rng.chance(0.4):  # as one number for all dimensions gives them
+        if rng.chance(0.4):  # the same for all dimensions, as one number gives them
             steps, spacings = [steps[0]] * dims, [spacings[0]] * dims
         if rng.chance(0.08):
             spacings = [LARGEST - rng.randint(0, 1)] * dims
         axes = []
         for n, k, step, d in zip(size, kernel, steps, spacings, strict=True):
             reach = d * (k - 1)
-            if transposed:  # so that few pixels are left
+            if transposed:  # the padding leaves few pixels
                 s, b = step, rng.randrange(max(step, d)) if rng.chance(0.2) else 0
                 p = max(0, ((n - 1) * s + reach + b - rng.randint(0, 12)) // 2)
             else:
                 b, p = 0, max(0, (reach + 2 - n) // 2) + rng.choice((0, 0, 1, rng.upto(most)))
-                least = (n + 2 * p - reach) // rng.randint(1, 20)  # so that few places are left
+                least = (n + 2 * p - reach) // rng.randint(1, 20)  # the stride leaves few places
                 s = min(max(step, least), LARGEST)
             axes.append(Axis(n, k, s, min(p, LARGEST), d, b))
         return Geometry(transposed, batch, inputs, outputs, groups, axes)
