@@ -51,7 +51,7 @@ _TOKEN = re.compile(
     "Radford et al. 2019",
 )
 def auto(network: Network, *, prior: float | None = None) -> Choices:
-    """Each layer by its activation and its place; residual branches scaled down by their number.
+    """Suits each layer to its activation and its place, and scales residual branches by their number.
 
     A layer's gain suits the activation that follows it. The last layer of each of N residual
     branches is scaled by 1/sqrt(N), unless a norm ends the branch. Layers of deep chains without a

@@ -166,7 +166,7 @@ def mimetic(
     alpha2: float = 0.4,
     beta2: float = 0.4,
 ) -> Choices:
-    """Attention like that of trained models: query x key near I, value x output near -I.
+    """Starts attention as trained models have it: query x key near I, value x output near -I.
 
     The weights of query and key multiply to alpha1 Z + beta1 I in each head, and the weights of value
     and output to alpha2 Z - beta2 I, with Z normal of variance 1 / width. All else is as in the recipe
@@ -215,11 +215,11 @@ def mimetic(
                 choices[site.name] = before._replace(why=f"{before.why}; not mimetic: {problem}")
             else:
                 factor = Mimetic(layer.name, part, heads, alpha1, beta1, alpha2, beta2)
-                choices[site.name] = Choice(factor, f"attention, {_SAID[part]}")
+                choices[site.name] = Choice(factor, f"attention, {_PART_WORDS[part]}")
     return choices
 
 
-_SAID = {"q": "query", "k": "key", "v": "value", "o": "output", "qkv": "query, key and value"}
+_PART_WORDS = {"q": "query", "k": "key", "v": "value", "o": "output", "qkv": "query, key and value"}
 
 
 # Names of attention whose query and key come from different sequences.

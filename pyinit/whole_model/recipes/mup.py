@@ -23,7 +23,7 @@ def mup(
     sigma: float = 1.0,
     readout_zero_init: bool = True,
 ) -> Choices:
-    """Maximal update: what was tuned on a narrow model holds for a wide one.
+    """Scales weights so that hyperparameters of a narrow model hold for a wide one (maximal update).
 
     The dimensions that grow are those in which a weight differs from the same weight of ``base``.
     Input weights, of which only the outputs grow, and hidden weights, of which both dimensions grow,
@@ -65,7 +65,7 @@ def mup(
         constant(val=0) - output, width x4
     """
     given = _shapes(base)
-    shapes = {name: _same(site, given) for name, site in network.by_name.items()}
+    shapes = {name: _shape_in_base(site, given) for name, site in network.by_name.items()}
 
     def choose(site: Site) -> Choice | None:
         use = use_of(site)
@@ -90,7 +90,7 @@ def _shapes(base: nn.Module | Mapping[str, Shape] | None) -> Mapping[str, Shape]
     )
 
 
-def _same(site: Site, shapes: Mapping[str, Shape]) -> Shape:
+def _shape_in_base(site: Site, shapes: Mapping[str, Shape]) -> Shape:
     """The shape that the same parameter has in the base."""
     shape = shapes.get(site.name)
     if shape is None:

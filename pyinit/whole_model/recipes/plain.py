@@ -36,7 +36,7 @@ def _same(network: Network, initializer: Initializer) -> Choices:
 
 @register_recipe("normal", source="Krizhevsky et al. 2012, section 5")
 def normal(network: Network, *, std: float = 0.01) -> Choices:
-    """Normal weights and embeddings of one standard deviation, zero biases.
+    """Draws weights and embeddings from one normal distribution, and sets biases to 0.
 
     Args:
         network: the model
@@ -64,7 +64,7 @@ def normal(network: Network, *, std: float = 0.01) -> Choices:
 
 @register_recipe("xavier", source="Glorot & Bengio 2010")
 def xavier(network: Network) -> Choices:
-    """Xavier uniform weights, zero biases.
+    """Draws Xavier uniform weights, and sets biases to 0.
 
     Args:
         network: the model
@@ -87,7 +87,7 @@ def xavier(network: Network) -> Choices:
 
 @register_recipe("kaiming", source="He et al. 2015")
 def kaiming(network: Network, *, mode: str = "fan_in") -> Choices:
-    """Kaiming normal weights with the gain of relu, zero biases.
+    """Draws Kaiming normal weights with the gain of relu, and sets biases to 0.
 
     Args:
         network: the model
@@ -114,7 +114,7 @@ def kaiming(network: Network, *, mode: str = "fan_in") -> Choices:
 
 @register_recipe("lecun", source="LeCun et al. 1998, section 4.6")
 def lecun(network: Network) -> Choices:
-    """Truncated normal weights of variance 1 / fan_in, zero biases.
+    """Draws truncated normal weights of variance 1 / fan_in, and sets biases to 0.
 
     Args:
         network: the model
@@ -137,7 +137,7 @@ def lecun(network: Network) -> Choices:
 
 @register_recipe("orthogonal", source="Saxe et al. 2014")
 def orthogonal(network: Network, *, gain: float = 1.0) -> Choices:
-    """Random orthogonal weights, one matrix for each group of a convolution, zero biases.
+    """Draws orthogonal weights, a matrix for each group of a convolution, and sets biases to 0.
 
     Args:
         network: the model
@@ -164,7 +164,7 @@ def orthogonal(network: Network, *, gain: float = 1.0) -> Choices:
 
 @register_recipe("delta_orthogonal", source="Xiao et al. 2018")
 def delta_orthogonal(network: Network) -> Choices:
-    """Convolutions of one orthogonal matrix at the centre tap, other weights orthogonal.
+    """Puts an orthogonal matrix at the centre tap of convolutions; other weights are orthogonal.
 
     A convolution with fewer outputs than inputs is orthogonal as a whole, since no matrix of that
     shape preserves all norms.
@@ -201,7 +201,7 @@ def delta_orthogonal(network: Network) -> Choices:
 
 @register_recipe("zero", source="Zhao et al. 2022, algorithms 1 and 2")
 def zero(network: Network) -> Choices:
-    """ZerO: identities, Hadamard matrices where a layer expands, zero biases; nothing is random.
+    """Sets weights to identities and Hadamard matrices, and biases to 0 (ZerO). Nothing is random.
 
     Each layer is initialized by its own shape. A convolution has a matrix at the centre tap for each
     of its groups. Where a layer that expands has its inputs in dim 0 (transposed convolutions,

@@ -23,7 +23,7 @@ _GLOROT = XavierUniform()
 
 @register_recipe("keras", source="Keras 3, defaults of its layers")
 def keras(network: Network) -> Choices:
-    """Glorot uniform weights, orthogonal recurrent ones, unit forget bias, as in Keras.
+    """Draws Glorot uniform weights and orthogonal recurrent ones, with forget bias 1, as Keras does.
 
     Keras takes the gates of a recurrent layer for one matrix: Glorot's fans are the layer's inputs
     and the units of all gates together, and the recurrent matrix is orthogonal as a whole. It leaves
@@ -59,10 +59,10 @@ def keras(network: Network) -> Choices:
 
 @register_recipe("lstm", source="Jozefowicz et al. 2015; Saxe et al. 2014")
 def lstm(network: Network) -> Choices:
-    """Recurrent layers: orthogonal recurrent weights for each gate, forget bias 1; the rest as torch.
+    """Makes the recurrent weights of each gate orthogonal and the forget bias 1; all else is torch's.
 
-    In recurrent layers the input weights are Xavier uniform for each gate, and all other biases are
-    0. All other layers are as in the recipe ``torch``.
+    The input weights of recurrent layers are Xavier uniform for each gate, and their other biases
+    are 0. All other layers are as in the recipe ``torch``.
 
     Args:
         network: the model

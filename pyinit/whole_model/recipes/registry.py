@@ -48,7 +48,7 @@ class Recipe:
         >>> from torch import nn
         >>> small = pyinit.recipe("normal", std=0.001)
         >>> print(small, "-", small.summary)
-        normal(std=0.001) - Normal weights and embeddings of one standard deviation, zero biases.
+        normal(std=0.001) - Draws weights and embeddings from one normal distribution, and sets biases to 0.
         >>> pyinit.initialize_(nn.Linear(4, 2), small, seed=0).recipe
         'normal(std=0.001)'
     """
@@ -108,7 +108,7 @@ def register_recipe(
         >>> from torch import nn
         >>> @pyinit.register_recipe("ones and zeros", source="this page")
         ... def ones_and_zeros(network):
-        ...     \"""Weights 1, all else 0.\"""
+        ...     \"""Sets weights to 1 and all else to 0.\"""
         ...     fill = {"weight": pyinit.initializers.ONES}
         ...     return {
         ...         site.name: pyinit.Choice(fill.get(site.leaf, pyinit.initializers.ZEROS), site.leaf)

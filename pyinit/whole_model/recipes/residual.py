@@ -18,7 +18,7 @@ _HE = KaimingNormal(mode="fan_out", nonlinearity="relu")
 
 @register_recipe("resnet", source="He et al. 2015, arXiv:1512.03385; torchvision's ResNet")
 def resnet(network: Network, *, zero_last: bool = False) -> Choices:
-    """Convolutions He normal by fan_out, norms 1 and 0, the head as torch's default.
+    """Draws He normal convolutions by fan_out. Norms start at 1 and 0, the head as torch's default.
 
     As torchvision does it, except that the fan_out of a grouped convolution is that of a group.
 
@@ -48,7 +48,7 @@ def resnet(network: Network, *, zero_last: bool = False) -> Choices:
     """
     last = {b.last_norm for b in _branches(network) if b.last_norm} if zero_last else set()
     if zero_last and not last:
-        raise ValueError("zero_last: found no residual branch that ends in a norm")
+        raise ValueError("zero_last found no residual branch that ends in a norm")
 
     def choose(site: Site) -> Choice | None:
         if site.leaf != "weight":
@@ -62,7 +62,7 @@ def resnet(network: Network, *, zero_last: bool = False) -> Choices:
 
 @register_recipe("fixup", source="Zhang et al. 2019, arXiv:1901.09321")
 def fixup(network: Network) -> Choices:
-    """Residual networks without norms: branches scaled down by depth, their last layers 0.
+    """Scales residual branches without norms down by depth, and sets their last layers to 0.
 
     With L residual branches, the layers of a branch of m layers are He normal times L^(-1/(2m-2)), by
     fan_out as in the authors' code. The last layer of each branch, the model's last linear layer and
@@ -156,7 +156,7 @@ _REZERO = re.compile(r"(?:res_?weight|re_?zero|alpha)\w*")
 
 @register_recipe("skipinit", source="De & Smith 2020, arXiv:2002.10444")
 def skipinit(network: Network) -> Choices:
-    """The scalar at the end of each residual branch 0, all else as in ``resnet``.
+    """Sets the scalar at the end of each residual branch to 0. All else is as in the recipe resnet.
 
     The scalars are found by their names: ``alpha``, ``gain``, ``scale``, ``skip_gain`` and the like.
 
@@ -194,7 +194,7 @@ def skipinit(network: Network) -> Choices:
 
 @register_recipe("rezero", source="Bachlechner et al. 2020, arXiv:2003.04887")
 def rezero(network: Network) -> Choices:
-    """The scalar at the end of each residual branch 0, all else as torch's default.
+    """Sets the scalar at the end of each residual branch to 0. All else is as in the recipe torch.
 
     The scalars are found by their names: ``resweight``, ``rezero``, ``alpha`` and the like.
 

@@ -32,7 +32,7 @@ from pyinit.whole_model.recipes.roles import Role, use_of
 
 @register_recipe("torch", source="PyTorch 2.13, reset_parameters of its modules")
 def torch_defaults(network: Network) -> Choices:
-    """Each module's own default distribution.
+    """Gives each module the distribution that it has by default.
 
     Modules of torch, and transformers' Conv1D, start as their ``reset_parameters`` leaves them, with
     the fans that torch computes; so do the modules inside of an ``nn.Transformer`` and an
@@ -72,7 +72,7 @@ def torch_defaults(network: Network) -> Choices:
 
 
 def _prefixes(network: Network, cls: type[nn.Module]) -> tuple[str, ...]:
-    """How the names of all parameters begin that modules of this class reset, in them and below."""
+    """The prefixes of names of parameters that a class resets in its modules and inside of them."""
     return tuple(
         path + "." if path else ""
         for path, module in network.modules.items()
@@ -111,10 +111,6 @@ def _reset_of(cls: type[nn.Module]) -> _Reset:
     return _Reset(None if base is None else _RULES[base], own, f"{cls.__name__}'s default")
 
 
-def _default_of(module: nn.Module) -> str:
-    return f"{type(module).__name__}'s default"
-
-
 def _replaces_reset(cls: type[nn.Module], base: type[nn.Module] | None) -> bool:
     """Whether a class has a method to reset its modules that it did not inherit from ``base``."""
     name = _reset_name(cls)
@@ -133,7 +129,7 @@ def _by_role(site: Site) -> Choice | None:
     if use is None:
         return None
     if use.role is Role.WEIGHT:  # transformers' Conv1D
-        return Choice(Normal(std=0.02), _default_of(site.module))
+        return Choice(Normal(std=0.02), f"{type(site.module).__name__}'s default")
     return all_but_weights(site, use)
 
 

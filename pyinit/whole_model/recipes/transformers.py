@@ -42,7 +42,7 @@ _EXPERT = re.compile(r"(?<=experts\.)\d+\.")
     "gpt2", source="Radford et al. 2019, Language Models are Unsupervised Multitask Learners"
 )
 def gpt2(network: Network, *, std: float = 0.02) -> Choices:
-    """Normal of 0.02, the projections into the residual stream smaller by 1/sqrt(2N).
+    """Draws from Normal(0, 0.02), and divides projections into the residual stream by sqrt(2N).
 
     As nanoGPT and transformers do it: weights and embeddings are Normal(0, ``std``), biases 0, norms
     1 and 0. The last layers of attention and of the MLP, found by their names (``c_proj``,
@@ -86,7 +86,7 @@ def gpt2(network: Network, *, std: float = 0.02) -> Choices:
 
 @register_recipe("llama", source="Touvron et al. 2023, arXiv:2302.13971; transformers' Llama")
 def llama(network: Network, *, std: float = 0.02) -> Choices:
-    """Normal of 0.02, norms 1.
+    """Draws weights from Normal(0, 0.02), and sets norms to 1.
 
     As transformers does it: weights and embeddings are Normal(0, ``std``) and biases 0, whatever the
     depth.
@@ -163,7 +163,7 @@ _TINY = Normal(0.0, 1e-6)
     "vit", source="timm's vision_transformer; Dosovitskiy et al. 2020, arXiv:2010.11929"
 )
 def vit(network: Network, *, style: str = "timm", head_bias: float | str = 0.0) -> Choices:
-    """Vision Transformer, as timm initializes it or as its authors do in JAX.
+    """Starts a Vision Transformer as timm does, or as its authors do in JAX.
 
     In both styles embeddings, those of positions included, are truncated normal of 0.02, class tokens
     normal of 1e-6, and norms 1 and 0.
