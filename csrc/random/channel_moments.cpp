@@ -127,6 +127,8 @@ class Rows {
     for (int64_t c = 0; c < some; ++c) {
       const Sums one{sums.first[c], sums.sum[c], sums.squares[c], sums.min[c], sums.max[c]};
       std::tie(of[c], frames[c]) = begin_statistics(one, dtype, count_, [&] { return count_nonfinite(c); });
+      // Sums of scaled distances from near the mean are the more exact ones.
+      frames[c].is_needed = true;
       centres[c] = frames[c].centre;
       scales[c] = frames[c].scale;
     }
