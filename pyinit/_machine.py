@@ -8,8 +8,8 @@ import torch
 from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._patch import rng_in_force
-from pyinit._random import torch_stream
 from pyinit._random.rng import get_rng
+from pyinit._random.torch_cases import fallbacks
 
 
 class Info(TypedDict):
@@ -46,5 +46,5 @@ def info() -> Info:
         cuda_build=device_fills.BUILD,
         compiler=_core.compiler(),
         torch=torch.__version__,
-        torch_fallbacks=torch_stream.fallbacks(),
+        torch_fallbacks=fallbacks(),
     )

@@ -1,6 +1,8 @@
 """Which tensors the kernels may write, and where these lie in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from operator import mul
 from typing import cast
 
 import torch
@@ -137,3 +139,30 @@ def shaped_view(tensor: Tensor) -> View | None:
 def with_shape(view: View, tensor: Tensor) -> View:
     """The view that ``native_view`` gave of the tensor, with the tensor's own shape."""
     return view if len(view[2]) != 1 else (view[0], view[1], tuple(tensor.shape), tensor.stride())
+
+
+ITEM_SIZES = {code: dtype.itemsize for dtype, code in DTYPES.items()}
+"""Bytes of an element, by dtype code."""
+
+
+def extent(view: View) -> int:
+    """The bytes from a view's first element to behind its last; 0 without elements."""
+    _, code, shape, strides = view
+    size = ITEM_SIZES[code]
+    if len(shape) == 1 and strides[0] == 1:
+        return size * shape[0]
+    return 0 if 0 in shape else size * (1 + sum(map(mul, shape, strides)) - sum(strides))
+
+
+def may_share_memory(views: Iterable[View]) -> bool:
+    """Whether any two views reach over the same memory, though they may share no element."""
+    spans = sorted((view[0], view[0] + extent(view)) for view in views)
+    return any(end > start for (_, end), (start, _) in pairwise(spans))
+
+
+def centre_of(view: View) -> View:
+    """The matrix (out, in) at the centre tap of a convolution's weight."""
+    address, code, shape, strides = view
+    taps = zip(shape[2:], strides[2:], strict=True)
+    offset = sum(size // 2 * stride for size, stride in taps)
+    return address + offset * ITEM_SIZES[code], code, shape[:2], strides[:2]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyinit import _core
-from pyinit._random.rng import Key
+from pyinit._random.rng import Key, stream_of
 from pyinit._random.rng import Source as Numbers
 from pyinit._torch.eager import eager
 from pyinit._torch.views import native_view, plain_memory
@@ -24,7 +24,6 @@ from pyinit.pretrained.match import Match, check_not_empty, check_strict, first_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import Adapted, LoadReport, Mismatched
 from pyinit.whole_model.engine.buffers import plan_resets
-from pyinit.whole_model.engine.execute import stream_of
 from pyinit.whole_model.engine.materialize import materialize_
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.network import Network, Site

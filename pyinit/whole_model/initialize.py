@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
-from pyinit._random.rng import Key, Source, get_rng, take_key
+from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit.initializers import Orthogonal, OwnReset
 from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
-from pyinit.whole_model.engine.execute import Batch, Moments, measured, stream_of
+from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
 from pyinit.whole_model.engine.plan import Entry, make_plan, view_of
 from pyinit.whole_model.network import Network

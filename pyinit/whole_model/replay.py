@@ -4,14 +4,13 @@ from dataclasses import replace
 
 from torch import nn
 
-from pyinit._random.rng import Key, Source, rng
+from pyinit._random.rng import Key, Source, rng, stream_of
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit.initializers import KEEP, OwnReset
 from pyinit.pretrained.match import first_of
 from pyinit.reports.initialization import InitReport, Row, torch_version, version_of_pyinit
 from pyinit.whole_model.engine.buffers import IsTouched, plan_resets
-from pyinit.whole_model.engine.execute import stream_of
 from pyinit.whole_model.engine.plan import Entry, check
 from pyinit.whole_model.initialize import carry_out, refuse_buffers_elsewhere, row_of
 from pyinit.whole_model.network import Network, Site

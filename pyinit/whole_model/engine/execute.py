@@ -1,6 +1,5 @@
 """Carries out a plan: one native call for what the kernels can write, torch or Python for the rest."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +10,27 @@ from torch import Tensor
 from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._device import orthogonal as device_orthogonal
-from pyinit._random import orthogonal as _orthogonal
+from pyinit._random.distributions import (
+    CONSTANT,
+    NORMAL,
+    TRUNC_NORMAL,
+    UNIFORM,
+    Distribution,
+    Parameters,
+    padded,
+)
 from pyinit._random.generators import seeded
-from pyinit._random.orthogonal import Job
+from pyinit._random.orthogonal import Job, checked_gain, jobs
 from pyinit._random.rng import Key, Source, get_rng
 from pyinit._torch.placement import elsewhere
-from pyinit._torch.views import View, native_view, plain_memory, with_shape
+from pyinit._torch.views import (
+    ITEM_SIZES,
+    View,
+    centre_of,
+    native_view,
+    plain_memory,
+    with_shape,
+)
 from pyinit.initializers import (
     Block,
     Constant,
@@ -34,23 +48,16 @@ Moments = tuple[float, float, float, float]
 
 _Fill = tuple[View, int, tuple[float, float, float, float], tuple[int, int]]
 
-# By initializer: the kernel's code for the distribution, and its parameters.
-_DISTRIBUTIONS: dict[
-    type[Drawn], tuple[int, Callable[[Any], tuple[float, float, float, float]]]
-] = {
-    Constant: (device_fills.CONSTANT, lambda x: (x.val, 0.0, 0.0, 0.0)),
-    Uniform: (device_fills.UNIFORM, lambda x: (x.a, x.b, 0.0, 0.0)),
-    Normal: (device_fills.NORMAL, lambda x: (x.mean, x.std, 0.0, 0.0)),
-    TruncNormal: (device_fills.TRUNC_NORMAL, lambda x: (x.mean, x.std, x.a, x.b)),
+# By initializer: the distribution that kernels draw, and its parameters.
+_KERNELS: dict[type[Drawn], tuple[Distribution, Callable[[Any], Parameters]]] = {
+    Constant: (CONSTANT, lambda x: (x.val,)),
+    Uniform: (UNIFORM, lambda x: (x.a, x.b)),
+    Normal: (NORMAL, lambda x: (x.mean, x.std)),
+    TruncNormal: (TRUNC_NORMAL, lambda x: (x.mean, x.std, x.a, x.b)),
 }
 
 
 _OF_SHAPE = (Orthogonal, DeltaOrthogonal)
-
-
-def stream_of(name: str) -> int:
-    """The stream of a parameter's numbers: its qualified name, hashed to 64 bits (BLAKE2b)."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 @dataclass
@@ -113,19 +120,19 @@ class Batch:
                 at = with_shape(view, self._tensors[i])
                 at = at if rows is None else _rows(at, rows)
             numbers = (key, (stream + k) % 2**64)
-            distribution = _DISTRIBUTIONS.get(type(drawn))
-            if distribution is not None:
+            kernel = _KERNELS.get(type(drawn))
+            if kernel is not None:
                 if rows is None and len(entry.blocks) == 1:
                     wave.alone[i] = len(wave.fills)
-                code, parameters = distribution
-                wave.fills.append((at, code, parameters(drawn), numbers))
+                distribution, parameters = kernel
+                wave.fills.append((at, distribution.code, padded(parameters(drawn)), numbers))
             elif type(drawn) is Orthogonal:
                 if 0 not in at[2]:
                     wave.matrices += _matrices(at, drawn, numbers)
             elif type(drawn) is DeltaOrthogonal:
-                wave.fills.append((at, device_fills.CONSTANT, (0.0, 0.0, 0.0, 0.0), numbers))
+                wave.fills.append((at, CONSTANT.code, padded((0.0,)), numbers))
                 if 0 not in at[2]:
-                    centre = _orthogonal.centre_of(at)
+                    centre = centre_of(at)
                     self._wave(number + 1).matrices += _matrices(centre, drawn, numbers)
             else:
                 self._by_call(self._tensors[i], entry.blocks[k], Key(*numbers))
@@ -136,15 +143,16 @@ class Batch:
     def _by_launch(self, tensor: Tensor, view: View, block: Block, source: Key) -> None:
         drawn, rows, number = block
         wave = self._wave(number)
-        distribution = _DISTRIBUTIONS.get(type(drawn))
-        if distribution is not None:
-            code, parameters = distribution
+        kernel = _KERNELS.get(type(drawn))
+        if kernel is not None:
+            distribution, parameters = kernel
             at = view if rows is None else _rows(view, rows)
             fills, tensors = wave.on_device.setdefault(tensor.device, ([], []))
-            fills.append((at, code, parameters(drawn), (source.key, source.stream), None, None))
+            key = source.key, source.stream
+            fills.append((at, distribution, parameters(drawn), key, None, None))
             tensors.append(tensor)
         elif type(drawn) is Orthogonal:
-            factor = _orthogonal.factor(drawn.gain, view)
+            factor = checked_gain(drawn.gain, view)
             wave.device_matrices += device_orthogonal.matrices(
                 block.of(tensor), factor, source, drawn.groups or 1
             )
@@ -191,13 +199,13 @@ def _further(source: Source, k: int) -> Source:
 def _rows(view: View, rows: tuple[int, int]) -> View:
     address, code, shape, strides = view
     first, last = rows
-    step = strides[0] * _orthogonal.SIZES[code]
+    step = strides[0] * ITEM_SIZES[code]
     return address + first * step, code, (last - first, *shape[1:]), strides
 
 
 def _matrices(view: View, drawn: Orthogonal | DeltaOrthogonal, key: tuple[int, int]) -> list[Job]:
-    factor = _orthogonal.factor(drawn.gain, view)
-    return _orthogonal.jobs(view, factor, key, drawn.groups or 1)
+    factor = checked_gain(drawn.gain, view)
+    return jobs(view, factor, key, drawn.groups or 1)
 
 
 def measured(tensor: Tensor) -> Moments | None:

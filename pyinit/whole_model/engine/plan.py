@@ -1,8 +1,6 @@
 """The plan: what each parameter of a model gets, and why. Made and checked before anything is written."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,16 +11,9 @@ from pyinit._torch.views import DTYPES, View, native_view, plain_memory
 from pyinit.initializers import (
     KEEP,
     Blocks,
-    Constant,
-    DeltaOrthogonal,
     Drawn,
     Initializer,
     Keep,
-    Normal,
-    Orthogonal,
-    Sparse,
-    TruncNormal,
-    Uniform,
     Weight,
 )
 from pyinit.whole_model.engine.shared_memory import same_memory
@@ -168,25 +159,9 @@ def _checked_blocks(site: Site, choice: Choice) -> Blocks:
     return blocks
 
 
-# The numbers that must fit the dtype.
-_NUMBERS: Mapping[type[Drawn], Callable[[Any], tuple[float, ...]]] = {
-    Constant: lambda x: (x.val,) if math.isfinite(x.val) else (),
-    Uniform: lambda x: (x.a, x.b, x.b - x.a),
-    Normal: lambda x: (x.mean, x.std),
-    TruncNormal: lambda x: (x.mean, x.std, max(x.a, 0.0), min(x.b, 0.0)),
-    Sparse: lambda x: (x.std,),
-    Orthogonal: lambda x: (x.gain,),
-    DeltaOrthogonal: lambda x: (x.gain,),
-}
-
-
 def _check_range(drawn: Drawn, dtype: torch.dtype) -> None:
-    numbers = _NUMBERS.get(type(drawn))
-    if numbers is None or dtype not in _LARGEST:
-        return
-    for number in numbers(drawn):
-        if not abs(number) <= _LARGEST[dtype]:
-            raise ValueError(f"{number} is beyond the range of {dtype}")
+    if dtype in _LARGEST and not drawn.fits(_LARGEST[dtype]):
+        raise ValueError(f"its numbers are beyond the range of {dtype}")
 
 
 def check(plan: Sequence[Entry]) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyinit._random.orthogonal import extent
-from pyinit._torch.views import View
+from pyinit._torch.views import View, extent
 
 
 def same_memory(

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pyinit.initializers import Initializer, make, near
+from pyinit._messages import near
+from pyinit.initializers import Initializer, make
 from pyinit.whole_model.rules.patterns import Glob, Matcher, matcher_from_data
 from pyinit.whole_model.rules.rule import Rule, errors_in
 

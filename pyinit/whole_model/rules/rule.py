@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pyinit.initializers import Initializer, from_dict, make, near
+from pyinit._messages import near
+from pyinit.initializers import Initializer, from_dict, make
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.rules.patterns import Matcher, Pattern, matcher, matcher_from_data
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeAlias
 
-from pyinit.initializers import Initializer, near
+from pyinit._messages import near
+from pyinit.initializers import Initializer
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes import Choice, Recipe, recipe
 from pyinit.whole_model.recipes.layers import with_padding
