@@ -13,8 +13,9 @@ class Distribution(NamedTuple):
     """A distribution, as the kernels of all devices know it.
 
     code: the kernels' number for it
-    takes: whether its parameters make sense and fit a dtype. The first argument is the largest finite
-        number of the dtype, the others are the parameters. NaN is never taken, but as a constant.
+    takes: whether there is such a distribution, and a dtype can hold what it draws. The first argument
+        is the largest finite number of the dtype (inf to ask about no dtype), the others are the
+        parameters. NaN is taken as a constant only.
     """
 
     code: int

@@ -41,7 +41,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
         >>> import torch, pyinit
         >>> _ = torch.manual_seed(0)
         >>> pyinit.uniform_(torch.empty(4), -1.0, 1.0)
-        tensor([])
+        tensor([-0.1574,  0.2021,  0.9123, -0.6359])
     """
     if get_rng() == "torch" and torch_stream.small(Tensor.uniform_, tensor, a, b, generator):
         return tensor

@@ -91,7 +91,8 @@ class Initializer:
         ...     def resolve(self, weight):
         ...         return (Block(Normal(std=1 / weight.fans[0])),)
         >>> model = torch.nn.Linear(100, 10, bias=False)
-        >>> print(pyinit.initialize_(model, rules={"weight": "one_over_fan_in"}, seed=0)[0].target_std)
+        >>> report = pyinit.initialize_(model, rules={"weight": "one_over_fan_in"}, seed=0)
+        >>> report["weight"].target_std
         0.01
     """
 

@@ -113,7 +113,7 @@ class OwnReset(Initializer):
         ...         torch.nn.init.constant_(self.factor, 0.1)
         >>> scale = Scale()
         >>> report = pyinit.initialize_(scale, "torch", seed=0)
-        >>> report[0].initializer, scale.factor.tolist() == [torch.tensor(0.1).item()] * 2
+        >>> report["factor"].initializer, scale.factor.tolist() == [torch.tensor(0.1).item()] * 2
         (OwnReset(), True)
     """
 

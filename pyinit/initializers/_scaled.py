@@ -171,8 +171,8 @@ class XavierUniform(_Xavier):
 
     Example:
         >>> from pyinit.initializers import Weight, XavierUniform
-        >>> print(XavierUniform().resolve(Weight((4, 2)))[0].drawn)
-        uniform(a=-1, b=1)
+        >>> print(XavierUniform().resolve(Weight((14, 10)))[0].drawn)
+        uniform(a=-0.5, b=0.5)
     """
 
     def drawn(self, weight: Weight) -> Drawn:
@@ -239,8 +239,8 @@ class KaimingUniform(_Kaiming):
 
     Example:
         >>> from pyinit.initializers import KaimingUniform, Weight
-        >>> print(KaimingUniform(nonlinearity="relu").resolve(Weight((8, 6)))[0].drawn)
-        uniform(a=-1, b=1)
+        >>> print(KaimingUniform(nonlinearity="relu").resolve(Weight((8, 24)))[0].drawn)
+        uniform(a=-0.5, b=0.5)
     """
 
     def drawn(self, weight: Weight) -> Drawn:
