@@ -161,7 +161,7 @@ def _checked_blocks(site: Site, choice: Choice) -> Blocks:
 
 def _check_range(drawn: Drawn, dtype: torch.dtype) -> None:
     if dtype in _LARGEST and not drawn.fits(_LARGEST[dtype]):
-        raise ValueError(f"its numbers are beyond the range of {dtype}")
+        raise ValueError(f"{drawn} is beyond the range of {dtype}")
 
 
 def check(plan: Sequence[Entry]) -> None:
