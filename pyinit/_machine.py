@@ -13,7 +13,12 @@ from pyinit._random.torch_cases import fallbacks
 
 
 class Info(TypedDict):
-    """The answer of ``info``."""
+    """The answer of ``info``.
+
+    ``patch`` is the generator of the patched ``torch.nn.init``, ``openmp_runtime`` a path; either
+    may be ``"none"``. ``torch_fallbacks`` says what torch itself had to do although its numbers
+    were asked for from pyinit, as far as that has been found out.
+    """
 
     version: str
     isa: str
@@ -29,19 +34,7 @@ class Info(TypedDict):
 
 
 def info() -> Info:
-    """Tell what pyinit runs on: versions, instruction sets, threads and generator of this process.
-
-    Returns:
-        A dictionary. ``patch`` is the generator of the patched ``torch.nn.init``, ``openmp_runtime`` is
-        a path; either may be ``"none"``. ``torch_fallbacks`` lists what torch's own functions had to
-        do although its numbers were asked for from pyinit, as far as that has been found out.
-
-    Example:
-        >>> import pyinit
-        >>> info = pyinit.info()
-        >>> info["isa"] in info["available_isas"], info["rng"]
-        (True, 'philox')
-    """
+    """Versions, instruction sets, threads and generator that pyinit uses in this process."""
     return Info(
         version=version("pyinit"),
         isa=_core.isa(),

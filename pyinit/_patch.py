@@ -122,11 +122,10 @@ def patch(rng: str = "torch") -> Handle:
     They are swapped at once, in ``torch.nn.init`` and wherever a module bound one to a name or
     keeps it in a dict, list or set. Modules imported later bind pyinit's. Calls made through
     ``pyinit`` itself keep their own choice of generator. ``docs/patch.md`` says what is not reached.
-    The environment variable ``PYINIT_PATCH=1`` patches when pyinit is imported.
 
     Args:
         rng: the generator of the swapped functions: ``"torch"``, the default, gives the numbers
-            that torch would have drawn, ``"philox"`` gives pyinit's own
+            that torch would have drawn, ``"philox"`` gives pyinit's own.
 
     Returns:
         A context manager. At the end of ``with pyinit.patch(): ...`` what was before is in force.
@@ -136,14 +135,7 @@ def patch(rng: str = "torch") -> Handle:
     Raises:
         ValueError: for an unknown ``rng``; nothing is swapped then.
 
-    Example:
-        >>> import torch, pyinit
-        >>> _ = torch.manual_seed(0)
-        >>> with pyinit.patch():  # constructors fill their weights through pyinit
-        ...     fast = torch.nn.Linear(512, 512)
-        >>> _ = torch.manual_seed(0)
-        >>> torch.equal(fast.weight, torch.nn.Linear(512, 512).weight)
-        True
+    The environment variable ``PYINIT_PATCH=1`` patches when pyinit is imported.
     """
     handle = Handle(_known(rng, "rng"))
     with _changing():
@@ -153,17 +145,7 @@ def patch(rng: str = "torch") -> Handle:
 
 @eager
 def unpatch() -> None:
-    """Put torch's own functions back everywhere, whatever patches are in force.
-
-    Example:
-        >>> import pyinit
-        >>> _ = pyinit.patch("philox")
-        >>> pyinit.info()["patch"]
-        'philox'
-        >>> pyinit.unpatch()
-        >>> pyinit.info()["patch"]
-        'none'
-    """
+    """Put torch's own functions back everywhere, whatever patches are in force."""
     with _changing():
         _handles.clear()
 
