@@ -28,5 +28,5 @@ cd tests
 # Python itself keeps memory to its end. Without capture (-s): what a sanitizer says before it ends the process.
 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD=$preload \
   PYINIT_EMULATION_FLAGS="-g -fsanitize=address,undefined -fno-sanitize-recover=all" \
-  "$python" -m pytest -q -s -p no:cacheprovider test_cuda_emulation.py -k "not single and not 96 and not 256"
+  "$python" -m pytest -q -s -p no:cacheprovider device/test_cuda_emulation.py -k "not single and not 96 and not 256"
 echo "check_cuda_emulation: passed"

@@ -17,7 +17,7 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from cuda_cases import Case, all_cases
 from cuda_emulation import build
 

@@ -4,10 +4,10 @@ import json
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import HELPERS
 
 COMMON = """
 import faulthandler, hashlib, json, os, signal, sys, threading, time
@@ -31,7 +31,7 @@ def digest(tensor):
 def output_of(program: str) -> Any:
     """What the program prints, as JSON, in a process of its own: nothing else could end a kernel that goes on."""
     done = subprocess.run(
-        [sys.executable, "-c", COMMON + textwrap.dedent(program), str(Path(__file__).parent)],
+        [sys.executable, "-c", COMMON + textwrap.dedent(program), str(HELPERS)],
         capture_output=True,
         text=True,
         check=False,

@@ -11,10 +11,9 @@ from typing import Any
 import core_calls
 import pytest
 from cuda_emulation import NoEmulationError, compiler
+from paths import HELPERS, ROOT
 
 from pyinit import _core
-
-HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs /proc")
 
@@ -27,7 +26,7 @@ def allocator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except NoEmulationError as error:
         pytest.skip(str(error))
     library = tmp_path_factory.mktemp("allocator") / "failing_allocator.so"
-    source = HERE / "cpp" / "failing_allocator.cpp"
+    source = ROOT / "tests" / "cpp" / "failing_allocator.cpp"
     flags = ["-std=c++20", "-O1", "-fPIC", "-shared"]
     subprocess.run([*command, *flags, str(source), "-o", str(library)], check=True)
     return library
@@ -70,7 +69,7 @@ def failures(call, check):
 
 def output_of(program: str, allocator: Path) -> Any:
     done = subprocess.run(
-        [sys.executable, "-c", COMMON + textwrap.dedent(program), str(HERE), str(allocator)],
+        [sys.executable, "-c", COMMON + textwrap.dedent(program), str(HELPERS), str(allocator)],
         env={**os.environ, "LD_PRELOAD": str(allocator)},
         capture_output=True,
         text=True,

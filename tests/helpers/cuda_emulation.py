@@ -11,9 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pybind11
+from paths import ROOT
 
 NAME = "_cuda_emulation"
-SOURCES = Path(__file__).parents[1] / "csrc"
+SOURCES = ROOT / "csrc"
 HOST_SOURCES = (
     "cuda/bind_cuda.cpp",
     "core/view.cpp",

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from paths import ROOT
 from torch import nn
 
 from pyinit import _core
@@ -319,7 +319,7 @@ def test_bad_pattern_is_refused(pattern: str, message: str) -> None:
 
 
 def test_benchmark_suite_measures_both_in_one_group() -> None:
-    folder = Path(__file__).parents[1] / "bench"
+    folder = ROOT / "bench"
     command = [sys.executable, "-m", "pytest", str(folder), "-p", "no:cacheprovider"]
     arguments = ["-k", "kaiming_uniform_ and 8x8 and cpu", "--benchmark-max-time=0.01"]
     result = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)

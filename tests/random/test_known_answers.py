@@ -7,18 +7,16 @@ wherever multiply-add is fused.
 
 import math
 import zlib
-from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
 
 import pyinit
 from pyinit import _core, fill
 from pyinit._random.rng import Key
 
-ANSWERS = [
-    line.split() for line in (Path(__file__).parent / "known_answers.txt").read_text().splitlines()
-]
+ANSWERS = [line.split() for line in (ROOT / "tests" / "known_answers.txt").read_text().splitlines()]
 KEY, STREAM, COUNT = 0x0123456789ABCDEF, 0xFEDCBA9876543210, 10007
 STARTS = {"0": 0, "2^34-5001": 2**34 - 5001}
 FILLS = {

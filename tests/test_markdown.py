@@ -1,0 +1,168 @@
+"""What README and docs say by example: Python blocks run, commands and their options exist, links and paths lead somewhere."""
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import click
+import pytest
+import torch
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from paths import ROOT
+
+import pyinit
+from pyinit.cli import main
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOLDERS = ("pyinit", "csrc", "tests", "bench", "docs", "scripts", "tools", "cmake", ".ci")
+LANGUAGES = {"python", "sh", "text", "toml", "json", "cpp"}
+
+
+def tokens(page: Path) -> Iterator[tuple[Token, int]]:
+    """Its Markdown, with the line that each piece begins at."""
+    for token in MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8")):
+        line = token.map[0] + 1 if token.map else 0
+        yield token, line
+        for child in token.children or ():
+            yield child, line
+
+
+def found(chosen: Any) -> list[Any]:
+    """A parameter for each piece that is chosen, by page and line."""
+    return [
+        pytest.param(page, line, token, id=f"{page.relative_to(ROOT)}:{line}")
+        for page in PAGES
+        for token, line in tokens(page)
+        if chosen(token)
+    ]
+
+
+def language(token: Token) -> str:
+    return token.info.partition(" ")[0]
+
+
+@contextmanager
+def state_restored() -> Iterator[None]:
+    """What a block may change in this process, beyond what every test has restored."""
+    registries = [
+        register.__globals__["_REGISTRY"]
+        for register in (pyinit.register_recipe, pyinit.initializers.register)
+    ]
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    with (
+        mock.patch.dict(registries[0]),
+        mock.patch.dict(registries[1]),
+        mock.patch.dict(vars(torch.nn.functional)),
+        torch.random.fork_rng(devices=[]),
+        torch.enable_grad(),
+    ):
+        try:
+            yield
+        finally:
+            pyinit.unpatch()
+            torch.set_num_threads(threads)
+            torch.set_default_dtype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("page", "line", "token"), found(lambda t: t.type == "fence" and language(t) == "python")
+)
+def test_a_python_block_runs_by_itself(
+    page: Path, line: int, token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = ModuleType(f"block_{line}")
+    monkeypatch.setitem(sys.modules, block.__name__, block)  # dataclasses look their module up
+    source = "\n" * line + token.content  # so that errors name the lines of the page
+    with state_restored():
+        exec(compile(source, str(page), "exec"), vars(block))  # noqa: S102
+
+
+@pytest.mark.parametrize(
+    ("page", "line", "token"), found(lambda t: t.type in {"fence", "code_block"})
+)
+def test_a_block_says_its_language(page: Path, line: int, token: Token) -> None:
+    assert token.type == "fence", "indented: no test would see it"
+    assert language(token) in LANGUAGES
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of each call of pyinit in lines of a shell."""
+    calls = []
+    for command in re.split(r"&&|\n|;", text.replace("\\\n", " ")):
+        words = shlex.split(re.sub(r"> *\S+", "", command), comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            del words[0]
+        if words[:1] == ["pyinit"]:
+            calls.append([word for word in words[1:] if word != "..."])
+    return calls
+
+
+def calls_pyinit(token: Token) -> bool:
+    if token.type == "fence":
+        return language(token) == "sh" and bool(commands(token.content))
+    return token.type == "code_inline" and token.content.startswith("pyinit ")
+
+
+def called(call: list[str]) -> tuple[click.Command, list[str]]:
+    """The command, and what is left for it."""
+    if not call or call[0].startswith("-"):
+        return main, call
+    assert call[0] in main.commands, f"no command pyinit {call[0]}"
+    return main.commands[call[0]], call[1:]
+
+
+@pytest.mark.parametrize(("page", "line", "token"), found(calls_pyinit))
+def test_a_command_takes_the_arguments_it_is_given(page: Path, line: int, token: Token) -> None:
+    for call in commands(token.content):
+        command, arguments = called(call)
+        context = click.Context(command)
+        _, surplus, _ = command.make_parser(context).parse_args(arguments)
+        assert not surplus or context.allow_extra_args
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings."""
+    pieces = list(tokens(page))
+    titles = [
+        following.content
+        for (token, _), (following, _) in pairwise(pieces)
+        if token.type == "heading_open"
+    ]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def is_relative_link(token: Token) -> bool:
+    if token.type not in {"link_open", "image"}:
+        return False
+    return "://" not in str(token.attrs.get("href") or token.attrs.get("src"))
+
+
+@pytest.mark.parametrize(("page", "line", "token"), found(is_relative_link))
+def test_a_link_leads_somewhere(page: Path, line: int, token: Token) -> None:
+    target = str(token.attrs.get("href") or token.attrs.get("src"))
+    path, _, anchor = target.partition("#")
+    there = page.parent / path if path else page
+    assert there.exists()
+    assert not anchor or anchor in anchors(there)
+
+
+def paths(token: Token) -> list[str]:
+    """Those of the sources that code names, by itself or as an argument of a command."""
+    if token.type != "code_inline" and not (token.type == "fence" and language(token) == "sh"):
+        return []
+    folders = "|".join(map(re.escape, FOLDERS))
+    return re.findall(rf"(?<![\w./-])(?:{folders})/[\w./*-]*", token.content)
+
+
+@pytest.mark.parametrize(("page", "line", "token"), found(paths))
+def test_a_path_exists(page: Path, line: int, token: Token) -> None:
+    for path in paths(token):
+        assert any(ROOT.glob(path)), f"nothing at {path}"
