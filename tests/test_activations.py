@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as torchs
 
 from pyinit import _core
-from pyinit._functional import activations
+from pyinit import functional as activations
 from pyinit._functional.activations import ACTIVATIONS
 
 Exact = NDArray[np.longdouble]

@@ -14,7 +14,7 @@ from torch.nn.functional import fold, unfold
 from torchs_samples import torchs_samples
 
 from pyinit import _core
-from pyinit._functional.columns import col2im, convolution_by_im2col, im2col
+from pyinit.functional import col2im, convolution_by_im2col, im2col
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 

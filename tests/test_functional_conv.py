@@ -443,7 +443,7 @@ def test_fx_records_torchs_own_function() -> None:
 def test_a_torch_without_dlpacks_exchange_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     case = a_case("conv2d", layout="sliced")
     expected = case.by(ours)
-    monkeypatch.setattr(views, "memory", views.shape_by_methods)
+    monkeypatch.setattr(views, "_find_readable", views.readable_by_methods)
     assert torch.equal(case.by(ours), expected)
 
 

@@ -44,12 +44,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensor
 @pytest.mark.parametrize("name", TENSORS)
 def test_both_ways_find_the_same_memory(name: str) -> None:
     tensor = TENSORS[name]()
-    assert _core.dlpack_target(tensor) == views.memory_by_methods(tensor)
+    assert _core.dlpack_target(tensor) == views.writable_by_methods(tensor)
 
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_only_what_can_be_written_is_native(name: str) -> None:
-    assert (views.native_view(TENSORS[name]()) is not None) == (name in WRITABLE)
+    assert (views.writable_flat_view(TENSORS[name]()) is not None) == (name in WRITABLE)
 
 
 @needs_dlpack

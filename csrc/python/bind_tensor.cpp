@@ -1,3 +1,4 @@
+#include <iterator>
 #include <optional>
 
 #include "core/dtype.hpp"
@@ -51,12 +52,31 @@ std::optional<DType> exchange(PyObject* object, dlpack::Tensor& t) {
   return dtype_of(t.dtype);
 }
 
-PyObject* description(const dlpack::Tensor& t, DType dtype, const Integers& shape, const Integers& strides) {
+PyStructSequence_Field fields[] = {{"address", "of the first element"},
+                                   {"dtype", "FLOAT16, BFLOAT16, FLOAT32 or FLOAT64"},
+                                   {"shape", "a size for each dimension"},
+                                   {"strides", "the distance, in elements, along each dimension"},
+                                   {nullptr, nullptr}};
+PyStructSequence_Desc description = {"pyinit._core.View", "Where a tensor lies in memory.", fields, 4};
+PyTypeObject* view_type = nullptr;
+
+PyObject* view_of(const dlpack::Tensor& t, DType dtype, const Integers& shape, const Integers& strides) {
+  PyObject* const view = PyStructSequence_New(view_type);
+  if (view == nullptr) return nullptr;
   const uint64_t address = reinterpret_cast<uintptr_t>(t.data) + t.byte_offset;
-  return Py_BuildValue("KiNN", address, static_cast<int>(dtype), tuple_of(shape), tuple_of(strides));
+  PyObject* const values[] = {PyLong_FromUnsignedLongLong(address), PyLong_FromLong(static_cast<long>(dtype)),
+                              tuple_of(shape), tuple_of(strides)};
+  bool is_whole = true;
+  for (Py_ssize_t i = 0; i < std::ssize(values); ++i) {
+    is_whole = is_whole && values[i] != nullptr;
+    PyStructSequence_SetItem(view, i, values[i]);
+  }
+  if (is_whole) return view;
+  Py_DECREF(view);
+  return nullptr;
 }
 
-// (address, dtype code, shape, strides), dense memory as one dimension; None where a fill cannot write.
+// The view of what a fill may write, dense memory as one dimension; None where it cannot write.
 PyObject* target(PyObject* object) {
   dlpack::Tensor t;
   const std::optional<DType> dtype = exchange(object, t);
@@ -80,10 +100,10 @@ PyObject* target(PyObject* object) {
     }
     if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
   }
-  return description(t, *dtype, shape, strides);
+  return view_of(t, *dtype, shape, strides);
 }
 
-// (address, dtype code, shape, strides) as they are; None where it is not memory that a kernel can read.
+// The view with the tensor's own shape and strides; None where it is not memory that a kernel can read.
 PyObject* memory(PyObject* object) {
   dlpack::Tensor t;
   const std::optional<DType> dtype = exchange(object, t);
@@ -93,12 +113,15 @@ PyObject* memory(PyObject* object) {
     shape.push_back(t.shape[i]);
     strides.push_back(t.strides[i]);
   }
-  return description(t, *dtype, shape, strides);
+  return view_of(t, *dtype, shape, strides);
 }
 
 }  // namespace
 
 void register_tensor(py::module_& m) {
+  view_type = PyStructSequence_NewType(&description);
+  if (view_type == nullptr) throw py::error_already_set();
+  m.attr("View") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(view_type));
   m.def("set_exchange_api", [](const py::capsule& capsule) {
     const auto* api =
         static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::kCapsuleName));

@@ -10,10 +10,8 @@ bit. ``fallbacks`` says what did not match.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from threading import RLock
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -26,6 +24,7 @@ from torch.overrides import has_torch_function_variadic
 
 from pyinit import _core
 from pyinit._random.rng import Source, for_torch, get_rng
+from pyinit._torch.fork_safe_lock import fork_safe_lock
 from pyinit._torch.original import original
 from pyinit._torch.views import DTYPES, LARGEST, View, native_view, shaped_view
 
@@ -88,15 +87,7 @@ class _Result:
 
 
 _idle: list[_Result] = []  # not in use
-_locks: list[RLock] = []  # each for some of the generators
-
-
-def _make_locks() -> None:
-    _locks[:] = [RLock() for _ in range(64)]
-
-
-_make_locks()
-os.register_at_fork(after_in_child=_make_locks)
+_locks = [fork_safe_lock() for _ in range(64)]  # each for some of the generators
 
 
 def _draw(source: Generator, fill: Callable[[_States], bool]) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyinit._functional import activations as ours
+from pyinit import functional as ours
 from pyinit.bench._case import (
     LIBRARIES,
     Case,
