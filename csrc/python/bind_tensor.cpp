@@ -59,20 +59,25 @@ PyStructSequence_Field fields[] = {{"address", "of the first element"},
                                    {nullptr, nullptr}};
 PyStructSequence_Desc description = {"pyinit._core.View", "Where a tensor lies in memory.", fields, 4};
 PyTypeObject* view_type = nullptr;
+PyObject* unit_stride = nullptr;  // (1,), which nearly every target has
 
-PyObject* view_of(const dlpack::Tensor& t, DType dtype, const Integers& shape, const Integers& strides) {
-  PyObject* const view = PyStructSequence_New(view_type);
-  if (view == nullptr) return nullptr;
+// Takes over the references to shape and strides, which may be null.
+PyObject* view_of(const dlpack::Tensor& t, DType dtype, PyObject* shape, PyObject* strides) {
   const uint64_t address = reinterpret_cast<uintptr_t>(t.data) + t.byte_offset;
-  PyObject* const values[] = {PyLong_FromUnsignedLongLong(address), PyLong_FromLong(static_cast<long>(dtype)),
-                              tuple_of(shape), tuple_of(strides)};
-  bool is_whole = true;
+  PyObject* const values[] = {PyLong_FromUnsignedLongLong(address), PyLong_FromLong(static_cast<long>(dtype)), shape,
+                              strides};
+  PyObject* const view = PyStructSequence_New(view_type);
+  bool is_whole = view != nullptr;
   for (Py_ssize_t i = 0; i < std::ssize(values); ++i) {
     is_whole = is_whole && values[i] != nullptr;
-    PyStructSequence_SetItem(view, i, values[i]);
+    if (view != nullptr) {
+      PyStructSequence_SET_ITEM(view, i, values[i]);
+    } else {
+      Py_XDECREF(values[i]);
+    }
   }
   if (is_whole) return view;
-  Py_DECREF(view);
+  Py_XDECREF(view);
   return nullptr;
 }
 
@@ -92,15 +97,14 @@ PyObject* target(PyObject* object) {
   }
   if (is_dense) {
     shape.push_back(count);
-    strides.push_back(1);
-  } else {
-    for (int32_t i = 0; i < t.ndim; ++i) {
-      shape.push_back(t.shape[i]);
-      strides.push_back(t.strides[i]);
-    }
-    if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
+    return view_of(t, *dtype, tuple_of(shape), Py_NewRef(unit_stride));
   }
-  return view_of(t, *dtype, shape, strides);
+  for (int32_t i = 0; i < t.ndim; ++i) {
+    shape.push_back(t.shape[i]);
+    strides.push_back(t.strides[i]);
+  }
+  if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
+  return view_of(t, *dtype, tuple_of(shape), tuple_of(strides));
 }
 
 // The view with the tensor's own shape and strides; None where it is not memory that a kernel can read.
@@ -113,14 +117,15 @@ PyObject* memory(PyObject* object) {
     shape.push_back(t.shape[i]);
     strides.push_back(t.strides[i]);
   }
-  return view_of(t, *dtype, shape, strides);
+  return view_of(t, *dtype, tuple_of(shape), tuple_of(strides));
 }
 
 }  // namespace
 
 void register_tensor(py::module_& m) {
   view_type = PyStructSequence_NewType(&description);
-  if (view_type == nullptr) throw py::error_already_set();
+  unit_stride = Py_BuildValue("(i)", 1);
+  if (view_type == nullptr || unit_stride == nullptr) throw py::error_already_set();
   m.attr("View") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(view_type));
   m.def("set_exchange_api", [](const py::capsule& capsule) {
     const auto* api =

@@ -11,7 +11,7 @@ from torch.overrides import has_torch_function_variadic
 from pyinit import _core
 from pyinit._functional.epilogue import Epilogue
 from pyinit._functional.geometry import OPERANDS, WEIGHT, Plan
-from pyinit._torch.views import DTYPES, View, is_overridden, is_transformed, view_of
+from pyinit._torch.views import DTYPES, View, is_overridden, is_transformed
 
 PackedView: TypeAlias = tuple[View, _core.PackedWeight]
 """A weight's view, and the same weight packed."""
@@ -65,9 +65,9 @@ def compute(
         epilogue: applied after the bias.
     """
     (shapes, _, stride, padding, dilation, groups), strides = plan
-    dtype = _DTYPE_OF[first.dtype]
-    out = torch.empty_strided(shapes[target], strides[target], dtype=dtype, device=_CPU)
-    made = view_of(out)
+    dtype, shape, steps = first.dtype, shapes[target], strides[target]
+    out = torch.empty_strided(shape, steps, dtype=_DTYPE_OF[dtype], device=_CPU)
+    made = out.data_ptr(), dtype, shape, steps  # as good as a View for a kernel, and sooner made
     kernel = _KERNELS[target]
     if target == WEIGHT:
         kernel(first, second, made, stride, padding, dilation, groups, _threads())
