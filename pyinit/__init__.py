@@ -1,4 +1,14 @@
-"""Fast, reproducible weight initialization for PyTorch."""
+"""Fast, reproducible weight initialization for PyTorch.
+
+Example:
+    >>> import torch, pyinit
+    >>> layer = torch.nn.Linear(256, 128)
+    >>> _ = torch.manual_seed(0)  # governs pyinit, too
+    >>> weight = pyinit.kaiming_normal_(layer.weight, nonlinearity="relu")
+    >>> report = pyinit.initialize_(layer, "torch", seed=0)  # a whole model, and what each parameter got
+    >>> [str(row.initializer) for row in report]
+    ['x', 'y']
+"""
 
 from importlib.metadata import version
 

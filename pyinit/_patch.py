@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from pyinit import _core, init
 from pyinit._random.rng import _context_choice, _known
 from pyinit._torch.eager import eager
+from pyinit._torch.fork_safe_lock import fork_safe_lock
 from pyinit._torch.original import original as torchs
 
 _ENVIRONMENT = "PYINIT_PATCH"
@@ -23,7 +23,7 @@ _PACKAGE = __name__.partition(".")[0]
 Function = Callable[..., Tensor]
 Swaps = dict[int, Function]  # by the identity of the function that goes
 
-_lock = RLock()
+_lock = fork_safe_lock()
 _handles: list["Handle"] = []  # the patches in force: the last one decides the generator
 _rng: str | None = None
 _is_changing = False
@@ -53,8 +53,6 @@ def _changing() -> Iterator[None]:
 
 def _after_fork_in_child() -> None:
     """What another thread had begun, which is not there any more, is done here to the end."""
-    global _lock  # noqa: PLW0603  that thread may have held it
-    _lock = RLock()
     if _is_changing:
         _apply(is_half_done=True)
 

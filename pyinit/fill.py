@@ -31,7 +31,7 @@ from pyinit._random.distributions import (
     Parameters,
 )
 from pyinit._torch.eager import eager
-from pyinit._torch.views import DTYPES, LARGEST, View, shaped_view
+from pyinit._torch.views import DTYPES, LARGEST, View, writable_view
 
 __all__ = ["bernoulli", "constant", "normal", "trunc_normal", "uniform"]
 
@@ -85,7 +85,7 @@ def uniform(
     """
     view = _writable(out)
     low, high = _finite("low", low), _finite("high", high)
-    largest = LARGEST[view[1]]
+    largest = LARGEST[view.dtype]
     if low > high:
         raise ValueError(f"low must be at most high, got low={low} and high={high}")
     if max(abs(low), abs(high), high - low) > largest:
@@ -94,7 +94,7 @@ def uniform(
             f"got low={low} and high={high}"
         )
     words = _word("key", key), _word("stream", stream)
-    block = _block(view[2], whole, start)
+    block = _block(view.shape, whole, start)
     if _on_device(out, UNIFORM, view, (low, high), words, block):
         return out
     _core.fill_uniform(view, low, high, words, torch.get_num_threads(), *block)
@@ -148,7 +148,7 @@ def normal(
     if std < 0:
         raise ValueError(f"std must be at least 0, got {std}")
     words = _word("key", key), _word("stream", stream)
-    block = _block(view[2], whole, start)
+    block = _block(view.shape, whole, start)
     if _on_device(out, NORMAL, view, (mean, std), words, block):
         return out
     _core.fill_normal(view, mean, std, words, torch.get_num_threads(), *block)
@@ -205,14 +205,14 @@ def trunc_normal(
         raise ValueError(f"std must be above 0, got {std}")
     if not low <= high:
         raise ValueError(f"low must be at most high, got low={low} and high={high}")
-    largest = LARGEST[view[1]]
+    largest = LARGEST[view.dtype]
     if low > largest or high < -largest:
         raise ValueError(
             f"low and high must leave room within +-{largest} for this dtype, "
             f"got low={low} and high={high}"
         )
     words = _word("key", key), _word("stream", stream)
-    block = _block(view[2], whole, start)
+    block = _block(view.shape, whole, start)
     if _on_device(out, TRUNC_NORMAL, view, (mean, std, low, high), words, block):
         return out
     _core.fill_trunc_normal(view, mean, std, low, high, words, torch.get_num_threads(), *block)
@@ -255,10 +255,10 @@ def bernoulli(
     """
     view = _writable(out)
     probability = _real("probability", probability)
-    if not BERNOULLI.takes(LARGEST[view[1]], probability):
+    if not BERNOULLI.takes(LARGEST[view.dtype], probability):
         raise ValueError(f"probability must be in [0, 1], got {probability}")
     words = _word("key", key), _word("stream", stream)
-    block = _block(view[2], whole, start)
+    block = _block(view.shape, whole, start)
     if _on_device(out, BERNOULLI, view, (probability,), words, block):
         return out
     _core.fill_bernoulli(view, probability, words, torch.get_num_threads(), *block)
@@ -287,7 +287,7 @@ def constant(out: _Out, value: float) -> _Out:
     """
     view = _writable(out)
     value = _real("value", value)
-    if not CONSTANT.takes(LARGEST[view[1]], value):
+    if not CONSTANT.takes(LARGEST[view.dtype], value):
         raise _beyond_range("value", value, view)
     if _on_device(out, CONSTANT, view, (value,), (0, 0), (None, None)):
         return out
@@ -320,7 +320,7 @@ def _on_device(  # noqa: PLR0917
 
 
 def _writable_tensor(out: Tensor) -> View:
-    view = device_fills.view_of(out) if device_fills.has_kernels_for(out) else shaped_view(out)
+    view = device_fills.view_of(out) if device_fills.has_kernels_for(out) else writable_view(out)
     if view is not None:
         return view
     if out.dtype not in DTYPES:
@@ -357,7 +357,7 @@ def _writable_array(out: np.ndarray[Any, Any]) -> View:
         raise ValueError(
             f"out must not have elements that share memory, got byte strides {out.strides}"
         )
-    return out.ctypes.data, code, out.shape, strides
+    return View((out.ctypes.data, code, out.shape, strides))
 
 
 def _written(out: _Out) -> _Out:
@@ -386,13 +386,13 @@ def _finite(name: str, value: object) -> float:
 
 def _within(name: str, value: object, view: View) -> float:
     number = _finite(name, value)
-    if abs(number) > LARGEST[view[1]]:
+    if abs(number) > LARGEST[view.dtype]:
         raise _beyond_range(name, number, view)
     return number
 
 
 def _beyond_range(name: str, number: float, view: View) -> ValueError:
-    return ValueError(f"{name} must be within +-{LARGEST[view[1]]} for this dtype, got {number}")
+    return ValueError(f"{name} must be within +-{LARGEST[view.dtype]} for this dtype, got {number}")
 
 
 def _word(name: str, value: object) -> int:

@@ -72,7 +72,7 @@ def view_of(tensor: Tensor) -> View | None:
     shape, strides = tuple(tensor.shape), tensor.stride()
     if not _core.non_overlapping(shape, strides):
         return None
-    view = tensor.data_ptr(), DTYPES[tensor.dtype], shape, strides
+    view = View((tensor.data_ptr(), DTYPES[tensor.dtype], shape, strides))
     return view if _cuda.can_fill(view) else None
 
 
@@ -117,7 +117,7 @@ def fill(
 ) -> bool:
     """Fill a CUDA tensor on torch's current stream; False where torch has to, or has to refuse."""
     view = view_of(tensor)
-    if view is None or not distribution.takes(LARGEST[view[1]], *parameters):
+    if view is None or not distribution.takes(LARGEST[view.dtype], *parameters):
         return False
     key = key_for(tensor, generator)
     if key is None:
@@ -141,7 +141,7 @@ def _normals(lines: list[tuple[Tensor, tuple[int, int], int]]) -> None:
     fills: list[Fill] = []
     for line, key, first in lines:
         count = line.numel()
-        view = line.data_ptr(), DTYPES[line.dtype], (count,), (1,)
+        view = View((line.data_ptr(), DTYPES[line.dtype], (count,), (1,)))
         fills.append((view, NORMAL, (0.0, 1.0), key, (first + count,), (first,)))
     run(fills, *(line for line, _, _ in lines))
 
@@ -192,7 +192,7 @@ def orthogonal_many(tensors: list[Tensor], gains: list[Any], generators: list[So
 def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     """Fill a CUDA matrix with normal numbers and zeros; False where torch has to."""
     view = view_of(tensor)
-    if view is None or not NORMAL.takes(LARGEST[view[1]], 0.0, std):
+    if view is None or not NORMAL.takes(LARGEST[view.dtype], 0.0, std):
         return False
     key = key_for(tensor, generator)
     if key is None:
@@ -205,7 +205,7 @@ def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
 def dense_view_of(tensor: Tensor) -> View | None:
     """Where a CUDA kernel may measure the tensor; None where torch has to."""
     view = view_of(tensor)
-    return view if view is not None and _core.is_dense(view[2], view[3]) else None
+    return view if view is not None and _core.is_dense(view.shape, view.strides) else None
 
 
 def moments(tensor: Tensor, views: list[View]) -> Tensor:

@@ -1,26 +1,17 @@
 """The generators that code of others draws from: seeded for a while, and put back."""
 
-import os
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from threading import RLock
 
 import numpy as np
 import torch
 
 from pyinit._random.rng import Key, Source, seed_of
+from pyinit._torch.fork_safe_lock import fork_safe_lock
 
 # All threads have these generators: a second one would take seeded ones for what is to be put back.
-_lock = RLock()
-
-
-def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603  a thread that is not there may have held it
-    _lock = RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+_lock = fork_safe_lock()
 
 
 @contextmanager

@@ -32,8 +32,8 @@ def checked_gain(gain: object, view: View) -> float | None:
     number = _as_float(gain)
     if number is None:
         _refuse_unless_a_factor(gain, view)
-    elif not abs(number) <= _LARGEST[view[1]]:
-        raise ValueError(f"gain must be finite in {_COMPUTED_IN[view[1]]}, got {number}")
+    elif not abs(number) <= _LARGEST[view.dtype]:
+        raise ValueError(f"gain must be finite in {_COMPUTED_IN[view.dtype]}, got {number}")
     return number
 
 
@@ -45,9 +45,9 @@ def _as_float(gain: object) -> float | None:
 
 def _refuse_unless_a_factor(gain: Any, view: View) -> None:
     """Raise what torch raises where it cannot multiply such a tensor by the gain."""
-    shape = view[2] if isinstance(gain, Tensor) and gain.dim() else (1,)
+    shape = view.shape if isinstance(gain, Tensor) and gain.dim() else (1,)
     with torch.no_grad():
-        torch.empty(shape, dtype=_DTYPES[view[1]], device="cpu").mul_(gain)
+        torch.empty(shape, dtype=_DTYPES[view.dtype], device="cpu").mul_(gain)
 
 
 def jobs(view: View, gain: float | None, key: tuple[int, int], groups: int) -> list[Job]:
@@ -55,7 +55,7 @@ def jobs(view: View, gain: float | None, key: tuple[int, int], groups: int) -> l
     gain = 1.0 if gain is None else gain
     if groups == 1:
         return [(view, gain, key, None, None)]
-    shape = view[2]
+    shape = view.shape
     parts = _rows_of_groups(view, groups)
     others = (0,) * (len(shape) - 1)
     return [(part, gain, key, shape, (g * part[2][0], *others)) for g, part in enumerate(parts)]
@@ -65,7 +65,7 @@ def _rows_of_groups(view: View, groups: int) -> list[View]:
     address, code, shape, strides = view
     rows = shape[0] // groups
     step = rows * strides[0] * ITEM_SIZES[code]
-    return [(address + g * step, code, (rows, *shape[1:]), strides) for g in range(groups)]
+    return [View((address + g * step, code, (rows, *shape[1:]), strides)) for g in range(groups)]
 
 
 # ---- Arguments of orthogonal_many_ ---------------------------------------------------------------
@@ -139,7 +139,7 @@ def fill_from_torchs_numbers(
     tensor: Tensor, view: View, gain: Any, generator: Source, groups: int
 ) -> bool:
     """Fill with the matrix that torch makes of its normals; False where torch has to draw them itself."""
-    code, shape = view[1:3]
+    code, shape = view.dtype, view.shape
     if _DTYPES[code] is not _COMPUTED_IN[code]:
         return False  # torch has no factorization of the 16-bit types
     # The normals may stand where the matrix will be.
@@ -147,7 +147,7 @@ def fill_from_torchs_numbers(
         tensor if tensor.is_contiguous() else torch.empty(shape, dtype=tensor.dtype, device="cpu")
     )
     count, address = tensor.numel(), gaussian.data_ptr()
-    line = address, code, (count,), (1,)
+    line = View((address, code, (count,), (1,)))
     if not torch_stream.normal(gaussian, line, 0.0, 1.0, generator):
         return False
     number = _as_float(gain)

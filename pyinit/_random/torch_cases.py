@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from pyinit import _core
 from pyinit._random.distributions import Parameters
 from pyinit._torch.original import original
-from pyinit._torch.views import DTYPES, View, native_view, shaped_view
+from pyinit._torch.views import DTYPES, View, writable_flat_view, writable_view
 
 _threads = torch.get_num_threads
 
@@ -87,7 +87,7 @@ def fill_reject_trunc_normal(
     _: Tensor, view: View, p: Parameters, states: States, arithmetic: int
 ) -> bool:
     mean, std, low, high = p
-    dtype = _DTYPES[view[1]]
+    dtype = _DTYPES[view.dtype]
 
     def log(values: FloatArray) -> FloatArray:
         logs: FloatArray = torch.from_numpy(values).to(dtype).log_().double().numpy()
@@ -107,7 +107,7 @@ def fill_sparse(tensor: Tensor, view: View, p: Parameters, states: States, arith
 
 
 def zero_rows(tensor: Tensor, zeros: int, states: States) -> bool:
-    view = shaped_view(tensor)
+    view = writable_view(tensor)
     return view is not None and _core.torch_zero_rows(view, zeros, states, _threads())
 
 
@@ -246,7 +246,7 @@ def _is_same(case: Case, code: int, arithmetic: int) -> bool:
         for sample in case.samples:
             for parameters in case.parameters:
                 theirs, ours = sample(_DTYPES[code]), sample(_DTYPES[code])
-                view = native_view(ours)
+                view = writable_flat_view(ours)
                 if not (
                     _succeeds(case.torchs, theirs, parameters, generator)
                     and view is not None

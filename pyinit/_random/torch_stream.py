@@ -6,9 +6,7 @@ that is not known here, or the installed torch draws other numbers (``torch_case
 """
 
 import math
-import os
 from collections.abc import Callable
-from threading import RLock
 
 import torch
 from torch import Generator, Tensor
@@ -20,7 +18,8 @@ from pyinit._random import torch_cases
 from pyinit._random.distributions import NORMAL, Parameters
 from pyinit._random.rng import Source, for_torch, get_rng
 from pyinit._random.torch_cases import Case, States, arithmetic_of, is_in_blocks, note
-from pyinit._torch.views import LARGEST, View, native_view
+from pyinit._torch.fork_safe_lock import fork_safe_lock
+from pyinit._torch.views import LARGEST, View, writable_flat_view
 
 _SMALL = 2048
 """Up to so many elements, torch's own method makes uniform and normal numbers sooner."""
@@ -61,15 +60,7 @@ class _Result:
 
 
 _idle: list[_Result] = []  # those not in use
-_locks: list[RLock] = []  # each guards some of the generators
-
-
-def _make_locks() -> None:
-    _locks[:] = [RLock() for _ in range(64)]
-
-
-_make_locks()
-os.register_at_fork(after_in_child=_make_locks)
+_locks = [fork_safe_lock() for _ in range(64)]  # each guards some of the generators
 
 
 def _draw(source: Generator, fill: Callable[[States], bool]) -> bool:
@@ -108,7 +99,7 @@ def _run(case: Case, tensor: Tensor, view: View, parameters: Parameters, generat
     source = _source(generator, tensor)
     if source is None:
         return False
-    arithmetic = arithmetic_of(case, view[1])
+    arithmetic = arithmetic_of(case, view.dtype)
     if arithmetic is None or not _draw(
         source, lambda states: case.ours(tensor, view, parameters, states, arithmetic)
     ):
@@ -157,12 +148,12 @@ def trunc_normal(  # noqa: PLR0917
     tensor: Tensor, view: View, mean: float, std: float, low: float, high: float, generator: Source
 ) -> bool:
     """Draw what ``torch.nn.init.trunc_normal_`` draws."""
-    largest = LARGEST[view[1]]
+    largest = LARGEST[view.dtype]
     if not (NORMAL.takes(largest, mean, std) and std > 0.0):
         return False
     if largest < abs(low) < math.inf or largest < abs(high) < math.inf:
         return False
-    if view[3] != (1,) and not _core.is_dense(view[2], view[3]):
+    if view.strides != (1,) and not _core.is_dense(view.shape, view.strides):
         return False
     if _normal_cdf((high - mean) / std) - _normal_cdf((low - mean) / std) > 0.3:
         case = torch_cases.TRUNC_NORMAL[is_in_blocks(view)]
@@ -179,11 +170,11 @@ def _normal_cdf(x: float) -> float:
 
 def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     """Draw the numbers from ``generator`` and the places of the zeros from torch's default generator."""
-    view = native_view(tensor)
+    view = writable_flat_view(tensor)
     numbers, places = _source(generator, tensor), torch.default_generator
     if view is None or numbers is None:
         return False
-    arithmetic = arithmetic_of(torch_cases.SPARSE[is_in_blocks(view)], view[1])
+    arithmetic = arithmetic_of(torch_cases.SPARSE[is_in_blocks(view)], view.dtype)
     if arithmetic is None:
         return False
     state = places.get_state()

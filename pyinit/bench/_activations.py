@@ -1,4 +1,4 @@
-"""Activation functions, beside those of ``torch.nn.functional``."""
+"""Activation functions, compared with those of ``torch.nn.functional``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyinit._functional import activations as ours
+from pyinit import functional as ours
 from pyinit.bench._case import (
     LIBRARIES,
     Case,
@@ -29,7 +29,7 @@ _LINE, _ROWS = (1 << 22,), (1 << 12, 1 << 10)
 
 
 class Operands(NamedTuple):
-    """``outputs`` are each library's of ``leaf``; ``gradient`` is that by them."""
+    """The tensors of a case; ``outputs`` are each library's for ``leaf``, ``gradient`` is that by them."""
 
     input: Tensor
     gradient: Tensor
@@ -63,7 +63,7 @@ class Activation(Case):
 
     @property
     def work(self) -> float:
-        """What is read and written: for a gradient, that by the output and what was saved."""
+        """The bytes read and written: a gradient reads the output's gradient and the saved tensor."""
         tensors = 2 if self.direction == "forward" else 3
         return tensors * prod(self.shape) * torch.float32.itemsize
 
@@ -110,7 +110,7 @@ _FUNCTIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 
 
 def activations() -> list[Activation]:
-    """All of them, forward and backward."""
+    """All functions, forward and backward."""
     directions: tuple[Direction, ...] = ("forward", "backward")
     return [
         Activation(name, direction, shape, kwargs)

@@ -22,7 +22,7 @@ from pyinit._scale.fans import checked_groups
 from pyinit._torch.eager import eager
 from pyinit._torch.original import original
 from pyinit._torch.placement import refuse_distributed
-from pyinit._torch.views import centre_of, may_share_memory, refuse_inference, shaped_view
+from pyinit._torch.views import centre_of, may_share_memory, refuse_inference, writable_view
 from pyinit.init import _routes
 from pyinit.init._patterns import copy_to_centre
 from pyinit.init._routes import increment_version, threads
@@ -63,10 +63,10 @@ def orthogonal_(
         >>> torch.allclose(weight @ weight.t(), 4 * torch.eye(3), atol=1e-5)
         True
     """
-    view = shaped_view(tensor)
+    view = writable_view(tensor)
     if (groups.__class__ is not int or groups != 1) and tensor.dim() >= 2:
         checked_groups(groups, tensor.shape[0])
-    if view is not None and len(view[2]) >= 2 and 0 not in view[2]:
+    if view is not None and len(view.shape) >= 2 and 0 not in view.shape:
         if get_rng() != "torch":
             factor = checked_gain(gain, view)
             key = take_key(generator)
@@ -144,7 +144,7 @@ def orthogonal_many_(
     sources = listed_sources(generator, matrices)
     if device_fills.orthogonal_many(matrices, gains, sources):
         return matrices
-    views = [shaped_view(tensor) for tensor in matrices]
+    views = [writable_view(tensor) for tensor in matrices]
     is_native = get_rng() != "torch"
     factors: list[float | None] = []
     for i, (tensor, one, view) in enumerate(zip(matrices, gains, views, strict=True)):
@@ -163,7 +163,7 @@ def orthogonal_many_(
     for tensor, one, source, view, factor in zip(
         matrices, gains, sources, views, factors, strict=True
     ):
-        is_ready = view is not None and factor is not None and 0 not in view[2]
+        is_ready = view is not None and factor is not None and 0 not in view.shape
         key = take_key(source) if is_ready else None
         if view is not None and key is not None:
             listed += jobs(view, factor, key, 1)
@@ -246,7 +246,7 @@ def delta_orthogonal_(
         )
     if tensor.numel() == 0 or tensor.is_meta:
         return tensor
-    view = shaped_view(tensor)
+    view = writable_view(tensor)
     if view is not None and get_rng() != "torch":
         centre = centre_of(view)
         factor = checked_gain(gain, centre)

@@ -14,7 +14,7 @@ from pyinit._random.rng import Source, for_torch, take_key
 from pyinit._torch.eager import eager
 from pyinit._torch.original import original
 from pyinit._torch.placement import refuse_distributed
-from pyinit._torch.views import LARGEST, native_view, refuse_inference, shaped_view
+from pyinit._torch.views import LARGEST, refuse_inference, writable_flat_view, writable_view
 from pyinit.init import _routes
 from pyinit.init._routes import as_floats, increment_version, threads
 
@@ -39,8 +39,8 @@ def eye_(tensor: Tensor) -> Tensor:
         tensor([[1., 0., 0.],
                 [0., 1., 0.]])
     """
-    view = shaped_view(tensor)
-    if view is None or len(view[2]) != 2:
+    view = writable_view(tensor)
+    if view is None or len(view.shape) != 2:
         refuse_distributed("tensor", tensor)
         return _routes.by_torch(original.eye_, tensor)
     _core.fill_dirac(view, 1, threads())
@@ -77,13 +77,13 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         >>> torch.equal(torch.conv2d(image, weight, padding=1), image)
         True
     """
-    view = shaped_view(tensor)
-    if view is None or len(view[2]) not in (3, 4, 5):
+    view = writable_view(tensor)
+    if view is None or len(view.shape) not in (3, 4, 5):
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):
             _routes.let_torch_refuse(original.dirac_, tensor, groups)
         return _routes.by_torch(original.dirac_, tensor, groups)
-    shape = view[2]
+    shape = view.shape
     if shape[0] % groups or operator.index(groups) < 1 or 0 in shape:
         return _routes.by_torch(original.dirac_, tensor, groups)
     _core.fill_dirac(view, operator.index(groups), threads())
@@ -129,7 +129,7 @@ def hadamard_(tensor: Tensor) -> Tensor:
     if tensor.numel() == 0 or tensor.is_meta:
         return tensor
     rows, columns = tensor.shape[:2]
-    if rows <= columns and native_view(tensor) is not None:
+    if rows <= columns and writable_flat_view(tensor) is not None:
         return eye_(tensor) if tensor.dim() == 2 else dirac_(tensor)
     refuse_distributed("tensor", tensor)
     refuse_inference(tensor)
@@ -188,21 +188,21 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         >>> (weight == 0).sum(0)
         tensor([7, 7, 7, 7])
     """
-    view = shaped_view(tensor)
+    view = writable_view(tensor)
     if view is None and device_fills.has_kernels_for(tensor) and tensor.dim() == 2:
         zeros = _zeros_of(tensor.size(0), sparsity)
         if device_fills.sparse(tensor, zeros, next(as_floats(std)), generator):
             return tensor
-    if view is None or len(view[2]) != 2:
+    if view is None or len(view.shape) != 2:
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):
             _routes.let_torch_refuse(original.sparse_, tensor, sparsity, std)
         return _routes.by_torch(
             original.sparse_, tensor, sparsity, std, for_torch(generator, tensor)
         )
-    zeros = _zeros_of(view[2][0], sparsity)
+    zeros = _zeros_of(view.shape[0], sparsity)
     (width,) = as_floats(std)
-    if NORMAL.takes(LARGEST[view[1]], 0.0, width):
+    if NORMAL.takes(LARGEST[view.dtype], 0.0, width):
         key = take_key(generator)
         if key is not None:
             _core.fill_sparse(view, zeros, width, key, threads())

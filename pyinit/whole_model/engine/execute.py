@@ -200,7 +200,7 @@ def _rows(view: View, rows: tuple[int, int]) -> View:
     address, code, shape, strides = view
     first, last = rows
     step = strides[0] * ITEM_SIZES[code]
-    return address + first * step, code, (last - first, *shape[1:]), strides
+    return View((address + first * step, code, (last - first, *shape[1:]), strides))
 
 
 def _matrices(view: View, drawn: Orthogonal | DeltaOrthogonal, key: tuple[int, int]) -> list[Job]:
