@@ -5,9 +5,10 @@ Example:
     >>> layer = torch.nn.Linear(256, 128)
     >>> _ = torch.manual_seed(0)  # governs pyinit, too
     >>> weight = pyinit.kaiming_normal_(layer.weight, nonlinearity="relu")
-    >>> report = pyinit.initialize_(layer, "torch", seed=0)  # a whole model, and what each parameter got
-    >>> [str(row.initializer) for row in report]
-    ['x', 'y']
+    >>> for row in pyinit.initialize_(layer, "gpt2", seed=0):  # a whole model
+    ...     print(row.name, row.initializer)
+    weight normal(std=0.02)
+    bias constant(val=0)
 """
 
 from importlib.metadata import version

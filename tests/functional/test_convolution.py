@@ -295,7 +295,7 @@ def test_an_activation_is_torchs_after_the_convolution(
         equal_to_rounding(made, theirs)
     forward, by_input = KERNELS["transpose" in function]
     assert native_calls.pop(forward) == 3
-    native_calls.pop("activate", None)  # test_conv_routes.py says where it is a part of the kernel
+    native_calls.pop("activate", None)  # test_routes.py says where it is a part of the kernel
     backward = "activate_backward", by_input, "convolve_weight_gradient", "sum_channels"
     assert native_calls == dict.fromkeys(backward, 1)
 
