@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyinit import _core
+from pyinit._messages import first_of
 from pyinit._random.rng import Key
 from pyinit._random.rng import Source as Numbers
 from pyinit._torch.eager import eager
@@ -20,7 +21,7 @@ from pyinit._torch.wrappers import on_plain_model
 from pyinit.pretrained.adapt import check_kinds
 from pyinit.pretrained.checkpoint import Checkpoint, Source, open_source
 from pyinit.pretrained.load_path import Unloaded, run_post_hooks
-from pyinit.pretrained.match import Match, check_not_empty, check_strict, first_of, match
+from pyinit.pretrained.match import Match, check_not_empty, check_strict, match
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import Adapted, LoadReport, Mismatched
 from pyinit.whole_model.engine.buffers import plan_resets

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from pyinit import _core
+from pyinit._messages import first_of
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import plain_memory, refuse_inference
 from pyinit.pretrained.adapt import Adaptation, Shapes, adaptations
@@ -268,9 +269,3 @@ def check_not_empty(matched: Match, checkpoint: Checkpoint) -> None:
             f"{first_of(matched.slots, 3)}, {len(matched.mismatched)} of them in other shapes "
             "(allow_empty=True takes it)"
         )
-
-
-def first_of(names: Collection[str], count: int = 10) -> str:
-    """Some names, and whether there are more."""
-    more = ", ..." if len(names) > count else ""
-    return (", ".join(islice(names, count)) or "none") + more

@@ -5,6 +5,7 @@ import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cache
 from importlib.metadata import version
 from os import PathLike
@@ -13,9 +14,24 @@ from typing import Any, NamedTuple
 
 from pyinit._random.rng import NAMES
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
+from pyinit.reports import table
 from pyinit.reports.files import write_json
 
 _FORMAT = 1
+_WIDTH = 140  # of a report as text
+
+
+class Kept(Enum):
+    """What else ``initialize_`` and ``replay_`` must know of a parameter that stays as it is.
+
+    LEFT_OUT: the caller wants nothing to do with it: it is not among ``only``, or among ``skip``
+    UNKNOWN: the recipe does not know it; another parameter in the same memory may fill it
+    SAME_MEMORY: it has the elements of another parameter, and that one is filled
+    """
+
+    LEFT_OUT = "left out"
+    UNKNOWN = "unknown"
+    SAME_MEMORY = "same memory"
 
 
 class Row(NamedTuple):
@@ -44,6 +60,7 @@ class Row(NamedTuple):
     max: float | None = None
     tied: tuple[str, ...] = ()
     originals: tuple[str, ...] = ()
+    kept: Kept | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,21 +108,36 @@ class Row(NamedTuple):
             "stream": self.stream,
             "tied": list(self.tied),
             "originals": list(self.originals),
+            "kept": self.kept and self.kept.value,
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Row":
         names = ("name", "dtype", "module", "why", "mean", "std", "min", "max")
         shape = tuple(map(operator.index, value["shape"]))
+        initializer = from_dict(value["initializer"])
+        kept = value["kept"] if "kept" in value else _kept_in_0_1_0(initializer, value["why"])
         return cls(
             **{name: value[name] for name in names},
             key=_word(value["key"]),
             stream=_word(value["stream"]),
             weight=Weight(shape, value["groups"], value["transposed"]),
-            initializer=from_dict(value["initializer"]),
+            initializer=initializer,
             tied=tuple(value["tied"]),
             originals=tuple(value["originals"]),
+            kept=None if kept is None else Kept(kept),
         )
+
+
+def _kept_in_0_1_0(initializer: Initializer, why: str) -> Kept | None:
+    """What the files of version 0.1.0 say in prose alone, in the words of that version."""
+    if not isinstance(initializer, Keep):
+        return None
+    if why in ("not among only=", "among skip="):
+        return Kept.LEFT_OUT
+    if why.endswith("leaves it as it is"):
+        return Kept.UNKNOWN
+    return Kept.SAME_MEMORY if why.startswith("the same memory as ") else None
 
 
 def _word(value: int | None) -> int | None:
@@ -125,11 +157,14 @@ def torch_version() -> str:
     return version("torch").partition("+")[0]
 
 
-def printing() -> Any:
-    """The module that prints reports, with rich: it takes longer to import than all of pyinit."""
-    from pyinit.reports import table  # noqa: PLC0415
-
-    return table
+def _lines(row: Row) -> Iterator[table.Line]:
+    """The lines of a row: its own, and one for each of its further names."""
+    elements = table.Pooled()
+    if row.mean is not None and row.std is not None:
+        elements = table.Pooled(row.elements, row.mean, row.elements * row.std**2)
+    yield table.Line(row.name, row.shape, str(row.initializer), row.why, elements)
+    for name in row.tied:
+        yield table.Line(name, row.shape, "", f"tied to {row.name}")
 
 
 def _finite(value: float | None) -> float | None:
@@ -185,7 +220,15 @@ class InitReport:
         raise KeyError(name)
 
     def __rich_console__(self, *_: Any) -> Iterator[Any]:
-        yield from printing().rendered(self)
+        yield table.of_lines(table.grouped(line for row in self for line in _lines(row)))
+        yield ""
+        if self.skipped:
+            skipped = table.columns("not given again", "why")
+            for name, why in self.skipped:
+                skipped.add_row(name, why)
+            yield skipped
+            yield ""
+        yield self.summary
 
     @property
     def summary(self) -> str:
@@ -206,7 +249,7 @@ class InitReport:
         )
 
     def __str__(self) -> str:
-        return str(printing().as_text(self)).rstrip()
+        return table.as_text(self, _WIDTH).rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as values that JSON has."""

@@ -1,14 +1,17 @@
 """What a load did: which tensors have the source's values, and what became of all others."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from typing import Any, NamedTuple
 
+from pyinit.reports import table
 from pyinit.reports.files import write_json
-from pyinit.reports.initialization import InitReport, printing
+from pyinit.reports.initialization import InitReport
 
-_WIDTH = 100
+_WIDTH = 100  # of a report as text
+_SHOWN = 10  # names of a kind
 
 
 class Adapted(NamedTuple):
@@ -70,10 +73,30 @@ class LoadReport:
         return ", ".join((f"{self.source}: {self.coverage:.2f} % of the parameters", *counts))
 
     def __rich_console__(self, *_: Any) -> Iterator[Any]:
-        yield from printing().rendered_load(self)
+        if self.adapted or self.mismatched:
+            shapes = table.columns("", "name", "source", "model", "")
+            for name, source, model, how in self.adapted:
+                shapes.add_row("adapted", name, str(list(source)), str(list(model)), how)
+            for name, source, model in self.mismatched:
+                shapes.add_row("mismatched", name, str(list(source)), str(list(model)))
+            yield shapes
+            yield ""
+        if self.missing or self.unexpected or self.nonfinite:
+            names = table.columns("", "name")
+            names.show_header = False
+            counts = (f"{name} ({count} elements)" for name, count in self.nonfinite.items())
+            for row in chain(
+                _rows("missing", self.missing),
+                _rows("unexpected", self.unexpected),
+                _rows("not finite", tuple(counts)),
+            ):
+                names.add_row(*row)
+            yield names
+            yield ""
+        yield self.summary
 
     def __str__(self) -> str:
-        return str(printing().as_text(self, _WIDTH))
+        return table.as_text(self, _WIDTH)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as values that JSON has."""
@@ -89,6 +112,14 @@ class LoadReport:
             ValueError: if the name has the suffix of another format.
         """
         write_json(path, self.to_dict())
+
+
+def _rows(what: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Rows of a table for what happened to tensors of these names."""
+    for name in names[:_SHOWN]:
+        yield what, name
+    if len(names) > _SHOWN:
+        yield "", f"... and {len(names) - _SHOWN} more"
 
 
 def _plain(value: Any) -> Any:

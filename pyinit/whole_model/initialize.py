@@ -264,7 +264,7 @@ def row_of(entry: Entry, source: Source, moments: Moments | None) -> Row:
     return Row(
         site.name,
         site.weight,
-        _dtype_name(site.tensor.dtype),
+        dtype_name(site.tensor.dtype),
         type(site.module).__name__,
         entry.initializer,
         entry.why,
@@ -276,9 +276,10 @@ def row_of(entry: Entry, source: Source, moments: Moments | None) -> Row:
         most,
         site.tied,
         site.originals,
+        entry.kept,
     )
 
 
 @cache
-def _dtype_name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
