@@ -22,7 +22,7 @@ from torch.nn.parameter import is_lazy
 
 from pyinit._torch.placement import elsewhere
 
-Source = Mapping[str, Any] | str | os.PathLike[str]
+CheckpointSource = Mapping[str, Any] | str | os.PathLike[str]
 
 _SAFETENSORS_DTYPES = {
     "BOOL": torch.bool,
@@ -61,7 +61,7 @@ _WRAPPERS = (
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
-class Entry(NamedTuple):
+class StoredTensor(NamedTuple):
     """A tensor of a checkpoint; ``read`` gives it, and may give the checkpoint's own memory."""
 
     shape: tuple[int, ...]
@@ -81,42 +81,42 @@ class Checkpoint:
     def __init__(
         self,
         description: str,
-        entries: Mapping[str, Entry],
+        tensors: Mapping[str, StoredTensor],
         others: Mapping[str, Any] = MappingProxyType({}),
         metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.description = description
         self.others = others
         self.metadata = metadata
-        self._entries = dict(entries)
+        self._tensors = dict(tensors)
 
     def keys(self) -> Collection[str]:
         """Names of tensors."""
-        return self._entries.keys()
+        return self._tensors.keys()
 
     def values(self) -> dict[str, Any]:
         """All that is there, by name. Tensors are to be read, not to be written: they may be the
         file itself."""
-        return {name: entry.read() for name, entry in self._entries.items()} | dict(self.others)
+        return {name: tensor.read() for name, tensor in self._tensors.items()} | dict(self.others)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._entries[name].shape
+        return self._tensors[name].shape
 
     def dtype(self, name: str) -> torch.dtype:
-        return self._entries[name].dtype
+        return self._tensors[name].dtype
 
     def tensor(self, name: str) -> Tensor:
         """To be read, not to be written: it may be the file itself."""
-        return self._entries[name].read()
+        return self._tensors[name].read()
 
-    def entry(self, name: str) -> Entry | None:
-        return self._entries.get(name)
+    def stored(self, name: str) -> StoredTensor | None:
+        return self._tensors.get(name)
 
-    def items(self) -> Iterable[tuple[str, Entry]]:
-        return self._entries.items()
+    def items(self) -> Iterable[tuple[str, StoredTensor]]:
+        return self._tensors.items()
 
     def close(self) -> None:
-        self._entries.clear()
+        self._tensors.clear()
         self.others = {}
 
     def __enter__(self) -> "Checkpoint":  # noqa: PYI034
@@ -126,7 +126,7 @@ class Checkpoint:
         self.close()
 
 
-def open_source(source: Source) -> Checkpoint:
+def open_source(source: CheckpointSource) -> Checkpoint:
     """The checkpoint in a state dict, a file, or a folder of shards.
 
     Args:
@@ -254,12 +254,12 @@ def _of_mapping(mapping: Mapping[str, Any], description: str) -> Checkpoint:
         raise ValueError(f"{description} holds no tensors by name; {_some(map(str, mapping))}")
     for name, tensor in tensors.items():
         _check_readable(name, tensor, description)
-    entries = {name: Entry(tuple(t.shape), t.dtype, t.detach) for name, t in tensors.items()}
+    stored = {name: StoredTensor(tuple(t.shape), t.dtype, t.detach) for name, t in tensors.items()}
     others = {k: v for k, v in inner.items() if isinstance(k, str) and not isinstance(v, Tensor)}
     metadata = getattr(inner, "_metadata", None)
     return Checkpoint(
         description + "".join(f"[{key!r}]" for key in path),
-        entries,
+        stored,
         others,
         metadata if isinstance(metadata, Mapping) else {},
     )
@@ -311,13 +311,13 @@ def _of_safetensors(path: Path) -> Checkpoint:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
-    entries = {}
+    stored = {}
     for name, part in slices.items():
         dtype = _SAFETENSORS_DTYPES.get(part.get_dtype())
         if dtype is None:
             raise ValueError(f"{path}: {name!r} has dtype {part.get_dtype()}, which torch lacks")
-        entries[name] = Entry(tuple(part.get_shape()), dtype, partial(file.get_tensor, name))
-    return Checkpoint(str(path), entries)
+        stored[name] = StoredTensor(tuple(part.get_shape()), dtype, partial(file.get_tensor, name))
+    return Checkpoint(str(path), stored)
 
 
 def _of_torch_file(path: Path) -> Checkpoint:
@@ -371,37 +371,37 @@ def _of_folder(folder: Path) -> Checkpoint:
     shards = shards or list(folder.glob("pytorch_model.bin"))
     if not shards:
         raise FileNotFoundError(f"{folder} has neither .safetensors files nor pytorch_model.bin")
-    entries: dict[str, Entry] = {}
+    stored: dict[str, StoredTensor] = {}
     others: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     for path in shards:
         shard = _of_file(path)
-        for name, entry in shard.items():
-            if name in entries:
+        for name, tensor in shard.items():
+            if name in stored:
                 raise ValueError(f"{name!r} is in {path} and in another file of the folder")
-            entries[name] = entry
+            stored[name] = tensor
         others |= shard.others
         metadata |= shard.metadata
-    return Checkpoint(str(folder), entries, others, metadata)
+    return Checkpoint(str(folder), stored, others, metadata)
 
 
 def _indexed(index: Path) -> Checkpoint:
     shards: dict[str, Checkpoint] = {}
-    entries: dict[str, Entry] = {}
+    stored: dict[str, StoredTensor] = {}
     others: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     for name, file in _weight_map(index).items():
         if file not in shards:
             shards[file] = _of_file(index.parent / file)
             metadata |= shards[file].metadata
-        entry = shards[file].entry(name)
-        if entry is not None:
-            entries[name] = entry
+        tensor = shards[file].stored(name)
+        if tensor is not None:
+            stored[name] = tensor
         elif name in shards[file].others:
             others[name] = shards[file].others[name]
         else:
             raise ValueError(f"{index.parent / file} lacks {name!r}, which {index.name} puts there")
-    return Checkpoint(str(index.parent), entries, others, metadata)
+    return Checkpoint(str(index.parent), stored, others, metadata)
 
 
 def _weight_map(index: Path) -> dict[str, str]:

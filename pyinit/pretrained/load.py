@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from pyinit import _core
 from pyinit._messages import first_of
-from pyinit._random.rng import Key
-from pyinit._random.rng import Source as Numbers
+from pyinit._random.rng import Key, Source
 from pyinit._torch.eager import eager
 from pyinit._torch.views import native_view, plain_memory
 from pyinit._torch.wrappers import on_plain_model
 from pyinit.pretrained.adapt import check_kinds
-from pyinit.pretrained.checkpoint import Checkpoint, Source, open_source
+from pyinit.pretrained.checkpoint import Checkpoint, CheckpointSource, open_source
 from pyinit.pretrained.load_path import Unloaded, run_post_hooks
 from pyinit.pretrained.match import Match, check_not_empty, check_strict, match
 from pyinit.reports.initialization import InitReport
@@ -37,7 +36,7 @@ from pyinit.whole_model.rules import matcher
 @on_plain_model
 def load_pretrained_(
     model: nn.Module,
-    source: Source,
+    source: CheckpointSource,
     *,
     strict: bool = False,
     prefix: str | None = None,
@@ -126,7 +125,7 @@ def _prepare(
     def only(site: Site) -> bool:
         return filled.isdisjoint(site.originals or (site.name, *site.tied))
 
-    def numbers(name: str) -> Numbers:
+    def source_of(name: str) -> Source:
         return generator if seed is None else Key(seed, stream_of(name))
 
     report = None
@@ -147,7 +146,7 @@ def _prepare(
     materialize_(model)
     with torch.no_grad():
         for _, _, reset in resets:
-            reset(numbers)
+            reset(source_of)
     if report is None:
         return None
     return replace(report, rows=[row for row in report if not row.is_kept])

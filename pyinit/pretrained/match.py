@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from pyinit import _core
 from pyinit._messages import first_of
@@ -17,6 +16,7 @@ from pyinit.pretrained.adapt import Adaptation, Shapes, adaptations
 from pyinit.pretrained.checkpoint import Checkpoint, model_names, renamer
 from pyinit.pretrained.load_path import Extra, Target, take, targets
 from pyinit.whole_model.engine.shared_memory import same_memory
+from pyinit.whole_model.network import refuse_lazy
 
 
 class Slot(NamedTuple):
@@ -157,10 +157,7 @@ def _slots(model: nn.Module) -> Iterator[Slot]:
     """The tensors to load into, those that are the same memory once."""
     named = list(chain(model.named_parameters(), model.named_buffers()))
     for name, tensor in named:
-        if is_lazy(tensor):
-            raise ValueError(
-                f"parameter {name} has no shape yet: it is lazy; run a batch through the model first"
-            )
+        refuse_lazy(name, tensor)
     refuse_elsewhere("load_pretrained_", named, model)
     groups: dict[object, dict[str, Target]] = {}
     for name, target in targets(model).items():

@@ -136,16 +136,22 @@ class Network:
                 if tensor is None or leaf in originals:
                     continue
                 name = prefix + leaf
-                if type(tensor) is not nn.Parameter and is_lazy(tensor):
-                    raise ValueError(
-                        f"parameter {name} has no shape yet: it is lazy; run a batch through the model first"
-                    )
+                if type(tensor) is not nn.Parameter:
+                    refuse_lazy(name, tensor)
                 known = seen.get(id(tensor))
                 if known is None:
                     seen[id(tensor)] = site = Site(name, tensor, module, path, leaf)
                     yield site
                 else:
                     known.tied += (name,)
+
+
+def refuse_lazy(name: str, tensor: Tensor) -> None:
+    """Raise ValueError if a parameter or buffer has no shape yet."""
+    if is_lazy(tensor):
+        raise ValueError(
+            f"parameter {name} has no shape yet: it is lazy; run a batch through the model first"
+        )
 
 
 def _computed(computed: Computed, path: str) -> Site:
