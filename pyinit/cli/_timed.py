@@ -1,4 +1,4 @@
-"""What ``pyinit init`` does to a model, and how long either library takes."""
+"""What ``pyinit init`` does to a model, with the time that it takes beside torch's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from pyinit.cli import _console
-from pyinit.cli._model import bad, one_line
+from pyinit.cli._model import bad_parameter, one_line
 from pyinit.initializers import fill_by_torch_
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
@@ -24,12 +24,13 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Run:
-    """What was done, or would be.
+class Timed:
+    """A report, and the times that belong to it.
 
-    parameters: elements of all parameters
-    seconds: None if nothing was done
-    torch_seconds, torch_error: None if torch did nothing to compare with
+    parameters: the number of elements of all parameters
+    seconds: how long pyinit took; None if nothing was done
+    torch_seconds: how long torch took for the same; None if there is nothing to compare with
+    torch_error: why torch could not do it
     """
 
     report: InitReport | LoadReport
@@ -86,32 +87,34 @@ def plan(model: nn.Module, recipe: str, seed: int) -> InitReport:
         with _console.working("planning"):
             return initialize_(model, recipe, seed=seed, dry_run=True)
     except Exception as error:
-        raise bad("--recipe", f"{recipe} cannot initialize it: {one_line(error)}") from error
+        raise bad_parameter(
+            "--recipe", f"{recipe} cannot initialize it: {one_line(error)}"
+        ) from error
 
 
-def initialize(model: nn.Module, recipe: str, seed: int) -> Run:
+def initialize(model: nn.Module, recipe: str, seed: int) -> Timed:
     """Fill with torch, then with pyinit, in memory that is in use already for both."""
     torch_seconds, torch_error = _by_torch(plan(model, recipe, seed), Network(model))
     try:
         with _console.working("initializing"):
-            seconds, report = _timed(lambda: initialize_(model, recipe, seed=seed))
+            seconds, report = _seconds(lambda: initialize_(model, recipe, seed=seed))
     except Exception as error:
-        raise bad("MODEL", f"cannot initialize it: {one_line(error)}") from error
-    return Run(report, report.parameters, seconds, torch_seconds, torch_error)
+        raise bad_parameter("MODEL", f"cannot initialize it: {one_line(error)}") from error
+    return Timed(report, report.parameters, seconds, torch_seconds, torch_error)
 
 
-def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Run:
+def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Timed:
     """Take what a file of weights has, and initialize the rest."""
     _check(model, recipe)
     try:
         with _console.working(f"loading {source}"):
-            seconds, loaded = _timed(
+            seconds, loaded = _seconds(
                 lambda: load_pretrained_(model, source, init_missing=recipe, seed=seed)
             )
     except Exception as error:
-        raise bad("--from", f"cannot load {source}: {one_line(error)}") from error
+        raise bad_parameter("--from", f"cannot load {source}: {one_line(error)}") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Run(loaded, parameters, seconds)
+    return Timed(loaded, parameters, seconds)
 
 
 def _check(model: nn.Module, recipe: str) -> None:
@@ -119,16 +122,18 @@ def _check(model: nn.Module, recipe: str) -> None:
     try:
         Network(model)
     except ValueError as error:
-        raise bad("MODEL", f"cannot initialize it: {one_line(error)}") from error
+        raise bad_parameter("MODEL", f"cannot initialize it: {one_line(error)}") from error
     try:
         if Path(recipe).suffix in (".toml", ".json"):
             load_recipe(recipe)
         else:
             recipe_of(recipe)
     except OSError as error:
-        raise bad("--recipe", f"cannot read {recipe}: {error.strerror or error}") from error
+        raise bad_parameter(
+            "--recipe", f"cannot read {recipe}: {error.strerror or error}"
+        ) from error
     except ValueError as error:
-        raise bad("--recipe", " ".join(str(error).split())) from error
+        raise bad_parameter("--recipe", " ".join(str(error).split())) from error
 
 
 def _by_torch(plan: InitReport, network: Network) -> tuple[float | None, str | None]:
@@ -144,14 +149,14 @@ def _by_torch(plan: InitReport, network: Network) -> tuple[float | None, str | N
                 return None, f"{row.name}: it has no memory yet"
             try:
                 tensor.zero_()
-                seconds += _timed(partial(fill_by_torch_, tensor, blocks))[0]
+                seconds += _seconds(partial(fill_by_torch_, tensor, blocks))[0]
             except (RuntimeError, ValueError) as error:
                 return None, f"{row.name}: {one_line(error)}"
             progress.advance(task, row.elements)
     return (seconds if rows else None), None
 
 
-def _timed(work: Callable[[], _T]) -> tuple[float, _T]:
+def _seconds(work: Callable[[], _T]) -> tuple[float, _T]:
     start = perf_counter()
     result = work()
     return perf_counter() - start, result
