@@ -22,7 +22,7 @@ class Info(TypedDict):
     rng: the generator in use, ``"philox"`` or ``"torch"``
     patch: the generator of the patched ``torch.nn.init``, or ``"none"``
     openmp_runtime: the path of the OpenMP library in use, or ``"none"``
-    cuda_build: the CUDA architectures that the CUDA kernels were built for, or why there are none
+    cuda_build: the toolkit and architectures of the CUDA kernels, or ``"none"``
     compiler: the compiler that built the kernels
     torch: torch's version
     torch_fallbacks: what torch itself did although its numbers were asked for from pyinit, as far

@@ -49,41 +49,62 @@ def load_pretrained_(
     allow_empty: bool = False,
     nan: str = "report",
 ) -> LoadReport:
-    """Put pretrained weights into a model; initialize what the source lacks.
+    """Put pretrained weights into a model, and initialize what the source lacks.
 
-    Everything is checked first: whatever is refused leaves the model as it was. What ends the copy
-    itself, as Ctrl-C does, leaves a part of it loaded. Files are mapped into memory
-    and copied tensor by tensor, so that no second copy of the model is made; nothing in a file is
-    executed. Names are those of ``model.state_dict()``, tied parameters need one of theirs; modules
-    that load in their own way, by hooks say, do so, or are refused. Values are rounded to the model's
+    Everything is checked first: whatever is refused leaves the model as it was. If the copy itself
+    is interrupted, by Ctrl-C say, a part of the model is loaded. Files are mapped into memory and
+    copied tensor by tensor, so no second copy of the model is made. Nothing in a file is executed.
+
+    Names are those of ``model.state_dict()``; tied parameters need one of theirs. Modules that load
+    in their own way, by hooks for example, do so, or are refused. Values are rounded to the model's
     dtypes.
 
     Args:
-        model: the model; parameters on the meta device get memory on torch's default device
-        source: a state dict, also in the dictionary that a training program saved; the path of a
-            ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file, or of a folder of shards
-        strict: raise unless names and shapes all agree; nothing is adapted then
-        prefix: take only the source's names that start with it, without it
-        rename: pairs of a regular expression and its replacement, applied in order to the source's
-            names; prefixes of wrappers (``module.``, ``_orig_mod.``, ``model.``) go by themselves
-        adapt: what to do about other shapes: ``"first_conv"`` (the stem's input channels),
-            ``"head"`` (the last layer is made anew), ``"pos_embed"`` (bicubic, from a square grid to
-            the model's, which may not be another one of as many places)
-        init_missing: the recipe (as of ``initialize_``) for parameters that the source lacks or
-            has in another shape; None leaves them as they are
-        freeze: True to freeze all that was loaded, or patterns (as of rules) to freeze what they
-            match of it
-        seed: of ``init_missing``, as of ``initialize_``
-        generator: to draw the key of ``init_missing`` from, without ``seed``
-        allow_empty: take a source that has nothing for any parameter, too
-        nan: ``"report"`` NaN and infinite values, or ``"refuse"`` them, which takes a second reading
+        model: The model. Its parameters on the meta device get memory on torch's default device.
+        source: A state dict, also inside the dictionary that a training program saved; the path of
+            a ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file; or the path of a
+            folder of shards.
+        strict: Raise unless all names and shapes agree; nothing is adapted then.
+        prefix: Take only those names of the source that start with this, and cut it off.
+        rename: Pairs of a regular expression and its replacement, applied in order to the source's
+            names. The prefixes of wrappers (``module.``, ``_orig_mod.``, ``model.``) are cut off
+            without being asked for.
+        adapt: What to do about tensors of another shape: ``"first_conv"`` fits the input channels
+            of the first convolution, ``"head"`` makes the last layer anew, ``"pos_embed"``
+            interpolates position embeddings from a square grid to the model's grid.
+        init_missing: The recipe, as in ``initialize_``, for parameters that the source lacks or has
+            in another shape. None leaves them as they are.
+        freeze: True to freeze all parameters that were loaded, or patterns, as in rules, to freeze
+            those of them that match.
+        seed: The seed of ``init_missing``, as in ``initialize_``.
+        generator: The generator from which the key of ``init_missing`` is drawn, if there is no
+            ``seed``.
+        allow_empty: Accept a source that has nothing for any parameter.
+        nan: ``"report"`` counts NaN and infinite values, ``"refuse"`` raises if there are any,
+            which takes a second reading.
+
+    Returns:
+        A report: which tensors have the source's values, and what became of all others.
 
     Raises:
-        FileNotFoundError: for a path with nothing there.
-        ValueError: for a damaged file, a pickle that is more than tensors and plain values, a source
-            of another model, names that become one, values that are refused, tensors that have their
-            values elsewhere, a module whose load cannot be followed, wrong arguments.
-        RuntimeError: if ``strict`` and names or shapes differ.
+        FileNotFoundError: For a path with nothing there.
+        ValueError: For a damaged file, a pickle that is more than tensors and plain values, a source
+            of another model, names that become one, values that are refused, tensors that have
+            their values elsewhere, a module whose load cannot be followed, or wrong arguments.
+        RuntimeError: If ``strict`` and names or shapes differ.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pretrained = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Linear(4, 10))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Linear(4, 3))
+        >>> report = pyinit.load_pretrained_(model, pretrained.state_dict(), freeze="0.*", seed=1)
+        >>> report.loaded, report.frozen, report.reinitialized
+        (('0.weight', '0.bias'), ('0.weight', '0.bias'), ('1.weight', '1.bias'))
+        >>> print(report)  # doctest: +NORMALIZE_WHITESPACE
+                 name      source   model
+        adapted  1.weight  [10, 4]  [3, 4]  head of 3 outputs instead of 10, made anew
+        adapted  1.bias    [10]     [3]     head of 3 outputs instead of 10, made anew
+        state dict: 70.59 % of the parameters, 2 loaded, 2 adapted, 2 reinitialized, 2 frozen
     """
     kinds = check_kinds(adapt)
     if nan not in ("report", "refuse"):

@@ -25,27 +25,39 @@ from pyinit.whole_model.network import Network, Site
 
 @eager
 def replay_(model: nn.Module, report: InitReport, *, strict: bool = True) -> InitReport:
-    """Give a model the values that a report tells of: the same bits, from its keys.
+    """Give a model the same values again, from the keys in a report: bit for bit.
 
-    Some values a report cannot give again: those of parameters that stayed as they were, numbers that
-    came without a key, those of torch's generator or of a module's own reset function under another
-    version of torch (the code of such a function is not in the report: it must be the same), and
-    those of parameters that are missing, of another shape or dtype, or tied otherwise.
+    A report cannot give all values again. Those of parameters that stayed as they were are not in
+    it; numbers that were drawn without a key are lost; torch's own numbers, and those of a
+    module's own ``reset_parameters``, need the same version of torch (and the same code of that
+    function, which is not in the report). Parameters that are missing, or have another shape, dtype
+    or tie, are not the same parameters.
 
     Args:
-        model: with parameters of the names, shapes and dtypes of the report's rows; it may be on the
-            meta device
-        report: what ``initialize_`` returned, or ``InitReport.load`` read
-        strict: raise if there is anything that cannot be given again; False leaves it as it is
+        model: A model whose parameters have the names, shapes and dtypes of the report's rows. It
+            may be on the meta device.
+        report: What ``initialize_`` returned or ``InitReport.load`` read.
+        strict: Raise if anything cannot be given again. If False, such parameters stay as they are.
 
     Returns:
-        A row for each parameter of the model: what it has now. ``skipped`` names what the report could
-        not give again.
+        A report with a row for each parameter of the model: what it now has. Its ``skipped`` names
+        what could not be given again, and why.
 
     Raises:
-        ValueError: for what cannot be given again, all of it by name, before anything is written; for
-            parameters without values, or with values elsewhere, as ``initialize_``.
-        TypeError: for arguments of another type.
+        ValueError: For what cannot be given again, all of it by name, before anything is written;
+            for parameters without values or with values elsewhere, as in ``initialize_``.
+        TypeError: For arguments of another type.
+
+    Example:
+        >>> import torch, pyinit
+        >>> first, second = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+        >>> report = pyinit.initialize_(first, "xavier")
+        >>> _ = pyinit.replay_(second, report)
+        >>> torch.equal(first.weight, second.weight)
+        True
+        >>> other = torch.nn.Linear(4, 2)
+        >>> pyinit.replay_(other, report, strict=False).skipped
+        (('weight', 'of shape (2, 4) in the model, (2, 3) in the report'),)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
