@@ -1,4 +1,4 @@
-"""Whole models in one call."""
+"""``initialize_``: a whole model in one call."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -162,7 +162,7 @@ def _chosen(recipe: object, rules: Any) -> tuple[Recipe, Rules]:
 
 
 def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool) -> Sources:
-    """A key for each parameter, by its name; or torch's generator for all, in their order."""
+    """The sources of numbers: a key for each name, or torch's generator for all in their order."""
     if seed is None and not dry_run:
         drawn = take_key(generator)
         if drawn is None:
@@ -175,7 +175,7 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
 
 
 def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
-    """Refuse what torch's generator or torch's own functions cannot do."""
+    """Refuse initializers that torch's generator or torch's own functions cannot carry out."""
     for entry in plan:
         for drawn in (block.drawn for block in entry.blocks):
             problem = None
@@ -194,7 +194,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 def refuse_buffers_elsewhere(call: str, network: Network, resets: Sequence[BufferReset]) -> None:
-    """Refuse to reset buffers that have their values elsewhere."""
+    """Refuse to reset buffers whose values are elsewhere."""
     buffers = (
         (f"{path}.{name}" if path else name, buffer)
         for path, _, _ in resets
@@ -212,7 +212,7 @@ def carry_out(  # noqa: PLR0917
     resets: Sequence[BufferReset],
     device: torch.device | str | None,
 ) -> list[Moments | None]:
-    """Give parameters and buffers what the plan says; what each parameter then holds."""
+    """Give parameters and buffers what the plan says, and return the moments of each parameter."""
     if network.is_on_meta:
         materialize_(network.model, device, _left_out(network, plan))
     _reset_by_modules(plan, sources)
@@ -240,7 +240,7 @@ def _set_computed(entry: Entry, computed: Computed, source: Source) -> None:
     like = entry.site.parameters[0]
     value = torch.empty(entry.site.shape, dtype=entry.site.tensor.dtype, device=like.device)
     Batch([entry], [source], [value]).run()
-    # Some inverses draw numbers, too.
+    # Some parametrizations draw numbers in their inverses, too.
     with torch.no_grad(), seeded(source, value.device):
         computed.set_(value)
 
@@ -265,13 +265,13 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
     with torch.no_grad():
         for parameter, values in saved:
             parameter.copy_(values)
-    for entry in plan:  # they may have got other memory
+    for entry in plan:  # a module may have given its parameters other memory
         if entry.site.computed is None:
             entry.view = view_of(entry, entry.site.parameters[0])
 
 
 def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:
-    """The parameters that the caller wants nothing to do with, and the buffers beside them."""
+    """The parameters that the caller leaves out, and the buffers beside them."""
     parameters = [p for entry in plan if entry.is_left_out for p in entry.site.parameters]
     if not parameters:
         return []
@@ -281,7 +281,7 @@ def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:
 
 
 def row_of(entry: Entry, source: Source, moments: Moments | None) -> Row:
-    """The row of a report: what was done, and what came of it."""
+    """The row of a report for an entry of the plan."""
     site = entry.site
     mean, std, least, most = moments or (None, None, None, None)
     key, stream = source if type(source) is Key and not entry.is_kept else (None, None)

@@ -1,4 +1,4 @@
-"""The same values again, from a report."""
+"""``replay_``: the same values again, from a report."""
 
 from dataclasses import replace
 
@@ -98,7 +98,7 @@ def replay_(model: nn.Module, report: InitReport, *, strict: bool = True) -> Ini
 
 
 def _rows(network: Network, report: InitReport) -> tuple[dict[str, Row], dict[str, str]]:
-    """The row of each parameter, and what cannot be given again: by its name, why."""
+    """The row of each parameter, and the reasons of those that cannot be given again, by name."""
     rows: dict[str, Row] = {}
     lost: dict[str, str] = {}
     for row in report:

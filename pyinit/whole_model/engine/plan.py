@@ -1,4 +1,7 @@
-"""The plan: what each parameter of a model gets, and why. Made and checked before anything is written."""
+"""The plan of an initialization: what each parameter gets, and why.
+
+It is made and checked before anything is written.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -38,11 +41,11 @@ _LARGEST = {dtype: torch.finfo(dtype).max for dtype in DTYPES}
 
 
 class Entry:
-    """A parameter, its initializer, why that one, and what it draws: no blocks where it is kept.
+    """A parameter and what it gets: an initializer, resolved to blocks; no blocks if it is kept.
 
     why: the reason, for people to read; nothing is decided by it
-    kept: what else must be known of a parameter that is kept
-    view: where the parameter lies, if a kernel could write or measure it
+    kept: what else must be known of it if it is kept
+    view: where it lies in memory, if a kernel could write or measure it
     """
 
     __slots__ = ("blocks", "initializer", "kept", "site", "view", "why")
@@ -82,10 +85,10 @@ class Entry:
 def make_plan(
     network: Network, recipe: Recipe, rules: Rules, only: Matcher | None, skip: Matcher | None
 ) -> list[Entry]:
-    """An entry for each parameter of the network, in its order.
+    """Make an entry for each parameter of the network, in its order.
 
     Raises:
-        ValueError: for what cannot be done to a parameter.
+        ValueError: For an initializer that cannot fill its parameter, or a pattern without a match.
     """
     for name, match in (("only", only), ("skip", skip)):
         _refuse_no_match(name, match, network)
@@ -128,7 +131,7 @@ def make_plan(
 
 
 def _refuse_no_match(name: str, match: Matcher | None, network: Network) -> None:
-    # A function may well say no to all: what is missing from a checkpoint that lacks nothing.
+    # A function may say no to all: "what the checkpoint lacks", for a checkpoint that lacks nothing.
     if match is None or isinstance(match, Predicate) or any(map(match, network.sites)):
         return
     raise ValueError(f"{name}={str(match)!r} matches no parameter; {match.near(network)}")
@@ -203,7 +206,7 @@ def _check_range(drawn: Drawn, dtype: torch.dtype) -> None:
 
 
 def check(plan: Sequence[Entry]) -> None:
-    """Keep what is an earlier parameter in all but name, and refuse what cannot be done.
+    """Let only one of several entries fill the same elements, and refuse what cannot be done.
 
     Raises:
         ValueError: for parameters on the meta device that nothing initializes, that share memory in
@@ -237,7 +240,11 @@ def _keep_one(first: Entry, second: Entry) -> None:
 
 
 def view_of(entry: Entry, tensor: Tensor) -> View | None:
-    """Where a parameter lies, if a kernel could write it; refuses what nothing could write."""
+    """Where a parameter lies, if a kernel could write it, or measure it if it is kept.
+
+    Raises:
+        ValueError: For a parameter that nothing could write.
+    """
     if tensor.is_meta:
         return None
     if entry.is_kept:
@@ -249,7 +256,7 @@ def view_of(entry: Entry, tensor: Tensor) -> View | None:
 
 
 def _check_values(plan: Sequence[Entry]) -> None:
-    """Refuse to give parameters memory and no values."""
+    """Refuse to give parameters memory but no values."""
     without = [
         f"{entry.site.name} ({entry.why})"
         for entry in plan

@@ -12,7 +12,7 @@ from pyinit.whole_model.rules.patterns import Matcher, Pattern, matcher, matcher
 
 @contextmanager
 def errors_in(where: str) -> Iterator[None]:
-    """Puts ``where`` in front of errors; data nested too deeply is a ValueError, too."""
+    """Put ``where`` in front of the messages of errors; too deeply nested data is a ValueError."""
     try:
         yield
     except (TypeError, ValueError, RecursionError) as error:
@@ -150,11 +150,11 @@ class Rule:
 
 
 def as_initializer(value: Initializer | str | Mapping[str, Any]) -> Initializer:
-    """An initializer by itself, by its name, or by a dictionary of its name and arguments.
+    """The initializer that is given itself, by its name, or by a dictionary with its arguments.
 
     Raises:
-        TypeError: for anything else.
-        ValueError: for an unknown one, or arguments that it does not take.
+        TypeError: For anything else.
+        ValueError: For an unknown initializer, or arguments that it does not take.
     """
     if isinstance(value, Initializer):
         return value
