@@ -24,9 +24,9 @@ DTYPES = {
 
 
 def load(spec: str, dtype: str | None, kwargs: str, seed: int) -> nn.Module:
-    """The model that ``spec`` names: a built-in, or ``package.module:factory``.
+    """Build the model that ``spec`` names: a built-in, or ``package.module:factory``.
 
-    Built from the same seed it is the same, whatever its module drew as it was imported.
+    The same seed gives the same model, whatever its module draws while it is imported.
     """
     config = _config(kwargs)
     factory = MODELS[spec] if spec in MODELS else _user_factory(spec)
@@ -47,7 +47,7 @@ def load(spec: str, dtype: str | None, kwargs: str, seed: int) -> nn.Module:
 
 
 def _seed(seed: int) -> None:
-    """For what the factory draws and the recipe leaves."""
+    """Seed all generators, for parameters that the factory draws and the recipe leaves alone."""
     torch.manual_seed(seed)
     seed_python(seed)
 

@@ -45,12 +45,12 @@ class Timed:
 
     @property
     def initialization(self) -> InitReport | None:
-        """None if a file of weights had everything."""
+        """The report of the initialization; None if a file of weights had everything."""
         return self.report.initialized if isinstance(self.report, LoadReport) else self.report
 
     @property
     def initialized(self) -> int:
-        """Elements of the parameters that were initialized."""
+        """The number of elements of the parameters that were initialized."""
         return 0 if self.initialization is None else self.initialization.initialized
 
     @property
@@ -61,7 +61,7 @@ class Timed:
 
     @property
     def speed(self) -> float | None:
-        """Elements that were initialized in a second."""
+        """The number of elements that were initialized in a second."""
         if self.seconds is None or self.loaded is not None or not self.initialized:
             return None
         return self.initialized / self.seconds
@@ -81,7 +81,7 @@ class Timed:
 
 
 def plan(model: nn.Module, recipe: str, seed: int) -> InitReport:
-    """What would be done to ``model``."""
+    """Report what would be done to a model."""
     _check(model, recipe)
     try:
         with _console.working("planning"):
@@ -93,7 +93,7 @@ def plan(model: nn.Module, recipe: str, seed: int) -> InitReport:
 
 
 def initialize(model: nn.Module, recipe: str, seed: int) -> Timed:
-    """Fill with torch, then with pyinit, in memory that is in use already for both."""
+    """Fill a model with torch and then with pyinit, for both in memory that is already in use."""
     torch_seconds, torch_error = _by_torch(plan(model, recipe, seed), Network(model))
     try:
         with _console.working("initializing"):
@@ -104,7 +104,7 @@ def initialize(model: nn.Module, recipe: str, seed: int) -> Timed:
 
 
 def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Timed:
-    """Take what a file of weights has, and initialize the rest."""
+    """Load what a file of weights has, and initialize the rest of a model."""
     _check(model, recipe)
     try:
         with _console.working(f"loading {source}"):
@@ -118,7 +118,10 @@ def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Timed:
 
 
 def _check(model: nn.Module, recipe: str) -> None:
-    """Whose fault it would be. A recipe may be registered by the module that the model is from."""
+    """Tell a faulty model from a faulty recipe.
+
+    This comes after the model is built, because its module may register the recipe.
+    """
     try:
         Network(model)
     except ValueError as error:
@@ -137,7 +140,7 @@ def _check(model: nn.Module, recipe: str) -> None:
 
 
 def _by_torch(plan: InitReport, network: Network) -> tuple[float | None, str | None]:
-    """Seconds that torch takes for what it can be compared in, or what it cannot do."""
+    """The seconds that torch takes for the same fills, or the reason why it cannot do one."""
     rows = [(row, blocks) for row in plan if (blocks := row.initializer.resolve(row.weight))]
     seconds = 0.0
     with _console.progress() as progress:

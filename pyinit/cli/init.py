@@ -22,7 +22,7 @@ _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 
 
 def _output_file(suffix: str) -> Callable[..., Path | None]:
-    """A callback that takes only paths to which a file of that format can be written."""
+    """Make a callback that accepts only paths at which a file of that format can be written."""
 
     def check(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
         try:
@@ -69,14 +69,20 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     callback=_list_recipes,
     help="Show the recipes and exit.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    help="The seed of all numbers.",
+)
 @click.option(
     "--from",
     "source",
     type=click.Path(exists=True, path_type=Path),
     help="Take the weights that this file or folder has, and initialize the others.",
 )
-@click.option("--dry-run", is_flag=True, help="Report what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be done, without doing it.")
 @click.option(
     "--report",
     "report_file",
@@ -90,8 +96,10 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     callback=_output_file(".safetensors"),
     help="Write the model to this safetensors file (.safetensors).",
 )
-@click.option("--dtype", type=click.Choice(list(DTYPES)), help="Type of the parameters.")
-@click.option("--kwargs", metavar="JSON", default="{}", help="Arguments of the factory.")
+@click.option("--dtype", type=click.Choice(list(DTYPES)), help="The dtype of the parameters.")
+@click.option(
+    "--kwargs", metavar="JSON", default="{}", help="The factory's arguments, as a JSON object."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def init(
     *,
@@ -161,8 +169,10 @@ def _check_together(
 
 
 def _planned(build: Callable[[], nn.Module], recipe: str, seed: int) -> InitReport:
-    """On the meta device, where a model costs nothing; if that does not do, in memory: for
-    factories that look at values, and parameters whose values only a constructor knows."""
+    """Plan on the meta device, where a model costs nothing, or else in memory.
+
+    Factories that look at values, and parameters whose values only a constructor knows, need memory.
+    """
     try:
         with torch.device("meta"):
             return _timed.plan(build(), recipe, seed)

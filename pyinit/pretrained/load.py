@@ -1,4 +1,4 @@
-"""Pretrained weights put into a model, whatever their names and shapes."""
+"""``load_pretrained_``: weights of a checkpoint put into a model."""
 
 import cmath
 import os
@@ -136,10 +136,10 @@ def _prepare(
     seed: int | None,
     generator: torch.Generator | None,
 ) -> InitReport | None:
-    """Memory for all, extra states, values for what will not be copied: before the copy, which has
-    the last word.
+    """Give the model memory, extra states and values for what will not be copied.
 
-    If that cannot be, the model has the tensors and extra states that it had.
+    This comes before the copy, which has the last word. If it fails, the model has the tensors and
+    extra states that it had.
     """
     filled = matched.filled
 
@@ -180,12 +180,12 @@ def _put_back(module: nn.Module, tensors: Mapping[str, Tensor | None]) -> None:
 
 
 def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """By all of their names."""
+    """The parameters by all of their names."""
     return dict(model.named_parameters(remove_duplicate=False))
 
 
 def _others(model: nn.Module, filled: set[str]) -> list[Tensor]:
-    """Parameters and buffers that get no values from the source."""
+    """The parameters and buffers that get no values from the source."""
     named = chain(_parameters(model).items(), model.named_buffers(remove_duplicate=False))
     return [tensor for name, tensor in named if name not in filled]
 
@@ -195,9 +195,9 @@ def _has_meta_buffers(_: str, module: nn.Module) -> bool:
 
 
 def _check_values(model: nn.Module, filled: set[str], initialized: bool) -> None:
-    """Raises ValueError if there would be parameters without values.
+    """Raise ValueError if there would be parameters without values.
 
-    A parametrized weight is initialized as a whole, so not where a part of it comes from the source.
+    A parametrized weight is initialized as a whole, so it is not if a part of it is loaded.
     """
     begun = {name.rpartition(".")[0] for name in filled if "parametrizations." in name}
     without = [
@@ -214,14 +214,14 @@ def _check_values(model: nn.Module, filled: set[str], initialized: bool) -> None
 
 @torch.no_grad()
 def _copy(matched: Match, adapted: Mapping[str, Tensor]) -> dict[str, int]:
-    """Copy tensor by tensor; the numbers of NaN and infinite values that came of it.
+    """Copy tensor by tensor, and count the NaN and infinite values that each then has.
 
-    adapted: what was made to fit before anything was written, by name
+    adapted: the tensors that were made to fit before anything was written, by name
     """
     nonfinite = {}
     for pair in matched.pairs:
         value = adapted.get(pair.name, pair.source)
-        # Names of one memory may be of several tensors, which on the meta device share none.
+        # Several tensors may have shared one memory; from the meta device each got its own.
         tensors = {id(place.tensor): place.tensor for place in matched.slots[pair.name].places}
         for tensor in tensors.values():
             count = _copied(value, tensor)
@@ -231,7 +231,7 @@ def _copy(matched: Match, adapted: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _copied(source: Tensor, target: Tensor) -> int:
-    """Copy, and count NaN and infinite values: in one pass, where the kernel can make the copy."""
+    """Copy, and count NaN and infinite values: in one pass if the kernel can make the copy."""
     seen, place = plain_memory(source), native_view(target)
     if (
         seen is None
@@ -247,7 +247,10 @@ def _copied(source: Tensor, target: Tensor) -> int:
 
 
 def _nonfinite(values: Tensor) -> int:
-    """How many values are NaN or infinite. Their sum is then, too, and takes a tenth of the time."""
+    """How many values are NaN or infinite.
+
+    If any is, so is their sum, which takes a tenth of the time.
+    """
     if not (values.is_floating_point() or values.is_complex()):
         return 0
     if values.element_size() == 1:  # float8 has no arithmetic
@@ -258,7 +261,7 @@ def _nonfinite(values: Tensor) -> int:
 
 
 def _refuse_nonfinite(matched: Match, checkpoint: Checkpoint) -> None:
-    """Raises ValueError if there would be NaN or infinite values among those that are wanted."""
+    """Raise ValueError if any value to be copied is NaN or infinite."""
     bad = [
         pair.name
         for pair in matched.pairs
@@ -272,7 +275,7 @@ def _refuse_nonfinite(matched: Match, checkpoint: Checkpoint) -> None:
 
 
 def _to_freeze(model: nn.Module, freeze: Any, filled: set[str]) -> list[str]:
-    """Names of the parameters to freeze: of those that get values, all or what patterns match."""
+    """Names of the parameters to freeze: all that get values, or those of them that match."""
     if freeze is None or freeze is False:
         return []
     matches = (lambda _: True) if freeze is True else matcher(freeze)
