@@ -28,7 +28,7 @@ def _chosen(_: click.Context, __: click.Parameter, pattern: str | None) -> list[
 @click.command()
 @click.argument("chosen", metavar="[PATTERN]", required=False, callback=_chosen)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--quick", is_flag=True, help="Measure each case for a fifth of a second.")
+@click.option("--quick", is_flag=True, help=f"Measure each case for {_QUICK_SECONDS} s.")
 def bench(as_json: bool, chosen: list[Case], quick: bool) -> None:
     """Time initializers, convolutions, activations and whole models against torch.
 
