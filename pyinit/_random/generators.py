@@ -1,4 +1,4 @@
-"""The generators that code of others draws from: seeded for a while, and put back."""
+"""Seeds the generators from which other code draws for a while, and puts them back."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -10,13 +10,13 @@ import torch
 from pyinit._random.rng import Key, Source, seed_of
 from pyinit._torch.fork_safe_lock import fork_safe_lock
 
-# All threads have these generators: a second one would take seeded ones for what is to be put back.
+# All threads share these generators: a second thread would put back the states that the first set.
 _lock = fork_safe_lock()
 
 
 @contextmanager
 def seeded(source: Source, device: torch.device) -> Iterator[None]:
-    """torch's own generators, the CPU's and the device's, seeded from a key, if it is one."""
+    """Seed torch's own generators, the CPU's and the device's, if the source is a key."""
     if type(source) is not Key:
         yield
         return
@@ -26,7 +26,7 @@ def seeded(source: Source, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def all_seeded(source: Source, device: torch.device) -> Iterator[None]:
-    """``seeded``, with the generators of ``random`` and NumPy."""
+    """As ``seeded``, and seed the generators of ``random`` and NumPy, too."""
     if type(source) is not Key:
         yield
         return
@@ -36,7 +36,7 @@ def all_seeded(source: Source, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def torch_seeded(seed: int, devices: Iterable[torch.device]) -> Iterator[None]:
-    """torch's generators of the CPU and of CUDA devices."""
+    """Seed torch's generators of the CPU and of the CUDA devices among ``devices``."""
     with _lock:
         cuda = [torch.cuda.default_generators[d.index] for d in devices if d.type == "cuda"]
         generators = [torch.default_generator, *cuda]
@@ -52,7 +52,7 @@ def torch_seeded(seed: int, devices: Iterable[torch.device]) -> Iterator[None]:
 
 @contextmanager
 def python_seeded(seed: int) -> Iterator[None]:
-    """The generators that ``random`` and NumPy share among all who draw from them."""
+    """Seed the global generators of ``random`` and NumPy."""
     with _lock:
         states = random.getstate(), np.random.get_state()
         try:
@@ -64,12 +64,12 @@ def python_seeded(seed: int) -> Iterator[None]:
 
 
 def seed_python(seed: int) -> None:
-    """Those that ``python_seeded`` is about, and for good."""
+    """Seed the global generators of ``random`` and NumPy, and leave them so."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
 
 def cuda_in_use() -> list[torch.device]:
-    """All CUDA devices, once the process has used one."""
+    """All CUDA devices if the process has used one, or else none."""
     count = torch.cuda.device_count() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
     return [torch.device("cuda", i) for i in range(count)]

@@ -1,4 +1,4 @@
-"""Carries out a plan: one native call for what the kernels can write, torch or Python for the rest."""
+"""Carries out a plan: one native call for all that the kernels can write, torch for the rest."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -62,22 +62,22 @@ _OF_SHAPE = (Orthogonal, DeltaOrthogonal)
 
 @dataclass
 class _Wave:
-    """What is filled at the same time."""
+    """All fills that may be done at the same time."""
 
     fills: list[_Fill] = field(default_factory=list)
     matrices: list[Job] = field(default_factory=list)
     others: list[tuple[Tensor, Drawn, Source]] = field(default_factory=list)
-    # By device: what a launch there fills, and the tensors.
+    # By device: the fills of a launch there, and their tensors.
     on_device: dict[torch.device, tuple[list[device_fills.Fill], list[Tensor]]] = field(
         default_factory=dict
     )
     device_matrices: list[device_orthogonal.Matrix] = field(default_factory=list)
-    # By the number of an entry that one fill is all of: the number of the fill.
+    # The numbers of entries that a single fill covers, and the number of that fill.
     alone: dict[int, int] = field(default_factory=dict)
 
 
 class Batch:
-    """Tensors, the entries that say what fills each, and where its numbers come from."""
+    """Tensors to fill, each by an entry of a plan, with numbers from a source."""
 
     def __init__(
         self, entries: Sequence[Entry], sources: Sequence[Source], tensors: Sequence[Tensor]
@@ -160,7 +160,7 @@ class Batch:
             self._by_call(tensor, block, source)
 
     def run(self) -> list[Moments | None]:
-        """Fill all tensors. Returns what each then holds; None of those without elements."""
+        """Fill all tensors, and return the moments of each; None for those without elements."""
         moments: dict[int, Moments | None] = {}
         threads = torch.get_num_threads()
         for wave in self._waves:
@@ -209,7 +209,7 @@ def _matrices(view: View, drawn: Orthogonal | DeltaOrthogonal, key: tuple[int, i
 
 
 def measured(tensor: Tensor) -> Moments | None:
-    """Of a tensor as it is."""
+    """The moments of a tensor as it is; None if it has no elements or they are elsewhere."""
     view = plain_memory(tensor)
     if view is None:
         return _measured_elsewhere([tensor])[0]
@@ -217,7 +217,10 @@ def measured(tensor: Tensor) -> Moments | None:
 
 
 def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
-    """Of tensors that the CPU's kernels do not reach. Waits for each device once or twice."""
+    """The moments of tensors that the CPU's kernels do not reach.
+
+    Each device is waited for once or twice, not once for each tensor.
+    """
     found: list[Moments | None] = [None] * len(tensors)
     dense: dict[torch.device, list[tuple[int, View]]] = {}
     others: dict[torch.device, list[tuple[int, Tensor]]] = {}
@@ -249,6 +252,6 @@ def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
 
 def _moments_by_torch(values: Tensor) -> Tensor:
     if values.itemsize < 4:
-        values = values.float()  # a result has the dtype of what it is of
+        values = values.float()  # results have the dtype of the values
     std, mean = torch.std_mean(values, correction=0)
     return torch.stack((mean, std, *torch.aminmax(values))).double()
