@@ -51,7 +51,7 @@ def overridden(tensor: Tensor) -> bool:
 
 
 def is_overridden(*tensors: object) -> bool:
-    """``overridden`` for several tensors, or what came in their places."""
+    """Whether any of the arguments is an ``overridden`` tensor."""
     return any(overridden(x) for x in tensors if isinstance(x, Tensor))
 
 
@@ -104,7 +104,7 @@ def view_of(tensor: Tensor) -> View:
 
 
 def writable_by_methods(tensor: Tensor) -> View | None:
-    """What ``_core.dlpack_target`` finds, for a torch without DLPack's C exchange interface."""
+    """The view that ``_core.dlpack_target`` finds, for a torch without DLPack's exchange interface."""
     code = DTYPES.get(tensor.dtype)
     if code is None or not tensor.is_cpu or tensor.is_nested:
         return None
@@ -120,7 +120,7 @@ def writable_by_methods(tensor: Tensor) -> View | None:
 
 
 def readable_by_methods(tensor: Tensor) -> View | None:
-    """What ``_core.dlpack_memory`` finds, for a torch without DLPack's C exchange interface."""
+    """The view that ``_core.dlpack_memory`` finds, for a torch without DLPack's exchange interface."""
     code = DTYPES.get(tensor.dtype)
     if code is None or not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_nested:
         return None
