@@ -28,7 +28,7 @@ Layout: TypeAlias = tuple[int, Shape, Shape]
 
 IMAGE, WEIGHT, RESULT = range(3)
 OPERANDS = ((RESULT, WEIGHT), (IMAGE, RESULT), (IMAGE, WEIGHT))
-"""What each of the three is made of, in the order that kernels and operators take it."""
+"""The two tensors that each of the three is made of, in the order that kernels and operators take."""
 
 LARGEST_STEP = 2**31 - 1
 """The largest stride, padding, dilation and number of groups: positions then stay within 64 bits."""
@@ -47,7 +47,7 @@ class Geometry(NamedTuple):
     """How image, weight and result fit together."""
 
     shapes: tuple[Shape, Shape, Shape]
-    """Of image, weight and result."""
+    """The shapes of image, weight and result."""
     channels_last: bool
     stride: Shape
     padding: Shape
@@ -57,11 +57,11 @@ class Geometry(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a call of a kernel needs to know besides the tensors."""
+    """Everything that a call of a kernel needs besides the tensors."""
 
     geometry: Geometry
     strides: tuple[Shape, ...]
-    """Of image, weight and result, each as an output."""
+    """The strides of image, weight and result, for whichever of them is the output."""
 
 
 def is_channels_last(shape: Shape, strides: Shape) -> bool:

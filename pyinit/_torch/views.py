@@ -11,7 +11,7 @@
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from operator import mul
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ def overridden(tensor: Tensor) -> bool:
 
 
 def is_overridden(*tensors: object) -> bool:
-    """``overridden`` for several tensors, or what came in their places."""
+    """Whether any of the arguments is an ``overridden`` tensor."""
     return any(overridden(x) for x in tensors if isinstance(x, Tensor))
 
 
@@ -105,11 +105,11 @@ def readable_view(tensor: Tensor) -> View | None:
 
 def view_of(tensor: Tensor) -> View:
     """Where a tensor lies that is known to have memory of the CPU, such as one that was made here."""
-    return cast(View, _find_readable(tensor))
+    return _find_readable(tensor)  # type: ignore[return-value]  # cast() would take as long as this
 
 
 def writable_by_methods(tensor: Tensor) -> View | None:
-    """What ``_core.dlpack_target`` finds, for a torch without DLPack's C exchange interface."""
+    """The view that ``_core.dlpack_target`` finds, for a torch without DLPack's exchange interface."""
     code = DTYPES.get(tensor.dtype)
     if code is None or not tensor.is_cpu or tensor.is_nested:
         return None
@@ -125,7 +125,7 @@ def writable_by_methods(tensor: Tensor) -> View | None:
 
 
 def readable_by_methods(tensor: Tensor) -> View | None:
-    """What ``_core.dlpack_memory`` finds, for a torch without DLPack's C exchange interface."""
+    """The view that ``_core.dlpack_memory`` finds, for a torch without DLPack's exchange interface."""
     code = DTYPES.get(tensor.dtype)
     if code is None or not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_nested:
         return None

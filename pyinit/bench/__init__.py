@@ -1,6 +1,6 @@
 """Benchmark cases, measured side by side with torch."""
 
-from pyinit.bench._activations import Activation, activations, usual_activations
+from pyinit.bench._activations import ActivationCase, activations, usual_activations
 from pyinit.bench._case import LIBRARIES, Case, Result, measure
 from pyinit.bench._convolutions import Convolution, convolutions, usual_convolutions
 from pyinit.bench._fills import RESNET50, Fill, Shapes, fills
@@ -9,7 +9,7 @@ from pyinit.bench._models import Model, models, usual_models
 __all__ = [
     "LIBRARIES",
     "RESNET50",
-    "Activation",
+    "ActivationCase",
     "Case",
     "Convolution",
     "Fill",

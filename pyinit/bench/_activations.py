@@ -38,7 +38,7 @@ class Operands(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Activation(Case):
+class ActivationCase(Case):
     """One function of ``torch.nn.functional``, or its gradient as autograd computes it."""
 
     seconds: ClassVar[float] = 0.4
@@ -109,11 +109,11 @@ _FUNCTIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 )
 
 
-def activations() -> list[Activation]:
+def activations() -> list[ActivationCase]:
     """All functions, forward and backward."""
     directions: tuple[Direction, ...] = ("forward", "backward")
     return [
-        Activation(name, direction, shape, kwargs)
+        ActivationCase(name, direction, shape, kwargs)
         for direction in directions
         for name, shape, kwargs in (
             *((name, _LINE, kwargs) for name, kwargs in _FUNCTIONS),
@@ -122,7 +122,7 @@ def activations() -> list[Activation]:
     ]
 
 
-def usual_activations() -> list[Activation]:
+def usual_activations() -> list[ActivationCase]:
     """A few of ``activations()``."""
     usual = ("relu", "gelu", "tanh")
     return [case for case in activations() if case.name in usual and not case.kwargs]

@@ -18,7 +18,7 @@ _REBUILDERS = ("torch.nn.utils.fusion", "torch.utils.mkldnn")
 
 
 class _Activated(_ConvNd):
-    """What all six add to torch's modules: an activation that is part of the convolution."""
+    """The base of all six, which adds an activation to torch's modules."""
 
     activation: str | None = None
     activation_parameter: float | None = None

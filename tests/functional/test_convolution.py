@@ -37,7 +37,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 LAYOUTS = ("contiguous", "channels_last", "reversed", "sliced", "expanded")
 KERNELS = (("convolve", "convolve_transposed"), ("convolve_transposed", "convolve"))
-"""Of a convolution and of a transposed one: the kernel of the result, and that of the gradient by the input."""
+"""The kernels of the result and of the gradient by the input, of both kinds of convolution."""
 
 
 @pytest.fixture(autouse=True)
