@@ -320,7 +320,9 @@ def _on_device(  # noqa: PLR0917
 
 
 def _writable_tensor(out: Tensor) -> View:
-    view = device_fills.view_of(out) if device_fills.has_kernels_for(out) else writable_view(out)
+    view = (
+        device_fills.writable_view(out) if device_fills.has_kernels_for(out) else writable_view(out)
+    )
     if view is not None:
         return view
     if out.dtype not in DTYPES:

@@ -56,7 +56,7 @@ def has_kernels_for(tensor: Tensor) -> bool:
     )
 
 
-def view_of(tensor: Tensor) -> View | None:
+def writable_view(tensor: Tensor) -> View | None:
     """Where a CUDA kernel may write the tensor; None where torch has to."""
     if not has_kernels_for(tensor):
         return None
@@ -116,7 +116,7 @@ def fill(
     tensor: Tensor, distribution: Distribution, parameters: Parameters, generator: Source
 ) -> bool:
     """Fill a CUDA tensor on torch's current stream; False where torch has to, or has to refuse."""
-    view = view_of(tensor)
+    view = writable_view(tensor)
     if view is None or not distribution.takes(LARGEST[view.dtype], *parameters):
         return False
     key = key_for(tensor, generator)
@@ -153,7 +153,7 @@ def fill_matrices(matrices: Iterable[device_orthogonal.Matrix]) -> None:
 
 def orthogonal(tensor: Tensor, gain: Any, generator: Source, groups: int) -> bool:
     """Fill a CUDA tensor with a random orthogonal matrix; False where torch has to."""
-    view = view_of(tensor)
+    view = writable_view(tensor)
     if view is None or tensor.dim() < 2 or get_rng() != "philox":
         return False
     factor = checked_gain(gain, view)
@@ -173,7 +173,7 @@ def orthogonal_many(tensors: list[Tensor], gains: list[Any], generators: list[So
     Matrices of one shape are made together. Where that cannot be, nothing is done, and the answer is
     False.
     """
-    views = [view_of(tensor) for tensor in tensors]
+    views = [writable_view(tensor) for tensor in tensors]
     found = [view for view in views if view is not None]
     if not found or len(found) < len(views) or get_rng() != "philox":
         return False
@@ -191,7 +191,7 @@ def orthogonal_many(tensors: list[Tensor], gains: list[Any], generators: list[So
 
 def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     """Fill a CUDA matrix with normal numbers and zeros; False where torch has to."""
-    view = view_of(tensor)
+    view = writable_view(tensor)
     if view is None or not NORMAL.takes(LARGEST[view.dtype], 0.0, std):
         return False
     key = key_for(tensor, generator)
@@ -202,9 +202,9 @@ def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     return True
 
 
-def dense_view_of(tensor: Tensor) -> View | None:
+def measurable_view(tensor: Tensor) -> View | None:
     """Where a CUDA kernel may measure the tensor; None where torch has to."""
-    view = view_of(tensor)
+    view = writable_view(tensor)
     return view if view is not None and _core.is_dense(view.shape, view.strides) else None
 
 

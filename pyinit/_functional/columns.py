@@ -121,7 +121,7 @@ def has_kernel(tensor: Tensor) -> bool:
     """Whether a kernel takes the tensor: a plain one of float32 or float64, outside of transforms."""
     if overridden(tensor) or is_transformed():
         return False
-    view = device_fills.view_of(tensor) if tensor.is_cuda else readable_view(tensor)
+    view = device_fills.writable_view(tensor) if tensor.is_cuda else readable_view(tensor)
     return view is not None and view.dtype in FLOATS
 
 

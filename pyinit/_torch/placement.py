@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import (
     is_traceable_wrapper_subclass,
 )
 
-from pyinit._torch.views import plain_memory
+from pyinit._torch.views import readable_view
 
 
 def refuse_elsewhere(
@@ -60,7 +60,7 @@ def elsewhere(tensor: Tensor) -> str | None:
     """Where a tensor's values are, in words; None if it holds them, or has none on the meta device."""
     kind = type(tensor)
     is_plain = kind is nn.Parameter or kind is Tensor
-    if is_plain and not tensor.__dict__ and plain_memory(tensor) is not None:
+    if is_plain and not tensor.__dict__ and readable_view(tensor) is not None:
         return None
     return next((where for is_so, where in _KINDS if is_so(tensor)), None)
 

@@ -176,7 +176,3 @@ def centre_of(view: View) -> View:
     taps = zip(shape[2:], strides[2:], strict=True)
     offset = sum(size // 2 * stride for size, stride in taps)
     return View((address + offset * ITEM_SIZES[code], code, shape[:2], strides[:2]))
-
-
-# Earlier names, until their last users have the new ones.
-native_view, shaped_view, plain_memory = writable_flat_view, writable_view, readable_view

@@ -15,7 +15,7 @@ from pyinit import _core
 from pyinit._messages import first_of
 from pyinit._random.rng import Key, Source, stream_of
 from pyinit._torch.eager import eager
-from pyinit._torch.views import native_view, plain_memory
+from pyinit._torch.views import readable_view, writable_flat_view
 from pyinit._torch.wrappers import on_plain_model
 from pyinit.pretrained.adapt import check_kinds
 from pyinit.pretrained.checkpoint import Checkpoint, CheckpointSource, open_source
@@ -231,16 +231,16 @@ def _copy(matched: Match, adapted: Mapping[str, Tensor]) -> dict[str, int]:
 
 def _copied(source: Tensor, target: Tensor) -> int:
     """Copy, and count NaN and infinite values: in one pass if the kernel can make the copy."""
-    seen, place = plain_memory(source), native_view(target)
+    source_view, target_view = readable_view(source), writable_flat_view(target)
     if (
-        seen is None
-        or place is None
-        or seen[1] != place[1]
+        source_view is None
+        or target_view is None
+        or source_view.dtype != target_view.dtype
         or not (source.is_contiguous() and target.is_contiguous())
     ):
         target.copy_(source)
         return _nonfinite(target)
-    is_finite = _core.copy_checked(seen[0], place, torch.get_num_threads())
+    is_finite = _core.copy_checked(source_view.address, target_view, torch.get_num_threads())
     torch._C._increment_version((target,))
     return 0 if is_finite else _nonfinite(source)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pyinit import _core
 from pyinit._messages import first_of
 from pyinit._torch.placement import refuse_elsewhere
-from pyinit._torch.views import plain_memory, refuse_inference
+from pyinit._torch.views import readable_view, refuse_inference
 from pyinit.pretrained.adapt import Adaptation, Shapes, adaptations
 from pyinit.pretrained.checkpoint import Checkpoint, model_names, renamer
 from pyinit.pretrained.load_path import Extra, Target, take, targets
@@ -234,7 +234,7 @@ def _check_shared(slots: Mapping[str, Slot], pairs: Sequence[Pair]) -> None:
         (pair, tensor.detach(), view)
         for pair in pairs
         if (tensor := slots[pair.name].tensor).numel() and not tensor.is_meta
-        if (view := plain_memory(tensor)) is not None
+        if (view := readable_view(tensor)) is not None
     ]
     if not placed:
         return

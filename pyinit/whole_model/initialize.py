@@ -18,7 +18,7 @@ from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
-from pyinit.whole_model.engine.plan import Entry, make_plan, view_of
+from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
@@ -267,7 +267,7 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
             parameter.copy_(values)
     for entry in plan:  # a module may have given its parameters other memory
         if entry.site.computed is None:
-            entry.view = view_of(entry, entry.site.parameters[0])
+            entry.view = view_of_entry(entry, entry.site.parameters[0])
 
 
 def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:

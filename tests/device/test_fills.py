@@ -14,7 +14,7 @@ from pyinit._device import fills as device_fills
 from pyinit._device import orthogonal as device_orthogonal
 from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
 from pyinit._random.rng import Key
-from pyinit._torch.views import DTYPES, shaped_view
+from pyinit._torch.views import DTYPES, writable_view
 from pyinit.whole_model.engine import plan
 
 KEY = Key(0xFEDCBA9876543210, (1 << 33) + 1)
@@ -23,7 +23,7 @@ KEY = Key(0xFEDCBA9876543210, (1 << 33) + 1)
 @pytest.fixture
 def device(emulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_fills, "_cuda", emulation)
-    monkeypatch.setattr(device_fills, "view_of", shaped_view)
+    monkeypatch.setattr(device_fills, "writable_view", writable_view)
     monkeypatch.setattr(device_fills, "has_kernels_for", lambda _: True)
     monkeypatch.setattr(device_fills, "queue_of", lambda _: (0, 0))
 
@@ -170,7 +170,7 @@ def test_whole_models_go_in_launches(
         "run",
         lambda fills, *tensors: (launched.append(len(fills)), run(fills, *tensors)),
     )
-    monkeypatch.setattr(plan, "native_view", lambda _: None)
+    monkeypatch.setattr(plan, "writable_flat_view", lambda _: None)
     report = pyinit.initialize_(ours, "torch", seed=3)
     for name, parameter in ours.named_parameters():
         assert torch.equal(parameter, cpu.get_parameter(name)), name
@@ -194,7 +194,7 @@ def test_orthogonal_matrices_of_one_shape_are_made_together(
         "_fill_batch",
         lambda kind, batch, normals: (batches.append(len(batch)), fill(kind, batch, normals)),
     )
-    monkeypatch.setattr(plan, "native_view", lambda _: None)
+    monkeypatch.setattr(plan, "writable_flat_view", lambda _: None)
     report = pyinit.initialize_(ours, "orthogonal", seed=3)
     for name, parameter in ours.named_parameters():
         limit = 2**-8 if parameter.dtype == torch.bfloat16 else 1e-5
@@ -205,5 +205,5 @@ def test_orthogonal_matrices_of_one_shape_are_made_together(
 
 def test_a_build_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_fills, "_cuda", None)
-    assert device_fills.view_of(torch.empty(3)) is None
+    assert device_fills.writable_view(torch.empty(3)) is None
     assert pyinit.info()["cuda_build"] == device_fills.BUILD

@@ -27,9 +27,9 @@ from pyinit._torch.views import (
     ITEM_SIZES,
     View,
     centre_of,
-    native_view,
-    plain_memory,
+    readable_view,
     with_shape,
+    writable_flat_view,
 )
 from pyinit.initializers import (
     Block,
@@ -84,7 +84,7 @@ class Batch:
     ) -> None:
         self._tensors = tensors
         self._views = [
-            entry.view if tensor is entry.site.tensor else native_view(tensor)
+            entry.view if tensor is entry.site.tensor else writable_flat_view(tensor)
             for entry, tensor in zip(entries, tensors, strict=True)
         ]
         self._waves: list[_Wave] = []
@@ -98,7 +98,11 @@ class Batch:
                 self._schedule(i, entry, view, source)
                 self._written.append(tensors[i])
                 continue
-            there = device_fills.view_of(tensors[i]) if is_native and type(source) is Key else None
+            there = (
+                device_fills.writable_view(tensors[i])
+                if is_native and type(source) is Key
+                else None
+            )
             for k, block in enumerate(entry.blocks):
                 further = _further(source, k)
                 if there is None or type(further) is not Key:
@@ -210,7 +214,7 @@ def _matrices(view: View, drawn: Orthogonal | DeltaOrthogonal, key: tuple[int, i
 
 def measured(tensor: Tensor) -> Moments | None:
     """The moments of a tensor as it is; None if it has no elements or they are elsewhere."""
-    view = plain_memory(tensor)
+    view = readable_view(tensor)
     if view is None:
         return _measured_elsewhere([tensor])[0]
     return _core.measure_many([view], torch.get_num_threads())[0]
@@ -229,7 +233,7 @@ def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
             continue
         if elsewhere(tensor) is not None:
             continue
-        view = device_fills.dense_view_of(tensor)
+        view = device_fills.measurable_view(tensor)
         if view is not None:
             dense.setdefault(tensor.device, []).append((i, view))
         else:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyinit import _core
 from pyinit._messages import first_of
 from pyinit._torch.placement import refuse_elsewhere
-from pyinit._torch.views import DTYPES, View, native_view, plain_memory
+from pyinit._torch.views import DTYPES, View, readable_view, writable_flat_view
 from pyinit.initializers import (
     KEEP,
     Blocks,
@@ -193,7 +193,7 @@ def check(plan: Sequence[Entry]) -> None:
     for entry in plan:
         site = entry.site
         for tensor in (site.tensor,) if site.computed is None else site.computed.tensors():
-            view = entry.view = view_of(entry, tensor)
+            view = entry.view = view_of_entry(entry, tensor)
             if view is not None:
                 entries.append(entry)
                 tensors.append(tensor)
@@ -214,7 +214,7 @@ def _keep_one(first: Entry, second: Entry) -> None:
         kept.why = f"the same memory as {other.site.name}"
 
 
-def view_of(entry: Entry, tensor: Tensor) -> View | None:
+def view_of_entry(entry: Entry, tensor: Tensor) -> View | None:
     """Where a parameter lies, if a kernel could write it, or measure it if it is kept.
 
     Raises:
@@ -223,8 +223,8 @@ def view_of(entry: Entry, tensor: Tensor) -> View | None:
     if tensor.is_meta:
         return None
     if entry.is_kept:
-        return plain_memory(tensor)
-    view = native_view(tensor)
+        return readable_view(tensor)
+    view = writable_flat_view(tensor)
     if view is None:
         _check_writable(entry.site.name, tensor)
     return view

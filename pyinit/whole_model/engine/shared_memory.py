@@ -22,7 +22,7 @@ def same_memory(
     Raises:
         ValueError: For two tensors that share only some of their elements.
     """
-    spans = sorted((view[0], view[0] + extent(view), i) for i, view in enumerate(views))
+    spans = sorted((view.address, view.address + extent(view), i) for i, view in enumerate(views))
     same: dict[int, int] = {}
     if all(end <= start for (_, end, _), (start, _, _) in pairwise(spans)):
         return same
