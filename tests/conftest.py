@@ -51,6 +51,12 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(usual)
 
 
+@pytest.fixture
+def one_thread(set_threads: Callable[[int], None]) -> None:
+    """For tests of tiny tensors: more threads would wait for each other most of the time."""
+    set_threads(1)
+
+
 @pytest.fixture(scope="module")
 def compiler() -> Callable[..., Any]:
     """torch's compiler, loaded with whatever it warns about on the way."""

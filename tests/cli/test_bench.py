@@ -160,7 +160,7 @@ def test_torch_and_pyinit_are_called_in_turn() -> None:
 # ---- Convolutions and activations ----------------------------------------------------------------
 
 DIRECTIONS = ("forward", "fused", "backward-data", "backward-weights")
-LAYOUTS = (torch.contiguous_format, torch.channels_last)
+FORMATS = (torch.contiguous_format, torch.channels_last)
 
 
 def test_layers_of_resnet50_are_those_of_the_model() -> None:
@@ -220,7 +220,7 @@ def test_every_layer_is_there_in_batches_and_both_layouts() -> None:
         str(Convolution(layer, direction, 1, layout)) in names
         for layer in LAYERS
         for direction in DIRECTIONS
-        for layout in LAYOUTS
+        for layout in FORMATS
     )
     assert "conv2d forward float32 resnet50 64>64 3x3 56px b64" in names
     assert "conv2d fused float32 lenet5 6>16 5x5 14px b16 channels_last" in names
@@ -232,7 +232,7 @@ def test_every_layer_is_there_in_batches_and_both_layouts() -> None:
 STRIDED = Layer("tiny", 6, 4, 3, 2, 1, 9, groups=2)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", FORMATS, ids=str)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(
     "layer", [STRIDED, LAYERS[-1], Layer("tiny", 3, 3, 5, 1, 0, 8, 3)], ids=str

@@ -1,6 +1,5 @@
 """Threads change speed, never values; forks do not hang; one OpenMP runtime."""
 
-import hashlib
 import multiprocessing
 import os
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from bits import digest
 
 import pyinit
 from pyinit import _core, fill
@@ -18,11 +18,7 @@ from pyinit import _core, fill
 SIZE = 1 << 20  # enough work for eight threads
 
 
-def digest(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
-
-
-LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "contiguous": lambda t: t,
     "transposed": lambda t: t.view(1024, -1).t(),
     "channels_last": lambda t: t.view(16, 32, 32, 64).permute(0, 3, 1, 2),
@@ -38,7 +34,7 @@ FILLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", VIEWS)
 @pytest.mark.parametrize("name", FILLS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_values_do_not_depend_on_threads_or_instruction_set(
@@ -51,7 +47,7 @@ def test_values_do_not_depend_on_threads_or_instruction_set(
         for threads in (1, 2, 3, 8):
             set_threads(threads)
             memory = torch.full((SIZE,), torch.nan, dtype=dtype)
-            FILLS[name](LAYOUTS[layout](memory))
+            FILLS[name](VIEWS[layout](memory))
             digests.add(digest(memory))
     _core.set_isa(usual)
     assert len(digests) == 1

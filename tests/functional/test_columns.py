@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import READ_LAYOUTS, laid_out
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import fold, unfold
@@ -64,31 +65,17 @@ def windows(draw: st.DrawFn, dims: int) -> tuple[tuple[int, ...], dict[str, Any]
     return size, arguments
 
 
-def laid_out(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> Tensor:
-    """Random numbers, and something else between them."""
-    if layout == "contiguous":
-        return torch.randn(shape, dtype=dtype)
-    if layout == "channels_last":
-        return torch.randn(shape, dtype=dtype).movedim(1, -1).contiguous().movedim(-1, 1)
-    if layout == "transposed":
-        return torch.randn(*shape[:-2], shape[-1], shape[-2], dtype=dtype).mT
-    if layout == "sliced":
-        large = torch.full([2 * size + 1 for size in shape], torch.nan, dtype=dtype)
-        view = large[tuple(slice(1, None, 2) for _ in shape)]
-        return view.copy_(torch.randn(shape, dtype=dtype))
-    return torch.randn((1, *shape[1:-1], 1), dtype=dtype).expand(shape)
-
-
-LAYOUTS = ("contiguous", "channels_last", "transposed", "sliced", "expanded")
 kinds = st.tuples(
-    st.sampled_from([torch.float32, torch.float64]), st.sampled_from(LAYOUTS), st.integers(0, 2**31)
+    st.sampled_from(list(READ_LAYOUTS)),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 2**31),
 )
 
 
 @settings(max_examples=100, deadline=None)
 @given(windows(dims=2), st.integers(0, 3), st.integers(1, 3), kinds)
 def test_im2col_is_unfold(
-    window: Any, batch: int, channels: int, kind: tuple[torch.dtype, str, int]
+    window: Any, batch: int, channels: int, kind: tuple[str, torch.dtype, int]
 ) -> None:
     size, arguments = window
     torch.manual_seed(kind[2])
@@ -102,7 +89,7 @@ def test_im2col_is_unfold(
 @settings(max_examples=100, deadline=None)
 @given(windows(dims=2), st.integers(0, 3), st.integers(1, 3), kinds)
 def test_col2im_is_fold(
-    window: Any, batch: int, channels: int, kind: tuple[torch.dtype, str, int]
+    window: Any, batch: int, channels: int, kind: tuple[str, torch.dtype, int]
 ) -> None:
     size, arguments = window
     shape = unfold(torch.empty(1, channels, *size), **arguments).shape[1:]
@@ -118,7 +105,7 @@ def test_col2im_is_fold(
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 3).flatmap(windows), kinds)
-def test_every_number_of_dimensions(window: Any, kind: tuple[torch.dtype, str, int]) -> None:
+def test_every_number_of_dimensions(window: Any, kind: tuple[str, torch.dtype, int]) -> None:
     size, arguments = window
     torch.manual_seed(kind[2])
     images = laid_out((2, 2, *size), *kind[:2])

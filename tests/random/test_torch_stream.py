@@ -21,8 +21,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bits import bits
+from dtypes import FLOATS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from poison import poisoned
 
 import pyinit
 from pyinit import _core
@@ -30,8 +33,6 @@ from pyinit._random import torch_stream
 from pyinit._random.rng import Key, for_torch
 
 INF = math.inf
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 SMALL = torch_stream._SMALL
 THEIRS = pyinit.init._torch  # torch's own functions, whatever has been patched
 
@@ -48,7 +49,7 @@ FILLS = {
     "trunc_normal_narrow": ("trunc_normal_", (0.0, 1.0, -0.1, 0.1)),
 }
 ABOVE_30_PERCENT = ("uniform", "normal", "trunc_normal", "trunc_normal_wide")
-dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+dtypes = pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: str(dtype)[6:])
 fills = pytest.mark.parametrize("fill", FILLS)
 
 needs_this_torch = pytest.mark.skipif(
@@ -59,17 +60,9 @@ needs_this_torch = pytest.mark.skipif(
 # ---- Comparison ----------------------------------------------------------------------------------
 
 
-def poisoned(count: int, dtype: torch.dtype) -> torch.Tensor:
-    return torch.full((count,), math.nan, dtype=dtype)
-
-
 def flat(count: int, dtype: torch.dtype) -> Memory:
-    memory = poisoned(count, dtype)
+    memory = poisoned((count,), dtype)
     return memory, memory
-
-
-def bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.view(BITS[tensor.element_size()])
 
 
 # Generators as a program may leave them.
@@ -199,7 +192,7 @@ def test_a_large_strided_tensor(fill, dtype):
     name, arguments = FILLS[fill]
 
     def make() -> Memory:
-        memory = poisoned(400 * 300, dtype)
+        memory = poisoned((400 * 300,), dtype)
         return memory, memory.view(400, 300)[:, 5:-7].t()
 
     assert_same(name, make, arguments)
@@ -216,13 +209,13 @@ def test_sixteen_million_elements(fill):
 
 def _at(size: int, view: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Memory]:
     def make(dtype: torch.dtype) -> Memory:
-        memory = poisoned(size, dtype)
+        memory = poisoned((size,), dtype)
         return memory, view(memory)
 
     return make
 
 
-LAYOUTS = {
+PLACES = {
     "no dimension": _at(1, lambda m: m[0]),
     "no dimension, inside": _at(3, lambda m: m[1]),
     "no elements": _at(7, lambda m: m.view(7, 1)[:, :0]),
@@ -255,11 +248,11 @@ LAYOUTS = {
 
 @dtypes
 @fills
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", PLACES)
 def test_layouts(layout, fill, dtype):
     name, arguments = FILLS[fill]
     for phase in ("fresh", "a cached normal"):
-        make = functools.partial(LAYOUTS[layout], dtype)
+        make = functools.partial(PLACES[layout], dtype)
         assert_same(name, make, arguments, functools.partial(generator, phase))
 
 
@@ -285,7 +278,7 @@ def test_a_parameter_is_filled_without_history(fill, way, request):
     name, arguments = FILLS[fill]
 
     def make() -> Memory:
-        memory = torch.nn.Parameter(poisoned(35, torch.float32).view(5, 7))
+        memory = torch.nn.Parameter(poisoned((35,), torch.float32).view(5, 7))
         return memory.detach(), memory
 
     assert_same(name, make, arguments)
@@ -320,7 +313,7 @@ def test_inference_tensors(fill):
 @fills
 def test_a_device_context_makes_no_difference(fill):
     name, arguments = FILLS[fill]
-    expected, got = poisoned(50, torch.float32), poisoned(50, torch.float32)
+    expected, got = poisoned((50,), torch.float32), poisoned((50,), torch.float32)
     first, second = generator(), generator()
     getattr(THEIRS, name)(expected, *arguments, generator=first)
     with torch.device("meta"), pyinit.rng("torch"):
@@ -543,7 +536,7 @@ SPARSE_SHAPES = [(1, 1), (1, 9), (9, 1), (4, 4), (40, 17), (17, 40), (625, 33), 
 @pytest.mark.parametrize("given", [False, True])
 def test_sparse_places_its_zeros_by_the_default_generator(given, is_transposed, dtype):
     def make(rows: int, columns: int) -> Memory:
-        memory = poisoned(rows * columns, dtype)
+        memory = poisoned((rows * columns,), dtype)
         matrix = memory.view(columns, rows).t() if is_transposed else memory.view(rows, columns)
         return memory, matrix
 
@@ -596,7 +589,7 @@ def test_a_given_generator_leaves_the_default_one_alone():
 def test_a_key_stands_for_the_generator_it_seeds(fill, dtype, way, request):
     request.getfixturevalue(way)
     name, arguments = FILLS[fill]
-    ours, theirs = poisoned(50, dtype), poisoned(50, dtype)
+    ours, theirs = poisoned((50,), dtype), poisoned((50,), dtype)
     with pyinit.rng("torch"):
         getattr(pyinit.init, name)(ours, *arguments, generator=Key(3, 4))
     getattr(THEIRS, name)(theirs, *arguments, generator=for_torch(Key(3, 4), theirs))
@@ -617,9 +610,9 @@ def test_torch_and_pyinit_draw_from_one_generator_in_turn(way, request):
     request.getfixturevalue(way)
     counts = (1, 3, 16, 7, 623, 15, 40, 20000, 5)
     first, second = generator(), generator()
-    for turn, (count, dtype) in enumerate(itertools.product(counts, DTYPES)):
+    for turn, (count, dtype) in enumerate(itertools.product(counts, FLOATS)):
         name, arguments = list(FILLS.values())[turn % len(FILLS)]
-        ours, theirs = poisoned(count, dtype), poisoned(count, dtype)
+        ours, theirs = poisoned((count,), dtype), poisoned((count,), dtype)
         with pyinit.rng("torch"):
             getattr(THEIRS if turn % 3 == 1 else pyinit.init, name)(
                 ours, *arguments, generator=first
@@ -742,7 +735,7 @@ def test_sparse_does_not_depend_on_instruction_sets_and_threads(isa, set_threads
 @st.composite
 def memories(draw: st.DrawFn) -> Callable[[], Memory]:
     """Non-overlapping tensors: dimensions in any order, any steps and gaps, anywhere in memory."""
-    dtype = draw(st.sampled_from(DTYPES))
+    dtype = draw(st.sampled_from(FLOATS))
     dimensions = draw(st.integers(0, 4))
     shape = [draw(st.integers(0, 40 if dimensions < 3 else 9)) for _ in range(dimensions)]
     strides = [0] * dimensions
@@ -753,7 +746,7 @@ def memories(draw: st.DrawFn) -> Callable[[], Memory]:
     first = draw(st.integers(0, 5))
 
     def make() -> Memory:
-        memory = poisoned(first + extent + 3, dtype)
+        memory = poisoned((first + extent + 3,), dtype)
         return memory, memory.as_strided(shape, strides, first)
 
     return make
@@ -925,7 +918,7 @@ def test_a_torch_that_differs_draws_itself(case, dtype, change, monkeypatch, lef
 @cases
 def test_other_cases_go_on_where_one_differs(case, monkeypatch, left_to_torch):
     replace_torchs(monkeypatch, case, functools.partial(other_bit, torch.float32))
-    for other, dtype in itertools.product(CASES, DTYPES):
+    for other, dtype in itertools.product(CASES, FLOATS):
         if (other, dtype) == (case, torch.float32):
             continue
         for ours, theirs in zip(
@@ -939,7 +932,7 @@ def test_other_cases_go_on_where_one_differs(case, monkeypatch, left_to_torch):
 @needs_this_torch
 @pytest.mark.usefixtures("unchecked")
 def test_this_torch_is_followed_in_every_case(left_to_torch):
-    for case, dtype in itertools.product(CASES, DTYPES):
+    for case, dtype in itertools.product(CASES, FLOATS):
         call_case(case, dtype)
     assert not left_to_torch
     assert pyinit.info()["torch_fallbacks"] == []
@@ -948,7 +941,7 @@ def test_this_torch_is_followed_in_every_case(left_to_torch):
 @pytest.mark.usefixtures("unchecked")
 def test_the_check_draws_from_no_generator_of_the_program():
     before = torch.get_rng_state()
-    for case, dtype in itertools.product(CASES, DTYPES):
+    for case, dtype in itertools.product(CASES, FLOATS):
         if not case.startswith("sparse_"):
             with pyinit.rng("torch"):
                 _, _, name, arguments, shape = CASES[case]
@@ -989,7 +982,7 @@ def test_a_torch_of_another_formula_computes_itself(name, arguments, monkeypatch
 # Ways of rounding that give the same numbers: in doubles there is no vector code, and a uniform
 # number is a product and a sum. The serial normals of other dtypes are rounded from doubles.
 ALIKE = {
-    ("_UNIFORM", None): {dtype: {(0, 1)} for dtype in DTYPES},
+    ("_UNIFORM", None): {dtype: {(0, 1)} for dtype in FLOATS},
     ("_NORMAL", True): {
         torch.float64: {(0, 1)},
         torch.float32: set(),

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from bits import same_bits
+from poison import poisoned_model
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, skip_init
 
@@ -18,7 +20,6 @@ import pyinit
 from pyinit import Rule, _core, fill, initialize_, initializers, replay_
 
 NORMAL = initializers.Normal(0.0, 1.0)
-INTS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Gaps(nn.Module):
@@ -44,20 +45,6 @@ def small() -> nn.Module:
     )
 
 
-def bits(tensor: Tensor) -> Tensor:
-    if tensor.layout is torch.sparse_coo:
-        tensor = tensor.to_dense()
-    return tensor.detach().contiguous().view(INTS[tensor.element_size()])
-
-
-def same_bits(one: Tensor, other: Tensor) -> bool:
-    return (
-        one.shape == other.shape
-        and one.dtype == other.dtype
-        and torch.equal(bits(one), bits(other))
-    )
-
-
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {
         name: tensor.detach().clone()
@@ -72,14 +59,6 @@ def assert_same(model: nn.Module, expected: dict[str, Tensor]) -> None:
     found = tensors_of(model)
     assert found.keys() == expected.keys()
     assert [n for n in found if not same_bits(found[n], expected[n])] == []
-
-
-def poisoned(model: nn.Module) -> nn.Module:
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                parameter.fill_(torch.nan)
-    return model
 
 
 @contextmanager
@@ -149,7 +128,7 @@ def test_what_is_left_out_stays_on_the_meta_device_with_its_buffers() -> None:
 
 def test_skip_init_gets_values() -> None:
     model = skip_init(nn.Linear, 20, 30)
-    poisoned(model)
+    poisoned_model(model)
     initialize_(model, "torch", seed=1)
     assert model.weight.abs().max() <= 20**-0.5
     assert model.weight.std() > 0.5 * 20**-0.5
@@ -227,7 +206,7 @@ def test_columns_of_one_tensor_are_parameters_of_their_own() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_every_layout_and_dtype_gets_the_values_of_a_fill_of_its_own(dtype: torch.dtype) -> None:
-    model = poisoned(Gaps().to(dtype))
+    model = poisoned_model(Gaps().to(dtype))
     model.conv.to(memory_format=torch.channels_last)
     report = initialize_(model, "zero", rules={"*": NORMAL}, seed=5)
     assert model.conv.weight.is_contiguous(memory_format=torch.channels_last)
@@ -256,7 +235,7 @@ def test_values_do_not_depend_on_threads_or_instruction_set(
             _core.set_isa(isa)
             for threads in (1, 2, 7):
                 set_threads(threads)
-                model = poisoned(small())
+                model = poisoned_model(small())
                 report = initialize_(model, recipe, seed=9)
                 expected = expected or tensors_of(model)
                 assert_same(model, expected)
@@ -692,7 +671,7 @@ def test_a_module_may_give_its_parameters_other_memory() -> None:
 
 @pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
 def test_values_are_those_of_a_fill_by_the_reports_key_and_stream(seed: int) -> None:
-    model = poisoned(small())
+    model = poisoned_model(small())
     report = initialize_(model, "normal", rules=[("*.bias", NORMAL)], seed=seed)
     for row in report:
         if isinstance(row.initializer, initializers.Normal):
@@ -789,7 +768,7 @@ def test_with_torchs_numbers_the_torch_recipe_draws_what_the_constructors_draw(n
     torch.manual_seed(11)
     expected = MODULES[name]()
     state = torch.get_rng_state()
-    model = poisoned(MODULES[name]())
+    model = poisoned_model(MODULES[name]())
     torch.manual_seed(11)
     with pyinit.rng("torch"):
         report = initialize_(model, "torch")

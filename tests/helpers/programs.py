@@ -1,0 +1,34 @@
+"""Python programs in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+
+def run_python(
+    *arguments: str, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """``python`` with these arguments, and with more variables in the environment."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+
+
+def output_of(program: str, *arguments: str, timeout: float = 120, **environment: str) -> str:
+    """What a program prints that must end well."""
+    done = run_python("-c", textwrap.dedent(program), *arguments, timeout=timeout, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def json_of(program: str, *arguments: str, **options: Any) -> Any:
+    """What a program prints as JSON."""
+    return json.loads(output_of(program, *arguments, **options))
