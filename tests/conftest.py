@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import functools
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,14 +10,34 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+# Several workers have as many threads as there are processors, each: those that wait leave theirs to the others.
+# OpenMP reads this as torch loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import hypothesis
 import torch
 from cuda_emulation import NoEmulationError, build
+from filelock import FileLock
 
 import pyinit
 from pyinit import _core
 
 # Also on a busy machine: what tests say about threads they say about threads that run.
 _core.set_threads_at_any_loss(True)
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:
+    torch.set_num_threads(2)  # enough for work to be shared out, few enough for many workers
+
+# The same examples in every run, on any machine.
+hypothesis.settings.register_profile("pyinit", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("pyinit")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Files and single tests run in this process, which starts faster; folders in a worker for each processor."""
+    chosen = [Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args]
+    return 0 if all(path.is_file() for path in chosen) else None
 
 
 @pytest.fixture(autouse=True)
@@ -70,8 +91,12 @@ def compiler() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The CUDA kernels, compiled for the CPU."""
+    folder = tmp_path_factory.getbasetemp()
+    if IS_WORKER:
+        folder = folder.parent  # that of all workers, the first of which compiles
     try:
-        return build(tmp_path_factory.mktemp("emulation"))
+        with FileLock(folder / "emulation.lock"):
+            return build(folder)
     except NoEmulationError as missing:
         pytest.skip(str(missing))
 

@@ -48,13 +48,13 @@ FILLS = {
     "trunc_normal_tail": ("trunc_normal_", (0.0, 1.0, 2.0, 3.0)),
     "trunc_normal_narrow": ("trunc_normal_", (0.0, 1.0, -0.1, 0.1)),
 }
+KERNELS = ("torch_uniform", "torch_normal", "torch_trunc_normal", "torch_reject_trunc_normal")
 ABOVE_30_PERCENT = ("uniform", "normal", "trunc_normal", "trunc_normal_wide")
 dtypes = pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: str(dtype)[6:])
 fills = pytest.mark.parametrize("fill", FILLS)
 
-needs_this_torch = pytest.mark.skipif(
-    torch.__version__ < "2.13" or _core.isa() == "neon", reason="needs a torch that is followed"
-)
+IS_FOLLOWED = torch.__version__ >= "2.13" and _core.isa() != "neon"
+needs_this_torch = pytest.mark.skipif(not IS_FOLLOWED, reason="needs a torch that is followed")
 
 
 # ---- Comparison ----------------------------------------------------------------------------------
@@ -93,8 +93,10 @@ def assert_same(
     make: Callable[[], Memory],
     arguments: tuple[Any, ...] = (),
     source: Callable[[], torch.Generator] = generator,
+    by: str | None = "pyinit",
     **keywords: Any,
 ) -> None:
+    """Compare with torch, and see that the numbers were made ``by`` pyinit, by torch, or, if None, by either."""
     (ours, our_tensor), our_generator = make(), source()
     (theirs, their_tensor), their_generator = make(), source()
     with pyinit.rng("torch"):
@@ -107,12 +109,31 @@ def assert_same(
         where = f"{name} {tuple(our_tensor.shape)} {our_tensor.stride()} {ours.dtype} {arguments}"
         assert torch.equal(bits(ours), bits(theirs)), where
     assert torch.equal(our_generator.get_state(), their_generator.get_state()), where
+    if IS_FOLLOWED and by is not None and our_tensor.numel() > 0:
+        assert (our_tensor.data_ptr() in _filled_natively) == (by == "pyinit"), where
+
+
+_filled_natively: set[int] = set()
+"""Addresses of what the kernels have filled in this test."""
 
 
 @pytest.fixture(autouse=True)
 def natively(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tensors are filled by pyinit, too, which leaves them to torch where that is faster."""
     monkeypatch.setattr(torch_stream, "_SMALL", -1)
+    _filled_natively.clear()
+
+    def noting(fill: Callable[..., bool]) -> Callable[..., bool]:
+        def noted(view: Any, *arguments: Any) -> bool:
+            is_filled = fill(view, *arguments)
+            if is_filled:
+                _filled_natively.add(view[0])
+            return is_filled
+
+        return noted
+
+    for name in KERNELS:
+        monkeypatch.setattr(_core, name, noting(getattr(_core, name)))
 
 
 @pytest.fixture
@@ -150,9 +171,9 @@ def test_sizes_where_torch_is_faster(fill, dtype):
     name, arguments = FILLS[fill]
     for phase, count in itertools.product(PHASES, (0, 1, 7, 16, SMALL - 1, SMALL, SMALL + 1)):
         source = functools.partial(generator, phase)
-        assert_same(name, functools.partial(flat, count, dtype), arguments, source)
+        assert_same(name, functools.partial(flat, count, dtype), arguments, source, by=None)
         rows = functools.partial(_at(2 * count, lambda m: m.view(-1, 2).t()), dtype)
-        assert_same(name, rows, arguments, source)
+        assert_same(name, rows, arguments, source, by=None)
 
 
 # Blocks of the generator's words, of normals and of buffers; pieces that threads take; what gives
@@ -281,7 +302,7 @@ def test_a_parameter_is_filled_without_history(fill, way, request):
         memory = torch.nn.Parameter(poisoned((35,), torch.float32).view(5, 7))
         return memory.detach(), memory
 
-    assert_same(name, make, arguments)
+    assert_same(name, make, arguments, by="pyinit" if way == "natively" else None)
     parameter = make()[1]
     with pyinit.rng("torch"):
         getattr(pyinit.init, name)(parameter, *arguments)
@@ -300,7 +321,7 @@ def test_a_fill_is_one_change_to_autograd(fill, count, way, request):
     before = tensor._version
     with pyinit.rng("torch"):
         getattr(pyinit.init, name)(tensor, *arguments)
-    assert tensor._version == before + 1 or pyinit.info()["torch_fallbacks"]
+    assert tensor._version == before + 1
 
 
 @fills
@@ -651,6 +672,7 @@ def test_a_state_that_torch_alone_understands_is_left_to_torch(fill, left, follo
             functools.partial(flat, min(count, 624 - following), torch.float32),
             arguments,
             lambda: with_fields(generator(), left, following),
+            by="torch",
         )
     notes = pyinit.info()["torch_fallbacks"]
     assert sum("state is not that of torch's MT19937" in note for note in notes) == 1
@@ -687,7 +709,7 @@ def test_a_generator_of_another_device_is_left_to_torch(fill):
         return made
 
     for _ in range(2):
-        assert_same(name, functools.partial(flat, 20, torch.float32), arguments, source)
+        assert_same(name, functools.partial(flat, 20, torch.float32), arguments, source, by="torch")
     assert pyinit.info()["torch_fallbacks"] == ["generators of device cuda"]
 
 
@@ -794,7 +816,7 @@ CALLS = st.one_of(
 @given(call=CALLS, make=memories(), source=sources())
 def test_any_call_on_any_tensor(call, make, source):
     name, arguments = call
-    assert_same(name, make, arguments, source)
+    assert_same(name, make, arguments, source, by=None)
 
 
 # ---- The installed torch draws other numbers --------------------------------------------------------
