@@ -165,6 +165,7 @@ def test_bits_for_every_number_of_threads(set_threads: Callable[[int], None], is
         assert torch.equal(col2im(columns, (33, 35), 3, 2, 3, 2), folded)
 
 
+@pytest.mark.large
 def test_more_than_2_to_the_31_bytes() -> None:
     plane = torch.randn(1024, 1024)
     channels = 2**31 // plane.nbytes + 2

@@ -229,6 +229,7 @@ def test_what_lies_between_the_outputs_stays() -> None:
     assert torch.equal(frame, torch.full_like(frame, 7.0))
 
 
+@pytest.mark.large
 def test_images_of_more_than_2_to_the_31_bytes() -> None:
     width = 2**29 + 9
     x = torch.zeros(1, 1, 1, width)  # pages that nothing is written to take no memory

@@ -308,6 +308,7 @@ for numbers in layers:
 """
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_a_thread_takes_at_most_8_mib(layout: str) -> None:
     run = subprocess.run(

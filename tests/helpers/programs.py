@@ -9,12 +9,13 @@ from typing import Any
 
 
 def run_python(
-    *arguments: str, timeout: float = 120, **environment: str
+    *arguments: str, timeout: float = 120, **environment: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """``python`` with these arguments, and with more variables in the environment."""
+    """``python`` with these arguments and other variables in the environment; None takes one out of it."""
+    variables = {**os.environ, **environment}
     return subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, **environment},
+        env={name: value for name, value in variables.items() if value is not None},
         capture_output=True,
         text=True,
         check=False,
@@ -22,7 +23,9 @@ def run_python(
     )
 
 
-def output_of(program: str, *arguments: str, timeout: float = 120, **environment: str) -> str:
+def output_of(
+    program: str, *arguments: str, timeout: float = 120, **environment: str | None
+) -> str:
     """What a program prints that must end well."""
     done = run_python("-c", textwrap.dedent(program), *arguments, timeout=timeout, **environment)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,9 +1,7 @@
 """A whole model in one call: what it fills, what it leaves, and what it refuses."""
 
 import hashlib
-import subprocess
 import sys
-import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ import pytest
 import torch
 from bits import same_bits
 from poison import poisoned_model
+from programs import output_of
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, skip_init
 
@@ -1075,7 +1074,7 @@ def test_initialization_takes_little_memory_beyond_the_models(recipe: str, wrap:
         thread.join()
         assert peak - before < 64 << 10, (peak, before)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+    output_of(program)
 
 
 @pytest.mark.parametrize("argument", ["only", "skip"])
