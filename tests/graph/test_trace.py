@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from inspect import isfunction
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ def by_hand(x: Tensor) -> Tensor:
         (method, Activation("relu")),
         (by_hand, Activation("silu")),
     ],
-    ids=str,
+    ids=lambda value: None if isfunction(value) else str(value),
 )
 def test_an_activation_is_known_by_name(
     function: Callable[[Tensor], Tensor], expected: Activation
