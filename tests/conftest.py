@@ -3,6 +3,7 @@
 import functools
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,24 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     usual = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(usual)
+
+
+@pytest.fixture
+def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each of the extension's functions has been called, by its name: none, where torch computes."""
+    calls: Counter[str] = Counter()
+
+    def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            calls[name] += 1
+            return function(*arguments)
+
+        return counted
+
+    for name, value in vars(_core).items():
+        if callable(value) and not isinstance(value, type):
+            monkeypatch.setattr(_core, name, counting(name, value))
+    return calls
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Activation functions: the errors that docs/activations.md states, torch's meaning everywhere else."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -271,7 +272,7 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
 @DTYPES
 @pytest.mark.parametrize("layout", VIEWS)
 @ALL
-def test_layouts(name: str, layout: str, dtype: torch.dtype) -> None:
+def test_layouts(name: str, layout: str, dtype: torch.dtype, kernel_calls: Counter[str]) -> None:
     x = VIEWS[layout](torch.randn(3, 5, 8, 7, dtype=dtype)).detach().requires_grad_()
     ours, theirs = CASES[name].ours(x), CASES[name].torchs(x)
     assert ours.stride() == theirs.stride()
@@ -281,6 +282,7 @@ def test_layouts(name: str, layout: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(got, expected)
     (got,), (expected,) = (torch.autograd.grad(f(x).sum(), x) for f in CASES[name][:2])
     torch.testing.assert_close(got, expected)
+    assert (kernel_calls["activate"], kernel_calls["activate_backward"]) == (2, 2)
 
 
 @DTYPES
@@ -509,7 +511,9 @@ def both(name: str, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 @DTYPES
 @SOFTMAXES
 @pytest.mark.parametrize("dim", [0, 1, 2, 3, -1, -2])
-def test_softmax_along_every_dim(isa: str, name: str, dim: int, dtype: torch.dtype) -> None:
+def test_softmax_along_every_dim(
+    isa: str, name: str, dim: int, dtype: torch.dtype, kernel_calls: Counter[str]
+) -> None:
     for shape in [(3, 5, 7, 18), (2, 1, 131, 3), (33, 2, 1, 1), (1, 2, 3, 300), (2, 0, 3, 4)]:
         x = (torch.randn(shape, dtype=dtype) * 4).requires_grad_()
         got, exact = both(name, x, dim)
@@ -521,6 +525,7 @@ def test_softmax_along_every_dim(isa: str, name: str, dim: int, dtype: torch.dty
         expected = torch.autograd.grad(exact, x, grad.double())[0].double()
         limits["atol"] *= 8
         torch.testing.assert_close(slope, expected, **limits)
+    assert (kernel_calls["softmax"], kernel_calls["softmax_backward"]) == (5, 5)
 
 
 @SOFTMAXES

@@ -1,5 +1,6 @@
 """``im2col`` and ``col2im`` against torch's ``unfold`` and ``fold``; the convolution made of them."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -117,6 +118,16 @@ def test_every_number_of_dimensions(window: Any, kind: tuple[str, torch.dtype, i
     one = (columns.double() * other).sum()
     two = (images.double() * col2im(other, size, **arguments)).sum()
     torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("layout", READ_LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_tensors_are_not_left_to_torch(
+    layout: str, dtype: torch.dtype, kernel_calls: Counter[str]
+) -> None:
+    im2col(laid_out((2, 3, 5, 6), layout, dtype), 3)
+    col2im(laid_out((2, 27, 12), layout, dtype), (5, 6), 3)
+    assert (kernel_calls["im2col"], kernel_calls["col2im"]) == (1, 1)
 
 
 def test_torchs_own_samples() -> None:
