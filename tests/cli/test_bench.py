@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from paths import ROOT
+from programs import run_python
 from torch import nn
 
 from pyinit import _core
@@ -320,9 +319,9 @@ def test_bad_pattern_is_refused(pattern: str, message: str) -> None:
 
 def test_benchmark_suite_measures_both_in_one_group() -> None:
     folder = ROOT / "bench"
-    command = [sys.executable, "-m", "pytest", str(folder), "-p", "no:cacheprovider"]
+    command = ["-m", "pytest", str(folder), "-p", "no:cacheprovider"]
     arguments = ["-k", "kaiming_uniform_ and 8x8 and cpu", "--benchmark-max-time=0.01"]
-    result = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    result = run_python(*command, *arguments, PYTEST_XDIST_WORKER=None)  # it measures by itself
     assert result.returncode == 0, result.stdout + result.stderr
     assert "benchmark 'kaiming_uniform_ float32 8x8 cpu': 2 tests" in result.stdout
     assert "2 passed" in result.stdout

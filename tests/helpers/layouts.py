@@ -10,7 +10,8 @@ Layout = Callable[[Tensor], Tensor]
 
 
 def channels_last(x: Tensor) -> Tensor:
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    """Also of a sequence, of which torch knows no such format; a bias stays as it is."""
+    return x.movedim(1, -1).contiguous().movedim(-1, 1) if x.dim() > 1 else x
 
 
 def reversed_dims(x: Tensor) -> Tensor:
@@ -46,5 +47,7 @@ READ_LAYOUTS: dict[str, Layout] = {
 
 
 def laid_out(shape: tuple[int, ...], layout: str, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Normal numbers in one of ``READ_LAYOUTS``."""
+    """Normal numbers in one of ``READ_LAYOUTS``, of which torch keeps channels_last for images and volumes alone."""
+    if layout == "channels_last" and len(shape) < 4:
+        layout = "contiguous"
     return READ_LAYOUTS[layout](torch.randn(shape, dtype=dtype))

@@ -1059,7 +1059,7 @@ def test_initialization_takes_little_memory_beyond_the_models(recipe: str, wrap:
         model = pyinit.initialize_(built := build(), "zero") and built
         size = sum(p.numel() * 4 for p in model.parameters()) >> 10
         assert size > 195_000, size
-        before, peak, done = anonymous(), 0, threading.Event()
+        peak, done = 0, threading.Event()
 
         def watch():
             global peak
@@ -1068,6 +1068,9 @@ def test_initialization_takes_little_memory_beyond_the_models(recipe: str, wrap:
 
         thread = threading.Thread(target=watch)
         thread.start()
+        while peak == 0:  # what the thread itself takes is there from here on
+            pass
+        before = anonymous()
         pyinit.initialize_(model, {recipe!r}, seed=1)
         peak = max(peak, anonymous())
         done.set()
