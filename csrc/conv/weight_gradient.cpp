@@ -98,7 +98,7 @@ template <class T> class WeightGradient {
         tiling_(*this, threads),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
         taps_in_place_(tap_offsets(reach_.taps, input)),
-        weight_taps_(tap_offsets(Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
+        weight_taps_(tap_offsets(weight)) {}
 
   void run() const;
 
