@@ -295,7 +295,8 @@ void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int6
   const int64_t sums_row = round_up(tile.columns, int64_t{gradient_kernels_.panel});
   T* const to = origin(tile);
   for (int64_t row = begin, next = begin; row < end; row = next) {
-    while (++next < end && offsets[next] == offsets[next - 1] + 1) {}
+    next = row + 1;
+    while (next < end && offsets[next] == offsets[next - 1] + 1) ++next;
     const T* const from = sums + (row - begin) * sums_row;
     if (weight_.batch_stride == 1) {
       for (int64_t i = row; i < next; ++i) {
