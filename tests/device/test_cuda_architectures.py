@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-SELECTION = Path(__file__).parents[1] / "cmake" / "cuda_architectures.cmake"
+SELECTION = ROOT / "cmake" / "cuda_architectures.cmake"
 KNOWN = "75;80;86;89;90;100;120"
 
 pytestmark = pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
