@@ -17,7 +17,7 @@ from pyinit import _core
 from pyinit.bench import (
     LIBRARIES,
     RESNET50,
-    Activation,
+    ActivationCase,
     Case,
     Convolution,
     Fill,
@@ -246,7 +246,7 @@ def test_both_libraries_compute_the_same(layer: Layer, direction: Any, layout: A
 
 
 @pytest.mark.parametrize("case", activations(), ids=str)
-def test_both_libraries_compute_the_same_activation(case: Activation) -> None:
+def test_both_libraries_compute_the_same_activation(case: ActivationCase) -> None:
     small = replace(case, shape=(6, 5)[: len(case.shape)])
     operands = small.argument()
     theirs, ours = (small.function(library)(operands) for library in LIBRARIES)

@@ -74,7 +74,15 @@ def outcome_of(program: str, allocator: Path) -> Any:
     )
 
 
-FREE = {"isa", "set_isa", "compiler", "set_exchange_api", "multiply_adds", "activate_biased"}
+FREE = {
+    "isa",
+    "set_isa",
+    "compiler",
+    "set_exchange_api",
+    "multiply_adds",
+    "activate_biased",
+    "View",
+}
 """Functions that need no memory of their own."""
 
 FOR_TESTS = {"philox4x32", "philox_words", "elementary", "set_threads_at_any_loss", "ExpectedLoss"}
