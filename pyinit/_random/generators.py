@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import RLock
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,14 @@ from pyinit._random.rng import Key, Source, seed_of
 
 # All threads have these generators: a second one would take seeded ones for what is to be put back.
 _lock = RLock()
+
+
+class States(NamedTuple):
+    """What ``global_states`` gives."""
+
+    torch: list[tuple[torch.Generator, torch.Tensor]]
+    python: Any
+    numpy: Any
 
 
 def _after_fork_in_child() -> None:
@@ -41,6 +50,33 @@ def all_seeded(source: Source, device: torch.device) -> Iterator[None]:
         return
     with torch_seeded(seed_of(source), (device,)), python_seeded(seed_of(source)):
         yield
+
+
+@contextmanager
+def global_states_kept() -> Iterator[States]:
+    """The states of the global generators, which are put back at the end."""
+    with _lock:
+        states = global_states()
+        try:
+            yield states
+        finally:
+            set_global_states(states)
+
+
+def global_states() -> States:
+    """Of all generators that code draws from without naming one: torch's, of CPU and CUDA devices,
+    ``random``'s and NumPy's."""
+    cuda = [torch.cuda.default_generators[device.index] for device in cuda_in_use()]
+    drawn = [(each, each.get_state()) for each in (torch.default_generator, *cuda)]
+    return States(drawn, random.getstate(), np.random.get_state())
+
+
+def set_global_states(states: States) -> None:
+    """Put back what ``global_states`` gave."""
+    for generator, state in states.torch:
+        generator.set_state(state)
+    random.setstate(states.python)
+    np.random.set_state(states.numpy)
 
 
 @contextmanager
