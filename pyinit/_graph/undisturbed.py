@@ -105,10 +105,12 @@ def written_by(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ite
 @functools.cache
 def _written_arguments(func: Any) -> tuple[tuple[int, str], ...]:
     """Position and name. Batch norm's statistics are written although its declaration is silent."""
-    schema = getattr(func, "_schema", None)  # operators of higher order have none
+    schema = getattr(func, "_schema", None)
+    if schema is None:  # of an operator of higher order
+        return ()
     return tuple(
         (i, argument.name)
-        for i, argument in enumerate(schema.arguments if schema is not None else ())
+        for i, argument in enumerate(schema.arguments)
         if (argument.alias_info is not None and argument.alias_info.is_write)
         or (argument.name in ("running_mean", "running_var") and not schema.is_mutable)
     )
@@ -151,6 +153,15 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def release(self, mark: "Mark") -> None:
         """Forget a mark, and those made since."""
         del self._marks[next(i for i, one in enumerate(self._marks) if one is mark) :]
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether its memory was written since the mode was made."""
+        return self._marks[0].holds((tensor,))
+
+    def forget(self, tensor: Tensor) -> None:
+        """What its memory holds now is what is to be put back."""
+        for mark in self._marks:
+            mark.before.pop(tensor.untyped_storage()._cdata, None)
 
     def undo(self, mark: "Mark | None" = None) -> None:
         """Put back what was there: at first, or at the mark."""
@@ -213,7 +224,7 @@ def _held(*roots: object) -> Iterator[tuple[Any, _Kind]]:
     for one, depth in waiting:
         inside: Iterable[Any] = ()
         reach = _IN_MODULE if isinstance(one, nn.Module) else depth
-        kind = next((_KINDS[cls] for cls in type(one).__mro__ if cls in _KINDS), None)
+        kind = _kind_of(type(one))
         if kind is not None:
             yield one, kind
             inside = kind.inside(one)
@@ -225,6 +236,12 @@ def _held(*roots: object) -> Iterator[tuple[Any, _Kind]]:
                 seen.add(id(value))
                 waiting.append((value, reach))
 
+
+def _kind(cls: type) -> _Kind | None:
+    return next((_KINDS[base] for base in cls.__mro__ if base in _KINDS), None)
+
+
+_kind_of: Callable[[type], _Kind | None] = functools.lru_cache(4096)(_kind)
 
 # What cannot change, or is not the model's own. Writes to tensors are seen as they happen.
 _OPAQUE = (

@@ -159,17 +159,19 @@ def _inputs(model: nn.Module, value: Any, target: Any) -> Batch:
         return Batch((value,), {}, target)
     if not isinstance(value, (tuple, list)) or hasattr(value, "_fields"):
         return Batch((value,), {}, target)
-    items = tuple(value)
-    if not items:
+    if not value:
         raise ValueError("the batch is empty: a tuple or list of nothing")
-    if target is not None or len(items) == 1 or _takes_all(model, items):
-        whole = not _fits(model, items) and _fits(model, (value,))  # a list of images, say
-        return Batch((value,) if whole else items, {}, target)
+    if target is None and len(value) > 1 and not _takes_all(model, tuple(value)):
+        return _pair(model, tuple(value))
+    whole = not _fits(model, tuple(value)) and _fits(model, (value,))  # a list of images, say
+    return Batch((value,) if whole else tuple(value), {}, target)
+
+
+def _pair(model: nn.Module, items: tuple[Any, ...]) -> Batch:
+    """Of inputs and a target."""
     if len(items) == 2:
-        return _inputs(model, items[0], items[1])
-    if _fits(model, items[:-1]):
-        return Batch(items[:-1], {}, items[-1])
-    return Batch(items, {}, None)
+        return _inputs(model, *items)
+    return Batch(items[:-1], {}, items[-1]) if _fits(model, items[:-1]) else Batch(items, {}, None)
 
 
 def _takes_all(model: nn.Module, items: tuple[Any, ...]) -> bool:
@@ -241,6 +243,4 @@ def _refuse_values(batch: Batch) -> None:
         if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
             count = int(torch.isnan(tensor).sum()) if tensor.layout is torch.strided else 0
             if count:
-                raise ValueError(
-                    f"the batch has NaN: {count} of {tensor.numel()} values of {name}"
-                )
+                raise ValueError(f"the batch has NaN: {count} of {tensor.numel()} values of {name}")

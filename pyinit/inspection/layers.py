@@ -3,7 +3,7 @@
 import functools
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -65,7 +65,7 @@ class Layers:
         self.paths: dict[nn.Module, list[str]] = {}
         self._own: dict[nn.Module, dict[str, nn.Parameter]] = {}
         self._uses: dict[int, list[tuple[str, nn.Module]]] = {}
-        self._places: list[tuple[str, nn.Module, str, nn.Parameter]] = []
+        self._places: dict[str, tuple[nn.Module, str]] = {}
         self._inside: set[nn.Module] = set()  # parametrizations, which are parts of their module
         self._read(model, "", None)
         self.by_module = {module: self._layer(module) for module in self.paths}
@@ -95,7 +95,9 @@ class Layers:
         kind = _kind_of_function(func)
         if kind is None:
             return None
-        used = [tensor for each in (*args, *kwargs.values()) for tensor in self._parameters_in(each)]
+        used = [
+            tensor for each in (*args, *kwargs.values()) for tensor in self._parameters_in(each)
+        ]
         if used:
             return self._function_of(used, kind, open_)
         if self._matches is None or kind not in ("activation", "attention") or not open_:
@@ -125,8 +127,9 @@ class Layers:
 
     def refuse_replaced(self, layer: Layer) -> None:
         """A parameter object that took another's place would not be the one that is used on."""
-        for name, module, leaf, parameter in self._places:
-            if name in layer.parameters and module._parameters.get(leaf) is not parameter:
+        for name, parameter in layer.parameters.items():
+            module, leaf = self._places[name]
+            if module._parameters.get(leaf) is not parameter:
                 raise TypeError(
                     f"visit must write into {name}, and has put another tensor in its place: use "
                     "parameter.copy_(values)"
@@ -146,7 +149,7 @@ class Layers:
                 name = f"{path}.{leaf}" if path else leaf
                 if len(self.paths[module]) == 1:
                     own[name] = parameter
-                    self._places.append((name, module, leaf, parameter))
+                    self._places[name] = module, leaf
                 self._uses.setdefault(id(parameter), []).append((name, holder))
         for name, child in module._modules.items():
             if child is not None:
@@ -202,13 +205,21 @@ class Layers:
     ) -> Layer | None:
         for parameter in used:
             owners = {module for _, module in self._uses[id(parameter)]}
-            if any(module in owners and module in self._plain for module in open_):
-                return None
+            for module in open_:
+                if module in owners and module in self._plain:
+                    self._learn(module, kind)
+                    return None
         weight = next((each for each in used if each.dim() >= 2), used[0])
         name, owner = self._uses[id(weight)][0]
         name = name.removesuffix(".weight")
         parameters = {self._uses[id(each)][0][0]: each for each in used}
         return self._remembered(name, lambda: Layer(name, owner, kind, parameters, function=True))
+
+    def _learn(self, module: nn.Module, kind: str) -> None:
+        """What the one function of a module says of a class that nothing is known about."""
+        layer = self.by_module[module]
+        if layer.kind == "other":
+            self.by_module[module] = replace(layer, kind=kind)
 
     def _remembered(self, name: str, make: Callable[[], Layer]) -> Layer:
         layer = self._functions.get(name)
@@ -250,7 +261,8 @@ def _is_checkable(each: Matcher) -> bool:
 
 
 def _leaf(name: str, parametrized: set[str]) -> str:
-    return next((part for part in name.split(".") if part in parametrized), name.split(".")[-1])
+    parts = name.split(".")
+    return next((part for part in parts if part in parametrized), parts[-1])
 
 
 _KINDS: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
@@ -267,7 +279,7 @@ _FUNCTION_KINDS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("linear", "bilinear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv"),
-            *("addmm", "baddbmm", "addbmm", "einsum", "tensordot"),
+            *("addmm", "baddbmm", "addbmm", "einsum", "tensordot", "grouped_mm", "_grouped_mm"),
         ),
         "linear",
     ),
@@ -289,14 +301,17 @@ def _kind_of_function(func: Any) -> str | None:
 
 
 def opened(func: Any) -> Callable[..., Any] | None:
-    """torch's multi-head attention with the functions in it to be seen one by one: as itself it is
-    one function to a ``TorchFunctionMode``, and would ask it again and again."""
-    return _opened_attention() if func is functional.multi_head_attention_forward else None
+    """A function of torch's, if it is one that others are to be seen in: multi-head attention, and the
+    backward pass, where checkpoints compute. As itself it is one function to a ``TorchFunctionMode``,
+    and would ask it again and again."""
+    return _opened(func) if func in _OPENED else None
+
+
+_OPENED = (functional.multi_head_attention_forward, torch.autograd.backward)
 
 
 @functools.cache
-def _opened_attention() -> Callable[..., Any]:
-    func = functional.multi_head_attention_forward
+def _opened(func: Any) -> Callable[..., Any]:
     names = {**func.__globals__, "has_torch_function": lambda _: False}
     made = types.FunctionType(func.__code__, names, func.__name__, func.__defaults__)
     made.__kwdefaults__ = func.__kwdefaults__
