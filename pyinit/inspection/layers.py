@@ -125,15 +125,10 @@ class Layers:
             and not any(id(parameter) in used for parameter in layer.parameters.values())
         ]
 
-    def refuse_replaced(self, layer: Layer) -> None:
-        """A parameter object that took another's place would not be the one that is used on."""
-        for name, parameter in layer.parameters.items():
-            module, leaf = self._places[name]
-            if module._parameters.get(leaf) is not parameter:
-                raise TypeError(
-                    f"visit must write into {name}, and has put another tensor in its place: use "
-                    "parameter.copy_(values)"
-                )
+    def held(self, layer: Layer) -> list[tuple[str, nn.Parameter | None]]:
+        """What is in the places of its parameters: ``torch.func.functional_call`` puts others there."""
+        places = ((name, *self._places[name]) for name in layer.parameters)
+        return [(name, module._parameters.get(leaf)) for name, module, leaf in places]
 
     # ---- reading a model --------------------------------------------------------------------------
 
@@ -319,9 +314,15 @@ def _opened(func: Any) -> Callable[..., Any]:
 
 
 def refuse_unready(model: nn.Module) -> None:
-    """What no data can run through: lazy parameters, and tensors without values."""
+    """What no data can run through, lazy parameters and tensors without values, and what cannot be
+    looked into."""
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(
+                f"{path or 'the model'} is compiled by TorchScript, whose layers nothing outside sees: "
+                "give the model as it was before"
+            )
         for leaf, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is None:
                 continue

@@ -58,7 +58,8 @@ class _Start:
     mark, put_back, states: memory, attributes, generators
     inputs: tensors in its inputs
     calls: how many calls of others there had been
-    written: those of its parameters that the pass writes to, and copies
+    written: those of its parameters that the pass writes to, and copies, as the visit begins
+    held: what is in the places of its parameters then
     """
 
     mark: Mark
@@ -67,6 +68,7 @@ class _Start:
     inputs: tuple[Tensor, ...]
     calls: int
     written: list[tuple[Tensor, Tensor]]
+    held: list[tuple[str, nn.Parameter | None]]
 
 
 class Pass(TorchFunctionMode):
@@ -230,7 +232,7 @@ class Pass(TorchFunctionMode):
         tensors = tuple(tensor for _, tensor in named_tensors(inputs))
         calls = len(self._following)
         mark, put_back = self._writes.mark(), snapshot(*inputs)
-        return _Start(mark, put_back, global_states(), tensors, calls, [])
+        return _Start(mark, put_back, global_states(), tensors, calls, [], [])
 
     def _release(self, start: _Start | None) -> None:
         if start is not None:
@@ -246,10 +248,11 @@ class Pass(TorchFunctionMode):
             try:
                 with self._aside() as back:
                     start.written[:] = self._written(layer)
+                    start.held[:] = self._layers.held(layer)
                     again = partial(self._again, layer, start, run, back, with_gradients)
                     call._values = values = Values(frame.args, frame.kwargs, output, again)
                     self._visitors.call(call)
-                    self._settle(layer, start.written)
+                    self._settle(layer, start)
                 output = values.output
             finally:
                 call._values = None
@@ -273,7 +276,7 @@ class Pass(TorchFunctionMode):
         with_gradients: bool,
     ) -> Any:
         """In the midst of a visit, a layer from its start."""
-        self._settle(layer, start.written)
+        self._settle(layer, start)
         if with_gradients and start.mark.holds(
             tensor for tensor in start.inputs if tensor.requires_grad
         ):
@@ -305,10 +308,16 @@ class Pass(TorchFunctionMode):
         parameters = (each.detach() for each in layer.parameters.values())
         return [(each, each.clone()) for each in parameters if self._writes.holds(each)]
 
-    def _settle(self, layer: Layer, written: list[tuple[Tensor, Tensor]]) -> None:
-        """What the visitor has written to these is what they are put back to."""
-        self._layers.refuse_replaced(layer)
-        for parameter, before in written:
+    def _settle(self, layer: Layer, start: _Start) -> None:
+        """Refuse parameters that the visitor has replaced: others would go on in their places. What it
+        has written to those that the pass writes to is what they are put back to."""
+        for (name, now), (_, then) in zip(self._layers.held(layer), start.held, strict=True):
+            if now is not then:
+                raise TypeError(
+                    f"visit must write into {name}, and has put another tensor in its place: use "
+                    "parameter.copy_(values)"
+                )
+        for parameter, before in start.written:
             if not torch.allclose(parameter, before, rtol=0, atol=0, equal_nan=True):
                 self._writes.forget(parameter)
 
@@ -360,9 +369,9 @@ class Pass(TorchFunctionMode):
                 raise self._raised from None
             raise RuntimeError(f"the backward pass failed: {_text(error)}") from error
         if self._visitors.weight is not None:
-            for name, parameter in self._model.named_parameters():
-                if parameter.grad is not None:
-                    with self._aside():
+            with self._aside():
+                for name, parameter in self._model.named_parameters():
+                    if parameter.grad is not None:
                         self._visitors.weight(name, parameter, parameter.grad)
         return float(value.detach())
 

@@ -1,6 +1,6 @@
 """Layers in execution order, while one pass runs through a model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +134,7 @@ def walk(
             one.counts,
             tuple(one.unused),
             tuple(name for name, each in plain.named_parameters() if not each.requires_grad),
-            tuple(name for name, module in plain.named_modules() if is_quantized(module)),
+            tuple(_quantized(plain)),
         )
 
 
@@ -146,3 +146,12 @@ def _refuse_hooks(model: nn.Module) -> None:
                 f"{name} has a hook that runs after its gradient is accumulated, which no backward "
                 "pass but training's must call: remove it for the walk"
             )
+
+
+def _quantized(model: nn.Module) -> Iterator[str]:
+    """Modules, but not those inside them."""
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module not in inside and is_quantized(module):
+            inside.update(module.modules())
+            yield name

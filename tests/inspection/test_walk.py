@@ -4,6 +4,7 @@ import io
 import random
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -357,6 +358,20 @@ def test_a_call_keeps_nothing_when_its_visit_is_over() -> None:
         _ = kept[0].output
 
 
+def test_no_activation_is_kept() -> None:
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(5)))
+    alive: list[weakref.ref[Tensor]] = []
+    counts: list[int] = []
+
+    def visit(call: Call) -> None:
+        call.again()
+        alive.append(weakref.ref(call.output))
+        counts.append(sum(each() is not None for each in alive))
+
+    walk(model, X, visit)
+    assert max(counts) <= 2  # an input and an output
+
+
 def test_compiled_parts_run_eagerly(compiler: Any) -> None:
     model = Reversed()
     model.b = compiler(model.b)
@@ -380,6 +395,16 @@ def test_compiled_parts_run_eagerly(compiler: Any) -> None:
 def test_layers_that_are_not_used_are_listed() -> None:
     assert walk(Branching(), X + 1).unused == ("low",)
     assert walk(Shared(), X).unused == ()
+
+
+def test_parameters_that_are_swapped_for_the_call_are_no_hindrance() -> None:
+    class Doubled(Reversed):
+        def forward(self, x: Tensor) -> Tensor:
+            doubled = {name: each * 2 for name, each in self.a.named_parameters()}
+            return torch.func.functional_call(self.a, doubled, (x,))
+
+    model = Doubled()
+    assert torch.equal(walk(model, X, lambda call: call.again()).output, model(X))
 
 
 def test_frozen_and_quantized_parts_are_listed() -> None:
@@ -814,11 +839,15 @@ def test_the_errors_above_are_at_every_visit() -> None:
     def count(place: str) -> None:
         met[place] += 1
 
+    def counted_loss(out: Tensor) -> Tensor:
+        count("loss")
+        return out.sum()
+
     walk(
         model,
         x,
         lambda *_: count("visit"),
-        loss=lambda out: out.sum() if count("loss") is None else out,
+        loss=counted_loss,
         visit_gradient=lambda *_: count("gradient"),
         visit_weight=lambda *_: count("weight"),
     )
@@ -888,15 +917,22 @@ def lazy() -> nn.Module:
         return nn.Sequential(nn.LazyLinear(3))
 
 
+def scripted() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(nn.Linear(3, 3))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lazy, r"0\.weight has no shape yet: it is lazy; run a batch"),
+        (lambda: nn.Sequential(scripted()), "0 is compiled by TorchScript"),
         (lambda: Reversed().to("meta"), r"c\.weight is on the meta device.*initialize_"),
     ],
 )
-def test_a_model_without_values_is_refused(make: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_a_model_that_cannot_be_walked_is_refused_by_name(make: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
         walk(make(), X)
 
 
@@ -904,7 +940,7 @@ def test_a_model_without_values_is_refused(make: Any, message: str) -> None:
     ("loss", "error", "message"),
     [
         (lambda out: out, ValueError, r"scalar tensor, got \(4, 2\) float32"),
-        (lambda out: 1.0, ValueError, "scalar tensor, got float"),
+        (Tensor.tolist, ValueError, "scalar tensor, got "),
         (lambda out: out.detach().sum(), ValueError, "nothing leads back"),
         (
             lambda out: functional.cross_entropy(out, torch.zeros(3).long()),
