@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from cuda_emulation import NoEmulationError, build
+from routes import counted_kernels
 
 import pyinit
 from pyinit import _core
@@ -41,6 +43,13 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.set_isa(request.param)
     yield request.param
     _core.set_isa(usual)
+
+
+@pytest.fixture
+def native_calls() -> Iterator[Counter[str]]:
+    """How often each of pyinit's kernels ran: what falls back to torch leaves no trace here."""
+    with counted_kernels() as calls:
+        yield calls
 
 
 @pytest.fixture

@@ -461,6 +461,54 @@ def test_handle_may_be_left_twice():
         assert not is_patched()
 
 
+def test_decorated_function_is_patched_while_it_runs_alone():
+    @pyinit.patch("philox")
+    def build(depth=1):
+        """Docs."""
+        assert is_patched()
+        if depth:
+            build(depth - 1)
+        return pyinit.info()["patch"]
+
+    assert not is_patched()
+    assert build.__doc__ == "Docs."
+    for _ in range(2):
+        assert build() == "philox"
+        assert not is_patched()
+
+
+def test_decorated_function_that_raises_leaves_torchs_functions():
+    @pyinit.patch()
+    def fail():
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not is_patched()
+
+
+def test_decorator_ends_no_other_patch():
+    with pyinit.patch("torch"):
+        build = pyinit.patch("philox")(lambda: pyinit.info()["patch"])
+        assert pyinit.info()["patch"] == "torch"
+        assert build() == "philox"
+        assert pyinit.info()["patch"] == "torch"
+
+
+async def coroutine(): ...
+
+
+def generator():
+    yield
+
+
+@pytest.mark.parametrize("function", [coroutine, generator, SimpleNamespace])
+def test_what_returns_before_it_has_run_is_not_decorated(function):
+    with pytest.raises(TypeError, match="patch"):
+        pyinit.patch()(function)
+    assert not is_patched()
+
+
 def interrupt(monkeypatch, last):
     """Ctrl-C, when so many places are about to be swapped."""
     calls = itertools.count(1)
@@ -694,10 +742,17 @@ def patches_and_raises(x):
     return weight + 1
 
 
+@pyinit.patch("philox")
+def is_decorated(x):
+    weight = x * 2
+    torch.nn.init.normal_(weight)
+    return weight + 1
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "program",
-    [patches_in_a_block, patches_and_unpatches, patches_and_raises],
+    [patches_in_a_block, patches_and_unpatches, patches_and_raises, is_decorated],
     ids=lambda program: program.__name__,
 )
 def test_patch_in_compiled_code_holds_and_ends_as_in_plain(program, compiler):

@@ -1,4 +1,4 @@
-"""A model's forward run for what it does, and all that it changes put back."""
+"""A context in which a model's forward may run, and which puts back all that the forward changes."""
 
 import functools
 import operator
@@ -22,9 +22,11 @@ _SEED = 0
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode, with the same random numbers in every run; ``restored`` at the end.
+    """A context with the model in evaluation mode and with the same random numbers every time.
 
-    Not by ``eval()``: a model may override it.
+    At its end all that a forward has set is put back: the tensors that it wrote to, generators, and
+    the attributes of modules and of the objects in these, with the lists, dictionaries and arrays
+    there. ``eval()`` is not called, since a model may override it.
     """
     with ExitStack() as stack:
         stack.enter_context(torch_seeded(_SEED, cuda_in_use()))
@@ -44,16 +46,16 @@ def set_training(model: nn.Module, training: bool) -> None:
 
 
 @contextmanager
-def restored(model: nn.Module, *inputs: object) -> Iterator["Writes"]:
-    """What a forward sets is put back: tensors that it writes to, ``requires_grad`` and ``grad``,
-    torch's modes of automatic differentiation, and the attributes of modules and of the objects in
-    these, with lists, dictionaries, arrays and generators there; of the inputs, too."""
+def restored(model: nn.Module, *inputs: object) -> Iterator["RecordedWrites"]:
+    """A context that puts back all that a pass sets: the tensors that it writes to, ``requires_grad``
+    and ``grad``, the mode of automatic differentiation, and the attributes of modules and of the
+    objects in these, with the lists, dictionaries, arrays and generators there; of its inputs, too."""
     with ExitStack() as stack:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
         stack.callback(snapshot(model, *inputs))
         stack.callback(_gradients(model, inputs))
-        writes = Writes()
+        writes = RecordedWrites()
         stack.callback(writes.undo)
         stack.enter_context(writes)
         yield writes
@@ -123,8 +125,9 @@ def _makes_memory(func: Any) -> tuple[bool, ...]:
     return tuple(each.alias_info is None for each in schema.returns) if schema is not None else ()
 
 
-class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Memory that an operation writes to is copied before, unless it is newer than the mode."""
+class RecordedWrites(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode that copies the memory of a tensor before an operation writes to it, unless the memory is
+    newer than the mode."""
 
     supports_higher_order_operators = True
 
@@ -203,8 +206,13 @@ class Mark(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """How objects of a class are kept: what to remember, how it is put back, what is in them; how
-    a generator is seeded."""
+    """How objects of a class are kept.
+
+    copy: gives what to remember of an object
+    put_back: sets an object to what was remembered
+    inside: gives the objects that an object holds
+    seed: seeds a generator
+    """
 
     copy: Callable[[Any], Any]
     put_back: Callable[[Any, Any], Any]
@@ -213,12 +221,12 @@ class _Kind(NamedTuple):
 
 
 # How many objects deep attributes are kept.
-_IN_MODULE = 2  # those of a module and of objects in it; a trainer inside those may hold anything
-_IN_INPUT = 4  # a cache that layers change holds a layer's keys in objects of its own
+_IN_MODULE = 2  # a module's and those of objects in it: a trainer, say, may hold anything
+_IN_INPUT = 4  # a cache that layers change holds each layer's keys in an object of its own
 
 
 def _held(*roots: object) -> Iterator[tuple[Any, _Kind]]:
-    """What is to be kept of models and inputs."""
+    """The objects of models and inputs that are to be kept, each with how it is."""
     waiting: list[tuple[Any, int]] = [(root, _IN_INPUT) for root in roots]
     seen = set(map(id, roots))
     for one, depth in waiting:
@@ -243,7 +251,7 @@ def _kind(cls: type) -> _Kind | None:
 
 _kind_of: Callable[[type], _Kind | None] = functools.lru_cache(4096)(_kind)
 
-# What cannot change, or is not the model's own. Writes to tensors are seen as they happen.
+# Objects that cannot change or are not the model's own. Writes to tensors are seen as they happen.
 _OPAQUE = (
     *(str, bytes, int, float, complex, type(None), Tensor, np.memmap),
     *(type, ModuleType, FunctionType, BuiltinFunctionType),
@@ -251,7 +259,7 @@ _OPAQUE = (
 
 
 def _attributes(held: object) -> dict[str, Any] | None:
-    """Not by ``vars``: a class may make of ``__dict__`` what it likes."""
+    """The attributes of an object. ``vars`` will not do: a class may define ``__dict__`` itself."""
     try:
         found = object.__getattribute__(held, "__dict__")
     except AttributeError:

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from pyinit._graph import activations
-from pyinit._graph.tracing import is_layer, is_norm
+from pyinit._graph.kinds import is_layer, is_norm
 from pyinit._torch.original import functional
 from pyinit.whole_model.rules.patterns import Matcher, Regex, matcher
 

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pyinit._graph.undisturbed import Mark, Writes, restored, set_training, snapshot
+from pyinit._graph.undisturbed import (
+    Mark,
+    RecordedWrites,
+    restored,
+    set_training,
+    snapshot,
+)
 from pyinit._random.generators import (
     States,
     global_states,
@@ -77,7 +83,7 @@ class Pass(TorchFunctionMode):
     def __init__(self, model: nn.Module, layers: Layers, visitors: Visitors, bar: Progress) -> None:
         super().__init__()
         self._model, self._layers, self._visitors, self._bar = model, layers, visitors, bar
-        self._writes: Writes = Writes()
+        self._writes: RecordedWrites = RecordedWrites()
         self._frames: list[_Frame] = []
         self._counts: Counter[str] = Counter()
         self._called: set[nn.Module] = set()

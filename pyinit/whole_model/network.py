@@ -1,14 +1,15 @@
-"""A model as recipes and rules see it: its parameters, each in its place."""
+"""A model as recipes and rules see it: its modules, and its parameters in their places."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
-from pyinit._graph.trace import Graph, trace
+from pyinit._graph.graph import Graph
+from pyinit._graph.kinds import weight_layout
+from pyinit._graph.trace import trace
 from pyinit._torch.once import once
 from pyinit._torch.wrappers import named_modules
 from pyinit.initializers import Weight
@@ -18,14 +19,16 @@ from pyinit.whole_model.reparametrized import Computed, computed_by
 class Site:
     """A parameter in its place.
 
-    name: its qualified name, the first if it has several
-    tensor: the parameter; of one that the module computes (parametrizations, weight_norm,
-        spectral_norm, pruning), a stand-in of the same shape, dtype and device
-    module, path: the module that owns it and that module's qualified name
+    name: its qualified name, the first one if it has several
+    tensor: the parameter, or a stand-in of the same shape, dtype and device if the module computes
+        it (parametrizations, weight_norm, spectral_norm, pruning)
+    module: the module that owns it
+    path: the qualified name of that module
     leaf: its name in the module, such as ``"weight"``
+    weight: its shape, and how its layer uses it
     tied: its further names
-    computed, originals: of a computed one, how it is, and the names of the parameters that it is
-        computed from
+    computed: how the module computes it, if it does
+    originals: the names of the parameters that it is computed from
     """
 
     __slots__ = (
@@ -45,7 +48,7 @@ class Site:
         self.tied: tuple[str, ...] = ()
         self.originals: tuple[str, ...] = ()
         self.computed: Computed | None = None
-        groups, transposed = usage(module) if leaf == "weight" else (1, False)
+        groups, transposed = weight_layout(module) if leaf == "weight" else (1, False)
         self.weight = Weight(tuple(tensor.shape), groups, transposed)
 
     @property
@@ -54,39 +57,29 @@ class Site:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The parameter, or the originals of a computed one, as they are now."""
+        """The parameter as it is now, or the parameters that it is computed from."""
         if self.computed is not None:
             return self.computed.tensors()
         return [self.module._parameters[self.leaf]]  # type: ignore[list-item]
 
     @property
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """``parameters`` with their own names; each once, if the module has several."""
+        """``parameters`` with their names, each once if the module has several names."""
         return zip(self.originals or (self.name,), self.parameters, strict=False)
 
     def __repr__(self) -> str:
         return f"Site({self.name!r}, {type(self.module).__name__}, {self.shape})"
 
 
-def usage(module: nn.Module) -> tuple[int, bool]:
-    """Groups of a layer's weight, and whether the inputs stand in its dim 0."""
-    if isinstance(module, _ConvNd):
-        return module.groups, isinstance(module, _ConvTransposeNd)
-    return 1, is_conv1d(module)
-
-
-def is_conv1d(module: nn.Module) -> bool:
-    """Whether it is transformers' Conv1D: a linear layer with weight (in, out)."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
-
-
 class Network:
-    """A model's modules and parameters, and what follows what. Names are those of the plain model,
-    whatever wrappers of torch's are in it.
+    """A model's modules and parameters, and what follows what.
+
+    Names are those of the plain model, whatever wrappers of torch are in it.
 
     model: the model
-    modules: qualified name to module, each module once
-    sites: one for each parameter, tied ones once, in the order of ``model.named_parameters()``
+    modules: the modules by qualified name, each once
+    sites: a ``Site`` for each parameter, tied ones once, in the order of
+        ``model.named_parameters()``
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -96,12 +89,12 @@ class Network:
 
     @once
     def graph(self) -> Graph:
-        """What follows each layer, and the residual branches."""
+        """What follows each layer, and the residual branches; the model is traced on first use."""
         return trace(self.model)
 
     @once
     def by_name(self) -> dict[str, Site]:
-        """Sites by all of their names."""
+        """The sites by all of their names."""
         return {name: site for site in self.sites for name in (site.name, *site.tied)}
 
     @property
@@ -116,7 +109,7 @@ class Network:
     def _sites(self) -> Iterator[Site]:
         seen: dict[int, Site] = {}
         computed: dict[nn.Module, list[Site]] = {}
-        # A module that is there twice has names twice.
+        # A module that stands in two places has two names.
         for path, module in named_modules(self.model):
             prefix = path + "." if path else ""
             here = computed.get(module)
@@ -136,16 +129,22 @@ class Network:
                 if tensor is None or leaf in originals:
                     continue
                 name = prefix + leaf
-                if type(tensor) is not nn.Parameter and is_lazy(tensor):
-                    raise ValueError(
-                        f"parameter {name} has no shape yet: it is lazy; run a batch through the model first"
-                    )
+                if type(tensor) is not nn.Parameter:
+                    refuse_lazy(name, tensor)
                 known = seen.get(id(tensor))
                 if known is None:
                     seen[id(tensor)] = site = Site(name, tensor, module, path, leaf)
                     yield site
                 else:
                     known.tied += (name,)
+
+
+def refuse_lazy(name: str, tensor: Tensor) -> None:
+    """Raise ValueError if a parameter or buffer has no shape yet."""
+    if is_lazy(tensor):
+        raise ValueError(
+            f"parameter {name} has no shape yet: it is lazy; run a batch through the model first"
+        )
 
 
 def _computed(computed: Computed, path: str) -> Site:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._torch.views import place
+from pyinit._torch.views import view_of
 
 COUNTS = [0, 1, 3, 31, 32, 33, 1000, 16384, 16385, (1 << 18) + 77]
 
 
 def digest(x: Tensor, threads: int = 1) -> int | None:
-    return _core.digest(place(x), threads)
+    return _core.digest(view_of(x), threads)
 
 
 def numbers(count: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core, fill
-from pyinit._torch.views import DTYPES, View, shaped_view
+from pyinit._torch.views import DTYPES, View, writable_view
 
 Moments = tuple[float, float, float, float] | None
 
@@ -48,7 +48,7 @@ FILLS: dict[str, tuple[int, tuple[float, ...], Callable[..., Tensor]]] = {
 
 
 def view_of(tensor: Tensor) -> View:
-    view = shaped_view(tensor)
+    view = writable_view(tensor)
     assert view is not None
     return view
 

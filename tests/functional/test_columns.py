@@ -1,5 +1,6 @@
 """``im2col`` and ``col2im`` against torch's ``unfold`` and ``fold``; the convolution made of them."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -8,13 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import counted_kernels
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import fold, unfold
 from torchs_samples import torchs_samples
 
 from pyinit import _core
-from pyinit._functional.columns import col2im, convolution_by_im2col, im2col
+from pyinit.functional import col2im, convolution_by_im2col, im2col
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 
@@ -93,7 +95,9 @@ def test_im2col_is_unfold(
     size, arguments = window
     torch.manual_seed(kind[2])
     images = laid_out((batch, channels, *size), *kind[:2])
-    columns = im2col(images, **arguments)
+    with counted_kernels() as calls:
+        columns = im2col(images, **arguments)
+    assert calls == {"im2col": 1}
     assert torch.equal(columns, unfold(images, **arguments))
     assert columns.is_contiguous()
     assert all(torch.equal(im2col(x, **arguments), y) for x, y in zip(images, columns, strict=True))
@@ -108,7 +112,9 @@ def test_col2im_is_fold(
     shape = unfold(torch.empty(1, channels, *size), **arguments).shape[1:]
     torch.manual_seed(kind[2])
     columns = laid_out((batch, *shape), *kind[:2])
-    images = col2im(columns, size, **arguments)
+    with counted_kernels() as calls:
+        images = col2im(columns, size, **arguments)
+    assert calls == {"col2im": 1}
     assert torch.equal(images, fold(columns, size, **arguments))
     assert images.is_contiguous()
     assert all(
@@ -145,7 +151,7 @@ def test_torchs_own_samples() -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # torch's own use of it
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_gradients(dims: int) -> None:
+def test_gradients(dims: int, native_calls: Counter[str]) -> None:
     size, window = (
         (4, 3, 4)[:dims],
         ((2, 1, 3)[:dims], (2, 1, 1)[:dims], (1, 0, 2)[:dims], (1, 2, 2)[:dims]),
@@ -159,13 +165,15 @@ def test_gradients(dims: int) -> None:
     ):
         assert gradcheck(function, x, check_forward_ad=True)
         assert gradgradcheck(function, x)
+    assert native_calls.keys() == {"im2col", "col2im"}
 
 
-def test_gradient_of_a_sum_which_has_no_strides() -> None:
+def test_gradient_of_a_sum_which_has_no_strides(native_calls: Counter[str]) -> None:
     images = torch.randn(2, 3, 7, 6, requires_grad=True)
     (ours,) = torch.autograd.grad(im2col(images, 3, padding=1).sum(), images)
     (theirs,) = torch.autograd.grad(unfold(images, 3, padding=1).sum(), images)
     assert torch.equal(ours, theirs)
+    assert native_calls == {"im2col": 1, "col2im": 1}
 
 
 def test_bits_for_every_number_of_threads(set_threads: Callable[[int], None], isa: str) -> None:
@@ -211,22 +219,26 @@ def test_whole_target_is_written() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
-def test_other_dtypes_go_to_torch_in_two_dimensions_only(dtype: torch.dtype) -> None:
+def test_other_dtypes_go_to_torch_in_two_dimensions_only(
+    dtype: torch.dtype, native_calls: Counter[str]
+) -> None:
     images = torch.randn(2, 3, 6, 5, dtype=dtype)
     columns = unfold(images, 3, padding=1)
     assert torch.equal(im2col(images, 3, padding=1), columns)
     assert torch.equal(col2im(columns, (6, 5), 3, padding=1), fold(columns, (6, 5), 3, padding=1))
     with pytest.raises(NotImplementedError, match=rf"input must be .* 3 spatial .*{dtype}"):
         im2col(torch.zeros(1, 1, 2, 2, 2, dtype=dtype), (2, 2, 2))
+    assert not native_calls
 
 
-def test_meta_and_transforms_go_to_torch() -> None:
+def test_meta_and_transforms_go_to_torch(native_calls: Counter[str]) -> None:
     images = torch.randn(3, 2, 6, 5)
     assert im2col(images.to("meta"), 3).shape == (3, 18, 12)
     assert torch.equal(torch.vmap(lambda x: im2col(x, 3))(images), unfold(images, 3))
     gradient = torch.func.grad(lambda x: im2col(x, 3).square().sum())(images)
     expected = torch.func.grad(lambda x: unfold(x, 3).square().sum())(images)
     torch.testing.assert_close(gradient, expected)
+    assert not native_calls
 
 
 IMAGES, COLUMNS = torch.zeros(2, 3, 5, 6), torch.zeros(2, 12, 20)
@@ -307,7 +319,9 @@ def test_reference_convolution_is_torchs(
     bias = torch.randn(groups * outputs, dtype=torch.float64) if with_bias else None
     convolve = CONVOLUTIONS[len(size) - 1]
     expected = convolve(images, weight, bias, groups=groups, **arguments)
-    actual = convolution_by_im2col(images, weight, bias, groups=groups, **arguments)
+    with counted_kernels() as calls:
+        actual = convolution_by_im2col(images, weight, bias, groups=groups, **arguments)
+    assert calls == {"im2col": 1, "gemm": 1}
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     for image, one in zip(images, expected, strict=True):
         actual = convolution_by_im2col(image, weight, bias, groups=groups, **arguments)
@@ -315,7 +329,7 @@ def test_reference_convolution_is_torchs(
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_reference_convolution_has_gradients(dims: int) -> None:
+def test_reference_convolution_has_gradients(dims: int, native_calls: Counter[str]) -> None:
     shapes = (2, 4, *(4, 3, 2)[:dims]), (6, 2, *(2, 3, 1)[:dims]), (6,)
     tensors = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
 
@@ -324,6 +338,7 @@ def test_reference_convolution_has_gradients(dims: int) -> None:
 
     assert gradcheck(convolve, tensors)
     assert gradgradcheck(convolve, tensors)
+    assert native_calls.keys() == {"im2col", "col2im", "gemm"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -137,20 +138,24 @@ def test_make_fx_records_the_operators(
 @pytest.mark.parametrize(
     "dims", [(0, None, None), (1, None, None), (None, 0, None), (None, None, 0), (1, 2, 0)]
 )
-def test_vmap(dims: tuple[int | None, ...], tensors: list[Tensor]) -> None:
+def test_vmap(
+    dims: tuple[int | None, ...], tensors: list[Tensor], native_calls: Counter[str]
+) -> None:
     many = [
         x.detach() if dim is None else torch.stack([torch.randn_like(x) for _ in range(3)], dim)
         for x, dim in zip(tensors, dims, strict=True)
     ]
     equal(torch.vmap(fused, dims)(*many).detach(), torch.vmap(expected, dims)(*many).detach())
+    assert native_calls
 
 
-def test_function_gradients(tensors: list[Tensor]) -> None:
+def test_function_gradients(tensors: list[Tensor], native_calls: Counter[str]) -> None:
     both = [torch.func.grad(total(f), (0, 1, 2))(*tensors) for f in (fused, expected)]
     equal(*both)
+    assert native_calls
 
 
-def test_gradients_of_each_sample(tensors: list[Tensor]) -> None:
+def test_gradients_of_each_sample(tensors: list[Tensor], native_calls: Counter[str]) -> None:
     x, w, b = tensors
     samples = torch.randn(3, *x.shape, dtype=torch.float64)
     both = [
@@ -158,6 +163,7 @@ def test_gradients_of_each_sample(tensors: list[Tensor]) -> None:
         for f in (fused, expected)
     ]
     equal(*both)
+    assert native_calls
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own code
@@ -175,13 +181,14 @@ def test_forward_derivatives(tensors: list[Tensor]) -> None:
     equal(*both)
 
 
-def test_a_batch_of_gradients(tensors: list[Tensor]) -> None:
+def test_a_batch_of_gradients(tensors: list[Tensor], native_calls: Counter[str]) -> None:
     grads = torch.randn(3, *expected(*tensors).shape, dtype=torch.float64)
     both = [
         torch.autograd.grad(f(*tensors), tensors, grads, is_grads_batched=True)
         for f in (fused, expected)
     ]
     equal(*both)
+    assert native_calls
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

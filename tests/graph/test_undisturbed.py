@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pyinit import initialize_
-from pyinit._graph.undisturbed import Writes, restored
+from pyinit._graph.undisturbed import RecordedWrites, restored
 
 USUAL_CALL = nn.Module.__call__
 
@@ -204,7 +204,7 @@ def test_statistics_of_batch_norm_are_put_back_in_training_mode() -> None:
 
 def test_only_memory_that_was_there_before_is_copied() -> None:
     given = torch.ones(2, 3)
-    with Writes() as writes:
+    with RecordedWrites() as writes:
         made = torch.ones(3).relu_()
         made.view(1, 3)[0].add_(1)
         given.t().view(3, 2)[1].mul_(2)
@@ -216,7 +216,7 @@ def test_only_memory_that_was_there_before_is_copied() -> None:
 
 def test_writes_are_undone_back_to_a_mark() -> None:
     given = torch.zeros(2)
-    with Writes() as writes:
+    with RecordedWrites() as writes:
         given.add_(1)
         made = torch.full((2,), 5.0)
         mark = writes.mark()

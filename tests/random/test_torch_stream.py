@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 
 import pyinit
 from pyinit import _core
-from pyinit._random import torch_stream
+from pyinit._random import torch_cases, torch_stream
 from pyinit._random.rng import Key, for_torch
+from pyinit.init import _routes
 
 INF = math.inf
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -131,7 +132,7 @@ def as_shipped(natively: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been compared with torch yet."""
     for name in ("_verdicts", "_notes", "_agreements"):
-        monkeypatch.setattr(torch_stream, name, {})
+        monkeypatch.setattr(torch_cases, name, {})
 
 
 # ---- Sizes ---------------------------------------------------------------------------------------
@@ -811,30 +812,30 @@ def test_any_call_on_any_tensor(call, make, source):
 def left_to_torch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of torch's own functions that pyinit has called."""
     called: list[str] = []
-    by_torch = pyinit.init._by_torch
+    by_torch = _routes.by_torch
 
     def note(function: Callable[..., torch.Tensor], *args: Any) -> torch.Tensor:
         called.append(function.__name__)
         return by_torch(function, *args)
 
-    monkeypatch.setattr(pyinit.init, "_by_torch", note)
+    monkeypatch.setattr(_routes, "by_torch", note)
     return called
 
 
-Case = torch_stream._Case
+Case = torch_cases.Case
 # Where each case stands, and a call that uses it.
 CASES: dict[str, tuple[str, bool | None, str, tuple[Any, ...], tuple[int, ...]]] = {
-    "uniform_": ("_UNIFORM", None, "uniform_", (), (20,)),
-    "normal_, contiguous": ("_NORMAL", True, "normal_", (), (20,)),
-    "normal_, small or strided": ("_NORMAL", False, "normal_", (), (9,)),
-    "trunc_normal_, contiguous": ("_TRUNC_NORMAL", True, "trunc_normal_", (), (20,)),
-    "trunc_normal_, small or strided": ("_TRUNC_NORMAL", False, "trunc_normal_", (), (9,)),
-    "sparse_, contiguous": ("_SPARSE", True, "sparse_", (0.3,), (8, 6)),
-    "sparse_, small or strided": ("_SPARSE", False, "sparse_", (0.3,), (3, 4)),
+    "uniform_": ("UNIFORM", None, "uniform_", (), (20,)),
+    "normal_, contiguous": ("NORMAL", True, "normal_", (), (20,)),
+    "normal_, small or strided": ("NORMAL", False, "normal_", (), (9,)),
+    "trunc_normal_, contiguous": ("TRUNC_NORMAL", True, "trunc_normal_", (), (20,)),
+    "trunc_normal_, small or strided": ("TRUNC_NORMAL", False, "trunc_normal_", (), (9,)),
+    "sparse_, contiguous": ("SPARSE", True, "sparse_", (0.3,), (8, 6)),
+    "sparse_, small or strided": ("SPARSE", False, "sparse_", (0.3,), (3, 4)),
 }
-if hasattr(torch_stream, "_REJECT_TRUNC_NORMAL"):
-    CASES[torch_stream._REJECT_TRUNC_NORMAL.name] = (
-        "_REJECT_TRUNC_NORMAL",
+if hasattr(torch_cases, "REJECT_TRUNC_NORMAL"):
+    CASES[torch_cases.REJECT_TRUNC_NORMAL.name] = (
+        "REJECT_TRUNC_NORMAL",
         None,
         "trunc_normal_",
         (0.0, 1.0, 2.0, 3.0),
@@ -847,11 +848,11 @@ def replace_torchs(
     monkeypatch: pytest.MonkeyPatch, case: str, change: Callable[[Case], Callable[..., object]]
 ) -> None:
     attribute, key, *_ = CASES[case]
-    held = getattr(torch_stream, attribute)
+    held = getattr(torch_cases, attribute)
     old: Case = held if key is None else held[key]
     new = old._replace(torchs=change(old))
     if key is None:
-        monkeypatch.setattr(torch_stream, attribute, new)
+        monkeypatch.setattr(torch_cases, attribute, new)
     else:
         monkeypatch.setitem(held, key, new)
 
@@ -989,14 +990,14 @@ def test_a_torch_of_another_formula_computes_itself(name, arguments, monkeypatch
 # Ways of rounding that give the same numbers: in doubles there is no vector code, and a uniform
 # number is a product and a sum. The serial normals of other dtypes are rounded from doubles.
 ALIKE = {
-    ("_UNIFORM", None): {dtype: {(0, 1)} for dtype in DTYPES},
-    ("_NORMAL", True): {
+    ("UNIFORM", None): {dtype: {(0, 1)} for dtype in DTYPES},
+    ("NORMAL", True): {
         torch.float64: {(0, 1)},
         torch.float32: set(),
         torch.float16: set(),
         torch.bfloat16: set(),
     },
-    ("_NORMAL", False): {torch.float64: {(0, 1)}},
+    ("NORMAL", False): {torch.float64: {(0, 1)}},
 }
 
 
@@ -1005,7 +1006,7 @@ ALIKE = {
     [(*where, dtype) for where, of_dtype in ALIKE.items() for dtype in of_dtype],
 )
 def test_the_check_tells_the_ways_of_rounding_apart(attribute, key, dtype):
-    held = getattr(torch_stream, attribute)
+    held = getattr(torch_cases, attribute)
     case: Case = held if key is None else held[key]
 
     def drawn(way: int) -> torch.Tensor:
@@ -1015,7 +1016,7 @@ def test_the_check_tells_the_ways_of_rounding_apart(attribute, key, dtype):
             states = state.data_ptr(), state.data_ptr()  # before and after
             for sample, parameters in itertools.product(case.samples, case.parameters):
                 tensor = sample(dtype)
-                view = torch_stream.native_view(tensor)
+                view = torch_cases.writable_flat_view(tensor)
                 assert view is not None
                 assert case.ours(tensor, view, parameters, states, way)
                 results.append(bits(tensor.contiguous()).flatten())

@@ -1,6 +1,7 @@
 """A whole model in one call: what it fills, what it leaves, and what it refuses."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, skip_init
 
 import pyinit
-from pyinit import Rule, _core, fill, initialize_, initializers, replay_
+from pyinit import Choice, Recipe, Rule, _core, fill, initialize_, initializers, replay_
 
 NORMAL = initializers.Normal(0.0, 1.0)
 INTS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -175,11 +176,7 @@ def test_two_parameters_over_the_same_memory_are_filled_as_the_first() -> None:
     model = nn.ModuleDict({"a": nn.Linear(5, 5), "b": nn.Linear(5, 5), "c": nn.Linear(5, 5)})
     model["b"].weight = nn.Parameter(model["a"].weight.data)
     model["c"].weight = nn.Parameter(model["a"].weight.data.t())
-    report = (
-        initialize_(model, [], rules=None, seed=1)
-        if False
-        else initialize_(model, "normal", seed=1)
-    )
+    report = initialize_(model, "normal", seed=1)
     for name in "bc":
         assert report[f"{name}.weight"].why == "the same memory as a.weight"
         assert report[f"{name}.weight"].is_kept
@@ -212,6 +209,22 @@ def test_what_lies_where_an_unknown_parameter_does_is_filled() -> None:
     assert report["a.unknown"].why == "the same memory as b.weight"
     assert not report["b.weight"].is_kept
     assert same_bits(model["a"].unknown, model["b"].weight)
+
+
+@pytest.mark.parametrize(
+    "why", ["the same memory as a.weight", "recipe torch leaves it as it is", "among skip="]
+)
+def test_the_words_of_a_recipes_reason_decide_nothing(why: str) -> None:
+    model = nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3, bias=False)})
+    model["b"].weight = nn.Parameter(model["a"].weight.data)
+    before = model["a"].weight.clone()
+
+    def keeping(_: object) -> dict[str, Choice]:
+        return {"a.weight": Choice(NORMAL, "all"), "b.weight": Choice(initializers.Keep(), why)}
+
+    report = initialize_(model, Recipe("keeping", keeping, ""), seed=1)
+    assert all(row.is_kept for row in report)
+    assert torch.equal(model["a"].weight, before)
 
 
 def test_columns_of_one_tensor_are_parameters_of_their_own() -> None:
@@ -1094,9 +1107,12 @@ def test_initialization_takes_little_memory_beyond_the_models(recipe: str, wrap:
         peak = max(peak, anonymous())
         done.set()
         thread.join()
-        assert peak - before < 64 << 10, (peak, before)
+        assert peak - before < 32 << 10, (peak, before)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+    # A fixed threshold makes glibc give back at once what is freed, so that the peak is what is in use.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    subprocess.run(command, check=True, env=environment)
 
 
 @pytest.mark.parametrize("argument", ["only", "skip"])
