@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from pyinit._graph import activations
-from pyinit._graph.kinds import is_layer, is_norm
+from pyinit._graph.kinds import EMBEDDINGS, RECURRENT_LAYERS, is_layer, is_norm
 from pyinit._torch.original import functional
 from pyinit.whole_model.rules.patterns import Matcher, Regex, matcher
 
@@ -265,8 +265,8 @@ _KINDS: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
     (is_norm, "norm"),
     (lambda module: isinstance(module, _ConvNd), "conv"),
     (is_layer, "linear"),
-    (lambda module: isinstance(module, (nn.Embedding, nn.EmbeddingBag)), "embedding"),
-    (lambda module: isinstance(module, (nn.RNNBase, nn.RNNCellBase)), "recurrent"),
+    (lambda module: isinstance(module, EMBEDDINGS), "embedding"),
+    (lambda module: isinstance(module, RECURRENT_LAYERS), "recurrent"),
     (lambda module: isinstance(module, nn.MultiheadAttention), "attention"),
 )
 

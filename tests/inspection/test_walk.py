@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from pyinit.inspection import progress
 from pyinit.inspection.walk import Call, has_parameters, is_activation, walk
@@ -390,6 +391,53 @@ def test_compiled_parts_run_eagerly(compiler: Any) -> None:
             return inner(x)
 
     assert names(Calls()) == ["part.a"]
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.optim.swa_utils.AveragedModel])
+def test_wrappers_of_torch_are_no_part_of_names(wrap: Any) -> None:
+    assert names(wrap(Reversed())) == ["a", "b", "c"]
+
+
+def test_a_wrapper_for_distributed_training_is_walked(process_group: None) -> None:
+    model = nn.parallel.DistributedDataParallel(Reversed())
+    assert names(model, loss=torch.sum) == ["a", "b", "c"]
+    assert all(each.grad is None for each in model.parameters())
+
+
+def test_a_layer_is_computed_again_as_it_was_under_autocast() -> None:
+    model = Reversed()
+    dtypes: list[torch.dtype] = []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        walked = walk(model, X, lambda call: dtypes.append(call.again().dtype))
+        assert torch.equal(walked.output, model(X))
+    assert dtypes == [torch.bfloat16] * 3
+
+
+def test_modes_of_the_user_see_the_pass_and_the_layers_again() -> None:
+    model, flops = nn.Linear(3, 2), 2 * 4 * 3 * 2
+    with FlopCounterMode(display=False) as once:
+        walk(model, X, lambda call: call.module.weight @ call.module.weight.T)
+    with FlopCounterMode(display=False) as twice:
+        walk(model, X, lambda call: call.again())
+    assert (once.get_total_flops(), twice.get_total_flops()) == (flops, 2 * flops)
+
+
+def test_layers_are_met_in_any_control_flow() -> None:
+    class Maps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(3, 3) for _ in "abc")
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.enable_grad():  # a force: the derivative of an energy
+                y = x.detach().requires_grad_()
+                (force,) = torch.autograd.grad(self.a(y).tanh().sum(), y)
+            x = torch.vmap(self.b)(force) + 5
+            while x.norm() > 1:
+                x = self.c(x) * 0.1
+            return x
+
+    assert names(Maps())[:3] == ["a", "b", "c"]
 
 
 def test_layers_that_are_not_used_are_listed() -> None:
