@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,14 @@ from pyinit._torch.fork_safe_lock import fork_safe_lock
 
 # All threads share these generators: a second thread would put back the states that the first set.
 _lock = fork_safe_lock()
+
+
+class States(NamedTuple):
+    """The states of the global generators: torch's, that of ``random`` and NumPy's."""
+
+    torch: list[tuple[torch.Generator, torch.Tensor]]
+    python: Any
+    numpy: Any
 
 
 @contextmanager
@@ -32,6 +41,32 @@ def all_seeded(source: Source, device: torch.device) -> Iterator[None]:
         return
     with torch_seeded(seed_of(source), (device,)), python_seeded(seed_of(source)):
         yield
+
+
+@contextmanager
+def global_states_kept() -> Iterator[States]:
+    """Give the states of the global generators, and put them back at the end."""
+    with _lock:
+        states = global_states()
+        try:
+            yield states
+        finally:
+            set_global_states(states)
+
+
+def global_states() -> States:
+    """The states of all generators that code draws from without naming one."""
+    cuda = [torch.cuda.default_generators[device.index] for device in cuda_in_use()]
+    drawn = [(each, each.get_state()) for each in (torch.default_generator, *cuda)]
+    return States(drawn, random.getstate(), np.random.get_state())
+
+
+def set_global_states(states: States) -> None:
+    """Set the global generators to what ``global_states`` gave."""
+    for generator, state in states.torch:
+        generator.set_state(state)
+    random.setstate(states.python)
+    np.random.set_state(states.numpy)
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Looking inside: what a network's tensors hold, and where signals and gradients die."""
+"""Looking inside: whether a model is initialized, what its signals do, and what training does to it."""

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from pyinit import initialize_
+from pyinit._graph.undisturbed import RecordedWrites, restored
 
 USUAL_CALL = nn.Module.__call__
 
@@ -186,3 +187,47 @@ def test_threads_that_seed_generators_take_turns() -> None:
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert nn.Module.__call__ is USUAL_CALL
+
+
+def test_statistics_of_batch_norm_are_put_back_in_training_mode() -> None:
+    for norm, x in (
+        (nn.BatchNorm1d(3), torch.randn(4, 3)),
+        (nn.SyncBatchNorm(3), torch.randn(4, 3)),
+        (nn.InstanceNorm1d(3, track_running_stats=True), torch.randn(4, 3, 2)),
+    ):
+        before = {name: value.clone() for name, value in norm.state_dict().items()}
+        with restored(norm):
+            (norm.eval() if isinstance(norm, nn.SyncBatchNorm) else norm)(x)
+        assert norm.training
+        assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+def test_only_memory_that_was_there_before_is_copied() -> None:
+    given = torch.ones(2, 3)
+    with RecordedWrites() as writes:
+        made = torch.ones(3).relu_()
+        made.view(1, 3)[0].add_(1)
+        given.t().view(3, 2)[1].mul_(2)
+        assert (writes.holds(given), writes.holds(made)) == (True, False)
+    writes.undo()
+    assert torch.equal(given, torch.ones(2, 3))
+    assert torch.equal(made, torch.full((3,), 2.0))
+
+
+def test_writes_are_undone_back_to_a_mark() -> None:
+    given = torch.zeros(2)
+    with RecordedWrites() as writes:
+        given.add_(1)
+        made = torch.full((2,), 5.0)
+        mark = writes.mark()
+        given.add_(1)
+        made.add_(1)
+        torch.ones(2).add_(1)
+        writes.undo(mark)
+        assert (given.tolist(), made.tolist(), len(mark.before)) == ([1, 1], [5, 5], 2)
+        given.add_(3)
+        writes.undo(mark)
+        assert given.tolist() == [1, 1]
+        writes.release(mark)
+    writes.undo()
+    assert given.tolist() == [0, 0]
