@@ -176,7 +176,7 @@ def describe_many(
     bound, and of values at or above the upper one. What is no count is NaN where a value is not finite.
     """
 
-def describe_channels(  # noqa: PLR0917
+def describe_channels(
     target: View,
     samples: int,
     channel: int,
