@@ -36,6 +36,17 @@ template <> inline std::vector<View> fastcall::from_python<std::vector<View>>(Py
   return views;
 }
 
+template <> inline std::vector<Bounds> fastcall::from_python<std::vector<Bounds>>(PyObject* x) {
+  if (!PyList_Check(x)) throw py::type_error("expected a list of bounds");
+  std::vector<Bounds> all;
+  all.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
+    PyObject* const one = PyList_GET_ITEM(x, i);
+    all.push_back({from_python<double>(item(one, 2, 0)), from_python<double>(item(one, 2, 1))});
+  }
+  return all;
+}
+
 namespace {
 
 // A list of (mean, std, min, max); None for a tensor without elements.
@@ -55,6 +66,38 @@ PyObject* many(const std::vector<Fill>& fills, int threads) {
   }());
 }
 
+// (count, mean, squares, cubes, fourths, min, max, zeros, nonfinite, low, high).
+py::tuple described(const Moments& m) {
+  return py::make_tuple(m.count, m.mean, m.squares, m.cubes, m.fourths, m.min, m.max, m.zeros, m.nonfinite, m.low,
+                        m.high);
+}
+
+py::list described(const std::vector<Moments>& all) {
+  py::list list(all.size());
+  for (size_t i = 0; i < all.size(); ++i) list[i] = described(all[i]);
+  return list;
+}
+
+PyObject* describe_each(const std::vector<View>& views, const std::vector<Bounds>& bounds, int threads) {
+  if (bounds.size() != views.size()) throw std::invalid_argument("bounds: must be as many as targets");
+  return described([&] {
+           const Released release;
+           return describe_many(views, bounds, threads);
+         }())
+      .release()
+      .ptr();
+}
+
+PyObject* describe_by_channel(const Target& target, int samples, int channel, double low, double high, int threads) {
+  const View view = to_view(target, {}, {});
+  if (samples < 0 || channel < 0) throw std::invalid_argument("samples, channel: must not be negative");
+  const Channels all = [&] {
+    const Released release;
+    return describe_channels(view, static_cast<size_t>(samples), static_cast<size_t>(channel), {low, high}, threads);
+  }();
+  return py::make_tuple(described(all.channels), all.total_variance).release().ptr();
+}
+
 PyObject* measured(const std::vector<View>& views, int threads) {
   return to_python([&] {
     const Released release;
@@ -67,4 +110,6 @@ PyObject* measured(const std::vector<View>& views, int threads) {
 void register_batch(py::module_& m) {
   fastcall::define<many>(m, "fill_many");
   fastcall::define<measured>(m, "measure_many");
+  fastcall::define<describe_each>(m, "describe_many");
+  fastcall::define<describe_by_channel>(m, "describe_channels");
 }

@@ -1,4 +1,4 @@
-// Sums for means and standard deviations. Compiled once per instruction set.
+// Sums for statistics. Compiled once per instruction set.
 #include "random/moments.hpp"
 #include "simd/math.hpp"
 
@@ -88,8 +88,55 @@ template <class Element> void sums(const void* values, int64_t count, Sums& out)
   out.max = static_cast<double>(highest[0]);
 }
 
+// Counts in lanes as wide as the values.
+PYINIT_INLINE U32 counted(M32 m, U32 counts) { return counts + select(m, u32(1), u32(0)); }
+PYINIT_INLINE U64 counted(M64 m, U64 counts) { return counts + select(m, u64(1), u64(0)); }
+PYINIT_INLINE U32 no_counts(F32) { return u32(0); }
+PYINIT_INLINE U64 no_counts(F64) { return u64(0); }
+
+template <class U> PYINIT_INLINE int64_t total_count(U counts) {
+  std::conditional_t<std::is_same_v<U, U32>, uint32_t, uint64_t> lanes[kLanes32];
+  store(lanes, counts);
+  int64_t all = 0;
+  for (int i = 0; i < (std::is_same_v<U, U32> ? kLanes32 : kLanes64); ++i) all += static_cast<int64_t>(lanes[i]);
+  return all;
+}
+
+template <class Element>
+void powers(const void* values, int64_t count, double centre, double scale, const Bounds& bounds, Powers& out) {
+  using T = std::conditional_t<std::is_same_v<Element, double>, double, float>;
+  using V = Vec<T>;
+  constexpr int kVectors = kSums / kLanes<T>, kParts = sizeof(T) / sizeof(Element);
+  const Element* x = static_cast<const Element*>(values);
+  const V about = vec(static_cast<T>(centre)), by = vec(static_cast<T>(scale)), zero = vec(T{0}),
+          low_bound = vec(static_cast<T>(bounds.low)), high_bound = vec(static_cast<T>(bounds.high));
+  V first[kVectors], second[kVectors], third[kVectors], fourth[kVectors];
+  auto zeros = no_counts(zero), low = zeros, high = zeros;
+  for (int v = 0; v < kVectors; ++v) first[v] = second[v] = third[v] = fourth[v] = zero;
+  for (const Element* const end = x + count; x < end; x += kSums * kParts) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      V parts[kParts];
+      load_values(x + v * kLanes<T> * kParts, parts);
+      for (const V& value : parts) {
+        const V z = (value - about) * by, square = z * z;
+        first[v] = first[v] + z;
+        second[v] = second[v] + square;
+        third[v] = multiply_add(square, z, third[v]);
+        fourth[v] = multiply_add(square, square, fourth[v]);
+        zeros = counted(equal(value, zero), zeros);
+        low = counted(less_equal(value, low_bound), low);
+        high = counted(less_equal(high_bound, value), high);
+      }
+    }
+  }
+  out = {total(first),       total(second),    total(third),     total(fourth),
+         total_count(zeros), total_count(low), total_count(high)};
+}
+
 }  // namespace
 
-const MomentsKernels moments_kernels = {{sums<Half>, sums<BFloat16>, sums<float>, sums<double>}};
+const MomentsKernels moments_kernels = {{sums<Half>, sums<BFloat16>, sums<float>, sums<double>},
+                                        {powers<Half>, powers<BFloat16>, powers<float>, powers<double>}};
 
 }  // namespace pyinit::PYINIT_NS
