@@ -1,0 +1,176 @@
+"""What an initialization writes: memory is filled with a byte that nobody writes, and looked at after.
+
+Twice, with two different bytes: an element that bears both was never written. The second time is
+left out where nothing bears the first byte.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyinit.inspection.tensors import Held, bits, described, held_by, not_examined, parts
+
+# 0xFF makes floating-point numbers NaN, so that what is computed from them is NaN, too, and integers
+# -1. 0x7B makes them large and finite. Booleans are False, then True.
+_BYTES = (0xFF, 0x7B)
+
+_SAMPLE = 4096  # elements that tell whether a constructor wrote a tensor
+
+
+class Writing(NamedTuple):
+    """What became of a tensor's elements.
+
+    elements: how many there are
+    unwritten: how many were never written
+    first: the index of the first of these, in row-major order
+    computed: how many were computed from what was there before
+    by_constructor: whether the constructor had written it; None without a factory
+    """
+
+    elements: int
+    unwritten: int = 0
+    first: int | None = None
+    computed: int = 0
+    by_constructor: bool | None = None
+
+
+def poison_(tensor: Tensor, run: int) -> None:
+    """Fill its memory: of the first run (0) or the second (1)."""
+    memory = bits(tensor)
+    memory.fill_(_pattern(memory.dtype, run))
+
+
+def _pattern(dtype: torch.dtype, run: int) -> int:
+    """The byte, repeated, as an integer."""
+    if dtype is torch.bool:
+        return run
+    size = dtype.itemsize
+    return int.from_bytes(bytes([_BYTES[run]]) * size, "little", signed=dtype is not torch.uint8)
+
+
+class _Bearing(NamedTuple):
+    """Which elements bear the poison: how many; and, part by part, how long a part is and which do,
+    eight to a byte. Of all or none the number is enough."""
+
+    count: int
+    parts: tuple[tuple[int, NDArray[np.uint8]], ...] = ()
+
+
+def _bearing(tensor: Tensor, run: int) -> _Bearing:
+    memory = bits(tensor)
+    pattern = _pattern(memory.dtype, run)
+    count, found = 0, []
+    for part in parts(memory):
+        bears = (part == pattern).cpu().numpy().reshape(-1)
+        count += int(np.count_nonzero(bears))
+        found.append((len(bears), np.packbits(bears)))
+    return _Bearing(count, () if count in (0, memory.numel()) else tuple(found))
+
+
+def _both(first: _Bearing, second: _Bearing) -> tuple[int, int | None]:
+    """How many elements bear both poisons, and the first of them."""
+    if not first.count or not second.count:
+        return 0, None
+    if not first.parts and not second.parts:
+        return first.count, 0
+    count, index, before = 0, None, 0
+    for (size, a), (_, b) in zip(first.parts or second.parts, second.parts or first.parts, strict=True):
+        together = np.unpackbits(a & b, count=size)
+        if index is None and together.any():
+            index = before + int(together.argmax())
+        count += int(np.count_nonzero(together))
+        before += size
+    return count, index
+
+
+class PoisonedAllocation(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Memory that is asked for and not filled comes filled with poison."""
+
+    def __init__(self, run: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.run = run
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func._overloadpacket.__name__ in _EMPTY and not made.is_meta:
+            if not_examined(made) is None and made.numel():
+                poison_(made, self.run)
+        return made
+
+
+_EMPTY = frozenset(
+    ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
+)
+
+
+def examinable(model: nn.Module) -> list[Held]:
+    """The parameters and buffers whose memory is here."""
+    return [
+        held
+        for held in held_by(model)
+        if not held.tensor.is_meta and held.tensor.numel() and not_examined(held.tensor) is None
+    ]
+
+
+def untouched(model: nn.Module) -> set[str]:
+    """The tensors that, by a sample, nobody has written since the memory was poisoned (run 0)."""
+    names = set()
+    for held in examinable(model):
+        memory = bits(held.tensor)
+        sample = memory.view(-1)[:_SAMPLE] if memory.is_contiguous() else memory
+        if bool((sample == _pattern(memory.dtype, 0)).all()):
+            names.add(held.name)
+    return names
+
+
+def written(
+    attempt: Callable[[int], nn.Module], step: Callable[[str], None]
+) -> tuple[nn.Module, Mapping[str, Writing]]:
+    """What ``attempt`` writes: given a run, 0 or 1, it gives a model whose memory was poisoned for
+    that run, and then initialized.
+    """
+    step("looking for what is never written")
+    model = attempt(0)
+    first = dict(_suspicious(model))
+    sizes = {held.name: held.tensor.numel() for held in examinable(model)}
+    if not first:
+        return model, {name: Writing(size) for name, size in sizes.items()}
+    del model  # before another one is built
+    step("looking for what is never written, with another byte")
+    model = attempt(1)
+    second = {held.name: held.tensor for held in examinable(model)}
+    found = {name: Writing(tensor.numel()) for name, tensor in second.items()}
+    for name, (bearing, nonfinite) in first.items():
+        tensor = second.get(name)
+        if tensor is None or tensor.numel() != sizes[name]:
+            continue
+        unwritten, index = _both(bearing, _bearing(tensor, 1))
+        computed = nonfinite - _nonfinite(tensor) - unwritten if nonfinite else 0
+        found[name] = Writing(sizes[name], unwritten, index, max(0, computed))
+    return model, found
+
+
+def _suspicious(model: nn.Module) -> Iterator[tuple[str, tuple[_Bearing, int]]]:
+    """The tensors that bear the first poison, or may have been computed from it: where, and how many
+    of their elements are not finite. Floating-point numbers that are all finite need no second look.
+    """
+    all_held = examinable(model)
+    statistics = described([held.tensor for held in all_held])
+    for held, one in zip(all_held, statistics, strict=True):
+        if one is not None and one.nonfinite == 0:
+            continue
+        bearing = _bearing(held.tensor, 0)
+        if bearing.count or one is not None:
+            yield held.name, (bearing, 0 if one is None else one.nonfinite)
+
+
+def _nonfinite(tensor: Tensor) -> int:
+    one = described([tensor])[0]
+    return 0 if one is None else one.nonfinite
