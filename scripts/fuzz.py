@@ -1,4 +1,4 @@
-"""The door to scripts/fuzzing: see ``python scripts/fuzz.py --help``."""
+"""Look for failures of pyinit's kernels by random cases: see ``python scripts/fuzz.py --help``."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 _AT_A_TIME = 60  # cases between two looks at the clock
-_SAME = {"hang": "slow"}  # kinds that are one when a case is made shorter
+_SAME = {"hang": "slow"}  # a kind of failure that may become another when a case is made shorter
 
 
 def available_isas() -> list[str]:
@@ -37,7 +37,7 @@ def names_of(known: Sequence[str], wanted: str, option: str) -> list[str]:
 
 
 def judged_by(workers: Sequence[Worker], case: Case) -> Answer:
-    """The first failure, or what the last one says."""
+    """The first failure among the workers' answers, or else the answer of the last worker."""
     answers = [worker.judge(case) for worker in workers]
     for answer in answers:
         if answer.kind not in GOOD:
@@ -48,7 +48,7 @@ def judged_by(workers: Sequence[Worker], case: Case) -> Answer:
 def differing(
     workers: Sequence[Worker], answers: Sequence[Answer], case: Case
 ) -> tuple[tuple[Worker, ...], Answer | None]:
-    """Two instruction sets that must give the same bits, and do not."""
+    """Two workers whose bits must be the same and are not, with an answer that says so."""
     fused = [
         (worker, answer)
         for worker, answer in zip(workers, answers, strict=True)
@@ -63,7 +63,7 @@ def differing(
 
 
 class Fuzzing:
-    """A run: cases one after the other, each on all instruction sets at the same time."""
+    """A run over cases, each of which all instruction sets judge at the same time."""
 
     def __init__(self, workers: list[Worker], seed: int, subjects: list[str]) -> None:
         self.workers = workers
@@ -93,7 +93,7 @@ class Fuzzing:
             self.findings.note(Failure(case, index, isas, answer), case.name, answer.kind)
 
     def shortened(self, failure: Failure, seconds: float) -> Failure:
-        """The shortest case that fails as this one does; itself, where it does not fail again."""
+        """The shortest case that fails as this one does, or the case itself if it does not fail again."""
         workers = [worker for worker in self.workers if worker.isa in failure.isas]
         kind = failure.answer.kind
 
@@ -109,7 +109,7 @@ class Fuzzing:
 
 
 def shortest(fuzzing: Fuzzing, seconds: float) -> list[tuple[Failure, int]]:
-    """The shortest of each kind and of what is called in the end, and how many there were of them."""
+    """The shortest failure of each label and kind, and how many failures it stands for."""
     found: dict[tuple[str, str], tuple[Failure, int]] = {}
     for place, failure in fuzzing.findings.shortest.items():
         short, times = fuzzing.shortened(failure, seconds), fuzzing.findings.times[place]
@@ -152,8 +152,18 @@ def print_counts(console: Console, findings: Findings) -> None:
 @click.option("--subject", default="", help=f"Some of {','.join(SUBJECTS)} (default: all).")
 @click.option("--isa", default="", help="Some instruction sets (default: all of the machine).")
 @click.option("--case", "text", help="Judge this one case, as a failure prints it.")
-@click.option("--case-seconds", default=10.0, show_default=True, help="After these it is a hang.")
-@click.option("--shrink-seconds", default=20.0, show_default=True, help="For each kind of failure.")
+@click.option(
+    "--case-seconds",
+    default=10.0,
+    show_default=True,
+    help="Processor seconds after which a case counts as a hang.",
+)
+@click.option(
+    "--shrink-seconds",
+    default=20.0,
+    show_default=True,
+    help="How long to look for a shorter case, for each kind of failure.",
+)
 def main(
     *,
     seconds: float,
@@ -169,14 +179,13 @@ def main(
     """Look for failures of pyinit's kernels by random cases.
 
     Each case runs on every instruction set of the machine, in a process for each, and is compared with an independent
-    reference: torch in float64, mpmath, or the definitions in docs/random.md. It fails if results are wrong, have other
-    bits with one thread or on another instruction set, or are written beside their place; if it crashes, does not come
-    to an end, raises what torch does not, or takes what torch refuses; if it takes more than 50 times torch's time and
-    more than 50 ms, or 64 MiB more memory than torch. The shortest failing inputs are printed at the end as programs,
-    and the exit status is 1.
+    reference: torch in float64, mpmath, or the definitions in docs/random.md. It fails if its results are wrong, or differ
+    in their bits with one thread or on another instruction set; if it writes beside its results; if it crashes, does not
+    end, raises where torch does not, or accepts what torch refuses; if it takes more than 50 times torch's time and more
+    than 50 ms, or 64 MiB more memory than torch. The shortest failing cases are printed at the end as programs, and the
+    exit status is then 1.
 
-    A run that was stopped goes on with --start and the index that it prints. Under sanitizers, time and memory are not
-    judged.
+    A run that was stopped can go on: it prints the index for --start. Under sanitizers time and memory are not judged.
     """
     isas = names_of(available_isas(), isa, "--isa")
     subjects = names_of(list(SUBJECTS), subject, "--subject")
@@ -209,7 +218,7 @@ def main(
 
 
 def look(fuzzing: Fuzzing, start: int, stop: int, seconds: float) -> int:
-    """Take cases until the time is over, or the user has enough; returns the next index."""
+    """Take cases until the time is over or the user interrupts, and return the next index."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

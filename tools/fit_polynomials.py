@@ -1,7 +1,7 @@
 """Prints the polynomial coefficients of csrc/simd/math.hpp, exponential.hpp and accurate.hpp.
 
-Each is the interpolant at Chebyshev nodes, in 60 digits, of a smooth factor of the function; the
-error printed is the largest relative error of the whole function with exact coefficients.
+Each polynomial interpolates a smooth factor of its function at Chebyshev nodes, in 60 digits. The
+error that is printed is the largest relative error of the whole function with exact coefficients.
 
 Run: python tools/fit_polynomials.py
 """
@@ -16,12 +16,17 @@ Function = Callable[[mp.mpf], mp.mpf]
 
 
 class Fit(NamedTuple):
+    """A polynomial of some degree that stands for a factor of a function on [low, high].
+
+    whole: the function itself, of x and of the value that its factor has there
+    """
+
     name: str
-    factor: Function  # what the polynomial stands for
+    factor: Function
     low: mp.mpf
     high: mp.mpf
     degree: int
-    whole: Callable[[mp.mpf, mp.mpf], mp.mpf]  # (x, value of the factor) -> value of the function
+    whole: Callable[[mp.mpf, mp.mpf], mp.mpf]
 
 
 def interpolate(fit: Fit) -> list[mp.mpf]:
@@ -75,7 +80,7 @@ def quantile(w: mp.mpf) -> tuple[mp.mpf, mp.mpf]:
     """(x, v) with 4 q (1 - q) = exp(-w), q <= 1/2, v = 1 - 2q and x = -quantile(q)."""
     v = mp.sqrt(-mp.expm1(-w))
     q = mp.exp(-w) / (2 * (1 + v))
-    # Newton from the leading asymptotic term, on log Q.
+    # Newton steps on log Q, from the leading asymptotic term.
     x = mp.sqrt(2) * mp.erfinv(v) if w < 20 else mp.sqrt(2 * w)
     for _ in range(60):
         tail = mp.erfc(x / mp.sqrt(2)) / 2
@@ -113,7 +118,7 @@ SLOPE32, SLOPE64 = mp.mpf("0.24"), mp.mpf("0.16")
 EIGHTH = (mp.pi / 4) ** 2
 PIECE = (mp.pi / 128) ** 2
 NEAR_ONE = mp.mpf(2) ** -8
-SPLIT = mp.mpf("6.25")  # w of the border between centre and tail
+SPLIT = mp.mpf("6.25")  # the w at which the tail begins
 CENTRE, TAIL = mp.mpf(3), mp.mpf(5)
 FITS = [
     Fit("log32", log_factor, 1 / ROOT - 1, ROOT - 1, 7, lambda f, p: f - f * f / 2 + f**3 * p),

@@ -1,4 +1,4 @@
-"""Writes csrc/simd/accurate_tables.hpp: values at the points nearest which arguments are expanded.
+"""Writes csrc/simd/accurate_tables.hpp: values at the points around which functions are expanded.
 
 Run: python tools/make_accurate_tables.py
 """
@@ -8,9 +8,9 @@ from pathlib import Path
 import mpmath as mp
 
 mp.mp.dps = 60
-SINES = 128  # a turn is cut into that many pieces
-LOGS = 256
-FIRST = 0.6875  # the first piece of the logarithm begins above it
+SINES = 128  # the pieces of a turn
+LOGS = 256  # the pieces of a binade
+FIRST = 0.6875  # the end below the logarithm's first piece
 TARGET = Path(__file__).parent.parent / "csrc" / "simd" / "accurate_tables.hpp"
 
 
@@ -24,7 +24,7 @@ def hexadecimal(x: float) -> str:
 
 
 def split(x: mp.mpf, step: mp.mpf | None = None) -> tuple[float, float]:
-    """x as the sum of two doubles, the first a multiple of `step` if that is given."""
+    """x as the sum of two doubles. The first is a multiple of ``step`` if one is given."""
     high = float(mp.nint(x / step) * step if step else x)
     return high, float(x - high)
 
@@ -40,11 +40,11 @@ def sine_row(j: int) -> tuple[float, ...]:
 
 
 def log_row(i: int) -> tuple[float, ...]:
-    """1 / c in few bits, and log c, for c in the middle of the i-th piece (low, high] of one binade."""
+    """1 / c in few bits, and log c, for c in the middle of the i-th piece of a binade."""
     below = int((1 - FIRST) * 2 * LOGS)  # pieces below one, half as wide as those above
     width = mp.mpf(1) / LOGS / (2 if i < below else 1)
     high = 1 + (i + 1 - below) * width
-    # Few enough bits that m / c - 1 is exact in a double. Next to one, c is one.
+    # 1 / c has so few bits that m / c - 1 is exact in a double. Next to 1, c is 1.
     step = mp.mpf(1) / 256 if i < below else mp.mpf(1) / 512
     inverse = mp.mpf(1) if high == 1 else mp.nint(1 / (high - width / 2) / step) * step
     farthest = max(abs(high * inverse - 1), abs((high - width) * inverse - 1))

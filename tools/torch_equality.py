@@ -3,11 +3,11 @@
     python tools/torch_equality.py
 
 Each case fills the same memory twice from generators in the same state, once by pyinit and once by
-torch; small tensors, too, which pyinit leaves to torch where that is faster. It matches if the
-whole memory (what lies between the elements, too), the generator's state after it and any error are
-the same; ``orthogonal_``'s numbers have to be close only. A cell says how many cases there were and
-how many did not match, and how many pyinit left to torch's own function. Exits with status 1 if any
-did not match.
+torch. Small tensors, which pyinit usually leaves to torch where that is faster, are filled by pyinit
+here, too. A case matches if the whole memory (what lies between the elements included), the
+generator's state after the call and any error are the same; the numbers of ``orthogonal_`` need only
+be close. A cell says how many cases there were, how many did not match, and how many pyinit left to
+torch's own function. The exit status is 1 if any case did not match.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from pyinit._random import torch_stream
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-CLOSE = {torch.float32: 1e-5, torch.float64: 1e-12}  # for orthogonal_
+CLOSE = {torch.float32: 1e-5, torch.float64: 1e-12}  # how close numbers of orthogonal_ must be
 
 # ---- Memory --------------------------------------------------------------------------------------
 
@@ -80,8 +80,8 @@ SIZES = {
     "0..40": tuple(range(41)),
     "boundaries": tuple(
         boundary + around
-        # Blocks, batches and pieces of the generator's words; what lets go of the GIL, what is worth
-        # a thread; all of these again with two words an element.
+        # The sizes of the generator's blocks, batches and pieces of words, and those from which the
+        # GIL is released or a thread is used; each also for two words an element.
         for boundary in (64, 312, 512, 624, 2048, 4992, 9984, 16384, 19968, 32768, 65536, 159744)
         for around in (-1, 0, 1)
     ),
@@ -93,7 +93,7 @@ SIZES = {
 
 
 def generator(seed: int) -> torch.Generator:
-    """One of several phases: fresh, a normal in the cache, a block of words nearly used up."""
+    """A generator that is new, holds a normal in its cache, or has nearly used up a block of words."""
     made = torch.Generator().manual_seed(seed)
     phase = seed % 8
     if phase == 1:
@@ -115,7 +115,7 @@ class Case(NamedTuple):
     arguments: tuple[object, ...]
 
 
-# More than 30 percent of the normals are accepted; fewer are.
+# Bounds between which more than 30 percent of the normals lie, and bounds with fewer.
 TRUNCATIONS = {
     "p > 0.3": (
         (0.0, 1.0, -2.0, 2.0),
@@ -164,7 +164,7 @@ MATRICES: dict[str, tuple[tuple[object, ...], ...]] = {
 def chosen(
     name: str, layout: Layout, size: str, dtype: torch.dtype
 ) -> tuple[tuple[int, ...], tuple[tuple[object, ...], ...]]:
-    """How many elements and which arguments: fewer where torch is slow."""
+    """The numbers of elements and the arguments of a row, of which there are fewer where torch is slow."""
     counts, several = SIZES[size], ARGUMENTS[name]
     if size == "0..40":
         return counts, several if layout is contiguous else several[:1]
@@ -197,7 +197,7 @@ def shaped_cases(
     for name, arguments in several.items():
         for shape, dtype, layout in itertools.product(shapes, DTYPES, ("contiguous", "transposed")):
             if name == "orthogonal_" and layout == "transposed" and len(shape) > 2:
-                continue  # torch refuses to view it as a matrix, pyinit takes it
+                continue  # torch cannot view it as a matrix, pyinit can
 
             def make(
                 shape: tuple[int, ...] = shape, dtype: torch.dtype = dtype, layout: str = layout
@@ -227,7 +227,7 @@ def cases() -> Iterator[Case]:
 def outcome(
     function: Callable[..., object], case: Case, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """Memory and generator state after the call, and its error."""
+    """The memory and the generator's state after a call, and its error."""
     whole, tensor = case.make()
     source = generator(seed)
     error = ""
@@ -270,7 +270,7 @@ class Cell:
         return f"{self.cases}/{self.mismatches}{whose}"
 
 
-class Left:
+class CallsLeftToTorch:
     """Counts the calls that pyinit leaves to torch's own functions."""
 
     def __init__(self) -> None:
@@ -286,7 +286,7 @@ class Left:
 def main() -> int:
     warnings.simplefilter("ignore")
     console = Console(width=None if sys.stdout.isatty() else 120)
-    left = Left()
+    left = CallsLeftToTorch()
     torch_stream._SMALL = -1
     rows: dict[tuple[str, str, str], dict[torch.dtype, Cell]] = {}
     mismatching: list[str] = []

@@ -3,16 +3,17 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
-from pyinit._graph.structure import Activation
+from pyinit._graph.graph import ActivationKind
 from pyinit._scale.gain import calculate_gain
 from pyinit._torch.original import functional
 
-# torch's activations: the name of the function or method, its arguments and their defaults.
+# torch's activations by the name of the function or method, with its arguments and their defaults.
 _FUNCTIONS: dict[str, Mapping[str, float]] = {
     **{
         name: {}
@@ -31,10 +32,10 @@ _FUNCTIONS: dict[str, Mapping[str, float]] = {
     "threshold": {"threshold": 0.0, "value": 0.0},
 }
 
-# Functions of torch that call themselves otherwise.
-_CALLED = {"log_sigmoid": "logsigmoid", "_threshold": "threshold"}
+# Functions whose ``__name__`` differs from the name that torch has them under.
+_KNOWN_AS = {"log_sigmoid": "logsigmoid", "_threshold": "threshold"}
 
-# And its modules that are one of these.
+# torch's modules that are activations, with the functions' names.
 _MODULES: dict[type[nn.Module], str] = {
     cls: cls.__name__.lower()
     for cls in (
@@ -45,17 +46,17 @@ _MODULES: dict[type[nn.Module], str] = {
     )
 } | {nn.LeakyReLU: "leaky_relu"}
 
-# Names of classes of activations that torch does not have.
+# How classes of activations are named that torch does not have.
 _LOOKS_LIKE = re.compile(
     r"relu|elu|silu|swish|mish|sigmoid|tanh|softplus|snake|sine|^act|activation", re.IGNORECASE
 )
 
-# For halves of the outputs times the sigmoid of the other halves: E[sigmoid(z)^2].
+# E[sigmoid(z)^2]: GLU multiplies half of its inputs by the sigmoid of the others.
 _GLU_SECOND_MOMENT = 0.2933790359
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Whether it is one: of torch's, or by the name of its class and having nothing inside."""
+    """Whether a module is one of torch's activations, or is named like one and holds nothing."""
     if type(module) in _MODULES:
         return True
     return (
@@ -65,57 +66,58 @@ def is_activation(module: nn.Module) -> bool:
     )
 
 
-def of_module(module: nn.Module) -> Activation | None:
-    """The activation that a module is; None for one whose gain cannot be found."""
+def of_module(module: nn.Module) -> ActivationKind | None:
+    """Which activation a module is; None if its gain cannot be found."""
     name = _MODULES.get(type(module))
     if name is None:
         return _of_unknown(module)
     if isinstance(module, nn.PReLU):
-        return Activation("leaky_relu", float(module.init))
+        return ActivationKind("leaky_relu", float(module.init))
     if isinstance(module, nn.RReLU):
-        return Activation("leaky_relu", (module.lower + module.upper) / 2)
+        return ActivationKind("leaky_relu", (module.lower + module.upper) / 2)
     return of_call(name, [getattr(module, argument) for argument in _FUNCTIONS[name]])
 
 
 def is_activation_function(name: str) -> bool:
     """Whether torch has an activation of that name, as a function or a method."""
-    return _CALLED.get(name, name) in _FUNCTIONS
+    return _KNOWN_AS.get(name, name) in _FUNCTIONS
 
 
 def of_call(
     name: str, arguments: Sequence[Any] = (), named: Mapping[str, Any] = MappingProxyType({})
-) -> Activation | None:
-    """The activation that a call of torch's function of that name is.
+) -> ActivationKind | None:
+    """Which activation a call of torch's function of that name is.
 
-    arguments: those after the first, in order
+    arguments: the arguments after the first, in order
+    named: the arguments that were given by name
     """
-    name = _CALLED.get(name, name)
+    name = _KNOWN_AS.get(name, name)
     defaults = _FUNCTIONS[name]
     given = {key: value for key, value in named.items() if key in defaults}
     given.update(zip(defaults, arguments, strict=False))
     given = {**defaults, **given}
     if name == "leaky_relu":
         slope = given["negative_slope"]
-        return Activation(name, float(slope)) if isinstance(slope, (int, float)) else None
+        return ActivationKind(name, float(slope)) if isinstance(slope, (int, float)) else None
     if name in _SPECIAL:
         return _SPECIAL[name]
     if given == defaults:
-        return Activation("relu" if name == "threshold" else name)
+        return ActivationKind("relu" if name == "threshold" else name)
     function = getattr(functional, name)
     return _by_quadrature(lambda z: function(z, **given))
 
 
-# PReLU's slope is a parameter, which starts from 1/4; RReLU's is random, from 1/8 to 1/3.
+# PReLU's slope is a parameter that starts at 1/4; RReLU draws its slope from [1/8, 1/3].
 _SPECIAL = {
-    "glu": Activation(1 / math.sqrt(_GLU_SECOND_MOMENT)),
-    "prelu": Activation("leaky_relu", 0.25),
-    "rrelu": Activation("leaky_relu", (1 / 8 + 1 / 3) / 2),
-    "sin": Activation(1 / math.sqrt((1 - math.exp(-2)) / 2)),
+    "glu": ActivationKind(1 / math.sqrt(_GLU_SECOND_MOMENT)),
+    "prelu": ActivationKind("leaky_relu", 0.25),
+    "rrelu": ActivationKind("leaky_relu", (1 / 8 + 1 / 3) / 2),
+    "sin": ActivationKind(1 / math.sqrt((1 - math.exp(-2)) / 2)),
 }
 
 
-def of_callable(function: object) -> Activation | None:
-    """The activation that a module or function held as an attribute is."""
+def of_callable(function: object) -> ActivationKind | None:
+    """Which activation a module or function is that another module holds as an attribute."""
     if isinstance(function, nn.Module):
         return of_module(function)
     name = getattr(function, "__name__", "").rstrip("_")
@@ -124,15 +126,26 @@ def of_callable(function: object) -> Activation | None:
     return _by_quadrature(function) if callable(function) else None
 
 
-def _by_quadrature(activation: Callable[..., Any] | nn.Module) -> Activation | None:
+@lru_cache(maxsize=64)
+def scaled_silu(scale: float) -> ActivationKind | None:
+    """The activation ``x * sigmoid(scale * x)``: SiLU for 1, QuickGELU for 1.702."""
+    if scale == 1:
+        return ActivationKind("silu")
+    return _by_quadrature(lambda z: z * (scale * z).sigmoid())
+
+
+def _by_quadrature(activation: Callable[..., Any] | nn.Module) -> ActivationKind | None:
     try:
-        return Activation(calculate_gain(activation))
+        return ActivationKind(calculate_gain(activation))
     except Exception:  # noqa: BLE001  a user's code may raise anything
         return None
 
 
-def _of_unknown(module: nn.Module) -> Activation | None:
-    """Of a class that torch does not have. Modules of one class with equal attributes are one."""
+def _of_unknown(module: nn.Module) -> ActivationKind | None:
+    """The activation of a class that torch does not have, by its gain.
+
+    A gain is computed once for all modules of a class that have equal attributes.
+    """
     attributes = tuple(item for item in vars(module).items() if item[0][0] != "_")
     if not all(
         value is None or callable(value) or isinstance(value, _PLAIN) for _, value in attributes
@@ -145,14 +158,17 @@ def _of_unknown(module: nn.Module) -> Activation | None:
 
 
 _PLAIN = (bool, int, float, str)
-_found: dict[object, Activation | None] = {}
+_found: dict[object, ActivationKind | None] = {}
 
 
-def _named(found: Activation | None, name: str) -> Activation | None:
-    """One that is called as torch's and has its gain, but for an approximation, is torch's."""
+def _named(found: ActivationKind | None, name: str) -> ActivationKind | None:
+    """torch's activation of a name like this, if its gain is the one that was found.
+
+    The gain of an approximation, such as GELU's by tanh, may differ a little.
+    """
     if found is not None and isinstance(found.nonlinearity, float):
         for known in ("gelu", "silu", "mish"):
             gain = calculate_gain(getattr(functional, known))
             if known in name and math.isclose(gain, found.nonlinearity, rel_tol=1e-4):
-                return Activation(known)
+                return ActivationKind(known)
     return found

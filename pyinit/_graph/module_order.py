@@ -1,4 +1,4 @@
-"""What modules' order and names say, where a forward cannot be traced."""
+"""What the order and names of modules say, where a forward cannot be traced."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from torch import nn
 
 from pyinit._graph import activations
-from pyinit._graph.structure import Activation, Branch, Graph
-from pyinit._graph.tracing import is_layer, is_norm
+from pyinit._graph.graph import ActivationKind, Branch, Graph
+from pyinit._graph.kinds import is_layer, is_norm
 
 # Names that libraries of models agree on.
 _ENDS_BRANCH = re.compile(
@@ -23,15 +23,15 @@ _HOLDS_ACTIVATION = re.compile(r"^(\w+_)?(act|act_fn|activation|activation_fn|no
 
 
 def completed(model: nn.Module, known: Graph) -> Graph:
-    """What is known from traces, and beside it what order and names say: of layers that no trace
-    reached, and of how parts hang together.
+    """The graph that is known from traces, with what order and names add to it: what follows the
+    layers that no trace reached, and where branches end if no trace saw the whole model.
     """
     layers = [path for path, module in model.named_modules() if is_layer(module)]
     missing = {path for path in layers if path not in known.depth}
     is_whole = known.source == "torch.fx"
     if not layers or (is_whole and not missing):
         return known
-    activation: dict[str, Activation] = {}
+    activation: dict[str, ActivationKind] = {}
     norms: dict[str, str] = {}
     for path, parent in model.named_modules():
         _read_children(path, parent, layers[-1], activation, norms)
@@ -50,7 +50,7 @@ def completed(model: nn.Module, known: Graph) -> Graph:
     return Graph(
         "torch.fx in parts" if known.depth else "module order",
         {**known.activation, **activation},
-        known.before,
+        known.activation_before,
         {**known.norms, **norms},
         branches,
         heads,
@@ -67,10 +67,13 @@ def _read_children(
     path: str,
     parent: nn.Module,
     last: str,
-    activation: dict[str, Activation],
+    activation: dict[str, ActivationKind],
     norms: dict[str, str],
 ) -> None:
-    """What follows the layers that a module holds itself; the model's last has no part in it."""
+    """Note what follows the layers that a module itself holds.
+
+    An activation that they share does not follow the model's ``last`` layer.
+    """
     children = [(f"{path}.{name}".lstrip("."), child) for name, child in parent.named_children()]
     shared = None if isinstance(parent, nn.Sequential) else _shared_activation(parent)
     layer = ""
@@ -88,13 +91,13 @@ def _read_children(
 
 
 def _passes_by(layer: str) -> bool:
-    """Whether a module's one activation is not that layer's."""
+    """Whether the one activation of a module does not follow this layer, by the layer's name."""
     patterns = (_ENDS_BRANCH, _ATTENDS, _IS_GATED)
     return any(pattern.search(layer) for pattern in patterns) and not layer.endswith("conv3")
 
 
-def _shared_activation(parent: nn.Module) -> Activation | None:
-    """The activation of a module that has exactly one, as a module or a function."""
+def _shared_activation(parent: nn.Module) -> ActivationKind | None:
+    """The activation of a module that holds exactly one, be it a module or a function."""
     held = list(_held(vars(parent), parent))
     return activations.of_callable(held[0]) if len(held) == 1 else None
 

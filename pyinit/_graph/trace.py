@@ -1,4 +1,4 @@
-"""What follows each layer of a model: activations, norms, residual branches."""
+"""The graph of a model: activations, norms and residual branches around its layers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -6,19 +6,22 @@ from typing import TypeVar
 
 from torch import nn
 
-from pyinit._graph import flow, module_order, tracing
-from pyinit._graph.structure import Activation, Branch, Graph
+from pyinit._graph import module_order
+from pyinit._graph.flow_to_graph import graph_of
+from pyinit._graph.graph import Branch, Graph
+from pyinit._graph.kinds import is_layer
+from pyinit._graph.model_to_flow import flow_of
 from pyinit._torch.wrappers import on_plain_model
-
-__all__ = ["Activation", "Branch", "Graph", "trace"]
 
 _Value = TypeVar("_Value")
 
 
 @on_plain_model
 def trace(model: nn.Module) -> Graph:
-    """The graph of a model, by the first of these that works: a symbolic trace of all of it; traces
-    of its parts; the order and names of its modules. The model stays as it is.
+    """The graph of a model, which stays as it is.
+
+    It comes from the first of these that works: a symbolic trace of the whole model, traces of its
+    parts, or the order and names of its modules.
     """
     known = _traced(model)
     if known is None:
@@ -30,15 +33,15 @@ def trace(model: nn.Module) -> Graph:
 
 def _traced(module: nn.Module) -> Graph | None:
     try:
-        return flow.read(tracing.trace(module))
+        return graph_of(flow_of(module))
     except Exception:  # noqa: BLE001  a forward may raise anything on stand-ins
         return None
 
 
 def _parts(module: nn.Module, path: str) -> Iterator[tuple[str, Graph]]:
-    """The largest submodules with layers inside that can be traced."""
+    """The graphs of the largest submodules that hold layers and can be traced, with their paths."""
     for name, child in module.named_children():
-        if tracing.is_layer(child) or not any(map(tracing.is_layer, child.modules())):
+        if is_layer(child) or not any(map(is_layer, child.modules())):
             continue
         place = f"{path}.{name}".lstrip(".")
         part = None if type(child).forward is nn.Module.forward else _traced(child)
@@ -49,7 +52,7 @@ def _parts(module: nn.Module, path: str) -> Iterator[tuple[str, Graph]]:
 
 
 def _placed(part: Graph, prefix: str) -> Graph:
-    """The graph of a part, with paths in the whole."""
+    """The graph of a part, with the paths that its modules have in the whole."""
 
     def keys(mapping: Mapping[str, _Value]) -> dict[str, _Value]:
         return {prefix + path: value for path, value in mapping.items()}
@@ -57,7 +60,7 @@ def _placed(part: Graph, prefix: str) -> Graph:
     return Graph(
         part.source,
         keys(part.activation),
-        keys(part.before),
+        keys(part.activation_before),
         {prefix + path: prefix + norm for path, norm in part.norms.items()},
         tuple(
             Branch(
@@ -73,10 +76,11 @@ def _placed(part: Graph, prefix: str) -> Graph:
 
 
 def _joined(first: Graph, second: Graph) -> Graph:
+    """The graph of two parts together. Neither knows where the whole model ends: there are no heads."""
     return replace(
         first,
         activation={**first.activation, **second.activation},
-        before={**first.before, **second.before},
+        activation_before={**first.activation_before, **second.activation_before},
         norms={**first.norms, **second.norms},
         branches=first.branches + second.branches,
         attention=first.attention | second.attention,

@@ -1,4 +1,4 @@
-"""A model's forward run for what it does, and all that it changes put back."""
+"""A context in which a model's forward may run, and which puts back all that the forward changes."""
 
 import operator
 import random
@@ -20,11 +20,11 @@ _SEED = 0
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode, with the same random numbers in every run. What a forward sets is put
-    back: tensors that it writes to, generators, and the attributes of modules and of the objects in
-    these, with lists, dictionaries and arrays there.
+    """A context with the model in evaluation mode and with the same random numbers every time.
 
-    Not by ``eval()``: a model may override it.
+    At its end all that a forward has set is put back: the tensors that it wrote to, generators, and
+    the attributes of modules and of the objects in these, with the lists, dictionaries and arrays
+    there. ``eval()`` is not called, since a model may override it.
     """
     held = list(_held(model))
     with ExitStack() as stack:
@@ -36,7 +36,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         for module in model.modules():
             if "training" in vars(module):
                 vars(module)["training"] = False
-        stack.enter_context(_WritesUndone())
+        stack.enter_context(_UndoneWrites())
         yield
 
 
@@ -51,8 +51,8 @@ def written_by(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ite
             yield from (tensor for tensor in several if isinstance(tensor, Tensor))
 
 
-class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Memory that an operation writes to is copied before."""
+class RecordedWrites(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode that copies the memory of a tensor before an operation writes to it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -70,13 +70,13 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
     def undo(self) -> None:
-        """Put back what was there."""
+        """Put back what was there before the writes."""
         for storage, before in self._before.values():
             storage.copy_(before)
 
 
-class _WritesUndone(Writes):  # type: ignore[no-untyped-call]
-    """It is put back at the end."""
+class _UndoneWrites(RecordedWrites):  # type: ignore[no-untyped-call]
+    """The same, where the writes are undone at the end."""
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
@@ -84,7 +84,12 @@ class _WritesUndone(Writes):  # type: ignore[no-untyped-call]
 
 
 class _Kind(NamedTuple):
-    """How objects of a class are kept: what to remember, how it is put back, what is in them."""
+    """How objects of a class are kept.
+
+    copy: gives what to remember of an object
+    put_back: sets an object to what was remembered
+    inside: gives the objects that an object holds
+    """
 
     copy: Callable[[Any], Any]
     put_back: Callable[[Any, Any], Any]
@@ -97,9 +102,12 @@ def _put_back(kept: list[tuple[Callable[[Any, Any], Any], Any, Any]]) -> None:
 
 
 def _held(model: nn.Module) -> Iterator[tuple[Any, _Kind]]:
-    """What is to be kept of a model: attributes of its modules and of the objects in these, but not
-    of objects inside those; a trainer, say, may hold anything."""
-    waiting: list[tuple[Any, bool]] = [(model, True)]  # whether its attributes are to be kept
+    """The objects of a model that are to be kept, each with how it is.
+
+    They are the attributes of its modules and of the objects in these. What those objects hold in
+    turn is left alone, for an object such as a trainer may hold anything.
+    """
+    waiting: list[tuple[Any, bool]] = [(model, True)]  # objects; whether their attributes are kept
     seen = {id(model)}
     for one, is_near in waiting:
         inside: Iterable[Any] = ()
@@ -117,7 +125,7 @@ def _held(model: nn.Module) -> Iterator[tuple[Any, _Kind]]:
                 waiting.append((value, enters or isinstance(value, nn.Module)))
 
 
-# What cannot change, or is not the model's own. Writes to tensors are seen as they happen.
+# Objects that cannot change or are not the model's own. Writes to tensors are seen as they happen.
 _OPAQUE = (
     *(str, bytes, int, float, complex, type(None), Tensor, np.memmap),
     *(type, ModuleType, FunctionType, BuiltinFunctionType),
@@ -125,7 +133,7 @@ _OPAQUE = (
 
 
 def _attributes(held: object) -> dict[str, Any] | None:
-    """Not by ``vars``: a class may make of ``__dict__`` what it likes."""
+    """The attributes of an object. ``vars`` will not do: a class may define ``__dict__`` itself."""
     try:
         found = object.__getattribute__(held, "__dict__")
     except AttributeError:

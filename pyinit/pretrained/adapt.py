@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from pyinit._graph.kinds import is_conv1d
 from pyinit.initializers import near
-from pyinit.whole_model.network import is_conv1d
 
 Shape = tuple[int, ...]
 

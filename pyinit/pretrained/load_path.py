@@ -20,7 +20,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from pyinit._graph.undisturbed import Writes, written_by
+from pyinit._graph.undisturbed import RecordedWrites, written_by
 
 
 class Target(NamedTuple):
@@ -361,7 +361,7 @@ def _keep_attribute(module: nn.Module, key: str, _: "Unloaded") -> Callable[[], 
     return lambda: vars(module).update({key: before})
 
 
-class Unloaded(Writes):  # type: ignore[no-untyped-call]
+class Unloaded(RecordedWrites):  # type: ignore[no-untyped-call]
     """Tensors that have none of the source's values yet, which torch would have loaded by now.
 
     While it is entered they are refused to those who would compute with them or write to them.

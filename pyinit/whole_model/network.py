@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
-from pyinit._graph.trace import Graph, trace
+from pyinit._graph.graph import Graph
+from pyinit._graph.kinds import weight_layout
+from pyinit._graph.trace import trace
 from pyinit._torch.once import once
 from pyinit._torch.wrappers import named_modules
 from pyinit.initializers import Weight
@@ -45,7 +46,7 @@ class Site:
         self.tied: tuple[str, ...] = ()
         self.originals: tuple[str, ...] = ()
         self.computed: Computed | None = None
-        groups, transposed = usage(module) if leaf == "weight" else (1, False)
+        groups, transposed = weight_layout(module) if leaf == "weight" else (1, False)
         self.weight = Weight(tuple(tensor.shape), groups, transposed)
 
     @property
@@ -66,18 +67,6 @@ class Site:
 
     def __repr__(self) -> str:
         return f"Site({self.name!r}, {type(self.module).__name__}, {self.shape})"
-
-
-def usage(module: nn.Module) -> tuple[int, bool]:
-    """Groups of a layer's weight, and whether the inputs stand in its dim 0."""
-    if isinstance(module, _ConvNd):
-        return module.groups, isinstance(module, _ConvTransposeNd)
-    return 1, is_conv1d(module)
-
-
-def is_conv1d(module: nn.Module) -> bool:
-    """Whether it is transformers' Conv1D: a linear layer with weight (in, out)."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
 class Network:

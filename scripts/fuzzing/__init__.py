@@ -1,1 +1,1 @@
-"""Random cases for pyinit's kernels, judged against independent references: the parts of ``scripts/fuzz.py``."""
+"""The parts of ``scripts/fuzz.py``: random cases for pyinit's kernels, judged by independent references."""

@@ -1,4 +1,4 @@
-"""What a case is: numbers and names that a program follows from, so that it can be printed, sent and made smaller."""
+"""Cases: numbers and names that a program follows from, so that they can be printed, sent and made simpler."""
 
 import dataclasses
 import json
@@ -12,11 +12,11 @@ Names = dict[str, Any]
 
 _Case = TypeVar("_Case", bound="Case")
 
-LARGEST = 2**31 - 1  # of stride, padding and dilation
+LARGEST = 2**31 - 1  # the largest stride, padding and dilation
 
 
 class Program(NamedTuple):
-    """Python text: lines that make the arguments, an expression of ours, and torch's for the same."""
+    """A case as Python text: lines that make the arguments, and the expressions of pyinit and of torch."""
 
     setup: list[str]
     ours: str
@@ -24,31 +24,31 @@ class Program(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What a result has to be, in float64, and by how much it may differ: tensors, or a number for all elements."""
+    """What a result has to be in float64, and by how much it may differ: tensors, or one number for all elements."""
 
     value: Any
     tolerance: Any = 0.0
 
 
 def whole(least: int = 1) -> Any:
-    """A field of one or more integers. Less is simpler."""
+    """A field of one or more integers, the least of which is the simplest."""
     return field(metadata={"least": least})
 
 
 def choice(*options: str) -> Any:
-    """A field of one of some names, the simplest first."""
+    """A field that is one of these names, the simplest of which comes first."""
     return field(metadata={"options": options})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A subject's own fields say what is called, and with which arguments."""
+    """One call to be judged. A subject adds fields that say what is called, and with which arguments."""
 
     name: ClassVar[str]
     same_bits: ClassVar[str] = "fused"
-    """The instruction sets that give the same bits: ``fused`` (those with a fused multiply-add) or ``all``."""
+    """Which instruction sets give the same bits: ``all``, or the ``fused`` ones, which have a fused multiply-add."""
     most_work: ClassVar[float] = 3e7
-    """Multiply-adds, or elements where there are none, that a case may take."""
+    """The most multiply-adds that a case may take, or elements where it has no multiply-adds."""
 
     threads: int = whole()
     seed: int = whole(0)
@@ -58,7 +58,7 @@ class Case:
         raise NotImplementedError
 
     def label(self) -> str:
-        """What is called; failures of one kind and label are taken for one."""
+        """What is called. Failures of one kind and label count as one."""
         return self.name
 
     def work(self) -> float:
@@ -68,25 +68,25 @@ class Case:
         raise NotImplementedError
 
     def expected(self, names: Names) -> list[Expected]:
-        """Of each result. By default torch's in float64, exactly."""
+        """What each result has to be: by default exactly what torch computes in float64."""
         return [
             Expected(value) for value in listed(evaluate(self.program().torchs, doubled(names)))
         ]
 
     def goes_to_torch(self) -> bool:
-        """Whether torch's own function computes it, whose bits may depend on threads: of negative views."""
+        """Whether pyinit leaves the case to torch, whose bits may depend on threads: it does for negative views."""
         return "negated" in dataclasses.astuple(self)
 
     def documented_bytes(self) -> int:
-        """Memory that the function takes by its definition."""
+        """The bytes that the function takes by its definition."""
         return 0
 
     def finding(self, names: Names, results: list[Any]) -> str | None:  # noqa: ARG002
-        """What else is wrong with the results."""
+        """What is wrong with the results beyond their values, if anything."""
         return None
 
     def simpler(self) -> Iterator["Case"]:
-        """Cases with less in some field. What does not fit together is refused when it is run."""
+        """Cases with less in some field. If the fields do not fit together, the case is refused when it runs."""
         for f in dataclasses.fields(self):
             for value in _simpler(getattr(self, f.name), f.metadata):
                 yield dataclasses.replace(self, **{f.name: value})
@@ -136,13 +136,13 @@ def _rounder(x: float) -> Iterator[float]:
 
 
 class Draws(random.Random):
-    """What cases are drawn with."""
+    """The random numbers that cases are drawn with."""
 
     def chance(self, probability: float) -> bool:
         return self.random() < probability
 
     def sizes(self, count: int, most: float) -> tuple[int, ...]:
-        """As many, their product at most so large: every one is long in some cases."""
+        """Sizes whose product is at most ``most``. Each of them is long in some cases."""
         sizes = [self.choice((1, self.randint(1, 4), self.randint(1, 9))) for _ in range(count)]
         for i in self.sample(range(count), min(count, self.choice((1, 1, 2, 2, 3)))):
             sizes[i] = self.randint(1, 40)
@@ -152,7 +152,7 @@ class Draws(random.Random):
         return tuple(sizes)
 
     def upto(self, most: int) -> int:
-        """An integer of any magnitude, and those around powers of two."""
+        """An integer of any magnitude up to ``most``; often one around a power of two."""
         value = int(2 ** self.uniform(0, math.log2(most + 1)))
         if self.chance(0.4):
             value = (1 << value.bit_length() - 1) + self.randint(-2, 1)
@@ -175,15 +175,15 @@ def evaluate(expression: str, names: Names) -> Any:
 
 
 def listed(results: Any) -> list[Any]:
-    """A result, or what there is of several."""
+    """The results as a list: one, or those of several that are not None."""
     return (
         [x for x in results if x is not None] if isinstance(results, (tuple, list)) else [results]
     )
 
 
 def doubled(names: Names) -> Names:
-    """The same with dense tensors of float64."""
-    import torch  # noqa: PLC0415  not in the process that starts the others
+    """The same names, with dense float64 tensors in place of other floating-point ones."""
+    import torch  # noqa: PLC0415  the process that starts the workers does without
 
     def of(x: Any) -> Any:
         if isinstance(x, torch.Tensor) and x.is_floating_point():

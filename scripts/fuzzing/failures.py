@@ -1,4 +1,4 @@
-"""What failed: counted, the shortest kept, and printed as a program that shows it."""
+"""Failures: they are counted, the shortest are kept, and each is printed as a program that shows it."""
 
 import inspect
 from collections import Counter
@@ -10,7 +10,7 @@ from fuzzing.case import Case
 from fuzzing.pool import Answer
 
 GOOD = ("ok", "refused", "unjudged")
-"""Kinds of answers that are no failures: right, refused by torch, too, and without a judgement by torch."""
+"""Kinds of answers that are no failures: right, refused by torch as well, and not judged since torch gave no result."""
 
 
 @dataclass(frozen=True)
@@ -18,19 +18,20 @@ class Failure:
     case: Case
     index: int
     isas: tuple[str, ...]
-    """The one that failed, or those whose bits differ."""
+    """The instruction set that failed, or the two whose bits differ."""
     answer: Answer
 
 
 @dataclass
 class Findings:
-    """Of all cases so far."""
+    """What has been found in all cases so far."""
 
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How many answers there were of a subject and kind."""
+    """How many answers there were of each subject and kind."""
     shortest: dict[tuple[str, str], Failure] = field(default_factory=dict)
-    """By label and kind."""
+    """The shortest failure of each label and kind."""
     times: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many failures there were of each label and kind."""
 
     def note(self, failure: Failure | None, subject: str, kind: str) -> None:
         self.kinds[subject, kind] += 1
@@ -44,7 +45,7 @@ class Findings:
 
 
 def program_text(case: Case) -> str:
-    """What shows the failure without the fuzzer: torch's result, beside ours, is of float64 where it says so."""
+    """A program that shows the failure without the fuzzer: it prints pyinit's result and torch's."""
     program = case.program()
     text = "\n".join([*program.setup, program.ours, program.torchs])
     lines = [

@@ -1,4 +1,4 @@
-"""Runs one case in this process and says what is wrong with it."""
+"""Judging a case: it runs in this process, and what is wrong with it is told."""
 
 import contextlib
 import hashlib
@@ -21,15 +21,17 @@ from pyinit import _core, fill, functional, init
 from pyinit.nn import grad
 
 SLOWER, SECONDS, BYTES = 50, 0.05, 64 << 20
-"""More than so many times torch's time, and so long; so much more memory than torch."""
+"""A case is too slow above both limits of time, and takes too much memory above torch's by so many bytes."""
 
 
 @dataclass(frozen=True)
 class Outcome:
+    """What came of a case: one of the kinds of failures, or of those in ``failures.GOOD``."""
+
     kind: str
     text: str = ""
     digest: str = ""
-    """Of the results' bits."""
+    """The digest of the results' bits."""
 
     as_dict = asdict
 
@@ -61,13 +63,13 @@ def namespace() -> Names:
 
 @dataclass(frozen=True)
 class Limits:
-    """Whether time and memory are judged: not with sanitizers, which take some of their own."""
+    """Whether time and memory are judged. With sanitizers, which take much of both, they are not."""
 
     judged: bool
 
 
 def judge(case: Case, limits: Limits, phase: Callable[[str], None]) -> Outcome:
-    """``phase`` is told whose code runs next."""
+    """The outcome of a case. ``phase`` is told whose code runs next, pyinit's or torch's."""
     phase("torch" if case.goes_to_torch() else "ours")
     ours = _Run(case, limits)
     is_ours = ours.error is None and not case.goes_to_torch()
@@ -110,7 +112,7 @@ def _verdict(case: Case, ours: "_Run", limits: Limits) -> Outcome:  # noqa: PLR0
 
 
 def _is_overflow(refusal: Exception) -> bool:
-    """Whether torch speaks of a size beyond 32 bits, in which it counts some of them: it is none of the result's."""
+    """Whether torch refuses a size beyond 32 bits, in which it counts some sizes that are not the result's."""
     return any(abs(int(n)) > 2**31 for n in re.findall(r"-?\d+", str(refusal)))
 
 
@@ -123,7 +125,7 @@ def _within_limits(case: Case, ours: "_Run", limits: Limits) -> Outcome | None:
         if theirs.error is None and ours.bytes > theirs.bytes + allowed:
             return Outcome("memory", f"{ours.bytes >> 20} MiB, torch {theirs.bytes >> 20} MiB")
     if ours.seconds > SECONDS:
-        # What is slow is slow again.
+        # A call that is slow by chance is not slow three times.
         least = min(ours.seconds, *(_Run(case, limits).seconds for _ in range(2)))
         theirs = _Run(case, limits, torchs=True)
         if theirs.error is None and least > max(SECONDS, SLOWER * theirs.seconds):
@@ -142,13 +144,13 @@ class _Run:
         self.beside = ""
         torch.manual_seed(case.seed)
         pyinit.set_rng("philox")
-        torch.set_num_threads(1)  # torch's arithmetic may depend on them
+        torch.set_num_threads(1)  # torch's arithmetic may depend on their number
         exec("\n".join(program.setup), self.names)  # noqa: S102  the programs are our own
         torch.set_num_threads(threads or case.threads)
         guarded = memory.guarded_allocations() if not torchs else contextlib.nullcontext([])
         with _measured(limits) as used, guarded as beside, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            begin = time.process_time()  # others may have the processors
+            begin = time.process_time()  # other processes may have the processors
             try:
                 self.results = listed(
                     evaluate(program.torchs if torchs else program.ours, self.names)
@@ -168,7 +170,7 @@ class _Run:
 
 @contextlib.contextmanager
 def _measured(limits: Limits) -> Iterator[list[int]]:
-    """How much more memory was resident at its most than before, in bytes."""
+    """By how many bytes the peak of resident memory exceeds what was resident before."""
     used = [0]
     if not limits.judged or not _RESET.exists():
         yield used
@@ -188,7 +190,7 @@ def _peak() -> int:
 
 
 def digest(results: list[Any]) -> str:
-    """Of all bits, every NaN being one."""
+    """A digest of the bits of all results, in which every NaN is the same."""
     together = hashlib.blake2b(digest_size=8)
     for result in results:
         x = _tensor(result).detach().resolve_neg().contiguous()
@@ -218,7 +220,7 @@ def _disagreement(result: Tensor, expected: Expected) -> str | None:
     if not result.is_floating_point():
         return None if torch.equal(result, value) else "other integers than torch's"
     got = result.double()
-    # What is beyond the dtype's range is an infinity of it.
+    # A value beyond the dtype's range is an infinity there.
     same = (got == value) | (result == value.to(result.dtype)) | (got.isnan() & value.isnan())
     bad = ~(same | ((got - value).abs() <= torch.as_tensor(expected.tolerance)))
     count = int(bad.sum())

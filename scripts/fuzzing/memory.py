@@ -1,4 +1,4 @@
-"""Where tensors lie: layouts as text of programs, and memory that notices what is written beside them."""
+"""Where tensors lie: layouts as the text of programs, and guards that show what is written beside a tensor."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ _AROUND = 64  # elements: a cache line and more, and the alignment stays
 
 
 def strides_of(shape: Shape, layout: str) -> tuple[Shape, int]:
-    """Strides, and the place of the first element."""
+    """The strides of a layout, and the place of its first element."""
     dims = len(shape)
     order = list(range(dims))
     if layout == "reversed":
@@ -38,7 +38,7 @@ def strides_of(shape: Shape, layout: str) -> tuple[Shape, int]:
     for d in reversed(order):
         strides[d] = step * gap
         step = strides[d] * (max(shape[d], 1) + more)
-    if layout == "odd":  # the stride of a single element says nothing
+    if layout == "odd":  # the stride of a dimension of size 1 means nothing
         strides = [
             (1, 77)[i % 2] if n == 1 else s
             for i, (n, s) in enumerate(zip(shape, strides, strict=True))
@@ -56,14 +56,14 @@ def _extent(shape: Shape, strides: Shape) -> int:
 
 
 def place(values: Tensor, strides: Shape, offset: int = 0) -> Tensor:
-    """The values at these strides, in memory that is NaN elsewhere."""
+    """A tensor of these values at these strides, in memory that is NaN elsewhere."""
     extent = sum((n - 1) * s for n, s in zip(values.shape, strides, strict=True) if n)
     room = torch.full((offset + extent + 9,), torch.nan, dtype=values.dtype)
     return room.as_strided(values.shape, strides, offset).copy_(values)
 
 
 def laid_out(values: Callable[[Shape], str], shape: Shape, layout: str) -> str:
-    """The text of a tensor of that shape and layout; ``values`` gives that of dense numbers."""
+    """The text of a tensor of that shape and layout; ``values`` gives the text of a dense one."""
     if layout == "contiguous":
         return values(shape)
     if layout == "negated":
@@ -82,7 +82,7 @@ def laid_out(values: Callable[[Shape], str], shape: Shape, layout: str) -> str:
 
 
 def dense(values: str, dtype: str) -> Callable[[Shape], str]:
-    """The text of random numbers of a kind: ``dyadic`` ones, of which sums of products are exact, or normal ones."""
+    """The text of random numbers: normal ones, or ``dyadic`` ones, whose products have exact sums."""
     if values == "dyadic":
         return lambda shape: f"(torch.randint(-4, 5, {shape}, dtype=torch.{dtype}) / 4)"
     return lambda shape: f"torch.randn({shape}, dtype=torch.{dtype})"
@@ -92,7 +92,7 @@ def dense(values: str, dtype: str) -> Callable[[Shape], str]:
 
 
 def room_of(shape: Shape, layout: str, dtype: str, *, numpy: bool = False) -> list[str]:
-    """Lines that make ``out`` within a larger ``room``; a NumPy array runs backwards along every dimension."""
+    """Lines that make ``out`` within a larger ``room``. As a NumPy array it runs backwards along every dimension."""
     strides, offset = strides_of(shape, layout)
     size = offset + _extent(shape, strides) + _AROUND
     lines = [
@@ -107,7 +107,7 @@ def room_of(shape: Shape, layout: str, dtype: str, *, numpy: bool = False) -> li
 
 
 def written_beside(names: dict[str, Any], shape: Shape, layout: str) -> bool:
-    """Whether anything of ``room`` but ``out`` has changed."""
+    """Whether anything in ``room`` has changed outside ``out``."""
     strides, offset = strides_of(shape, layout)
     changed = names["room"] != GUARD
     changed.as_strided(shape, strides, offset + _AROUND).fill_(False)
@@ -116,7 +116,10 @@ def written_beside(names: dict[str, Any], shape: Shape, layout: str) -> bool:
 
 @contextmanager
 def guarded_allocations() -> Iterator[list[str]]:
-    """What pyinit allocates for results is NaN, and lies between guards. Yields what is wrong with these at the end."""
+    """A context in which pyinit's results are NaN at first, and lie between guards.
+
+    It yields a list, which tells at the end which guards were written to.
+    """
     rooms: list[Tensor] = []
     wrong: list[str] = []
 
@@ -126,7 +129,7 @@ def guarded_allocations() -> Iterator[list[str]]:
         for guard in (room[:_AROUND], room[_AROUND + size :]):
             guard.fill_(GUARD)
         rooms.append(room)
-        # Not by a view: to autograd the result is as new.
+        # To autograd the result must be a new tensor, not a view.
         return torch.empty(0, dtype=dtype).set_(
             room.untyped_storage(), _AROUND, tuple(shape), tuple(strides)
         )

@@ -1,4 +1,4 @@
-"""The processes that judge cases, seen from the one that asks: it survives their crashes and does not wait for ever."""
+"""The processes that judge cases, as the one that asks sees them: it survives their crashes and hangs."""
 
 import json
 import os
@@ -16,16 +16,15 @@ from typing import IO, Any
 from fuzzing.case import Case
 
 _START_SECONDS = 120.0
-_BROKEN_HEAP = ("free()", "malloc", "corrupt", "Sanitizer")  # which may show later, too
-
-
-_IDLE = 20  # times as long may a case take that has to wait for the processor
+# What messages of a broken heap say. One may appear later than what broke it.
+_BROKEN_HEAP = ("free()", "malloc", "corrupt", "Sanitizer")
+_IDLE = 20  # a case may take so many times its processor time, if it has to wait for a processor
 
 SCRIPTS = Path(__file__).parents[1]
 
 
 def python_environment() -> dict[str, str]:
-    """For Python in another folder."""
+    """The environment for a Python that is started in another folder: its paths are absolute."""
     paths = [
         os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
     ]
@@ -33,13 +32,15 @@ def python_environment() -> dict[str, str]:
 
 
 def _processor_seconds(pid: int) -> float:
-    """How long a process has run on all processors together."""
+    """How many seconds a process has run, on all processors together."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Answer:
+    """What a worker says of a case."""
+
     index: int
     subject: str
     label: str
@@ -49,7 +50,7 @@ class Answer:
 
 
 class Worker:
-    """One process with one instruction set, made anew after a crash."""
+    """A process with one instruction set, which is started again after a crash."""
 
     def __init__(self, isa: str, case_seconds: float) -> None:
         self.isa = isa
@@ -59,7 +60,7 @@ class Worker:
         self._rest = b""
 
     def cases(self, seed: int, start: int, stop: int, subjects: list[str]) -> Iterator[Answer]:
-        """Of the cases from ``start`` to ``stop`` that are of these subjects."""
+        """The answers to those cases from ``start`` to ``stop`` that are of these subjects."""
         while start < stop:
             request = {"seed": seed, "start": start, "stop": stop, "subjects": subjects}
             last = start - 1
@@ -91,7 +92,7 @@ class Worker:
             else:
                 yield Answer(index, line["subject"], line["label"], **line["outcome"])
                 phase = ""
-        # No answer: it has died, or does not come to an end.
+        # There is no answer: the process has died, or it hangs.
         kind, text = self._end()
         is_torchs = phase == "torch" and not any(word in text for word in _BROKEN_HEAP)
         yield Answer(index, "", "", "unjudged" if is_torchs else kind, text, "")
@@ -113,9 +114,9 @@ class Worker:
         environment = {
             **python_environment(),
             "PYINIT_ISA": self.isa,
-            # There may be more threads than processors.
+            # Threads must not spin: there may be more of them than processors.
             "OMP_WAIT_POLICY": "passive",
-            # Large memory goes back, so that its peak can be seen.
+            # Large blocks are given back when they are freed, so that the peak of memory shows.
             "MALLOC_MMAP_THRESHOLD_": "1048576",
         }
         self._process = subprocess.Popen(
@@ -124,13 +125,13 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
-            cwd=SCRIPTS,  # where it finds the fuzzer, and no pyinit but the one that is installed or in PYTHONPATH
+            cwd=SCRIPTS,  # the fuzzer is found there, and pyinit only if it is installed or in PYTHONPATH
         )
         if self._line(_START_SECONDS) is None:
             raise RuntimeError(f"no worker for {self.isa} can be started: {self._end()[1]}")
 
     def _line(self, seconds: float | None = None) -> dict[str, Any] | None:
-        """The next answer; None where there is none."""
+        """The next line of the process; None if it ends or takes too long."""
         process = self._process
         assert process is not None
         assert process.stdout is not None
@@ -143,7 +144,7 @@ class Worker:
                     return None
                 self._rest += data
                 continue
-            # Time of the processor counts, which others may have, too.
+            # Processor time counts, since other processes may use the processors.
             now = _processor_seconds(process.pid)
             used = now if used is None else used
             if now - used > most or time.monotonic() > until:

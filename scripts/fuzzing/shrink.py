@@ -1,4 +1,4 @@
-"""The shortest case that fails in the same way."""
+"""Shrinking: from a failing case to the simplest one that fails in the same way."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from fuzzing.case import Case
 
 
 def shrink(case: Case, fails: Callable[[Case], bool], seconds: float) -> Case:
-    """Takes what is simpler and still fails, until nothing is or the time is over."""
+    """A case that still fails, while no simpler one does, as far as the time goes."""
     until = time.monotonic() + seconds
     seen: set[Any] = set()
 

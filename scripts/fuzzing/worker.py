@@ -1,4 +1,7 @@
-"""A process with one instruction set that judges cases, one line in and lines of JSON out: a crash is one of a case."""
+"""The program of a worker: it reads requests and writes answers, each a line of JSON.
+
+A crash ends this process alone, and shows which case it was in.
+"""
 
 import json
 import os
@@ -14,7 +17,7 @@ from fuzzing.judge import Limits, Outcome, judge
 from fuzzing.subjects import case_of, drawn
 from pyinit import _core, functional
 
-_SPARE = 6 << 30  # bytes beside what is in use: whoever asks for more is refused
+_SPARE = 6 << 30  # bytes that may be allocated beyond what is in use
 
 
 def is_sanitized() -> bool:
@@ -23,9 +26,9 @@ def is_sanitized() -> bool:
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what others print is no answer
+    os.dup2(2, 1)  # prints of torch and others must not mix with the answers
     torch.set_num_interop_threads(1)
-    _core.set_threads_at_any_loss(True)  # also on a busy machine
+    _core.set_threads_at_any_loss(True)  # so that threads run also on a busy machine
     limits = Limits(judged=not is_sanitized())
     if limits.judged:
         in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -37,11 +40,11 @@ def main() -> None:
     def run(case: Case, index: int) -> None:
         try:
             outcome = judge(case, limits, lambda phase: answer(index=index, phase=phase))
-        except Exception as error:  # noqa: BLE001  of the fuzzer itself
+        except Exception as error:  # noqa: BLE001  an error of the fuzzer itself
             outcome = Outcome("broken", f"{type(error).__name__}: {error}")
         answer(index=index, subject=case.name, label=case.label(), outcome=outcome.as_dict())
 
-    # What torch loads at its first gradient is not the first case's time.
+    # torch loads code at its first gradient; the first case must not be charged for it.
     x = torch.ones(1, 1, 1, requires_grad=True)
     torch.autograd.grad(functional.conv1d(x, x), x, x.detach())
     answer(ready=True)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyinit import calculate_gain
-from pyinit._graph.trace import Activation, Branch, trace
+from pyinit._graph.graph import ActivationKind, Branch
+from pyinit._graph.trace import trace
 from pyinit.models.gpt2 import GPT2
 from pyinit.models.llama import Llama
 from pyinit.models.resnet import ResNet
@@ -37,9 +38,9 @@ def test_functions_follow_the_layers_that_they_are_called_on() -> None:
     graph = trace(ConvNet())
     assert graph.source == "torch.fx"
     assert graph.activation == {
-        "conv1": Activation("relu"),
-        "conv2": Activation("leaky_relu", 0.2),
-        "conv3": Activation("tanh"),
+        "conv1": ActivationKind("relu"),
+        "conv2": ActivationKind("leaky_relu", 0.2),
+        "conv3": ActivationKind("tanh"),
     }
     assert graph.norms == {"conv2": "bn"}
     assert graph.heads == {"fc"}
@@ -75,33 +76,60 @@ def by_hand(x: Tensor) -> Tensor:
     return x * x.sigmoid()
 
 
+def quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+def quick_gelu_by_methods(x: Tensor) -> Tensor:
+    return x.mul(1.702).sigmoid() * x
+
+
+def gate(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x.mean())
+
+
+def name_of(value: object) -> str:
+    """An identifier of a parameter that is the same in every process."""
+    return getattr(value, "__name__", str(value))
+
+
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
-        (nn.ReLU(), Activation("relu")),
-        (nn.GELU("tanh"), Activation("gelu")),
-        (nn.LeakyReLU(0.3), Activation("leaky_relu", 0.3)),
-        (nn.PReLU(init=0.1), Activation("leaky_relu", 0.1)),
-        (nn.ELU(), Activation("elu")),
-        (nn.Hardswish(), Activation("hardswish")),
-        (functional.silu, Activation("silu")),
-        (method, Activation("relu")),
-        (by_hand, Activation("silu")),
+        (nn.ReLU(), ActivationKind("relu")),
+        (nn.GELU("tanh"), ActivationKind("gelu")),
+        (nn.LeakyReLU(0.3), ActivationKind("leaky_relu", 0.3)),
+        (nn.PReLU(init=0.1), ActivationKind("leaky_relu", 0.1)),
+        (nn.ELU(), ActivationKind("elu")),
+        (nn.Hardswish(), ActivationKind("hardswish")),
+        (functional.silu, ActivationKind("silu")),
+        (method, ActivationKind("relu")),
+        (by_hand, ActivationKind("silu")),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_an_activation_is_known_by_name(
-    function: Callable[[Tensor], Tensor], expected: Activation
+    function: Callable[[Tensor], Tensor], expected: ActivationKind
 ) -> None:
     graph = trace(Calls(function))
     assert graph.activation == {"first": expected}
-    assert graph.before == {"second": expected}
+    assert graph.activation_before == {"second": expected}
 
 
-@pytest.mark.parametrize("function", [nn.ELU(2.0), Swish(), Sine()], ids=str)
-def test_another_activation_is_known_by_its_gain(function: nn.Module) -> None:
-    gain = trace(Calls(function)).activation["first"].nonlinearity
-    assert gain == pytest.approx(calculate_gain(function), rel=1e-9)
+@pytest.mark.parametrize(
+    "function", [nn.ELU(2.0), Swish(), Sine(), quick_gelu, quick_gelu_by_methods], ids=name_of
+)
+def test_another_activation_is_known_by_its_gain(function: Callable[[Tensor], Tensor]) -> None:
+    graph = trace(Calls(function))
+    expected = pytest.approx(calculate_gain(function), rel=1e-9)
+    assert graph.activation["first"].nonlinearity == expected
+    assert graph.activation_before["second"].nonlinearity == expected
+
+
+def test_a_gate_by_another_value_is_no_activation_of_the_product() -> None:
+    graph = trace(Calls(gate))
+    assert graph.activation == {"first": ActivationKind("sigmoid")}
+    assert "second" not in graph.activation_before
 
 
 def test_the_gate_of_a_gated_unit_has_its_activation_and_the_other_half_none() -> None:
@@ -109,7 +137,7 @@ def test_the_gate_of_a_gated_unit_has_its_activation_and_the_other_half_none() -
         model = Llama(vocab=50, width=16, hidden=32, layers=2, heads=2, kv_heads=1, head_dim=8)
     graph = trace(model)
     assert graph.source == "torch.fx"
-    assert graph.activation["model.layers.0.mlp.gate_proj"] == Activation("silu")
+    assert graph.activation["model.layers.0.mlp.gate_proj"] == ActivationKind("silu")
     assert "model.layers.0.mlp.up_proj" not in graph.activation
     assert "model.layers.1.self_attn.k_proj" in graph.attention
     assert "model.layers.1.self_attn.o_proj" not in graph.attention
@@ -123,7 +151,7 @@ def test_branches_of_a_resnet_end_in_their_norms() -> None:
         Branch(tuple(f"{block}.conv{i}" for i in (1, 2, 3)), f"{block}.bn3")
         for block in ("layer1.0", "layer1.1", "layer2.0")
     )
-    assert graph.activation["layer1.0.conv3"] == Activation("relu")
+    assert graph.activation["layer1.0.conv3"] == ActivationKind("relu")
     assert graph.norms["layer1.0.downsample.0"] == "layer1.0.downsample.1"
     assert graph.heads == {"fc"}
 
@@ -218,8 +246,8 @@ def test_torchs_transformer_is_known_from_inside(
         model = nn.Transformer(16, 2, 1, 2, 32, activation=activation, norm_first=norm_first)
     graph = trace(model)
     name = "gelu" if activation == "gelu" else "silu"
-    assert graph.activation["encoder.layers.0.linear1"] == Activation(name)
-    assert graph.activation["decoder.layers.1.linear1"] == Activation(name)
+    assert graph.activation["encoder.layers.0.linear1"] == ActivationKind(name)
+    assert graph.activation["decoder.layers.1.linear1"] == ActivationKind(name)
     assert [branch.layers[-1] for branch in graph.branches] == [
         "encoder.layers.0.self_attn.out_proj",
         "encoder.layers.0.linear2",
@@ -257,7 +285,7 @@ class OfValues(nn.Module):
 def test_a_model_that_cannot_be_traced_is_traced_in_parts() -> None:
     graph = trace(OfValues())
     assert graph.source == "torch.fx in parts"
-    assert graph.activation == {"body.0": Activation("elu")}
+    assert graph.activation == {"body.0": ActivationKind("elu")}
     assert graph.heads == {"head"}
 
 
@@ -291,7 +319,7 @@ class Block(nn.Module):
 def test_where_nothing_can_be_traced_names_and_order_say_what_they_can() -> None:
     graph = trace(nn.Sequential(Block(), nn.Linear(4, 2)))
     assert graph.source == "module order"
-    assert graph.activation == {"0.mlp.fc1": Activation("gelu")}
+    assert graph.activation == {"0.mlp.fc1": ActivationKind("gelu")}
     assert graph.attention == {"0.attn.q_proj"}
     assert graph.branches == (Branch(("0.attn.out_proj",)), Branch(("0.mlp.fc2",)))
     assert graph.heads == {"1"}
@@ -384,4 +412,4 @@ def test_models_of_transformers_are_traced_whole(name: str) -> None:
     if ends is not None:
         assert all(branch.layers[-1].endswith(ends) for branch in graph.branches)
     if active is not None:
-        assert graph.activation[active[0]] == Activation(active[1])
+        assert graph.activation[active[0]] == ActivationKind(active[1])

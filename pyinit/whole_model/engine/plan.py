@@ -27,7 +27,7 @@ from pyinit.initializers import (
 )
 from pyinit.whole_model.engine.shared_memory import same_memory
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.layers import with_padding
+from pyinit.whole_model.recipes.choices import with_padding
 from pyinit.whole_model.recipes.registry import Choice, Choices, Recipe
 from pyinit.whole_model.rules import Rules
 from pyinit.whole_model.rules.patterns import Matcher, Predicate

@@ -1,6 +1,16 @@
-"""Recipes: which initializer fills which parameter of a model. One family a file."""
+"""Recipes say which initializer fills which parameter of a model. A family of them has a file."""
 
-from pyinit.whole_model.recipes import auto as _auto  # noqa: F401  registers it
+# Importing a family registers its recipes.
+from pyinit.whole_model.recipes import (
+    auto,  # noqa: F401
+    mimetic,  # noqa: F401
+    mup,  # noqa: F401
+    plain,  # noqa: F401
+    recurrent,  # noqa: F401
+    residual,  # noqa: F401
+    torch_defaults,  # noqa: F401
+    transformers,  # noqa: F401
+)
 from pyinit.whole_model.recipes.registry import (
     Choice,
     Choices,
@@ -11,11 +21,3 @@ from pyinit.whole_model.recipes.registry import (
 )
 
 __all__ = ["Choice", "Choices", "Recipe", "recipe", "recipes", "register_recipe"]
-
-from pyinit.whole_model.recipes import mimetic as mimetic
-from pyinit.whole_model.recipes import mup as mup
-from pyinit.whole_model.recipes import plain as plain
-from pyinit.whole_model.recipes import recurrent as recurrent
-from pyinit.whole_model.recipes import residual as residual
-from pyinit.whole_model.recipes import torch_defaults as torch_defaults
-from pyinit.whole_model.recipes import transformers as transformers

@@ -1,4 +1,4 @@
-"""The projections of attention layers, found by the names that libraries give them."""
+"""Attention layers: their projections, found by the names that libraries give them."""
 
 import re
 from typing import NamedTuple
@@ -7,8 +7,9 @@ from torch import nn
 
 from pyinit.whole_model.network import Network, Site
 
-# Query, key, value and output; those that hold query, key and value one after the other. Layouts
-# that interleave them by head (GPT-NeoX, BLOOM) have names of their own.
+# Names of the projections to query, key and value, of the output's, and of those that hold query,
+# key and value one after the other. Layouts that interleave these by head (GPT-NeoX, BLOOM) have
+# other names.
 _SPELLINGS = {
     "q": ("q_proj", "query", "to_q", "wq", "q_lin", "q"),
     "k": ("k_proj", "key", "to_k", "wk", "k_lin", "k"),
@@ -24,8 +25,12 @@ _HEAD_WIDTHS = ("head_dim", "attention_head_size")
 
 
 class Attention(NamedTuple):
-    """An attention layer: its name, the modules that may know its number of heads, and its weights
-    by part: ``"q"``, ``"k"``, ``"v"`` or ``"qkv"``, and ``"o"``."""
+    """An attention layer.
+
+    name: its qualified name
+    modules: the modules that may know its number of heads
+    weights: its weights by part: ``"q"``, ``"k"`` and ``"v"``, or ``"qkv"``, and ``"o"``
+    """
 
     name: str
     modules: tuple[nn.Module, ...]
@@ -42,29 +47,30 @@ class Attention(NamedTuple):
         return next((value for value in values if isinstance(value, int) and value > 0), None)
 
 
-def part(name: str) -> tuple[str, str] | None:
-    """The attention layer that a weight of this name would belong to, and which part it would be."""
+def layer_and_part(name: str) -> tuple[str, str] | None:
+    """The attention layer that a weight belongs to by its name, and the part that it is there."""
     match = _PROJECTION.fullmatch(name)
     if match is None:
         return None
     layer = (match[1] or "").removesuffix(".self")
-    # Libraries put BERT's and ViT's query in a module beside that of the output.
+    # In BERT and ViT the query's module is inside of one that stands beside the output's.
     if layer.endswith(".attention.attention"):
         layer = layer.removesuffix(".attention")
     return layer, _PARTS[match[2]]
 
 
-def attentions(network: Network) -> list[Attention]:
+def attention_layers(network: Network) -> list[Attention]:
     """The attention layers of a model."""
     found: dict[str, dict[str, Site]] = {}
     for site in network.sites:
-        place = part(site.name)
-        if place is not None and len(site.shape) == 2:
-            found.setdefault(place[0], {})[place[1]] = site
+        known = layer_and_part(site.name)
+        if known is not None and len(site.shape) == 2:
+            layer, part = known
+            found.setdefault(layer, {})[part] = site
     return [
         Attention(name, _modules(network, name, weights), weights)
         for name, weights in found.items()
-        # An MLP has an output projection, too.
+        # An output projection alone may be an MLP's.
         if "qkv" in weights or {"q", "k", "v"} <= weights.keys()
     ]
 

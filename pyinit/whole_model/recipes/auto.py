@@ -1,4 +1,4 @@
-"""The recipe ``auto``: for each parameter what suits its layer and what stands around it."""
+"""The recipe ``auto``: it gives each parameter what suits its layer and the layers around it."""
 
 import math
 import re
@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from pyinit._graph.structure import Activation
-from pyinit._graph.tracing import NORMS, is_layer, is_norm
+from pyinit._graph.graph import ActivationKind
+from pyinit._graph.kinds import EMBEDDINGS, NORMS, RECURRENT_LAYERS, gates_of, is_layer, is_norm
 from pyinit.initializers import (
     ONES,
     ZEROS,
@@ -18,7 +18,6 @@ from pyinit.initializers import (
     LecunNormal,
     Normal,
     Orthogonal,
-    Padded,
     Parts,
     PriorBias,
     TruncNormal,
@@ -30,10 +29,15 @@ from pyinit.initializers import (
 )
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.chains import DEEP, Balance, balance
-from pyinit.whole_model.recipes.layers import each_place
+from pyinit.whole_model.recipes.choices import (
+    each_place,
+    forget_bias,
+    of_each_matrix,
+    padded,
+)
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 
-# Bounded ones, linear around zero, for which Xavier's derivation holds.
+# Activations that are bounded and linear around zero: Xavier's derivation holds for them.
 _XAVIER = frozenset(("sigmoid", "tanh", "softsign", "hardtanh", "hardsigmoid"))
 
 _TOKEN = re.compile(
@@ -47,10 +51,38 @@ _TOKEN = re.compile(
     "Radford et al. 2019",
 )
 def auto(network: Network, *, prior: float | None = None) -> Choices:
-    """Each layer by what follows it and by its place; residual branches small by their number.
+    """Suits each layer to its activation and its place, and scales residual branches by their number.
 
-    prior: the probability that a head's sigmoid starts with, by its bias (Lin et al. 2017, 3.3);
-        None for zero biases
+    A layer's gain suits the activation that follows it. The last layer of each of N residual
+    branches is scaled by 1/sqrt(N), unless a norm ends the branch. Layers of deep chains without a
+    norm hold the variance of what goes through them. docs/auto.md has the whole table.
+
+    Args:
+        network: the model
+        prior: the probability that the sigmoids of a head start with, by the head's bias; None for
+            zero biases
+
+    Returns:
+        A choice for each parameter that is known.
+
+    Raises:
+        ValueError: if ``prior`` is no number between 0 and 1.
+
+    References:
+        Glorot & Bengio 2010; He et al. 2015, arXiv:1502.01852; Klambauer et al. 2017,
+        arXiv:1706.02515 (SELU); Schoenholz et al. 2017, arXiv:1611.01232 (deep chains); Lin et al.
+        2017, arXiv:1708.02002, section 3.3 (``prior``); Radford et al. 2019 (residual branches)
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+        >>> for row in pyinit.initialize_(model, "auto", seed=0):
+        ...     print(row.name, row.initializer, "-", row.why)
+        0.weight xavier_normal(gain=1.667) - tanh follows
+        0.bias constant(val=0) - bias
+        2.weight lecun_normal - head
+        2.bias constant(val=0) - bias
     """
     if prior is not None and not (isinstance(prior, (int, float)) and 0 < prior < 1):
         raise ValueError(f"prior must be a number in (0, 1), got {prior!r}")
@@ -58,14 +90,19 @@ def auto(network: Network, *, prior: float | None = None) -> Choices:
 
 
 class _Auto:
+    """The choices for the parameters of one network."""
+
     def __init__(self, network: Network, prior: float | None) -> None:
         self.graph, self.modules = network.graph, network.modules
         self.prior = None if prior is None else PriorBias(prior)
-        # The last layer of a model that ends in a branch is no head.
+        # Where a model ends in a branch, its last layer is no head.
         ends = {layer for branch in self.graph.branches for layer in branch.layers}
         self.heads = self.graph.heads - ends
-        self.last = {branch.layers[-1]: branch.last_norm for branch in self.graph.branches}
-        # Rows of length 1 are right under a norm, and for a head that shares the weight.
+        # The norm at the end of each branch, by the last layer before it.
+        self.norm_after_last = {
+            branch.layers[-1]: branch.last_norm for branch in self.graph.branches
+        }
+        # Rows of length 1 suit a norm, and a head that shares the embedding's weight.
         self.short_rows = any(map(is_norm, network.modules.values())) or any(
             isinstance(site.module, nn.Embedding) and site.tied for site in network.sites
         )
@@ -87,10 +124,10 @@ class _Auto:
     def weight(self, site: Site) -> Choice | None:
         if len(site.shape) < 2:
             return None
-        scale, remark = self._scale(site.path)
+        scale, remark = self._branch_scale(site.path)
         norm = self.graph.norms.get(site.path)
         if norm is not None:
-            # By its type: the report puts blocks that are alike together.
+            # A type, not a path, so that the report can group blocks that are alike.
             remark += f"; next to {type(self.modules[norm]).__name__}"
         initializer, why = self._weight(site, scale)
         return Choice(initializer, why + remark)
@@ -102,21 +139,23 @@ class _Auto:
         if path in self.graph.attention:
             return _projections(site, scale)
         if depth >= DEEP and follows != _SELU:
-            feeds = self.graph.before.get(path)
+            feeds = self.graph.activation_before.get(path)
             if feeds is None:
                 return _lecun(scale), f"first of {depth} layers without a norm"
             balanced = self._balance(site)
             if balanced is not None:
-                why = f"{_name(feeds)} comes before, {depth} layers without a norm"
+                why = f"{_words_for(feeds)} comes before, {depth} layers without a norm"
                 return KaimingNormal(nonlinearity=balanced.gain * scale), why
         if follows is None:
             return _lecun(scale), "head" if path in self.heads else "no activation follows"
-        return _for(follows, scale, path in self.graph.norms), f"{_name(follows)} follows"
+        return _suited_to(
+            follows, scale, path in self.graph.norms
+        ), f"{_words_for(follows)} follows"
 
     def _balance(self, site: Site) -> Balance | None:
-        """What holds the variance in a deep plain chain; None elsewhere."""
+        """What holds the variance in a deep plain chain; None where a layer is in no such chain."""
         depth = self.graph.depth.get(site.path, 0)
-        feeds = self.graph.before.get(site.path)
+        feeds = self.graph.activation_before.get(site.path)
         if depth < DEEP or feeds is None or feeds == _SELU:
             return None
         gain_alone = Balance(gain_of(*feeds), 0.0)
@@ -128,17 +167,17 @@ class _Auto:
     def bias(self, site: Site) -> Choice:
         is_head = site.path in self.heads
         if is_head and self.prior is not None:
-            return Choice(self.prior, "head, prior asked for")
+            return Choice(self.prior, "head's bias, from the prior")
         balanced = None if is_head else self._balance(site)
         if balanced is not None and balanced.bias_std > 0:
             return Choice(Normal(0.0, balanced.bias_std), "holds the variance of a deep chain")
         return Choice(ZEROS, "bias")
 
-    def _scale(self, path: str) -> tuple[float, str]:
-        """Of the last layer of a residual branch, and what to say of it."""
-        if path not in self.last:
+    def _branch_scale(self, path: str) -> tuple[float, str]:
+        """What the place in a residual branch multiplies a layer's weights by, and a remark on it."""
+        if path not in self.norm_after_last:
             return 1.0, ""
-        if self.last[path] is not None:
+        if self.norm_after_last[path] is not None:
             return 1.0, "; ends a residual branch, which a norm scales"
         branches = len(self.graph.branches)
         return 1 / math.sqrt(branches), f"; ends a residual branch, 1 of {branches}"
@@ -146,7 +185,7 @@ class _Auto:
     # ---- Other modules ----
 
     def attention(self, site: Site) -> Choice | None:
-        """torch's, but for its output projection, which is a layer of its own."""
+        """The parameters that ``nn.MultiheadAttention`` itself holds; ``out_proj`` is a layer."""
         if site.leaf == "in_proj_weight":
             return Choice(Parts((XavierUniform(),) * 3), "queries, keys, values")
         if site.leaf == "in_proj_bias":
@@ -156,62 +195,56 @@ class _Auto:
         return Choice(XavierUniform(), "queries, keys or values")
 
     def recurrent(self, site: Site) -> Choice | None:
-        gates = next((n for kinds, n in _GATES if isinstance(site.module, kinds)), 1)
-        leaf = site.leaf
+        gates, leaf = gates_of(type(site.module)), site.leaf
         if leaf.startswith("weight_ih"):
-            return Choice(_in_parts(XavierUniform(), gates), "input weights, gate by gate")
+            return Choice(of_each_matrix(XavierUniform(), gates), "input weights, gate by gate")
         if leaf.startswith("weight_hh"):
-            return Choice(_in_parts(Orthogonal(), gates), "recurrent weights, gate by gate")
+            return Choice(of_each_matrix(Orthogonal(), gates), "recurrent weights, gate by gate")
         if leaf.startswith("weight_hr"):
             return Choice(XavierUniform(), "projection of the state")
-        if leaf.startswith("bias_ih") and gates == 4:  # torch's order: input, forget, cell, output
-            return Choice(Parts((ZEROS, ONES, ZEROS, ZEROS)), "forget gate open")
-        return Choice(ZEROS, "bias") if leaf.startswith("bias") else None
+        if leaf.startswith("bias"):
+            return forget_bias(site) or Choice(ZEROS, "bias")
+        return None
 
     def embedding(self, site: Site) -> Choice:
         dim = site.shape[-1]
-        initializer: Initializer = Normal(0.0, 1 / math.sqrt(dim) if self.short_rows else 1.0)
-        padding: Any = site.module.padding_idx
-        if padding is not None:
-            initializer = Padded(initializer, padding)
+        initializer = Normal(0.0, 1 / math.sqrt(dim) if self.short_rows else 1.0)
         why = "rows of length 1" if self.short_rows else "variance 1 for what follows"
-        return Choice(initializer, f"embedding, {why}")
+        return Choice(padded(initializer, site.module), f"embedding, {why}")
 
     def prelu(self, site: Site) -> Choice:
         slope: Any = site.module.init
-        return Choice(Constant(slope), "its own slope")
+        return Choice(Constant(slope), "slope")
 
 
-_SELU = Activation("selu")
+_SELU = ActivationKind("selu")
 
 _BY_MODULE: tuple[tuple[Any, Callable[[_Auto, Site], Choice | None]], ...] = (
     (nn.MultiheadAttention, _Auto.attention),
-    ((nn.RNNBase, nn.RNNCellBase), _Auto.recurrent),
-    ((nn.Embedding, nn.EmbeddingBag), _Auto.embedding),
+    (RECURRENT_LAYERS, _Auto.recurrent),
+    (EMBEDDINGS, _Auto.embedding),
     (nn.PReLU, _Auto.prelu),
 )
-
-_GATES: tuple[tuple[Any, int], ...] = (((nn.LSTM, nn.LSTMCell), 4), ((nn.GRU, nn.GRUCell), 3))
 
 
 def _nothing(_: Site) -> None:
     return None
 
 
-def _name(activation: Activation) -> str:
+def _words_for(activation: ActivationKind) -> str:
     kind, slope = activation
     if kind == "leaky_relu":
         return f"leaky_relu of slope {slope:g}"
     return kind if isinstance(kind, str) else f"an activation of gain {kind:.4g}"
 
 
-def _for(activation: Activation, scale: float, is_normed: bool) -> Initializer:
-    """The initializer that the paper on an activation gives."""
+def _suited_to(activation: ActivationKind, scale: float, is_normed: bool) -> Initializer:
+    """The initializer for a layer that an activation follows, as the paper on it has it."""
     name, slope = activation
     if activation == _SELU:
         return _lecun(scale)
     if name in _XAVIER:
-        # 5/3 makes up for what tanh takes away, where no norm does.
+        # 5/3 makes up for the variance that tanh takes away, unless a norm does.
         gain = gain_of("tanh") if name == "tanh" and not is_normed else 1.0
         return XavierNormal(gain * scale)
     if scale == 1:
@@ -220,11 +253,12 @@ def _for(activation: Activation, scale: float, is_normed: bool) -> Initializer:
 
 
 def _lecun(scale: float) -> Initializer:
+    """LeCun's variance of 1 / fan_in, times the squared scale."""
     return LecunNormal() if scale == 1 else VarianceScaling(scale**2)
 
 
 def _projections(site: Site, scale: float) -> tuple[Initializer, str]:
-    """Of queries, keys and values: each by itself, whether they are one layer or three."""
+    """The initializer for queries, keys and values: each by itself, also where one layer makes all."""
     inputs, outputs = site.shape[:2] if site.weight.transposed else site.shape[1::-1]
     parts, rest = divmod(outputs, inputs)
     if rest or parts not in (2, 3):
@@ -232,21 +266,18 @@ def _projections(site: Site, scale: float) -> tuple[Initializer, str]:
     why = f"{parts} projections of attention in one"
     if not site.weight.transposed:
         return Parts((XavierUniform(scale),) * parts), why
-    bound = scale * math.sqrt(6 / (2 * inputs))  # the parts stand in dim 1
+    bound = scale * math.sqrt(6 / (2 * inputs))  # the projections stand in dim 1
     return Uniform(-bound, bound), why
 
 
-def _in_parts(initializer: Initializer, parts: int) -> Initializer:
-    return initializer if parts == 1 else Parts((initializer,) * parts)
-
-
 def _norm(site: Site) -> Choice | None:
-    """Of torch's norms, and of others by what their constructors fill them with: ones, or zeros
-    where they add 1 to what they hold."""
+    """Scale 1 and shift 0. Norms that torch does not have are known by what their constructors
+    call: ``ones``, or ``zeros`` for a scale to which the norm adds 1."""
     if len(site.shape) != 1 or site.leaf not in ("weight", "bias"):
         return None
     constructor = getattr(type(site.module).__init__, "__code__", None)
     filled = getattr(constructor, "co_names", ())
     if not isinstance(site.module, NORMS) and "ones" not in filled:
-        return Choice(ZEROS, "norm's scale, less 1") if "zeros" in filled else None
+        why = "norm's scale, to which the norm adds 1"
+        return Choice(ZEROS, why) if "zeros" in filled else None
     return Choice(ONES, "norm's scale") if site.leaf == "weight" else Choice(ZEROS, "norm's shift")

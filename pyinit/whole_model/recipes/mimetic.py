@@ -15,7 +15,7 @@ import pyinit.init
 from pyinit._random.rng import Key, Source
 from pyinit.initializers import Block, Blocks, Drawn, Weight, register
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.attention import Attention, attentions
+from pyinit.whole_model.recipes.attention import Attention, attention_layers
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.recipes.transformers import vit
 
@@ -28,14 +28,26 @@ _PRODUCTS = {"q": "qk", "k": "qk", "v": "vo", "o": "vo"}
 class Mimetic(Drawn):
     """A factor of alpha Z + beta I, with Z normal of variance 1 / width (Trockman & Kolter 2023).
 
-    The query's and the key's weights multiply to alpha1 Z + beta1 I, best approximated in the rank
-    of a head, for each head with a Z of its own; the value's and the output's to
-    alpha2 Z - beta2 I. Both factors draw the same Z: from the seed and the name of their layer. So
-    they need a ``Key`` to draw from.
+    For each head the weights of query and key multiply to alpha1 Z + beta1 I, or to the nearest
+    matrix of the head's rank. The weights of value and output multiply to alpha2 Z - beta2 I. Both
+    factors of a product draw the same Z, from the seed and the name of their layer; so they need a
+    ``Key`` to draw from.
 
-    of: the name of the attention layer
-    part: ``"q"``, ``"k"``, ``"v"``, ``"o"``, or ``"qkv"`` one after the other
-    transposed: whether the inputs stand in dim 0; None for as the layer does
+    Args:
+        of: the name of the attention layer
+        part: ``"q"``, ``"k"``, ``"v"``, ``"o"``, or ``"qkv"`` for three that stand one after the
+            other
+        heads: the number of heads
+        alpha1: the size of Z in query x key
+        beta1: the size of the identity in query x key
+        alpha2: the size of Z in value x output
+        beta2: the size of the negative identity in value x output
+        transposed: whether the inputs stand in dim 0; None: as they stand in the layer
+
+    Example:
+        >>> from pyinit.initializers import Weight
+        >>> Mimetic(of="attention", part="q", heads=2).resolve(Weight((4, 4)))[0].drawn.part
+        'q'
     """
 
     of: str
@@ -100,7 +112,10 @@ class Mimetic(Drawn):
 
 
 class _Product(NamedTuple):
-    """What two weights multiply to: for each head alpha Z + beta I, (width, width), in that rank."""
+    """What two weights multiply to: for each head the (width, width) matrix alpha Z + beta I.
+
+    rank: the number of channels of a head, which bounds the rank of its product
+    """
 
     name: str
     heads: int
@@ -110,10 +125,10 @@ class _Product(NamedTuple):
     beta: float
 
 
-# The two factors are wanted soon after each other; some layers name their key before their query.
+# Both factors of a product are asked for soon after each other, in either order.
 @lru_cache(maxsize=2)
 def _factors(product: _Product, key: int) -> tuple[Tensor, Tensor]:
-    """L and R, each (heads * rank, width): the product of a head is Lᵀ R of its rows."""
+    """The factors L and R, each (heads * rank, width). With a head's rows, LᵀR is its product."""
     pairs = [_factorized(_drawn(product, head, key), product.rank) for head in range(product.heads)]
     return torch.cat([left for left, _ in pairs]), torch.cat([right for _, right in pairs])
 
@@ -127,10 +142,10 @@ def _drawn(product: _Product, head: int, key: int) -> Tensor:
 
 
 def _factorized(a: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """U sqrt(S) and V sqrt(S), transposed, of the largest singular values of ``a``.
+    """U sqrt(S) and V sqrt(S), transposed, for the largest singular values S of ``a``.
 
-    From the eigenvectors V of aᵀa, several times faster than the SVD: with U = a V / S the product
-    is a V Vᵀ, whatever is lost in squaring.
+    They come from the eigenvectors V of aᵀa, several times faster than from the SVD: with U = a V / S
+    the product is a V Vᵀ, however much precision squaring loses.
     """
     squares, vectors = torch.linalg.eigh(a.mT @ a)
     v = vectors[:, -rank:]
@@ -151,25 +166,41 @@ def mimetic(
     alpha2: float = 0.4,
     beta2: float = 0.4,
 ) -> Choices:
-    """Attention like that of trained models: query x key near I, value x output near -I.
+    """Starts attention as trained models have it: query x key near I, value x output near -I.
 
-    The products of an attention layer's weights are alpha1 Z + beta1 I (query and key, each head)
-    and alpha2 Z - beta2 I (value and output), with Z normal of variance 1 / width. All else is as
-    in ``vit``: position embeddings too, where the paper has sinusoids. Needs ``seed=``. A layer
-    whose products are not square, such as grouped-query attention, is left as in ``vit``, and so is
-    cross-attention.
+    The weights of query and key multiply to alpha1 Z + beta1 I in each head, and the weights of value
+    and output to alpha2 Z - beta2 I, with Z normal of variance 1 / width. All else is as in the recipe
+    ``vit``, position embeddings included, for which the paper has sinusoids. Attention whose products
+    are not square (grouped queries, say) and attention to another sequence are left as in ``vit``.
+    The recipe needs ``seed=``.
 
     Args:
         network: the model
         alpha1: the size of the noise in query x key; the defaults are for Vision Transformers
-        beta1: that of the identity
+        beta1: the size of the identity in query x key
         alpha2: the size of the noise in value x output
-        beta2: that of the negative identity
+        beta2: the size of the negative identity in value x output
+
+    Returns:
+        A choice for each parameter of a module that is known.
 
     Raises:
         ValueError: if no attention layer is found.
+
+    References:
+        Trockman & Kolter 2023, arXiv:2305.09828
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> layer = nn.MultiheadAttention(16, num_heads=2)
+        >>> report = pyinit.initialize_(layer, "mimetic", seed=0)
+        >>> query, key, value = layer.in_proj_weight.detach().chunk(3)
+        >>> product = layer.out_proj.weight.detach() @ value
+        >>> bool(product.diagonal().mean() < -0.2)
+        True
     """
-    layers = attentions(network)
+    layers = attention_layers(network)
     if not layers:
         raise ValueError(
             "recipe 'mimetic' found no attention layer: it looks for weights named q_proj, k_proj, "
@@ -184,21 +215,21 @@ def mimetic(
                 choices[site.name] = before._replace(why=f"{before.why}; not mimetic: {problem}")
             else:
                 factor = Mimetic(layer.name, part, heads, alpha1, beta1, alpha2, beta2)
-                choices[site.name] = Choice(factor, f"attention, {_SAID[part]}")
+                choices[site.name] = Choice(factor, f"attention, {_PART_WORDS[part]}")
     return choices
 
 
-_SAID = {"q": "query", "k": "key", "v": "value", "o": "output", "qkv": "query, key and value"}
+_PART_WORDS = {"q": "query", "k": "key", "v": "value", "o": "output", "qkv": "query, key and value"}
 
 
-# Query and key are of different sequences there.
+# Names of attention whose query and key come from different sequences.
 _CROSS = re.compile(
     r"(?i:cross_?att\w*|encoder_attn|EncDecAttention|decoder\.layers\.\d+\.multihead_attn)$"
 )
 
 
 def _checked(layer: Attention) -> tuple[int, str]:
-    """The number of heads, and what keeps the products from being square matrices, if anything."""
+    """The number of heads, and why the layer is left as in ``vit``: empty if nothing is in the way."""
     if _CROSS.search(layer.name):
         return 1, "attention to another sequence"
     if "o" not in layer.weights:

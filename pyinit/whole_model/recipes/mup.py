@@ -7,8 +7,9 @@ from torch import nn
 
 from pyinit.initializers import ZEROS, Normal, Weight
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.layers import Role, each_place, padded, use_of
+from pyinit.whole_model.recipes.choices import each_place, padded
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
+from pyinit.whole_model.recipes.roles import Role, use_of
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
 Shape = tuple[int, ...]
@@ -22,29 +23,49 @@ def mup(
     sigma: float = 1.0,
     readout_zero_init: bool = True,
 ) -> Choices:
-    """Maximal update: what was tuned on a narrow model holds for a wide one.
+    """Scales weights so that hyperparameters of a narrow model hold for a wide one (maximal update).
 
-    The dimensions in which a weight differs from the same weight of ``base`` are those that grow.
-    Inputs (only the outputs grow) and hidden weights (both grow) are normal of sigma / sqrt(fan_in),
-    embeddings normal of 1, biases 0, all other vectors as torch's default. Outputs (only the inputs
-    grow) are 0, or smaller than the base's by the width multiplier, not by its root.
+    The dimensions that grow are those in which a weight differs from the same weight of ``base``.
+    Input weights, of which only the outputs grow, and hidden weights, of which both dimensions grow,
+    are normal of sigma / sqrt(fan_in). Embeddings are normal of 1, biases 0, and all other vectors as
+    torch's default. Output weights, of which only the inputs grow, are 0, or else divided by the
+    width multiplier itself, not by its root.
 
-    A recipe can only initialize. The rest of the parametrization is the program's: with Adam the
-    learning rates of hidden and output weights are to be divided by the width multiplier, and
-    attention is to divide by the head's width, not by its root.
+    A recipe can only initialize; the rest of the parametrization is up to the program. With Adam it
+    has to divide the learning rates of hidden and output weights by the width multiplier, and its
+    attention has to divide by the width of a head, not by its root.
 
     Args:
         network: the model
-        base: a model of the same architecture that is narrower than all that are trained (it may be
-            on the meta device), or the shapes of its parameters by their names
-        sigma: standard deviation of the weights times sqrt(fan_in)
-        readout_zero_init: whether outputs start at 0, as the authors recommend
+        base: a model of the same architecture, narrower than all that are trained (it may be on the
+            meta device), or the shapes of its parameters by their names
+        sigma: the standard deviation of the weights times sqrt(fan_in)
+        readout_zero_init: whether output weights start at 0, as the authors recommend
+
+    Returns:
+        A choice for each parameter of a module that is known.
 
     Raises:
-        ValueError: without a base, or if it has not the same parameters with as many dimensions.
+        ValueError: without a base, or if the base's parameters differ in name or dimensions.
+
+    References:
+        Yang et al. 2021, Tensor Programs V, arXiv:2203.03466, table 3
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> def mlp(width):
+        ...     return nn.Sequential(nn.Linear(8, width), nn.Linear(width, width), nn.Linear(width, 2))
+        >>> recipe = pyinit.recipe("mup", base=mlp(16))
+        >>> for row in pyinit.initialize_(mlp(64), recipe, seed=0):
+        ...     if "weight" in row.name:
+        ...         print(row.initializer, "-", row.why)
+        normal(std=0.3536) - input, width x4
+        normal(std=0.125) - hidden, width x4
+        constant(val=0) - output, width x4
     """
     given = _shapes(base)
-    shapes = {name: _same(site, given) for name, site in network.by_name.items()}
+    shapes = {name: _shape_in_base(site, given) for name, site in network.by_name.items()}
 
     def choose(site: Site) -> Choice | None:
         use = use_of(site)
@@ -69,15 +90,15 @@ def _shapes(base: nn.Module | Mapping[str, Shape] | None) -> Mapping[str, Shape]
     )
 
 
-def _same(site: Site, shapes: Mapping[str, Shape]) -> Shape:
-    """The shape of the same parameter in the base."""
+def _shape_in_base(site: Site, shapes: Mapping[str, Shape]) -> Shape:
+    """The shape that the same parameter has in the base."""
     shape = shapes.get(site.name)
     if shape is None:
         raise ValueError(f"base has no parameter {site.name}")
     if len(shape) != len(site.shape):
         raise ValueError(
             f"base: parameter {site.name} has shape {shape} there and {site.shape} in the model; "
-            "it takes as many dimensions"
+            "both must have as many dimensions"
         )
     return shape
 
@@ -85,7 +106,7 @@ def _same(site: Site, shapes: Mapping[str, Shape]) -> Shape:
 def _embedding(site: Site, base: Shape) -> Choice:
     why = f"embedding, input, width x{_ratio(site.shape[1], base[1])}"
     if site.tied:
-        why += "; as output, too: divide the logits by that"
+        why += "; the output shares it: divide the logits by the width multiplier"
     return Choice(padded(Normal(0.0, 1.0), site.module), why)
 
 

@@ -1,8 +1,8 @@
-"""One distribution for the weights of all layers.
+"""Recipes of one distribution, which the weights of all layers share.
 
-Biases and norm shifts are 0, norm scales 1, embeddings normal of standard deviation 0.02 with a
-padding row of zeros. Matrices that stand in one parameter (the gates of a recurrent layer, the
-projections of an attention layer) are each initialized as a matrix of its own.
+Biases and norm shifts are 0, norm scales 1, and embeddings normal of standard deviation 0.02 with
+zeros in the row for padding. Where several matrices stand in one parameter (the gates of a recurrent
+layer, the projections of an attention layer), each is initialized as a matrix of its own.
 """
 
 from torch import nn
@@ -22,12 +22,13 @@ from pyinit.initializers import (
     XavierUniform,
 )
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.layers import Use, by_layer, of_each_matrix
+from pyinit.whole_model.recipes.choices import by_layer, of_each_matrix
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
+from pyinit.whole_model.recipes.roles import Use
 
 
 def _same(network: Network, initializer: Initializer) -> Choices:
-    """The same initializer for the matrices of all layers."""
+    """The same initializer for all matrices of all layers."""
     return by_layer(
         network, lambda _, use: Choice(of_each_matrix(initializer, use.matrices), use.words)
     )
@@ -35,11 +36,27 @@ def _same(network: Network, initializer: Initializer) -> Choices:
 
 @register_recipe("normal", source="Krizhevsky et al. 2012, section 5")
 def normal(network: Network, *, std: float = 0.01) -> Choices:
-    """Normal weights and embeddings of one standard deviation, zero biases.
+    """Draws weights and embeddings from one normal distribution, and sets biases to 0.
 
     Args:
         network: the model
         std: the standard deviation
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    Raises:
+        ValueError: if ``std`` is negative or not finite.
+
+    References:
+        Krizhevsky et al. 2012, section 5
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> report = pyinit.initialize_(nn.Linear(4, 2), pyinit.recipe("normal", std=0.1), seed=0)
+        >>> print(report["weight"].initializer)
+        normal(std=0.1)
     """
     initializer = Normal(std=std)
     return by_layer(network, lambda _, use: Choice(initializer, use.words), initializer)
@@ -47,43 +64,126 @@ def normal(network: Network, *, std: float = 0.01) -> Choices:
 
 @register_recipe("xavier", source="Glorot & Bengio 2010")
 def xavier(network: Network) -> Choices:
-    """Xavier uniform weights, zero biases."""
+    """Draws Xavier uniform weights, and sets biases to 0.
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    References:
+        Glorot & Bengio 2010
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> report = pyinit.initialize_(nn.Linear(4, 2), "xavier", seed=0)
+        >>> print(report["weight"].initializer)
+        xavier_uniform
+    """
     return _same(network, XavierUniform())
 
 
 @register_recipe("kaiming", source="He et al. 2015")
 def kaiming(network: Network, *, mode: str = "fan_in") -> Choices:
-    """Kaiming normal weights with the gain of relu, zero biases.
+    """Draws Kaiming normal weights with the gain of relu, and sets biases to 0.
 
     Args:
         network: the model
         mode: ``"fan_in"``, ``"fan_out"``, or a mean of the two: ``"fan_avg"``, ``"fan_geo_avg"``
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    Raises:
+        ValueError: for another mode.
+
+    References:
+        He et al. 2015, arXiv:1502.01852
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> report = pyinit.initialize_(nn.Conv2d(3, 8, 3), "kaiming", seed=0)
+        >>> print(report["weight"].initializer)
+        kaiming_normal(nonlinearity=relu)
     """
     return _same(network, KaimingNormal(mode=mode, nonlinearity="relu"))
 
 
 @register_recipe("lecun", source="LeCun et al. 1998, section 4.6")
 def lecun(network: Network) -> Choices:
-    """Truncated normal weights of variance 1 / fan_in, zero biases."""
+    """Draws truncated normal weights of variance 1 / fan_in, and sets biases to 0.
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    References:
+        LeCun et al. 1998, Efficient BackProp, section 4.6
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> report = pyinit.initialize_(nn.Linear(4, 2), "lecun", seed=0)
+        >>> print(report["weight"].initializer)
+        lecun_normal
+    """
     return _same(network, LecunNormal())
 
 
 @register_recipe("orthogonal", source="Saxe et al. 2014")
 def orthogonal(network: Network, *, gain: float = 1.0) -> Choices:
-    """Random orthogonal weights, one matrix for each group of a convolution, zero biases.
+    """Draws orthogonal weights, a matrix for each group of a convolution, and sets biases to 0.
 
     Args:
         network: the model
         gain: what the matrices are multiplied by
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    Raises:
+        ValueError: if ``gain`` is not finite.
+
+    References:
+        Saxe et al. 2014, arXiv:1312.6120
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> report = pyinit.initialize_(nn.LSTM(4, 4), "orthogonal", seed=0)
+        >>> print(report["weight_hh_l0"].initializer)
+        parts(parts=[orthogonal, orthogonal, orthogonal, orthogonal])
     """
     return _same(network, Orthogonal(gain))
 
 
 @register_recipe("delta_orthogonal", source="Xiao et al. 2018")
 def delta_orthogonal(network: Network) -> Choices:
-    """Convolutions of one orthogonal matrix at the centre tap, other weights orthogonal.
+    """Puts an orthogonal matrix at the centre tap of convolutions; other weights are orthogonal.
 
-    So are convolutions with fewer outputs than inputs: no matrix of theirs preserves all norms.
+    A convolution with fewer outputs than inputs is orthogonal as a whole, since no matrix of that
+    shape preserves all norms.
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    References:
+        Xiao et al. 2018, arXiv:1806.05393
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> report = pyinit.initialize_(nn.Conv2d(8, 8, 3), "delta_orthogonal", seed=0)
+        >>> print(report["weight"].initializer)
+        delta_orthogonal
     """
 
     def weight(site: Site, use: Use) -> Choice:
@@ -93,7 +193,7 @@ def delta_orthogonal(network: Network) -> Choices:
         if outputs < inputs:
             return Choice(Orthogonal(), "fewer outputs than inputs")
         if site.weight.transposed and outputs > inputs:
-            return Choice(Orthogonal(), "expands, with the inputs in dim 0")
+            return Choice(Orthogonal(), "more outputs than inputs, with the inputs in dim 0")
         return Choice(DeltaOrthogonal(), "convolution")
 
     return by_layer(network, weight)
@@ -101,12 +201,31 @@ def delta_orthogonal(network: Network) -> Choices:
 
 @register_recipe("zero", source="Zhao et al. 2022, algorithms 1 and 2")
 def zero(network: Network) -> Choices:
-    """ZerO: identities, Hadamard matrices where a layer expands, zero biases; nothing is random.
+    """Sets weights to identities and Hadamard matrices, and biases to 0 (ZerO). Nothing is random.
 
-    Each layer is initialized by its own shape. A convolution has its matrix at the centre tap, one
-    for each group. Where a layer that expands has its inputs in dim 0 (transposed convolutions,
+    Each layer is initialized by its own shape. A convolution has a matrix at the centre tap for each
+    of its groups. Where a layer that expands has its inputs in dim 0 (transposed convolutions,
     Conv1D), its matrix is a partial identity, too. Bilinear layers, which the paper does not treat,
-    start at zero, and embeddings as those of the other recipes.
+    start at zero. Embeddings start as in the other recipes.
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    References:
+        Zhao et al. 2022, arXiv:2110.12661, algorithms 1 and 2
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> layer = nn.Linear(2, 4)
+        >>> report = pyinit.initialize_(layer, "zero")
+        >>> print(report["weight"].initializer, "-", report["weight"].why)
+        hadamard - more outputs than inputs
+        >>> layer.weight.tolist()
+        [[0.5, 0.5], [0.5, -0.5], [0.5, 0.5], [0.5, -0.5]]
     """
 
     return by_layer(network, _zero_weight)
@@ -126,6 +245,6 @@ def _zero_weight(site: Site, use: Use) -> Choice:
 
 
 def _channels(site: Site) -> tuple[int, int]:
-    """Outputs and inputs of a layer, in each group."""
+    """The numbers of outputs and inputs that each group of a layer has."""
     first, second = site.shape[0] // site.weight.groups, site.shape[1]
     return (second, first) if site.weight.transposed else (first, second)

@@ -1,44 +1,49 @@
-"""Recurrent layers as Keras starts them, and as is recommended for LSTMs."""
+"""Recipes of recurrent layers: Keras' defaults, and what is recommended for LSTMs."""
 
 from collections.abc import Callable
 
 from torch import nn
 
-from pyinit.initializers import (
-    ONES,
-    ZEROS,
-    Orthogonal,
-    Parts,
-    Uniform,
-    XavierUniform,
-)
+from pyinit._graph.kinds import RECURRENT_LAYERS
+from pyinit.initializers import ZEROS, Orthogonal, Uniform, XavierUniform
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.layers import (
-    Role,
-    Use,
+from pyinit.whole_model.recipes.choices import (
     by_layer,
     by_shape_alone,
     each_place,
+    forget_bias,
     of_each_matrix,
-    use_of,
 )
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
+from pyinit.whole_model.recipes.roles import Role, Use, use_of
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
-_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-_LSTM = (nn.LSTM, nn.LSTMCell)
-
-# The gates of torch's LSTM: input, forget, cell, output.
-_FORGET_BIAS = Choice(Parts((ZEROS, ONES, ZEROS, ZEROS)), "forget gate open")
+_GLOROT = XavierUniform()
 
 
 @register_recipe("keras", source="Keras 3, defaults of its layers")
 def keras(network: Network) -> Choices:
-    """Glorot uniform weights, orthogonal recurrent ones, unit forget bias, as in Keras.
+    """Draws Glorot uniform weights and orthogonal recurrent ones, with forget bias 1, as Keras does.
 
-    As Keras does, the gates of a recurrent layer are one matrix: Glorot's fans are its inputs and
-    all of its gates' units, and the recurrent matrix is orthogonal as a whole. Nor do the fans of a
-    convolution know of groups. Embeddings are uniform on [-0.05, 0.05).
+    Keras takes the gates of a recurrent layer for one matrix: Glorot's fans are the layer's inputs
+    and the units of all gates together, and the recurrent matrix is orthogonal as a whole. It leaves
+    the groups of a convolution out of the fans. Embeddings are uniform on [-0.05, 0.05).
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    References:
+        The defaults of the layers of Keras 3; Glorot & Bengio 2010; Jozefowicz et al. 2015
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> report = pyinit.initialize_(nn.GRU(4, 4), "keras", seed=0)
+        >>> print(report["weight_hh_l0"].initializer)
+        orthogonal
     """
 
     def weight(site: Site, use: Use) -> Choice:
@@ -49,22 +54,37 @@ def keras(network: Network) -> Choices:
         return Choice(by_shape_alone(_GLOROT, site.weight), use.words)
 
     layers = by_layer(network, weight, Uniform(-0.05, 0.05))
-    return {**layers, **_of_recurrent_layers(network, _forget_bias)}
-
-
-_GLOROT = XavierUniform()
+    return {**layers, **_of_recurrent_layers(network, lambda site, _: forget_bias(site))}
 
 
 @register_recipe("lstm", source="Jozefowicz et al. 2015; Saxe et al. 2014")
 def lstm(network: Network) -> Choices:
-    """Recurrent layers: orthogonal recurrent weights for each gate, forget bias 1; the rest as torch.
+    """Makes the recurrent weights of each gate orthogonal and the forget bias 1; all else is torch's.
 
-    Input weights are Xavier uniform for each gate, the other biases 0.
+    The input weights of recurrent layers are Xavier uniform for each gate, and their other biases
+    are 0. All other layers are as in the recipe ``torch``.
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    References:
+        Jozefowicz et al. 2015 (the forget gate's bias); Saxe et al. 2014, arXiv:1312.6120
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> lstm = nn.LSTM(4, 2)
+        >>> report = pyinit.initialize_(lstm, "lstm", seed=0)
+        >>> lstm.bias_ih_l0.tolist()  # input, forget, cell and output gate
+        [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     """
 
     def choose(site: Site, use: Use) -> Choice:
         if use.role is Role.BIAS:
-            return _forget_bias(site, use) or Choice(ZEROS, "bias")
+            return forget_bias(site) or Choice(ZEROS, "bias")
         initializer = Orthogonal() if _is_recurrent(site) else _GLOROT
         return Choice(of_each_matrix(initializer, use.matrices), use.words)
 
@@ -75,17 +95,13 @@ def _is_recurrent(site: Site) -> bool:
     return site.leaf.startswith("weight_hh")
 
 
-def _forget_bias(site: Site, _: Use) -> Choice | None:
-    """Of the two biases that torch adds up, the first."""
-    is_first = isinstance(site.module, _LSTM) and site.leaf.startswith("bias_ih")
-    return _FORGET_BIAS if is_first else None
-
-
 def _of_recurrent_layers(
     network: Network, choose: Callable[[Site, Use], Choice | None]
 ) -> dict[str, Choice]:
+    """The choices that a function makes for the parameters of recurrent layers."""
+
     def choice(site: Site) -> Choice | None:
-        use = use_of(site) if isinstance(site.module, _RECURRENT) else None
+        use = use_of(site) if isinstance(site.module, RECURRENT_LAYERS) else None
         return use and choose(site, use)
 
     return each_place(network, choice)

@@ -1,4 +1,4 @@
-"""Recipes by name, with their options."""
+"""The register of recipes: by their names, with their options."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -6,25 +6,51 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pyinit.initializers import Initializer, near
-from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.network import Network
 
 
 class Choice(NamedTuple):
-    """An initializer, and why this one."""
+    """What a recipe gives to a parameter.
+
+    Args:
+        initializer: what fills the parameter
+        why: what a report says of it, in a few words
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> from pyinit.whole_model.network import Network
+        >>> choice = pyinit.recipe("xavier").choose(Network(nn.Linear(4, 2)))["weight"]
+        >>> print(choice.initializer, "-", choice.why)
+        xavier_uniform - weight
+    """
 
     initializer: Initializer
     why: str
 
 
 Choices = Mapping[str, Choice]
-"""By the name of the parameter. Those that are not in it stay as they are."""
+"""The choices of a recipe, by the names of the parameters. One that is left out stays as it is."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe with its options. ``choose`` says what each parameter of a network gets.
+    """A recipe with its options: ``recipe`` and ``recipes`` give them.
 
-    source: the paper or program that it follows
+    Args:
+        name: the name that it is registered by
+        function: what chooses, a function of a ``Network`` and of options that are keyword-only
+        source: the paper or program that it follows
+        options: the options that differ from the function's defaults
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> small = pyinit.recipe("normal", std=0.001)
+        >>> print(small, "-", small.summary)
+        normal(std=0.001) - Draws weights and embeddings from one normal distribution, and sets biases to 0.
+        >>> pyinit.initialize_(nn.Linear(4, 2), small, seed=0).recipe
+        'normal(std=0.001)'
     """
 
     name: str
@@ -34,10 +60,21 @@ class Recipe:
 
     @property
     def summary(self) -> str:
-        """The first line of its documentation."""
+        """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     def choose(self, network: Network) -> Choices:
+        """What each parameter of a network gets.
+
+        Args:
+            network: a model, wrapped in ``pyinit.whole_model.network.Network``
+
+        Returns:
+            A choice for each parameter that the recipe knows, by the parameter's name.
+
+        Raises:
+            ValueError: for a network that the recipe cannot be used for, or a bad option.
+        """
         return self.function(network, **self.options)
 
     def __str__(self) -> str:
@@ -51,11 +88,36 @@ _REGISTRY: dict[str, Recipe] = {}
 def register_recipe(
     name: str, *, source: str = ""
 ) -> Callable[[Callable[..., Choices]], Callable[..., Choices]]:
-    """Decorator: makes a function from ``Network`` to choices a recipe. Its keyword-only parameters
-    are the recipe's options, the first line of its docstring is its summary.
+    """Decorator that makes a recipe of a function from a ``Network`` to choices.
+
+    The function's keyword-only parameters are the recipe's options, and the first line of its
+    docstring is the recipe's summary.
+
+    Args:
+        name: the name that ``initialize_`` will know the recipe by
+        source: the paper or program that the recipe follows
+
+    Returns:
+        The decorator, which returns the function as it is.
 
     Raises:
         ValueError: if another recipe has the name.
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> @pyinit.register_recipe("ones and zeros", source="this page")
+        ... def ones_and_zeros(network):
+        ...     \"""Sets weights to 1 and all else to 0.\"""
+        ...     fill = {"weight": pyinit.initializers.ONES}
+        ...     return {
+        ...         site.name: pyinit.Choice(fill.get(site.leaf, pyinit.initializers.ZEROS), site.leaf)
+        ...         for site in network.sites
+        ...     }
+        >>> layer = nn.Linear(2, 1)
+        >>> report = pyinit.initialize_(layer, "ones and zeros")
+        >>> layer.weight.tolist(), layer.bias.tolist()
+        ([[1.0, 1.0]], [0.0])
     """
 
     def add(function: Callable[..., Choices]) -> Callable[..., Choices]:
@@ -69,15 +131,39 @@ def register_recipe(
 
 
 def recipes() -> dict[str, Recipe]:
-    """All recipes by name; each has a ``summary`` and a ``source``."""
+    """All recipes, in alphabetical order.
+
+    Returns:
+        The recipes by their names. Each has a ``summary`` and a ``source``.
+
+    Example:
+        >>> import pyinit
+        >>> pyinit.recipes()["lecun"].source
+        'LeCun et al. 1998, section 4.6'
+    """
     return dict(sorted(_REGISTRY.items()))
 
 
 def recipe(name: str, **options: Any) -> Recipe:
-    """The recipe of that name, with options.
+    """A recipe by its name, with options.
+
+    Args:
+        name: one of the names in ``recipes()``
+        options: what the recipe's function takes as keywords; the others keep their defaults
+
+    Returns:
+        The recipe, which ``initialize_`` takes in place of a name.
 
     Raises:
-        ValueError: for an unknown name, or an option that it does not have.
+        ValueError: for an unknown name, or an option that the recipe does not have.
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> report = pyinit.initialize_(model, pyinit.recipe("kaiming", mode="fan_out"), seed=0)
+        >>> print(report["0.weight"].initializer)
+        kaiming_normal(mode=fan_out, nonlinearity=relu)
     """
     known = _REGISTRY.get(name)
     if known is None:
@@ -95,9 +181,3 @@ def recipe(name: str, **options: Any) -> Recipe:
                 f"recipe {name!r} has no option {option!r}; it has {', '.join(taken) or 'none'}"
             )
     return Recipe(known.name, known.function, known.source, options)
-
-
-def each(network: Network, choose: Callable[[Site], Choice | None]) -> dict[str, Choice]:
-    """The choices of a function of one parameter; None leaves it to whatever comes before."""
-    found = ((site.name, choose(site)) for site in network.sites)
-    return {name: choice for name, choice in found if choice is not None}

@@ -1,4 +1,4 @@
-"""Recipes of residual networks: ResNet's, and those that train them without norms."""
+"""Recipes of residual networks: ResNet's, and those that train residual networks without norms."""
 
 import re
 from collections.abc import Callable
@@ -6,10 +6,11 @@ from collections.abc import Callable
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from pyinit._graph.trace import Branch
+from pyinit._graph.graph import Branch
 from pyinit.initializers import ONES, ZEROS, KaimingNormal, gain_of
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.registry import Choice, Choices, each, register_recipe
+from pyinit.whole_model.recipes.choices import each
+from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
 _HE = KaimingNormal(mode="fan_out", nonlinearity="relu")
@@ -17,21 +18,37 @@ _HE = KaimingNormal(mode="fan_out", nonlinearity="relu")
 
 @register_recipe("resnet", source="He et al. 2015, arXiv:1512.03385; torchvision's ResNet")
 def resnet(network: Network, *, zero_last: bool = False) -> Choices:
-    """Convolutions He normal by fan_out, norms 1 and 0, the head as torch's default.
+    """Draws He normal convolutions by fan_out. Norms start at 1 and 0, the head as torch's default.
 
-    As torchvision does it, but for grouped convolutions: their fan_out is that of a group.
+    As torchvision does it, except that the fan_out of a grouped convolution is that of a group.
 
     Args:
         network: the model
-        zero_last: the scale of the last norm of each residual branch is 0, so that blocks start as
+        zero_last: whether the last norm of each residual branch has scale 0, so that blocks start as
             the identity (Goyal et al. 2017, arXiv:1706.02677)
+
+    Returns:
+        A choice for each parameter of a module that is known.
 
     Raises:
         ValueError: if ``zero_last`` finds no residual branch that ends in a norm.
+
+    References:
+        He et al. 2015, arXiv:1512.03385; torchvision's ResNet
+
+    Example:
+        >>> import pyinit, torch
+        >>> from pyinit.models.resnet import ResNet
+        >>> with torch.device("meta"):
+        ...     model = ResNet(blocks=(1, 1), width=8)
+        >>> recipe = pyinit.recipe("resnet", zero_last=True)
+        >>> report = pyinit.initialize_(model, recipe, dry_run=True)
+        >>> print(report["layer1.0.bn3.weight"].why)
+        last norm of a residual branch
     """
     last = {b.last_norm for b in _branches(network) if b.last_norm} if zero_last else set()
     if zero_last and not last:
-        raise ValueError("zero_last: found no residual branch that ends in a norm")
+        raise ValueError("zero_last found no residual branch that ends in a norm")
 
     def choose(site: Site) -> Choice | None:
         if site.leaf != "weight":
@@ -45,15 +62,33 @@ def resnet(network: Network, *, zero_last: bool = False) -> Choices:
 
 @register_recipe("fixup", source="Zhang et al. 2019, arXiv:1901.09321")
 def fixup(network: Network) -> Choices:
-    """Residual networks without norms: branches scaled down by depth, their last layers 0.
+    """Scales residual branches without norms down by depth, and sets their last layers to 0.
 
-    With L residual branches, the layers of a branch of m layers are He normal (by fan_out, as in
-    the authors' code) times L^(-1/(2m-2)), and its last layer is 0; so are the last linear layer
-    and all biases. Of the scalars that the model adds, those named like a bias or shift are 0,
-    those named like a scale, gain or multiplier 1.
+    With L residual branches, the layers of a branch of m layers are He normal times L^(-1/(2m-2)), by
+    fan_out as in the authors' code. The last layer of each branch, the model's last linear layer and
+    all biases are 0. Scalars that the model adds are 0 if they are named like a bias or shift, and 1
+    if they are named like a scale, gain or multiplier.
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
 
     Raises:
         ValueError: if no residual branch is found.
+
+    References:
+        Zhang et al. 2019, arXiv:1901.09321
+
+    Example:
+        >>> import pyinit, torch
+        >>> from pyinit.models.resnet import ResNet
+        >>> with torch.device("meta"):
+        ...     model = ResNet(blocks=(1, 1), width=8)
+        >>> report = pyinit.initialize_(model, "fixup", dry_run=True)
+        >>> print(report["layer1.0.conv1.weight"].why)
+        residual branch of 3 layers, one of 2 branches
     """
     branches = [branch for branch in _branches(network) if branch.layers]
     if not branches:
@@ -65,7 +100,7 @@ def fixup(network: Network) -> Choices:
         path: choice for branch in branches for path, choice in _scaled(branch, len(branches))
     }
     layers |= dict.fromkeys(_heads(network), Choice(ZEROS, "head"))
-    he = Choice(_HE, "outside of the branches")
+    he = Choice(_HE, "outside the residual branches")
 
     def choose(site: Site) -> Choice | None:
         if isinstance(site.module, (nn.Linear, _ConvNd)) or site.path in layers:
@@ -87,8 +122,11 @@ def _scaled(branch: Branch, count: int) -> list[tuple[str, Choice]]:
 
 
 def _heads(network: Network) -> frozenset[str]:
-    """The layers that give the output: by the graph, or else the last linear layer. Not those whose
-    weight is an embedding's, too: input and output both 0 would not learn."""
+    """The layers that give the output: by the graph, or else the last linear layer.
+
+    A layer that shares an embedding's weight is none of them: with input and output both 0, the
+    model would not learn.
+    """
     linear = [path for path, module in network.modules.items() if isinstance(module, nn.Linear)]
     tied = {site.path for site in network.sites if site.tied}
     return (network.graph.heads or frozenset(linear[-1:])) - tied
@@ -107,7 +145,7 @@ def _scalar(site: Site) -> Choice | None:
 
 
 def _is_scalar(site: Site) -> bool:
-    """Whether it is one number that a model adds to torch's own layers."""
+    """Whether a parameter is a single number that a model adds to torch's own layers."""
     is_torchs = type(site.module).__module__.startswith("torch.nn.")
     return not is_torchs and all(size == 1 for size in site.shape)
 
@@ -118,10 +156,37 @@ _REZERO = re.compile(r"(?:res_?weight|re_?zero|alpha)\w*")
 
 @register_recipe("skipinit", source="De & Smith 2020, arXiv:2002.10444")
 def skipinit(network: Network) -> Choices:
-    """The scalar at the end of each residual branch 0, all else as in ``resnet``.
+    """Sets the scalar at the end of each residual branch to 0. All else is as in the recipe resnet.
+
+    The scalars are found by their names: ``alpha``, ``gain``, ``scale``, ``skip_gain`` and the like.
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
 
     Raises:
         ValueError: if there is no such scalar.
+
+    References:
+        De & Smith 2020, arXiv:2002.10444
+
+    Example:
+        >>> import pyinit, torch
+        >>> from torch import nn
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        ...         self.gain = nn.Parameter(torch.ones(()))
+        ...
+        ...     def forward(self, x):
+        ...         return x + self.gain * self.conv(x).relu()
+        >>> block = Block()
+        >>> report = pyinit.initialize_(block, "skipinit", seed=0)
+        >>> block.gain.item()
+        0.0
     """
     named = "alpha, gain, scale, skip_gain, skipinit_gain"
     return {**resnet(network), **_zeros(network, "skipinit", _GAIN.fullmatch, named)}
@@ -129,10 +194,37 @@ def skipinit(network: Network) -> Choices:
 
 @register_recipe("rezero", source="Bachlechner et al. 2020, arXiv:2003.04887")
 def rezero(network: Network) -> Choices:
-    """The scalar at the end of each residual branch 0, all else as torch's default.
+    """Sets the scalar at the end of each residual branch to 0. All else is as in the recipe torch.
+
+    The scalars are found by their names: ``resweight``, ``rezero``, ``alpha`` and the like.
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
 
     Raises:
         ValueError: if there is no such scalar.
+
+    References:
+        Bachlechner et al. 2020, arXiv:2003.04887
+
+    Example:
+        >>> import pyinit, torch
+        >>> from torch import nn
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        ...         self.resweight = nn.Parameter(torch.ones(()))
+        ...
+        ...     def forward(self, x):
+        ...         return x + self.resweight * self.conv(x).relu()
+        >>> block = Block()
+        >>> report = pyinit.initialize_(block, "rezero", seed=0)
+        >>> block.resweight.item()
+        0.0
     """
     named = "resweight, rezero, alpha"
     return {**torch_defaults(network), **_zeros(network, "rezero", _REZERO.fullmatch, named)}
@@ -161,7 +253,7 @@ _CONV = re.compile(r"conv\d+")
 
 
 def _branches(network: Network) -> tuple[Branch, ...]:
-    """The residual branches: as traced, or by the names of ResNets where there is no trace."""
+    """The residual branches: as a trace finds them, or without a trace by the names of ResNets."""
     graph = network.graph
     if graph.branches or graph.source != "module order":
         return graph.branches
@@ -170,8 +262,11 @@ def _branches(network: Network) -> tuple[Branch, ...]:
 
 
 def _named(path: str, block: nn.Module) -> Branch:
-    """The branch of a block with a shortcut: ``conv1``, ``bn1``, ``conv2``, ... as in torchvision
-    and timm, or a ``layer`` of pairs of convolution and norm as in transformers."""
+    """The branch of a block with a shortcut, by the names of the layers in it.
+
+    They are ``conv1``, ``bn1``, ``conv2``, ... in torchvision and timm. In transformers a ``layer``
+    holds pairs of a convolution and a norm.
+    """
     if not any(name in block._modules or name in block.__dict__ for name in _SHORTCUTS):
         return Branch(())
     inside = block._modules.get("layer")

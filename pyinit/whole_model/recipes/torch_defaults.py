@@ -1,4 +1,4 @@
-"""What torch's own modules start with."""
+"""The recipe ``torch``: what torch's own modules start with."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from pyinit._graph.kinds import EMBEDDINGS, NORMS, RECURRENT_LAYERS, nearest_base
 from pyinit.initializers import (
     ZEROS,
     Initializer,
@@ -19,28 +20,43 @@ from pyinit.initializers import (
     XavierUniform,
 )
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.layers import (
-    NORMS,
-    Role,
+from pyinit.whole_model.recipes.choices import (
     all_but_weights,
     by_shape_alone,
     each_place,
-    listed,
     padded,
-    use_of,
 )
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
+from pyinit.whole_model.recipes.roles import Role, use_of
 
 
 @register_recipe("torch", source="PyTorch 2.13, reset_parameters of its modules")
 def torch_defaults(network: Network) -> Choices:
-    """Each module's own default distribution.
+    """Gives each module the distribution that it has by default.
 
-    That of torch's modules, with fans as torch computes them, and of transformers' Conv1D. What an
-    ``nn.Transformer`` and an ``nn.MultiheadAttention`` reset in the modules inside them is as they
-    leave it. Norms that torch does not have, known by a class name that ends with Norm, get scale 1
-    and shift 0. Other modules that have a ``reset_parameters`` of their own are reset by it.
-    Parameters of modules without one stay as constructed.
+    Modules of torch, and transformers' Conv1D, start as their ``reset_parameters`` leaves them, with
+    the fans that torch computes; so do the modules inside of an ``nn.Transformer`` and an
+    ``nn.MultiheadAttention``, which reset some of these anew. A module that has a
+    ``reset_parameters`` of its own is reset by it. A norm that torch does not have, known by a class
+    name that ends with Norm, gets scale 1 and shift 0. All other parameters stay as constructed.
+
+    Args:
+        network: the model
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    References:
+        PyTorch 2.13, ``reset_parameters`` of its modules
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> report = pyinit.initialize_(nn.Linear(4, 2), "torch", seed=0)
+        >>> for row in report:
+        ...     print(row.name, row.initializer, "-", row.why)
+        weight kaiming_uniform(a=2.236) - Linear's default
+        bias uniform(a=-0.5, b=0.5) - Linear's default
     """
     transformers = _prefixes(network, nn.Transformer)
     out_biases = {prefix + "out_proj.bias" for prefix in _prefixes(network, nn.MultiheadAttention)}
@@ -56,7 +72,7 @@ def torch_defaults(network: Network) -> Choices:
 
 
 def _prefixes(network: Network, cls: type[nn.Module]) -> tuple[str, ...]:
-    """Of the names of all parameters in modules that such a class resets."""
+    """The prefixes of names of parameters that a class resets in its modules and inside of them."""
     return tuple(
         path + "." if path else ""
         for path, module in network.modules.items()
@@ -65,18 +81,23 @@ def _prefixes(network: Network, cls: type[nn.Module]) -> tuple[str, ...]:
 
 
 def _own(site: Site, network: Network) -> Choice | None:
-    """By the module that owns the parameter alone."""
-    kind = _kind(type(site.module))  # type: ignore[arg-type]  # classes are hashable
-    if kind.own_reset is not None:
-        return kind.own_reset
-    if kind.rule is None:
+    """The default of the module that owns the parameter, whatever holds that module."""
+    reset = _reset_of(type(site.module))  # type: ignore[arg-type]  # classes are hashable
+    if reset.own_reset is not None:
+        return reset.own_reset
+    if reset.rule is None:
         return _by_role(site)
-    initializer = kind.rule(site, network)
-    return None if initializer is None else Choice(initializer, kind.why)
+    initializer = reset.rule(site, network)
+    return None if initializer is None else Choice(initializer, reset.why)
 
 
-class _Kind(NamedTuple):
-    """What is to be known of a class of modules."""
+class _Reset(NamedTuple):
+    """How the modules of a class reset their parameters.
+
+    rule: gives the initializer of a parameter; None where the parameter's role decides
+    own_reset: the choice for all parameters of a class with a ``reset_parameters`` of its own
+    why: what a report says of the rule's choices
+    """
 
     rule: "_Rule | None"
     own_reset: Choice | None
@@ -84,18 +105,14 @@ class _Kind(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _kind(cls: type[nn.Module]) -> _Kind:
-    base = listed(cls, _RULES)
+def _reset_of(cls: type[nn.Module]) -> _Reset:
+    base = nearest_base(cls, _RULES)
     own = Choice(OwnReset(), f"its own {_reset_name(cls)}") if _replaces_reset(cls, base) else None
-    return _Kind(None if base is None else _RULES[base], own, f"{cls.__name__}'s default")
-
-
-def _default_of(module: nn.Module) -> str:
-    return f"{type(module).__name__}'s default"
+    return _Reset(None if base is None else _RULES[base], own, f"{cls.__name__}'s default")
 
 
 def _replaces_reset(cls: type[nn.Module], base: type[nn.Module] | None) -> bool:
-    """Whether such modules have a method to reset them that is not the one of ``base``."""
+    """Whether a class has a method to reset its modules that it did not inherit from ``base``."""
     name = _reset_name(cls)
     return name is not None and getattr(cls, name) is not getattr(base, name, None)
 
@@ -107,12 +124,12 @@ def _reset_name(cls: type[nn.Module]) -> str | None:
 
 
 def _by_role(site: Site) -> Choice | None:
-    """Of norms, of PReLU, and of modules that torch does not have."""
+    """The choice for parameters of norms, of PReLU, and of modules that torch does not have."""
     use = use_of(site)
     if use is None:
         return None
     if use.role is Role.WEIGHT:  # transformers' Conv1D
-        return Choice(Normal(std=0.02), _default_of(site.module))
+        return Choice(Normal(std=0.02), f"{type(site.module).__name__}'s default")
     return all_but_weights(site, use)
 
 
@@ -160,11 +177,11 @@ def _attention(site: Site, _: Network) -> Initializer | None:
 
 
 _Rule = Callable[[Site, Network], Initializer | None]
-_RULES: Mapping[type[nn.Module], _Rule | None] = {
+_RULES: Mapping[type, _Rule | None] = {
     **dict.fromkeys((nn.Linear, _ConvNd), _kaiming),
     nn.Bilinear: _bilinear,
-    **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), _embedding),
+    **dict.fromkeys(EMBEDDINGS, _embedding),
     nn.MultiheadAttention: _attention,
-    **dict.fromkeys((nn.RNNBase, nn.RNNCellBase), _recurrent),
+    **dict.fromkeys(RECURRENT_LAYERS, _recurrent),
     **dict.fromkeys((*NORMS, nn.PReLU), None),
 }

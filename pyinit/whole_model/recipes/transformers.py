@@ -1,4 +1,4 @@
-"""Recipes of transformers: GPT-2's, Llama's and those of Vision Transformers."""
+"""Recipes of transformers: GPT-2's, Llama's, and two for Vision Transformers."""
 
 import math
 import re
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from pyinit._graph.kinds import is_conv1d
 from pyinit.initializers import (
     ZEROS,
     Constant,
@@ -17,10 +18,11 @@ from pyinit.initializers import (
     TruncNormal,
     XavierUniform,
 )
-from pyinit.whole_model.network import Network, Site, is_conv1d
-from pyinit.whole_model.recipes.attention import part
-from pyinit.whole_model.recipes.layers import Role, each_place, padded, use_of
+from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.attention import layer_and_part
+from pyinit.whole_model.recipes.choices import each_place, padded
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
+from pyinit.whole_model.recipes.roles import Role, use_of
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
 # ---- Language models -----------------------------------------------------------------------------
@@ -40,16 +42,35 @@ _EXPERT = re.compile(r"(?<=experts\.)\d+\.")
     "gpt2", source="Radford et al. 2019, Language Models are Unsupervised Multitask Learners"
 )
 def gpt2(network: Network, *, std: float = 0.02) -> Choices:
-    """Normal of 0.02, the projections into the residual stream smaller by 1/sqrt(2N).
+    """Draws from Normal(0, 0.02), and divides projections into the residual stream by sqrt(2N).
 
-    As nanoGPT and transformers do it: weights and embeddings Normal(0, ``std``), biases 0, norms 1
-    and 0. The last layers of attention and of the MLP (found by their names: ``c_proj``,
-    ``o_proj``, ``down_proj``, ``attention.output.dense``, ...) are divided by the square root of
-    how many their stack has: 2N of N blocks. The experts of a mixture count as one.
+    As nanoGPT and transformers do it: weights and embeddings are Normal(0, ``std``), biases 0, norms
+    1 and 0. The last layers of attention and of the MLP, found by their names (``c_proj``,
+    ``o_proj``, ``down_proj``, ``attention.output.dense``, ...), are divided by the square root of
+    their number in the stack, which is 2N for N blocks. The experts of a mixture count as one.
 
     Args:
         network: the model
         std: the standard deviation
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    Raises:
+        ValueError: if ``std`` is negative or not finite.
+
+    References:
+        Radford et al. 2019, Language Models are Unsupervised Multitask Learners
+
+    Example:
+        >>> import pyinit, torch
+        >>> from pyinit.models.gpt2 import GPT2
+        >>> with torch.device("meta"):
+        ...     model = GPT2(vocab=50, context=8, width=16, layers=2, heads=2)
+        >>> report = pyinit.initialize_(model, "gpt2", dry_run=True)
+        >>> row = report["transformer.h.0.mlp.c_proj.weight"]
+        >>> print(row.initializer, "-", row.why)
+        normal(std=0.01) - residual projection, one of 4
     """
     branches = _residual_projections(network)
     why = "weight" if branches else "weight; no residual projection was recognized"
@@ -65,14 +86,32 @@ def gpt2(network: Network, *, std: float = 0.02) -> Choices:
 
 @register_recipe("llama", source="Touvron et al. 2023, arXiv:2302.13971; transformers' Llama")
 def llama(network: Network, *, std: float = 0.02) -> Choices:
-    """Normal of 0.02, norms 1.
+    """Draws weights from Normal(0, 0.02), and sets norms to 1.
 
-    As transformers does it: weights and embeddings Normal(0, ``std``), biases 0, and no scaling
-    with depth.
+    As transformers does it: weights and embeddings are Normal(0, ``std``) and biases 0, whatever the
+    depth.
 
     Args:
         network: the model
         std: the standard deviation
+
+    Returns:
+        A choice for each parameter of a module that is known.
+
+    Raises:
+        ValueError: if ``std`` is negative or not finite.
+
+    References:
+        Touvron et al. 2023, arXiv:2302.13971; transformers' Llama
+
+    Example:
+        >>> import pyinit, torch
+        >>> from pyinit.models.llama import Llama
+        >>> with torch.device("meta"):
+        ...     model = Llama(vocab=50, width=16, hidden=32, layers=2, heads=2, kv_heads=1, head_dim=8)
+        >>> report = pyinit.initialize_(model, "llama", dry_run=True)
+        >>> print(report["model.layers.0.mlp.down_proj.weight"].initializer)
+        normal(std=0.02)
     """
     return {
         **torch_defaults(network),
@@ -104,7 +143,7 @@ def _residual_projections(network: Network) -> dict[str, int]:
 
 
 def _stack(name: str) -> str:
-    """The name up to the number of the block: one encoder's or decoder's blocks have it in common."""
+    """The name up to the number of the block, which all blocks of an encoder or decoder share."""
     first = _NUMBER.search(name)
     return name[: first.start()] if first else ""
 
@@ -124,21 +163,38 @@ _TINY = Normal(0.0, 1e-6)
     "vit", source="timm's vision_transformer; Dosovitskiy et al. 2020, arXiv:2010.11929"
 )
 def vit(network: Network, *, style: str = "timm", head_bias: float | str = 0.0) -> Choices:
-    """Vision Transformer, as timm initializes it or as its authors do in JAX.
+    """Starts a Vision Transformer as timm does, or as its authors do in JAX.
 
-    Both: embeddings, of positions too, truncated normal of 0.02, class tokens normal of 1e-6, norms 1 and 0.
+    In both styles embeddings, those of positions included, are truncated normal of 0.02, class tokens
+    normal of 1e-6, and norms 1 and 0.
 
     Args:
         network: the model
-        style: ``"timm"``: linear layers truncated normal of 0.02 (cut at -2 and 2, as timm's is),
-            biases 0, the patch convolution as torch's default. ``"jax"``: linear layers Xavier
-            uniform, query, key and value each for itself, biases of the MLP normal of 1e-6; the
-            head's weight 0; convolutions LeCun normal
+        style: ``"timm"``: linear layers are truncated normal of 0.02 (cut at -2 and 2, as in timm),
+            biases 0, and the convolution of the patches as torch's default. ``"jax"``: linear layers
+            are Xavier uniform, with query, key and value each a matrix of its own, biases of the
+            MLP normal of 1e-6, the head's weight 0, and convolutions LeCun normal
         head_bias: the head's bias in style ``"jax"``: a number, or ``"-log(classes)"``, with which
             sigmoids start at about one positive class
 
+    Returns:
+        A choice for each parameter of a module that is known.
+
     Raises:
         ValueError: for another style, or another text as ``head_bias``.
+
+    References:
+        timm's vision_transformer; Dosovitskiy et al. 2020, arXiv:2010.11929
+
+    Example:
+        >>> import pyinit, torch
+        >>> from pyinit.models.vit import VisionTransformer
+        >>> with torch.device("meta"):
+        ...     model = VisionTransformer(image=32, width=16, layers=1, heads=2, hidden=32)
+        >>> recipe = pyinit.recipe("vit", style="jax", head_bias="-log(classes)")
+        >>> report = pyinit.initialize_(model, recipe, dry_run=True)
+        >>> print(report["heads.head.bias"].initializer)
+        constant(val=-6.908)
     """
     layer = _STYLES.get(style)
     if layer is None:
@@ -191,8 +247,8 @@ def _jax_head_bias(site: Site, bias: float | str) -> Choice:
 
 
 def _jax_weight(site: Site) -> Choice:
-    place = part(site.name)
-    if place is not None and place[1] == "qkv":
+    known = layer_and_part(site.name)
+    if known is not None and known[1] == "qkv":
         return Choice(Parts((XavierUniform(),) * 3), "query, key and value")
     return Choice(XavierUniform(), "weight")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from pyinit.initializers import Initializer, near
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes import Choice, Recipe, recipe
-from pyinit.whole_model.recipes.layers import with_padding
+from pyinit.whole_model.recipes.choices import with_padding
 from pyinit.whole_model.rules.mmengine import from_init_cfg, is_init_cfg
 from pyinit.whole_model.rules.patterns import Pattern, matcher
 from pyinit.whole_model.rules.recipe_file import read_data

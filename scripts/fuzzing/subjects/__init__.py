@@ -1,4 +1,4 @@
-"""The subjects, and which case an index is."""
+"""The subjects of the fuzzer, and the case that belongs to an index."""
 
 import json
 
@@ -12,6 +12,7 @@ from fuzzing.subjects.matrices import Orthogonal, Structured, TorchsNumbers
 from fuzzing.subjects.sums import Sums
 from fuzzing.subjects.trunc_normal import TruncNormal
 
+# How often each subject is drawn.
 _SHARES: dict[type[Case], int] = {
     Convolution: 40,
     ExtremeConvolution: 8,
@@ -29,13 +30,13 @@ SUBJECTS: dict[str, type[Case]] = {cls.name: cls for cls in _SHARES}
 
 
 def drawn(seed: int, index: int, subjects: list[str]) -> Case | None:
-    """The case of that index; None if it is of another subject."""
+    """The case of that index; None if it belongs to another subject."""
     rng = Draws(f"{seed}/{index}")
     (subject,) = rng.choices(list(_SHARES), list(_SHARES.values()))
     return subject.draw(rng) if subject.name in subjects else None
 
 
 def case_of(text: str) -> Case:
-    """What ``Case.to_json`` wrote."""
+    """The case that ``Case.to_json`` wrote."""
     values = json.loads(text)
     return from_json(SUBJECTS[values.pop("subject")], values)

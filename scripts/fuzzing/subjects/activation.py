@@ -20,7 +20,7 @@ from fuzzing.case import (
 )
 from fuzzing.memory import LAYOUTS, laid_out
 
-# The error in units in the last place, and whether these are of x.
+# The error in units in the last place, and whether these are units of x (of the value, if not).
 ERRORS = {
     "relu": (0.0, False),
     "leaky_relu": (1.0, False),
@@ -34,7 +34,7 @@ ERRORS = {
     "gelu": (5.5, True),
 }
 FUNCTIONS = (*ERRORS, "softmax", "log_softmax")
-_TORCHS_ULPS = 16.0  # its own error in float64
+_TORCHS_ULPS = 16.0  # torch's own error in float64
 _IN_PLACE = ("relu", "leaky_relu", "elu", "selu", "silu")
 
 
@@ -123,7 +123,7 @@ class Activation(Case):
             setup.append(f"g = {laid_out(normal.format, self.shape, self.g_layout)}")
             gradient = "torch.autograd.grad({}, x, g)"
             return Program(setup, gradient.format(ours), gradient.format(torchs))
-        if self.in_place:  # so that what was there is still known
+        if self.in_place:  # keeps what the call overwrites
             setup.append("y = x")
             setup.append("x = x.clone() if x.is_neg() else y")
             setup.append("before = x.clone()")
@@ -159,10 +159,10 @@ class Activation(Case):
             )
         ulps, is_of_x = ERRORS[self.function]
         if self.function == "elu":
-            ulps += 1  # times alpha
+            ulps += 1  # for the product with alpha
         if self.dtype == "float64" and ulps:
             ulps += _TORCHS_ULPS
-        # torch's sigmoid has no subnormal results. A unit in the last place is at most epsilon times the number.
+        # A unit in the last place is at most epsilon times the number. torch's sigmoid flushes subnormal results.
         return ulps * (
             kind.eps * (x if is_of_x else value).abs()
             + kind.smallest_normal * (1 if self.dtype == "float64" else kind.eps)

@@ -1,30 +1,23 @@
-"""``im2col`` and ``col2im``: images as columns and back."""
+"""``im2col`` and ``col2im``: from images to columns and back."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from fuzzing.case import LARGEST, Case, Draws, Program, choice, whole
+from fuzzing.case import LARGEST, Draws, Program, choice, whole
 from fuzzing.memory import LAYOUTS, dense, laid_out
-
-Numbers = tuple[int, ...]
+from fuzzing.subjects.windows import Axis, Windowed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns(Case):
+class Columns(Windowed):
     name = "columns"
     same_bits = "all"
     most_work = 1e6
 
     back: bool
-    """``col2im``."""
+    """Whether it is ``col2im``."""
     batch: int = whole()
     channels: int = whole()
-    size: Numbers = whole()
-    kernel: Numbers = whole()
-    stride: Numbers = whole()
-    padding: Numbers = whole(0)
-    dilation: Numbers = whole()
     dtype: str = choice("float32", "float64")
     layout: str = choice(*LAYOUTS)
 
@@ -37,7 +30,7 @@ class Columns(Case):
         dims = rng.choice((1, 2, 2, 3))
         batch, channels, *size = rng.sizes(2 + dims, 100_000 if rng.chance(0.05) else 3_000)
         is_extreme = rng.chance(0.15)
-        kernel, stride, padding, dilation = [], [], [], []
+        axes = []
         for n in size:
             k = rng.choice((1, 2, 3, 4, rng.randint(1, 9)))
             s, d = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 2, 3))
@@ -47,21 +40,14 @@ class Columns(Case):
             if is_extreme and rng.chance(0.3):
                 p = rng.upto(LARGEST)
                 s = max(s, (n + 2 * p) // 20)
-            kernel.append(k)
-            stride.append(min(s, LARGEST))
-            padding.append(p)
-            dilation.append(d)
+            axes.append(Axis(n, k, min(s, LARGEST), p, d))
         return cls(
             back=rng.chance(0.5),
             batch=0 if rng.chance(0.02) else batch,
             channels=channels,
-            size=tuple(size),
-            kernel=tuple(kernel),
-            stride=tuple(stride),
-            padding=tuple(padding),
-            dilation=tuple(dilation),
+            **cls.along(axes),
             dtype=rng.choice(("float32", "float64")),
-            # Those that only torch can take are refused but in two dimensions.
+            # Only torch takes the last of them, and it does so in two dimensions alone.
             layout=rng.choice(LAYOUTS if dims == 2 else LAYOUTS[:-1]),
             threads=rng.any_threads(),
             seed=rng.randrange(1000),
@@ -71,8 +57,7 @@ class Columns(Case):
         return f"{'col2im' if self.back else 'im2col'} {len(self.size)}d"
 
     def _places(self) -> int:
-        each = zip(self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        return math.prod(max((n + 2 * p - d * (k - 1) - 1) // s + 1, 0) for n, k, s, p, d in each)
+        return math.prod(axis.places for axis in self.axes)
 
     def work(self) -> float:
         taps = self.channels * math.prod(self.kernel)
@@ -92,7 +77,7 @@ class Columns(Case):
         dims, convolution = len(self.size), f"{self.stride}, {self.padding}, {self.dilation}"
         setup = [
             f"x = {laid_out(values, columns if self.back else image, self.layout)}",
-            # Each filter takes one pixel: torch's own functions know two dimensions only.
+            # Each filter takes one pixel. torch's own functions know two dimensions only.
             f"taps = torch.eye({taps}, dtype=x.dtype).view({(taps, self.channels, *self.kernel)})",
         ]
         if not self.back:
@@ -102,12 +87,3 @@ class Columns(Case):
         forward = f"torchs.conv{dims}d(image, taps, None, {convolution})"
         right = f"[torch.autograd.grad(y, image, x.reshape(y.shape))[0] for y in [{forward}]]"
         return Program(setup, f"F.col2im(x, {self.size}, {window})", right)
-
-    def simpler(self) -> Iterator["Columns"]:
-        for drop in range(len(self.size) if len(self.size) > 1 else 0):
-            fewer = {
-                name: tuple(x for i, x in enumerate(getattr(self, name)) if i != drop)
-                for name in ("size", "kernel", "stride", "padding", "dilation")
-            }
-            yield replace(self, **fewer)
-        yield from super().simpler()

@@ -1,15 +1,13 @@
-"""Convolutions and their gradients, in every way there is to ask for them."""
+"""Convolutions and their gradients, in every way in which one can ask for them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from fuzzing.case import (
-    LARGEST,
-    Case,
     Draws,
     Expected,
     Names,
@@ -21,8 +19,8 @@ from fuzzing.case import (
     whole,
 )
 from fuzzing.memory import LAYOUTS, dense, laid_out
-
-Numbers = tuple[int, ...]
+from fuzzing.subjects.geometry import Geometry, extreme_geometry, usual_geometry
+from fuzzing.subjects.windows import Numbers, Windowed
 
 ACTIVATIONS = (
     "none",
@@ -44,12 +42,15 @@ _TORCHS = {
 }
 _PARAMETRIZED = ("leaky_relu", "elu")
 WAYS = ("forward", "gradients", "pieces", "packed", "columns")
-"""The function, its gradients by autograd or by ``pyinit.nn.grad``, a packed weight, ``convolution_by_im2col``."""
+"""What is called: the function, its gradients by autograd or by ``pyinit.nn.grad``, the function with a packed weight,
+or ``convolution_by_im2col``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convolution(Case):
+class Convolution(Windowed):
     name = "conv"
+    by_axis = (*Windowed.by_axis, "output_padding")
+    drawn_geometry: ClassVar[Callable[[Draws], Geometry]] = staticmethod(usual_geometry)
 
     way: str = choice(*WAYS)
     transposed: bool
@@ -57,11 +58,6 @@ class Convolution(Case):
     inputs: int = whole()
     outputs: int = whole()
     groups: int = whole()
-    size: Numbers = whole()
-    kernel: Numbers = whole()
-    stride: Numbers = whole()
-    padding: Numbers = whole(0)
-    dilation: Numbers = whole()
     output_padding: Numbers = whole(0)
     padding_by: str = choice("numbers", "valid", "same")
     has_bias: bool
@@ -79,76 +75,31 @@ class Convolution(Case):
 
     @classmethod
     def draw(cls, rng: Draws) -> "Convolution":
-        return rng.until(lambda: cls._geometry(rng))
+        return rng.until(lambda: cls._drawn(rng, cls.drawn_geometry(rng)))
 
     @classmethod
-    def _geometry(cls, rng: Draws) -> "Convolution":
-        dims = rng.choice((1, 1, 2, 2, 2, 3))
-        transposed = rng.chance(0.3)
-        is_large = rng.chance(0.08)
-        kind = rng.choice(("one", "one", "groups", "depthwise"))
-        places = rng.sizes(3 + dims, 200_000 if is_large else 8_000)
-        batch, inputs, outputs, *size = places
-        groups = (
-            1 if kind == "one" else rng.randint(1, 6) if kind == "groups" else rng.randint(1, 40)
-        )
-        if kind == "depthwise":
-            inputs, outputs = 1, rng.choice((1, 1, 1, 2, 3))
-        kernel = [
-            rng.choice((1, 1, 2, 3, 3, 4, 5, 7)) if dims < 3 else rng.randint(1, 3) for _ in size
-        ]
-        if rng.chance(0.08):
-            kernel[rng.randrange(dims)] = rng.randint(1, 40)
-        stride = [rng.choice((1, 1, 1, 2, 3, 4, 7)) for _ in size]
-        dilation = [rng.choice((1, 1, 1, 2, 3, 5)) for _ in size]
-        padding, behind = [], []
-        for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
-            reach = d * (k - 1)
-            least = 0 if transposed else max(0, (reach + 2 - n) // 2)
-            most = max(0, ((n - 1) * s + reach) // 2) if transposed else least + k
-            padding.append(
-                rng.choice((least, min(least + k // 2, most), rng.randint(least, max(least, most))))
-            )
-            behind.append(rng.randrange(max(s, d)) if rng.chance(0.3) else 0)
-        if rng.chance(0.03):  # with no elements
-            batch, inputs = rng.choice(((0, inputs), (batch, 0)))
-        return cls._with_rest(
-            rng,
-            transposed=transposed,
-            batch=batch,
-            inputs=inputs,
-            outputs=outputs,
-            groups=groups,
-            size=tuple(size),
-            kernel=tuple(kernel),
-            stride=tuple(stride),
-            padding=tuple(padding),
-            dilation=tuple(dilation),
-            output_padding=tuple(behind) if transposed else (0,) * dims,
-        )
-
-    @classmethod
-    def _with_rest(cls, rng: Draws, **geometry: Any) -> "Convolution":
-        transposed, dims = geometry["transposed"], len(geometry["size"])
+    def _drawn(cls, rng: Draws, geometry: Geometry) -> "Convolution":
+        """A way to ask for a convolution of that geometry."""
+        transposed, axes = geometry.transposed, geometry.axes
         way = rng.choice(WAYS[:2] if transposed else (*WAYS, "forward", "gradients", "gradients"))
-        if 0 in {geometry["batch"], geometry["inputs"]} and way == "columns":
-            way = "forward"  # of no elements unfold makes no columns
+        if 0 in {geometry.batch, geometry.inputs} and way == "columns":
+            way = "forward"  # unfold refuses an image without elements
         has_activation = way in {"forward", "gradients", "packed"} and rng.chance(0.3)
         activation = rng.choice(ACTIVATIONS) if has_activation else "none"
         values = rng.choice(("dyadic", "dyadic", "normal"))
         if way in {"forward", "packed"} and rng.chance(0.05):
             values = "infinity"
         elif way == "gradients" and activation in {"relu", "leaky_relu", "elu", "selu"}:
-            values = "dyadic"  # rounded sums may lie on the other side of 0
+            values = "dyadic"  # rounding might move a sum across 0, where the slope changes
         padding_by = (
             "numbers"
             if transposed or way in {"pieces", "columns"}
             else rng.choice(("numbers",) * 8 + ("valid", "same"))
         )
         if padding_by == "same":
-            geometry["stride"] = (1,) * dims
+            axes = [axis._replace(stride=1) for axis in axes]
 
-        # Columns are refused for negative views.
+        # Negative views have no columns: they are refused.
         layouts = [name for name in LAYOUTS if (way, name) != ("columns", "negated")]
 
         def layout() -> str:
@@ -156,7 +107,12 @@ class Convolution(Case):
 
         memory = layout()
         return cls(
-            **geometry,
+            transposed=transposed,
+            batch=geometry.batch,
+            inputs=geometry.inputs,
+            outputs=geometry.outputs,
+            groups=geometry.groups,
+            **cls.along(axes),
             way=way,
             padding_by=padding_by,
             has_bias=rng.chance(0.6),
@@ -178,29 +134,16 @@ class Convolution(Case):
     # ---- Sizes -----------------------------------------------------------------------------------
 
     def places(self) -> Numbers:
-        """The result's size, as far as there is one."""
-        padding = self.padding
-        if self.padding_by == "valid":
-            padding = (0,) * len(self.size)
+        """The size of the result's image."""
         if self.padding_by == "same":
             return self.size
-        all_of = zip(
-            self.size,
-            self.kernel,
-            self.stride,
-            padding,
-            self.dilation,
-            self.output_padding,
-            strict=True,
-        )
-        if self.transposed:
-            return tuple(
-                max((n - 1) * s - 2 * p + d * (k - 1) + b + 1, 0) for n, k, s, p, d, b in all_of
-            )
-        return tuple(max((n + 2 * p - d * (k - 1) - 1) // s + 1, 0) for n, k, s, p, d, _ in all_of)
+        axes = self.axes
+        if self.padding_by == "valid":
+            axes = [axis._replace(padding=0) for axis in axes]
+        return tuple(axis.transposed_places if self.transposed else axis.places for axis in axes)
 
     def shapes(self) -> tuple[Numbers, Numbers, Numbers]:
-        """Of input, weight and result."""
+        """The shapes of input, weight and result."""
         taken, made = self.inputs * self.groups, self.outputs * self.groups
         weight = (taken, self.outputs) if self.transposed else (made, self.inputs)
         batch = () if self.unbatched else (self.batch,)
@@ -305,14 +248,14 @@ class Convolution(Case):
         absolute = {k: _absolute(v) for k, v in exact.items()}
         if self.activation != "none":
             size = 0.0 if self.values == "dyadic" else sums[0] * evaluate(self._plain(), absolute)
-            slope = 1.8 * max(1.0, abs(self.parameter))  # the most of any
+            slope = 1.8 * max(1.0, abs(self.parameter))  # the largest slope of any activation
             if self.way != "gradients":
                 size_of_sums = evaluate(self._plain(), absolute)
                 return [
                     Expected(v, slope * size + 8 * epsilon * (v.abs() + 1 + size_of_sums))
                     for v in values
                 ]
-            # What the gradient of the sums is off by counts as much as that of the sums over it.
+            # The slopes at the sums are off, too: their error goes through the sums of the gradients.
             off = absolute["g"] * (slope * size + 8 * epsilon)
             by_g = listed(
                 evaluate(self._program("none").torchs, {**absolute, "g": absolute["g"] * slope})
@@ -328,7 +271,7 @@ class Convolution(Case):
         return replace(self, way="forward")._program("none").torchs
 
     def _terms(self) -> tuple[int, ...]:
-        """How many products each result is a sum of."""
+        """The number of products that each result is a sum of."""
         taps = math.prod(self.kernel)
         pixels = self.batch * math.prod(self.size if self.transposed else self.places())
         if self.way not in {"gradients", "pieces"}:
@@ -336,20 +279,11 @@ class Convolution(Case):
         return self.outputs * taps, pixels, self.batch * math.prod(self.places())
 
     def _steps(self, terms: int) -> float:
-        """How many roundings the bound of such a sum has: of chains of 320 at most, which are summed up again."""
+        """How many roundings bound the error of a sum. Its chains have at most 320 terms, and are summed up in turn."""
         longest = min(terms, 320) + terms / 160
         is_constant = any("expanded" in x for x in (self.x_layout, self.w_layout, self.g_layout))
-        # Those of random numbers cancel.
+        # The errors of random numbers partly cancel.
         return 20 + longest if is_constant else 8 + 4 * math.sqrt(longest)
-
-    def simpler(self) -> Iterator["Convolution"]:
-        for drop in range(len(self.size) if len(self.size) > 1 else 0):
-            fewer = {
-                name: tuple(x for i, x in enumerate(getattr(self, name)) if i != drop)
-                for name in ("size", "kernel", "stride", "padding", "dilation", "output_padding")
-            }
-            yield replace(self, **fewer)
-        yield from super().simpler()
 
 
 def _absolute(x: Any) -> Any:
@@ -359,55 +293,7 @@ def _absolute(x: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtremeConvolution(Convolution):
-    """Strides, paddings and dilations up to the largest, of which few taps meet the image."""
+    """Convolutions with strides, paddings and dilations up to the largest. Few of their taps meet the image."""
 
     name = "extreme"
-
-    @classmethod
-    def _geometry(cls, rng: Draws) -> "ExtremeConvolution":
-        dims = rng.choice((1, 2, 2, 3))
-        transposed = rng.chance(0.3)
-        most = rng.choice((40, 4_096, LARGEST, LARGEST))
-        channels = rng.choice((1, 2, 4, 16, 64))
-        batch, inputs, outputs = (rng.randint(1, most_of) for most_of in (2, channels, channels))
-        groups = rng.choice((1, 1, 2, 4))
-        if rng.chance(0.2):
-            inputs, outputs, groups = 1, 1, rng.randint(1, 40)
-        size = [rng.choice((1, 2, 3, rng.randint(1, 9), rng.randint(1, 40))) for _ in range(dims)]
-        kernel = [rng.randint(1, 4) for _ in size]
-        steps, spacings = (
-            [max(1, rng.upto(most) if rng.chance(0.5) else rng.randint(1, 3)) for _ in size]
-            for _ in range(2)
-        )
-        if rng.chance(0.4):  # as one number for all dimensions gives them
-            steps, spacings = [steps[0]] * dims, [spacings[0]] * dims
-        if rng.chance(0.08):
-            spacings = [LARGEST - rng.randint(0, 1)] * dims
-        stride, padding, dilation, behind = [], [], [], []
-        for n, k, step, d in zip(size, kernel, steps, spacings, strict=True):
-            reach = d * (k - 1)
-            if transposed:  # so that few pixels are left
-                s, b = step, rng.randrange(max(step, d)) if rng.chance(0.2) else 0
-                p = max(0, ((n - 1) * s + reach + b - rng.randint(0, 12)) // 2)
-            else:
-                b, p = 0, max(0, (reach + 2 - n) // 2) + rng.choice((0, 0, 1, rng.upto(most)))
-                least = (n + 2 * p - reach) // rng.randint(1, 20)  # so that few places are left
-                s = min(max(step, least), LARGEST)
-            stride.append(s)
-            padding.append(min(p, LARGEST))
-            dilation.append(d)
-            behind.append(b)
-        return cls._with_rest(
-            rng,
-            transposed=transposed,
-            batch=batch,
-            inputs=inputs,
-            outputs=outputs,
-            groups=groups,
-            size=tuple(size),
-            kernel=tuple(kernel),
-            stride=tuple(stride),
-            padding=tuple(padding),
-            dilation=tuple(dilation),
-            output_padding=tuple(behind),
-        )
+    drawn_geometry = staticmethod(extreme_geometry)

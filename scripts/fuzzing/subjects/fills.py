@@ -1,4 +1,4 @@
-"""Fills with a key of one's own, against the definition of the stream in docs/random.md."""
+"""Fills with an explicit key, judged by the definition of the stream in docs/random.md."""
 
 import math
 import sys
@@ -21,7 +21,7 @@ LONG = np.longdouble
 
 
 def drawn_place(rng: Draws, most: int = 3_000) -> dict[str, Any]:
-    """What all tensors to be filled have."""
+    """The fields that all cases with a tensor to be filled have."""
     shape = rng.sizes(rng.randint(0, 4), 300_000 if rng.chance(0.06) else most)
     if rng.chance(0.02) and shape:
         shape = (0, *shape[1:])
@@ -37,7 +37,7 @@ def drawn_place(rng: Draws, most: int = 3_000) -> dict[str, Any]:
 
 
 def normals(key: int, stream: int, start: int, count: int, *, double: bool) -> NDArray[np.float64]:
-    """Elements of normal(0, 1), from numbers that are rounded where the definition rounds them."""
+    """Elements of normal(0, 1), computed from numbers that are rounded where the definition rounds."""
     if not count:
         return np.zeros(0)
     even, end = start - start % 2, start + count
@@ -54,7 +54,7 @@ def normals(key: int, stream: int, start: int, count: int, *, double: bool) -> N
 
 @dataclass(frozen=True, kw_only=True)
 class Placed(Case):
-    """Something that is filled."""
+    """A case in which a tensor is filled."""
 
     same_bits = "all"
     most_work = 400_000.0
@@ -79,19 +79,19 @@ class Placed(Case):
         return np.float64 if self.dtype == "float64" else np.float32
 
     def spacing(self, value: Any) -> Any:
-        """One unit in the last place."""
+        """One unit in the last place of a value."""
         return np.abs(value) * self.info.eps + self.info.smallest_normal * self.info.eps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keyed(Placed):
-    """A block of a larger tensor, whose elements are functions of key, stream and place."""
+    """A case whose elements are functions of key, stream and place, perhaps those of a block in a larger tensor."""
 
     key: int = whole(0)
     stream: int = whole(0)
     before: tuple[int, ...] = whole(0)
     behind: tuple[int, ...] = whole(0)
-    """How much larger the whole tensor is, on either side."""
+    """How far the whole tensor goes beyond the block, before and behind it, in each dimension."""
 
     @staticmethod
     def drawn(rng: Draws) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Keyed(Placed):
         return text
 
     def runs(self) -> list[tuple[int, int]]:
-        """Where the elements' indices begin, and how many follow one another."""
+        """The runs of consecutive indices that the elements have: where each begins, and its length."""
         count = math.prod(self.shape)
         if not any(self.before + self.behind) or not count:
             return [(0, count)]
@@ -123,13 +123,13 @@ class Keyed(Placed):
         return [(start * sizes[-1] + self.before[-1], self.shape[-1]) for start in starts]
 
     def words(self) -> NDArray[Any]:
-        """The elements' words, of 32 bits or, in float64, 64."""
+        """The words that the elements are made of: 64 bits in float64, 32 in other dtypes."""
         draw = reference.double_words if self.dtype == "float64" else reference.words
         parts = [draw(self.key, self.stream, start, n) for start, n in self.runs() if n]
         return np.concatenate(parts) if parts else draw(0, 0, 0, 1)[:0]
 
     def fractions(self) -> NDArray[Any]:
-        """What truncated normals are quantiles at."""
+        """The probabilities whose quantiles the truncated normals are."""
         words = self.words()
         return (
             (words >> np.uint64(11)) * 2.0**-53 + 2.0**-54
@@ -211,7 +211,7 @@ class Fill(Keyed):
         top = torch.maximum(
             ends[0], torch.nextafter(ends[1], torch.tensor(-torch.inf, dtype=ends.dtype))
         )
-        # A long double has 64 bits; and a step below the normal numbers is not to be had exactly.
+        # A long double has 64 bits, and steps below the smallest normal number are not exact.
         error = max(abs(low), abs(high)) * 2.0**-62 + float(np.finfo(self.lanes).tiny)
         return np.minimum(value, float(top)), self.spacing(value) + error
 
@@ -222,7 +222,7 @@ class Fill(Keyed):
         ]
         z = np.concatenate(parts)
         value = LONG(self.first) + z * LONG(self.second)
-        # Logarithm, sine and cosine have errors of their own; and the parameters are rounded first.
+        # Logarithm, sine and cosine have errors of their own, and mean and std are rounded first.
         error = self.second * (1.2e-14 if is_double else 2e-6)
         return value, error + 2 * self.spacing(value) + self.spacing(self.first)
 
@@ -230,7 +230,7 @@ class Fill(Keyed):
         if self.distribution != "uniform" or not math.prod(self.shape):
             return None
         values = torch.from_numpy(results[0].copy()) if self.numpy else results[0]
-        # The bounds, as the dtype has them.
+        # The bounds as the dtype rounds them.
         low, high = (torch.tensor(x, dtype=values.dtype) for x in (self.first, self.second))
         if low < high and bool((values >= high).any()):
             return f"the upper end is returned: {values.max().item()}"

@@ -1,4 +1,4 @@
-"""C = alpha A B + beta C for matrices that lie anywhere, backwards, too."""
+"""C = alpha A B + beta C for matrices of any layout, backwards ones included."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +54,7 @@ class Gemm(Case):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of what is written to."""
+        """The shape of C, which is written to."""
         return self._shape(self.m, self.n)
 
     def program(self) -> Program:
@@ -77,6 +77,6 @@ class Gemm(Case):
 
     def expected(self, names: Names) -> list[Expected]:
         a, b = (names[name].astype(np.float64) for name in "ab")
-        # Of such numbers all sums are exact.
+        # The numbers are dyadic, so all sums are exact.
         right: Any = self.alpha * (a @ b) + (self.beta * 3 if self.beta else 0)
         return [Expected(right)]

@@ -1,4 +1,4 @@
-"""Orthogonal matrices by the reflections that define them, and sparse, identity and Dirac matrices."""
+"""Orthogonal, sparse, identity and Dirac matrices, judged by their definitions; torch's numbers, judged by torch."""
 
 import math
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ class Structured(Placed):
 
 @dataclass(frozen=True, kw_only=True)
 class TorchsNumbers(Placed):
-    """``rng("torch")``: torch's numbers, and its generator's state after them, bit for bit."""
+    """Fills under ``rng("torch")``: torch's numbers, and its generator's state after them, bit for bit."""
 
     name = "torch"
 
@@ -150,7 +150,7 @@ class TorchsNumbers(Placed):
             common["shape"] = (*common["shape"], 3, 5)[-4:]
         elif function == "sparse_":
             common["shape"] = rng.sizes(2, 6_000)
-        elif rng.chance(0.4):  # small ones are torch's
+        elif rng.chance(0.4):  # torch fills small ones itself
             common["shape"] = (*common["shape"][:1], rng.randint(1, 60), rng.randint(1, 60))
         first = rng.choice((0.0, 0.0, round(rng.uniform(-3, 3), 3)))
         second = round(rng.uniform(0.01, 3), 3)

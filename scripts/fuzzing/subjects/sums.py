@@ -1,4 +1,4 @@
-"""Sums over the pixels of each channel: the gradient of a convolution by its bias."""
+"""Sums over the pixels of each channel, which are the gradient of a convolution by its bias."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Truncated normals: each element must lie at its quantile, which mpmath knows for any parameters."""
+"""Truncated normals: each element must lie at its quantile, which mpmath computes for any parameters."""
 
 import math
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import numpy as np
 from fuzzing.case import Draws, Expected, Names, Program
 from fuzzing.subjects.fills import Keyed
 
-# Standard deviations from which on a tail is that of an exponential distribution to 1e-10.
+# From so many standard deviations on, a tail is exponential to 1e-10.
 _FAR = 1e5
-_MOST = 24  # elements whose quantiles are computed
+_MOST = 24  # the most elements whose quantiles are computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class TruncNormal(Keyed):
     def program(self) -> Program:
         numbers = f"{self.mean}, {self.std}, {self.low}, {self.high}"
         empty = f"torch.empty({self.shape}, dtype=torch.{self.dtype})"
-        # torch's is of another distribution where these are extreme: it says how long one takes.
+        # torch has another distribution where the parameters are extreme. It shows how long a call takes.
         torchs = f"torch.nn.init.trunc_normal_({empty}, {numbers})"
         return Program(self.room(), f"fill.trunc_normal(out, {numbers}, {self.place()})", torchs)
 
@@ -99,7 +99,7 @@ class TruncNormal(Keyed):
 
     def _not_monotone(self, values: Any) -> str | None:
         order = np.argsort(self.fractions(), kind="stable")
-        # As far as the quantile is known.
+        # Quantiles are known to so many digits.
         unit = 4e-15 if self.dtype == "float64" else 8e-7
         least, most = np.clip((values.min(), values.max()), -1e308, 1e308)
         by = unit * max(abs(least - self.mean), abs(most - self.mean), self.std)
@@ -120,14 +120,14 @@ class TruncNormal(Keyed):
             rounding = 2 * self.spacing(x) + self.spacing(self._in_range(self.mean)) * 2
             with mpmath.workdps(exact.digits):
                 at = abs((mpmath.mpf(x) - self.mean) / self.std)
-                # The error of a quantile that is known to so many digits of its probability.
+                # The error of a quantile whose probability is known to so many digits.
                 by = unit * (1 + min(at, exact.ends)) * mpmath.mpf(self.std) + float(rounding)
-                # The largest number of the dtype stands for all that is beyond it.
+                # The dtype's largest number stands for all numbers beyond it.
                 first = exact.below(mpmath.mpf(x) - by) if x > -largest else 0
                 last = exact.below(mpmath.mpf(x) + by) if x < largest else 1
                 if not first <= u <= last:
                     found = mpmath.nstr(exact.below(mpmath.mpf(x)), 8)
-                    return f"element {i} is {x!r}, of which {found} of the distribution are below; right are {u:.8g}"
+                    return f"element {i} is {x!r}, but {found} of the distribution lies below it; right is {u:.8g}"
         return None
 
     def _in_range(self, x: float) -> float:
@@ -135,17 +135,17 @@ class TruncNormal(Keyed):
 
 
 class _Truncated:
-    """A truncated normal distribution in as many digits as it takes."""
+    """A truncated normal distribution, computed with as many digits as its parameters need."""
 
     def __init__(self, mean: float, std: float, low: float, high: float) -> None:
-        # A double has up to 309 digits before the point and 324 behind it.
+        # A double has up to 309 digits before the point and 324 after it.
         with mpmath.workdps(700):
             self.mean, self.std, self.low, self.high = map(mpmath.mpf, (mean, std, low, high))
             alpha, beta = ((x - self.mean) / self.std for x in (self.low, self.high))
             self.is_mirrored = alpha >= 0
             near = alpha if self.is_mirrored else beta if beta <= 0 else mpmath.mpf(0)
             width = min(beta - alpha, mpmath.mpf(1))
-            # Near the inner end a step of so much changes the probability by as much of itself.
+            # Near the inner end, the probability changes by its own size over a step of this size.
             relative = width * max(abs(near), 1)
             lost = -mpmath.log10(relative) if 0 < relative < 1 else 0
             ends = [abs(x) for x in (alpha, beta) if x and not mpmath.isinf(x)]
@@ -154,7 +154,7 @@ class _Truncated:
             self.ends = max(ends, default=mpmath.inf)
 
     def below(self, x: Any) -> Any:
-        """How much of the distribution lies below x."""
+        """The part of the distribution that lies below x."""
         if x <= self.low:
             return mpmath.mpf(0)
         if x >= self.high:
@@ -169,11 +169,11 @@ class _Truncated:
 
     @staticmethod
     def _from(near: Any, far: Any, z: Any) -> Any:
-        """How much of [near, far], right of the mean, lies between near and z."""
+        """The part of [near, far], an interval right of the mean, that lies between near and z."""
         if near > _FAR:
 
             def of(end: Any) -> Any:
-                """1 - Q(end) / Q(near), as far as Q(x) is exp(-x^2 / 2) / x."""
+                """1 - Q(end) / Q(near), where Q(x) is nearly exp(-x^2 / 2) / x."""
                 return -mpmath.expm1((near - end) * (near + end) / 2 - mpmath.log(end / near))
 
             return of(z) / (1 if mpmath.isinf(far) else of(far))
@@ -182,7 +182,7 @@ class _Truncated:
 
 
 def _tail(z: Any) -> Any:
-    """The probability beyond z; nothing beside all others where mpmath has none."""
+    """The probability beyond z. It counts as 0 where it is too small for mpmath."""
     if z < 0:
         return 1 - _tail(-z)
     return mpmath.mpf(0) if z > 10 * _FAR else mpmath.erfc(z / mpmath.sqrt(2)) / 2

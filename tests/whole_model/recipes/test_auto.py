@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyinit import calculate_gain
-from pyinit._graph.structure import Activation
+from pyinit._graph.graph import ActivationKind
 from pyinit._random.rng import Key
 from pyinit.initializers import (
     ONES,
@@ -406,21 +406,21 @@ def test_without_biases_a_deep_chain_has_the_gain_of_what_feeds_it() -> None:
 
 
 def test_a_wide_relu_chain_is_he_s() -> None:
-    balance = chains.balance(Activation("relu"), 50, None)
+    balance = chains.balance(ActivationKind("relu"), 50, None)
     assert balance is not None
     assert balance.gain == pytest.approx(math.sqrt(2), rel=1e-3)
     assert balance.bias_std == pytest.approx(0, abs=0.02)
 
 
 def test_a_narrow_chain_is_not_left_to_its_biases() -> None:
-    balance = chains.balance(Activation("relu"), 50, 8)
+    balance = chains.balance(ActivationKind("relu"), 50, 8)
     assert balance is not None
     assert balance.bias_std**2 == pytest.approx(0.2)
 
 
 def test_tanh_stands_where_neither_variance_nor_gradient_changes() -> None:
     """Schoenholz et al. 2017: the line between order and chaos, at variance 1."""
-    balance = chains.balance(Activation("tanh"), 50, 512)
+    balance = chains.balance(ActivationKind("tanh"), 50, 512)
     assert balance is not None
     z = torch.randn(10**6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert balance.gain**2 * (1 - z.tanh() ** 2).square().mean() == pytest.approx(1, rel=5e-3)

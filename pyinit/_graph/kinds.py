@@ -1,0 +1,70 @@
+"""Kinds of modules: layers, norms, embeddings and recurrent layers, and how their weights lie."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+RECURRENT_LAYERS = (nn.RNNBase, nn.RNNCellBase)
+LSTMS = (nn.LSTM, nn.LSTMCell)
+
+_GATES: Mapping[type, int] = {
+    **dict.fromkeys(LSTMS, 4),
+    **dict.fromkeys((nn.GRU, nn.GRUCell), 3),
+}
+
+# Names of classes of norms that torch does not have; those of transformers' that multiply by
+# 1 + weight.
+_NORM_NAME = re.compile(r"Norm(\dd|Gated)?$")
+_CENTRED_NORM_NAME = re.compile(
+    r"(Gemma[23]?|Qwen3Next|Qwen3_5(Moe)?|Qwen4ExpText|MiniMaxM3VL|Step3p7|Centered)RMSNorm$"
+)
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is a layer: it multiplies its input by a weight."""
+    return isinstance(module, (nn.Linear, _ConvNd, nn.Bilinear)) or is_conv1d(module)
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether a module is the Conv1D of transformers: a linear layer whose weight is (in, out)."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a norm: one of torch's, or one without modules that is called a norm."""
+    return isinstance(module, NORMS) or ("Norm" in type(module).__name__ and not module._modules)
+
+
+def has_norm_name(module: nn.Module) -> bool:
+    """Whether a class has a name such as ``LayerNorm2d``, so that its vectors are a norm's scale and
+    shift. It is stricter than ``is_norm``: recipes fill what they find by it."""
+    return bool(_NORM_NAME.search(type(module).__name__))
+
+
+def has_centred_norm_name(module: nn.Module) -> bool:
+    """Whether a class is named like one of transformers' norms that multiply by 1 + weight."""
+    return bool(_CENTRED_NORM_NAME.search(type(module).__name__))
+
+
+def weight_layout(module: nn.Module) -> tuple[int, bool]:
+    """The number of groups of a layer's weight, and whether its dim 0 is the inputs'."""
+    if isinstance(module, _ConvNd):
+        return module.groups, isinstance(module, _ConvTransposeNd)
+    return 1, is_conv1d(module)
+
+
+def gates_of(cls: type) -> int:
+    """How many gates a class of recurrent layers has. A weight of theirs holds a matrix for each."""
+    base = nearest_base(cls, _GATES)
+    return 1 if base is None else _GATES[base]
+
+
+def nearest_base(kind: type, table: Mapping[type, Any]) -> type | None:
+    """The class itself or the nearest of its bases that is in a table; None if none is."""
+    return next((cls for cls in kind.__mro__ if cls in table), None)

@@ -1,0 +1,139 @@
+"""How recipes choose for many parameters at once, and what all but the weights start at."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from pyinit._graph.kinds import EMBEDDINGS, LSTMS
+from pyinit.initializers import (
+    ONES,
+    ZEROS,
+    Constant,
+    Initializer,
+    Keep,
+    Normal,
+    OwnReset,
+    Padded,
+    Parts,
+    Weight,
+)
+from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.registry import Choice
+from pyinit.whole_model.recipes.roles import Role, Use, use_of
+
+# ---- From a function of one parameter to the choices for a network ----------------------------------
+
+
+def each(network: Network, choose: Callable[[Site], Choice | None]) -> dict[str, Choice]:
+    """The choices that a function makes; where it gives None, the parameter is left out."""
+    found = ((site.name, choose(site)) for site in network.sites)
+    return {name: choice for name, choice in found if choice is not None}
+
+
+def each_place(network: Network, choose: Callable[[Site], Choice | None]) -> dict[str, Choice]:
+    """The same, where a tied parameter gets the first choice that is made for one of its places."""
+
+    def first(site: Site) -> Choice | None:
+        if not site.tied:
+            return choose(site)
+        choices = map(choose, places(site, network))
+        return next((choice for choice in choices if choice is not None), None)
+
+    return each(network, first)
+
+
+def places(site: Site, network: Network) -> Iterator[Site]:
+    """The site itself, and the further ones of a tied parameter."""
+    yield site
+    for name in site.tied:
+        path, _, leaf = name.rpartition(".")
+        if path in network.modules:
+            yield Site(name, site.tensor, network.modules[path], path, leaf)
+
+
+_EMBEDDING = Normal(std=0.02)
+
+
+def by_layer(
+    network: Network,
+    weight: Callable[[Site, Use], Choice],
+    embedding: Initializer = _EMBEDDING,
+) -> dict[str, Choice]:
+    """The choices that a function makes for weights, and ``all_but_weights`` for the others."""
+
+    def choose(site: Site) -> Choice | None:
+        use = use_of(site)
+        if use is None:
+            return None
+        if use.role is Role.WEIGHT:
+            return weight(site, use)
+        return all_but_weights(site, use, embedding)
+
+    return each_place(network, choose)
+
+
+# ---- Biases, norms, embeddings ----------------------------------------------------------------------
+
+_FIXED: Mapping[Role, Choice] = {
+    Role.BIAS: Choice(ZEROS, "bias"),
+    Role.SCALE: Choice(ONES, "norm scale"),
+    Role.SCALE_LESS_1: Choice(ZEROS, "norm scale, to which the norm adds 1"),
+    Role.SHIFT: Choice(ZEROS, "norm shift"),
+    Role.TOKEN: Choice(_EMBEDDING, "learned token"),
+}
+
+
+def all_but_weights(site: Site, use: Use, embedding: Initializer = _EMBEDDING) -> Choice | None:
+    """Norm scales 1 and shifts 0, biases 0, slopes as constructed, and the embedding's initializer."""
+    if use.role is Role.EMBEDDING:
+        return Choice(padded(embedding, site.module), "embedding")
+    if use.role is Role.SLOPE:
+        return Choice(Constant(site.module.init), "slope")  # type: ignore[arg-type]
+    return _FIXED.get(use.role)
+
+
+_FORGET_BIAS = Choice(Parts((ZEROS, ONES, ZEROS, ZEROS)), "forget gate open")
+
+
+def forget_bias(site: Site) -> Choice | None:
+    """1 for an LSTM's forget gate, in the first of the two biases that torch adds; None elsewhere.
+
+    The gates stand in the order input, forget, cell, output.
+    """
+    is_first = isinstance(site.module, LSTMS) and site.leaf.startswith("bias_ih")
+    return _FORGET_BIAS if is_first else None
+
+
+def padded(initializer: Initializer, embedding: nn.Module) -> Initializer:
+    """The initializer of an embedding's table, with zeros in the row for padding if it has one."""
+    row: Any = embedding.padding_idx
+    return initializer if row is None else Padded(initializer, row)
+
+
+def with_padding(choice: Choice, site: Site, network: Network) -> Choice:
+    """The choice, with zeros in the row for padding if the parameter is an embedding's, too."""
+    if isinstance(choice.initializer, (Padded, Keep, OwnReset)):
+        return choice
+    for place in places(site, network):
+        if place.leaf == "weight" and isinstance(place.module, EMBEDDINGS):
+            choice = choice._replace(initializer=padded(choice.initializer, place.module))
+            if isinstance(choice.initializer, Padded):
+                return choice
+    return choice
+
+
+# ---- Weights ----------------------------------------------------------------------------------------
+
+
+def of_each_matrix(initializer: Initializer, matrices: int) -> Initializer:
+    """The initializer for each of the matrices that stand one after the other in dim 0."""
+    return initializer if matrices == 1 else Parts((initializer,) * matrices)
+
+
+def by_shape_alone(initializer: Initializer, weight: Weight) -> Initializer:
+    """The initializer with the fans that torch computes: without groups, and with inputs in dim 1."""
+    if weight.groups == 1 and not weight.transposed:
+        return initializer
+    blocks = initializer.resolve(Weight(weight.shape))
+    return initializer if blocks == initializer.resolve(weight) else blocks[0].drawn
