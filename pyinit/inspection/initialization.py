@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import pyinit.init
 from pyinit._random.generators import cuda_in_use, python_seeded, torch_seeded
 from pyinit._torch.placement import elsewhere, refuse_elsewhere
-from pyinit.inspection.tensors import Held, bits, held_by, not_examined
 from pyinit.initializers import TruncNormal
+from pyinit.inspection.tensors import Held, bits, held_by, not_examined
 from pyinit.reports.initialization import InitReport
 
 Init = str | Callable[..., Any]
@@ -65,9 +65,7 @@ class Initialization:
             try:
                 return self._call(model)
             except Exception as error:
-                raise RuntimeError(
-                    f"init {self} raised {type(error).__name__}: {error}"
-                ) from error
+                raise RuntimeError(f"init {self} raised {type(error).__name__}: {error}") from error
 
     def _call(self, model: nn.Module) -> Any:
         if self.init == RESET:
@@ -174,15 +172,14 @@ class Truncation(NamedTuple):
 class Watch:
     """What initializations call: truncated normals, and which modules write what.
 
-    truncations: by the address of the memory that was filled
-    writers: by the tensor's identity, the modules that wrote it
+    kept: the parameters that a report says were left as they are
     """
 
     def __init__(self) -> None:
         self._calls: dict[int, tuple[float, float, float, float]] = {}
         self._by_name: dict[str, tuple[float, float, float, float]] = {}
+        self.kept: set[str] = set()
         self._writers: dict[int, dict[int, nn.Module]] = {}
-        self._frames: list[_Frame] = []
 
     def truncations(self, all_held: list[Held]) -> list[Truncation]:
         """Of the tensors that a model has now."""
@@ -201,6 +198,9 @@ class Watch:
     def read(self, result: object) -> None:
         """What an initialization returned: a report tells of truncated normals, too."""
         if isinstance(result, InitReport):
+            self.kept = {
+                name for row in result if row.is_kept for name in (row.name, *row.originals)
+            }
             for row in result:
                 for block in row.initializer.resolve(row.weight):
                     if type(block.drawn) is TruncNormal:
@@ -219,7 +219,9 @@ class Watch:
             yield self
 
     def _truncated(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def truncated(tensor: Tensor, mean: Any, std: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> Tensor:
+        def truncated(
+            tensor: Tensor, mean: Any, std: Any, a: Any, b: Any, *args: Any, **kwargs: Any
+        ) -> Tensor:
             if not tensor.is_meta and elsewhere(tensor) is None:
                 self._calls[_address(tensor)] = float(mean), float(std), float(a), float(b)
             return function(tensor, mean, std, a, b, *args, **kwargs)
@@ -230,14 +232,9 @@ class Watch:
         def applied(module: nn.Module, function: Callable[[nn.Module], None]) -> nn.Module:
             if isinstance(function, _Framed):  # of a child
                 return apply(module, function)
-            return apply(module, _Framed(self, function))  # type: ignore[arg-type]
+            return apply(module, _Framed(self, function))
 
         return applied
-
-
-class _Frame(NamedTuple):
-    module: nn.Module
-    versions: Mapping[int, tuple[Tensor, int]]
 
 
 class _Framed:

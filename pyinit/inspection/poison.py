@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyinit.inspection.tensors import Held, bits, described, held_by, not_examined, parts
+from pyinit.inspection.tensors import bits, described, examinable, not_examined, parts
 
 # 0xFF makes floating-point numbers NaN, so that what is computed from them is NaN, too, and integers
 # -1. 0x7B makes them large and finite. Booleans are False, then True.
@@ -30,6 +30,7 @@ class Writing(NamedTuple):
     first: the index of the first of these, in row-major order
     computed: how many were computed from what was there before
     by_constructor: whether the constructor had written it; None without a factory
+    is_kept: whether the initialization says that it leaves the tensor as it is
     """
 
     elements: int
@@ -37,6 +38,7 @@ class Writing(NamedTuple):
     first: int | None = None
     computed: int = 0
     by_constructor: bool | None = None
+    is_kept: bool = False
 
 
 def poison_(tensor: Tensor, run: int) -> None:
@@ -57,7 +59,7 @@ class _Bearing(NamedTuple):
     """Which elements bear the poison: how many; and, part by part, how long a part is and which do,
     eight to a byte. Of all or none the number is enough."""
 
-    count: int
+    bearers: int
     parts: tuple[tuple[int, NDArray[np.uint8]], ...] = ()
 
 
@@ -74,12 +76,14 @@ def _bearing(tensor: Tensor, run: int) -> _Bearing:
 
 def _both(first: _Bearing, second: _Bearing) -> tuple[int, int | None]:
     """How many elements bear both poisons, and the first of them."""
-    if not first.count or not second.count:
+    if not first.bearers or not second.bearers:
         return 0, None
     if not first.parts and not second.parts:
-        return first.count, 0
+        return first.bearers, 0
     count, index, before = 0, None, 0
-    for (size, a), (_, b) in zip(first.parts or second.parts, second.parts or first.parts, strict=True):
+    for (size, a), (_, b) in zip(
+        first.parts or second.parts, second.parts or first.parts, strict=True
+    ):
         together = np.unpackbits(a & b, count=size)
         if index is None and together.any():
             index = before + int(together.argmax())
@@ -99,24 +103,15 @@ class PoisonedAllocation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
-        if func._overloadpacket.__name__ in _EMPTY and not made.is_meta:
-            if not_examined(made) is None and made.numel():
-                poison_(made, self.run)
+        is_empty = func._overloadpacket.__name__ in _EMPTY
+        if is_empty and not made.is_meta and made.numel() and not_examined(made) is None:
+            poison_(made, self.run)
         return made
 
 
 _EMPTY = frozenset(
     ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 )
-
-
-def examinable(model: nn.Module) -> list[Held]:
-    """The parameters and buffers whose memory is here."""
-    return [
-        held
-        for held in held_by(model)
-        if not held.tensor.is_meta and held.tensor.numel() and not_examined(held.tensor) is None
-    ]
 
 
 def untouched(model: nn.Module) -> set[str]:
@@ -167,7 +162,7 @@ def _suspicious(model: nn.Module) -> Iterator[tuple[str, tuple[_Bearing, int]]]:
         if one is not None and one.nonfinite == 0:
             continue
         bearing = _bearing(held.tensor, 0)
-        if bearing.count or one is not None:
+        if bearing.bearers or one is not None:
             yield held.name, (bearing, 0 if one is None else one.nonfinite)
 
 

@@ -67,6 +67,15 @@ def not_examined(tensor: Tensor) -> str | None:
     return elsewhere(tensor)
 
 
+def examinable(model: nn.Module) -> list[Held]:
+    """The parameters and buffers whose memory is here."""
+    return [
+        held
+        for held in held_by(model)
+        if not held.tensor.is_meta and held.tensor.numel() and not_examined(held.tensor) is None
+    ]
+
+
 def bits(tensor: Tensor) -> Tensor:
     """Its elements, each once, as integers of the same size (bool: as they are)."""
     tensor = tensor.detach()
@@ -87,7 +96,7 @@ def parts(tensor: Tensor) -> Iterator[Tensor]:
         yield tensor
         return
     rows = max(1, _CHUNK * tensor.shape[0] // tensor.numel())
-    for part in tensor.split(rows):
+    for part in torch.split(tensor, rows):
         if part.numel() <= _CHUNK:
             yield part
         else:  # a single row, longer than that

@@ -105,7 +105,9 @@ def check_ignore(ignore: Mapping[str, str] | None) -> Mapping[str, str]:
         if not isinstance(what, str) or not isinstance(reason, str):
             raise TypeError(f"ignore must map strings to strings, got {what!r}: {reason!r}")
         if _CODE.fullmatch(what) and what not in KINDS:
-            raise ValueError(f"ignore: no finding has the code {what}; known are {', '.join(KINDS)}")
+            raise ValueError(
+                f"ignore: no finding has the code {what}; known are {', '.join(KINDS)}"
+            )
         if not reason.strip():
             raise ValueError(f"ignore: {what!r} needs a reason, got an empty one")
     return ignore
