@@ -18,6 +18,7 @@ from pyinit.inspection.initialization import (
     Watch,
     refuse_unkept,
     seeded,
+    unmark,
 )
 from pyinit.inspection.poison import (
     PoisonedAllocation,
@@ -234,6 +235,7 @@ def _poisoned(model: nn.Module, structure: Kept, run: int) -> set[int]:
     tensors = [held.tensor for held in examinable(model)]
     for tensor in tensors:
         poison_(tensor, run)
+    unmark(model)
     return {tensor.data_ptr() for tensor in tensors}
 
 

@@ -99,7 +99,14 @@ class Kept:
     def __init__(self, model: nn.Module, *, with_values: bool) -> None:
         self._modules = [(vars(module), *_attributes(module)) for module in model.modules()]
         self._tensors = [
-            (t, t.data, t.requires_grad, t.grad, bits(t).clone() if with_values else None)
+            (
+                t,
+                t.data,
+                t.requires_grad,
+                t.grad,
+                dict(vars(t)),
+                bits(t).clone() if with_values else None,
+            )
             for t in (held.tensor for held in held_by(model))
             if not_examined(t) is None
         ]
@@ -111,12 +118,23 @@ class Kept:
             held.update(before)
             for name, content in containers.items():
                 _refill(before[name], content)
-        for tensor, data, requires_grad, grad, values in self._tensors:
+        for tensor, data, requires_grad, grad, attributes, values in self._tensors:
             tensor.data = data
+            vars(tensor).clear()
+            vars(tensor).update(attributes)
             tensor.requires_grad_(requires_grad)
             tensor.grad = grad
             if values is not None and not tensor.is_meta:
                 bits(tensor).copy_(values)
+
+
+def unmark(model: nn.Module) -> None:
+    """Take away what says that modules and tensors are initialized, and would keep ``init`` from it."""
+    for marked in (*model.modules(), *model.parameters(), *model.buffers()):
+        vars(marked).pop(_MARK, None)
+
+
+_MARK = "_is_hf_initialized"  # transformers'
 
 
 def _attributes(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:

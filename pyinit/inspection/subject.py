@@ -93,6 +93,17 @@ class Item:
         )
 
     @property
+    def is_left_to_constructor(self) -> bool:
+        """Whether the initialization does not write it, and need not, since something else has."""
+        writing = self.writing
+        return (
+            writing is not None
+            and 0 < writing.elements == writing.unwritten
+            and writing.by_constructor is not False
+            and (not self.is_parameter or writing.is_kept)
+        )
+
+    @property
     def is_finite(self) -> bool:
         return self.statistics is not None and self.statistics.nonfinite == 0
 

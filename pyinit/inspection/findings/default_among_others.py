@@ -1,6 +1,8 @@
 """Layers that are as torch's constructor leaves them, among others that are not."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 
 from pyinit.inspection.findings.finding import Confidence, Found, kind
@@ -59,8 +61,10 @@ def default_among_others(subject: Subject) -> Iterator[Found]:
         others = [item for item in items if item not in default]
         if not default or len(others) < max(_LEAST_OTHERS, len(default)):
             continue
+        in_each_block = Counter(map(_place, default)) - Counter(map(_place, others))
         for item in default:
-            confidence = _confidence(item, others, subject)
+            is_meant = in_each_block[_place(item)] > 1
+            confidence = _confidence(item, others, subject, is_meant)
             if confidence is not None:
                 yield (
                     item.name,
@@ -90,8 +94,16 @@ def _is_default(item: Item) -> bool:
     )
 
 
-def _confidence(item: Item, others: list[Item], subject: Subject) -> Confidence | None:
-    """By the biases: torch draws them, and nearly all others set them to 0."""
+def _place(item: Item) -> str:
+    """The name that it has in every block."""
+    return re.sub(r"\d+", "#", item.name)
+
+
+def _confidence(
+    item: Item, others: list[Item], subject: Subject, is_meant: bool
+) -> Confidence | None:
+    """By the biases: torch draws them, and nearly all others set them to 0. What is so in every block
+    of a model is no accident."""
     bias = subject.by_name.get(f"{item.path}.bias")
     their_biases = [subject.by_name.get(f"{other.path}.bias") for other in others]
     if bias is None or bias.statistics is None:
@@ -99,4 +111,4 @@ def _confidence(item: Item, others: list[Item], subject: Subject) -> Confidence 
     if bias.statistics.is_constant and bias.tensor.numel() > 1:
         return None  # somebody has set it
     is_zero = [b is None or b.statistics is None or b.statistics.is_constant for b in their_biases]
-    return "likely" if all(is_zero) else "possible"
+    return "likely" if all(is_zero) and not is_meant else "possible"

@@ -8,10 +8,11 @@ from pyinit.inspection.subject import Subject
 
 @kind("PI005", "written by the constructor alone", is_informational=True)
 def left_to_constructor(subject: Subject) -> Iterator[Found]:
-    """A buffer that the constructor writes, and `init` does not.
+    """A buffer that the constructor writes, and `init` does not; or a parameter that
+    `pyinit.initialize_`, as `init`, reports to have left as it was.
 
-    That is as it should be until the model is built on the meta device: `to_empty()` leaves such a
-    buffer without its values, and `init` does not bring them back.
+    That is as it should be until the model is built on the meta device: `to_empty()` leaves it
+    without its values, and `init` does not bring them back.
 
     ```python
     import pyinit
@@ -48,10 +49,7 @@ def left_to_constructor(subject: Subject) -> Iterator[Found]:
     ```
     """
     for item in subject.items:
-        writing = item.writing
-        if writing is None or item.is_parameter or writing.by_constructor is False:
-            continue
-        if 0 < writing.elements == writing.unwritten:
+        if item.is_left_to_constructor:
             yield (
                 item.name,
                 "init does not write it, and leaves what the constructor or a file gave it",

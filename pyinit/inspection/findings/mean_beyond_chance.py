@@ -43,6 +43,8 @@ def mean_beyond_chance(subject: Subject) -> Iterator[Found]:
         one = item.statistics
         if one is None or not item.is_matrix or not item.is_finite or not one.std > 0:
             continue
+        if item.site is not None and item.use is None and not item.name.endswith("weight"):
+            continue  # who knows what it is
         if abs(one.z) > BY_CHANCE and abs(one.mean) > _LEAST * one.std and not item.is_structured:
             yield (
                 item.name,

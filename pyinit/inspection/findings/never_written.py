@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from pyinit.inspection.findings.finding import Found, kind
-from pyinit.inspection.findings.left_to_constructor import is_left_to_constructor
 from pyinit.inspection.subject import Subject
 
 
@@ -49,7 +48,7 @@ def never_written(subject: Subject) -> Iterator[Found]:
         writing = item.writing
         if writing is None or not writing.elements or writing.unwritten < writing.elements:
             continue
-        if is_left_to_constructor(item):
+        if item.is_left_to_constructor:
             continue
         what = "parameter" if item.is_parameter else "buffer"
         found = f"none of {writing.elements} elements is ever written"
