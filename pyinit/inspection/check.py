@@ -21,8 +21,8 @@ from pyinit.inspection.initialization import (
     unmark,
 )
 from pyinit.inspection.poison import (
+    Outcome,
     PoisonedAllocation,
-    Writing,
     poison_,
     untouched,
     written,
@@ -162,24 +162,25 @@ def _of_factory(
     watch = Watch()
 
     def build(run: int) -> nn.Module:
-        with watch.watching(), seeded(), PoisonedAllocation(run):
+        poisoned = PoisonedAllocation(run, only_sample=init is not None)
+        with watch.watching(), seeded(), poisoned:
             return factory()
 
     bar.step("building it")
     if init is None:
-        model, writings = written(build, bar.step)
-        by_constructor = dict.fromkeys(writings, False)
+        outcome = written(build, bar.step)
+        by_constructor = dict.fromkeys(outcome.writings, False)
     else:
         model = build(0)
         init.check(model)
         left = untouched(model)
-        model, writings = _written_by_init(model, init, watch, bar)
-        by_constructor = {name: name not in left for name in writings}
+        outcome = _written_by_init(model, init, watch, bar)
+        by_constructor = {name: name not in left for name in outcome.writings}
     writings = {
         name: writing._replace(by_constructor=by_constructor[name], is_kept=name in watch.kept)
-        for name, writing in writings.items()
+        for name, writing in outcome.writings.items()
     }
-    return _subject(model, writings, watch, found)
+    return _subject(outcome._replace(writings=writings), watch, found)
 
 
 def _of_instance(
@@ -192,13 +193,13 @@ def _of_instance(
     if init is None:
         if reproducible:
             raise ValueError("reproducible needs init, or a factory: a module is not made again")
-        return Subject.of_model(model, {}, {}, (), ())
+        return Subject.of_model(model)
     init.check(model)
     refuse_unkept(model)
     kept, watch = Kept(model, with_values=True), Watch()
     after.callback(kept.put_back)
     found = list(_two_runs(model, init, kept)) if reproducible else []
-    return _subject(*_written_by_init(model, init, watch, bar), watch, found)
+    return _subject(_written_by_init(model, init, watch, bar), watch, found)
 
 
 def _two_runs(model: nn.Module, init: Initialization, kept: Kept) -> Iterator[Difference]:
@@ -212,7 +213,7 @@ def _two_runs(model: nn.Module, init: Initialization, kept: Kept) -> Iterator[Di
 
 def _written_by_init(
     model: nn.Module, init: Initialization, watch: Watch, bar: Progress
-) -> tuple[nn.Module, Mapping[str, Writing]]:
+) -> Outcome:
     structure = Kept(model, with_values=False)
 
     def attempt(run: int) -> nn.Module:
@@ -239,15 +240,15 @@ def _poisoned(model: nn.Module, structure: Kept, run: int) -> set[int]:
     return {tensor.data_ptr() for tensor in tensors}
 
 
-def _subject(
-    model: nn.Module,
-    writings: Mapping[str, Writing],
-    watch: Watch,
-    found: Sequence[Difference],
-) -> Subject:
-    all_held = held_by(model)
+def _subject(outcome: Outcome, watch: Watch, found: Sequence[Difference]) -> Subject:
+    all_held = held_by(outcome.model)
     return Subject.of_model(
-        model, writings, watch.writers(all_held), watch.truncations(all_held), found
+        outcome.model,
+        writings=outcome.writings,
+        statistics=outcome.statistics,
+        writers=watch.writers(all_held),
+        truncations=watch.truncations(all_held),
+        differences=found,
     )
 
 

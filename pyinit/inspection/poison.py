@@ -4,7 +4,8 @@ Twice, with two different bytes: an element that bears both was never written. T
 left out where nothing bears the first byte.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import ctypes
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyinit.inspection.tensors import bits, described, examinable, not_examined, parts
+from pyinit.inspection.tensors import Statistics, bits, described, examinable, not_examined, parts
 
 # 0xFF makes floating-point numbers NaN, so that what is computed from them is NaN, too, and integers
 # -1. 0x7B makes them large and finite. Booleans are False, then True.
@@ -44,7 +45,11 @@ class Writing(NamedTuple):
 def poison_(tensor: Tensor, run: int) -> None:
     """Fill its memory: of the first run (0) or the second (1)."""
     memory = bits(tensor)
-    memory.fill_(_pattern(memory.dtype, run))
+    if memory.is_cpu and memory.is_contiguous() and memory.dtype is not torch.bool:
+        # By one thread: many tensors one after the other, where threads would wait for each other.
+        ctypes.memset(memory.data_ptr(), _BYTES[run], memory.nbytes)
+    else:
+        memory.fill_(_pattern(memory.dtype, run))
 
 
 def _pattern(dtype: torch.dtype, run: int) -> int:
@@ -93,11 +98,14 @@ def _both(first: _Bearing, second: _Bearing) -> tuple[int, int | None]:
 
 
 class PoisonedAllocation(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Memory that is asked for and not filled comes filled with poison."""
+    """Memory that is asked for and not filled comes filled with poison.
 
-    def __init__(self, run: int) -> None:
+    only_sample: of long tensors only what ``untouched`` looks at
+    """
+
+    def __init__(self, run: int, *, only_sample: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.run = run
+        self.run, self.only_sample = run, only_sample
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -105,7 +113,7 @@ class PoisonedAllocation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = func(*args, **(kwargs or {}))
         is_empty = func._overloadpacket.__name__ in _EMPTY
         if is_empty and not made.is_meta and made.numel() and not_examined(made) is None:
-            poison_(made, self.run)
+            poison_(_sample(made) if self.only_sample else made, self.run)
         return made
 
 
@@ -114,58 +122,74 @@ _EMPTY = frozenset(
 )
 
 
+def _sample(tensor: Tensor) -> Tensor:
+    """The first elements in memory, where these are side by side."""
+    return tensor.detach().view(-1)[:_SAMPLE] if tensor.is_contiguous() else tensor
+
+
 def untouched(model: nn.Module) -> set[str]:
     """The tensors that, by a sample, nobody has written since the memory was poisoned (run 0)."""
     names = set()
     for held in examinable(model):
-        memory = bits(held.tensor)
-        sample = memory.view(-1)[:_SAMPLE] if memory.is_contiguous() else memory
-        if bool((sample == _pattern(memory.dtype, 0)).all()):
+        memory = bits(_sample(held.tensor))
+        if bool((memory == _pattern(memory.dtype, 0)).all()):
             names.add(held.name)
     return names
 
 
-def written(
-    attempt: Callable[[int], nn.Module], step: Callable[[str], None]
-) -> tuple[nn.Module, Mapping[str, Writing]]:
+class Outcome(NamedTuple):
+    """An initialized model.
+
+    writings: by a tensor's name, what was written
+    statistics: by name, of what the model holds, if they are known
+    """
+
+    model: nn.Module
+    writings: Mapping[str, Writing]
+    statistics: Mapping[str, Statistics | None]
+
+
+def written(attempt: Callable[[int], nn.Module], step: Callable[[str], None]) -> Outcome:
     """What ``attempt`` writes: given a run, 0 or 1, it gives a model whose memory was poisoned for
     that run, and then initialized.
     """
     step("looking for what is never written")
     model = attempt(0)
-    first = dict(_suspicious(model))
-    sizes = {held.name: held.tensor.numel() for held in examinable(model)}
+    all_held = examinable(model)
+    sizes = {held.name: held.tensor.numel() for held in all_held}
+    found = described([held.tensor for held in all_held])
+    statistics = dict(zip(sizes, found, strict=True))
+    first = _suspicious({held.name: held.tensor for held in all_held}, statistics)
     if not first:
-        return model, {name: Writing(size) for name, size in sizes.items()}
-    del model  # before another one is built
+        return Outcome(model, {name: Writing(size) for name, size in sizes.items()}, statistics)
+    del model, all_held  # before another one is built
     step("looking for what is never written, with another byte")
     model = attempt(1)
     second = {held.name: held.tensor for held in examinable(model)}
-    found = {name: Writing(tensor.numel()) for name, tensor in second.items()}
-    for name, (bearing, nonfinite) in first.items():
+    writings = {name: Writing(tensor.numel()) for name, tensor in second.items()}
+    for name, bearing in first.items():
         tensor = second.get(name)
         if tensor is None or tensor.numel() != sizes[name]:
             continue
         unwritten, index = _both(bearing, _bearing(tensor, 1))
-        computed = nonfinite - _nonfinite(tensor) - unwritten if nonfinite else 0
-        found[name] = Writing(sizes[name], unwritten, index, max(0, computed))
-    return model, found
+        one, again = statistics[name], described([tensor])[0]
+        # What is not finite in both runs is meant: a mask, say.
+        computed = one.nonfinite - again.nonfinite - unwritten if one and again else 0
+        writings[name] = Writing(sizes[name], unwritten, index, max(0, computed))
+    return Outcome(model, writings, {})
 
 
-def _suspicious(model: nn.Module) -> Iterator[tuple[str, tuple[_Bearing, int]]]:
-    """The tensors that bear the first poison, or may have been computed from it: where, and how many
-    of their elements are not finite. Floating-point numbers that are all finite need no second look.
-    """
-    all_held = examinable(model)
-    statistics = described([held.tensor for held in all_held])
-    for held, one in zip(all_held, statistics, strict=True):
+def _suspicious(
+    tensors: Mapping[str, Tensor], statistics: Mapping[str, Statistics | None]
+) -> dict[str, _Bearing]:
+    """The tensors that bear the first poison, or may have been computed from it, and where they bear
+    it. Floating-point numbers that are all finite need no second look."""
+    found = {}
+    for name, tensor in tensors.items():
+        one = statistics[name]
         if one is not None and one.nonfinite == 0:
             continue
-        bearing = _bearing(held.tensor, 0)
+        bearing = _bearing(tensor, 0)
         if bearing.bearers or one is not None:
-            yield held.name, (bearing, 0 if one is None else one.nonfinite)
-
-
-def _nonfinite(tensor: Tensor) -> int:
-    one = described([tensor])[0]
-    return 0 if one is None else one.nonfinite
+            found[name] = bearing
+    return found

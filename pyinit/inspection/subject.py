@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -163,17 +164,28 @@ class Subject:
     def of_model(
         cls,
         model: nn.Module,
-        writings: Mapping[str, Writing],
-        writers: Mapping[str, Sequence[nn.Module]],
-        truncations: Sequence[Truncation],
-        differences: Sequence[Difference],
+        *,
+        writings: Mapping[str, Writing] = MappingProxyType({}),
+        statistics: Mapping[str, Statistics | None] = MappingProxyType({}),
+        writers: Mapping[str, Sequence[nn.Module]] = MappingProxyType({}),
+        truncations: Sequence[Truncation] = (),
+        differences: Sequence[Difference] = (),
     ) -> "Subject":
+        """
+        Args:
+            model: the model as it is now
+            writings: what became of its tensors, by name
+            statistics: of those that have been measured
+            writers: the modules that wrote a tensor, of those that several wrote
+            truncations: the truncated normals that were asked for
+            differences: what came out otherwise
+        """
         all_held = held_by(model)
         network = Network(model)
         sites = {id(site.tensor): site for site in network.sites if site.computed is None}
         items = [
             Item(held, one, sites.get(id(held.tensor)))
-            for held, one in zip(all_held, _statistics(all_held), strict=True)
+            for held, one in zip(all_held, _statistics(all_held, statistics), strict=True)
         ]
         paths = {id(module): path or "the model" for path, module in network.modules.items()}
         for item in items:
@@ -190,8 +202,8 @@ class Subject:
             Held(name, tensor, owner, is_parameter=not _BUFFER.search(name))
             for name, tensor in tensors.items()
         ]
-        statistics = _statistics(all_held)
-        return cls([Item(h, one, None) for h, one in zip(all_held, statistics, strict=True)])
+        found = _statistics(all_held, {})
+        return cls([Item(held, one, None) for held, one in zip(all_held, found, strict=True)])
 
     @once
     def by_name(self) -> dict[str, Item]:
@@ -245,14 +257,16 @@ class Subject:
 _BUFFER = re.compile(r"(^|\.)(running_(mean|var)|num_batches_tracked|inv_freq)$")
 
 
-def _statistics(all_held: Sequence[Held]) -> Sequence[Statistics | None]:
+def _statistics(
+    all_held: Sequence[Held], known: Mapping[str, Statistics | None]
+) -> Sequence[Statistics | None]:
     """Of what is here; nothing of the rest."""
+    found = [known.get(held.name) for held in all_held]
     here = [
         i
         for i, held in enumerate(all_held)
-        if not held.tensor.is_meta and not_examined(held.tensor) is None
+        if held.name not in known and not held.tensor.is_meta and not_examined(held.tensor) is None
     ]
-    found: list[Statistics | None] = [None] * len(all_held)
     for i, one in zip(here, described([all_held[i].tensor for i in here]), strict=True):
         found[i] = one
     return found
