@@ -13,9 +13,7 @@ _FIRST = "\n## PI"
 
 def page(by_hand: str) -> str:
     """The whole page, from one whose first part is right."""
-    return "\n".join(
-        (by_hand.partition(_FIRST)[0] + "\n", *(kind.page for kind in KINDS.values()))
-    )[:-1]
+    return "\n".join((by_hand.partition(_FIRST)[0], *(kind.page for kind in KINDS.values())))[:-1]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import pyinit.init
 from pyinit._random.generators import cuda_in_use, python_seeded, torch_seeded
-from pyinit._torch.placement import elsewhere, refuse_elsewhere
+from pyinit._torch.placement import refuse_elsewhere
 from pyinit.initializers import TruncNormal
 from pyinit.inspection.tensors import Held, bits, held_by, not_examined
 from pyinit.reports.initialization import InitReport
@@ -202,8 +202,8 @@ class Watch:
     def truncations(self, all_held: list[Held]) -> list[Truncation]:
         """Of the tensors that a model has now."""
         found = dict(self._by_name)
-        for held in all_held:
-            call = None if held.tensor.is_meta else self._calls.get(_address(held.tensor))
+        for held in filter(lambda held: _has_address(held.tensor), all_held):
+            call = self._calls.get(_address(held.tensor))
             if call is not None:
                 found.setdefault(held.name, call)
         return [Truncation(name, *call) for name, call in found.items()]
@@ -240,7 +240,7 @@ class Watch:
         def truncated(
             tensor: Tensor, mean: Any, std: Any, a: Any, b: Any, *args: Any, **kwargs: Any
         ) -> Tensor:
-            if not tensor.is_meta and elsewhere(tensor) is None:
+            if _has_address(tensor):
                 self._calls[_address(tensor)] = float(mean), float(std), float(a), float(b)
             return function(tensor, mean, std, a, b, *args, **kwargs)
 
@@ -275,6 +275,10 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 
 _TRUNCATED = ((torch.nn.init, "_no_grad_trunc_normal_"), (pyinit.init, "_trunc_normal"))
+
+
+def _has_address(tensor: Tensor) -> bool:
+    return not tensor.is_meta and not_examined(tensor) is None
 
 
 def _address(tensor: Tensor) -> int:

@@ -71,12 +71,14 @@ class _Bearing(NamedTuple):
 def _bearing(tensor: Tensor, run: int) -> _Bearing:
     memory = bits(tensor)
     pattern = _pattern(memory.dtype, run)
+    is_double = tensor.dtype is torch.complex128  # whose elements are two each
     count, found = 0, []
     for part in parts(memory):
-        bears = (part == pattern).cpu().numpy().reshape(-1)
+        bears = part == pattern
+        bears = (bears.all(-1) if is_double else bears).cpu().numpy().reshape(-1)
         count += int(np.count_nonzero(bears))
         found.append((len(bears), np.packbits(bears)))
-    return _Bearing(count, () if count in (0, memory.numel()) else tuple(found))
+    return _Bearing(count, () if count in (0, tensor.numel()) else tuple(found))
 
 
 def _both(first: _Bearing, second: _Bearing) -> tuple[int, int | None]:

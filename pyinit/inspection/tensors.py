@@ -77,9 +77,9 @@ def examinable(model: nn.Module) -> list[Held]:
 
 
 def bits(tensor: Tensor) -> Tensor:
-    """Its elements, each once, as integers of the same size (bool: as they are)."""
+    """Its elements, each once, as integers of the same size (bool: as they are; complex128: as two)."""
     tensor = tensor.detach()
-    if tensor.is_complex():
+    if tensor.dtype is torch.complex128:
         tensor = torch.view_as_real(tensor)
     for dim, stride in enumerate(tensor.stride()):
         if stride == 0 and tensor.shape[dim] > 1:

@@ -54,7 +54,7 @@ def default_among_others(subject: Subject) -> Iterator[Found]:
     """
     by_type: dict[type, list[Item]] = {}
     for item in subject.layers:
-        if item.tensor.numel() >= _LEAST_COUNT and not item.tied:
+        if item.tensor.numel() >= _LEAST_COUNT and not item.tied and not item.is_structured:
             by_type.setdefault(type(item.module), []).append(item)
     for cls, items in by_type.items():
         default = [item for item in items if _is_default(item)]

@@ -18,7 +18,7 @@ def identical(subject: Subject) -> Iterator[Found]:
     They get the same gradients where their inputs are alike, and never come apart. The usual causes
     are a seed that is set again before each layer or on each rank (so that all shards are the same),
     and layers that are deep copies of one, as those of `nn.TransformerEncoder` are. If one of the two
-    is frozen, the copy may be meant, as a teacher's is.
+    is frozen, the copy may be meant, as a teacher's is; vectors, such as biases, do little harm.
 
     ```python
     import pyinit
@@ -53,7 +53,7 @@ def identical(subject: Subject) -> Iterator[Found]:
         first = seen.setdefault((item.digest, item.shape, item.tensor.dtype), item)
         if first is not item and torch.equal(first.tensor, item.tensor):
             is_trained = first.tensor.requires_grad == item.tensor.requires_grad
-            confidence: Confidence = "certain" if is_trained else "possible"
+            confidence: Confidence = "certain" if is_trained and item.is_matrix else "possible"
             yield (
                 item.name,
                 f"the same {item.tensor.numel()} values as {first.name}",
