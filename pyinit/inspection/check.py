@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -91,7 +92,7 @@ def check(
         elif isinstance(model, nn.Module):
             subject = _of_instance(model, initialization, reproducible, bar, after)
         elif callable(model):
-            subject = _of_factory(_Factory(model), initialization, reproducible, bar)
+            subject = _of_factory(_Factory(model), initialization, reproducible, bar, after)
         else:
             raise TypeError(
                 "model must be a torch.nn.Module, a factory, a path or a state dict, "
@@ -133,6 +134,9 @@ def assert_initialized(
         raise AssertionError("\n".join((findings.summary, *map(str, findings.failures))))
 
 
+_OURS = 2  # references to a model that nobody else has
+
+
 # ---- What is checked -----------------------------------------------------------------------------
 
 
@@ -156,7 +160,11 @@ class _Factory:
 
 
 def _of_factory(
-    factory: _Factory, init: Initialization | None, reproducible: bool, bar: Progress
+    factory: _Factory,
+    init: Initialization | None,
+    reproducible: bool,
+    bar: Progress,
+    after: ExitStack,
 ) -> Subject:
     found = list(differences(factory, init, bar.step)) if reproducible else []
     watch = Watch()
@@ -173,6 +181,9 @@ def _of_factory(
     else:
         model = build(0)
         init.check(model)
+        if sys.getrefcount(model) > _OURS:  # somebody else has it: the factory did not make it
+            refuse_unkept(model)
+            after.callback(Kept(model, with_values=True).put_back)
         left = untouched(model)
         outcome = _written_by_init(model, init, watch, bar)
         by_constructor = {name: name not in left for name in outcome.writings}

@@ -14,13 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyinit.inspection.tensors import Statistics, bits, described, examinable, not_examined, parts
+from pyinit.inspection.tensors import (
+    Statistics,
+    bits,
+    described,
+    examinable,
+    not_examined,
+    parts,
+    sample,
+)
 
 # 0xFF makes floating-point numbers NaN, so that what is computed from them is NaN, too, and integers
 # -1. 0x7B makes them large and finite. Booleans are False, then True.
 _BYTES = (0xFF, 0x7B)
-
-_SAMPLE = 4096  # elements that tell whether a constructor wrote a tensor
 
 
 class Writing(NamedTuple):
@@ -74,8 +80,8 @@ def _bearing(tensor: Tensor, run: int) -> _Bearing:
     is_double = tensor.dtype is torch.complex128  # whose elements are two each
     count, found = 0, []
     for part in parts(memory):
-        bears = part == pattern
-        bears = (bears.all(-1) if is_double else bears).cpu().numpy().reshape(-1)
+        same = part == pattern
+        bears = (same.all(-1) if is_double else same).cpu().numpy().reshape(-1)
         count += int(np.count_nonzero(bears))
         found.append((len(bears), np.packbits(bears)))
     return _Bearing(count, () if count in (0, tensor.numel()) else tuple(found))
@@ -115,7 +121,7 @@ class PoisonedAllocation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = func(*args, **(kwargs or {}))
         is_empty = func._overloadpacket.__name__ in _EMPTY
         if is_empty and not made.is_meta and made.numel() and not_examined(made) is None:
-            poison_(_sample(made) if self.only_sample else made, self.run)
+            poison_(sample(made) if self.only_sample else made, self.run)
         return made
 
 
@@ -124,16 +130,11 @@ _EMPTY = frozenset(
 )
 
 
-def _sample(tensor: Tensor) -> Tensor:
-    """The first elements in memory, where these are side by side."""
-    return tensor.detach().view(-1)[:_SAMPLE] if tensor.is_contiguous() else tensor
-
-
 def untouched(model: nn.Module) -> set[str]:
     """The tensors that, by a sample, nobody has written since the memory was poisoned (run 0)."""
     names = set()
     for held in examinable(model):
-        memory = bits(_sample(held.tensor))
+        memory = bits(sample(held.tensor))
         if bool((memory == _pattern(memory.dtype, 0)).all()):
             names.add(held.name)
     return names

@@ -22,6 +22,7 @@ from pyinit.inspection.tensors import (
     digest,
     held_by,
     not_examined,
+    sample,
 )
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes import recipe
@@ -29,6 +30,7 @@ from pyinit.whole_model.recipes.registry import Choice, Choices
 from pyinit.whole_model.recipes.roles import Role, Use, use_of
 
 BY_CHANCE = 6.0  # standard errors that no mean is away from 0 by chance: once in 5e8 tensors
+_FEW = 3  # values of an identity, or of a matrix of signs and zeros
 _LEAST_DRAWN = 16  # elements by which drawn numbers are told from others
 
 _NORM_SCALE = re.compile(
@@ -113,6 +115,9 @@ class Item:
         """Whether it has no values but 0 and two more: an identity, a Hadamard matrix, a constant."""
         one = self.statistics
         if one is None or not self.is_finite:
+            return False
+        few = torch.unique(sample(self.tensor))  # it is rare, and to count is to read all
+        if len(few) > _FEW:
             return False
         again = described([self.tensor], [(one.min, one.max)])[0]
         assert again is not None

@@ -15,6 +15,7 @@ from pyinit._torch.placement import elsewhere
 from pyinit._torch.views import plain_memory
 from pyinit._torch.wrappers import named_modules
 
+_SAMPLE = 4096  # elements
 _CHUNK = 2**22  # elements whose temporary copies are made at once
 
 
@@ -88,6 +89,11 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def sample(tensor: Tensor) -> Tensor:
+    """The first elements, where they lie side by side; otherwise all."""
+    return tensor.detach().view(-1)[:_SAMPLE] if tensor.is_contiguous() else tensor.detach()
 
 
 def parts(tensor: Tensor) -> Iterator[Tensor]:

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -115,18 +115,19 @@ def check_ignore(ignore: Mapping[str, str] | None) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Findings(Sequence[Finding]):
-    """What a check found, worst first in each part.
+    """What a check found, in the order of codes.
 
     ignored: findings that ``ignore`` names, with its reasons
     tensors: how many parameters and buffers were looked at
     what: what was checked, in words
+    graph: how the order of layers was found; None if nothing asked for it
     """
 
     findings: tuple[Finding, ...] = ()
     ignored: tuple[tuple[Finding, str], ...] = ()
     tensors: int = 0
     what: str = "model"
-    graph: str | None = field(default=None)
+    graph: str | None = None
 
     @classmethod
     def of(

@@ -46,7 +46,7 @@ def unsuitable_std(subject: Subject) -> Iterator[Found]:
         wanted = None if choice is None else expected_std(choice.initializer, item.weight)
         if choice is None or not wanted or one.count < _LEAST_COUNT or one.zeros == one.count:
             continue
-        if item.is_structured or (item.tied and not item.tensor.is_meta):
+        if item.is_structured or item.tied:
             continue  # identities and the like; tied ones are PI111's
         ratio = one.std / wanted
         least = _TOO_SMALL if _is_made_up_for(item, subject) else 1 / _USUAL

@@ -78,6 +78,15 @@ def test_a_module_is_as_before_where_init_raises() -> None:
     assert all(map(torch.equal, values_of(made), values))
 
 
+def test_a_module_that_a_factory_only_hands_out_is_as_before() -> None:
+    made = model()
+    state, values = state_of(made), values_of(made)
+    for init in (None, "reset_parameters", meddle):
+        pyinit.check(lambda: made, init)
+        assert state_of(made) == state
+        assert all(map(torch.equal, values_of(made), values))
+
+
 def test_a_module_is_never_written_to_without_init() -> None:
     made = model()
     versions = [t._version for t in (*made.parameters(), *made.buffers())]
