@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "python/bind.hpp"
@@ -66,36 +67,54 @@ PyObject* many(const std::vector<Fill>& fills, int threads) {
   }());
 }
 
-// (count, mean, squares, cubes, fourths, min, max, zeros, nonfinite, low, high).
-py::tuple described(const Moments& m) {
-  return py::make_tuple(m.count, m.mean, m.squares, m.cubes, m.fourths, m.min, m.max, m.zeros, m.nonfinite, m.low,
-                        m.high);
+constexpr int64_t kStatistics = 11;
+
+// count, mean, squares, cubes, fourths, min, max, zeros, nonfinite, low, high.
+void put(const std::vector<Moments>& all, double* to) {
+  for (const Moments& m : all) {
+    const double row[kStatistics] = {static_cast<double>(m.count),
+                                     m.mean,
+                                     m.squares,
+                                     m.cubes,
+                                     m.fourths,
+                                     m.min,
+                                     m.max,
+                                     static_cast<double>(m.zeros),
+                                     static_cast<double>(m.nonfinite),
+                                     static_cast<double>(m.low),
+                                     static_cast<double>(m.high)};
+    to = std::copy(row, row + kStatistics, to);
+  }
 }
 
-py::list described(const std::vector<Moments>& all) {
-  py::list list(all.size());
-  for (size_t i = 0; i < all.size(); ++i) list[i] = described(all[i]);
-  return list;
+// The rows that `to` has place for, as doubles side by side.
+double* place_for(const Target& to, size_t rows) {
+  const View view = to_view(to, {}, {});
+  if (view.dtype != DType::f64 || !is_dense(view) || view.count() != kStatistics * static_cast<int64_t>(rows)) {
+    throw std::invalid_argument("out: must be dense float64 with a row of 11 for each");
+  }
+  return reinterpret_cast<double*>(view.data);
 }
 
-PyObject* describe_each(const std::vector<View>& views, const std::vector<Bounds>& bounds, int threads) {
+void describe_each(const std::vector<View>& views, const std::vector<Bounds>& bounds, const Target& out, int threads) {
   if (bounds.size() != views.size()) throw std::invalid_argument("bounds: must be as many as targets");
-  return described([&] {
-           const Released release;
-           return describe_many(views, bounds, threads);
-         }())
-      .release()
-      .ptr();
+  double* const to = place_for(out, views.size());
+  const Released release;
+  put(describe_many(views, bounds, threads), to);
 }
 
-PyObject* describe_by_channel(const Target& target, int samples, int channel, double low, double high, int threads) {
+double describe_by_channel(const Target& target, int samples, int channel, double low, double high, const Target& out,
+                           int threads) {
   const View view = to_view(target, {}, {});
-  if (samples < 0 || channel < 0) throw std::invalid_argument("samples, channel: must not be negative");
-  const Channels all = [&] {
-    const Released release;
-    return describe_channels(view, static_cast<size_t>(samples), static_cast<size_t>(channel), {low, high}, threads);
-  }();
-  return py::make_tuple(described(all.channels), all.total_variance).release().ptr();
+  if (samples < 0 || channel < 0 || channel >= std::ssize(target.shape)) {
+    throw std::invalid_argument("channel: must be a dimension behind the samples'");
+  }
+  double* const to = place_for(out, static_cast<size_t>(target.shape[static_cast<size_t>(channel)]));
+  const Released release;
+  const Channels all =
+      describe_channels(view, static_cast<size_t>(samples), static_cast<size_t>(channel), {low, high}, threads);
+  put(all.channels, to);
+  return all.total_variance;
 }
 
 PyObject* measured(const std::vector<View>& views, int threads) {

@@ -17,18 +17,4 @@ inline void gather(const char* from, char* to, int64_t count, int64_t stride, DT
   });
 }
 
-// Copies `rows` of `columns` elements side by side, rows being `stride` apart, so that each column lies side by side,
-// `step` elements after the one before.
-inline void gather_columns(const char* from, char* to, int64_t rows, int64_t stride, int64_t columns, int64_t step,
-                           DType dtype) {
-  visit(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const T* x = reinterpret_cast<const T*>(from);
-    T* const out = reinterpret_cast<T*>(to);
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t j = 0; j < columns; ++j) out[j * step + i] = x[i * stride + j];
-    }
-  });
-}
-
 }  // namespace pyinit

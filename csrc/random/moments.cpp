@@ -8,6 +8,7 @@
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "random/gather.hpp"
+#include "random/two_passes.hpp"
 
 namespace pyinit {
 namespace {
@@ -16,16 +17,6 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int64_t kWhole = 32;       // elements that kernels take at a time
 constexpr int64_t kChunk = 1 << 16;  // elements of a task
 constexpr int64_t kGrain = 1 << 17;  // elements that are worth a thread
-
-// Sums of powers are taken of distances that are scaled by a power of two to at most 1, so that none overflows, and
-// only those are lost that nobody would miss.
-double scale_for(double farthest, DType dtype) {
-  const int most = dtype == DType::f64 ? 1022 : 126;
-  return farthest > 0 ? std::ldexp(1.0, std::clamp(-(std::ilogb(farthest) + 1), -most, most)) : 1.0;
-}
-
-// Whether squares of single-precision (or double) distances of such a range may have lost their last digits.
-bool is_tiny(double range, DType dtype) { return range > 0 && range < (dtype == DType::f64 ? 0x1p-480 : 0x1p-45); }
 
 int64_t count_nonfinite(const void* values, DType dtype, int64_t count) {
   return visit(dtype, [&](auto zero) {
@@ -57,34 +48,15 @@ Powers powers_of_few(const void* values, DType dtype, int64_t count, double cent
 // Statistics of `count` elements, whose sums a kernel has taken, filled up or not.
 template <bool all> Moments from_sums(const Sums& sums, const void* values, DType dtype, int64_t count,
                                       const Bounds& bounds) {
-  const double n = static_cast<double>(count), squares = sums.squares - sums.sum * sums.sum / n;
-  Moments m{count, sums.first + sums.sum / n, std::max(0.0, squares), sums.min, sums.max};
-  const bool is_sound = std::isfinite(squares);
-  if (!is_sound) m.nonfinite = count_nonfinite(values, dtype, count);
-  const bool is_scaled = m.nonfinite == 0 && (!is_sound || is_tiny(m.max - m.min, dtype));
-  if (!all && !is_scaled && is_sound) return m;
-  double centre = is_sound ? m.mean : m.min / 2 + m.max / 2;
-  if (dtype != DType::f64) centre = static_cast<double>(static_cast<float>(centre));
-  const double scale = m.nonfinite > 0 ? 1 : scale_for(std::max(m.max - centre, centre - m.min), dtype);
-  Powers of{};
+  auto [m, frame] = begin_statistics(sums, dtype, count, [&] { return count_nonfinite(values, dtype, count); });
+  if (!all && !frame.is_needed) return m;
+  Powers powers{};
   if (count % kWhole == 0) {
-    moments_kernels().powers[static_cast<int>(dtype)](values, count, centre, scale, bounds, of);
+    moments_kernels().powers[static_cast<int>(dtype)](values, count, frame.centre, frame.scale, bounds, powers);
   } else {
-    of = powers_of_few(values, dtype, count, centre, scale, bounds);
+    powers = powers_of_few(values, dtype, count, frame.centre, frame.scale, bounds);
   }
-  m.zeros = of.zeros;
-  m.low = of.low;
-  m.high = of.high;
-  const double shift = of.first / n, shift2 = shift * shift, unit = 1 / scale;
-  if (is_scaled) {
-    m.mean = centre + shift * unit;
-    m.squares = std::max(0.0, of.second - n * shift2) * unit * unit;
-  }
-  m.cubes = (of.third - 3 * shift * of.second + 2 * n * shift2 * shift) * unit * unit * unit;
-  m.fourths = std::max(0.0, of.fourth - 4 * shift * of.third + 6 * shift2 * of.second - 3 * n * shift2 * shift2) *
-              unit * unit * unit * unit;
-  // What min and max of a NaN are depends on the instruction set.
-  if (m.nonfinite > 0 || !std::isfinite(m.squares)) m.mean = m.squares = m.min = m.max = m.cubes = m.fourths = kNan;
+  finish_statistics(powers, frame, m);
   return m;
 }
 

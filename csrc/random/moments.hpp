@@ -63,11 +63,29 @@ struct Powers {
   int64_t zeros, low, high;
 };
 
+constexpr int kColumns = 16;
+
+// The same of columns: sums of rows one after the other, a lane for each column.
+struct ColumnSums {
+  double first[kColumns], sum[kColumns], squares[kColumns], min[kColumns], max[kColumns];
+};
+struct ColumnPowers {
+  double first[kColumns], second[kColumns], third[kColumns], fourth[kColumns];
+  int64_t zeros[kColumns], low[kColumns], high[kColumns];
+};
+
 struct MomentsKernels {
   // In both, `count` is a multiple of 32, at most kMeasured, and not 0.
   void (*sums[kDTypes])(const void* values, int64_t count, Sums& out);
   void (*powers[kDTypes])(const void* values, int64_t count, double centre, double scale, const Bounds& bounds,
                           Powers& out);
+  // Of kColumns columns: row i begins offsets[i] elements from `values`. The first is for floats, the second for
+  // doubles. At least one row.
+  void (*column_sums[2])(const void* values, const int64_t* offsets, int64_t rows, ColumnSums& out);
+  void (*column_powers[2])(const void* values, const int64_t* offsets, int64_t rows, const double* centres,
+                           const double* scales, const Bounds& bounds, ColumnPowers& out);
+  // Adds the distances of `count` values from `first`, and their squares, to those sums.
+  void (*add_distances[2])(const void* values, int64_t count, const double* first, double* sum, double* squares);
 };
 
 PYINIT_KERNEL_TABLE(MomentsKernels, moments_kernels)

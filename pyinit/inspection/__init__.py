@@ -1,1 +1,1 @@
-"""Looking inside: whether a model is initialized, what its signals do, and what training does to it."""
+"""Looking inside: whether a model is initialized, what its tensors hold, and where signals and gradients die."""
