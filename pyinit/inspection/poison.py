@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pyinit.inspection.statistics import Statistics
 from pyinit.inspection.tensors import (
-    Statistics,
     bits,
     described,
     examinable,

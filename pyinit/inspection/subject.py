@@ -15,9 +15,9 @@ from pyinit._torch.once import once
 from pyinit.initializers import Initializer, Weight
 from pyinit.inspection.initialization import Truncation
 from pyinit.inspection.poison import Writing
+from pyinit.inspection.statistics import Statistics
 from pyinit.inspection.tensors import (
     Held,
-    Statistics,
     described,
     digest,
     held_by,
@@ -85,6 +85,11 @@ class Item:
         return self.use is not None and self.use.role is Role.WEIGHT
 
     @property
+    def is_known(self) -> bool:
+        """Whether it is known to be a weight, a bias or the like, or at least called a weight."""
+        return self.site is None or self.use is not None or self.name.endswith("weight")
+
+    @property
     def is_norm_scale(self) -> bool:
         if self.use is not None:
             return self.use.role in (Role.SCALE, Role.SCALE_LESS_1)
@@ -105,6 +110,23 @@ class Item:
             and writing.by_constructor is not False
             and (not self.is_parameter or writing.is_kept)
         )
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all elements are the same number."""
+        return (
+            self.is_finite
+            and self.statistics is not None
+            and self.statistics.min == self.statistics.max
+        )
+
+    @property
+    def z(self) -> float:
+        """The mean in standard errors: how far it is from 0, for so many independent elements."""
+        one = self.statistics
+        if one is None or not one.std > 0:
+            return math.nan
+        return one.mean / one.std * math.sqrt(one.count)
 
     @property
     def is_finite(self) -> bool:
@@ -133,7 +155,7 @@ class Item:
             and self.is_finite
             and one.count >= _LEAST_DRAWN
             and one.std > 0
-            and abs(one.z) < BY_CHANCE
+            and abs(self.z) < BY_CHANCE
             and not self.is_structured
         )
 

@@ -1,8 +1,6 @@
 """A model's parameters and buffers: by name, where their elements are, and what they hold."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -14,6 +12,7 @@ from pyinit import _core
 from pyinit._torch.placement import elsewhere
 from pyinit._torch.views import plain_memory
 from pyinit._torch.wrappers import named_modules
+from pyinit.inspection.statistics import Bounds, Statistics, describe_many
 
 _SAMPLE = 4096  # elements
 _CHUNK = 2**22  # elements whose temporary copies are made at once
@@ -123,77 +122,18 @@ def digest(tensor: Tensor) -> int:
     return int.from_bytes(hashed.digest(), "little")
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """What a tensor holds. Moments are NaN if not all elements are finite.
-
-    low, high: elements at or beyond the bounds asked for
-    """
-
-    count: int
-    mean: float
-    std: float
-    kurtosis: float
-    min: float
-    max: float
-    zeros: int
-    nonfinite: int
-    low: int = 0
-    high: int = 0
-
-    @property
-    def is_constant(self) -> bool:
-        return self.count > 0 and self.min == self.max
-
-    @property
-    def z(self) -> float:
-        """The mean in standard errors: how far it is from 0, for so many independent elements."""
-        return self.mean / self.std * math.sqrt(self.count) if self.std > 0 else math.nan
-
-
-_EVERYWHERE = (-math.inf, math.inf)
-
-
 def described(
-    tensors: Sequence[Tensor], bounds: Sequence[tuple[float, float]] | None = None
+    tensors: Sequence[Tensor], bounds: Sequence[Bounds] | None = None
 ) -> list[Statistics | None]:
-    """Of each; None of those without elements or that are not of real floating-point numbers."""
-    bounds = [_EVERYWHERE] * len(tensors) if bounds is None else bounds
+    """The statistics of each; None of those without elements here, or of other than real numbers with
+    fractions."""
+    known = [
+        i
+        for i, tensor in enumerate(tensors)
+        if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta
+    ]
+    limits = None if bounds is None else [bounds[i] for i in known]
     found: list[Statistics | None] = [None] * len(tensors)
-    views = [(i, plain_memory(t)) for i, t in enumerate(tensors) if t.numel()]
-    native = [(i, view) for i, view in views if view is not None]
-    rows = _core.describe_many(
-        [view for _, view in native], [bounds[i] for i, _ in native], torch.get_num_threads()
-    )
-    for (i, _), (count, mean, squares, _, fourths, *rest) in zip(native, rows, strict=True):
-        found[i] = _statistics(count, mean, squares, fourths, *rest)
-    for i, view in views:
-        if view is None and tensors[i].is_floating_point() and not tensors[i].is_meta:
-            found[i] = _by_torch(tensors[i].detach(), *bounds[i])
+    for i, one in zip(known, describe_many([tensors[i] for i in known], limits), strict=True):
+        found[i] = one
     return found
-
-
-def _statistics(
-    count: int, mean: float, squares: float, fourths: float, *rest: float
-) -> Statistics:
-    least, most, zeros, nonfinite, low, high = rest
-    kurtosis = fourths * count / squares**2 if squares > 0 else math.nan
-    std = math.sqrt(squares / count) if squares >= 0 else math.nan
-    counts = map(int, (zeros, nonfinite, low, high))
-    return Statistics(count, mean, std, kurtosis, least, most, *counts)
-
-
-def _by_torch(tensor: Tensor, low: float, high: float) -> Statistics:
-    """Of dtypes and devices that the kernels do not reach."""
-    values = tensor.float() if tensor.itemsize < 4 else tensor
-    centred = (values - values.mean()).double()
-    counts = ((values == 0), ~values.isfinite(), (values <= low), (values >= high))
-    return _statistics(
-        values.numel(),
-        float(values.mean()),
-        float(centred.square().sum()),
-        float(centred.pow(4).sum()),
-        float(values.min()),
-        float(values.max()),
-        *(int(count.sum()) for count in counts),
-    )

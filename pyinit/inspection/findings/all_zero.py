@@ -36,6 +36,8 @@ def all_zero(subject: Subject) -> Iterator[Found]:
         one = item.statistics
         if one is None or not item.is_matrix or one.zeros < one.count or not one.count:
             continue
+        if not item.is_known:
+            continue
         if item.path in subject.branch_ends or item.path in subject.graph.heads:
             continue
         yield (

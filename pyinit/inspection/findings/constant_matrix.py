@@ -36,7 +36,7 @@ def constant_matrix(subject: Subject) -> Iterator[Found]:
         one = item.statistics
         if one is None or not item.is_matrix or not item.is_finite:
             continue
-        if one.is_constant and one.min != 0:
+        if item.is_constant and one.min != 0:
             yield (
                 item.name,
                 f"all {one.count} elements are {plain(one.min)}",

@@ -18,7 +18,8 @@ def default_among_others(subject: Subject) -> Iterator[Found]:
     have been initialized otherwise.
 
     The usual cause is a head that is replaced after the model was initialized, for another number
-    of classes, or a layer that is added and that the model's initialization does not reach.
+    of classes, or a layer that is added and that the model's initialization does not reach. Of layers that
+    are no head, or that every block has, it is only possible: some models draw these as torch does.
 
     ```python
     import pyinit
@@ -53,7 +54,9 @@ def default_among_others(subject: Subject) -> Iterator[Found]:
     ```
     """
     by_type: dict[type, list[Item]] = {}
+    last = None
     for item in subject.layers:
+        last = item
         if item.tensor.numel() >= _LEAST_COUNT and not item.tied and not item.is_structured:
             by_type.setdefault(type(item.module), []).append(item)
     for cls, items in by_type.items():
@@ -63,7 +66,8 @@ def default_among_others(subject: Subject) -> Iterator[Found]:
             continue
         in_each_block = Counter(map(_place, default)) - Counter(map(_place, others))
         for item in default:
-            is_meant = in_each_block[_place(item)] > 1
+            is_head = item.path in subject.graph.heads or item is last
+            is_meant = in_each_block[_place(item)] > 1 or not is_head
             confidence = _confidence(item, others, subject, is_meant)
             if confidence is not None:
                 yield (
@@ -90,7 +94,7 @@ def _is_default(item: Item) -> bool:
     return (
         bound * (1 - 20 / one.count - rounding) <= largest <= bound * (1 + rounding)
         and abs(one.std * math.sqrt(3) / bound - 1) < noise + rounding
-        and abs(one.kurtosis - 1.8) < 0.1 + 4 / math.sqrt(one.count)
+        and abs(one.kurtosis + 1.2) < 0.1 + 4 / math.sqrt(one.count)
     )
 
 
@@ -102,13 +106,12 @@ def _place(item: Item) -> str:
 def _confidence(
     item: Item, others: list[Item], subject: Subject, is_meant: bool
 ) -> Confidence | None:
-    """By the biases: torch draws them, and nearly all others set them to 0. What is so in every block
-    of a model is no accident."""
+    """By the biases: torch draws them, and nearly all others set them to 0."""
     bias = subject.by_name.get(f"{item.path}.bias")
     their_biases = [subject.by_name.get(f"{other.path}.bias") for other in others]
     if bias is None or bias.statistics is None:
         return "possible"
-    if bias.statistics.is_constant and bias.tensor.numel() > 1:
+    if bias.is_constant and bias.tensor.numel() > 1:
         return None  # somebody has set it
-    is_zero = [b is None or b.statistics is None or b.statistics.is_constant for b in their_biases]
+    is_zero = [b is None or b.statistics is None or b.is_constant for b in their_biases]
     return "likely" if all(is_zero) and not is_meant else "possible"

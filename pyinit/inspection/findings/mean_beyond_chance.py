@@ -43,12 +43,12 @@ def mean_beyond_chance(subject: Subject) -> Iterator[Found]:
         one = item.statistics
         if one is None or not item.is_matrix or not item.is_finite or not one.std > 0:
             continue
-        if item.site is not None and item.use is None and not item.name.endswith("weight"):
-            continue  # who knows what it is
-        if abs(one.z) > BY_CHANCE and abs(one.mean) > _LEAST * one.std and not item.is_structured:
+        if not item.is_known or (item.site is not None and not item.tensor.requires_grad):
+            continue  # a table that is computed, say
+        if abs(item.z) > BY_CHANCE and abs(one.mean) > _LEAST * one.std and not item.is_structured:
             yield (
                 item.name,
-                f"mean {plain(one.mean)} at std {plain(one.std)}: z = {one.z:.1f}",
+                f"mean {plain(one.mean)} at std {plain(one.std)}: z = {item.z:.1f}",
                 f"a mean within {plain(BY_CHANCE)} standard errors of 0",
                 "it gives all outputs of the layer the same part",
                 "likely" if _should_be_centred(item, subject) else "possible",

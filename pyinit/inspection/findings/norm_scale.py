@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from pyinit.inspection.findings.finding import Confidence, Found, kind
+from pyinit.inspection.statistics import Statistics
 from pyinit.inspection.subject import Item, Subject, plain
-from pyinit.inspection.tensors import Statistics
 from pyinit.whole_model.recipes.roles import Role
 
 
@@ -38,13 +38,13 @@ def norm_scale(subject: Subject) -> Iterator[Found]:
         if one is None or not item.is_norm_scale or not item.is_finite or not one.count:
             continue
         wanted = _wanted(item, subject)
-        if one.is_constant and one.min == wanted:
+        if item.is_constant and one.min == wanted:
             continue
-        if one.is_constant and one.min == 0 and item.path in subject.last_norms:
+        if item.is_constant and one.min == 0 and item.path in subject.last_norms:
             continue
         found = (
             f"all {one.count} elements are {plain(one.min)}"
-            if one.is_constant
+            if item.is_constant
             else f"values from {plain(one.min)} to {plain(one.max)}"
         )
         yield (
@@ -70,4 +70,4 @@ def _confidence(item: Item, one: Statistics, wanted: float) -> Confidence:
     if item.site is None:
         return "possible"  # of a checkpoint, which is trained
     is_near = abs(one.mean - wanted) < 0.5 and one.std < 0.5
-    return "possible" if is_near and not one.is_constant else "likely"
+    return "possible" if is_near and not item.is_constant else "likely"

@@ -81,7 +81,7 @@ def _at_bounds(item: Item) -> float:
     if one is None or not item.looks_drawn or not item.is_matrix or one.count < 1000:
         return 0.0
     # A clamped normal has short tails; to count is to read all of it again.
-    if not one.kurtosis < 2.6 or one.max > 2.5 * one.std:
+    if not one.kurtosis < -0.4 or one.max > 2.5 * one.std:
         return 0.0
     again = described([item.tensor], [(one.min, one.max)])[0]
     return 0.0 if again is None else (again.low + again.high) / one.count

@@ -18,7 +18,8 @@ def unsuitable_std(subject: Subject) -> Iterator[Found]:
 
     Signals grow or shrink by the same factor at each such layer. What is wanted is what the recipe
     `auto` would give. Four times that, or a fourth, is still left alone, and eight times that, or a two
-    hundredth, is still only possible. Small weights next to a norm, or in a residual branch, do no harm.
+    hundredth, is still only possible. Small weights next to a norm, in a residual branch or in a head do
+    no harm.
 
     ```python
     import pyinit
@@ -63,8 +64,9 @@ def unsuitable_std(subject: Subject) -> Iterator[Found]:
 
 
 def _is_made_up_for(item: Item, subject: Subject) -> bool:
-    """Whether a norm, or the stream that a branch is added to, makes up for a small weight."""
+    """Whether a norm, or the stream that a branch is added to, makes up for a small weight; or it is
+    that of a head, whose logits had better begin small."""
     graph = subject.graph
-    return (
+    return item.path in graph.heads or (
         item.path in graph.norms or item.path in graph.attention or item.path in subject.in_branches
     )
