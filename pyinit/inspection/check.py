@@ -245,8 +245,7 @@ def _poisoned(model: nn.Module, structure: Kept, run: int) -> set[int]:
     """The model as it was made, with poison in its memory: the addresses."""
     structure.put_back()
     tensors = [held.tensor for held in examinable(model)]
-    for tensor in tensors:
-        poison_(tensor, run)
+    poison_(tensors, run)
     unmark(model)
     return {tensor.data_ptr() for tensor in tensors}
 

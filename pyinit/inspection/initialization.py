@@ -2,11 +2,13 @@
 
 import copy
 import inspect
+import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.init
 from torch import Tensor, nn
@@ -98,6 +100,13 @@ class Kept:
 
     def __init__(self, model: nn.Module, *, with_values: bool) -> None:
         self._modules = [(vars(module), *_attributes(module)) for module in model.modules()]
+        held = {id(g): g for module in model.modules() for g in vars(module).values()}
+        self._generators = [
+            (generator, set_, get(generator))
+            for generator in held.values()
+            for kind, get, set_ in _GENERATORS
+            if isinstance(generator, kind)
+        ]
         self._tensors = [
             (
                 t,
@@ -118,6 +127,8 @@ class Kept:
             held.update(before)
             for name, content in containers.items():
                 _refill(before[name], content)
+        for generator, set_state, state in self._generators:
+            set_state(generator, state)
         for tensor, data, requires_grad, grad, attributes, values in self._tensors:
             tensor.data = data
             vars(tensor).clear()
@@ -142,6 +153,22 @@ def _attributes(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
     before = dict(vars(module))
     return before, {k: copy.copy(v) for k, v in before.items() if type(v) in _CONTAINERS}
 
+
+def _numpy_state(generator: np.random.Generator) -> Any:
+    return generator.bit_generator.state
+
+
+def _set_numpy_state(generator: np.random.Generator, state: Any) -> None:
+    generator.bit_generator.state = state
+
+
+# Those that modules may hold: the class, and what gives and sets their states.
+_GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]], ...] = (
+    (torch.Generator, torch.Generator.get_state, torch.Generator.set_state),
+    (np.random.Generator, _numpy_state, _set_numpy_state),
+    (np.random.RandomState, np.random.RandomState.get_state, np.random.RandomState.set_state),
+    (random.Random, random.Random.getstate, random.Random.setstate),
+)
 
 _CONTAINERS = (dict, OrderedDict, list, set)
 

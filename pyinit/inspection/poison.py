@@ -5,7 +5,8 @@ left out where nothing bears the first byte.
 """
 
 import ctypes
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pyinit import _core
+from pyinit._device.fills import CONSTANT
+from pyinit._torch.views import View
 from pyinit.inspection.statistics import Statistics
 from pyinit.inspection.tensors import (
     bits,
     described,
     examinable,
     not_examined,
+    once_each,
     parts,
     sample,
 )
@@ -34,7 +39,7 @@ class Writing(NamedTuple):
 
     elements: how many there are
     unwritten: how many were never written
-    first: the index of the first of these, in row-major order
+    first: the index of the first of these
     computed: how many were computed from what was there before
     by_constructor: whether the constructor had written it; None without a factory
     is_kept: whether the initialization says that it leaves the tensor as it is
@@ -42,20 +47,30 @@ class Writing(NamedTuple):
 
     elements: int
     unwritten: int = 0
-    first: int | None = None
+    first: tuple[int, ...] = ()
     computed: int = 0
     by_constructor: bool | None = None
     is_kept: bool = False
 
 
-def poison_(tensor: Tensor, run: int) -> None:
-    """Fill its memory: of the first run (0) or the second (1)."""
-    memory = bits(tensor)
-    if memory.is_cpu and memory.is_contiguous() and memory.dtype is not torch.bool:
-        # By one thread: many tensors one after the other, where threads would wait for each other.
-        ctypes.memset(memory.data_ptr(), _BYTES[run], memory.nbytes)
-    else:
-        memory.fill_(_pattern(memory.dtype, run))
+def poison_(tensors: Iterable[Tensor], run: int) -> None:
+    """Fill their memory: of the first run (0) or the second (1)."""
+    word = struct.unpack("<f", bytes([_BYTES[run]]) * 4)[0]
+    fills: list[_Fill] = []
+    for memory in map(bits, tensors):
+        address, size = memory.data_ptr(), memory.nbytes
+        if not (memory.is_cpu and memory.is_contiguous() and memory.dtype is not torch.bool):
+            memory.fill_(_pattern(memory.dtype, run))
+        elif size < _LARGE or address % 4 or size % 4:
+            ctypes.memset(address, _BYTES[run], size)
+        else:  # all at once, by threads and in huge pages
+            view = address, _core.FLOAT32, (size // 4,), (1,)
+            fills.append((view, CONSTANT, (word, 0.0, 0.0, 0.0), (0, 0)))
+    _core.fill_many(fills, torch.get_num_threads())
+
+
+_LARGE = 2**20  # bytes
+_Fill = tuple[View, int, tuple[float, float, float, float], tuple[int, int]]
 
 
 def _pattern(dtype: torch.dtype, run: int) -> int:
@@ -84,21 +99,21 @@ def _bearing(tensor: Tensor, run: int) -> _Bearing:
         bears = (same.all(-1) if is_double else same).cpu().numpy().reshape(-1)
         count += int(np.count_nonzero(bears))
         found.append((len(bears), np.packbits(bears)))
-    return _Bearing(count, () if count in (0, tensor.numel()) else tuple(found))
+    return _Bearing(count, () if count in (0, once_each(tensor).numel()) else tuple(found))
 
 
-def _both(first: _Bearing, second: _Bearing) -> tuple[int, int | None]:
-    """How many elements bear both poisons, and the first of them."""
+def _both(first: _Bearing, second: _Bearing) -> tuple[int, int]:
+    """How many elements bear both poisons, and the number of the first of them."""
     if not first.bearers or not second.bearers:
-        return 0, None
+        return 0, 0
     if not first.parts and not second.parts:
         return first.bearers, 0
-    count, index, before = 0, None, 0
+    count, index, before = 0, -1, 0
     for (size, a), (_, b) in zip(
         first.parts or second.parts, second.parts or first.parts, strict=True
     ):
         together = np.unpackbits(a & b, count=size)
-        if index is None and together.any():
+        if index < 0 and together.any():
             index = before + int(together.argmax())
         count += int(np.count_nonzero(together))
         before += size
@@ -121,7 +136,7 @@ class PoisonedAllocation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = func(*args, **(kwargs or {}))
         is_empty = func._overloadpacket.__name__ in _EMPTY
         if is_empty and not made.is_meta and made.numel() and not_examined(made) is None:
-            poison_(sample(made) if self.only_sample else made, self.run)
+            poison_([sample(made) if self.only_sample else made], self.run)
         return made
 
 
@@ -159,7 +174,7 @@ def written(attempt: Callable[[int], nn.Module], step: Callable[[str], None]) ->
     step("looking for what is never written")
     model = attempt(0)
     all_held = examinable(model)
-    sizes = {held.name: held.tensor.numel() for held in all_held}
+    sizes = {held.name: once_each(held.tensor).numel() for held in all_held}
     found = described([held.tensor for held in all_held])
     statistics = dict(zip(sizes, found, strict=True))
     first = _suspicious({held.name: held.tensor for held in all_held}, statistics)
@@ -169,16 +184,17 @@ def written(attempt: Callable[[int], nn.Module], step: Callable[[str], None]) ->
     step("looking for what is never written, with another byte")
     model = attempt(1)
     second = {held.name: held.tensor for held in examinable(model)}
-    writings = {name: Writing(tensor.numel()) for name, tensor in second.items()}
+    writings = {name: Writing(once_each(tensor).numel()) for name, tensor in second.items()}
     for name, bearing in first.items():
         tensor = second.get(name)
-        if tensor is None or tensor.numel() != sizes[name]:
+        if tensor is None or once_each(tensor).numel() != sizes[name]:
             continue
-        unwritten, index = _both(bearing, _bearing(tensor, 1))
+        unwritten, place = _both(bearing, _bearing(tensor, 1))
         one, again = statistics[name], described([tensor])[0]
         # What is not finite in both runs is meant: a mask, say.
         computed = one.nonfinite - again.nonfinite - unwritten if one and again else 0
-        writings[name] = Writing(sizes[name], unwritten, index, max(0, computed))
+        index = np.unravel_index(place, once_each(tensor).shape) if unwritten else ()
+        writings[name] = Writing(sizes[name], unwritten, tuple(map(int, index)), max(0, computed))
     return Outcome(model, writings, {})
 
 

@@ -78,13 +78,19 @@ def examinable(model: nn.Module) -> list[Held]:
 
 def bits(tensor: Tensor) -> Tensor:
     """Its elements, each once, as integers of the same size (bool: as they are; complex128: as two)."""
-    tensor = tensor.detach()
+    tensor = once_each(tensor)
     if tensor.dtype is torch.complex128:
         tensor = torch.view_as_real(tensor)
+    return tensor if tensor.dtype is torch.bool else tensor.view(_INTEGERS[tensor.element_size()])
+
+
+def once_each(tensor: Tensor) -> Tensor:
+    """Its elements, each once: an expanded tensor as it was before."""
+    tensor = tensor.detach()
     for dim, stride in enumerate(tensor.stride()):
         if stride == 0 and tensor.shape[dim] > 1:
             tensor = tensor.narrow(dim, 0, 1)
-    return tensor if tensor.dtype is torch.bool else tensor.view(_INTEGERS[tensor.element_size()])
+    return tensor
 
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -134,6 +140,8 @@ def described(
     ]
     limits = None if bounds is None else [bounds[i] for i in known]
     found: list[Statistics | None] = [None] * len(tensors)
-    for i, one in zip(known, describe_many([tensors[i] for i in known], limits), strict=True):
+    with torch.device("cpu"):  # whatever device is the default
+        rows = describe_many([tensors[i] for i in known], limits)
+    for i, one in zip(known, rows, strict=True):
         found[i] = one
     return found

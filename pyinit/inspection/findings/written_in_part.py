@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from pyinit.inspection.findings.finding import Found, kind
 from pyinit.inspection.subject import Subject
 
@@ -44,8 +42,7 @@ def written_in_part(subject: Subject) -> Iterator[Found]:
         writing = item.writing
         if writing is None or not 0 < writing.unwritten < writing.elements:
             continue
-        index = np.unravel_index(writing.first or 0, item.shape)
-        place = ", ".join(str(int(i)) for i in index)
+        place = ", ".join(map(str, writing.first))
         yield (
             item.name,
             f"{writing.unwritten} of {writing.elements} elements are never written, first ({place})",

@@ -131,6 +131,13 @@ def test_parts_on_meta_are_named() -> None:
         ]
 
 
+def test_the_default_device_is_the_users() -> None:
+    with torch.device("meta"):
+        findings = pyinit.check(lambda: nn.Linear(4, 4))
+        assert {f.code for f in findings} == {"PI004"}
+        assert not pyinit.check(lambda: nn.Linear(4, 4, device="cpu"), "reset_parameters").codes
+
+
 def test_a_model_without_parameters_is_clean() -> None:
     assert len(pyinit.check(nn.Identity())) == 0
     assert len(pyinit.check(nn.Identity)) == 0

@@ -116,6 +116,26 @@ def test_generators_are_as_before(init: Any, is_factory: bool) -> None:
     np.testing.assert_equal(np.random.get_state(legacy=False), states[2])
 
 
+def test_generators_that_modules_hold_are_as_before() -> None:
+    class Drawing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(4, 4))
+            self.torchs = torch.Generator().manual_seed(1)
+            self.numpys = np.random.default_rng(1)
+            self.pythons = random.Random(1)
+
+        def start(self) -> None:
+            self.weight.data.normal_(generator=self.torchs)
+            self.weight.data[0, 0] = self.numpys.normal() + self.pythons.gauss()
+
+    made = Drawing()
+    states = made.torchs.get_state(), made.numpys.bit_generator.state, made.pythons.getstate()
+    pyinit.check(made, "start", reproducible=True)
+    assert torch.equal(made.torchs.get_state(), states[0])
+    assert (made.numpys.bit_generator.state, made.pythons.getstate()) == states[1:]
+
+
 def test_what_is_watched_is_as_before() -> None:
     before = nn.Module.apply, nn.init._no_grad_trunc_normal_, pyinit.init._trunc_normal
     with pytest.raises(RuntimeError):

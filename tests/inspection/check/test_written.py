@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import pyinit
+from pyinit.inspection import poison
 
 DTYPES = [
     torch.float16,
@@ -102,6 +103,28 @@ def test_every_other_column_of_a_transposed_weight_is_found() -> None:
 
     (part,) = [f for f in pyinit.check(Model(), init) if f.code == "PI002"]
     assert part.found == "30 of 60 elements are never written, first (0, 1)"
+
+
+def test_elements_of_an_expanded_tensor_are_counted_once() -> None:
+    def init(model: Any) -> None:
+        model.held[0, :2] = 1
+
+    model = Holder(torch.arange(3.0).expand(4, 3))
+    (part,) = [f for f in pyinit.check(model, init) if f.code == "PI002"]
+    assert part.found == "1 of 3 elements are never written, first (0, 2)"
+    assert model.held.tolist() == [[0, 1, 2]] * 4
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_large_tensors_bear_the_same_poison(dtype: torch.dtype, isa: str) -> None:
+    for run, byte in enumerate((0xFF, 0x7B)):
+        for elements in (2**20 // dtype.itemsize, 2**20 + 1):
+            tensor = torch.zeros(elements, dtype=dtype)
+            poison.poison_([tensor, tensor[1:]], run)
+            if dtype is torch.bool:
+                assert bool((tensor == bool(run)).all())
+            else:
+                assert bool((tensor.view(torch.uint8) == byte).all())
 
 
 EMPTY: dict[str, Callable[[], Tensor]] = {
