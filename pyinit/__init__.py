@@ -1,4 +1,15 @@
-"""Fast, reproducible weight initialization for PyTorch."""
+"""Fast, reproducible weight initialization for PyTorch.
+
+Example:
+    >>> import torch, pyinit
+    >>> layer = torch.nn.Linear(256, 128)
+    >>> _ = torch.manual_seed(0)  # governs pyinit, too
+    >>> weight = pyinit.kaiming_normal_(layer.weight, nonlinearity="relu")
+    >>> for row in pyinit.initialize_(layer, "gpt2", seed=0):  # a whole model
+    ...     print(row.name, row.initializer)
+    weight normal(std=0.02)
+    bias constant(val=0)
+"""
 
 from importlib.metadata import version
 

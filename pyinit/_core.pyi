@@ -1,19 +1,37 @@
 """The extension: kernels over plain memory. No torch, no user semantics.
 
-Every ``fill_*`` writes a target: address of the first element, dtype code (``FLOAT16``, ``BFLOAT16``,
-``FLOAT32``, ``FLOAT64``), shape, strides in elements. The value of an element depends on ``key`` (key
+Every ``fill_*`` writes a target, the ``View`` of a tensor. The value of an element depends on ``key`` (key
 and stream) and on the element's logical row-major index alone. With ``whole`` and ``start`` the target
 is the block of a larger logical tensor of shape ``whole`` whose first element stands at ``start``.
 ``threads`` is an upper bound. Nothing is checked that could not crash: that is Python's part.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Target: TypeAlias = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+@final
+class View(tuple[int, int, tuple[int, ...], tuple[int, ...]]):
+    """Where a tensor lies in memory; made of a tuple of its four fields."""
+
+    def __new__(cls, fields: tuple[int, int, tuple[int, ...], tuple[int, ...]], /) -> View: ...
+    @property
+    def address(self) -> int:
+        """Of the first element."""
+
+    @property
+    def dtype(self) -> int:
+        """``FLOAT16``, ``BFLOAT16``, ``FLOAT32`` or ``FLOAT64``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A size for each dimension."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The distance, in elements, along each dimension."""
 
 FLOAT16: int
 BFLOAT16: int
@@ -45,13 +63,15 @@ def containers_of(
 def set_exchange_api(capsule: object) -> bool:
     """Take tensors through DLPack's C exchange interface; False if its version is another."""
 
-def dlpack_memory(tensor: object, /) -> Target | None: ...
-def dlpack_target(tensor: object, /) -> Target | None:
-    """Where a fill may write, dense memory as one dimension; None where it may not."""
+def dlpack_memory(tensor: object, /) -> View | None:
+    """Where a tensor lies; None where it is no memory of the CPU that a kernel can read."""
+
+def dlpack_target(tensor: object, /) -> View | None:
+    """Where a fill may write, with dense memory as one dimension; None where it may not."""
 
 def non_overlapping(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool: ...
 def fill_uniform(
-    target: Target,
+    target: View,
     low: float,
     high: float,
     key: tuple[int, int],
@@ -61,7 +81,7 @@ def fill_uniform(
     /,
 ) -> None: ...
 def fill_normal(
-    target: Target,
+    target: View,
     mean: float,
     std: float,
     key: tuple[int, int],
@@ -71,7 +91,7 @@ def fill_normal(
     /,
 ) -> None: ...
 def fill_trunc_normal(
-    target: Target,
+    target: View,
     mean: float,
     std: float,
     low: float,
@@ -83,7 +103,7 @@ def fill_trunc_normal(
     /,
 ) -> None: ...
 def fill_bernoulli(
-    target: Target,
+    target: View,
     probability: float,
     key: tuple[int, int],
     threads: int,
@@ -92,19 +112,19 @@ def fill_bernoulli(
     /,
 ) -> None: ...
 def fill_constant(
-    target: Target,
+    target: View,
     value: float,
     threads: int,
     /,
 ) -> None: ...
 def fill_dirac(
-    target: Target,
+    target: View,
     groups: int,
     threads: int,
     /,
 ) -> None: ...
 def fill_sparse(
-    target: Target,
+    target: View,
     zeros: int,
     std: float,
     key: tuple[int, int],
@@ -113,14 +133,14 @@ def fill_sparse(
 ) -> None: ...
 def fill_orthogonal(
     matrices: list[
-        tuple[Target, float, tuple[int, int], tuple[int, ...] | None, tuple[int, ...] | None]
+        tuple[View, float, tuple[int, int], tuple[int, ...] | None, tuple[int, ...] | None]
     ],
     threads: int,
     /,
 ) -> None:
     """Each matrix is (target, gain, key, whole, start): the first dimension against all others."""
 
-def fill_orthonormalized(target: Target, matrix: int, gain: float, threads: int, /) -> None:
+def fill_orthonormalized(target: View, matrix: int, gain: float, threads: int, /) -> None:
     """gain times the orthonormal factor of the dense matrix at the address ``matrix``.
 
     Its rows are the target's first dimension; where it is wide, both are taken for their transposes.
@@ -128,7 +148,7 @@ def fill_orthonormalized(target: Target, matrix: int, gain: float, threads: int,
     """
 
 def fill_many(
-    fills: list[tuple[Target, int, tuple[float, float, float, float], tuple[int, int]]],
+    fills: list[tuple[View, int, tuple[float, float, float, float], tuple[int, int]]],
     threads: int,
     /,
 ) -> list[tuple[float, float, float, float] | None]:
@@ -139,7 +159,7 @@ def fill_many(
     """
 
 def measure_many(
-    targets: list[Target], threads: int, /
+    targets: list[View], threads: int, /
 ) -> list[tuple[float, float, float, float] | None]:
     """Mean, standard deviation (of all elements), minimum and maximum; None of no elements.
 
@@ -147,7 +167,7 @@ def measure_many(
     """
 
 def describe_many(
-    targets: list[Target], bounds: list[tuple[float, float]], out: Target, threads: int, /
+    targets: list[View], bounds: list[tuple[float, float]], out: View, threads: int, /
 ) -> None:
     """Statistics of each target, as a row of 11 doubles in the dense ``out``.
 
@@ -156,13 +176,13 @@ def describe_many(
     bound, and of values at or above the upper one. What is no count is NaN where a value is not finite.
     """
 
-def describe_channels(  # noqa: PLR0917
-    target: Target,
+def describe_channels(
+    target: View,
     samples: int,
     channel: int,
     low: float,
     high: float,
-    out: Target,
+    out: View,
     threads: int,
     /,
 ) -> float:
@@ -171,10 +191,10 @@ def describe_channels(  # noqa: PLR0917
     The first ``samples`` dimensions number the samples, and the others the units.
     """
 
-def copy_checked(source: int, target: Target, threads: int, /) -> bool:
+def copy_checked(source: int, target: View, threads: int, /) -> bool:
     """Copies from the address ``source`` to a dense target of the same layout; whether all is finite."""
 
-def digest(source: Target, threads: int, /) -> int | None:
+def digest(source: View, threads: int, /) -> int | None:
     """64 bits that tell whether memory still holds what it held; None where elements do not lie side by side.
 
     The same for the same bytes, whatever the instruction set and threads.
@@ -193,7 +213,7 @@ def torch_state_is_known(state: int, /) -> bool:
 
 def is_same_state(one: int, other: int, /) -> bool: ...
 def torch_uniform(
-    target: Target,
+    target: View,
     low: float,
     high: float,
     states: tuple[int, int],
@@ -202,7 +222,7 @@ def torch_uniform(
     /,
 ) -> bool: ...
 def torch_normal(
-    target: Target,
+    target: View,
     mean: float,
     std: float,
     states: tuple[int, int],
@@ -211,7 +231,7 @@ def torch_normal(
     /,
 ) -> bool: ...
 def torch_trunc_normal(
-    target: Target,
+    target: View,
     mean: float,
     std: float,
     low: float,
@@ -222,7 +242,7 @@ def torch_trunc_normal(
     /,
 ) -> bool: ...
 def torch_reject_trunc_normal(
-    target: Target,
+    target: View,
     mean: float,
     std: float,
     low: float,
@@ -234,24 +254,20 @@ def torch_reject_trunc_normal(
     threads: int,
     /,
 ) -> bool: ...
-def torch_zero_rows(
-    target: Target, zeros: int, states: tuple[int, int], threads: int, /
-) -> bool: ...
-def gemm(a: Target, b: Target, c: Target, alpha: float, beta: float, threads: int, /) -> None:
+def torch_zero_rows(target: View, zeros: int, states: tuple[int, int], threads: int, /) -> bool: ...
+def gemm(a: View, b: View, c: View, alpha: float, beta: float, threads: int, /) -> None:
     """C = alpha A B + beta C: float32 or float64, matrices or batches of them (three dimensions).
 
     Each element is one chain of multiply-adds in order of k. Where beta is 0, C is not read.
     """
 
-def activate(
-    input: Target, output: Target, activation: int, parameter: float, threads: int, /
-) -> None:
+def activate(input: View, output: View, activation: int, parameter: float, threads: int, /) -> None:
     """The function of that code of each element; float32 or float64, any strides, in place or not."""
 
 def activate_backward(
-    grad: Target,
-    saved: Target,
-    output: Target,
+    grad: View,
+    saved: View,
+    output: View,
     activation: int,
     parameter: float,
     from_output: int,
@@ -261,19 +277,19 @@ def activate_backward(
     """``grad`` times the derivative; ``saved`` is the function's output if ``from_output``, else its input."""
 
 def activate_biased(
-    input: Target, bias: Target, output: Target, activation: int, parameter: float, /
+    input: View, bias: View, output: View, activation: int, parameter: float, /
 ) -> None:
     """f(x + bias) on the calling thread: a bias of no dimensions, or one for each of dense elements."""
 
-def softmax(input: Target, output: Target, dim: int, is_log: int, threads: int, /) -> None:
+def softmax(input: View, output: View, dim: int, is_log: int, threads: int, /) -> None:
     """Softmax or its logarithm along a dimension of contiguous tensors of one shape."""
 
 def softmax_backward(
-    grad: Target, y: Target, output: Target, dim: int, is_log: int, threads: int, /
+    grad: View, y: View, output: View, dim: int, is_log: int, threads: int, /
 ) -> None: ...
 def im2col(
-    input: Target,
-    columns: Target,
+    input: View,
+    columns: View,
     kernel: tuple[int, ...],
     places: tuple[int, ...],
     stride: tuple[int, ...],
@@ -288,8 +304,8 @@ def im2col(
     """
 
 def col2im(
-    columns: Target,
-    output: Target,
+    columns: View,
+    output: View,
     kernel: tuple[int, ...],
     places: tuple[int, ...],
     stride: tuple[int, ...],
@@ -303,13 +319,13 @@ def col2im(
 class PackedWeight:
     """The weight of a convolution in the order in which kernels read it where channels lie side by side."""
 
-    def __init__(self, weight: Target, groups: int, threads: int) -> None: ...
+    def __init__(self, weight: View, groups: int, threads: int) -> None: ...
 
 def convolve(
-    input: Target,
-    weight: Target | tuple[Target, PackedWeight],
-    bias: Target | None,
-    output: Target,
+    input: View,
+    weight: View | tuple[View, PackedWeight],
+    bias: View | None,
+    output: View,
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
@@ -326,10 +342,10 @@ def convolve(
     """
 
 def convolve_transposed(
-    input: Target,
-    weight: Target,
-    bias: Target | None,
-    output: Target,
+    input: View,
+    weight: View,
+    bias: View | None,
+    output: View,
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
@@ -342,9 +358,9 @@ def convolve_transposed(
     """The gradient of ``convolve`` by its input; ``weight`` and the numbers are convolve's."""
 
 def convolve_weight_gradient(
-    input: Target,
-    output: Target,
-    weight: Target,
+    input: View,
+    output: View,
+    weight: View,
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
@@ -354,7 +370,7 @@ def convolve_weight_gradient(
 ) -> None:
     """Fills ``weight`` with the gradient of ``convolve`` by it; ``output`` is the gradient by that."""
 
-def sum_channels(input: Target, sums: Target, threads: int, /) -> None: ...
+def sum_channels(input: View, sums: View, threads: int, /) -> None: ...
 def multiply_adds(dtype: int, rounds: int) -> int:
     """Does as many multiply-adds as it returns, as fast as one thread can."""
 

@@ -4,17 +4,17 @@ Targets are as in ``_core``, with addresses on the device; a queue is a device a
 of its streams. Nothing waits for what it launches. Errors of CUDA are RuntimeErrors in its words.
 """
 
-from pyinit._core import Target
+from pyinit._core import View
 
 BUILD: str
 
-def can_fill(target: Target, /) -> bool:
+def can_fill(target: View, /) -> bool:
     """Whether the target's dims, once joined, are few enough."""
 
 def fill_many(
     fills: list[
         tuple[
-            Target,
+            View,
             int,
             tuple[float, ...],
             tuple[int, int],
@@ -32,12 +32,12 @@ def fill_many(
     """
 
 def fill_sparse(
-    target: Target, zeros: int, std: float, key: tuple[int, int], queue: tuple[int, int], /
+    target: View, zeros: int, std: float, key: tuple[int, int], queue: tuple[int, int], /
 ) -> None: ...
-def moments_scratch(targets: list[Target], /) -> int:
+def moments_scratch(targets: list[View], /) -> int:
     """Bytes that ``measure_many`` works in."""
 
-def measure_many(targets: list[Target], scratch: int, out: int, queue: tuple[int, int], /) -> None:
+def measure_many(targets: list[View], scratch: int, out: int, queue: tuple[int, int], /) -> None:
     """To ``out``, float64, the mean, standard deviation, minimum and maximum of each target.
 
     Targets are dense and not empty; a row is NaN where an element is not finite.

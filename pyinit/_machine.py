@@ -1,4 +1,4 @@
-"""What pyinit runs on."""
+"""What pyinit runs on: versions, instruction sets, threads and the generator in use."""
 
 from importlib.metadata import version
 from typing import TypedDict
@@ -8,16 +8,25 @@ import torch
 from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._patch import rng_in_force
-from pyinit._random import torch_stream
 from pyinit._random.rng import get_rng
+from pyinit._random.torch_cases import fallbacks
 
 
 class Info(TypedDict):
-    """The answer of ``info``.
+    """The dictionary that ``info`` returns.
 
-    ``patch`` is the generator of the patched ``torch.nn.init``, ``openmp_runtime`` a path; either
-    may be ``"none"``. ``torch_fallbacks`` says what torch itself had to do although its numbers
-    were asked for from pyinit, as far as that has been found out.
+    version: pyinit's version
+    isa: the instruction set whose kernels are in use
+    available_isas: all instruction sets that this machine and this build have
+    threads: the number of threads that a large fill takes
+    rng: the generator in use, ``"philox"`` or ``"torch"``
+    patch: the generator of the patched ``torch.nn.init``, or ``"none"``
+    openmp_runtime: the path of the OpenMP library in use, or ``"none"``
+    cuda_build: the toolkit and architectures of the CUDA kernels, or ``"none"``
+    compiler: the compiler that built the kernels
+    torch: torch's version
+    torch_fallbacks: what torch itself did although its numbers were asked for from pyinit, as far
+        as calls have shown it
     """
 
     version: str
@@ -34,7 +43,21 @@ class Info(TypedDict):
 
 
 def info() -> Info:
-    """Versions, instruction sets, threads and generator that pyinit uses in this process."""
+    """Tell what pyinit uses in this process: versions, instruction sets, threads, generator.
+
+    Returns:
+        A dictionary of strings, lists of strings and one int (``threads``), fit for JSON. Its keys
+        are the fields of ``Info``.
+
+    Example:
+        >>> import pyinit
+        >>> with pyinit.rng("torch"):
+        ...     machine = pyinit.info()
+        >>> machine["rng"]
+        'torch'
+        >>> machine["isa"] in machine["available_isas"]
+        True
+    """
     return Info(
         version=version("pyinit"),
         isa=_core.isa(),
@@ -46,5 +69,5 @@ def info() -> Info:
         cuda_build=device_fills.BUILD,
         compiler=_core.compiler(),
         torch=torch.__version__,
-        torch_fallbacks=torch_stream.fallbacks(),
+        torch_fallbacks=fallbacks(),
     )

@@ -1,7 +1,10 @@
-"""Warnings that name the caller's line."""
+"""What pyinit says to its user: warnings that name the caller's line, names in messages."""
 
+import difflib
 import sys
 import warnings
+from collections.abc import Collection, Iterable
+from itertools import islice
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -12,3 +15,18 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def first_of(names: Collection[str], count: int = 10) -> str:
+    """The first ``count`` names as text, with ", ..." after them if there are more."""
+    more = ", ..." if len(names) > count else ""
+    return (", ".join(islice(names, count)) or "none") + more
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known names that are like it, or all of them."""
+    listed = list(known)
+    close = difflib.get_close_matches(name, listed, n=3, cutoff=0.5)
+    return (
+        f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(listed))}"
+    )

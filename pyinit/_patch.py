@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import RLock
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch.nn.init
 from torch import Tensor
@@ -15,15 +15,19 @@ from torch import Tensor
 from pyinit import _core, init
 from pyinit._random.rng import _context_choice, _known
 from pyinit._torch.eager import eager
+from pyinit._torch.fork_safe_lock import fork_safe_lock
 from pyinit._torch.original import original as torchs
 
 _ENVIRONMENT = "PYINIT_PATCH"
 _PACKAGE = __name__.partition(".")[0]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 Function = Callable[..., Tensor]
 Swaps = dict[int, Function]  # by the identity of the function that goes
 
-_lock = RLock()
+_lock = fork_safe_lock()
 _handles: list["Handle"] = []  # the patches in force: the last one decides the generator
 _rng: str | None = None
 _is_changing = False
@@ -32,9 +36,9 @@ _holders: list[Any] = []  # where functions were swapped, while they are
 
 @contextmanager
 def _changing() -> Iterator[None]:
-    """The handles change, and then the process: in one thread at a time.
+    """Let one thread at a time change the handles, and then make the process follow them.
 
-    If that is interrupted, patches that began are gone, and so are those that ended.
+    If this is interrupted, patches that were about to begin are gone, and so are those that ended.
     """
     global _is_changing  # noqa: PLW0603  a child made by fork asks
     with _lock:
@@ -52,9 +56,7 @@ def _changing() -> Iterator[None]:
 
 
 def _after_fork_in_child() -> None:
-    """What another thread had begun, which is not there any more, is done here to the end."""
-    global _lock  # noqa: PLW0603  that thread may have held it
-    _lock = RLock()
+    """Finish what another thread had begun: in the child that thread does not exist."""
     if _is_changing:
         _apply(is_half_done=True)
 
@@ -63,7 +65,10 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Handle:
-    """A patch that is in force: until its ``with`` block ends, or until ``unpatch()``."""
+    """A patch that is in force until its ``with`` block ends, or until ``unpatch()``.
+
+    As a decorator it patches only while the function runs.
+    """
 
     def __init__(self, rng: str) -> None:
         self.rng = rng
@@ -83,9 +88,35 @@ class Handle:
             if self._depth == 0 and self in _handles:
                 _handles.remove(self)
 
+    @eager
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Wrap a function so that each of its calls runs in a ``with`` block of this patch.
+
+        Raises:
+            TypeError: for a class, a coroutine function or a generator function, whose call returns
+                before its body has run.
+        """
+        self.__exit__()  # the patch ends here, where it was only made to decorate
+        returns_early = (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
+        if isinstance(function, type) or any(is_so(function) for is_so in returns_early):
+            raise TypeError(
+                "patch() decorates plain functions, which have run when they return, got "
+                f"{function!r}: use 'with pyinit.patch():' inside it"
+            )
+
+        @functools.wraps(function)
+        def patched(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            with self:
+                return function(*args, **kwargs)
+
+        return patched
+
 
 def _replacement(original: Function, fill: Function) -> Function:
-    """What stands in for a function of torch: pyinit's, or torch's own once nothing is patched."""
+    """Make what stands in for a function of torch.
+
+    It calls pyinit's function while a patch is in force, and torch's own otherwise.
+    """
 
     @eager
     @functools.wraps(original)
@@ -120,22 +151,39 @@ def patch(rng: str = "torch") -> Handle:
     """Swap the functions of ``torch.nn.init`` for pyinit's in the whole process.
 
     They are swapped at once, in ``torch.nn.init`` and wherever a module bound one to a name or
-    keeps it in a dict, list or set. Modules imported later bind pyinit's. Calls made through
-    ``pyinit`` itself keep their own choice of generator. ``docs/patch.md`` says what is not reached.
+    keeps it in a dict, list or set. Modules that are imported later bind pyinit's functions. Calls
+    made through ``pyinit`` itself keep their own choice of generator. ``docs/patch.md`` says which
+    references are not reached. The environment variable ``PYINIT_PATCH=1`` patches when pyinit is
+    imported.
 
     Args:
-        rng: the generator of the swapped functions: ``"torch"``, the default, gives the numbers
-            that torch would have drawn, ``"philox"`` gives pyinit's own.
+        rng: The generator of the swapped functions. ``"torch"`` gives the numbers that torch would
+            have drawn, ``"philox"`` gives pyinit's own.
 
     Returns:
-        A context manager. At the end of ``with pyinit.patch(): ...`` what was before is in force.
-        Patches may overlap, in several threads too: the one that came last decides the generator,
-        and torch's functions are back when none is left.
+        A context manager and decorator. ``with pyinit.patch(): ...`` puts back at its end what was
+        in force before; ``@pyinit.patch()`` patches while the function runs; a plain call patches
+        until ``unpatch()``. Patches may overlap, in several threads too: the one that came last
+        decides the generator, and torch's functions are back when none is left.
 
     Raises:
-        ValueError: for an unknown ``rng``; nothing is swapped then.
+        ValueError: If ``rng`` is unknown; nothing is swapped then.
 
-    The environment variable ``PYINIT_PATCH=1`` patches when pyinit is imported.
+    Example:
+        >>> import torch, pyinit
+        >>> _ = torch.manual_seed(0)
+        >>> by_torch = torch.nn.Linear(3, 2).weight
+        >>> _ = torch.manual_seed(0)
+        >>> with pyinit.patch():  # the same numbers, from pyinit's kernels
+        ...     torch.equal(torch.nn.Linear(3, 2).weight, by_torch)
+        True
+        >>> @pyinit.patch("philox")
+        ... def build():
+        ...     return pyinit.info()["patch"], torch.nn.Linear(3, 2)
+        >>> build()
+        ('philox', Linear(in_features=3, out_features=2, bias=True))
+        >>> pyinit.info()["patch"]
+        'none'
     """
     handle = Handle(_known(rng, "rng"))
     with _changing():
@@ -145,18 +193,34 @@ def patch(rng: str = "torch") -> Handle:
 
 @eager
 def unpatch() -> None:
-    """Put torch's own functions back everywhere, whatever patches are in force."""
+    """Put torch's own functions back everywhere, whatever patches are in force.
+
+    Without a patch nothing happens.
+
+    Example:
+        >>> import pyinit
+        >>> _ = pyinit.patch()
+        >>> pyinit.info()["patch"]
+        'torch'
+        >>> pyinit.unpatch()
+        >>> pyinit.info()["patch"]
+        'none'
+    """
     with _changing():
         _handles.clear()
 
 
 def rng_in_force() -> str | None:
-    """The generator of the swapped functions; None where torch's own are in place."""
+    """The generator of the swapped functions, or None if torch's own are in place."""
     return _rng
 
 
 def _apply(is_half_done: bool = False) -> None:
-    """Make the process be as the handles say; half done, it is not what ``torch.nn.init`` looks like."""
+    """Swap or put back functions as the handles say.
+
+    is_half_done: whether swapping was interrupted, so that ``torch.nn.init`` alone cannot tell
+        what is in place elsewhere
+    """
     global _rng  # noqa: PLW0603  the process is patched or not
     _rng = _handles[-1].rng if _handles else None
     swaps = _swaps_in if _handles else _swaps_out
@@ -177,7 +241,7 @@ def _apply(is_half_done: bool = False) -> None:
 
 
 def _references() -> list[int]:
-    """How many there are to each of the new functions."""
+    """The number of references to each of the new functions."""
     return [sys.getrefcount(function) for function in _replacements.values()]
 
 
@@ -185,7 +249,7 @@ _own_references = _references()
 
 
 def _namespaces() -> list[dict[str, Any]]:
-    """Those of all modules but pyinit's own."""
+    """The namespaces of all modules but pyinit's own."""
     return [
         object.__getattribute__(module, "__dict__")  # loads no lazy module
         for name, module in list(sys.modules.items())
@@ -194,7 +258,10 @@ def _namespaces() -> list[dict[str, Any]]:
 
 
 def _swap(container: Any, swaps: Swaps) -> None:
-    """Swap functions in a dict (keys, too), list or set, which lacks none of its members meanwhile."""
+    """Swap functions in a dict (its keys, too), list or set.
+
+    Another thread finds each member, in its old or its new form, at any time.
+    """
     if type(container) is dict:
         for key, value in list(container.items()):
             if id(value) in swaps:

@@ -1,13 +1,13 @@
-"""Fills with a key of one's own: every number a function of key, stream and place alone.
+"""Fills with a key that the caller gives: each number depends on key, stream and place alone.
 
 ``out`` is a tensor on the CPU or, where pyinit was built with CUDA kernels, on a CUDA device (float16,
-bfloat16, float32, float64), or a NumPy array (float16, float32, float64), of any shape and strides;
-it is filled in place and returned. Filled as a part of a larger tensor, ``out`` holds what that
-tensor, filled at once, would hold there: ``whole`` is the larger tensor's shape and ``start`` the
-place of ``out``'s first element in it (default: the origin).
+bfloat16, float32, float64), or a NumPy array (float16, float32, float64), of any shape and strides.
+It is filled in place and returned. If it is filled as a part of a larger tensor, ``out`` holds what
+that tensor, filled at once, would hold there: ``whole`` is the larger tensor's shape, and ``start``
+is the place of ``out``'s first element in it (default: the origin).
 
-Everything is checked before anything is written: a wrong type is a ``TypeError``, a value out of
-range a ``ValueError``.
+Everything is checked before anything is written. A wrong type is a ``TypeError``, a value out of
+range is a ``ValueError``.
 """
 
 import math
@@ -21,8 +21,17 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._device import fills as device_fills
+from pyinit._random.distributions import (
+    BERNOULLI,
+    CONSTANT,
+    NORMAL,
+    TRUNC_NORMAL,
+    UNIFORM,
+    Distribution,
+    Parameters,
+)
 from pyinit._torch.eager import eager
-from pyinit._torch.views import DTYPES, LARGEST, View, shaped_view
+from pyinit._torch.views import DTYPES, LARGEST, View, writable_view
 
 __all__ = ["bernoulli", "constant", "normal", "trunc_normal", "uniform"]
 
@@ -51,17 +60,32 @@ def uniform(
     """Fill with numbers drawn uniformly from [low, high).
 
     Args:
-        out: what to fill
+        out: the tensor or array to fill
         low: the lower bound, finite
         high: the upper bound, finite and at least ``low``; ``high - low`` must fit the dtype
         key: an integer in [0, 2^64)
         stream: an integer in [0, 2^64); each stream of a key is independent of the others
-        whole: shape of the larger tensor that ``out`` is a block of
-        start: index of ``out``'s first element in the larger tensor
+        whole: the shape of the larger tensor that ``out`` is a block of (default: ``out`` is all of it)
+        start: the index of ``out``'s first element in the larger tensor (default: the origin)
+
+    Returns:
+        ``out``.
+
+    Raises:
+        TypeError: for an ``out`` that cannot be filled, or an argument of a wrong type.
+        ValueError: for parameters that the distribution or the dtype does not take, or a block that
+            does not lie inside ``whole``.
+
+    Example:
+        >>> import numpy as np, torch, pyinit
+        >>> table = pyinit.fill.uniform(torch.empty(50, 8), key=42)
+        >>> shard = pyinit.fill.uniform(np.empty((10, 8), np.float32), key=42, whole=(50, 8), start=(30, 0))
+        >>> np.array_equal(table[30:40], shard)
+        True
     """
     view = _writable(out)
     low, high = _finite("low", low), _finite("high", high)
-    largest = LARGEST[view[1]]
+    largest = LARGEST[view.dtype]
     if low > high:
         raise ValueError(f"low must be at most high, got low={low} and high={high}")
     if max(abs(low), abs(high), high - low) > largest:
@@ -69,11 +93,11 @@ def uniform(
             f"low, high and high - low must be at most {largest} for this dtype, "
             f"got low={low} and high={high}"
         )
-    numbers = _word("key", key), _word("stream", stream)
-    block = _block(view[2], whole, start)
-    if _on_device(out, device_fills.UNIFORM, view, (low, high), numbers, block):
+    words = _word("key", key), _word("stream", stream)
+    block = _block(view.shape, whole, start)
+    if _on_device(out, UNIFORM, view, (low, high), words, block):
         return out
-    _core.fill_uniform(view, low, high, numbers, torch.get_num_threads(), *block)
+    _core.fill_uniform(view, low, high, words, torch.get_num_threads(), *block)
     return _written(out)
 
 
@@ -91,23 +115,43 @@ def normal(
     """Fill with numbers drawn from the normal distribution.
 
     Args:
-        out: what to fill
+        out: the tensor or array to fill
         mean: the mean, finite
         std: the standard deviation, finite and at least 0
         key: an integer in [0, 2^64)
         stream: an integer in [0, 2^64); each stream of a key is independent of the others
-        whole: shape of the larger tensor that ``out`` is a block of
-        start: index of ``out``'s first element in the larger tensor
+        whole: the shape of the larger tensor that ``out`` is a block of (default: ``out`` is all of it)
+        start: the index of ``out``'s first element in the larger tensor (default: the origin)
+
+    Returns:
+        ``out``.
+
+    Raises:
+        TypeError: for an ``out`` that cannot be filled, or an argument of a wrong type.
+        ValueError: for parameters that the distribution or the dtype does not take, or a block that
+            does not lie inside ``whole``.
+
+    References:
+        Box & Muller (1958), `A note on the generation of random normal deviates`.
+
+    Example:
+        >>> import torch, pyinit
+        >>> table = pyinit.fill.normal(torch.empty(50, 8), 0.0, 0.02, key=42)
+        >>> shard = pyinit.fill.normal(
+        ...     torch.empty(10, 8), 0.0, 0.02, key=42, whole=(50, 8), start=(30, 0)
+        ... )
+        >>> torch.equal(table[30:40], shard)
+        True
     """
     view = _writable(out)
     mean, std = _within("mean", mean, view), _within("std", std, view)
     if std < 0:
         raise ValueError(f"std must be at least 0, got {std}")
-    numbers = _word("key", key), _word("stream", stream)
-    block = _block(view[2], whole, start)
-    if _on_device(out, device_fills.NORMAL, view, (mean, std), numbers, block):
+    words = _word("key", key), _word("stream", stream)
+    block = _block(view.shape, whole, start)
+    if _on_device(out, NORMAL, view, (mean, std), words, block):
         return out
-    _core.fill_normal(view, mean, std, numbers, torch.get_num_threads(), *block)
+    _core.fill_normal(view, mean, std, words, torch.get_num_threads(), *block)
     return _written(out)
 
 
@@ -127,15 +171,32 @@ def trunc_normal(
     """Fill with numbers drawn from the normal distribution within [low, high].
 
     Args:
-        out: what to fill
+        out: the tensor or array to fill
         mean: the mean before truncation, finite
         std: the standard deviation before truncation, finite and above 0
         low: the lower bound; may be ``-inf``
         high: the upper bound, at least ``low``; may be ``inf``
         key: an integer in [0, 2^64)
         stream: an integer in [0, 2^64); each stream of a key is independent of the others
-        whole: shape of the larger tensor that ``out`` is a block of
-        start: index of ``out``'s first element in the larger tensor
+        whole: the shape of the larger tensor that ``out`` is a block of (default: ``out`` is all of it)
+        start: the index of ``out``'s first element in the larger tensor (default: the origin)
+
+    Returns:
+        ``out``.
+
+    Raises:
+        TypeError: for an ``out`` that cannot be filled, or an argument of a wrong type.
+        ValueError: for parameters that the distribution or the dtype does not take, or a block that
+            does not lie inside ``whole``.
+
+    References:
+        Devroye (1986), `Non-uniform random variate generation`, section II.2 (inversion).
+
+    Example:
+        >>> import torch, pyinit
+        >>> tail = pyinit.fill.trunc_normal(torch.empty(1000), low=8.0, high=float("inf"), key=42)
+        >>> 8.0 <= tail.min().item() < tail.mean().item() < 8.2
+        True
     """
     view = _writable(out)
     mean, std = _finite("mean", mean), _finite("std", std)
@@ -144,17 +205,17 @@ def trunc_normal(
         raise ValueError(f"std must be above 0, got {std}")
     if not low <= high:
         raise ValueError(f"low must be at most high, got low={low} and high={high}")
-    largest = LARGEST[view[1]]
+    largest = LARGEST[view.dtype]
     if low > largest or high < -largest:
         raise ValueError(
             f"low and high must leave room within +-{largest} for this dtype, "
             f"got low={low} and high={high}"
         )
-    numbers = _word("key", key), _word("stream", stream)
-    block = _block(view[2], whole, start)
-    if _on_device(out, device_fills.TRUNC_NORMAL, view, (mean, std, low, high), numbers, block):
+    words = _word("key", key), _word("stream", stream)
+    block = _block(view.shape, whole, start)
+    if _on_device(out, TRUNC_NORMAL, view, (mean, std, low, high), words, block):
         return out
-    _core.fill_trunc_normal(view, mean, std, low, high, numbers, torch.get_num_threads(), *block)
+    _core.fill_trunc_normal(view, mean, std, low, high, words, torch.get_num_threads(), *block)
     return _written(out)
 
 
@@ -171,22 +232,36 @@ def bernoulli(
     """Fill with ones and zeros: 1 with the given probability.
 
     Args:
-        out: what to fill
+        out: the tensor or array to fill
         probability: the probability of a 1, in [0, 1]
         key: an integer in [0, 2^64)
         stream: an integer in [0, 2^64); each stream of a key is independent of the others
-        whole: shape of the larger tensor that ``out`` is a block of
-        start: index of ``out``'s first element in the larger tensor
+        whole: the shape of the larger tensor that ``out`` is a block of (default: ``out`` is all of it)
+        start: the index of ``out``'s first element in the larger tensor (default: the origin)
+
+    Returns:
+        ``out``.
+
+    Raises:
+        TypeError: for an ``out`` that cannot be filled, or an argument of a wrong type.
+        ValueError: for parameters that the distribution or the dtype does not take, or a block that
+            does not lie inside ``whole``.
+
+    Example:
+        >>> import torch, pyinit
+        >>> mask = pyinit.fill.bernoulli(torch.empty(10000), 0.25, key=42)
+        >>> round(mask.mean().item(), 1)
+        0.2
     """
     view = _writable(out)
     probability = _real("probability", probability)
-    if not 0.0 <= probability <= 1.0:
+    if not BERNOULLI.takes(LARGEST[view.dtype], probability):
         raise ValueError(f"probability must be in [0, 1], got {probability}")
-    numbers = _word("key", key), _word("stream", stream)
-    block = _block(view[2], whole, start)
-    if _on_device(out, device_fills.BERNOULLI, view, (probability,), numbers, block):
+    words = _word("key", key), _word("stream", stream)
+    block = _block(view.shape, whole, start)
+    if _on_device(out, BERNOULLI, view, (probability,), words, block):
         return out
-    _core.fill_bernoulli(view, probability, numbers, torch.get_num_threads(), *block)
+    _core.fill_bernoulli(view, probability, words, torch.get_num_threads(), *block)
     return _written(out)
 
 
@@ -195,21 +270,33 @@ def constant(out: _Out, value: float) -> _Out:
     """Fill with one value.
 
     Args:
-        out: what to fill
+        out: the tensor or array to fill
         value: a number that the dtype can hold, an infinity or NaN
+
+    Returns:
+        ``out``.
+
+    Raises:
+        TypeError: for an ``out`` that cannot be filled, or a value that is no real number.
+        ValueError: for a value beyond the range of the dtype.
+
+    Example:
+        >>> import numpy as np, pyinit
+        >>> pyinit.fill.constant(np.empty(3), 0.5)
+        array([0.5, 0.5, 0.5])
     """
     view = _writable(out)
     value = _real("value", value)
-    if math.isfinite(value):
-        value = _within("value", value, view)
-    if _on_device(out, device_fills.CONSTANT, view, (value,), (0, 0), (None, None)):
+    if not CONSTANT.takes(LARGEST[view.dtype], value):
+        raise _beyond_range("value", value, view)
+    if _on_device(out, CONSTANT, view, (value,), (0, 0), (None, None)):
         return out
     _core.fill_constant(view, value, torch.get_num_threads())
     return _written(out)
 
 
 def _writable(out: Any) -> View:
-    """Where ``out`` lies in memory; refuses what the kernels cannot write."""
+    """Where ``out`` lies in memory. Refuses what the kernels cannot write."""
     if isinstance(out, Tensor):
         return _writable_tensor(out)
     if type(out) is np.ndarray or isinstance(out, np.memmap):
@@ -218,17 +305,24 @@ def _writable(out: Any) -> View:
 
 
 def _on_device(  # noqa: PLR0917
-    out: Any, distribution: int, view: View, numbers: device_fills.Numbers, key: Any, block: _Block
+    out: Any,
+    distribution: Distribution,
+    view: View,
+    parameters: Parameters,
+    key: tuple[int, int],
+    block: _Block,
 ) -> bool:
     """Fill a CUDA tensor; False for others."""
     if not (isinstance(out, Tensor) and out.is_cuda):
         return False
-    device_fills.run([(view, distribution, numbers, key, *block)], out)
+    device_fills.run([(view, distribution, parameters, key, *block)], out)
     return True
 
 
 def _writable_tensor(out: Tensor) -> View:
-    view = device_fills.view_of(out) if device_fills.reaches(out) else shaped_view(out)
+    view = (
+        device_fills.writable_view(out) if device_fills.has_kernels_for(out) else writable_view(out)
+    )
     if view is not None:
         return view
     if out.dtype not in DTYPES:
@@ -265,7 +359,7 @@ def _writable_array(out: np.ndarray[Any, Any]) -> View:
         raise ValueError(
             f"out must not have elements that share memory, got byte strides {out.strides}"
         )
-    return out.ctypes.data, code, out.shape, strides
+    return View((out.ctypes.data, code, out.shape, strides))
 
 
 def _written(out: _Out) -> _Out:
@@ -294,10 +388,13 @@ def _finite(name: str, value: object) -> float:
 
 def _within(name: str, value: object, view: View) -> float:
     number = _finite(name, value)
-    largest = LARGEST[view[1]]
-    if abs(number) > largest:
-        raise ValueError(f"{name} must be within +-{largest} for this dtype, got {number}")
+    if abs(number) > LARGEST[view.dtype]:
+        raise _beyond_range(name, number, view)
     return number
+
+
+def _beyond_range(name: str, number: float, view: View) -> ValueError:
+    return ValueError(f"{name} must be within +-{LARGEST[view.dtype]} for this dtype, got {number}")
 
 
 def _word(name: str, value: object) -> int:
@@ -317,7 +414,7 @@ def _index(name: str, value: Any) -> int:
 
 
 def _block(shape: tuple[int, ...], whole: _Place, start: _Place) -> _Block:
-    """The larger tensor's shape and the block's place in it, checked."""
+    """The shape of the larger tensor and the block's place in it, checked."""
     if whole is None:
         if start is not None:
             raise ValueError(f"start={start!r} needs whole, the shape of the larger tensor")

@@ -1,11 +1,8 @@
 """Convolutions and activations with the signatures of ``torch.nn.functional``, on pyinit's kernels.
 
-Plain float32 and float64 tensors on the CPU, of any memory layout, are computed here; everything else goes
-to torch's own function. docs/convolution.md says what each function takes, and which call goes where.
+The kernels compute plain float32 and float64 tensors on the CPU, of any memory layout; torch's own functions
+compute everything else. docs/convolution.md and docs/activations.md say which call goes where.
 """
-
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,35 +12,34 @@ from pyinit._functional.activations import (
     elu,
     gelu,
     leaky_relu,
-    log_softmax,
     relu,
     selu,
     sigmoid,
     silu,
-    softmax,
     softplus,
     tanh,
 )
 from pyinit._functional.autograd import differentiable
-from pyinit._functional.columns import col2im, convolution_by_im2col, im2col
-from pyinit._functional.compute import (
+from pyinit._functional.columns import col2im, im2col
+from pyinit._functional.compute import PackedView, compute, is_dense_row, is_watched
+from pyinit._functional.epilogue import epilogue_of
+from pyinit._functional.geometry import (
     IMAGE,
     RESULT,
     Function,
-    PackedView,
+    PerDimension,
     Plan,
-    compute,
-    exact,
+    Window,
+    cache_key,
     geometry_of_tensors,
-    is_dense_row,
-    is_watched,
     planned,
 )
-from pyinit._functional.epilogue import epilogue_of
-from pyinit._functional.operators import apply_operator, is_ours, traces_operators
+from pyinit._functional.operators import apply_operator, has_kernel, traces_operators
 from pyinit._functional.packed_weight import PackedWeight, pack_weight
+from pyinit._functional.reference_convolution import convolution_by_im2col
+from pyinit._functional.softmax import log_softmax, softmax
 from pyinit._torch.original import functional as torchs
-from pyinit._torch.views import View, plain_memory
+from pyinit._torch.views import View, readable_view
 
 __all__ = [
     "PackedWeight",
@@ -70,10 +66,6 @@ __all__ = [
     "tanh",
 ]
 
-Numbers = int | Sequence[int]
-Window = tuple[Any, Any, Any, Any, Any]
-"""Stride, padding, dilation, groups and output padding, as the caller gave them."""
-
 _CONV = {dims: Function(dims, RESULT, getattr(torchs, f"conv{dims}d")) for dims in (1, 2, 3)}
 _CONV_TRANSPOSE = {
     dims: Function(dims, IMAGE, getattr(torchs, f"conv_transpose{dims}d")) for dims in (1, 2, 3)
@@ -86,15 +78,55 @@ def conv1d(
     input: Tensor,
     weight: Tensor | PackedWeight,
     bias: Tensor | None = None,
-    stride: Numbers = 1,
-    padding: Numbers | str = 0,
-    dilation: Numbers = 1,
+    stride: PerDimension = 1,
+    padding: PerDimension | str = 0,
+    dilation: PerDimension = 1,
     groups: int = 1,
     *,
     activation: str | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
-    """``activation(torch.nn.functional.conv1d(...))``; see ``conv2d``."""
+    """One-dimensional convolution with bias and activation: ``activation(torch.nn.functional.conv1d(...))``.
+
+    Args:
+        input: ``(batch, channels, length)``, or without the batch.
+        weight: ``(output channels, channels / groups, kernel length)``, or what ``pack_weight``
+            makes of it.
+        bias: ``(output channels,)``, or None.
+        stride: the distance between the kernel's places, in pixels: an integer, or one for each
+            spatial dimension.
+        padding: the zeros in front of and behind each spatial dimension, in pixels: an integer, or
+            one for each; ``"valid"`` is none, and ``"same"`` as many as give a result of the
+            input's size, for a stride of 1.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        groups: the number of parts into which channels and output channels are divided, and which
+            are convolved separately.
+        activation: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"selu"``, ``"gelu"``,
+            ``"gelu_tanh"``, ``"silu"``, ``"sigmoid"``, ``"tanh"`` or ``"softplus"``, applied to
+            the result; None applies none.
+        activation_parameter: the slope of ``"leaky_relu"`` (0.01 by default) or alpha of ``"elu"``
+            (1 by default).
+
+    Returns:
+        ``(batch, output channels, length)``, without the batch if ``input`` has none.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: for what torch refuses, in its words, followed by the
+            arguments; RuntimeError if a packed weight would need a gradient; ValueError if the
+            activation is unknown or has no parameter, or a packed weight has other groups;
+            TypeError if the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit.functional as F
+        >>> x = torch.tensor([[[1.0, 2.0, 4.0, 8.0]]])
+        >>> F.conv1d(x, torch.tensor([[[-1.0, 1.0]]]))
+        tensor([[[1., 2., 4.]]])
+    """
     window = stride, padding, dilation, groups, 0
     return _convolve(_CONV1D, input, weight, bias, window, activation, activation_parameter)
 
@@ -103,38 +135,57 @@ def conv2d(
     input: Tensor,
     weight: Tensor | PackedWeight,
     bias: Tensor | None = None,
-    stride: Numbers = 1,
-    padding: Numbers | str = 0,
-    dilation: Numbers = 1,
+    stride: PerDimension = 1,
+    padding: PerDimension | str = 0,
+    dilation: PerDimension = 1,
     groups: int = 1,
     *,
     activation: str | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
-    """``activation(torch.nn.functional.conv2d(...))``.
+    """Two-dimensional convolution with bias and activation: ``activation(torch.nn.functional.conv2d(...))``.
 
     Args:
-        input: ``(batch, channels, height, width)``, or without the batch. One spatial dimension less
-            in ``conv1d``, one more in ``conv3d``.
+        input: ``(batch, channels, height, width)``, or without the batch.
         weight: ``(output channels, channels / groups, kernel height, kernel width)``, or what
             ``pack_weight`` makes of it.
-        bias: ``(output channels,)``.
-        stride: pixels from one window to the next: one number, or one for each spatial dimension.
-        padding: zeros on both sides of each dimension; ``"valid"`` is none, ``"same"`` as many as
-            give a result of the input's size, for a stride of 1.
-        dilation: pixels from one tap of the kernel to the next.
-        groups: channels and output channels are split into so many parts, convolved one by one.
+        bias: ``(output channels,)``, or None.
+        stride: the distance between the kernel's places, in pixels: an integer, or one for each
+            spatial dimension.
+        padding: the zeros in front of and behind each spatial dimension, in pixels: an integer, or
+            one for each; ``"valid"`` is none, and ``"same"`` as many as give a result of the
+            input's size, for a stride of 1.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        groups: the number of parts into which channels and output channels are divided, and which
+            are convolved separately.
         activation: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"selu"``, ``"gelu"``,
-            ``"gelu_tanh"``, ``"silu"``, ``"sigmoid"``, ``"tanh"`` or ``"softplus"``; none by default.
-        activation_parameter: the slope of ``"leaky_relu"`` (0.01 by default), alpha of ``"elu"`` (1).
+            ``"gelu_tanh"``, ``"silu"``, ``"sigmoid"``, ``"tanh"`` or ``"softplus"``, applied to
+            the result; None applies none.
+        activation_parameter: the slope of ``"leaky_relu"`` (0.01 by default) or alpha of ``"elu"``
+            (1 by default).
 
     Returns:
-        ``(batch, output channels, height, width)`` in channels_last where ``input`` or ``weight`` is.
+        ``(batch, output channels, height, width)``, without the batch if ``input`` has none, in
+        channels_last if ``input`` or ``weight`` is.
 
     Raises:
-        RuntimeError, TypeError, ValueError: what torch raises, with the arguments it was about;
-            ValueError for an unknown activation, and for groups other than a packed weight's;
-            RuntimeError where a packed weight comes with a gradient to be computed.
+        RuntimeError, TypeError, ValueError: for what torch refuses, in its words, followed by the
+            arguments; RuntimeError if a packed weight would need a gradient; ValueError if the
+            activation is unknown or has no parameter, or a packed weight has other groups;
+            TypeError if the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit.functional as F
+        >>> x, bias = torch.ones(1, 1, 3, 3), torch.tensor([-5.0])
+        >>> F.conv2d(x, torch.ones(1, 1, 3, 3), bias, padding=1, activation="relu")
+        tensor([[[[0., 1., 0.],
+                  [1., 4., 1.],
+                  [0., 1., 0.]]]])
     """
     window = stride, padding, dilation, groups, 0
     return _convolve(_CONV2D, input, weight, bias, window, activation, activation_parameter)
@@ -144,15 +195,56 @@ def conv3d(
     input: Tensor,
     weight: Tensor | PackedWeight,
     bias: Tensor | None = None,
-    stride: Numbers = 1,
-    padding: Numbers | str = 0,
-    dilation: Numbers = 1,
+    stride: PerDimension = 1,
+    padding: PerDimension | str = 0,
+    dilation: PerDimension = 1,
     groups: int = 1,
     *,
     activation: str | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
-    """``activation(torch.nn.functional.conv3d(...))``; see ``conv2d``."""
+    """Three-dimensional convolution with bias and activation: ``activation(torch.nn.functional.conv3d(...))``.
+
+    Args:
+        input: ``(batch, channels, depth, height, width)``, or without the batch.
+        weight: ``(output channels, channels / groups, kernel depth, kernel height, kernel
+            width)``, or what ``pack_weight`` makes of it.
+        bias: ``(output channels,)``, or None.
+        stride: the distance between the kernel's places, in pixels: an integer, or one for each
+            spatial dimension.
+        padding: the zeros in front of and behind each spatial dimension, in pixels: an integer, or
+            one for each; ``"valid"`` is none, and ``"same"`` as many as give a result of the
+            input's size, for a stride of 1.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        groups: the number of parts into which channels and output channels are divided, and which
+            are convolved separately.
+        activation: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"selu"``, ``"gelu"``,
+            ``"gelu_tanh"``, ``"silu"``, ``"sigmoid"``, ``"tanh"`` or ``"softplus"``, applied to
+            the result; None applies none.
+        activation_parameter: the slope of ``"leaky_relu"`` (0.01 by default) or alpha of ``"elu"``
+            (1 by default).
+
+    Returns:
+        ``(batch, output channels, depth, height, width)``, without the batch if ``input`` has
+        none, in channels_last_3d if float32 and ``input`` or ``weight`` is.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: for what torch refuses, in its words, followed by the
+            arguments; RuntimeError if a packed weight would need a gradient; ValueError if the
+            activation is unknown or has no parameter, or a packed weight has other groups;
+            TypeError if the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit.functional as F
+        >>> video = torch.ones(1, 3, 8, 32, 32)  # frames are the first spatial dimension
+        >>> F.conv3d(video, torch.ones(4, 3, 2, 3, 3), stride=(2, 1, 1), padding=(0, 1, 1)).shape
+        torch.Size([1, 4, 4, 32, 32])
+    """
     window = stride, padding, dilation, groups, 0
     return _convolve(_CONV3D, input, weight, bias, window, activation, activation_parameter)
 
@@ -161,16 +253,59 @@ def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Numbers = 1,
-    padding: Numbers = 0,
-    output_padding: Numbers = 0,
+    stride: PerDimension = 1,
+    padding: PerDimension = 0,
+    output_padding: PerDimension = 0,
     groups: int = 1,
-    dilation: Numbers = 1,
+    dilation: PerDimension = 1,
     *,
     activation: str | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
-    """``activation(torch.nn.functional.conv_transpose1d(...))``; see ``conv_transpose2d``."""
+    """One-dimensional transposed convolution: ``activation(torch.nn.functional.conv_transpose1d(...))``.
+
+    It is the gradient by the input of the ``conv1d`` with the same weight, stride, padding, groups
+    and dilation: each input pixel adds the kernel, times its value, to the result.
+
+    Args:
+        input: ``(batch, channels, length)``, or without the batch.
+        weight: ``(channels, output channels / groups, kernel length)``.
+        bias: ``(output channels,)``, or None.
+        stride: how far apart the kernels of neighbouring input pixels stand in the result, in
+            pixels: an integer, or one for each spatial dimension.
+        padding: how many pixels are cut off at both ends of each spatial dimension of the result:
+            an integer, or one for each.
+        output_padding: how many pixels are added at the end of each spatial dimension of the
+            result: an integer, or one for each, below the stride or the dilation.
+        groups: the number of parts into which channels and output channels are divided, and which
+            are convolved separately.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        activation: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"selu"``, ``"gelu"``,
+            ``"gelu_tanh"``, ``"silu"``, ``"sigmoid"``, ``"tanh"`` or ``"softplus"``, applied to
+            the result; None applies none.
+        activation_parameter: the slope of ``"leaky_relu"`` (0.01 by default) or alpha of ``"elu"``
+            (1 by default).
+
+    Returns:
+        ``(batch, output channels, length)``, without the batch if ``input`` has none. A size n
+        becomes (n - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: for what torch refuses, in its words, followed by the
+            arguments; ValueError if the activation is unknown or has no parameter; TypeError if
+            the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit.functional as F
+        >>> x = torch.tensor([[[1.0, 2.0]]])
+        >>> F.conv_transpose1d(x, torch.tensor([[[1.0, 10.0, 100.0]]]), stride=2)
+        tensor([[[  1.,  10., 102.,  20., 200.]]])
+    """
     window = stride, padding, dilation, groups, output_padding
     return _run(_CONV_TRANSPOSE1D, input, weight, bias, window, activation, activation_parameter)
 
@@ -179,31 +314,61 @@ def conv_transpose2d(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Numbers = 1,
-    padding: Numbers = 0,
-    output_padding: Numbers = 0,
+    stride: PerDimension = 1,
+    padding: PerDimension = 0,
+    output_padding: PerDimension = 0,
     groups: int = 1,
-    dilation: Numbers = 1,
+    dilation: PerDimension = 1,
     *,
     activation: str | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
-    """``activation(torch.nn.functional.conv_transpose2d(...))``: the gradient of ``conv2d`` by its input.
+    """Two-dimensional transposed convolution: ``activation(torch.nn.functional.conv_transpose2d(...))``.
+
+    It is the gradient by the input of the ``conv2d`` with the same weight, stride, padding, groups
+    and dilation: each input pixel adds the kernel, times its value, to the result.
 
     Args:
         input: ``(batch, channels, height, width)``, or without the batch.
         weight: ``(channels, output channels / groups, kernel height, kernel width)``.
-        bias: ``(output channels,)``.
-        stride: that of the convolution whose gradient it is; so are those that follow.
-        padding: numbers.
-        output_padding: rows and columns that the result has more of, at its end.
-        groups: a number.
-        dilation: numbers.
-        activation: as in ``conv2d``.
-        activation_parameter: as in ``conv2d``.
+        bias: ``(output channels,)``, or None.
+        stride: how far apart the kernels of neighbouring input pixels stand in the result, in
+            pixels: an integer, or one for each spatial dimension.
+        padding: how many pixels are cut off at both ends of each spatial dimension of the result:
+            an integer, or one for each.
+        output_padding: how many pixels are added at the end of each spatial dimension of the
+            result: an integer, or one for each, below the stride or the dilation.
+        groups: the number of parts into which channels and output channels are divided, and which
+            are convolved separately.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        activation: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"selu"``, ``"gelu"``,
+            ``"gelu_tanh"``, ``"silu"``, ``"sigmoid"``, ``"tanh"`` or ``"softplus"``, applied to
+            the result; None applies none.
+        activation_parameter: the slope of ``"leaky_relu"`` (0.01 by default) or alpha of ``"elu"``
+            (1 by default).
+
+    Returns:
+        ``(batch, output channels, height, width)``, without the batch if ``input`` has none. A
+        size n becomes (n - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1.
 
     Raises:
-        RuntimeError, TypeError, ValueError: as in ``conv2d``.
+        RuntimeError, TypeError, ValueError: for what torch refuses, in its words, followed by the
+            arguments; ValueError if the activation is unknown or has no parameter; TypeError if
+            the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit.functional as F
+        >>> x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+        >>> F.conv_transpose2d(x, torch.ones(1, 1, 2, 2), stride=2)  # each pixel becomes 2 x 2
+        tensor([[[[1., 1., 2., 2.],
+                  [1., 1., 2., 2.],
+                  [3., 3., 4., 4.],
+                  [3., 3., 4., 4.]]]])
     """
     window = stride, padding, dilation, groups, output_padding
     return _run(_CONV_TRANSPOSE2D, input, weight, bias, window, activation, activation_parameter)
@@ -213,16 +378,61 @@ def conv_transpose3d(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Numbers = 1,
-    padding: Numbers = 0,
-    output_padding: Numbers = 0,
+    stride: PerDimension = 1,
+    padding: PerDimension = 0,
+    output_padding: PerDimension = 0,
     groups: int = 1,
-    dilation: Numbers = 1,
+    dilation: PerDimension = 1,
     *,
     activation: str | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
-    """``activation(torch.nn.functional.conv_transpose3d(...))``; see ``conv_transpose2d``."""
+    """Three-dimensional transposed convolution: ``activation(torch.nn.functional.conv_transpose3d(...))``.
+
+    It is the gradient by the input of the ``conv3d`` with the same weight, stride, padding, groups
+    and dilation: each input pixel adds the kernel, times its value, to the result.
+
+    Args:
+        input: ``(batch, channels, depth, height, width)``, or without the batch.
+        weight: ``(channels, output channels / groups, kernel depth, kernel height, kernel
+            width)``.
+        bias: ``(output channels,)``, or None.
+        stride: how far apart the kernels of neighbouring input pixels stand in the result, in
+            pixels: an integer, or one for each spatial dimension.
+        padding: how many pixels are cut off at both ends of each spatial dimension of the result:
+            an integer, or one for each.
+        output_padding: how many pixels are added at the end of each spatial dimension of the
+            result: an integer, or one for each, below the stride or the dilation.
+        groups: the number of parts into which channels and output channels are divided, and which
+            are convolved separately.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        activation: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"selu"``, ``"gelu"``,
+            ``"gelu_tanh"``, ``"silu"``, ``"sigmoid"``, ``"tanh"`` or ``"softplus"``, applied to
+            the result; None applies none.
+        activation_parameter: the slope of ``"leaky_relu"`` (0.01 by default) or alpha of ``"elu"``
+            (1 by default).
+
+    Returns:
+        ``(batch, output channels, depth, height, width)``, without the batch if ``input`` has
+        none. A size n becomes (n - 1) stride - 2 padding + dilation (kernel - 1) + output_padding
+        + 1.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: for what torch refuses, in its words, followed by the
+            arguments; ValueError if the activation is unknown or has no parameter; TypeError if
+            the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit.functional as F
+        >>> x, weight = torch.ones(1, 4, 2, 8, 8), torch.ones(4, 3, 2, 2, 2)
+        >>> F.conv_transpose3d(x, weight, stride=2).shape
+        torch.Size([1, 3, 4, 16, 16])
+    """
     window = stride, padding, dilation, groups, output_padding
     return _run(_CONV_TRANSPOSE3D, input, weight, bias, window, activation, activation_parameter)
 
@@ -236,7 +446,7 @@ def _convolve(
     name: str | None,
     parameter: float | None,
 ) -> Tensor:
-    """``_run`` for weights that may be packed."""
+    """``_run`` with a weight that may be packed."""
     if not isinstance(weight, PackedWeight):
         return _run(function, input, weight, bias, window, name, parameter)
     weight.check(window[3], input, bias)
@@ -254,9 +464,11 @@ def _run(
     packed: PackedWeight | None = None,
 ) -> Tensor:
     epilogue = epilogue_of(name, parameter)
-    call = None if is_dynamo_compiling() else _native(function, input, weight, bias, window, packed)
+    call = (
+        None if is_dynamo_compiling() else _prepared(function, input, weight, bias, window, packed)
+    )
     if call is None:
-        out = _otherwise(function, input, weight, bias, window, packed)
+        out = _by_other_routes(function, input, weight, bias, window, packed)
         return out if epilogue is None else epilogue.apply(out)
     plan, views = call
     is_differentiated = torch.is_grad_enabled() and (
@@ -270,7 +482,7 @@ def _run(
     return out if epilogue is None or fused else epilogue.apply(out)
 
 
-def _native(
+def _prepared(
     function: Function,
     input: Tensor,
     weight: Tensor,
@@ -278,24 +490,24 @@ def _native(
     window: Window,
     packed: PackedWeight | None,
 ) -> tuple[Plan, tuple[View, View | PackedView, View | None]] | None:
-    """What the kernels need; None where they do not take the call as it is."""
+    """The plan and the views of a call; None where the kernels do not take it as it is."""
     if is_watched(input, weight, bias):
         return None
-    x, w, b = plain_memory(input), plain_memory(weight), None
+    x, w, b = readable_view(input), readable_view(weight), None
     if bias is not None:
-        b = plain_memory(bias)
+        b = readable_view(bias)
         if b is None or not is_dense_row(b):
             return None
     if x is None or w is None:
         return None
-    key = [n if type(n) is int else exact(n) for n in window]
-    plan = planned(function, x[1:], w[1:], None if b is None else b[1:3], *key)
+    key = [n if type(n) is int else cache_key(n) for n in window]
+    plan = planned(function, x[1:], w[1:], None if b is None else b[1:3], *key)  # but for addresses
     if plan is None:
         return None
     return plan, (x, w if packed is None else packed.view(w, plan), b)
 
 
-def _otherwise(
+def _by_other_routes(
     function: Function,
     input: Tensor,
     weight: Tensor,
@@ -303,10 +515,10 @@ def _otherwise(
     window: Window,
     packed: PackedWeight | None,
 ) -> Tensor:
-    """A call that the kernels do not take as it is: in another form, as an operator, or by torch."""
+    """A call that the kernels do not take as it is: with other tensors, as an operator, or by torch."""
     is_traced = traces_operators()
     is_known = is_traced or not (is_dynamo_compiling() or is_watched(input, weight, bias))
-    if is_known and all(x is None or is_ours(x) for x in (input, weight, bias)):
+    if is_known and all(x is None or has_kernel(x) for x in (input, weight, bias)):
         if input.dim() == function.dims + 1:
             batch = input.unsqueeze(0)
             return _run(function, batch, weight, bias, window, None, None, packed).squeeze(0)
@@ -318,13 +530,13 @@ def _otherwise(
             if geometry is not None:
                 out = apply_operator(function.target, geometry, input, weight)
                 return out if bias is None else out + bias.view(-1, *(1,) * function.dims)
-    return _torchs(function, input, weight, bias, window)
+    return _by_torch(function, input, weight, bias, window)
 
 
-def _torchs(
+def _by_torch(
     function: Function, input: Tensor, weight: Tensor, bias: Tensor | None, window: Window
 ) -> Tensor:
-    """torch's own function; what it raises also says what it was called with."""
+    """torch's own function, whose errors here also name the arguments."""
     stride, padding, dilation, groups, output_padding = window
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     if function.target == IMAGE:

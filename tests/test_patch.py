@@ -4,7 +4,6 @@ import functools
 import importlib.util
 import inspect
 import itertools
-import os
 import pickle
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from click.testing import CliRunner
+from programs import run_python
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -55,17 +55,6 @@ def fill(function: Callable[..., torch.Tensor], tensor: torch.Tensor | None = No
 
 def philox(name: str = "normal_") -> torch.Tensor:
     return fill(getattr(pyinit, name))
-
-
-def in_new_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 @pytest.fixture
@@ -461,6 +450,54 @@ def test_handle_may_be_left_twice():
         assert not is_patched()
 
 
+def test_decorated_function_is_patched_while_it_runs_alone():
+    @pyinit.patch("philox")
+    def build(depth=1):
+        """Docs."""
+        assert is_patched()
+        if depth:
+            build(depth - 1)
+        return pyinit.info()["patch"]
+
+    assert not is_patched()
+    assert build.__doc__ == "Docs."
+    for _ in range(2):
+        assert build() == "philox"
+        assert not is_patched()
+
+
+def test_decorated_function_that_raises_leaves_torchs_functions():
+    @pyinit.patch()
+    def fail():
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not is_patched()
+
+
+def test_decorator_ends_no_other_patch():
+    with pyinit.patch("torch"):
+        build = pyinit.patch("philox")(lambda: pyinit.info()["patch"])
+        assert pyinit.info()["patch"] == "torch"
+        assert build() == "philox"
+        assert pyinit.info()["patch"] == "torch"
+
+
+async def coroutine(): ...
+
+
+def generator():
+    yield
+
+
+@pytest.mark.parametrize("function", [coroutine, generator, SimpleNamespace])
+def test_what_returns_before_it_has_run_is_not_decorated(function):
+    with pytest.raises(TypeError, match="patch"):
+        pyinit.patch()(function)
+    assert not is_patched()
+
+
 def interrupt(monkeypatch, last):
     """Ctrl-C, when so many places are about to be swapped."""
     calls = itertools.count(1)
@@ -694,10 +731,17 @@ def patches_and_raises(x):
     return weight + 1
 
 
+@pyinit.patch("philox")
+def is_decorated(x):
+    weight = x * 2
+    torch.nn.init.normal_(weight)
+    return weight + 1
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "program",
-    [patches_in_a_block, patches_and_unpatches, patches_and_raises],
+    [patches_in_a_block, patches_and_unpatches, patches_and_raises, is_decorated],
     ids=lambda program: program.__name__,
 )
 def test_patch_in_compiled_code_holds_and_ends_as_in_plain(program, compiler):
@@ -772,18 +816,18 @@ PRINT_STATE = "import sys, pyinit; print(sys.argv[1:], pyinit.info()['patch'])"
 
 @pytest.mark.parametrize(("setting", "patch"), [("1", "torch"), ("0", "none")])
 def test_environment_variable_patches_at_import(setting, patch):
-    result = in_new_process("-c", PRINT_STATE, PYINIT_PATCH=setting)
+    result = run_python("-c", PRINT_STATE, PYINIT_PATCH=setting)
     assert (result.stdout, result.stderr) == (f"[] {patch}\n", "")
 
 
 def test_other_values_of_the_environment_variable_are_refused():
-    result = in_new_process("-c", "import pyinit", PYINIT_PATCH="yes")
+    result = run_python("-c", "import pyinit", PYINIT_PATCH="yes")
     assert result.returncode == 1
     assert "ValueError: PYINIT_PATCH must be '1', '0' or empty, got 'yes'" in result.stderr
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return in_new_process("-m", "pyinit", "run", *arguments)
+    return run_python("-m", "pyinit", "run", *arguments)
 
 
 SCRIPT = """
@@ -814,7 +858,7 @@ def project(tmp_path, monkeypatch):
 
 def test_run_gives_a_script_what_python_gives_it(project):
     arguments = ("link.py", "a", "--rng", "philox", "--help", "--", "-m")
-    expected = in_new_process(*arguments)
+    expected = run_python(*arguments)
     result = run_command(*arguments)
     assert expected.returncode == 0
     assert (result.stdout, result.stderr, result.returncode) == (expected.stdout, "", 0)
@@ -823,7 +867,7 @@ def test_run_gives_a_script_what_python_gives_it(project):
 def test_run_gives_a_module_what_python_gives_it(project, monkeypatch):
     monkeypatch.chdir(project)
     arguments = ("-m", "package", "-m", "--rng=x")
-    expected = in_new_process(*arguments)
+    expected = run_python(*arguments)
     result = run_command(*arguments)
     assert expected.returncode == 0
     assert (result.stdout, result.stderr, result.returncode) == (expected.stdout, "", 0)
@@ -854,7 +898,7 @@ def test_run_ends_as_python_ends(failure, tmp_path):
     """The whole of stderr is the same: the traceback has no frame of pyinit's."""
     code, status = FAILURES[failure]
     (tmp_path / "script.py").write_text(code)
-    expected = in_new_process("script.py")
+    expected = run_python("script.py")
     result = run_command("script.py")
     assert (result.stderr, result.returncode) == (expected.stderr, expected.returncode)
     assert result.returncode == status

@@ -25,6 +25,7 @@ from rich.table import Table
 import pyinit
 import pyinit.init
 from pyinit._random import torch_stream
+from pyinit.init import _routes
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -275,8 +276,8 @@ class CallsLeftToTorch:
 
     def __init__(self) -> None:
         self.count = 0
-        self._by_torch = pyinit.init._by_torch
-        pyinit.init._by_torch = self
+        self._by_torch = _routes.by_torch
+        _routes.by_torch = self
 
     def __call__(self, *args: object) -> torch.Tensor:
         self.count += 1

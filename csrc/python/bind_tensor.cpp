@@ -1,3 +1,4 @@
+#include <iterator>
 #include <optional>
 
 #include "core/dtype.hpp"
@@ -51,12 +52,36 @@ std::optional<DType> exchange(PyObject* object, dlpack::Tensor& t) {
   return dtype_of(t.dtype);
 }
 
-PyObject* description(const dlpack::Tensor& t, DType dtype, const Integers& shape, const Integers& strides) {
+PyStructSequence_Field fields[] = {{"address", "of the first element"},
+                                   {"dtype", "FLOAT16, BFLOAT16, FLOAT32 or FLOAT64"},
+                                   {"shape", "a size for each dimension"},
+                                   {"strides", "the distance, in elements, along each dimension"},
+                                   {nullptr, nullptr}};
+PyStructSequence_Desc description = {"pyinit._core.View", "Where a tensor lies in memory.", fields, 4};
+PyTypeObject* view_type = nullptr;
+PyObject* unit_stride = nullptr;  // (1,), which nearly every target has
+
+// Takes over the references to shape and strides, which may be null.
+PyObject* view_of(const dlpack::Tensor& t, DType dtype, PyObject* shape, PyObject* strides) {
   const uint64_t address = reinterpret_cast<uintptr_t>(t.data) + t.byte_offset;
-  return Py_BuildValue("KiNN", address, static_cast<int>(dtype), tuple_of(shape), tuple_of(strides));
+  PyObject* const values[] = {PyLong_FromUnsignedLongLong(address), PyLong_FromLong(static_cast<long>(dtype)), shape,
+                              strides};
+  PyObject* const view = PyStructSequence_New(view_type);
+  bool is_whole = view != nullptr;
+  for (Py_ssize_t i = 0; i < std::ssize(values); ++i) {
+    is_whole = is_whole && values[i] != nullptr;
+    if (view != nullptr) {
+      PyStructSequence_SET_ITEM(view, i, values[i]);
+    } else {
+      Py_XDECREF(values[i]);
+    }
+  }
+  if (is_whole) return view;
+  Py_XDECREF(view);
+  return nullptr;
 }
 
-// (address, dtype code, shape, strides), dense memory as one dimension; None where a fill cannot write.
+// The view of what a fill may write, dense memory as one dimension; None where it cannot write.
 PyObject* target(PyObject* object) {
   dlpack::Tensor t;
   const std::optional<DType> dtype = exchange(object, t);
@@ -72,18 +97,17 @@ PyObject* target(PyObject* object) {
   }
   if (is_dense) {
     shape.push_back(count);
-    strides.push_back(1);
-  } else {
-    for (int32_t i = 0; i < t.ndim; ++i) {
-      shape.push_back(t.shape[i]);
-      strides.push_back(t.strides[i]);
-    }
-    if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
+    return view_of(t, *dtype, tuple_of(shape), Py_NewRef(unit_stride));
   }
-  return description(t, *dtype, shape, strides);
+  for (int32_t i = 0; i < t.ndim; ++i) {
+    shape.push_back(t.shape[i]);
+    strides.push_back(t.strides[i]);
+  }
+  if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
+  return view_of(t, *dtype, tuple_of(shape), tuple_of(strides));
 }
 
-// (address, dtype code, shape, strides) as they are; None where it is not memory that a kernel can read.
+// The view with the tensor's own shape and strides; None where it is not memory that a kernel can read.
 PyObject* memory(PyObject* object) {
   dlpack::Tensor t;
   const std::optional<DType> dtype = exchange(object, t);
@@ -93,12 +117,16 @@ PyObject* memory(PyObject* object) {
     shape.push_back(t.shape[i]);
     strides.push_back(t.strides[i]);
   }
-  return description(t, *dtype, shape, strides);
+  return view_of(t, *dtype, tuple_of(shape), tuple_of(strides));
 }
 
 }  // namespace
 
 void register_tensor(py::module_& m) {
+  view_type = PyStructSequence_NewType(&description);
+  unit_stride = Py_BuildValue("(i)", 1);
+  if (view_type == nullptr || unit_stride == nullptr) throw py::error_already_set();
+  m.attr("View") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(view_type));
   m.def("set_exchange_api", [](const py::capsule& capsule) {
     const auto* api =
         static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::kCapsuleName));

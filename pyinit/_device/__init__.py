@@ -1,1 +1,1 @@
-"""CUDA tensors."""
+"""Fills and orthogonal matrices on CUDA devices."""

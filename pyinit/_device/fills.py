@@ -1,7 +1,6 @@
-"""CUDA tensors: where they lie, the stream that they are filled on, and the keys for it."""
+"""Fills of CUDA tensors: which tensors the kernels reach, the stream they run on, and their keys."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,9 +9,17 @@ from torch.nn import Parameter
 
 from pyinit import _core
 from pyinit._device import orthogonal as device_orthogonal
-from pyinit._random import orthogonal as _orthogonal
+from pyinit._random.distributions import NORMAL, Distribution, Parameters, padded
+from pyinit._random.orthogonal import checked_gain
 from pyinit._random.rng import Source, get_rng, take_key
-from pyinit._torch.views import DTYPES, LARGEST, View, is_transformed, overridden
+from pyinit._torch.views import (
+    DTYPES,
+    LARGEST,
+    View,
+    is_transformed,
+    may_share_memory,
+    overridden,
+)
 
 try:
     from pyinit import _cuda
@@ -21,31 +28,25 @@ except ImportError:  # built without nvcc
 
 BUILD: str = "none" if _cuda is None else _cuda.BUILD
 
-CONSTANT, UNIFORM, NORMAL, TRUNC_NORMAL, BERNOULLI = range(5)
-"""Distributions, as the kernels number them."""
-
-Numbers = tuple[float, ...]
 Queue = tuple[int, int]
-Fill = tuple[View, int, Numbers, tuple[int, int], tuple[int, ...] | None, tuple[int, ...] | None]
-"""View, distribution, its four numbers, key, and, of a block, the whole's shape and the start."""
+"""A device's index, and the address of a CUDA stream there."""
 
-# Whether torch would take such numbers: it says what is wrong with others.
-_IS_FINE: Mapping[int, Callable[[float, Numbers], bool]] = {
-    UNIFORM: lambda most, n: -most <= n[0] <= n[1] <= most and n[1] - n[0] <= most,
-    NORMAL: lambda most, n: -most <= n[0] <= most and 0.0 <= n[1] <= most,
-    TRUNC_NORMAL: lambda most, n: (
-        abs(n[0]) < math.inf
-        and 0.0 < abs(n[1]) < math.inf
-        and n[2] <= n[3]
-        and n[2] <= most
-        and n[3] >= -most
-    ),
-}
+Fill = tuple[
+    View,
+    Distribution,
+    Parameters,
+    tuple[int, int],
+    tuple[int, ...] | None,
+    tuple[int, ...] | None,
+]
+"""View, distribution and its parameters, key, and, of a block, the whole's shape and the start."""
 
 
-def reaches(tensor: Tensor) -> bool:
-    """Whether it is a plain CUDA tensor, and there are kernels. Asks nothing of others, which
-    would be shown the question."""
+def has_kernels_for(tensor: Tensor) -> bool:
+    """Whether it is a plain CUDA tensor and pyinit was built with CUDA kernels.
+
+    Nothing is asked of tensors that are not plain: a subclass would be shown the question.
+    """
     kind = type(tensor)
     return (
         _cuda is not None
@@ -55,9 +56,9 @@ def reaches(tensor: Tensor) -> bool:
     )
 
 
-def view_of(tensor: Tensor) -> View | None:
-    """Where a CUDA kernel may write; None where torch must do it, or there are no kernels."""
-    if not reaches(tensor):
+def writable_view(tensor: Tensor) -> View | None:
+    """Where a CUDA kernel may write the tensor; None where torch has to."""
+    if not has_kernels_for(tensor):
         return None
     if (
         is_transformed()
@@ -71,28 +72,28 @@ def view_of(tensor: Tensor) -> View | None:
     shape, strides = tuple(tensor.shape), tensor.stride()
     if not _core.non_overlapping(shape, strides):
         return None
-    view = tensor.data_ptr(), DTYPES[tensor.dtype], shape, strides
+    view = View((tensor.data_ptr(), DTYPES[tensor.dtype], shape, strides))
     return view if _cuda.can_fill(view) else None
 
 
 def queue_of(tensor: Tensor) -> Queue:
-    """The tensor's device, and torch's current stream there."""
+    """The tensor's device, and torch's current stream on it."""
     stream = torch.cuda.current_stream(tensor.device)
     return tensor.device.index, stream.cuda_stream
 
 
 def _launch(kernel: str, tensor: Tensor, *arguments: Any) -> None:
-    """Call a kernel for a tensor's device, on torch's current stream there."""
+    """Call a kernel on the tensor's device, on torch's current stream there."""
     # torch's guard makes no context on a device that the thread does not use.
     with torch.cuda.device(tensor.get_device()):
         getattr(_cuda, kernel)(*arguments, queue_of(tensor))
 
 
 def key_for(tensor: Tensor, generator: Source) -> tuple[int, int] | None:
-    """Key and stream for one fill of a CUDA tensor, None where torch must draw.
+    """The key and the stream of one fill of a CUDA tensor; None where torch has to draw.
 
     Without a generator, and from a CPU generator, it is the key that a CPU tensor would get. A CUDA
-    generator gives a key by its seed and offset, and goes on by 4, as torch's kernels move it.
+    generator's key is made of its seed and its offset; the offset moves on by 4, as in torch's kernels.
 
     Raises:
         ValueError: for the generator of another CUDA device.
@@ -111,46 +112,51 @@ def key_for(tensor: Tensor, generator: Source) -> tuple[int, int] | None:
     return int(high << 32 | low), 0
 
 
-def fill(tensor: Tensor, distribution: int, numbers: Numbers, generator: Source) -> bool:
-    """Fill a CUDA tensor on torch's current stream; False where torch must do it."""
-    view = view_of(tensor)
-    if view is None or not _IS_FINE[distribution](LARGEST[view[1]], numbers):
+def fill(
+    tensor: Tensor, distribution: Distribution, parameters: Parameters, generator: Source
+) -> bool:
+    """Fill a CUDA tensor on torch's current stream; False where torch has to, or has to refuse."""
+    view = writable_view(tensor)
+    if view is None or not distribution.takes(LARGEST[view.dtype], *parameters):
         return False
     key = key_for(tensor, generator)
     if key is None:
         return False
-    run([(view, distribution, numbers, key, None, None)], tensor)
+    run([(view, distribution, parameters, key, None, None)], tensor)
     return True
 
 
 def run(fills: list[Fill], *tensors: Tensor) -> None:
-    """Launch fills of tensors of one device."""
-    padded = [(v, d, (*n, *(0.0,) * (4 - len(n))), k, w, s) for v, d, n, k, w, s in fills]
-    _launch("fill_many", tensors[0], padded)
+    """Launch fills of tensors that lie on one device."""
+    batch = [
+        (view, distribution.code, padded(parameters), key, whole, start)
+        for view, distribution, parameters, key, whole, start in fills
+    ]
+    _launch("fill_many", tensors[0], batch)
     torch._C._increment_version(tensors)
 
 
 def _normals(lines: list[tuple[Tensor, tuple[int, int], int]]) -> None:
-    """Fill lines with standard normals of their streams, each from a number of it on."""
+    """Fill lines with standard normal numbers, each from the given index of its stream on."""
     fills: list[Fill] = []
     for line, key, first in lines:
         count = line.numel()
-        view = line.data_ptr(), DTYPES[line.dtype], (count,), (1,)
+        view = View((line.data_ptr(), DTYPES[line.dtype], (count,), (1,)))
         fills.append((view, NORMAL, (0.0, 1.0), key, (first + count,), (first,)))
     run(fills, *(line for line, _, _ in lines))
 
 
 def fill_matrices(matrices: Iterable[device_orthogonal.Matrix]) -> None:
-    """Fill CUDA tensors with random orthogonal matrices, those of one shape together."""
+    """Fill CUDA tensors with random orthogonal matrices. Those of one shape are made together."""
     device_orthogonal.fill(matrices, _normals)
 
 
 def orthogonal(tensor: Tensor, gain: Any, generator: Source, groups: int) -> bool:
-    """Fill a CUDA tensor with a random orthogonal matrix; False where torch must do it."""
-    view = view_of(tensor)
+    """Fill a CUDA tensor with a random orthogonal matrix; False where torch has to."""
+    view = writable_view(tensor)
     if view is None or tensor.dim() < 2 or get_rng() != "philox":
         return False
-    factor = _orthogonal.factor(gain, view)
+    factor = checked_gain(gain, view)
     key = key_for(tensor, generator)
     if key is None:
         return False
@@ -162,14 +168,17 @@ def orthogonal(tensor: Tensor, gain: Any, generator: Source, groups: int) -> boo
 
 
 def orthogonal_many(tensors: list[Tensor], gains: list[Any], generators: list[Source]) -> bool:
-    """Fill CUDA tensors as ``orthogonal`` does each in turn, those of one shape together; False,
-    with nothing done, where that cannot be."""
-    views = [view_of(tensor) for tensor in tensors]
+    """Fill CUDA tensors with the matrices that ``orthogonal`` gives them one after the other.
+
+    Matrices of one shape are made together. Where that cannot be, nothing is done, and the answer is
+    False.
+    """
+    views = [writable_view(tensor) for tensor in tensors]
     found = [view for view in views if view is not None]
     if not found or len(found) < len(views) or get_rng() != "philox":
         return False
-    factors = [_orthogonal.factor(gain, view) for gain, view in zip(gains, found, strict=True)]
-    if None in factors or _orthogonal.may_share_memory(found):
+    factors = [checked_gain(gain, view) for gain, view in zip(gains, found, strict=True)]
+    if None in factors or may_share_memory(found):
         return False
     matrices: list[device_orthogonal.Matrix] = []
     for tensor, factor, generator in zip(tensors, factors, generators, strict=True):
@@ -181,9 +190,9 @@ def orthogonal_many(tensors: list[Tensor], gains: list[Any], generators: list[So
 
 
 def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
-    """Fill a CUDA matrix with normals and zeros; False where torch must do it."""
-    view = view_of(tensor)
-    if view is None or not 0.0 <= std <= LARGEST[view[1]]:
+    """Fill a CUDA matrix with normal numbers and zeros; False where torch has to."""
+    view = writable_view(tensor)
+    if view is None or not NORMAL.takes(LARGEST[view.dtype], 0.0, std):
         return False
     key = key_for(tensor, generator)
     if key is None:
@@ -193,15 +202,18 @@ def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     return True
 
 
-def dense_view_of(tensor: Tensor) -> View | None:
-    """Where a kernel may measure a tensor; None where torch must."""
-    view = view_of(tensor)
-    return view if view is not None and _core.is_dense(view[2], view[3]) else None
+def measurable_view(tensor: Tensor) -> View | None:
+    """Where a CUDA kernel may measure the tensor; None where torch has to."""
+    view = writable_view(tensor)
+    return view if view is not None and _core.is_dense(view.shape, view.strides) else None
 
 
 def moments(tensor: Tensor, views: list[View]) -> Tensor:
-    """A row of mean, standard deviation, minimum and maximum of each view, on the device of one of
-    the tensors, where all lie."""
+    """Measure views that all lie on the device of ``tensor``.
+
+    Returns:
+        A tensor on that device, with a row for each view: mean, standard deviation, minimum, maximum.
+    """
     out = torch.empty((len(views), 4), dtype=torch.float64, device=tensor.device)
     size = _cuda.moments_scratch(views)
     scratch = torch.empty(size, dtype=torch.uint8, device=tensor.device)
@@ -210,6 +222,6 @@ def moments(tensor: Tensor, views: list[View]) -> Tensor:
 
 
 def columns(kernel: str, source: Tensor, target: Tensor, *numbers: tuple[int, ...]) -> None:
-    """``im2col`` or ``col2im`` of CUDA tensors; the numbers are those of the CPU's kernel."""
+    """Call ``im2col`` or ``col2im`` for CUDA tensors, with the numbers that the CPU's kernel takes."""
     views = [(t.data_ptr(), DTYPES[t.dtype], tuple(t.shape), t.stride()) for t in (source, target)]
     _launch(kernel, target, *views, *numbers)

@@ -1,4 +1,4 @@
-"""Random orthogonal matrices by torch's own products, for devices that the kernels do not reach.
+"""Random orthogonal matrices made by torch's own products, for devices that have no kernels for them.
 
 The numbers, reflectors and signs are those of the CPU (csrc/linalg/drawn_reflectors.hpp), so that
 matrices are the same up to rounding: Q = (I - V R^-1 V') [I] D with R = striu(V'V) + diag(v'v / 2)
@@ -14,12 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_WIDTH = 512  # of a block of reflectors
-_WIDTH_UNIT = 32
-_SCRATCH_BYTES = 256 << 20  # for the matrices that are made together
-_MATRICES_AT_ONCE = 6  # that the scratch memory of one matrix would hold
-_SQUARES = 1 << 22  # that are summed together, in double
-_LINE = 32  # elements: where the numbers of a matrix start
+_WIDTH = 512  # the widest block of reflectors
+_WIDTH_UNIT = 32  # a block's width is a multiple of it
+_SCRATCH_BYTES = 256 << 20  # memory for the matrices that are made together
+_MATRICES_AT_ONCE = 6  # making one matrix takes the memory of so many
+_SQUARES = 1 << 22  # so many squares are summed together, in double
+_LINE = 32  # the numbers of a matrix start at a multiple of so many elements
 
 
 class Matrix(NamedTuple):
@@ -28,17 +28,18 @@ class Matrix(NamedTuple):
     target: Tensor
     gain: float
     key: tuple[int, int]
-    first: int  # index of its first normal in the stream
+    first: int  # index of its first number in the stream
 
 
 Normals = Callable[[list[tuple[Tensor, tuple[int, int], int]]], None]
-"""Fills dense tensors (float32 or float64) with standard normals: each a (tensor, key, first)."""
+"""A function that fills dense tensors (float32 or float64), given as (tensor, key, first), with standard
+normal numbers."""
 
 
 def matrices(
     tensor: Tensor, factor: float | None, key: tuple[int, int], groups: int = 1
 ) -> Iterator[Matrix]:
-    """One matrix for each group of rows, of the numbers that the whole matrix would have there."""
+    """A matrix for each group of rows. It is made of the numbers that the whole matrix has there."""
     if tensor.numel() == 0:
         return
     gain = 1.0 if factor is None else factor
@@ -93,7 +94,7 @@ def _full_precision() -> Iterator[None]:
     if before != "tf32":
         yield
         return
-    setting.fp32_precision = "none"  # of its own: that of all backends holds
+    setting.fp32_precision = "none"  # it has no value of its own then: that of all backends holds
     if setting.fp32_precision == before:
         before = "none"
     setting.fp32_precision = "ieee"
@@ -120,12 +121,12 @@ def _fill_batch(kind: _Kind, batch: list[Matrix], normals: Normals) -> None:
 
 
 def _triangle(rows: int) -> int:
-    """Numbers in a triangle of so many rows."""
+    """How many numbers a triangle of so many rows has."""
     return rows * (rows + 1) // 2
 
 
 def _numbers(kind: _Kind, batch: list[Matrix], normals: Normals) -> Tensor:
-    """For each matrix those of its columns from the diagonal down, row after row."""
+    """The random numbers of each matrix: its columns from the diagonal down, row after row."""
     count = _triangle(kind.columns) + (kind.rows - kind.columns) * kind.columns
     lines = -(-count // _LINE) * _LINE
     room = torch.empty((len(batch), lines), dtype=kind.dtype, device=kind.device)
@@ -135,7 +136,7 @@ def _numbers(kind: _Kind, batch: list[Matrix], normals: Normals) -> Tensor:
 
 
 def _signs(kind: _Kind, numbers: Tensor) -> Tensor:
-    """The signs that R's diagonal would have, of which a square's last has no reflector."""
+    """The signs that R's diagonal would have. The last one of a square matrix has no reflector."""
     i = torch.arange(kind.columns, device=kind.device)
     diagonal = numbers.index_select(1, i * (i + 3) // 2)
     signs = torch.ones_like(diagonal).copysign_(diagonal).neg_()
@@ -145,7 +146,7 @@ def _signs(kind: _Kind, numbers: Tensor) -> Tensor:
 
 
 def _columns(kind: _Kind, numbers: Tensor, first: int, width: int) -> Tensor:
-    """Some columns of the trapezoid of numbers, from row `first` on, zeros above its diagonal."""
+    """Some columns of the trapezoid of numbers, from row ``first`` on, with zeros above its diagonal."""
     row = torch.arange(first, kind.columns, device=kind.device)
     column = torch.arange(first, first + width, device=kind.device)
     index = (row * (row + 1) // 2).unsqueeze(1) + column
@@ -169,7 +170,7 @@ def _squares(columns: Tensor) -> Tensor:
 
 
 def _set_pivots(v: Tensor) -> Tensor:
-    """Make the columns x of `v` reflectors x + sign(x1) |x| e1. Returns their v'v / 2."""
+    """Turn the columns x of ``v`` into reflectors x + sign(x1) |x| e1, and return their v'v / 2."""
     squares = _squares(v)
     x1 = _diagonal(v).double()
     v1 = (x1 + squares.sqrt().copysign_(x1)).masked_fill_(squares == 0, 1).to(v.dtype)
@@ -182,7 +183,7 @@ def _set_pivots(v: Tensor) -> Tensor:
 
 
 def _product(kind: _Kind, numbers: Tensor) -> Tensor:
-    """From the last block of reflectors to the first: a column takes part up to its own."""
+    """Q. Blocks of reflectors are applied from the last to the first: each changes the columns from its own on."""
     signs = _signs(kind, numbers)
     q = numbers.new_zeros((len(numbers), kind.rows, kind.columns))
     _diagonal(q).copy_(signs)
@@ -200,7 +201,7 @@ def _even_width(reflectors: int) -> int:
 
 
 def _reflect(c: Tensor, v: Tensor, signs: Tensor) -> None:
-    """Multiply by a block of reflections what in their own rows and columns is diag(signs)."""
+    """Multiply ``c`` by a block of reflections. In the block's own rows and columns c is diag(signs)."""
     halves = _set_pivots(v)
     width = v.size(2)
     r = torch.bmm(v.mT, v)

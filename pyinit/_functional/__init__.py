@@ -1,1 +1,1 @@
-"""What the public functions of ``pyinit.functional`` and ``pyinit.nn`` are made of."""
+"""The parts that ``pyinit.functional`` and ``pyinit.nn`` are built from."""

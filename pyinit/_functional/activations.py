@@ -1,9 +1,9 @@
-"""Activation functions, with the signatures and the meaning of ``torch.nn.functional``.
+"""Elementwise activation functions, with the signatures and the meaning of ``torch.nn.functional``.
 
-Plain float32 and float64 tensors on the CPU go to the kernels, everything else to torch's own
-functions: other dtypes and devices, tensor subclasses, function and dispatch modes, ``torch.func``
-transforms, forward-mode differentiation, tracing, ``torch.compile``, arguments that torch would
-refuse, and in-place calls that autograd has to record. ``docs/activations.md`` has the errors.
+Plain float32 and float64 tensors on the CPU go to the kernels. torch's own functions take everything
+else: other dtypes and devices, tensor subclasses, function and dispatch modes, ``torch.func``
+transforms, forward-mode differentiation, tracing, ``torch.compile``, arguments that torch refuses,
+and in-place calls that autograd has to record. docs/activations.md lists the rounding errors.
 """
 
 from collections.abc import Callable
@@ -18,55 +18,39 @@ from pyinit import _core
 from pyinit._torch.original import functional as torchs
 from pyinit._torch.original import operations
 from pyinit._torch.views import (
+    FLOATS,
     View,
     is_transformed,
-    native_view,
     overridden,
-    place,
-    plain_memory,
+    readable_view,
+    view_of,
+    writable_flat_view,
 )
 
-__all__ = [
-    "ACTIVATIONS",
-    "Activation",
-    "elu",
-    "gelu",
-    "leaky_relu",
-    "log_softmax",
-    "relu",
-    "selu",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "softplus",
-    "tanh",
-]
-
 _aten = torch.ops.aten
-_FLOATS = (_core.FLOAT32, _core.FLOAT64)
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 def _silu_gradient(grad: Tensor, x: Tensor, _: float, __: bool) -> Tensor:
-    """``silu_backward`` itself has no derivative."""
+    """silu's gradient, made of differentiable operations: torch's ``silu_backward`` has no derivative."""
     s: Tensor = _aten.sigmoid(x)
     return grad * (s * (1 + x * (1 - s)))
 
 
 class Activation(NamedTuple):
-    """An activation function as kernels know it."""
+    """The specification of an activation function."""
 
     code: int
-    """That of ``csrc/activation/activation.hpp``."""
+    """Its number in ``csrc/activation/activation.hpp``."""
     parameter: float
-    """Its default: the slope of leaky_relu, alpha of elu, and nothing to others."""
+    """The default slope of leaky_relu and the default alpha of elu; the others ignore it."""
     from_output: bool
     """Whether the derivative follows from the output (with a parameter that is not negative)."""
     saves_output: bool
-    """Whether torch's own function, and so the one here, saves its output for it."""
+    """Whether autograd saves the output for the derivative, as torch's own function does."""
     gradient: Callable[[Tensor, Tensor, float, bool], Tensor]
-    """torch's, which is differentiable: of the gradient by the output, what is saved, the parameter,
-    and whether what is saved is the output."""
+    """torch's gradient, which can be differentiated again. It takes the gradient by the output, the
+    saved tensor, the parameter, and whether the saved tensor is the output."""
 
 
 ACTIVATIONS = {
@@ -93,7 +77,7 @@ ACTIVATIONS = {
         10, 0.0, False, False, lambda g, s, _, __: _aten.softplus_backward(g, s, 1.0, 20.0)
     ),
 }
-"""By name. The names are those that a convolution takes for its ``activation``."""
+"""By name: the names that a convolution takes for its ``activation``."""
 
 _RELU, _LEAKY_RELU, _ELU, _SELU, _GELU, _GELU_TANH, _SILU, _SIGMOID, _TANH, _SOFTPLUS = (
     ACTIVATIONS.values()
@@ -106,22 +90,22 @@ _threads = torch.get_num_threads
 _increment_version = torch._C._increment_version
 
 
-def _readable(tensor: Tensor) -> View | None:
+def kernel_view(tensor: Tensor) -> View | None:
     """Where a plain tensor of float32 or float64 lies; None where torch has to take the call."""
     if overridden(tensor) or is_transformed() or forward_ad._current_level >= 0:
         return None
-    view = plain_memory(tensor)
-    return view if view is not None and view[1] in _FLOATS else None
+    view = readable_view(tensor)
+    return view if view is not None and view.dtype in FLOATS else None
 
 
 def _computed(view: View, input: Tensor, activation: Activation, parameter: float) -> Tensor:
     output = torch.empty_like(input)
-    _core.activate(view, place(output), activation.code, parameter, _threads())
+    _core.activate(view, view_of(output), activation.code, parameter, _threads())
     return output
 
 
 def _overwritten(input: Tensor, activation: Activation, parameter: float) -> Tensor | None:
-    view = native_view(input)
+    view = writable_flat_view(input)
     if view is None:
         return None
     _core.activate(view, view, activation.code, parameter, _threads())
@@ -132,13 +116,21 @@ def _overwritten(input: Tensor, activation: Activation, parameter: float) -> Ten
 def gradient_of(
     activation: Activation, parameter: float, grad: Tensor, saved: Tensor, is_output: bool
 ) -> Tensor:
-    """The gradient by the input, from that by the output, and from the output or the input."""
-    grad_view, saved_view = _readable(grad), _readable(saved)
-    # What is differentiated once more, or is not plain, is made of torch's own operations.
+    """The gradient by the input.
+
+    Args:
+        activation: the function.
+        parameter: its parameter.
+        grad: the gradient by the output.
+        saved: the output or the input.
+        is_output: whether ``saved`` is the output.
+    """
+    grad_view, saved_view = kernel_view(grad), kernel_view(saved)
+    # A gradient that is differentiated again, or is not plain, is made of torch's own operations.
     if _grad_enabled() or grad_view is None or saved_view is None:
         return activation.gradient(grad, saved, parameter, is_output)
     result = torch.empty_like(saved)
-    made = place(result)
+    made = view_of(result)
     _core.activate_backward(
         grad_view, saved_view, made, activation.code, parameter, is_output, _threads()
     )
@@ -174,8 +166,8 @@ def _activated(
     parameter: float = 0.0,
     inplace: object = False,
 ) -> Tensor | None:
-    """The result; None where torch has to take the call."""
-    view = None if _is_compiling() else _readable(input)
+    """The activation of ``input``; None where torch has to take the call."""
+    view = None if _is_compiling() else kernel_view(input)
     if view is None:
         return None
     recorded = input.requires_grad and _grad_enabled()
@@ -187,7 +179,7 @@ def _activated(
 
 
 def _by_torch(name: str, input: Tensor, inplace: object) -> Tensor:
-    """torch's own relu or selu, which calls a function of ``torch`` by a name that may be replaced, too."""
+    """torch's own relu or selu, without the function of ``torch`` that it calls by a replaceable name."""
     out: Tensor
     if has_torch_function_unary(input):
         out = getattr(torchs, name)(input, inplace)
@@ -197,15 +189,51 @@ def _by_torch(name: str, input: Tensor, inplace: object) -> Tensor:
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(0, x), of any shape; see :func:`torch.nn.functional.relu`."""
+    """The rectified linear unit: max(0, x).
+
+    Args:
+        input: a tensor of any shape.
+        inplace: whether to write the result into ``input``.
+
+    Returns:
+        A tensor of the shape and dtype of ``input``; ``input`` itself if ``inplace``.
+
+    Raises:
+        TypeError, RuntimeError: for what torch refuses, in its words.
+
+    References:
+        Nair and Hinton (2010), Rectified linear units improve restricted Boltzmann machines.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.functional.relu(torch.tensor([-2.0, 0.0, 3.0]))
+        tensor([0., 0., 3.])
+    """
     output = _activated(input, _RELU, 0.0, inplace)
     return _by_torch("relu", input, inplace) if output is None else output
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x where it is positive, ``negative_slope`` x elsewhere.
+    """The leaky rectified linear unit: x where x > 0, ``negative_slope`` x elsewhere.
 
-    See :func:`torch.nn.functional.leaky_relu`.
+    Args:
+        input: a tensor of any shape.
+        negative_slope: the factor of negative numbers.
+        inplace: whether to write the result into ``input``.
+
+    Returns:
+        A tensor of the shape and dtype of ``input``; ``input`` itself if ``inplace``.
+
+    Raises:
+        TypeError, RuntimeError: for what torch refuses, in its words.
+
+    References:
+        Maas, Hannun and Ng (2013), Rectifier nonlinearities improve neural network acoustic models.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.functional.leaky_relu(torch.tensor([-2.0, 3.0]), 0.1)
+        tensor([-0.2000,  3.0000])
     """
     output = None
     if isinstance(negative_slope, float | int):
@@ -214,7 +242,28 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where it is positive, ``alpha`` (exp(x) - 1) elsewhere; see :func:`torch.nn.functional.elu`."""
+    """The exponential linear unit: x where x > 0, ``alpha`` (exp(x) - 1) elsewhere.
+
+    Args:
+        input: a tensor of any shape.
+        alpha: minus the limit at minus infinity.
+        inplace: whether to write the result into ``input``.
+
+    Returns:
+        A tensor of the shape and dtype of ``input``; ``input`` itself if ``inplace``.
+
+    Raises:
+        TypeError, RuntimeError: for what torch refuses, in its words.
+
+    References:
+        Clevert, Unterthiner and Hochreiter (2016), Fast and accurate deep network learning by
+        exponential linear units (ELUs), arXiv:1511.07289.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.functional.elu(torch.tensor([-1.0, 3.0]))
+        tensor([-0.6321,  3.0000])
+    """
     output = None
     if isinstance(alpha, float | int):
         output = _activated(input, _ELU, alpha, inplace)
@@ -222,15 +271,54 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """elu with alpha 1.6733, times 1.0507; see :func:`torch.nn.functional.selu`."""
+    """The scaled exponential linear unit: 1.0507 times ``elu`` with an alpha of 1.6733.
+
+    Args:
+        input: a tensor of any shape.
+        inplace: whether to write the result into ``input``.
+
+    Returns:
+        A tensor of the shape and dtype of ``input``; ``input`` itself if ``inplace``.
+
+    Raises:
+        TypeError, RuntimeError: for what torch refuses, in its words.
+
+    References:
+        Klambauer, Unterthiner, Mayr and Hochreiter (2017), Self-normalizing neural networks,
+        arXiv:1706.02515.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.functional.selu(torch.tensor([-1.0, 1.0]))
+        tensor([-1.1113,  1.0507])
+    """
     output = _activated(input, _SELU, 0.0, inplace)
     return _by_torch("selu", input, inplace) if output is None else output
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """x times the normal distribution function, or its ``"tanh"`` approximation.
+    """The Gaussian error linear unit: x times the standard normal distribution function of x.
 
-    See :func:`torch.nn.functional.gelu`.
+    Args:
+        input: a tensor of any shape.
+        approximate: ``"none"``, or ``"tanh"`` for x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x³))).
+
+    Returns:
+        A tensor of the shape and dtype of ``input``.
+
+    Raises:
+        TypeError, RuntimeError: for what torch refuses, in its words.
+
+    References:
+        Hendrycks and Gimpel (2016), Gaussian error linear units (GELUs), arXiv:1606.08415.
+
+    Example:
+        >>> import torch, pyinit
+        >>> x = torch.tensor([-1.0, 0.0, 1.0])
+        >>> pyinit.functional.gelu(x)
+        tensor([-0.1587,  0.0000,  0.8413])
+        >>> pyinit.functional.gelu(x, approximate="tanh")
+        tensor([-0.1588,  0.0000,  0.8412])
     """
     activation = _GELUS.get(approximate) if type(approximate) is str else None
     output = None if activation is None else _activated(input, activation)
@@ -241,27 +329,104 @@ _GELUS = {"none": _GELU, "tanh": _GELU_TANH}
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x / (1 + exp(-x)), which is swish, too; see :func:`torch.nn.functional.silu`."""
+    """The sigmoid-weighted linear unit, also called swish: x / (1 + exp(-x)).
+
+    Args:
+        input: a tensor of any shape.
+        inplace: whether to write the result into ``input``.
+
+    Returns:
+        A tensor of the shape and dtype of ``input``; ``input`` itself if ``inplace``.
+
+    Raises:
+        TypeError, RuntimeError: for what torch refuses, in its words.
+
+    References:
+        Elfwing, Uchibe and Doya (2018), Sigmoid-weighted linear units for neural network function
+        approximation in reinforcement learning, arXiv:1702.03118; Ramachandran, Zoph and Le (2017),
+        Searching for activation functions, arXiv:1710.05941.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.functional.silu(torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([-0.2689,  0.0000,  0.7311])
+    """
     output = _activated(input, _SILU, 0.0, inplace)
     return torchs.silu(input, inplace) if output is None else output
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + exp(-x)); see :func:`torch.nn.functional.sigmoid`."""
+    """The logistic function: 1 / (1 + exp(-x)).
+
+    Args:
+        input: a tensor of any shape.
+
+    Returns:
+        A tensor of the shape and dtype of ``input``.
+
+    Raises:
+        TypeError, RuntimeError: for what torch refuses, in its words.
+
+    References:
+        Rumelhart, Hinton and Williams (1986), Learning representations by back-propagating errors.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.functional.sigmoid(torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([0.2689, 0.5000, 0.7311])
+    """
     output = _activated(input, _SIGMOID)
     return torchs.sigmoid(input) if output is None else output
 
 
 def tanh(input: Tensor) -> Tensor:
-    """The hyperbolic tangent; see :func:`torch.nn.functional.tanh`."""
+    """The hyperbolic tangent.
+
+    Args:
+        input: a tensor of any shape.
+
+    Returns:
+        A tensor of the shape and dtype of ``input``.
+
+    Raises:
+        TypeError, RuntimeError: for what torch refuses, in its words.
+
+    References:
+        LeCun, Bottou, Orr and Müller (1998), Efficient backprop.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.functional.tanh(torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([-0.7616,  0.0000,  0.7616])
+    """
     output = _activated(input, _TANH)
     return torchs.tanh(input) if output is None else output
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta x)) / beta, and x where beta x is above ``threshold``.
+    """A smooth rectifier: log(1 + exp(``beta`` x)) / ``beta``.
 
-    See :func:`torch.nn.functional.softplus`. Other than default numbers are torch's to take.
+    pyinit's kernel computes the default ``beta`` and ``threshold``; torch computes all others.
+
+    Args:
+        input: a tensor of any shape.
+        beta: the inverse width of the bend at 0.
+        threshold: where ``beta`` x is above it, the result is x.
+
+    Returns:
+        A tensor of the shape and dtype of ``input``.
+
+    Raises:
+        TypeError, RuntimeError: for what torch refuses, in its words.
+
+    References:
+        Dugas, Bengio, Bélisle, Nadeau and Garcia (2001), Incorporating second-order functional
+        knowledge for better option pricing.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.functional.softplus(torch.tensor([-1.0, 0.0, 30.0]))
+        tensor([ 0.3133,  0.6931, 30.0000])
     """
     output = None
     if (
@@ -272,75 +437,3 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     ):
         output = _activated(input, _SOFTPLUS)
     return torchs.softplus(input, beta, threshold) if output is None else output
-
-
-# ---- Softmax -------------------------------------------------------------------------------------
-
-
-def _softmax_of(input: Tensor, dim: int, is_log: bool) -> Tensor:
-    input = input.contiguous()
-    output = torch.empty_like(input)
-    _core.softmax(place(input), place(output), dim, is_log, _threads())
-    return output
-
-
-class _RecordedSoftmax(torch.autograd.Function):
-    """Softmax, or its logarithm, that autograd records."""
-
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, dim: int, is_log: bool) -> Tensor:
-        output = _softmax_of(input, dim, is_log)
-        ctx.save_for_backward(output)
-        ctx.call = dim, is_log
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (output,) = ctx.saved_tensors
-        dim, is_log = ctx.call
-        if _grad_enabled() or _readable(grad) is None or _readable(output) is None:
-            gradient = _aten._log_softmax_backward_data if is_log else _aten._softmax_backward_data
-            result = gradient(grad, output, dim, output.dtype)
-        else:
-            grad, result = grad.contiguous(), torch.empty_like(output)
-            places = place(grad), place(output), place(result)
-            _core.softmax_backward(*places, dim, is_log, _threads())
-        return result, None, None
-
-
-_recorded_softmax: Callable[[Tensor, int, bool], Tensor] = _RecordedSoftmax.apply
-
-
-def _softmaxed(
-    input: Tensor, dim: int | None, dtype: torch.dtype | None, is_log: bool
-) -> Tensor | None:
-    """The result; None where torch has to take the call."""
-    if _is_compiling() or type(dim) is not int or (dtype is not None and dtype != input.dtype):
-        return None
-    view = _readable(input)
-    if view is None:
-        return None
-    dims = len(view[2])
-    if not -dims <= dim < dims:
-        return None
-    if dim < 0:
-        dim += dims
-    if _grad_enabled() and input.requires_grad:
-        return _recorded_softmax(input, dim, is_log)
-    return _softmax_of(input, dim, is_log)
-
-
-def softmax(
-    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
-) -> Tensor:
-    """exp(x) over its sum along ``dim``; see :func:`torch.nn.functional.softmax`."""
-    output = _softmaxed(input, dim, dtype, False)
-    return torchs.softmax(input, dim, _stacklevel + 1, dtype) if output is None else output
-
-
-def log_softmax(
-    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
-) -> Tensor:
-    """The logarithm of softmax; see :func:`torch.nn.functional.log_softmax`."""
-    output = _softmaxed(input, dim, dtype, True)
-    return torchs.log_softmax(input, dim, _stacklevel + 1, dtype) if output is None else output

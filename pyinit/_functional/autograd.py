@@ -10,14 +10,15 @@ from torch.compiler import is_dynamo_compiling
 
 from pyinit import _core
 from pyinit._functional.activations import gradient_of
-from pyinit._functional.compute import Plan, compute, gradients, is_watched
+from pyinit._functional.compute import compute, gradients, is_watched
 from pyinit._functional.epilogue import Epilogue
-from pyinit._functional.operators import apply_operator, is_ours
-from pyinit._torch.views import View, plain_memory
+from pyinit._functional.geometry import Plan
+from pyinit._functional.operators import apply_operator, has_kernel
+from pyinit._torch.views import View, readable_view, view_of
 
 
 class _Contraction(torch.autograd.Function):
-    """``compute`` as automatic differentiation sees it."""
+    """``compute``, recorded by autograd."""
 
     @staticmethod
     def forward(
@@ -25,7 +26,7 @@ class _Contraction(torch.autograd.Function):
         call: tuple[int, Plan, tuple[View, View, View | None], Epilogue | None],
         first: Tensor,
         second: Tensor,
-        bias: Tensor | None,  # noqa: ARG004  it is differentiated
+        bias: Tensor | None,  # noqa: ARG004  autograd asks for its gradient
     ) -> Tensor:
         target, plan, views, epilogue = call
         out = compute(target, plan, *views, epilogue)
@@ -47,14 +48,14 @@ class _Contraction(torch.autograd.Function):
         return None, *made, sum_channels(grad) if by_bias else None
 
 
-# Function.apply itself first looks for function transforms; there are none where this is called.
+# Function.apply would first look for function transforms; the callers have seen that there are none.
 differentiable: Callable[..., Tensor] = super(torch.autograd.Function, _Contraction).apply
 
 
 def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
-    """``compute`` for tensors, differentiable, and under any transform."""
+    """``compute`` of tensors: it can be differentiated, and works under any transform."""
     if not (is_dynamo_compiling() or is_watched(first, second)):
-        one, other = plain_memory(first), plain_memory(second)
+        one, other = readable_view(first), readable_view(second)
         if one is not None and other is not None:
             if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
                 return differentiable((target, plan, (one, other, None), None), first, second, None)
@@ -65,11 +66,10 @@ def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
 def sum_channels(images: Tensor) -> Tensor:
     """The sum of all pixels of each channel: the gradient by the bias."""
     view = None
-    if not (is_dynamo_compiling() or is_watched(images)) and is_ours(images):
-        view = plain_memory(images)
+    if not (is_dynamo_compiling() or is_watched(images)) and has_kernel(images):
+        view = readable_view(images)
     if view is None or (torch.is_grad_enabled() and images.requires_grad):
         return images.sum([0, *range(2, images.dim())])
-    sums = images.new_empty(view[2][1])
-    place = (sums.data_ptr(), view[1], view[2][1:2], (1,))
-    _core.sum_channels(view, place, torch.get_num_threads())
+    sums = images.new_empty(view.shape[1])
+    _core.sum_channels(view, view_of(sums), torch.get_num_threads())
     return sums

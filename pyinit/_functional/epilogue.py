@@ -1,4 +1,4 @@
-"""Activations as a part of convolutions."""
+"""Activations that end a convolution."""
 
 from collections.abc import Callable
 from typing import NamedTuple, SupportsFloat
@@ -15,7 +15,7 @@ _PARAMETRIZED: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 
 class Epilogue(NamedTuple):
-    """What becomes of a convolution's sums."""
+    """The activation that a kernel applies to a convolution's sums."""
 
     name: str
     code: int
@@ -26,7 +26,7 @@ class Epilogue(NamedTuple):
         return ACTIVATIONS[self.name]
 
     def fuses(self, is_differentiated: bool) -> bool:
-        """Whether the output is all that the derivative needs."""
+        """Whether a kernel can apply it: in training, only if its derivative follows from the output."""
         return not is_differentiated or (self.activation.from_output and self.parameter >= 0)
 
     def apply(self, x: Tensor) -> Tensor:
@@ -40,11 +40,11 @@ class Epilogue(NamedTuple):
 
 
 def epilogue_of(name: str | None, parameter: float | None) -> Epilogue | None:
-    """That of an activation's name and parameter; None for no activation.
+    """The epilogue with that activation and parameter; None for no activation.
 
     Raises:
-        ValueError: for an unknown name, and for a parameter of what has none.
-        TypeError: for a parameter that is no number.
+        ValueError: if the name is unknown, or a parameter is given for an activation without one.
+        TypeError: if the parameter is no number.
     """
     if name is None and parameter is None:
         return None

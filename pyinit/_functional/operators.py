@@ -1,11 +1,11 @@
-"""Convolutions as operators of torch's dispatcher, for tracers and transforms that look at calls there.
+"""Convolutions as operators of torch's dispatcher, where tracers and transforms can see them.
 
     pyinit::convolution(image, weight, size, ...)             -> result
     pyinit::convolution_transposed(result, weight, size, ...) -> image
     pyinit::convolution_weight(image, result, size, ...)      -> weight
 
-``size`` is the output's, without its first two dimensions. Sizes must fit together: the callers have
-seen to it.
+``size`` is the output's, without its first two dimensions. The callers have checked that all sizes fit
+together.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,36 +19,36 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
 
-from pyinit._functional.compute import (
+from pyinit._functional.compute import compute, gradients
+from pyinit._functional.geometry import (
     IMAGE,
     OPERANDS,
-    OPERATORS,
     RESULT,
     WEIGHT,
     Geometry,
     Shape,
-    compute,
     dense_strides,
-    gradients,
     plan_of,
 )
-from pyinit._torch.views import plain_memory
+from pyinit._torch.views import DTYPES, FLOATS, readable_view
 
 _SCHEMA = (
     "(Tensor first, Tensor second, SymInt[] size, SymInt[] stride, SymInt[] padding, "
     "SymInt[] dilation, SymInt groups, bool channels_last) -> Tensor"
 )
+_NAMES = ("convolution_transposed", "convolution_weight", "convolution")  # by target
 _TRACERS = (
     torch._C._TorchDispatchModeKey.PROXY,
     torch._C._TorchDispatchModeKey.FAKE,
     torch._C._TorchDispatchModeKey.FUNCTIONAL,
 )
+_OF_TRACERS = (FakeTensor, FunctionalTensor)
 _mode: Callable[[Any], object] = torch._C._get_dispatch_mode
 _functorch_transform = torch._C._functorch.peek_interpreter_stack
 
 
 def traces_operators() -> bool:
-    """Whether a compiler, a tracer or a function transform looks at what is called, and is to see operators."""
+    """Whether a compiler, a tracer or a function transform sees this call, and should see an operator."""
     if forward_ad._current_level >= 0 or torch.is_autocast_enabled("cpu"):
         return False  # operators have neither a forward derivative nor a rule for autocast
     if is_dynamo_compiling():
@@ -59,28 +59,24 @@ def traces_operators() -> bool:
     return _functorch_transform() is not None or any(_mode(key) is not None for key in _TRACERS)
 
 
-def is_ours(tensor: Tensor) -> bool:
-    """Whether kernels exist for such tensors, be they real or a tracer's."""
+def has_kernel(tensor: Tensor) -> bool:
+    """Whether kernels exist for such tensors, be they real ones or a tracer's."""
     return (
         isinstance(tensor, Tensor)
-        and (type(tensor) in (Tensor, Parameter) or _is_a_tracers(tensor))
+        and (type(tensor) in (Tensor, Parameter) or isinstance(tensor, _OF_TRACERS))
         and tensor.device.type == "cpu"
-        and tensor.dtype in (torch.float32, torch.float64)
+        and DTYPES.get(tensor.dtype) in FLOATS
         and tensor.layout is torch.strided
     )
 
 
-def _is_a_tracers(tensor: Tensor) -> bool:
-    return isinstance(tensor, FakeTensor | FunctionalTensor)
-
-
 class _Operator:
-    """One of the three: its kernel, and what torch has to know about it."""
+    """One of the three operators: its kernel, and what torch has to know about it."""
 
     def __init__(self, target: int, library: torch.library.Library) -> None:
         self.target = target
         self.operands = OPERANDS[target]
-        name = f"pyinit::{OPERATORS[target]}"
+        name = f"pyinit::{_NAMES[target]}"
         torch.library.define(name, _SCHEMA, lib=library, tags=torch.Tag.pt2_compliant_tag)
         torch.library.impl(name, "CPU", self.run, lib=library)
         torch.library.register_fake(name, self.fake, lib=library)
@@ -109,9 +105,9 @@ class _Operator:
             tuple(dilation),
             groups,
         )
-        one, other = plain_memory(first), plain_memory(second)
+        one, other = readable_view(first), readable_view(second)
         if one is None or other is None:
-            raise RuntimeError(f"pyinit::{OPERATORS[self.target]} takes plain strided tensors")
+            raise RuntimeError(f"pyinit::{_NAMES[self.target]} takes plain strided tensors")
         return compute(self.target, plan_of(geometry), one, other)
 
     def fake(self, first: Tensor, second: Tensor, size: Sequence[int], *window: Any) -> Tensor:
@@ -142,7 +138,7 @@ class _Operator:
         size: Sequence[int],
         *window: Any,
     ) -> tuple[Tensor, int]:
-        """Many images with one weight are more of a batch; all else is more groups."""
+        """Many images with one weight make a larger batch; everything else makes more groups."""
         *numbers, groups, channels_last = window
         count = info.batch_size
         if self.target != WEIGHT and in_dims[1] is None:
@@ -159,11 +155,11 @@ class _Operator:
 
 
 class _Transformed(torch.autograd.Function):
-    """An operator for eager function transforms: how it is differentiated, they ask in this form only."""
+    """An operator for eager function transforms, which differentiate only this kind of function."""
 
     @staticmethod
     def forward(operator: _Operator, *arguments: Any) -> Tensor:
-        out: Tensor = getattr(torch.ops.pyinit, OPERATORS[operator.target])(*arguments)
+        out: Tensor = getattr(torch.ops.pyinit, _NAMES[operator.target])(*arguments)
         return out
 
     @staticmethod
@@ -188,13 +184,13 @@ _transformed: Callable[..., Tensor] = _Transformed.apply
 def operate(
     target: int, first: Tensor, second: Tensor, size: Sequence[int], *window: Any
 ) -> Tensor:
-    """The operator that makes ``target``."""
+    """The image, the weight or the result, by the operator that makes it."""
     operator = _operators[target]
     out: Tensor
     if _functorch_transform() is not None and not is_dynamo_compiling():
         out = _transformed(operator, first, second, size, *window)
     else:
-        out = getattr(torch.ops.pyinit, OPERATORS[target])(first, second, size, *window)
+        out = getattr(torch.ops.pyinit, _NAMES[target])(first, second, size, *window)
     return out
 
 
@@ -210,13 +206,13 @@ def _channels(kind: int) -> int:
 
 
 def _joined(x: Tensor, dim: int | None, place: int, count: int) -> Tensor:
-    """``count`` tensors, stacked along ``dim`` or all the same, one after the other along ``place``."""
+    """``count`` tensors in a row along ``place``: those stacked along ``dim``, or copies of ``x``."""
     stacked = x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
     return stacked.movedim(0, place).flatten(place, place + 1)
 
 
 def _split(x: Tensor, place: int, count: int) -> Tensor:
-    """Undoes ``_joined``."""
+    """The ``count`` tensors that ``_joined`` has joined, stacked along ``place``."""
     return x.reshape(*x.shape[:place], count, -1, *x.shape[place + 1 :])
 
 

@@ -1,4 +1,4 @@
-"""Weights of convolutions kept in the order in which kernels read them, for calls without gradients."""
+"""Weights of convolutions in the order in which kernels read them, for calls without gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,16 +7,39 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._functional.compute import RESULT, WEIGHT, PackedView, Plan
+from pyinit._functional.compute import PackedView
+from pyinit._functional.geometry import RESULT, WEIGHT, Plan
 from pyinit._torch.views import View
 
 
 class PackedWeight:
-    """A weight that ``conv1d``, ``conv2d`` and ``conv3d`` take in its place; ``pack_weight`` makes them.
+    """A weight that is packed once for many calls of ``conv1d``, ``conv2d`` or ``conv3d``.
+
+    Make one by ``pack_weight``, which describes it.
+
+    Args:
+        weight: the tensor ``(output channels, channels / groups, ...)``.
+        groups: the number of groups of the convolution.
 
     Attributes:
-        weight: the tensor it was made from, which counts: once it holds something else, it is packed again.
-        groups: those of the convolution.
+        weight: the tensor. A call after it has changed packs it again.
+        groups: the number of groups, which must be that of each call.
+
+    Raises:
+        RuntimeError: in a call of a convolution that would need a gradient.
+        ValueError: in a call of a convolution with another number of groups.
+
+    References:
+        Goto and van de Geijn (2008), Anatomy of high-performance matrix multiplication, describes
+        packing.
+
+    Example:
+        >>> import torch, pyinit.functional as F
+        >>> packed = F.pack_weight(torch.ones(4, 2, 3, 3))
+        >>> packed
+        PackedWeight([4, 2, 3, 3], dtype=torch.float32, groups=1)
+        >>> packed.weight.shape, packed.groups
+        (torch.Size([4, 2, 3, 3]), 1)
     """
 
     __slots__ = ("_packed", "groups", "weight")
@@ -34,7 +57,16 @@ class PackedWeight:
         return pack_weight, (self.weight, self.groups)
 
     def check(self, groups: object, *others: object) -> None:
-        """Raise what a call of so many groups with these other tensors has to."""
+        """Raise if a call with these groups and these other tensors cannot use a packed weight.
+
+        Args:
+            groups: the number of groups of the call.
+            others: its input and bias, for which no gradient may be asked.
+
+        Raises:
+            ValueError: if the weight was packed for another number of groups.
+            RuntimeError: if a gradient would have to be computed.
+        """
         if groups != self.groups:
             raise ValueError(f"groups: got {groups!r}, but weight was packed for {self.groups}")
         if torch.is_grad_enabled() and any(
@@ -46,17 +78,21 @@ class PackedWeight:
             )
 
     def view(self, weight: View, plan: Plan) -> View | PackedView:
-        """What a kernel takes, ``weight`` being where the tensor lies now."""
+        """The weight as a kernel takes it, packed if the kernel reads it packed.
+
+        Args:
+            weight: where the tensor lies now.
+            plan: the plan of the call.
+        """
         if plan.strides[RESULT][1] != 1 or plan.geometry.shapes[WEIGHT][1] == 1:
-            return (
-                weight  # is read as it is where pixels lie side by side, and of one channel a group
-            )
+            return weight  # kernels of such results, and of one channel a group, read it as it is
         threads = torch.get_num_threads()
-        # By what it holds: versions do not count every write, and memory that was freed comes back.
+        # Only the content tells of a change: versions do not count every write, and another tensor
+        # may get an address that was freed.
         digest = _core.digest(weight, threads)
         if digest is None:
             return weight
-        made_from = digest, weight[1:]
+        made_from = digest, weight.dtype, weight.shape, weight.strides
         packed = self._packed
         if packed is None or packed[0] != made_from:
             panels = _core.PackedWeight(weight, self.groups, threads)
@@ -65,22 +101,39 @@ class PackedWeight:
 
 
 def pack_weight(weight: Tensor, groups: int = 1) -> PackedWeight:
-    """A weight for many calls of ``conv1d``, ``conv2d`` or ``conv3d`` without gradients.
+    """Keep a weight in the order in which kernels read it, for many calls without gradients.
 
-    Where the result is channels_last, kernels read weights in another order than torch keeps them in, and otherwise
-    put them in that order at every call. The first call of that kind packs, and so does the first one
-    after the tensor has changed, in whatever way: each reads it through to see. The results have the
-    bits that they have without it.
+    Where the result is channels_last, kernels read weights in another order than torch keeps them in,
+    and otherwise bring them into that order in every call. The first such call with the returned
+    weight packs it, and so does the first one after the tensor has changed, in whatever way: each
+    call reads the tensor through to see whether it has. Results are those of the tensor, bit for bit.
 
     Args:
-        weight: ``(output channels, channels / groups, ...)`` with one to three dimensions of taps, any device and
-            dtype. It is kept, and what does not go to pyinit's kernels uses it as it is.
-        groups: those of the convolution.
+        weight: ``(output channels, channels / groups, ...)``, with one to three dimensions of taps,
+            on any device and of any dtype. It is kept, not copied. Calls that go to torch, or to
+            kernels that read weights as they are, use it as it is.
+        groups: the number of groups of the convolution.
+
+    Returns:
+        A ``PackedWeight``, to be passed in the place of the weight.
 
     Raises:
-        TypeError: for a weight that is no tensor, and groups that are no integer.
-        ValueError: for a weight of another number of dimensions, and groups that do not divide its
+        TypeError: if ``weight`` is no tensor, or ``groups`` no integer.
+        ValueError: if ``weight`` has another number of dimensions, or ``groups`` does not divide its
             output channels.
+
+    References:
+        Goto and van de Geijn (2008), Anatomy of high-performance matrix multiplication, describes
+        packing.
+
+    Example:
+        >>> import torch, pyinit.functional as F
+        >>> x = torch.randn(1, 8, 7, 7).to(memory_format=torch.channels_last)
+        >>> weight = torch.randn(32, 8, 3, 3)
+        >>> packed = F.pack_weight(weight)
+        >>> with torch.inference_mode():
+        ...     torch.equal(F.conv2d(x, packed, padding=1), F.conv2d(x, weight, padding=1))
+        True
     """
     if not isinstance(weight, Tensor):
         raise TypeError(f"weight: takes a tensor, got {type(weight).__name__}")

@@ -1,1 +1,1 @@
-"""Where numbers come from: keys and generators, torch's own stream, orthogonal matrices."""
+"""Random numbers: generators and keys, distributions, torch's own stream, orthogonal matrices."""

@@ -1,31 +1,22 @@
-"""The generators that code of others draws from: seeded for a while, and put back."""
+"""Seeds the generators from which other code draws for a while, and puts them back."""
 
-import os
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from threading import RLock
 
 import numpy as np
 import torch
 
 from pyinit._random.rng import Key, Source, seed_of
+from pyinit._torch.fork_safe_lock import fork_safe_lock
 
-# All threads have these generators: a second one would take seeded ones for what is to be put back.
-_lock = RLock()
-
-
-def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603  a thread that is not there may have held it
-    _lock = RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+# All threads share these generators: a second thread would put back the states that the first set.
+_lock = fork_safe_lock()
 
 
 @contextmanager
 def seeded(source: Source, device: torch.device) -> Iterator[None]:
-    """torch's own generators, the CPU's and the device's, seeded from a key, if it is one."""
+    """Seed torch's own generators, the CPU's and the device's, if the source is a key."""
     if type(source) is not Key:
         yield
         return
@@ -35,7 +26,7 @@ def seeded(source: Source, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def all_seeded(source: Source, device: torch.device) -> Iterator[None]:
-    """``seeded``, with the generators of ``random`` and NumPy."""
+    """As ``seeded``, and seed the generators of ``random`` and NumPy, too."""
     if type(source) is not Key:
         yield
         return
@@ -45,7 +36,7 @@ def all_seeded(source: Source, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def torch_seeded(seed: int, devices: Iterable[torch.device]) -> Iterator[None]:
-    """torch's generators of the CPU and of CUDA devices."""
+    """Seed torch's generators of the CPU and of the CUDA devices among ``devices``."""
     with _lock:
         cuda = [torch.cuda.default_generators[d.index] for d in devices if d.type == "cuda"]
         generators = [torch.default_generator, *cuda]
@@ -61,7 +52,7 @@ def torch_seeded(seed: int, devices: Iterable[torch.device]) -> Iterator[None]:
 
 @contextmanager
 def python_seeded(seed: int) -> Iterator[None]:
-    """The generators that ``random`` and NumPy share among all who draw from them."""
+    """Seed the global generators of ``random`` and NumPy."""
     with _lock:
         states = random.getstate(), np.random.get_state()
         try:
@@ -73,12 +64,12 @@ def python_seeded(seed: int) -> Iterator[None]:
 
 
 def seed_python(seed: int) -> None:
-    """Those that ``python_seeded`` is about, and for good."""
+    """Seed the global generators of ``random`` and NumPy, and leave them so."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
 
 def cuda_in_use() -> list[torch.device]:
-    """All CUDA devices, once the process has used one."""
+    """All CUDA devices if the process has used one, or else none."""
     count = torch.cuda.device_count() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
     return [torch.device("cuda", i) for i in range(count)]

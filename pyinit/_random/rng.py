@@ -1,5 +1,6 @@
-"""Which generator draws the numbers, and the keys it draws with."""
+"""The generator that draws the numbers, the keys that it draws with, and the streams of names."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,13 +18,14 @@ _LOWEST = -(2**63)
 
 
 class Key(NamedTuple):
-    """Key and stream of one fill, both in [0, 2^64); stands where a ``torch.Generator`` may."""
+    """The key and the stream of one fill, both in [0, 2^64). It stands where a ``torch.Generator`` may."""
 
     key: int
     stream: int = 0
 
 
 Source = torch.Generator | Key | None
+"""Where a fill's numbers come from; None means torch's default generator."""
 
 
 def _known(name: str, where: str) -> str:
@@ -39,22 +41,45 @@ _context_choice: ContextVar[str] = ContextVar("pyinit_rng")
 def set_rng(name: str) -> None:
     """Choose the generator of the whole process.
 
+    The environment variable ``PYINIT_RNG`` sets the choice that a process starts with. Within
+    ``with pyinit.rng(...)`` the choice of the block is in force instead.
+
     Args:
-        name: ``"philox"``, the default: pyinit's own counter-based numbers. ``"torch"``: the
-            numbers that ``torch.nn.init`` would have drawn.
+        name: ``"philox"``, the default, for pyinit's own counter-based numbers, or ``"torch"`` for
+            the numbers that ``torch.nn.init`` would have drawn
 
     Raises:
         ValueError: for any other name.
 
-    The environment variable ``PYINIT_RNG`` sets the choice a process starts with. A choice made by
-    ``with pyinit.rng(...)`` stands above it.
+    References:
+        Salmon et al. (2011), `Parallel random numbers: as easy as 1, 2, 3` (Philox). Matsumoto &
+        Nishimura (1998), `Mersenne Twister` (torch's generator on the CPU).
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.set_rng("torch")
+        >>> _ = torch.manual_seed(0)
+        >>> ours = pyinit.normal_(torch.empty(1000))
+        >>> _ = torch.manual_seed(0)
+        >>> torch.equal(ours, torch.nn.init.normal_(torch.empty(1000)))
+        True
+        >>> pyinit.set_rng("philox")
     """
     global _process_choice  # noqa: PLW0603  the process has one default
     _process_choice = _known(name, "rng name")
 
 
 def get_rng() -> str:
-    """The name of the generator in use here: ``"philox"`` or ``"torch"``."""
+    """The name of the generator that is in force here.
+
+    Returns:
+        ``"philox"`` or ``"torch"``.
+
+    Example:
+        >>> import pyinit
+        >>> pyinit.get_rng()
+        'philox'
+    """
     return _context_choice.get(_process_choice)
 
 
@@ -62,10 +87,20 @@ def rng(name: str) -> AbstractContextManager[None]:
     """Choose the generator for a ``with`` block, in this thread or asynchronous task only.
 
     Args:
-        name: as for ``set_rng``.
+        name: ``"philox"`` or ``"torch"``, as ``set_rng`` takes it
+
+    Returns:
+        A context manager. At its end the choice from before is in force again.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for any other name.
+
+    Example:
+        >>> import torch, pyinit
+        >>> with pyinit.rng("torch"):  # the numbers of torch.nn.init
+        ...     weight = pyinit.normal_(torch.empty(3), generator=torch.Generator().manual_seed(0))
+        >>> torch.equal(weight, torch.randn(3, generator=torch.Generator().manual_seed(0)))
+        True
     """
     return _scoped(_known(name, "rng name"))
 
@@ -96,7 +131,7 @@ _idle: list[_Scratch] = []
 
 
 def take_key(generator: Source) -> tuple[int, int] | None:
-    """Key and stream for one fill, or None where torch must draw (or refuse) instead."""
+    """The key and the stream of one fill; None where torch has to draw, or to refuse."""
     if _context_choice.get(_process_choice) != "philox":
         return None
     if generator is not None:
@@ -127,6 +162,14 @@ def for_torch(generator: Source, tensor: torch.Tensor) -> torch.Generator | None
 
 
 def seed_of(key: Key) -> int:
-    """A seed for a generator of torch's: the first words of the stream."""
+    """A seed for one of torch's generators: the first 64 bits of the key's stream."""
     low, high = _core.philox_words(key.key, key.stream, 0, 2).tolist()
     return int(high << 32 | low)
+
+
+def stream_of(name: str) -> int:
+    """The stream that belongs to a name: the name's UTF-8 bytes, hashed to 64 bits by BLAKE2b.
+
+    Which numbers a model gets depends on it (docs/random.md), so it never changes.
+    """
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")

@@ -1,1 +1,1 @@
-"""How wide a layer's numbers are: fans and gains."""
+"""How wide a layer's numbers are: fans, gains, and the formulas made of them."""

@@ -1,11 +1,11 @@
-"""How many inputs and outputs the elements of a weight connect."""
+"""Fans: how many inputs and outputs the elements of a weight connect."""
 
 import math
 from collections.abc import Sequence
 
 
 def fans(shape: Sequence[int], groups: int = 1, transposed: bool = False) -> tuple[int, int]:
-    """Fan in and fan out: inputs that reach one output, outputs that one input reaches.
+    """Fan in and fan out: the inputs that reach one output, and the outputs that one input reaches.
 
     A convolution's weight has shape (out, in/groups, *kernel), a transposed convolution's
     (in, out/groups, *kernel). Only the first dimension holds all groups, so it alone is divided.
@@ -29,6 +29,7 @@ def fans(shape: Sequence[int], groups: int = 1, transposed: bool = False) -> tup
 
 
 def checked_groups(groups: int, first: int) -> int:
+    """The groups, if they divide a first dimension of that size."""
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"groups must be an int, got {groups!r}")
     if groups < 1 or first % groups:
@@ -37,6 +38,7 @@ def checked_groups(groups: int, first: int) -> int:
 
 
 def checked_mode(mode: str, modes: Sequence[str]) -> str:
+    """The mode in lower case, if it is one of these."""
     mode = mode.lower()
     if mode not in modes:
         raise ValueError(f"Mode {mode} not supported, please use one of {list(modes)}")
@@ -44,7 +46,7 @@ def checked_mode(mode: str, modes: Sequence[str]) -> str:
 
 
 def one_fan(shape: Sequence[int], mode: str, groups: int = 1, transposed: bool = False) -> int:
-    """The fan that ``mode`` names, in torch's two modes."""
+    """The fan that one of torch's two modes names."""
     if mode not in ("fan_in", "fan_out"):
         mode = checked_mode(mode, ("fan_in", "fan_out"))
     fan_in, fan_out = fans(shape, groups, transposed)
@@ -52,7 +54,7 @@ def one_fan(shape: Sequence[int], mode: str, groups: int = 1, transposed: bool =
 
 
 def mean_fan(shape: Sequence[int], mode: str, groups: int = 1, transposed: bool = False) -> float:
-    """The fan that ``mode`` names, means of the two included."""
+    """The fan that ``mode`` names: one of the two, or a mean of both."""
     if not isinstance(mode, str):
         raise TypeError(f"mode must be a str, got {mode!r}")
     mode = checked_mode(mode, ("fan_in", "fan_out", "fan_avg", "fan_geo_avg"))

@@ -1,4 +1,4 @@
-"""Gains: by name as torch has them, and by quadrature for any other activation."""
+"""Gains: those that torch has by name, and by quadrature those of any other activation."""
 
 import copy
 import math
@@ -53,17 +53,18 @@ _FUNCTION_NAMES: dict[Hashable, str] = {
     F.selu_: "selu",
     F.leaky_relu: "leaky_relu",
     F.leaky_relu_: "leaky_relu",
-    # Ours, which may stand in their places.
+    # pyinit's own functions, which may stand in the places of torch's.
     **{
         getattr(activations, name): name
         for name in ("sigmoid", "tanh", "relu", "selu", "leaky_relu")
     },
 }
 
-# 16 standard deviations: beyond, the normal density is below 1e-55.
 _REACH = 16.0
+"""Standard deviations to integrate over. Further out the normal density is below 1e-55."""
+
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
-_PANEL_TOLERANCE = 1e-13  # of the whole integral
+_PANEL_TOLERANCE = 1e-13  # as a part of the whole integral
 _WORST = 1e-6
 _ROUNDS = 64
 _MOST_PANELS = 1 << 14
@@ -86,25 +87,36 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     any other         :math:`1 / \sqrt{E[f(z)^2]}`, z standard normal
     ================= ===========================================
 
-    Args:
-        nonlinearity: one of torch's names, or an activation: a module (or its class) or a function
-            of a tensor. An activation that torch has a name for gets the gain of the name; every
-            other gets the second-moment gain, with which unit variance in gives unit mean square
-            out (Poole et al. 2016, `Exponential expressivity in deep neural networks through
-            transient chaos`). It must work element by element, give finite numbers and be the same
-            at each call; a module is copied and run in float64 and evaluation mode.
-        param: the negative slope of ``"leaky_relu"`` or ``F.leaky_relu`` (0.01 if None); a module
-            brings its own.
+    An activation that torch has a name for gets the gain of the name. Every other one gets the
+    second-moment gain, with which unit variance in gives unit mean square out. The expectation is
+    computed by adaptive Gauss-Legendre quadrature, to a relative error of 1e-10 where the activation
+    computes in float64 and is smooth but for a few kinks or jumps; a result with an estimated error
+    above 1e-6 is never returned. For torch's own functions and modules it is computed once for each
+    set of arguments and parameters.
 
-    The expectation is computed by adaptive Gauss-Legendre quadrature to a relative error of 1e-10
-    where the activation computes in float64 and is smooth but for a few kinks or jumps, and never
-    returned with an estimated error above 1e-6. For torch's own functions and modules it is computed
-    once for each set of arguments and parameters.
+    Args:
+        nonlinearity: one of torch's names, or an activation: a module, its class, or a function of a
+            tensor. It must work element by element, give finite numbers and be the same at each
+            call. A module is copied and run in float64 and evaluation mode
+        param: the negative slope of ``"leaky_relu"`` or ``F.leaky_relu`` (0.01 if None). A module
+            brings its own
+
+    Returns:
+        The factor on the standard deviation of the weights before the nonlinearity.
 
     Raises:
         ValueError: for an unknown name, a slope that is no number, or an activation that has no
             finite second moment above zero, is not element-wise, or is too rough to integrate.
         TypeError: if the activation does not return a real tensor.
+
+    References:
+        He et al. (2015), `Delving deep into rectifiers`. Poole et al. (2016), `Exponential
+        expressivity in deep neural networks through transient chaos`, for the second moment.
+
+    Example:
+        >>> import torch, pyinit
+        >>> round(pyinit.calculate_gain("relu"), 4), round(pyinit.calculate_gain(torch.nn.GELU()), 4)
+        (1.4142, 1.5335)
     """
     if not isinstance(nonlinearity, str):
         return _gain_of(nonlinearity, param)
@@ -146,7 +158,7 @@ _known_gains: dict[Hashable, float] = {}
 
 
 def _fixed(activation: Callable[[Tensor], Tensor]) -> Hashable | None:
-    """All that an activation of torch's depends on; None for others, which may depend on anything."""
+    """All that one of torch's activations depends on; None for others, which may depend on anything."""
     if isinstance(activation, nn.Module):
         return _fixed_module(activation)
     is_function = isinstance(activation, (FunctionType, BuiltinFunctionType))
@@ -155,7 +167,7 @@ def _fixed(activation: Callable[[Tensor], Tensor]) -> Hashable | None:
 
 
 def _fixed_module(module: nn.Module) -> Hashable | None:
-    """Class, arguments and the values of the few parameters of a module without hooks."""
+    """Class, arguments and parameters of one of torch's modules; None if it has hooks or many parameters."""
     attributes = vars(module)
     extras = ("forward", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
     if not type(module).__module__.startswith("torch.nn.modules.") or any(

@@ -1,1 +1,1 @@
-"""What pyinit needs to know of torch: tensors' memory, who else has to see a call, torch's own functions."""
+"""Knowledge of torch: where tensors lie, who else has to see a call, and torch's own functions."""

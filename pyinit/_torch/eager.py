@@ -14,8 +14,8 @@ _eval_frame = torch._C._dynamo.eval_frame
 def eager(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Mark a function that torch.compile must call as it is: the graph breaks around it.
 
-    What ``torch.compiler.disable`` does, without a wrapper to pay for on each call and without
-    importing the compiler.
+    It does what ``torch.compiler.disable`` does, but adds no wrapper to each call, and does not import
+    the compiler.
     """
     function._torchdynamo_disable = True  # type: ignore[attr-defined]  # compiled callers break
     skip = _eval_frame._FrameAction.SKIP  # its own frame, and those below, run as they are

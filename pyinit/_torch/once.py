@@ -10,7 +10,7 @@ _Value = TypeVar("_Value")
 class once(Generic[_Owner, _Value]):  # noqa: N801  a decorator
     """``functools.cached_property`` without the lock that it has before Python 3.12.
 
-    All instances share that one, and a child made by ``fork`` while it is held would wait for ever.
+    All instances share that lock, and a child made by ``fork`` while a thread holds it would wait for ever.
     """
 
     def __init__(self, compute: Callable[[_Owner], _Value]) -> None:

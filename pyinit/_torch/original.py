@@ -1,4 +1,4 @@
-"""torch's own functions, as they are when pyinit is first imported: replacing them changes nothing here."""
+"""torch's own functions as they were when pyinit was imported; replacing torch's later changes nothing here."""
 
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ import torch.nn.init
 
 
 def _kept(name: str, module: ModuleType) -> Any:
-    """The module's names now, or those known from before where this module is imported again."""
+    """The names of a module of torch's, as they were when this module was first imported."""
     return globals().get(name) or SimpleNamespace(**vars(module))
 
 

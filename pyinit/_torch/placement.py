@@ -1,4 +1,4 @@
-"""Which tensors have their values here, in memory of their own, so that what is written stays."""
+"""Which tensors hold their values in memory of their own, where a write to them lasts."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -11,21 +11,21 @@ from torch.utils._python_dispatch import (
     is_traceable_wrapper_subclass,
 )
 
-from pyinit._torch.views import plain_memory
+from pyinit._torch.views import readable_view
 
 
 def refuse_elsewhere(
     call: str, named: Iterable[tuple[str, Tensor]], model: nn.Module | None = None
 ) -> None:
-    """Refuse to write tensors whose values are elsewhere: sharded, offloaded, wrapped, fake.
+    """Refuse to write tensors whose values are elsewhere, as sharded, offloaded and fake ones are.
 
     call: the function that would write, for the error
-    named: the names and tensors that it would write; those on the meta device have their values
-        here once they get memory, unless something else holds them
-    model: the model that they are of, whose hooks and wrappers may hold values
+    named: the names and tensors that it would write; those on the meta device count as holding their
+        values, unless something else holds them
+    model: the model to which they belong, whose hooks and wrappers may hold values
 
     Raises:
-        ValueError: naming them, and where their values are.
+        ValueError: if there are such tensors; it names them and says where their values are.
     """
     fake = loaded("torch._subclasses.fake_tensor", "FakeTensorMode")
     if fake and any(isinstance(mode, fake) for mode in _get_current_dispatch_mode_stack()):
@@ -45,9 +45,9 @@ def refuse_elsewhere(
 
 
 def refuse_distributed(name: str, tensor: Tensor) -> None:
-    """Raise for a DTensor: what is written into a part of one, or by ``out=``, does not reach the others.
+    """Raise for a DTensor, where a write into a part of it, or by ``out=``, does not reach its shards.
 
-    torch's own functions that do so answer with zeros, memory nobody has written, or a DTensor in pieces.
+    torch's own functions that write so return zeros, uninitialized memory, or a broken DTensor.
     """
     if _is_distributed(tensor):
         raise TypeError(
@@ -57,16 +57,16 @@ def refuse_distributed(name: str, tensor: Tensor) -> None:
 
 
 def elsewhere(tensor: Tensor) -> str | None:
-    """Where a tensor's values are, in words; None if it holds them, or, on the meta device, none."""
+    """Where a tensor's values are, in words; None if it holds them, or has none on the meta device."""
     kind = type(tensor)
     is_plain = kind is nn.Parameter or kind is Tensor
-    if is_plain and not tensor.__dict__ and plain_memory(tensor) is not None:
+    if is_plain and not tensor.__dict__ and readable_view(tensor) is not None:
         return None
     return next((where for is_so, where in _KINDS if is_so(tensor)), None)
 
 
 def loaded(module: str, name: str) -> Any:
-    """A class, if its module is imported: otherwise no object is of it."""
+    """A class, or None if its module has not been imported: then it has no instances."""
     return getattr(sys.modules.get(module), name, None)
 
 
@@ -79,7 +79,7 @@ def _is_a(module: str, name: str) -> Callable[[Tensor], bool]:
 
 
 def _is_partitioned(tensor: Tensor) -> bool:
-    """Gathered, it has its own shape again."""
+    """Whether DeepSpeed has partitioned it; a gathered parameter has its own shape again."""
     whole = getattr(tensor, "ds_shape", None)
     return whole is not None and tuple(whole) != tuple(tensor.shape)
 
@@ -89,7 +89,7 @@ def _has_no_memory(tensor: Tensor) -> bool:
         return False
     try:
         return tensor.data_ptr() == 0
-    except RuntimeError:  # of a device that has no addresses
+    except RuntimeError:  # its device has no addresses
         return False
 
 
@@ -108,7 +108,7 @@ _KINDS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
 
 
 def _held_by_modules(model: nn.Module) -> Iterator[tuple[int, str]]:
-    """Tensors whose values a hook or wrapper of a module holds: identity, and where they are."""
+    """The identity of each tensor whose values a hook or wrapper holds, and where they are."""
     fsdp = loaded("torch.distributed.fsdp", "FullyShardedDataParallel")
     for module in model.modules():
         if "_hf_hook" in vars(module):

@@ -1,7 +1,17 @@
-"""Which tensors the kernels may write, and where these lie in memory."""
+"""Where tensors lie in memory, and which of them the kernels may read or write.
 
-from collections.abc import Callable
-from typing import cast
+=======================  ===================================================================
+``writable_flat_view``   what a fill may write; dense memory counts as one dimension
+``writable_view``        the same, with the tensor's own shape
+``readable_view``        what a kernel may read, with the tensor's own shape
+``view_of``              any tensor in the CPU's memory: one that was made here, for instance
+=======================  ===================================================================
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from operator import mul
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,8 +21,8 @@ from torch.utils._device import DeviceContext
 
 from pyinit import _core
 
-View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
-"""Address, dtype code, shape and strides: the first arguments of every kernel."""
+View: TypeAlias = _core.View
+"""Where a tensor lies: ``address``, ``dtype`` (its code), ``shape`` and ``strides`` (in elements)."""
 
 DTYPES = {
     torch.float16: _core.FLOAT16,
@@ -22,6 +32,11 @@ DTYPES = {
 }
 LARGEST = {code: torch.finfo(dtype).max for dtype, code in DTYPES.items()}
 MOST_ELEMENTS = 2**60  # whose bytes an address can tell
+ITEM_SIZES = {code: dtype.itemsize for dtype, code in DTYPES.items()}
+"""Bytes of an element, by dtype code."""
+
+FLOATS = (_core.FLOAT32, _core.FLOAT64)
+"""Codes of the dtypes that convolutions, columns and activations compute in."""
 
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _functorch_transform = torch._C._functorch.peek_interpreter_stack
@@ -41,7 +56,7 @@ def overridden(tensor: Tensor) -> bool:
 
 
 def is_overridden(*tensors: object) -> bool:
-    """``overridden`` for several tensors, or what came in their places."""
+    """Whether any of the arguments is an ``overridden`` tensor."""
     return any(overridden(x) for x in tensors if isinstance(x, Tensor))
 
 
@@ -50,8 +65,8 @@ def is_transformed() -> bool:
     return _dispatch_modes() != 0 or _functorch_transform() is not None or _is_tracing()
 
 
-def native_view(tensor: Tensor) -> View | None:
-    """Where a fill may write, dense memory as one dimension; None where torch must do it."""
+def writable_flat_view(tensor: Tensor) -> View | None:
+    """Where a fill may write, with dense memory as one dimension; None where torch must do it."""
     kind = type(tensor)
     if (
         (kind is not Parameter and kind is not Tensor)
@@ -64,11 +79,37 @@ def native_view(tensor: Tensor) -> View | None:
         return None
     if tensor.is_inference():
         refuse_inference(tensor)
-    return _memory(tensor)
+    return _find_writable(tensor)
 
 
-def memory_by_methods(tensor: Tensor) -> View | None:
-    """What ``_core.dlpack_target`` finds, for a torch without DLPack's C exchange interface."""
+def writable_view(tensor: Tensor) -> View | None:
+    """Where a fill may write, with the tensor's own shape; None where torch must do it."""
+    view = writable_flat_view(tensor)
+    return None if view is None else with_shape(view, tensor)
+
+
+def with_shape(view: View, tensor: Tensor) -> View:
+    """The ``writable_view`` of a tensor whose ``writable_flat_view`` is known."""
+    if len(view.shape) != 1:
+        return view
+    return View((view.address, view.dtype, tuple(tensor.shape), tensor.stride()))
+
+
+def readable_view(tensor: Tensor) -> View | None:
+    """Where a kernel finds a plain tensor's elements, with the tensor's own shape; None for others."""
+    kind = type(tensor)
+    if (kind is not Tensor and kind is not Parameter) or tensor.is_neg():
+        return None
+    return _find_readable(tensor)
+
+
+def view_of(tensor: Tensor) -> View:
+    """Where a tensor lies that is known to have memory of the CPU, such as one that was made here."""
+    return _find_readable(tensor)  # type: ignore[return-value]  # cast() would take as long as this
+
+
+def writable_by_methods(tensor: Tensor) -> View | None:
+    """The view that ``_core.dlpack_target`` finds, for a torch without DLPack's exchange interface."""
     code = DTYPES.get(tensor.dtype)
     if code is None or not tensor.is_cpu or tensor.is_nested:
         return None
@@ -79,40 +120,32 @@ def memory_by_methods(tensor: Tensor) -> View | None:
     if tensor.is_contiguous():
         count = tensor.numel()
         # A zero tensor of automatic differentiation has elements and no memory.
-        return (address, code, (count,), (1,)) if address or not count else None
+        return View((address, code, (count,), (1,))) if address or not count else None
     return _strided_view(tensor, address, code)
 
 
-def shape_by_methods(tensor: Tensor) -> View | None:
-    """What ``_core.dlpack_memory`` finds, likewise."""
+def readable_by_methods(tensor: Tensor) -> View | None:
+    """The view that ``_core.dlpack_memory`` finds, for a torch without DLPack's exchange interface."""
     code = DTYPES.get(tensor.dtype)
     if code is None or not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_nested:
         return None
     address = tensor.data_ptr()
     if not address and tensor.numel():  # a zero tensor of automatic differentiation
         return None
-    return address, code, tuple(tensor.shape), tensor.stride()
+    return View((address, code, tuple(tensor.shape), tensor.stride()))
+
+
+def _strided_view(tensor: Tensor, address: int, code: int) -> View | None:
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    is_free = _core.non_overlapping(shape, strides)
+    return View((address, code, shape, strides)) if is_free else None
 
 
 _exchange_api = getattr(Tensor, "__dlpack_c_exchange_api__", None)
 _has_exchange_api = _exchange_api is not None and _core.set_exchange_api(_exchange_api)
-_memory = _core.dlpack_target if _has_exchange_api else memory_by_methods
-memory: Callable[[Tensor], View | None] = (
-    _core.dlpack_memory if _has_exchange_api else shape_by_methods
-)
-
-
-def place(tensor: Tensor) -> View:
-    """Where a tensor lies that ``memory`` is known to find: one made here, say."""
-    return cast(View, memory(tensor))
-
-
-def plain_memory(tensor: Tensor) -> View | None:
-    """Where a kernel finds a plain tensor's elements, with the tensor's shape; None for others."""
-    kind = type(tensor)
-    if (kind is not Tensor and kind is not Parameter) or tensor.is_neg():
-        return None
-    return memory(tensor)
+_Find: TypeAlias = Callable[[Tensor], View | None]
+_find_writable: _Find = _core.dlpack_target if _has_exchange_api else writable_by_methods
+_find_readable: _Find = _core.dlpack_memory if _has_exchange_api else readable_by_methods
 
 
 def refuse_inference(tensor: Tensor) -> None:
@@ -123,17 +156,23 @@ def refuse_inference(tensor: Tensor) -> None:
         empty.zero_()
 
 
-def _strided_view(tensor: Tensor, address: int, code: int) -> View | None:
-    shape, strides = tuple(tensor.shape), tensor.stride()
-    return (address, code, shape, strides) if _core.non_overlapping(shape, strides) else None
+def extent(view: View) -> int:
+    """The bytes from a view's first element to behind its last; 0 without elements."""
+    size, shape, strides = ITEM_SIZES[view.dtype], view.shape, view.strides
+    if len(shape) == 1 and strides[0] == 1:
+        return size * shape[0]
+    return 0 if 0 in shape else size * (1 + sum(map(mul, shape, strides)) - sum(strides))
 
 
-def shaped_view(tensor: Tensor) -> View | None:
-    """As ``native_view``, with the tensor's own shape, for kernels that ask for rows and columns."""
-    view = native_view(tensor)
-    return None if view is None else with_shape(view, tensor)
+def may_share_memory(views: Iterable[View]) -> bool:
+    """Whether any two views reach over the same memory, though they may share no element."""
+    spans = sorted((view.address, view.address + extent(view)) for view in views)
+    return any(end > start for (_, end), (start, _) in pairwise(spans))
 
 
-def with_shape(view: View, tensor: Tensor) -> View:
-    """The view that ``native_view`` gave of the tensor, with the tensor's own shape."""
-    return view if len(view[2]) != 1 else (view[0], view[1], tuple(tensor.shape), tensor.stride())
+def centre_of(view: View) -> View:
+    """The matrix (out, in) at the centre tap of a convolution's weight."""
+    address, code, shape, strides = view
+    taps = zip(shape[2:], strides[2:], strict=True)
+    offset = sum(size // 2 * stride for size, stride in taps)
+    return View((address + offset * ITEM_SIZES[code], code, shape[:2], strides[:2]))

@@ -1,4 +1,4 @@
-"""Names without the parts that torch's own wrappers add: a wrapped model is the model inside."""
+"""The model inside torch's own wrappers, and its names without the parts that they add."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,14 +33,13 @@ _Kinds = tuple[tuple[type[nn.Module], str], ...]
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """``model.named_modules(remove_duplicate=False)`` of the plain model: without wrappers of torch's,
-    and without their parts of the names."""
+    """``named_modules(remove_duplicate=False)`` of the model as it is without torch's wrappers."""
     return _named(model, "", _loaded())
 
 
 @contextmanager
 def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
-    """The plain model: torch's wrappers in it make way for what they wrap, for the time being."""
+    """Replace torch's wrappers in a model by the modules that they wrap, until the block ends."""
     kinds = _loaded()
     places = [
         (parent._modules, name, child)
@@ -58,7 +57,7 @@ def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def on_plain_model(function: _Function) -> _Function:
-    """Decorator of a function whose first argument is a ``model``: it sees the plain one, ``unwrapped``."""
+    """Decorate a function whose first argument is a ``model`` so that it gets the ``unwrapped`` one."""
 
     @wraps(function)
     def run(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -82,7 +81,7 @@ def _loaded() -> _Kinds:
 
 
 def _inside(module: nn.Module, kinds: _Kinds) -> nn.Module:
-    """The module that wrappers wrap. One that has parameters or modules of its own is no mere wrapper."""
+    """The module inside wrappers; one with parameters or other modules of its own is no mere wrapper."""
     for cls, attribute in kinds:
         if isinstance(module, cls) and [*module._modules] == [attribute] and not module._parameters:
             wrapped = module._modules[attribute]

@@ -1,6 +1,6 @@
-"""Benchmark cases, and their measurement against torch."""
+"""Benchmark cases, measured side by side with torch."""
 
-from pyinit.bench._activations import Activation, activations, usual_activations
+from pyinit.bench._activations import ActivationCase, activations, usual_activations
 from pyinit.bench._case import LIBRARIES, Case, Result, measure
 from pyinit.bench._convolutions import Convolution, convolutions, usual_convolutions
 from pyinit.bench._fills import RESNET50, Fill, Shapes, fills
@@ -9,7 +9,7 @@ from pyinit.bench._models import Model, models, usual_models
 __all__ = [
     "LIBRARIES",
     "RESNET50",
-    "Activation",
+    "ActivationCase",
     "Case",
     "Convolution",
     "Fill",
@@ -30,10 +30,10 @@ __all__ = [
 
 
 def usual_cases() -> list[Case]:
-    """The cases of ``pyinit bench``."""
+    """The cases that ``pyinit bench`` measures by default."""
     return [*fills(), *usual_convolutions(), *usual_activations(), *usual_models()]
 
 
 def cases() -> list[Case]:
-    """All, for ``pyinit bench PATTERN`` to choose from."""
+    """All cases, from which ``pyinit bench PATTERN`` chooses."""
     return [*fills(), *convolutions(), *activations(), *models()]

@@ -1,4 +1,4 @@
-"""Activation functions, beside those of ``torch.nn.functional``."""
+"""Activation functions, compared with those of ``torch.nn.functional``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyinit._functional import activations as ours
+from pyinit import functional as ours
 from pyinit.bench._case import (
     LIBRARIES,
     Case,
@@ -29,7 +29,7 @@ _LINE, _ROWS = (1 << 22,), (1 << 12, 1 << 10)
 
 
 class Operands(NamedTuple):
-    """``outputs`` are each library's of ``leaf``; ``gradient`` is that by them."""
+    """The tensors of a case; ``outputs`` are each library's for ``leaf``, ``gradient`` is that by them."""
 
     input: Tensor
     gradient: Tensor
@@ -38,7 +38,7 @@ class Operands(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Activation(Case):
+class ActivationCase(Case):
     """One function of ``torch.nn.functional``, or its gradient as autograd computes it."""
 
     seconds: ClassVar[float] = 0.4
@@ -63,7 +63,7 @@ class Activation(Case):
 
     @property
     def work(self) -> float:
-        """What is read and written: for a gradient, that by the output and what was saved."""
+        """The bytes read and written: a gradient reads the output's gradient and the saved tensor."""
         tensors = 2 if self.direction == "forward" else 3
         return tensors * prod(self.shape) * torch.float32.itemsize
 
@@ -109,11 +109,11 @@ _FUNCTIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 )
 
 
-def activations() -> list[Activation]:
-    """All of them, forward and backward."""
+def activations() -> list[ActivationCase]:
+    """All functions, forward and backward."""
     directions: tuple[Direction, ...] = ("forward", "backward")
     return [
-        Activation(name, direction, shape, kwargs)
+        ActivationCase(name, direction, shape, kwargs)
         for direction in directions
         for name, shape, kwargs in (
             *((name, _LINE, kwargs) for name, kwargs in _FUNCTIONS),
@@ -122,7 +122,7 @@ def activations() -> list[Activation]:
     ]
 
 
-def usual_activations() -> list[Activation]:
+def usual_activations() -> list[ActivationCase]:
     """A few of ``activations()``."""
     usual = ("relu", "gelu", "tanh")
     return [case for case in activations() if case.name in usual and not case.kwargs]

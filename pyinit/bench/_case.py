@@ -1,6 +1,7 @@
-"""What a case is, and how it is measured.
+"""Benchmark cases, and how they are measured.
 
-Machines drift, so torch and pyinit are called in turn and the ratio is the median over the pairs.
+The speed of a machine drifts, so torch and pyinit are called in turn, and the ratio is the median of the
+ratios of all pairs.
 """
 
 import ctypes
@@ -28,39 +29,39 @@ _PEAK_ROUNDS = 500_000  # of multiply-adds: about a millisecond
 
 
 class Case(ABC):
-    """What both libraries do by a function of one argument."""
+    """One computation, which each library performs by a function of one argument."""
 
     seconds: ClassVar[float]
-    """How long to measure it."""
+    """How long the case is measured by default."""
 
     @property
     @abstractmethod
     def labels(self) -> tuple[str, str, str]:
-        """Operation, dtype and size, which are its name."""
+        """Operation, dtype and size, which together name the case."""
 
     @property
     def group(self) -> str | None:
-        """Cases of a group are summed up by a mean of their ratios."""
+        """The group of cases to which it belongs, and whose ratios are averaged; None for no group."""
         return None
 
     @property
     @abstractmethod
     def work(self) -> float:
-        """Bytes, or additions and multiplications, of a call."""
+        """How many bytes a call moves, or how many additions and multiplications it performs."""
 
     @property
     @abstractmethod
     def unit(self) -> Unit:
-        """Of a thousand million of these a second."""
+        """The unit of rates: thousand millions of bytes, or of additions and multiplications, a second."""
 
     @property
     @abstractmethod
     def calls(self) -> int:
-        """How many calls make one sample: enough for the clock."""
+        """How many calls make one sample, so that it is long enough for the clock."""
 
     @abstractmethod
     def argument(self) -> Any:
-        """What the functions are called with."""
+        """The argument that the functions are called with."""
 
     def renewed(self, argument: Any) -> Any:
         """The argument of the next sample, after this one."""
@@ -68,14 +69,14 @@ class Case(ABC):
 
     @abstractmethod
     def function(self, library: str) -> Callable[[Any], Any]:
-        """What is timed, of one of ``LIBRARIES``."""
+        """The function that is timed, for one of ``LIBRARIES``."""
 
     @abstractmethod
     def peak(self, argument: Any) -> float:
-        """The most work a second that the machine does just now."""
+        """The most work a second that the machine can do at this moment."""
 
     def settings(self) -> AbstractContextManager[None]:
-        """What is in force while it is measured."""
+        """A context in which the case is measured."""
         return nullcontext()
 
     def __str__(self) -> str:
@@ -83,7 +84,11 @@ class Case(ABC):
 
 
 class Result(TypedDict):
-    """Times are medians in seconds; the rate and its share, None for empty tensors, of the shortest."""
+    """Measured times and ratios.
+
+    Times are medians, in seconds. The rate belongs to pyinit's shortest time; it and its share of the
+    peak are None for empty tensors.
+    """
 
     operation: str
     dtype: str
@@ -99,7 +104,7 @@ class Result(TypedDict):
 
 
 def measure(case: Case, seconds: float) -> Result:
-    """Calls torch and pyinit in turn for about ``seconds``, three pairs at least."""
+    """Call torch and pyinit in turn for about ``seconds``, at least three times each."""
     warm = case.argument()
     with case.settings():
         pairs = _pairs(case, warm, seconds)
@@ -144,14 +149,14 @@ def _seconds(function: Callable[[Any], Any], argument: Any, calls: int = 1) -> f
 
 
 def bytes_per_second(case: Case, warm: Tensor) -> float:
-    """The most for zeroing such memory, with torch's threads and without."""
+    """The highest rate at which such memory can be zeroed, with torch's threads or with one."""
     zeros = (Tensor.zero_, lambda tensor: ctypes.memset(tensor.data_ptr(), 0, tensor.nbytes))
     samples = (_sample(case, warm, zero) for zero in zeros for _ in range(_PEAK_SAMPLES))
     return warm.nbytes / min(samples)
 
 
 def flops_per_second(dtype: torch.dtype) -> float:
-    """The most for one thread, times torch's threads: a multiply-add counts as two."""
+    """The highest rate of one thread times the number of torch's threads; a multiply-add counts as two."""
     fused = partial(_core.multiply_adds, DTYPES[dtype])
     seconds = min(_seconds(fused, _PEAK_ROUNDS) for _ in range(_PEAK_SAMPLES))
     return torch.get_num_threads() * 2 * fused(_PEAK_ROUNDS) / seconds

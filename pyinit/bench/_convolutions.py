@@ -1,4 +1,4 @@
-"""The convolutions of well-known networks, beside ``torch.nn.functional.conv2d``."""
+"""The convolutions of well-known networks, compared with ``torch.nn.functional.conv2d``."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,20 @@ from pyinit.init import normal_
 from pyinit.nn.grad import conv2d_input, conv2d_weight
 
 Direction: TypeAlias = Literal["forward", "fused", "backward-data", "backward-weights"]
-"""Which of a layer's computations. ``fused`` is forward with bias and ReLU."""
+"""The computation of a layer to measure; ``fused`` is the forward one with bias and ReLU."""
 
 _LARGEST_WORK = 2e10  # additions and multiplications: half a second on a slow thread
-_LARGEST_NUMEL = 2**26  # of images, or of outputs: 256 MiB
-_CALLS_WORK = 2e7  # of a sample: enough for the clock
+_LARGEST_NUMEL = 2**26  # elements of the images, or of the outputs: 256 MiB
+_CALLS_WORK = (
+    2e7  # additions and multiplications of a sample, which is then long enough for the clock
+)
 
 
 class Layer(NamedTuple):
-    """One convolution of a network, of square images and filters; ``pixels`` are its input's."""
+    """One convolution of a network, with square images and filters.
+
+    ``kernel`` and ``pixels`` are the sides of the filters and of the input images.
+    """
 
     network: str
     inputs: int
@@ -35,7 +40,7 @@ class Layer(NamedTuple):
 
     @property
     def places(self) -> int:
-        """Pixels of a side of its output."""
+        """The side of its output images, in pixels."""
         return (self.pixels + 2 * self.padding - self.kernel) // self.stride + 1
 
     @property
@@ -59,7 +64,7 @@ class Layer(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """What any of a layer's computations may need; ``gradient`` is that by the output."""
+    """The tensors of a layer's computations; ``gradient`` is the gradient by the output."""
 
     layer: Layer
     images: Tensor
@@ -113,7 +118,7 @@ _FUNCTIONS: dict[str, dict[Direction, Callable[[Operands], Tensor]]] = {
 
 @dataclass(frozen=True)
 class Convolution(Case):
-    """One computation of a layer; images, filters and gradients have the layout."""
+    """One computation of a layer, whose images, filters and gradients have the given layout."""
 
     seconds: ClassVar[float] = 0.4
 
@@ -157,7 +162,7 @@ class Convolution(Case):
 
     @property
     def is_feasible(self) -> bool:
-        """Whether a call takes neither much time nor much memory."""
+        """Whether a call takes little enough time and memory to be measured."""
         layer = self.layer
         numel = max(layer.inputs * layer.pixels**2, layer.outputs * layer.places**2) * self.batch
         return self.work <= _LARGEST_WORK and numel <= _LARGEST_NUMEL
@@ -193,7 +198,7 @@ _FORWARD_GROUPS = {
 
 
 def _resnet50() -> Iterator[Layer]:
-    """He et al. (2015), `Deep residual learning`, table 1; strides stand at the 3x3 filters."""
+    """He et al. (2015), `Deep residual learning`, table 1, with the strides in the 3x3 filters."""
     layer = partial(Layer, "resnet50")
     yield layer(3, 64, 7, 2, 3, 224)
     inputs, pixels = 64, 56
@@ -219,7 +224,7 @@ def _vgg16() -> Iterator[Layer]:
 
 
 def _mobilenet_v2() -> Iterator[Layer]:
-    """Its depthwise ones: Sandler et al. (2018), `MobileNetV2`, table 2."""
+    """The depthwise convolutions of Sandler et al. (2018), `MobileNetV2`, table 2."""
     strided = ((96, 112), (144, 56), (192, 28), (576, 14))
     plain = ((32, 112), (144, 56), (192, 28), (384, 14), (576, 14), (960, 7))
     for stride, layers in ((1, plain), (2, strided)):
@@ -247,7 +252,7 @@ LAYERS: tuple[Layer, ...] = tuple(
     dict.fromkeys((*_resnet50(), *_vgg16(), *_mobilenet_v2(), *_lenet5(), *_cifar_resnet()))
 )
 
-# Some of them, to see the whole at a glance.
+# A few layers that stand for all of them.
 _STEM, _SMALL_STEM = (
     Layer("resnet50", 3, 64, 7, 2, 3, 224),
     Layer("cifar-resnet", 3, 16, 3, 1, 1, 32),
@@ -270,7 +275,7 @@ _USUAL: tuple[tuple[Direction, int, tuple[Layer, ...]], ...] = (
 
 
 def usual_convolutions() -> list[Convolution]:
-    """A few of ``convolutions()``, of every kind."""
+    """A few of ``convolutions()``: at least one of every kind."""
     return [
         *(Convolution(layer, how, batch) for how, batch, layers in _USUAL for layer in layers),
         Convolution(_LARGE, "forward", 16, torch.channels_last),
@@ -278,7 +283,7 @@ def usual_convolutions() -> list[Convolution]:
 
 
 def convolutions() -> list[Convolution]:
-    """Every layer, in every way that is feasible."""
+    """Every layer, with every direction, batch size and layout that is feasible."""
     every = (
         Convolution(layer, direction, batch, layout)
         for direction in _FUNCTIONS["torch"]

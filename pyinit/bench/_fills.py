@@ -1,4 +1,4 @@
-"""The initializers, beside ``torch.nn.init``."""
+"""Initializers, compared with those of ``torch.nn.init``."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class Shapes(NamedTuple):
-    """Of many tensors that one call fills."""
+    """The shapes of many tensors that one call fills."""
 
     name: str
     each: tuple[Shape, ...]
@@ -49,10 +49,10 @@ _MATRICES = {"orthogonal_", "orthogonal_many_"}
 
 @dataclass(frozen=True)
 class Fill(Case):
-    """One initializer on one kind of tensor, or on a list of tensors.
+    """One initializer, filling one kind of tensor or a list of tensors.
 
-    ``fresh`` memory has never been touched; ``isa`` forces an instruction set on pyinit; ``rng`` is
-    pyinit's generator.
+    If ``fresh``, the memory has never been touched. ``isa`` is the instruction set that pyinit has to
+    use, and ``rng`` its generator.
     """
 
     seconds: ClassVar[float] = 2.0
@@ -95,9 +95,9 @@ class Fill(Case):
 
     @property
     def flops(self) -> float:
-        """Additions and multiplications of the reflections that make a matrix; 0 for mere fills.
+        """The additions and multiplications of the reflections that make a matrix; 0 for mere fills.
 
-        torch's own numbers must be factorized first, which takes as many again.
+        A matrix of torch's own numbers must be factorized first, which takes as many again.
         """
         if self.operation not in _MATRICES:
             return 0
@@ -143,7 +143,7 @@ class Fill(Case):
 
 
 def _reflection_flops(shape: Shape) -> float:
-    """Those of LAPACK's orgqr, to leading order: LAPACK Working Note 41, appendix C."""
+    """The operations of LAPACK's orgqr, to leading order: LAPACK Working Note 41, appendix C."""
     rows, columns = shape[0], prod(shape[1:])
     m, n = max(rows, columns), min(rows, columns)
     return 2 * m * n**2 - 2 * n**3 / 3
@@ -166,7 +166,7 @@ _LARGER_MATRICES: tuple[Shape, ...] = (
 
 
 def _resnet50() -> Iterator[Shape]:
-    """Weights of the convolutions: He et al. (2015), `Deep residual learning`, table 1."""
+    """The weights of the convolutions of He et al. (2015), `Deep residual learning`, table 1."""
     yield 64, 3, 7, 7
     for blocks, inputs, width in ((3, 64, 64), (4, 256, 128), (6, 512, 256), (3, 1024, 512)):
         outputs = 4 * width
@@ -181,7 +181,7 @@ RESNET50 = Shapes("resnet50", tuple(_resnet50()))
 
 
 def fills() -> list[Fill]:
-    """Those that this machine can run."""
+    """All fills that this machine can run."""
     large, medium = (1 << 24,), (1 << 22,)
     sizes = (0, 1, 16, 1 << 10, 1 << 16, 1 << 20, 1 << 24)
     forced = ["avx2"] if "avx2" in _core.available_isas() and _core.isa() != "avx2" else []

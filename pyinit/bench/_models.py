@@ -1,4 +1,4 @@
-"""Whole models, beside torch's initializers called module by module."""
+"""Whole models, compared with torch's initializers called module by module."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +16,11 @@ from pyinit.whole_model.network import Network
 
 @dataclass(frozen=True)
 class Model(Case):
-    """A model by a recipe: for ``torch``, beside each module's own ``reset_parameters``; for any
-    other, beside the same initializers of ``torch.nn.init``."""
+    """A model filled by a recipe.
+
+    The recipe ``torch`` is compared with each module's own ``reset_parameters``, and any other one
+    with the same initializers of ``torch.nn.init``.
+    """
 
     seconds: ClassVar[float] = 4.0
 
@@ -64,7 +67,7 @@ class Model(Case):
 
 
 class Planned(NamedTuple):
-    """A model, and what fills it, known to torch before its time is taken."""
+    """A model and the steps that fill it, which torch is given before its time is taken."""
 
     model: nn.Module
     steps: list[tuple[Tensor, Blocks]]
@@ -76,7 +79,7 @@ def _by_torch(planned: Planned) -> None:
 
 
 def reset(model: nn.Module) -> None:
-    """What the constructors of the modules do."""
+    """Initialize the modules as their constructors do."""
     for module in model.modules():
         own = getattr(module, "reset_parameters", None) or getattr(
             module, "_reset_parameters", None
@@ -86,12 +89,12 @@ def reset(model: nn.Module) -> None:
 
 
 def models() -> list[Model]:
-    """All, for a pattern to choose from."""
+    """All models, from which a pattern may choose."""
     return [*usual_models(), Model("llama-1b", "torch", torch.bfloat16)]
 
 
 def usual_models() -> list[Model]:
-    """Those that take a few seconds."""
+    """The models that take only a few seconds."""
     return [
         Model("gpt2", "torch"),
         Model("gpt2", "gpt2"),

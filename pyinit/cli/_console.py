@@ -1,4 +1,4 @@
-"""What the commands print with: results on stdout, progress on stderr."""
+"""How the commands print: results on stdout, progress on stderr."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def print_json(value: Any) -> None:
 
 
 def progress() -> Progress:
-    """A bar that names the current item and goes away when done; nothing in a file."""
+    """A bar that names the current item and goes away in the end; none if stderr is a file."""
     console = Console(stderr=True)
     return Progress(
         BarColumn(),

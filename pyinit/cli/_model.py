@@ -24,30 +24,30 @@ DTYPES = {
 
 
 def load(spec: str, dtype: str | None, kwargs: str, seed: int) -> nn.Module:
-    """The model that ``spec`` names: a built-in, or ``package.module:factory``.
+    """Build the model that ``spec`` names: a built-in, or ``package.module:factory``.
 
-    Built from the same seed it is the same, whatever its module drew as it was imported.
+    The same seed gives the same model, whatever its module draws while it is imported.
     """
     config = _config(kwargs)
     factory = MODELS[spec] if spec in MODELS else _user_factory(spec)
     try:
         inspect.signature(factory).bind(**config)
     except (TypeError, ValueError) as error:
-        raise bad("--kwargs", f"{spec} does not take {kwargs}: {error}") from None
+        raise bad_parameter("--kwargs", f"{spec} does not take {kwargs}: {error}") from None
     if spec in MODELS:
         factory = partial(build, spec, DTYPES[dtype or "float32"])
     _seed(seed)
     try:
         model = factory(**config)
     except Exception as error:
-        raise bad("MODEL", f"{spec} failed: {one_line(error)}") from error
+        raise bad_parameter("MODEL", f"{spec} failed: {one_line(error)}") from error
     if not isinstance(model, nn.Module):
-        raise bad("MODEL", f"{spec} returned {type(model).__name__}, not an nn.Module")
+        raise bad_parameter("MODEL", f"{spec} returned {type(model).__name__}, not an nn.Module")
     return model if dtype is None else model.to(DTYPES[dtype])
 
 
 def _seed(seed: int) -> None:
-    """For what the factory draws and the recipe leaves."""
+    """Seed all generators, for parameters that the factory draws and the recipe leaves alone."""
     torch.manual_seed(seed)
     seed_python(seed)
 
@@ -56,7 +56,7 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def bad(argument: str, message: str) -> click.BadParameter:
+def bad_parameter(argument: str, message: str) -> click.BadParameter:
     return click.BadParameter(message, param_hint=f"'{argument}'")
 
 
@@ -64,16 +64,16 @@ def _config(text: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
     except json.JSONDecodeError as error:
-        raise bad("--kwargs", f"not JSON: {error}") from None
+        raise bad_parameter("--kwargs", f"not JSON: {error}") from None
     if not isinstance(config, dict):
-        raise bad("--kwargs", f"a JSON object is needed, not {text}")
+        raise bad_parameter("--kwargs", f"a JSON object is needed, not {text}")
     return config
 
 
 def _user_factory(spec: str) -> Callable[..., Any]:
     module_name, colon, attribute = spec.partition(":")
     if not (module_name and colon and attribute):
-        raise bad(
+        raise bad_parameter(
             "MODEL", f"{spec!r} is neither package.module:factory nor one of {', '.join(MODELS)}"
         )
     if os.getcwd() not in sys.path:
@@ -81,7 +81,7 @@ def _user_factory(spec: str) -> Callable[..., Any]:
     try:
         factory = attrgetter(attribute)(importlib.import_module(module_name))
     except Exception as error:
-        raise bad("MODEL", f"cannot import {spec!r}: {one_line(error)}") from error
+        raise bad_parameter("MODEL", f"cannot import {spec!r}: {one_line(error)}") from error
     if not callable(factory) or isinstance(factory, nn.Module):
-        raise bad("MODEL", f"{spec!r} is not a factory but {type(factory).__name__}")
+        raise bad_parameter("MODEL", f"{spec!r} is not a factory but {type(factory).__name__}")
     return cast(Callable[..., Any], factory)

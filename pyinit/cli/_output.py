@@ -1,4 +1,4 @@
-"""A safetensors file that is there whole or not at all."""
+"""Writes a model to a safetensors file, which is there whole or not at all."""
 
 import json
 import signal
@@ -14,11 +14,11 @@ from pyinit.reports.files import replacing
 
 
 def check_savable(model: nn.Module) -> None:
-    """Raise what keeps a model from being such a file, whatever its values.
+    """Check that a model can be written to such a file, whatever its values.
 
     Raises:
-        ValueError: for a state that is more than tensors.
-        RuntimeError: for tensors that share a part of their memory.
+        ValueError: If its state is more than tensors.
+        RuntimeError: If tensors share a part of their memory.
     """
     state = model.state_dict()
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
@@ -28,7 +28,7 @@ def check_savable(model: nn.Module) -> None:
 
 
 def save(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
-    """Writes beside ``path``, then renames. Tied parameters are stored once.
+    """Write a model to ``path``. Tied parameters are stored once.
 
     The same model and metadata give the same bytes.
     """
@@ -39,7 +39,7 @@ def save(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
 
 @contextmanager
 def ended_in_order() -> Iterator[None]:
-    """What asks the program to end ends it by an exception, which clears away what is half written."""
+    """Turn signals that end the program into an exception, which clears away half-written files."""
     asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     is_main = threading.current_thread() is threading.main_thread()
     taken = [s for s in asked if is_main and signal.getsignal(s) == signal.SIG_DFL]
@@ -57,7 +57,7 @@ def _end(number: int, _: object) -> None:
 
 
 def _sort_metadata(path: Path) -> None:
-    """safetensors writes metadata in an order that differs from run to run."""
+    """Sort the metadata: safetensors writes it in an order that differs from run to run."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))

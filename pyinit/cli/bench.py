@@ -28,21 +28,22 @@ def _chosen(_: click.Context, __: click.Parameter, pattern: str | None) -> list[
 @click.command()
 @click.argument("chosen", metavar="[PATTERN]", required=False, callback=_chosen)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--quick", is_flag=True, help="Measure each case briefly.")
+@click.option("--quick", is_flag=True, help=f"Measure each case for {_QUICK_SECONDS} s.")
 def bench(as_json: bool, chosen: list[Case], quick: bool) -> None:
-    """Time the initializers, convolutions, activations and whole models against torch's.
+    """Time initializers, convolutions, activations and whole models against torch.
 
-    PATTERN, a regular expression, runs all cases with a match of it in their name, as in 'normal_
-    float32 2^24'. There are more of these than run without it: 'activation' takes every activation,
-    'conv' all layers of ResNet-50, VGG-16, MobileNetV2 (depthwise), LeNet-5 and a ResNet for CIFAR,
-    forward and backward, in both layouts and in batches of 1 (b1), 16 and 64, without those of more
-    than 20 thousand million operations or 256 MiB a tensor, and 'conv2d forward .* resnet50 .* b1$'
-    some of them; 'initialize_' whole models. Under the table are the geometric means of their ratios, by groups.
+    PATTERN is a regular expression, and all cases run whose name has a match of it, as for 'normal_
+    float32 2^24'. Without it a selection runs. 'activation' runs every activation, and 'initialize_'
+    all whole models. 'conv' runs all layers of ResNet-50, VGG-16, MobileNetV2 (depthwise), LeNet-5
+    and a ResNet for CIFAR, forward and backward, in both layouts and in batches of 1 (b1), 16 and
+    64, except those of more than 20 thousand million operations or 256 MiB a tensor; 'conv2d forward
+    .* resnet50 .* b1$' runs some of these. Geometric means of the ratios, by groups, stand under the
+    table.
 
-    The two are called in turn. The ratio is the median over the pairs of calls, times are medians,
-    the rate is of the shortest time, and "of peak" compares it with the most that the machine did:
-    in GB/s when zeroing the same memory; in GF/s, billions of additions and multiplications a
-    second, with fused multiply-adds on one thread, times the number of threads.
+    torch and pyinit are called in turn. The ratio is the median over the pairs of calls, and the
+    times are medians. The rate is that of the shortest time, and "of peak" compares it with the most
+    that the machine did: for GB/s, zeroing the same memory; for GF/s (billions of additions and
+    multiplications a second), fused multiply-adds on one thread, times the number of threads.
     """
     results = []
     with _console.progress() as progress:

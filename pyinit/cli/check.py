@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pyinit.cli import _console
-from pyinit.cli._model import DTYPES, bad, load, one_line
+from pyinit.cli._model import DTYPES, bad_parameter, load, one_line
 from pyinit.inspection.check import check as check_model
 from pyinit.models import MODELS
 
@@ -76,7 +76,7 @@ def check(
 ) -> None:
     is_file = model not in MODELS and os.path.exists(model)
     if is_file and (init is not None or reproducible):
-        raise bad("MODEL", f"{model} is a file: it has no init, and is not made again")
+        raise bad_parameter("MODEL", f"{model} is a file: it has no init, and is not made again")
     checked = Path(model) if is_file else partial(_built, model, dtype, kwargs, init is not None)
     try:
         findings = check_model(
@@ -115,7 +115,7 @@ def _init(name: str) -> str | Callable[..., Any]:
     try:
         found = attrgetter(attribute)(importlib.import_module(module))
     except Exception as error:
-        raise bad("--init", f"cannot import {name!r}: {one_line(error)}") from error
+        raise bad_parameter("--init", f"cannot import {name!r}: {one_line(error)}") from error
     if not callable(found):
-        raise bad("--init", f"{name!r} is not a function but {type(found).__name__}")
+        raise bad_parameter("--init", f"{name!r} is not a function but {type(found).__name__}")
     return found  # type: ignore[no-any-return]

@@ -9,9 +9,9 @@ from rich.table import Table
 from torch import nn
 
 from pyinit._machine import Info, info
-from pyinit.cli import _console, _output, _run
-from pyinit.cli._model import DTYPES, bad, load, one_line
-from pyinit.cli._run import Run
+from pyinit.cli import _console, _output, _timed
+from pyinit.cli._model import DTYPES, bad_parameter, load, one_line
+from pyinit.cli._timed import Timed
 from pyinit.models import MODELS
 from pyinit.reports.files import check_output
 from pyinit.reports.initialization import InitReport
@@ -22,7 +22,7 @@ _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 
 
 def _output_file(suffix: str) -> Callable[..., Path | None]:
-    """A callback that takes only paths to which a file of that format can be written."""
+    """Make a callback that accepts only paths at which a file of that format can be written."""
 
     def check(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
         try:
@@ -69,14 +69,20 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     callback=_list_recipes,
     help="Show the recipes and exit.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    help="The seed of all numbers.",
+)
 @click.option(
     "--from",
     "source",
     type=click.Path(exists=True, path_type=Path),
     help="Take the weights that this file or folder has, and initialize the others.",
 )
-@click.option("--dry-run", is_flag=True, help="Report what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be done, without doing it.")
 @click.option(
     "--report",
     "report_file",
@@ -90,8 +96,10 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     callback=_output_file(".safetensors"),
     help="Write the model to this safetensors file (.safetensors).",
 )
-@click.option("--dtype", type=click.Choice(list(DTYPES)), help="Type of the parameters.")
-@click.option("--kwargs", metavar="JSON", default="{}", help="Arguments of the factory.")
+@click.option("--dtype", type=click.Choice(list(DTYPES)), help="The dtype of the parameters.")
+@click.option(
+    "--kwargs", metavar="JSON", default="{}", help="The factory's arguments, as a JSON object."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def init(
     *,
@@ -115,15 +123,15 @@ def init(
     machine = info()
     if dry_run:
         report = _planned(build, recipe, seed)
-        run = Run(report, report.parameters)
+        timed = Timed(report, report.parameters)
     else:
         network = build()
         if out is not None:
             _check_savable(network, out)
         if source is None:
-            run = _run.initialize(network, recipe, seed)
+            timed = _timed.initialize(network, recipe, seed)
         else:
-            run = _run.load(network, source, recipe, seed)
+            timed = _timed.load(network, source, recipe, seed)
         if out is not None:
             metadata = {
                 "format": "pt",
@@ -136,7 +144,7 @@ def init(
             }
             _save(network, out, metadata)
     if report_file is not None:
-        _save_report(run.report, report_file)
+        _save_report(timed.report, report_file)
     if as_json:
         described = {
             "model": model,
@@ -144,37 +152,39 @@ def init(
             "seed": seed,
             "out": None if out is None else str(out),
         }
-        _console.print_json({**described, **run.to_dict(), "machine": machine})
+        _console.print_json({**described, **timed.to_dict(), "machine": machine})
     else:
-        _print(run, machine, out)
+        _print(timed, machine, out)
 
 
 def _check_together(
     dry_run: bool, source: Path | None, report_file: Path | None, out: Path | None
 ) -> None:
     if dry_run and out is not None:
-        raise bad("--dry-run", "it writes no model: leave out --out, or --dry-run")
+        raise bad_parameter("--dry-run", "it writes no model: leave out --out, or --dry-run")
     if dry_run and source is not None:
-        raise bad("--dry-run", "it reads no weights: leave out --from, or --dry-run")
+        raise bad_parameter("--dry-run", "it reads no weights: leave out --from, or --dry-run")
     if out and report_file and out.resolve() == report_file.resolve():
-        raise bad("--report", f"--out writes {out}, too")
+        raise bad_parameter("--report", f"--out writes {out}, too")
 
 
 def _planned(build: Callable[[], nn.Module], recipe: str, seed: int) -> InitReport:
-    """On the meta device, where a model costs nothing; if that does not do, in memory: for
-    factories that look at values, and parameters whose values only a constructor knows."""
+    """Plan on the meta device, where a model costs nothing, or else in memory.
+
+    Factories that look at values, and parameters whose values only a constructor knows, need memory.
+    """
     try:
         with torch.device("meta"):
-            return _run.plan(build(), recipe, seed)
+            return _timed.plan(build(), recipe, seed)
     except click.BadParameter:
-        return _run.plan(build(), recipe, seed)
+        return _timed.plan(build(), recipe, seed)
 
 
 def _check_savable(model: nn.Module, path: Path) -> None:
     try:
         _output.check_savable(model)
     except Exception as error:
-        raise bad("--out", f"cannot write {path}: {one_line(error)}") from error
+        raise bad_parameter("--out", f"cannot write {path}: {one_line(error)}") from error
 
 
 def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
@@ -182,7 +192,7 @@ def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
         with _console.working(f"writing {path}"), _output.ended_in_order():
             _output.save(model, path, metadata)
     except Exception as error:
-        raise bad("--out", f"cannot write {path}: {one_line(error)}") from error
+        raise bad_parameter("--out", f"cannot write {path}: {one_line(error)}") from error
 
 
 def _save_report(report: InitReport | LoadReport, path: Path) -> None:
@@ -190,21 +200,21 @@ def _save_report(report: InitReport | LoadReport, path: Path) -> None:
         with _output.ended_in_order():
             report.save(path)
     except OSError as error:
-        raise bad("--report", f"cannot write {path}: {one_line(error)}") from error
+        raise bad_parameter("--report", f"cannot write {path}: {one_line(error)}") from error
 
 
-def _print(run: Run, machine: Info, out: Path | None) -> None:
+def _print(timed: Timed, machine: Info, out: Path | None) -> None:
     console = _console.stdout(_WIDTH_IN_FILES)
-    console.print(run.report)
+    console.print(timed.report)
     where = f"({machine['threads']} threads, {machine['isa']})"
-    if run.loaded is not None:
-        console.print(f"loaded in {run.seconds:.3f} s {where}")
-    elif run.ratio is not None and run.speed is not None:
+    if timed.loaded is not None:
+        console.print(f"loaded in {timed.seconds:.3f} s {where}")
+    elif timed.ratio is not None and timed.speed is not None:
         console.print(
-            f"pyinit {run.seconds:.3f} s, torch.nn.init {run.torch_seconds:.3f} s: "
-            f"{run.ratio:.1f}x, {run.speed / 1e6:,.0f} million parameters/s {where}"
+            f"pyinit {timed.seconds:.3f} s, torch.nn.init {timed.torch_seconds:.3f} s: "
+            f"{timed.ratio:.1f}x, {timed.speed / 1e6:,.0f} million parameters/s {where}"
         )
-    elif run.torch_error is not None:
-        console.print(f"pyinit {run.seconds:.3f} s; torch.nn.init cannot: {run.torch_error}")
+    elif timed.torch_error is not None:
+        console.print(f"pyinit {timed.seconds:.3f} s; torch.nn.init cannot: {timed.torch_error}")
     if out is not None:
         console.print(f"wrote {out}, {out.stat().st_size / 1e6:,.1f} MB")

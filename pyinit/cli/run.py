@@ -17,15 +17,21 @@ from pyinit._random.rng import NAMES
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("-m", "as_module", is_flag=True, help="TARGET is the name of a module.")
-@click.option("--rng", type=click.Choice(NAMES), default="torch", show_default=True)
+@click.option(
+    "--rng",
+    type=click.Choice(NAMES),
+    default="torch",
+    show_default=True,
+    help="Whose numbers the program gets.",
+)
 @click.argument("target")
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
 def run(as_module: bool, rng: str, target: str, arguments: tuple[str, ...]) -> None:
     """Run a Python program with torch.nn.init patched.
 
-    TARGET is a script, or a folder or zip file with a __main__.py, or with -m a module. All that
-    follows it goes to the program. With --rng torch the program draws the numbers it would draw
-    under python, with --rng philox pyinit's own.
+    TARGET is a script, a folder or zip file with a __main__.py, or, with -m, a module. Everything
+    after it goes to the program. With --rng torch the program gets the numbers that it would get
+    under python; with --rng philox it gets pyinit's own.
     """
     if not as_module and not os.path.exists(target):
         raise click.BadParameter(f"no such file: {target}", param_hint="'TARGET'")
@@ -51,13 +57,13 @@ def run(as_module: bool, rng: str, target: str, arguments: tuple[str, ...]) -> N
 
 
 def _set_first_path(path: str) -> None:
-    """Put the program's folder where python put that of the command."""
+    """Put the program's folder in the place in sys.path where python put the command's."""
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         sys.path[0] = path
 
 
 def _run_script(path: str) -> None:
-    """As runpy does, but ``__main__`` remains, with an absolute ``__file__``, as under python."""
+    """Run a script as python does: unlike under runpy, ``__main__`` remains afterwards."""
     main = ModuleType("__main__")
     main.__file__ = path = os.path.abspath(path)
     vars(main)["__builtins__"] = builtins
@@ -68,7 +74,7 @@ def _run_script(path: str) -> None:
 
 
 def _of_program(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback from the program's first frame on."""
+    """The part of a traceback that begins with the program's first frame."""
     while traceback and traceback.tb_frame.f_globals.get("__name__") in {__name__, "runpy"}:
         traceback = traceback.tb_next
     return traceback

@@ -13,9 +13,10 @@ import torch
 import torch.nn.init
 from torch import Tensor, nn
 
-import pyinit.init
 from pyinit._random.generators import cuda_in_use, python_seeded, torch_seeded
 from pyinit._torch.placement import refuse_elsewhere
+from pyinit.init import _basic as _pyinits
+from pyinit.init import _torch_names
 from pyinit.initializers import TruncNormal
 from pyinit.inspection.tensors import Held, bits, held_by, not_examined
 from pyinit.reports.initialization import InitReport
@@ -301,7 +302,11 @@ def _tensors(module: nn.Module) -> list[Tensor]:
     return [t for t in (*module.parameters(), *module.buffers()) if not t.is_inference()]
 
 
-_TRUNCATED = ((torch.nn.init, "_no_grad_trunc_normal_"), (pyinit.init, "_trunc_normal"))
+_TRUNCATED = (
+    (torch.nn.init, "_no_grad_trunc_normal_"),
+    (_pyinits, "_trunc_normal"),
+    (_torch_names, "_trunc_normal"),
+)
 
 
 def _has_address(tensor: Tensor) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyinit import _core
-from pyinit._device.fills import CONSTANT
+from pyinit._random.distributions import CONSTANT, padded
 from pyinit._torch.views import View
 from pyinit.inspection.statistics import Statistics
 from pyinit.inspection.tensors import (
@@ -64,8 +64,8 @@ def poison_(tensors: Iterable[Tensor], run: int) -> None:
         elif size < _LARGE or address % 4 or size % 4:
             ctypes.memset(address, _BYTES[run], size)
         else:  # all at once, by threads and in huge pages
-            view = address, _core.FLOAT32, (size // 4,), (1,)
-            fills.append((view, CONSTANT, (word, 0.0, 0.0, 0.0), (0, 0)))
+            view = View((address, _core.FLOAT32, (size // 4,), (1,)))
+            fills.append((view, CONSTANT.code, padded((word,)), (0, 0)))
     _core.fill_many(fills, torch.get_num_threads())
 
 

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from pyinit import _core
 from pyinit._torch.placement import elsewhere
-from pyinit._torch.views import plain_memory
+from pyinit._torch.views import readable_view
 from pyinit._torch.wrappers import named_modules
 from pyinit.inspection.statistics import Bounds, Statistics, describe_many
 
@@ -117,7 +117,7 @@ def parts(tensor: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def digest(tensor: Tensor) -> int:
     """64 bits of its elements: the same for the same values in the same dtype, shape and layout."""
-    view = plain_memory(tensor)
+    view = readable_view(tensor)
     found = None if view is None else _core.digest(view, torch.get_num_threads())
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""Built-in architectures: real networks that need nothing but torch."""
+"""Built-in architectures: well-known networks that need nothing but torch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,9 +21,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 class _SkipDraws(TorchFunctionMode):
-    """Leaves out the random draws of module constructors; constants and buffers are as always."""
+    """Skip the random draws of module constructors; constants and buffers are set as always."""
 
-    # By name: torch.nn.init's functions, those that stand in for them, and the tensor's methods.
+    # Names shared by torch.nn.init's functions, their replacements, and the tensor's methods.
     drawing = frozenset(("uniform_", "normal_", "kaiming_uniform_"))
 
     def __torch_function__(
@@ -40,12 +40,12 @@ class _SkipDraws(TorchFunctionMode):
 
 
 def build(name: str, dtype: torch.dtype = torch.float32, **config: Any) -> nn.Module:
-    """Builds a built-in architecture and leaves its random parameters undrawn.
+    """Build a built-in architecture, and leave its random parameters undrawn.
 
     Args:
-        name: a key of ``MODELS``.
-        dtype: of parameters and floating-point buffers.
-        **config: arguments of the network's constructor.
+        name: A key of ``MODELS``.
+        dtype: The dtype of parameters and floating-point buffers.
+        **config: Arguments of the network's constructor.
     """
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

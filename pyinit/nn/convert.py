@@ -1,4 +1,4 @@
-"""A model's convolutions, made pyinit's."""
+"""Conversion of a model's convolutions to those of pyinit."""
 
 from typing import TypeVar
 
@@ -15,23 +15,33 @@ _Model = TypeVar("_Model", bound=torch.nn.Module)
 
 
 def convert_(model: _Model) -> _Model:
-    """Have pyinit compute the convolutions of a model.
+    """Have pyinit compute the convolutions of a model, in place.
+
+    Modules whose class is exactly ``torch.nn.Conv1d``, ``Conv2d``, ``Conv3d``, ``ConvTranspose1d``,
+    ``ConvTranspose2d`` or ``ConvTranspose3d`` get the class of that name in ``pyinit.nn``. They stay
+    the same objects, with their parameters, hooks and flags.
 
     Args:
-        model: any module. Those in it, or itself, that are exactly ``torch.nn.Conv1d``, ``Conv2d``,
-            ``Conv3d``, ``ConvTranspose1d``, ``ConvTranspose2d`` or ``ConvTranspose3d`` become the
-            class of that name in ``pyinit.nn``. They stay the objects they are, with their
-            parameters, hooks and flags.
+        model: any module, which may itself be a convolution.
 
     Returns:
         The model itself.
 
+    Raises:
+        TypeError: if ``model`` is no module.
+
     Warns:
-        UserWarning: names the convolutions of other classes, which are left alone: lazy and
+        UserWarning: if convolutions of other classes are left alone, with their names: lazy and
             parametrized ones, and subclasses, which may compute something else.
 
-    Raises:
-        TypeError: if it is no module.
+    References:
+        docs/convolution.md says which tools of torch's take converted modules.
+
+    Example:
+        >>> import torch, pyinit
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+        >>> type(pyinit.nn.convert_(model)[0])
+        <class 'pyinit.nn.modules.Conv2d'>
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -42,5 +52,8 @@ def convert_(model: _Model) -> _Model:
         elif isinstance(module, _ConvNd) and not isinstance(module, modules._Activated):
             left.append(f"{name or 'the model'} ({type(module).__name__})")
     if left:
-        warn(f"left alone, being no plain torch convolutions: {', '.join(left)}", UserWarning)
+        warn(
+            f"left alone because they are no plain torch convolutions: {', '.join(left)}",
+            UserWarning,
+        )
     return model

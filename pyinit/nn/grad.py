@@ -1,27 +1,27 @@
 """Gradients of convolutions by one tensor at a time, with the signatures of ``torch.nn.grad``.
 
-They can be differentiated, too. What the kernels do not take goes to torch's functions.
+They can be differentiated in turn. torch's own functions compute what the kernels do not take.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from pyinit._functional.autograd import contract, sum_channels
-from pyinit._functional.compute import (
+from pyinit._functional.geometry import (
     IMAGE,
     RESULT,
     WEIGHT,
     Function,
+    PerDimension,
+    Window,
     geometry_of,
     is_channels_last,
     is_too_large,
     plan_of,
 )
-from pyinit._functional.operators import is_ours
+from pyinit._functional.operators import has_kernel
 from pyinit._torch.original import functional, gradients
-from pyinit.functional import Numbers
 
 __all__ = [
     "conv1d_bias",
@@ -40,30 +40,110 @@ def conv1d_input(
     input_size: Sequence[int],
     weight: Tensor,
     grad_output: Tensor,
-    stride: Numbers = 1,
-    padding: Numbers = 0,
-    dilation: Numbers = 1,
+    stride: PerDimension = 1,
+    padding: PerDimension = 0,
+    dilation: PerDimension = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of ``conv1d`` by its input; see ``conv2d_input``."""
-    return _by_input(1, input_size, weight, grad_output, (stride, padding, dilation, groups))
+    """The gradient of ``conv1d`` by its input.
+
+    Args:
+        input_size: the input's shape, ``(batch, channels, length)``.
+        weight: ``(output channels, channels / groups, kernel length)``.
+        grad_output: the gradient by the result, of its shape, ``(batch, output channels,
+            length)``.
+        stride: the distance between the kernel's places, in pixels: an integer, or one for each
+            spatial dimension.
+        padding: the zeros in front of and behind each spatial dimension, in pixels: an integer, or
+            one for each.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        groups: the number of parts into which channels and output channels are divided.
+
+    Returns:
+        A tensor of the shape ``input_size``.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: if shapes, dtypes and integers do not fit together.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> weight, grad_output = torch.ones(4, 2, 3), torch.ones(1, 4, 3)
+        >>> pyinit.nn.grad.conv1d_input((1, 2, 5), weight, grad_output).shape
+        torch.Size([1, 2, 5])
+    """
+    return _by_input(1, input_size, weight, grad_output, (stride, padding, dilation, groups, 0))
 
 
 def conv1d_weight(
     input: Tensor,
     weight_size: Sequence[int],
     grad_output: Tensor,
-    stride: Numbers = 1,
-    padding: Numbers = 0,
-    dilation: Numbers = 1,
+    stride: PerDimension = 1,
+    padding: PerDimension = 0,
+    dilation: PerDimension = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of ``conv1d`` by its weight; see ``conv2d_input``."""
-    return _by_weight(1, input, weight_size, grad_output, (stride, padding, dilation, groups))
+    """The gradient of ``conv1d`` by its weight.
+
+    Args:
+        input: ``(batch, channels, length)``.
+        weight_size: the weight's shape, ``(output channels, channels / groups, kernel length)``.
+        grad_output: the gradient by the result, of its shape, ``(batch, output channels,
+            length)``.
+        stride: the distance between the kernel's places, in pixels: an integer, or one for each
+            spatial dimension.
+        padding: the zeros in front of and behind each spatial dimension, in pixels: an integer, or
+            one for each.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        groups: the number of parts into which channels and output channels are divided.
+
+    Returns:
+        A tensor of the shape ``weight_size``.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: if shapes, dtypes and integers do not fit together.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> x, grad_output = torch.ones(1, 2, 5), torch.ones(1, 4, 3)
+        >>> pyinit.nn.grad.conv1d_weight(x, (4, 2, 3), grad_output).shape
+        torch.Size([4, 2, 3])
+    """
+    return _by_weight(1, input, weight_size, grad_output, (stride, padding, dilation, groups, 0))
 
 
 def conv1d_bias(grad_output: Tensor) -> Tensor:
-    """The gradient of ``conv1d`` by its bias: ``(output channels,)``."""
+    """The gradient of ``conv1d`` by its bias.
+
+    Args:
+        grad_output: the gradient by the result, of its shape, ``(batch, output channels,
+            length)``.
+
+    Returns:
+        ``(output channels,)``: the sum over the batch and all pixels of each channel.
+
+    Raises:
+        RuntimeError: unless ``grad_output`` has 3 dimensions.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.nn.grad.conv1d_bias(torch.ones(1, 2, 3))
+        tensor([3., 3.])
+    """
     return _by_bias(1, grad_output)
 
 
@@ -71,9 +151,9 @@ def conv2d_input(
     input_size: Sequence[int],
     weight: Tensor,
     grad_output: Tensor,
-    stride: Numbers = 1,
-    padding: Numbers = 0,
-    dilation: Numbers = 1,
+    stride: PerDimension = 1,
+    padding: PerDimension = 0,
+    dilation: PerDimension = 1,
     groups: int = 1,
 ) -> Tensor:
     """The gradient of ``conv2d`` by its input.
@@ -81,33 +161,101 @@ def conv2d_input(
     Args:
         input_size: the input's shape, ``(batch, channels, height, width)``.
         weight: ``(output channels, channels / groups, kernel height, kernel width)``.
-        grad_output: the gradient by the result, and of its shape.
-        stride: as in ``conv2d``, and so are those that follow.
-        padding: numbers.
-        dilation: numbers.
-        groups: a number.
+        grad_output: the gradient by the result, of its shape, ``(batch, output channels, height,
+            width)``.
+        stride: the distance between the kernel's places, in pixels: an integer, or one for each
+            spatial dimension.
+        padding: the zeros in front of and behind each spatial dimension, in pixels: an integer, or
+            one for each.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        groups: the number of parts into which channels and output channels are divided.
+
+    Returns:
+        A tensor of the shape ``input_size``.
 
     Raises:
-        RuntimeError, TypeError, ValueError: where the shapes do not fit together.
+        RuntimeError, TypeError, ValueError: if shapes, dtypes and integers do not fit together.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> weight, grad_output = torch.ones(4, 2, 3, 3), torch.ones(1, 4, 3, 3)
+        >>> pyinit.nn.grad.conv2d_input((1, 2, 5, 5), weight, grad_output).shape
+        torch.Size([1, 2, 5, 5])
     """
-    return _by_input(2, input_size, weight, grad_output, (stride, padding, dilation, groups))
+    return _by_input(2, input_size, weight, grad_output, (stride, padding, dilation, groups, 0))
 
 
 def conv2d_weight(
     input: Tensor,
     weight_size: Sequence[int],
     grad_output: Tensor,
-    stride: Numbers = 1,
-    padding: Numbers = 0,
-    dilation: Numbers = 1,
+    stride: PerDimension = 1,
+    padding: PerDimension = 0,
+    dilation: PerDimension = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of ``conv2d`` by its weight; see ``conv2d_input``."""
-    return _by_weight(2, input, weight_size, grad_output, (stride, padding, dilation, groups))
+    """The gradient of ``conv2d`` by its weight.
+
+    Args:
+        input: ``(batch, channels, height, width)``.
+        weight_size: the weight's shape, ``(output channels, channels / groups, kernel height,
+            kernel width)``.
+        grad_output: the gradient by the result, of its shape, ``(batch, output channels, height,
+            width)``.
+        stride: the distance between the kernel's places, in pixels: an integer, or one for each
+            spatial dimension.
+        padding: the zeros in front of and behind each spatial dimension, in pixels: an integer, or
+            one for each.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        groups: the number of parts into which channels and output channels are divided.
+
+    Returns:
+        A tensor of the shape ``weight_size``.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: if shapes, dtypes and integers do not fit together.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> x, grad_output = torch.ones(1, 2, 5, 5), torch.ones(1, 4, 3, 3)
+        >>> pyinit.nn.grad.conv2d_weight(x, (4, 2, 3, 3), grad_output).shape
+        torch.Size([4, 2, 3, 3])
+    """
+    return _by_weight(2, input, weight_size, grad_output, (stride, padding, dilation, groups, 0))
 
 
 def conv2d_bias(grad_output: Tensor) -> Tensor:
-    """The gradient of ``conv2d`` by its bias: ``(output channels,)``."""
+    """The gradient of ``conv2d`` by its bias.
+
+    Args:
+        grad_output: the gradient by the result, of its shape, ``(batch, output channels, height,
+            width)``.
+
+    Returns:
+        ``(output channels,)``: the sum over the batch and all pixels of each channel.
+
+    Raises:
+        RuntimeError: unless ``grad_output`` has 4 dimensions.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.nn.grad.conv2d_bias(torch.ones(1, 2, 3, 3))
+        tensor([9., 9.])
+    """
     return _by_bias(2, grad_output)
 
 
@@ -115,35 +263,113 @@ def conv3d_input(
     input_size: Sequence[int],
     weight: Tensor,
     grad_output: Tensor,
-    stride: Numbers = 1,
-    padding: Numbers = 0,
-    dilation: Numbers = 1,
+    stride: PerDimension = 1,
+    padding: PerDimension = 0,
+    dilation: PerDimension = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of ``conv3d`` by its input; see ``conv2d_input``."""
-    return _by_input(3, input_size, weight, grad_output, (stride, padding, dilation, groups))
+    """The gradient of ``conv3d`` by its input.
+
+    Args:
+        input_size: the input's shape, ``(batch, channels, depth, height, width)``.
+        weight: ``(output channels, channels / groups, kernel depth, kernel height, kernel
+            width)``.
+        grad_output: the gradient by the result, of its shape, ``(batch, output channels, depth,
+            height, width)``.
+        stride: the distance between the kernel's places, in pixels: an integer, or one for each
+            spatial dimension.
+        padding: the zeros in front of and behind each spatial dimension, in pixels: an integer, or
+            one for each.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        groups: the number of parts into which channels and output channels are divided.
+
+    Returns:
+        A tensor of the shape ``input_size``.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: if shapes, dtypes and integers do not fit together.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> weight, grad_output = torch.ones(4, 2, 3, 3, 3), torch.ones(1, 4, 3, 3, 3)
+        >>> pyinit.nn.grad.conv3d_input((1, 2, 5, 5, 5), weight, grad_output).shape
+        torch.Size([1, 2, 5, 5, 5])
+    """
+    return _by_input(3, input_size, weight, grad_output, (stride, padding, dilation, groups, 0))
 
 
 def conv3d_weight(
     input: Tensor,
     weight_size: Sequence[int],
     grad_output: Tensor,
-    stride: Numbers = 1,
-    padding: Numbers = 0,
-    dilation: Numbers = 1,
+    stride: PerDimension = 1,
+    padding: PerDimension = 0,
+    dilation: PerDimension = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The gradient of ``conv3d`` by its weight; see ``conv2d_input``."""
-    return _by_weight(3, input, weight_size, grad_output, (stride, padding, dilation, groups))
+    """The gradient of ``conv3d`` by its weight.
+
+    Args:
+        input: ``(batch, channels, depth, height, width)``.
+        weight_size: the weight's shape, ``(output channels, channels / groups, kernel depth,
+            kernel height, kernel width)``.
+        grad_output: the gradient by the result, of its shape, ``(batch, output channels, depth,
+            height, width)``.
+        stride: the distance between the kernel's places, in pixels: an integer, or one for each
+            spatial dimension.
+        padding: the zeros in front of and behind each spatial dimension, in pixels: an integer, or
+            one for each.
+        dilation: the distance between the kernel's taps, in pixels: an integer, or one for each
+            spatial dimension.
+        groups: the number of parts into which channels and output channels are divided.
+
+    Returns:
+        A tensor of the shape ``weight_size``.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: if shapes, dtypes and integers do not fit together.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> x, grad_output = torch.ones(1, 2, 5, 5, 5), torch.ones(1, 4, 3, 3, 3)
+        >>> pyinit.nn.grad.conv3d_weight(x, (4, 2, 3, 3, 3), grad_output).shape
+        torch.Size([4, 2, 3, 3, 3])
+    """
+    return _by_weight(3, input, weight_size, grad_output, (stride, padding, dilation, groups, 0))
 
 
 def conv3d_bias(grad_output: Tensor) -> Tensor:
-    """The gradient of ``conv3d`` by its bias: ``(output channels,)``."""
+    """The gradient of ``conv3d`` by its bias.
+
+    Args:
+        grad_output: the gradient by the result, of its shape, ``(batch, output channels, depth,
+            height, width)``.
+
+    Returns:
+        ``(output channels,)``: the sum over the batch and all pixels of each channel.
+
+    Raises:
+        RuntimeError: unless ``grad_output`` has 5 dimensions.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.nn.grad.conv3d_bias(torch.ones(1, 2, 3, 3, 3))
+        tensor([27., 27.])
+    """
     return _by_bias(3, grad_output)
-
-
-Window = tuple[Any, Any, Any, Any]
-"""Stride, padding, dilation and groups."""
 
 
 def _by_input(
@@ -153,7 +379,7 @@ def _by_input(
     made = _made(dims, IMAGE, shapes, grad_output, weight, window)
     if made is None:
         torchs = getattr(gradients, f"conv{dims}d_input")
-        made = torchs(input_size, weight, grad_output, *window)
+        made = torchs(input_size, weight, grad_output, *window[:4])
     return made
 
 
@@ -164,7 +390,7 @@ def _by_weight(
     made = _made(dims, WEIGHT, shapes, grad_output, input, window)
     if made is None:
         torchs = getattr(gradients, f"conv{dims}d_weight")
-        made = torchs(input, weight_size, grad_output, *window)
+        made = torchs(input, weight_size, grad_output, *window[:4])
     return made
 
 
@@ -176,13 +402,13 @@ def _made(
     other: Tensor,
     window: Window,
 ) -> Tensor | None:
-    """The gradient from ``grad_output`` and ``other``; None where torch has to make or refuse it."""
-    if not (is_ours(grad_output) and is_ours(other) and grad_output.dtype == other.dtype):
+    """The gradient, made of ``grad_output`` and ``other``; None where torch has to make or refuse it."""
+    if not (has_kernel(grad_output) and has_kernel(other) and grad_output.dtype == other.dtype):
         return None
     channels_last = is_channels_last(tuple(other.shape), other.stride())
     function = Function(dims, RESULT, getattr(functional, f"conv{dims}d"))
     input, weight = (tuple(shape) for shape in shapes)
-    geometry = geometry_of(function, input, weight, None, channels_last, *window, 0)
+    geometry = geometry_of(function, input, weight, None, channels_last, *window)
     if geometry is None or is_too_large(geometry):
         return None
     if tuple(grad_output.shape) != geometry.shapes[RESULT]:

@@ -1,4 +1,4 @@
-"""The modules: torch's own, with their computation done here."""
+"""torch's convolution modules, computed by ``pyinit.functional``."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -14,11 +14,11 @@ from pyinit._functional.epilogue import epilogue_of
 from pyinit._torch.original import functional as torchs
 
 _REBUILDERS = ("torch.nn.utils.fusion", "torch.utils.mkldnn")
-"""Where torch makes another layer of a convolution's weight and bias, and asks for no exact class."""
+"""Modules of torch's that make another layer of a convolution's weight and bias, whatever its class."""
 
 
 class _Activated(_ConvNd):
-    """What all six have beyond torch's: an activation that becomes part of the convolution."""
+    """The base of all six, which adds an activation to torch's modules."""
 
     activation: str | None = None
     activation_parameter: float | None = None
@@ -35,7 +35,7 @@ class _Activated(_ConvNd):
         epilogue_of(activation, activation_parameter)
         if (
             device is not None
-        ):  # has a name of its own because torch.nn.utils.skip_init looks for it
+        ):  # named in the signature because torch.nn.utils.skip_init looks there
             kwargs["device"] = device
         super().__init__(*args, **kwargs)
         self.activation = activation
@@ -47,7 +47,7 @@ class _Activated(_ConvNd):
         super().__setattr__(name, value)
 
     def _refuse_rebuilding(self, caller: FrameType) -> None:
-        """Refuse what would lose or move the activation; these tools ask for nothing else first."""
+        """Refuse tools that would lose or move the activation, at the first thing that they ask for."""
         tool = caller.f_globals.get("__name__")
         if self.activation is not None and tool in _REBUILDERS:
             raise RuntimeError(
@@ -110,45 +110,231 @@ class _TransposedConvolution(_Activated, _ConvTransposeNd):
 
 
 class Conv1d(_Convolution, torch.nn.Conv1d):
-    """``torch.nn.Conv1d`` on ``pyinit.functional.conv1d``; see ``Conv2d``."""
+    """``torch.nn.Conv1d``, computed by ``pyinit.functional.conv1d``, with an optional activation.
+
+    It is a ``torch.nn.Conv1d``: its parameters, their initial values, its ``state_dict``, its
+    padding modes and its errors are torch's.
+
+    Args:
+        args: the positional arguments of ``torch.nn.Conv1d``: ``in_channels``, ``out_channels``,
+            ``kernel_size`` and so on.
+        activation: the name of the activation that ends the convolution, as
+            ``pyinit.functional.conv1d`` takes it; None for none.
+        activation_parameter: the slope of ``"leaky_relu"`` or alpha of ``"elu"``; None for the
+            default.
+        device: the device of the parameters.
+        kwargs: the keyword arguments of ``torch.nn.Conv1d``.
+
+    Attributes:
+        activation: the activation's name, or None; it may be changed at any time.
+        activation_parameter: its parameter, or None.
+
+    Raises:
+        ValueError: if the activation is unknown or has no parameter, and for what torch refuses.
+        TypeError: if the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> layer = pyinit.nn.Conv1d(3, 4, kernel_size=3, padding=1, activation="relu")
+        >>> y = layer(torch.randn(2, 3, 8))
+        >>> y.shape, bool((y >= 0).all())
+        (torch.Size([2, 4, 8]), True)
+    """
 
     _convolve = staticmethod(functional.conv1d)
 
 
 class Conv2d(_Convolution, torch.nn.Conv2d):
-    """``torch.nn.Conv2d`` on ``pyinit.functional.conv2d``.
+    """``torch.nn.Conv2d``, computed by ``pyinit.functional.conv2d``, with an optional activation.
+
+    It is a ``torch.nn.Conv2d``: its parameters, their initial values, its ``state_dict``, its
+    padding modes and its errors are torch's.
 
     Args:
-        args, kwargs: those of ``torch.nn.Conv2d``.
-        activation: what ``pyinit.functional.conv2d`` takes, applied to the result.
-        activation_parameter: its parameter, where it has one.
+        args: the positional arguments of ``torch.nn.Conv2d``: ``in_channels``, ``out_channels``,
+            ``kernel_size`` and so on.
+        activation: the name of the activation that ends the convolution, as
+            ``pyinit.functional.conv2d`` takes it; None for none.
+        activation_parameter: the slope of ``"leaky_relu"`` or alpha of ``"elu"``; None for the
+            default.
+        device: the device of the parameters.
+        kwargs: the keyword arguments of ``torch.nn.Conv2d``.
 
-    It is a ``torch.nn.Conv2d``: parameters, their initial values, ``state_dict``, padding modes and
-    what torch refuses are torch's.
+    Attributes:
+        activation: the activation's name, or None; it may be changed at any time.
+        activation_parameter: its parameter, or None.
+
+    Raises:
+        ValueError: if the activation is unknown or has no parameter, and for what torch refuses.
+        TypeError: if the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> layer = pyinit.nn.Conv2d(3, 4, kernel_size=3, padding=1, activation="relu")
+        >>> y = layer(torch.randn(2, 3, 8, 8))
+        >>> y.shape, bool((y >= 0).all())
+        (torch.Size([2, 4, 8, 8]), True)
     """
 
     _convolve = staticmethod(functional.conv2d)
 
 
 class Conv3d(_Convolution, torch.nn.Conv3d):
-    """``torch.nn.Conv3d`` on ``pyinit.functional.conv3d``; see ``Conv2d``."""
+    """``torch.nn.Conv3d``, computed by ``pyinit.functional.conv3d``, with an optional activation.
+
+    It is a ``torch.nn.Conv3d``: its parameters, their initial values, its ``state_dict``, its
+    padding modes and its errors are torch's.
+
+    Args:
+        args: the positional arguments of ``torch.nn.Conv3d``: ``in_channels``, ``out_channels``,
+            ``kernel_size`` and so on.
+        activation: the name of the activation that ends the convolution, as
+            ``pyinit.functional.conv3d`` takes it; None for none.
+        activation_parameter: the slope of ``"leaky_relu"`` or alpha of ``"elu"``; None for the
+            default.
+        device: the device of the parameters.
+        kwargs: the keyword arguments of ``torch.nn.Conv3d``.
+
+    Attributes:
+        activation: the activation's name, or None; it may be changed at any time.
+        activation_parameter: its parameter, or None.
+
+    Raises:
+        ValueError: if the activation is unknown or has no parameter, and for what torch refuses.
+        TypeError: if the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> layer = pyinit.nn.Conv3d(3, 4, kernel_size=3, padding=1, activation="relu")
+        >>> y = layer(torch.randn(2, 3, 8, 8, 8))
+        >>> y.shape, bool((y >= 0).all())
+        (torch.Size([2, 4, 8, 8, 8]), True)
+    """
 
     _convolve = staticmethod(functional.conv3d)
 
 
 class ConvTranspose1d(_TransposedConvolution, torch.nn.ConvTranspose1d):
-    """``torch.nn.ConvTranspose1d`` on ``pyinit.functional.conv_transpose1d``; see ``Conv2d``."""
+    """``torch.nn.ConvTranspose1d``, computed by ``pyinit.functional.conv_transpose1d``, with an optional activation.
+
+    It is a ``torch.nn.ConvTranspose1d``: its parameters, their initial values, its ``state_dict``,
+    its output sizes and its errors are torch's.
+
+    Args:
+        args: the positional arguments of ``torch.nn.ConvTranspose1d``: ``in_channels``,
+            ``out_channels``, ``kernel_size`` and so on.
+        activation: the name of the activation that ends the convolution, as
+            ``pyinit.functional.conv_transpose1d`` takes it; None for none.
+        activation_parameter: the slope of ``"leaky_relu"`` or alpha of ``"elu"``; None for the
+            default.
+        device: the device of the parameters.
+        kwargs: the keyword arguments of ``torch.nn.ConvTranspose1d``.
+
+    Attributes:
+        activation: the activation's name, or None; it may be changed at any time.
+        activation_parameter: its parameter, or None.
+
+    Raises:
+        ValueError: if the activation is unknown or has no parameter, and for what torch refuses.
+        TypeError: if the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> layer = pyinit.nn.ConvTranspose1d(3, 4, kernel_size=2, stride=2, activation="silu")
+        >>> layer(torch.randn(2, 3, 8)).shape
+        torch.Size([2, 4, 16])
+    """
 
     _convolve = staticmethod(functional.conv_transpose1d)
 
 
 class ConvTranspose2d(_TransposedConvolution, torch.nn.ConvTranspose2d):
-    """``torch.nn.ConvTranspose2d`` on ``pyinit.functional.conv_transpose2d``; see ``Conv2d``."""
+    """``torch.nn.ConvTranspose2d``, computed by ``pyinit.functional.conv_transpose2d``, with an optional activation.
+
+    It is a ``torch.nn.ConvTranspose2d``: its parameters, their initial values, its ``state_dict``,
+    its output sizes and its errors are torch's.
+
+    Args:
+        args: the positional arguments of ``torch.nn.ConvTranspose2d``: ``in_channels``,
+            ``out_channels``, ``kernel_size`` and so on.
+        activation: the name of the activation that ends the convolution, as
+            ``pyinit.functional.conv_transpose2d`` takes it; None for none.
+        activation_parameter: the slope of ``"leaky_relu"`` or alpha of ``"elu"``; None for the
+            default.
+        device: the device of the parameters.
+        kwargs: the keyword arguments of ``torch.nn.ConvTranspose2d``.
+
+    Attributes:
+        activation: the activation's name, or None; it may be changed at any time.
+        activation_parameter: its parameter, or None.
+
+    Raises:
+        ValueError: if the activation is unknown or has no parameter, and for what torch refuses.
+        TypeError: if the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> layer = pyinit.nn.ConvTranspose2d(3, 4, kernel_size=2, stride=2, activation="silu")
+        >>> layer(torch.randn(2, 3, 8, 8)).shape
+        torch.Size([2, 4, 16, 16])
+    """
 
     _convolve = staticmethod(functional.conv_transpose2d)
 
 
 class ConvTranspose3d(_TransposedConvolution, torch.nn.ConvTranspose3d):
-    """``torch.nn.ConvTranspose3d`` on ``pyinit.functional.conv_transpose3d``; see ``Conv2d``."""
+    """``torch.nn.ConvTranspose3d``, computed by ``pyinit.functional.conv_transpose3d``, with an optional activation.
+
+    It is a ``torch.nn.ConvTranspose3d``: its parameters, their initial values, its ``state_dict``,
+    its output sizes and its errors are torch's.
+
+    Args:
+        args: the positional arguments of ``torch.nn.ConvTranspose3d``: ``in_channels``,
+            ``out_channels``, ``kernel_size`` and so on.
+        activation: the name of the activation that ends the convolution, as
+            ``pyinit.functional.conv_transpose3d`` takes it; None for none.
+        activation_parameter: the slope of ``"leaky_relu"`` or alpha of ``"elu"``; None for the
+            default.
+        device: the device of the parameters.
+        kwargs: the keyword arguments of ``torch.nn.ConvTranspose3d``.
+
+    Attributes:
+        activation: the activation's name, or None; it may be changed at any time.
+        activation_parameter: its parameter, or None.
+
+    Raises:
+        ValueError: if the activation is unknown or has no parameter, and for what torch refuses.
+        TypeError: if the parameter is no number.
+
+    References:
+        Dumoulin and Visin (2016), A guide to convolution arithmetic for deep learning,
+        arXiv:1603.07285.
+
+    Example:
+        >>> import torch, pyinit
+        >>> layer = pyinit.nn.ConvTranspose3d(3, 4, kernel_size=2, stride=2, activation="silu")
+        >>> layer(torch.randn(2, 3, 8, 8, 8)).shape
+        torch.Size([2, 4, 16, 16, 16])
+    """
 
     _convolve = staticmethod(functional.conv_transpose3d)

@@ -1,1 +1,1 @@
-"""Weights from checkpoints: ``load_pretrained_``."""
+"""Weights from checkpoints, put into models."""

@@ -1,4 +1,4 @@
-"""Pretrained tensors made to fit a model of another shape: other input channels, classes, images."""
+"""Pretrained tensors made to fit other shapes: of input channels, classes and images."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pyinit._graph.kinds import is_conv1d
-from pyinit.initializers import near
+from pyinit._messages import near
 
 Shape = tuple[int, ...]
 
@@ -25,21 +25,25 @@ class Shapes(NamedTuple):
 
 
 class Adaptation(NamedTuple):
-    """What makes a source's tensor one of the model's shape; None: it is not used."""
+    """What makes a tensor of the source fit.
+
+    how: what is done, in words for the report
+    apply: the function that does it; None if the tensor is not used
+    """
 
     how: str
     apply: Callable[[Tensor], Tensor] | None
 
 
 Pairs = Mapping[str, Shapes]
-"""By the parameter's name."""
+"""The shapes of a parameter in source and model, by its name."""
 
 
 def adaptations(model: nn.Module, pairs: Pairs, kinds: Iterable[str]) -> dict[str, Adaptation]:
-    """How those of the tensors that do not fit as they are can be adapted.
+    """Find how tensors that do not fit as they are can be adapted.
 
     Raises:
-        ValueError: for one that may fit or not.
+        ValueError: For a tensor of which it cannot be told whether it fits.
     """
     found: dict[str, Adaptation] = {}
     for kind in kinds:
@@ -48,10 +52,10 @@ def adaptations(model: nn.Module, pairs: Pairs, kinds: Iterable[str]) -> dict[st
 
 
 def check_kinds(adapt: Iterable[str]) -> tuple[str, ...]:
-    """The kinds of adaptation in ``adapt``: one name or several.
+    """The kinds of adaptation in ``adapt``, which is one name or several.
 
     Raises:
-        ValueError: for an unknown one.
+        ValueError: For an unknown kind.
     """
     kinds = (adapt,) if isinstance(adapt, str) else tuple(adapt)
     for kind in kinds:
@@ -68,7 +72,7 @@ def _differs(pairs: Pairs, name: str) -> bool:
 
 
 def _first_conv(model: nn.Module, pairs: Pairs) -> dict[str, Adaptation]:
-    """The first mismatched convolution, if nothing but its input channels differs."""
+    """Adapt the first convolution that does not fit, if only its input channels differ."""
     for path, module in model.named_modules():
         name = f"{path}.weight" if path else "weight"
         if not isinstance(module, _ConvNd) or not _differs(pairs, name):
@@ -88,12 +92,13 @@ def _first_conv(model: nn.Module, pairs: Pairs) -> dict[str, Adaptation]:
 
 
 def with_channels(weight: Tensor, channels: int) -> Tensor:
-    """A convolution's weight (out, in, ...) for another number of input channels.
+    """Change the number of input channels of a convolution's weight (out, in, ...).
 
     The sum over the input channels stays, and with it the response to an image whose channels are
-    alike. Fewer channels: channel c of the source is added to c modulo the new number, so that one
-    channel is the sum of all. More: the channels are repeated in turn, each divided by the number of
-    its copies: 3/n for n a multiple of 3, as in timm (Wightman 2019).
+    alike. If there are to be fewer, channel c of the source is added to channel c modulo the new
+    number, so that a single channel is the sum of all. If there are to be more, the channels are
+    repeated in turn, each divided by the number of its copies; for n a multiple of 3 that is the
+    factor 3/n of timm (Wightman 2019).
     """
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
     old = weight.shape[1]
@@ -109,7 +114,7 @@ def with_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def _head(model: nn.Module, pairs: Pairs) -> dict[str, Adaptation]:
-    """The last layer, if nothing but its outputs differs: weight and bias are made anew."""
+    """Make weight and bias of the last layer anew, if only its outputs differ."""
     layers = [(path, module) for path, module in model.named_modules() if _is_layer(module)]
     if not layers or not _may_be_head(layers[-1][1]):
         return {}
@@ -129,7 +134,7 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def _may_be_head(layer: nn.Module) -> bool:
-    """A linear layer, or a convolution that is one."""
+    """Whether a layer is linear, or a convolution that amounts to it."""
     if isinstance(layer, _ConvNd):
         return math.prod(layer.kernel_size) == 1 and layer.groups == 1 and not layer.transposed
     return True
@@ -153,10 +158,10 @@ Grid = tuple[int, int]
 
 
 def _pos_embed(model: nn.Module, pairs: Pairs) -> dict[str, Adaptation]:
-    """Position embeddings of images: (1, d, h, w), or (1, n, d) or (n, d) with tokens before them.
+    """Adapt position embeddings of images: (1, d, h, w), (1, n, d), or (n, d), with tokens before.
 
-    A table (n, d) does not say what grid it is of. The model's is what a module of it says, or a
-    square; the source's is a square.
+    A table of n positions does not say what grid they form. For the model a module of it may say
+    so, else it is a square; for the source it is a square.
     """
     found = {}
     grids = set(_grids(model))
@@ -217,8 +222,10 @@ def _text(grid: Grid) -> str:
 
 
 def _grids(model: nn.Module) -> Iterator[Grid]:
-    """What modules say of the grids into which they cut images, in the words of timm, transformers
-    and torchvision."""
+    """The grids into which modules say that they cut images.
+
+    They say so in attributes that timm, transformers and torchvision have.
+    """
     for module in model.modules():
         for name in ("grid_size", "patches_resolution"):
             grid = _pair(getattr(module, name, None))
@@ -230,7 +237,7 @@ def _grids(model: nn.Module) -> Iterator[Grid]:
 
 
 def _pair(size: object) -> Grid | None:
-    """A size as two positive numbers, whatever a module has under such a name."""
+    """A size as two positive numbers; None if a module has anything else under such a name."""
     both = (size, size) if isinstance(size, int) else size
     if not isinstance(both, (tuple, list)) or len(both) != 2:
         return None
@@ -238,7 +245,7 @@ def _pair(size: object) -> Grid | None:
 
 
 def resized_positions(table: Tensor, tokens: int, old: Grid, new: Grid) -> Tensor:
-    """Embeddings (..., tokens + h * w, d) for another grid; tokens stay as they are."""
+    """Resize embeddings (..., tokens + h * w, d) to another grid; the tokens stay as they are."""
     d = table.shape[-1]
     rows = table.float().reshape(-1, d)
     kept, places = rows[:tokens], rows[tokens:]

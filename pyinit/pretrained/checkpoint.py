@@ -1,6 +1,6 @@
-"""Where weights come from: state dicts, safetensors and torch files, folders of shards.
+"""Checkpoints: state dicts, safetensors and torch files, and folders of shards.
 
-Nothing in a file is executed. Tensors of a file are mapped into memory, and read one by one.
+Nothing in a file is executed. The tensors of a file are mapped into memory and read one by one.
 """
 
 import json
@@ -22,7 +22,7 @@ from torch.nn.parameter import is_lazy
 
 from pyinit._torch.placement import elsewhere
 
-Source = Mapping[str, Any] | str | os.PathLike[str]
+CheckpointSource = Mapping[str, Any] | str | os.PathLike[str]
 
 _SAFETENSORS_DTYPES = {
     "BOOL": torch.bool,
@@ -44,7 +44,7 @@ _SAFETENSORS_DTYPES = {
     "C64": torch.complex64,
 }
 
-# Keys under which training programs keep a state dict; the first that is there counts.
+# Keys under which training programs keep a state dict. The first one that is there counts.
 _WRAPPERS = (
     "state_dict",
     "model_state_dict",
@@ -57,12 +57,12 @@ _WRAPPERS = (
     "ema",
 )
 
-# What wrapping modules put before the names of the wrapped one.
+# Prefixes that wrapping modules add to the names of the wrapped one.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
-class Entry(NamedTuple):
-    """A tensor of a checkpoint; ``read`` gives it, and may give the checkpoint's own memory."""
+class StoredTensor(NamedTuple):
+    """A tensor of a checkpoint. ``read`` returns it, possibly in the checkpoint's own memory."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -70,53 +70,53 @@ class Entry(NamedTuple):
 
 
 class Checkpoint:
-    """Tensors by name; shapes and dtypes are there without a tensor being read.
+    """Tensors by name, whose shapes and dtypes are known without reading them.
 
     As a context manager it lets go of its files at the end.
 
-    others: values that are no tensors, by name: modules' extra states, say
-    metadata: what torch's state dicts say about modules, by their names
+    description: what it is, for messages
+    others: values by name that are no tensors, such as modules' extra states
+    metadata: what torch's state dicts say about modules, by the modules' names
     """
 
     def __init__(
         self,
         description: str,
-        entries: Mapping[str, Entry],
+        tensors: Mapping[str, StoredTensor],
         others: Mapping[str, Any] = MappingProxyType({}),
         metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.description = description
         self.others = others
         self.metadata = metadata
-        self._entries = dict(entries)
+        self._tensors = dict(tensors)
 
     def keys(self) -> Collection[str]:
-        """Names of tensors."""
-        return self._entries.keys()
+        """The names of the tensors."""
+        return self._tensors.keys()
 
     def values(self) -> dict[str, Any]:
-        """All that is there, by name. Tensors are to be read, not to be written: they may be the
-        file itself."""
-        return {name: entry.read() for name, entry in self._entries.items()} | dict(self.others)
+        """All tensors and other values by name. Tensors must not be written to: they may be the file."""
+        return {name: tensor.read() for name, tensor in self._tensors.items()} | dict(self.others)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._entries[name].shape
+        return self._tensors[name].shape
 
     def dtype(self, name: str) -> torch.dtype:
-        return self._entries[name].dtype
+        return self._tensors[name].dtype
 
     def tensor(self, name: str) -> Tensor:
-        """To be read, not to be written: it may be the file itself."""
-        return self._entries[name].read()
+        """The tensor, which must not be written to: it may be the file itself."""
+        return self._tensors[name].read()
 
-    def entry(self, name: str) -> Entry | None:
-        return self._entries.get(name)
+    def stored(self, name: str) -> StoredTensor | None:
+        return self._tensors.get(name)
 
-    def items(self) -> Iterable[tuple[str, Entry]]:
-        return self._entries.items()
+    def items(self) -> Iterable[tuple[str, StoredTensor]]:
+        return self._tensors.items()
 
     def close(self) -> None:
-        self._entries.clear()
+        self._tensors.clear()
         self.others = {}
 
     def __enter__(self) -> "Checkpoint":  # noqa: PYI034
@@ -126,18 +126,18 @@ class Checkpoint:
         self.close()
 
 
-def open_source(source: Source) -> Checkpoint:
-    """The checkpoint in a state dict, a file, or a folder of shards.
+def open_source(source: CheckpointSource) -> Checkpoint:
+    """Open the checkpoint in a state dict, a file, or a folder of shards.
 
     Args:
-        source: a mapping of tensors, also within a training program's dictionary; the path to a
+        source: A mapping of tensors, also inside a training program's dictionary; the path to a
             ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file; or a folder with
             ``model.safetensors.index.json``, ``.safetensors`` files,
             ``pytorch_model.bin.index.json`` or ``pytorch_model.bin``, looked for in this order
 
     Raises:
-        FileNotFoundError: for a path with nothing there.
-        ValueError: for a damaged file, a pickle that is more than tensors and plain values, or a
+        FileNotFoundError: For a path with nothing there.
+        ValueError: For a damaged file, a pickle that is more than tensors and plain values, or a
             source without tensors.
     """
     if isinstance(source, Mapping):
@@ -149,10 +149,10 @@ def open_source(source: Source) -> Checkpoint:
 
 
 def model_names(names: Iterable[str], renamed: Callable[[str], str | None]) -> dict[str, str]:
-    """What a source's names are in the model, by a ``renamer``: new name to the source's own.
+    """Map the names that a ``renamer`` gives to the source's own names.
 
     Raises:
-        ValueError: if two names become one.
+        ValueError: If two names become one.
     """
     result: dict[str, str] = {}
     for name in names:
@@ -171,13 +171,14 @@ def renamer(
     prefix: str | None = None,
     rename: Iterable[tuple[str, str]] = (),
 ) -> Callable[[str], str | None]:
-    """What makes a name of the source one of the model, or None of one that is not selected.
+    """Make a function from a name in the source to the name in the model, or None.
 
-    ``prefix`` selects and is cut off; then wrappers' prefixes that most names have, if more names are
-    ``wanted`` without them; then ``rename``, pairs of a regular expression and its replacement.
+    Names that do not start with ``prefix`` are left out; the others lose it. Then the prefixes of
+    wrappers that most names have are cut off, if more names are ``wanted`` without them. At last the
+    pairs of a regular expression and its replacement in ``rename`` are applied.
 
     Raises:
-        ValueError: if no name has the prefix, and for a wrong regular expression.
+        ValueError: If no name has the prefix, and for a wrong regular expression.
     """
     start = prefix or ""
     kept = [name.removeprefix(start) for name in names if name.startswith(start)]
@@ -187,8 +188,10 @@ def renamer(
     owners = {name.rpartition(".")[0] for name in wanted}
 
     def fit(wrapping: str) -> tuple[int, int]:
-        """How many names are wanted; then, as a module's hooks may translate them, how many are of
-        modules that own one."""
+        """How many names are wanted, and how many belong to modules that own a wanted name.
+
+        The latter counts where a module's hooks translate names.
+        """
         short = [by_rules(name.removeprefix(wrapping)) for name in kept]
         return (
             sum(name in wanted for name in short),
@@ -206,7 +209,7 @@ def renamer(
 
 
 def _wrappings(names: Collection[str]) -> Iterator[str]:
-    """Prefixes that more than half of the names have, from none on, each with one more part."""
+    """The prefixes of wrappers that more than half of the names have: none, one, two and so on."""
     known = ""
     while True:
         yield known
@@ -254,12 +257,12 @@ def _of_mapping(mapping: Mapping[str, Any], description: str) -> Checkpoint:
         raise ValueError(f"{description} holds no tensors by name; {_some(map(str, mapping))}")
     for name, tensor in tensors.items():
         _check_readable(name, tensor, description)
-    entries = {name: Entry(tuple(t.shape), t.dtype, t.detach) for name, t in tensors.items()}
+    stored = {name: StoredTensor(tuple(t.shape), t.dtype, t.detach) for name, t in tensors.items()}
     others = {k: v for k, v in inner.items() if isinstance(k, str) and not isinstance(v, Tensor)}
     metadata = getattr(inner, "_metadata", None)
     return Checkpoint(
         description + "".join(f"[{key!r}]" for key in path),
-        entries,
+        stored,
         others,
         metadata if isinstance(metadata, Mapping) else {},
     )
@@ -311,13 +314,13 @@ def _of_safetensors(path: Path) -> Checkpoint:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
-    entries = {}
+    stored = {}
     for name, part in slices.items():
         dtype = _SAFETENSORS_DTYPES.get(part.get_dtype())
         if dtype is None:
             raise ValueError(f"{path}: {name!r} has dtype {part.get_dtype()}, which torch lacks")
-        entries[name] = Entry(tuple(part.get_shape()), dtype, partial(file.get_tensor, name))
-    return Checkpoint(str(path), entries)
+        stored[name] = StoredTensor(tuple(part.get_shape()), dtype, partial(file.get_tensor, name))
+    return Checkpoint(str(path), stored)
 
 
 def _of_torch_file(path: Path) -> Checkpoint:
@@ -371,37 +374,37 @@ def _of_folder(folder: Path) -> Checkpoint:
     shards = shards or list(folder.glob("pytorch_model.bin"))
     if not shards:
         raise FileNotFoundError(f"{folder} has neither .safetensors files nor pytorch_model.bin")
-    entries: dict[str, Entry] = {}
+    stored: dict[str, StoredTensor] = {}
     others: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     for path in shards:
         shard = _of_file(path)
-        for name, entry in shard.items():
-            if name in entries:
+        for name, tensor in shard.items():
+            if name in stored:
                 raise ValueError(f"{name!r} is in {path} and in another file of the folder")
-            entries[name] = entry
+            stored[name] = tensor
         others |= shard.others
         metadata |= shard.metadata
-    return Checkpoint(str(folder), entries, others, metadata)
+    return Checkpoint(str(folder), stored, others, metadata)
 
 
 def _indexed(index: Path) -> Checkpoint:
     shards: dict[str, Checkpoint] = {}
-    entries: dict[str, Entry] = {}
+    stored: dict[str, StoredTensor] = {}
     others: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     for name, file in _weight_map(index).items():
         if file not in shards:
             shards[file] = _of_file(index.parent / file)
             metadata |= shards[file].metadata
-        entry = shards[file].entry(name)
-        if entry is not None:
-            entries[name] = entry
+        tensor = shards[file].stored(name)
+        if tensor is not None:
+            stored[name] = tensor
         elif name in shards[file].others:
             others[name] = shards[file].others[name]
         else:
             raise ValueError(f"{index.parent / file} lacks {name!r}, which {index.name} puts there")
-    return Checkpoint(str(index.parent), entries, others, metadata)
+    return Checkpoint(str(index.parent), stored, others, metadata)
 
 
 def _weight_map(index: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Pretrained weights put into a model, whatever their names and shapes."""
+"""``load_pretrained_``: weights of a checkpoint put into a model."""
 
 import cmath
 import os
@@ -12,19 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from pyinit import _core
-from pyinit._random.rng import Key
-from pyinit._random.rng import Source as Numbers
+from pyinit._messages import first_of
+from pyinit._random.rng import Key, Source, stream_of
 from pyinit._torch.eager import eager
-from pyinit._torch.views import native_view, plain_memory
+from pyinit._torch.views import readable_view, writable_flat_view
 from pyinit._torch.wrappers import on_plain_model
 from pyinit.pretrained.adapt import check_kinds
-from pyinit.pretrained.checkpoint import Checkpoint, Source, open_source
+from pyinit.pretrained.checkpoint import Checkpoint, CheckpointSource, open_source
 from pyinit.pretrained.load_path import Unloaded, run_post_hooks
-from pyinit.pretrained.match import Match, check_not_empty, check_strict, first_of, match
+from pyinit.pretrained.match import Match, check_not_empty, check_strict, match
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import Adapted, LoadReport, Mismatched
 from pyinit.whole_model.engine.buffers import plan_resets
-from pyinit.whole_model.engine.execute import stream_of
 from pyinit.whole_model.engine.materialize import materialize_
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.network import Network, Site
@@ -36,7 +35,7 @@ from pyinit.whole_model.rules import matcher
 @on_plain_model
 def load_pretrained_(
     model: nn.Module,
-    source: Source,
+    source: CheckpointSource,
     *,
     strict: bool = False,
     prefix: str | None = None,
@@ -49,41 +48,62 @@ def load_pretrained_(
     allow_empty: bool = False,
     nan: str = "report",
 ) -> LoadReport:
-    """Put pretrained weights into a model; initialize what the source lacks.
+    """Put pretrained weights into a model, and initialize what the source lacks.
 
-    Everything is checked first: whatever is refused leaves the model as it was. What ends the copy
-    itself, as Ctrl-C does, leaves a part of it loaded. Files are mapped into memory
-    and copied tensor by tensor, so that no second copy of the model is made; nothing in a file is
-    executed. Names are those of ``model.state_dict()``, tied parameters need one of theirs; modules
-    that load in their own way, by hooks say, do so, or are refused. Values are rounded to the model's
+    Everything is checked first: whatever is refused leaves the model as it was. If the copy itself
+    is interrupted, by Ctrl-C say, a part of the model is loaded. Files are mapped into memory and
+    copied tensor by tensor, so no second copy of the model is made. Nothing in a file is executed.
+
+    Names are those of ``model.state_dict()``; tied parameters need one of theirs. Modules that load
+    in their own way, by hooks for example, do so, or are refused. Values are rounded to the model's
     dtypes.
 
     Args:
-        model: the model; parameters on the meta device get memory on torch's default device
-        source: a state dict, also in the dictionary that a training program saved; the path of a
-            ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file, or of a folder of shards
-        strict: raise unless names and shapes all agree; nothing is adapted then
-        prefix: take only the source's names that start with it, without it
-        rename: pairs of a regular expression and its replacement, applied in order to the source's
-            names; prefixes of wrappers (``module.``, ``_orig_mod.``, ``model.``) go by themselves
-        adapt: what to do about other shapes: ``"first_conv"`` (the stem's input channels),
-            ``"head"`` (the last layer is made anew), ``"pos_embed"`` (bicubic, from a square grid to
-            the model's, which may not be another one of as many places)
-        init_missing: the recipe (as of ``initialize_``) for parameters that the source lacks or
-            has in another shape; None leaves them as they are
-        freeze: True to freeze all that was loaded, or patterns (as of rules) to freeze what they
-            match of it
-        seed: of ``init_missing``, as of ``initialize_``
-        generator: to draw the key of ``init_missing`` from, without ``seed``
-        allow_empty: take a source that has nothing for any parameter, too
-        nan: ``"report"`` NaN and infinite values, or ``"refuse"`` them, which takes a second reading
+        model: The model. Its parameters on the meta device get memory on torch's default device.
+        source: A state dict, also inside the dictionary that a training program saved; the path of
+            a ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file; or the path of a
+            folder of shards.
+        strict: Raise unless all names and shapes agree; nothing is adapted then.
+        prefix: Take only those names of the source that start with this, and cut it off.
+        rename: Pairs of a regular expression and its replacement, applied in order to the source's
+            names. The prefixes of wrappers (``module.``, ``_orig_mod.``, ``model.``) are cut off
+            without being asked for.
+        adapt: What to do about tensors of another shape: ``"first_conv"`` fits the input channels
+            of the first convolution, ``"head"`` makes the last layer anew, ``"pos_embed"``
+            interpolates position embeddings from a square grid to the model's grid.
+        init_missing: The recipe, as in ``initialize_``, for parameters that the source lacks or has
+            in another shape. None leaves them as they are.
+        freeze: True to freeze all parameters that were loaded, or patterns, as in rules, to freeze
+            those of them that match.
+        seed: The seed of ``init_missing``, as in ``initialize_``.
+        generator: The generator from which the key of ``init_missing`` is drawn, if there is no
+            ``seed``.
+        allow_empty: Accept a source that has nothing for any parameter.
+        nan: ``"report"`` counts NaN and infinite values, ``"refuse"`` raises if there are any,
+            which takes a second reading.
+
+    Returns:
+        A report: which tensors have the source's values, and what became of all others.
 
     Raises:
-        FileNotFoundError: for a path with nothing there.
-        ValueError: for a damaged file, a pickle that is more than tensors and plain values, a source
-            of another model, names that become one, values that are refused, tensors that have their
-            values elsewhere, a module whose load cannot be followed, wrong arguments.
-        RuntimeError: if ``strict`` and names or shapes differ.
+        FileNotFoundError: For a path with nothing there.
+        ValueError: For a damaged file, a pickle that is more than tensors and plain values, a source
+            of another model, names that become one, values that are refused, tensors that have
+            their values elsewhere, a module whose load cannot be followed, or wrong arguments.
+        RuntimeError: If ``strict`` and names or shapes differ.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pretrained = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Linear(4, 10))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Linear(4, 3))
+        >>> report = pyinit.load_pretrained_(model, pretrained.state_dict(), freeze="0.*", seed=1)
+        >>> report.loaded, report.frozen, report.reinitialized
+        (('0.weight', '0.bias'), ('0.weight', '0.bias'), ('1.weight', '1.bias'))
+        >>> print(report)  # doctest: +NORMALIZE_WHITESPACE
+                 name      source   model
+        adapted  1.weight  [10, 4]  [3, 4]  head of 3 outputs instead of 10, made anew
+        adapted  1.bias    [10]     [3]     head of 3 outputs instead of 10, made anew
+        state dict: 70.59 % of the parameters, 2 loaded, 2 adapted, 2 reinitialized, 2 frozen
     """
     kinds = check_kinds(adapt)
     if nan not in ("report", "refuse"):
@@ -115,17 +135,17 @@ def _prepare(
     seed: int | None,
     generator: torch.Generator | None,
 ) -> InitReport | None:
-    """Memory for all, extra states, values for what will not be copied: before the copy, which has
-    the last word.
+    """Give the model memory, extra states and values for what will not be copied.
 
-    If that cannot be, the model has the tensors and extra states that it had.
+    This comes before the copy, which has the last word. If it fails, the model has the tensors and
+    extra states that it had.
     """
     filled = matched.filled
 
     def only(site: Site) -> bool:
         return filled.isdisjoint(site.originals or (site.name, *site.tied))
 
-    def numbers(name: str) -> Numbers:
+    def source_of(name: str) -> Source:
         return generator if seed is None else Key(seed, stream_of(name))
 
     report = None
@@ -146,7 +166,7 @@ def _prepare(
     materialize_(model)
     with torch.no_grad():
         for _, _, reset in resets:
-            reset(numbers)
+            reset(source_of)
     if report is None:
         return None
     return replace(report, rows=[row for row in report if not row.is_kept])
@@ -159,12 +179,12 @@ def _put_back(module: nn.Module, tensors: Mapping[str, Tensor | None]) -> None:
 
 
 def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """By all of their names."""
+    """The parameters by all of their names."""
     return dict(model.named_parameters(remove_duplicate=False))
 
 
 def _others(model: nn.Module, filled: set[str]) -> list[Tensor]:
-    """Parameters and buffers that get no values from the source."""
+    """The parameters and buffers that get no values from the source."""
     named = chain(_parameters(model).items(), model.named_buffers(remove_duplicate=False))
     return [tensor for name, tensor in named if name not in filled]
 
@@ -174,9 +194,9 @@ def _has_meta_buffers(_: str, module: nn.Module) -> bool:
 
 
 def _check_values(model: nn.Module, filled: set[str], initialized: bool) -> None:
-    """Raises ValueError if there would be parameters without values.
+    """Raise ValueError if there would be parameters without values.
 
-    A parametrized weight is initialized as a whole, so not where a part of it comes from the source.
+    A parametrized weight is initialized as a whole, so it is not if a part of it is loaded.
     """
     begun = {name.rpartition(".")[0] for name in filled if "parametrizations." in name}
     without = [
@@ -193,14 +213,14 @@ def _check_values(model: nn.Module, filled: set[str], initialized: bool) -> None
 
 @torch.no_grad()
 def _copy(matched: Match, adapted: Mapping[str, Tensor]) -> dict[str, int]:
-    """Copy tensor by tensor; the numbers of NaN and infinite values that came of it.
+    """Copy tensor by tensor, and count the NaN and infinite values that each then has.
 
-    adapted: what was made to fit before anything was written, by name
+    adapted: the tensors that were made to fit before anything was written, by name
     """
     nonfinite = {}
     for pair in matched.pairs:
         value = adapted.get(pair.name, pair.source)
-        # Names of one memory may be of several tensors, which on the meta device share none.
+        # Several tensors may have shared one memory; from the meta device each got its own.
         tensors = {id(place.tensor): place.tensor for place in matched.slots[pair.name].places}
         for tensor in tensors.values():
             count = _copied(value, tensor)
@@ -210,23 +230,26 @@ def _copy(matched: Match, adapted: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _copied(source: Tensor, target: Tensor) -> int:
-    """Copy, and count NaN and infinite values: in one pass, where the kernel can make the copy."""
-    seen, place = plain_memory(source), native_view(target)
+    """Copy, and count NaN and infinite values: in one pass if the kernel can make the copy."""
+    source_view, target_view = readable_view(source), writable_flat_view(target)
     if (
-        seen is None
-        or place is None
-        or seen[1] != place[1]
+        source_view is None
+        or target_view is None
+        or source_view.dtype != target_view.dtype
         or not (source.is_contiguous() and target.is_contiguous())
     ):
         target.copy_(source)
         return _nonfinite(target)
-    is_finite = _core.copy_checked(seen[0], place, torch.get_num_threads())
+    is_finite = _core.copy_checked(source_view.address, target_view, torch.get_num_threads())
     torch._C._increment_version((target,))
     return 0 if is_finite else _nonfinite(source)
 
 
 def _nonfinite(values: Tensor) -> int:
-    """How many values are NaN or infinite. Their sum is then, too, and takes a tenth of the time."""
+    """How many values are NaN or infinite.
+
+    If any is, so is their sum, which takes a tenth of the time.
+    """
     if not (values.is_floating_point() or values.is_complex()):
         return 0
     if values.element_size() == 1:  # float8 has no arithmetic
@@ -237,7 +260,7 @@ def _nonfinite(values: Tensor) -> int:
 
 
 def _refuse_nonfinite(matched: Match, checkpoint: Checkpoint) -> None:
-    """Raises ValueError if there would be NaN or infinite values among those that are wanted."""
+    """Raise ValueError if any value to be copied is NaN or infinite."""
     bad = [
         pair.name
         for pair in matched.pairs
@@ -251,7 +274,7 @@ def _refuse_nonfinite(matched: Match, checkpoint: Checkpoint) -> None:
 
 
 def _to_freeze(model: nn.Module, freeze: Any, filled: set[str]) -> list[str]:
-    """Names of the parameters to freeze: of those that get values, all or what patterns match."""
+    """Names of the parameters to freeze: all that get values, or those of them that match."""
     if freeze is None or freeze is False:
         return []
     matches = (lambda _: True) if freeze is True else matcher(freeze)

@@ -1,8 +1,8 @@
-"""What torch's own load path gives to which tensor of a model, with the hooks of its modules.
+"""torch's own load path, with the hooks of modules: what it gives to which tensor of a model.
 
-A tensor is loaded into because a module has it, not for its name in a state dict, which hooks make.
-A module with a load path of its own runs it as a rehearsal, on stand-ins for its tensors, so that
-all is known before anything is written.
+A tensor is loaded because a module has it, not because a state dict has its name: hooks make such
+names. A module with a load path of its own runs it in a rehearsal, on stand-ins for its tensors, so
+that everything is known before anything is written.
 """
 
 from collections import OrderedDict
@@ -31,16 +31,17 @@ class Target(NamedTuple):
 
     @property
     def tensor(self) -> Tensor:
-        """As it is now: a model on the meta device gets others."""
+        """The tensor that is there now: a model on the meta device gets others."""
         tensor = self.module._parameters.get(self.leaf)
         return self.module._buffers[self.leaf] if tensor is None else tensor  # type: ignore[return-value]
 
 
 class Extra(NamedTuple):
-    """What a module takes besides tensors of its own: its extra state, an attribute.
+    """What a module takes besides its tensors: its extra state, or an attribute.
 
-    set_: gives it to the module, which may not use what is unloaded
-    keep: what that returns makes the module be as it is now
+    name: its name in the model
+    set_: gives it to the module, which may not use unloaded tensors
+    keep: returns a function that puts back what the module has now
     """
 
     name: str
@@ -50,8 +51,13 @@ class Extra(NamedTuple):
 
 @dataclass
 class Taken:
-    """given: by the names of targets, what would be loaded, of whatever shape; missing: what modules
-    ask for besides; unexpected: names that no module takes."""
+    """What modules take of a state dict.
+
+    given: the tensors that would be loaded, of whatever shape, by the names of targets
+    extras: what modules take besides
+    missing: names besides those of tensors that modules ask for
+    unexpected: names that no module takes
+    """
 
     given: dict[str, Tensor] = field(default_factory=dict)
     extras: list[Extra] = field(default_factory=list)
@@ -60,7 +66,7 @@ class Taken:
 
 
 def targets(model: nn.Module) -> dict[str, Target]:
-    """By all of their names."""
+    """The targets by all of their names."""
     return {
         f"{path}.{leaf}" if path else leaf: Target(module, leaf)
         for path, module in model.named_modules(remove_duplicate=False)
@@ -69,12 +75,12 @@ def targets(model: nn.Module) -> dict[str, Target]:
 
 
 def take(model: nn.Module, state: Mapping[str, Any], metadata: Mapping[str, Any]) -> Taken:
-    """Who takes what of a state dict, in the order and by the hooks of ``load_state_dict``.
+    """Find which module takes what, in the order and by the hooks of ``load_state_dict``.
 
-    metadata: what the state dict says about modules, by their names
+    metadata: what the state dict says about modules, by the modules' names
 
     Raises:
-        ValueError: for a module whose load path fails, or does what cannot be followed.
+        ValueError: For a module whose load path fails, or does what cannot be followed.
     """
     if type(model).load_state_dict is not nn.Module.load_state_dict:
         raise ValueError(
@@ -92,7 +98,7 @@ def take(model: nn.Module, state: Mapping[str, Any], metadata: Mapping[str, Any]
 
 
 def run_post_hooks(module: nn.Module, missing: list[str], unexpected: list[str]) -> None:
-    """What modules do after a load, inner ones first."""
+    """Run the hooks that modules have for the end of a load, those of inner modules first."""
     for child in module._modules.values():
         if child is not None:
             run_post_hooks(child, missing, unexpected)
@@ -106,7 +112,7 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _local(module: nn.Module) -> dict[str, Tensor]:
-    """What a module's own part of a state dict is about."""
+    """The parameters and persistent buffers that a module owns itself."""
     left_out = module._non_persistent_buffers_set
     return {leaf: tensor for leaf, tensor in _tensors(module).items() if leaf not in left_out}
 
@@ -147,7 +153,7 @@ def _by_name(module: nn.Module, prefix: str, state: Mapping[str, Any], taken: Ta
 
 _EXTRA_STATE = "_extra_state"
 
-# What a norm adds of its own is a counter that old files lack: here that counts as missing.
+# The load path of norms only adds a counter that old files lack: here that counts as missing.
 _PLAIN = (nn.Module._load_from_state_dict, _NormBase._load_from_state_dict)
 
 
@@ -167,7 +173,7 @@ def _has_extra_state(module: nn.Module) -> bool:
 def _rehearse(
     module: nn.Module, prefix: str, state: dict[str, Any], metadata: Mapping[str, Any], taken: Taken
 ) -> None:
-    """Run the module's own load. It may change ``state``: its children get what it leaves."""
+    """Run the module's own load. It may change ``state``, and its children get what it leaves."""
     described = {**metadata.get(prefix[:-1], {}), "assign_to_params_buffers": True}
     missing: list[str] = []
     errors: list[str] = []
@@ -191,7 +197,7 @@ def _rehearse(
             errors.append(f"it does not take {name}")
         else:
             other[name] = value
-    # Other shapes are no errors here: they may be adapted, and are reported.
+    # Other shapes are no errors here: they are adapted or reported.
     errors = [error for error in errors if not any(name in error for name in other)]
     if errors:
         raise _refused(module, prefix, "; ".join(errors))
@@ -209,7 +215,7 @@ _HOLDERS = ("_parameters", "_buffers")
 
 
 class _Stage:
-    """A module and those inside of it, on stand-ins for their tensors while it is entered."""
+    """While it is entered, a module and those inside it have stand-ins for their tensors."""
 
     def __init__(self, module: nn.Module, prefix: str) -> None:
         self._named = [
@@ -242,7 +248,7 @@ class _Stage:
             vars(module).update(kept)
 
     def tensors(self) -> list[Tensor]:
-        """Those that must not be written: the stand-ins, and what they stand for."""
+        """The tensors that must not be written: the stand-ins, and those for which they stand."""
         own = (t for kept in self._kept.values() for key in _HOLDERS for t in kept[key].values())
         return [*(tensor for tensor in own if tensor is not None), *self._stand_ins.values()]
 
@@ -250,7 +256,7 @@ class _Stage:
         return any(value is stand_in for stand_in in self._stand_ins.values())
 
     def given(self) -> dict[str, Tensor]:
-        """What took the places of stand-ins, by their names in the model."""
+        """The values that took the places of stand-ins, by their names in the model."""
         return {
             prefix + leaf: _with_values(prefix + leaf, value)
             for prefix, module in self._named
@@ -275,7 +281,7 @@ class _Stage:
         return self._extra_states + attributes
 
     def _stand_in(self, tensor: Tensor | None) -> Tensor | None:
-        """Without memory; a single value, which a module may read, is copied."""
+        """A stand-in without memory; a single value, which a module may read, is copied."""
         if tensor is None:
             return None
         if id(tensor) not in self._stand_ins:
@@ -318,7 +324,7 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _copied(value: Any) -> Any:
-    """Containers, so that what is done to them can be told and undone."""
+    """A copy of a container, so that changes to it can be noticed and undone; others as they are."""
     return value.copy() if type(value) in (list, dict, set, OrderedDict) else value
 
 
@@ -326,7 +332,7 @@ def _is_set(key: str, before: Any, now: Any) -> bool:
     """Whether an attribute has another value.
 
     Raises:
-        ValueError: if it was changed in place.
+        ValueError: If it was changed in place.
     """
     if type(now) is not type(before) or _copied(now) is now:
         return now is not before
@@ -362,10 +368,10 @@ def _keep_attribute(module: nn.Module, key: str, _: "Unloaded") -> Callable[[], 
 
 
 class Unloaded(RecordedWrites):  # type: ignore[no-untyped-call]
-    """Tensors that have none of the source's values yet, which torch would have loaded by now.
+    """Tensors that do not have the source's values yet, though torch would have loaded them by now.
 
-    While it is entered they are refused to those who would compute with them or write to them.
-    Writes to other tensors can be undone.
+    While it is entered, operations that compute with them or write to them are refused. Writes to
+    other tensors can be undone.
     """
 
     def __init__(self, given: Iterable[Target]) -> None:
@@ -386,7 +392,7 @@ class Unloaded(RecordedWrites):  # type: ignore[no-untyped-call]
         return super().__torch_dispatch__(func, types, args, kwargs)
 
     def replaced(self, module: nn.Module) -> list[str]:
-        """Those of the module, or of modules in it, that are no more what they were."""
+        """The names of those that the module, or a module in it, has replaced."""
         return [
             leaf
             for inner in module.modules()
@@ -396,8 +402,10 @@ class Unloaded(RecordedWrites):  # type: ignore[no-untyped-call]
 
 
 def _reads_or_writes(func: Any) -> bool:
-    """Whether an operation's results depend on elements, or are written to them; not those of views
-    and of new tensors that are like others."""
+    """Whether an operation reads or writes elements.
+
+    Making views, and new tensors that are like others, does neither.
+    """
     name = func._schema.name
     aliases = [result.alias_info for result in func._schema.returns]
     is_view = bool(aliases) and all(a is not None and not a.is_write for a in aliases)
@@ -405,7 +413,7 @@ def _reads_or_writes(func: Any) -> bool:
 
 
 def _set_extra_state(module: nn.Module, prefix: str, state: Any, unloaded: Unloaded) -> None:
-    """Raises ValueError if the module wants what is unloaded."""
+    """Give a module its extra state. Raises ValueError if it uses unloaded tensors."""
     try:
         with unloaded:
             module.set_extra_state(state)
@@ -421,7 +429,11 @@ def _set_extra_state(module: nn.Module, prefix: str, state: Any, unloaded: Unloa
 
 
 def _keep_extra_state(module: nn.Module, unloaded: Unloaded) -> Callable[[], Any]:
-    """By the attributes of the module and of those in it; and what these hold, by their own state."""
+    """Return what puts back a module's state, as far as an extra state may change it.
+
+    These are the attributes of the module and of those in it, the contents of their containers, and
+    the extra state that the module itself says that it has.
+    """
     before = None
     has_one = type(module).get_extra_state is not nn.Module.get_extra_state
     if has_one:
@@ -433,7 +445,7 @@ def _keep_extra_state(module: nn.Module, unloaded: Unloaded) -> Callable[[], Any
 
     def put_back() -> None:
         if has_one:
-            with suppress(Exception), unloaded:  # a module may not take what it says that it has
+            with suppress(Exception), unloaded:  # some modules do not take the state that they give
                 module.set_extra_state(before)
         for inner, attributes in kept.items():
             vars(inner).clear()

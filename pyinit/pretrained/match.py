@@ -2,24 +2,25 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from pyinit import _core
+from pyinit._messages import first_of
 from pyinit._torch.placement import refuse_elsewhere
-from pyinit._torch.views import plain_memory, refuse_inference
+from pyinit._torch.views import readable_view, refuse_inference
 from pyinit.pretrained.adapt import Adaptation, Shapes, adaptations
 from pyinit.pretrained.checkpoint import Checkpoint, model_names, renamer
 from pyinit.pretrained.load_path import Extra, Target, take, targets
 from pyinit.whole_model.engine.shared_memory import same_memory
+from pyinit.whole_model.network import refuse_lazy
 
 
 class Slot(NamedTuple):
-    """A tensor of a model with all of its names, and the places it has in modules."""
+    """A tensor of a model, with all of its names and its places in modules."""
 
     names: tuple[str, ...]
     places: tuple[Target, ...]
@@ -30,23 +31,34 @@ class Slot(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """The name of a tensor in the model, what it gets, and what makes the one the other."""
+    """A tensor of the source for a tensor of the model.
+
+    name: the first name of the model's tensor
+    source: the source's tensor
+    adaptation: what makes it fit, if it does not as it is
+    """
 
     name: str
     source: Tensor
     adaptation: Adaptation | None
 
     def value(self) -> Tensor:
-        """What the model's tensor gets, but for its dtype."""
+        """The values for the model's tensor, before they are rounded to its dtype."""
         how = self.adaptation and self.adaptation.apply
         return self.source if how is None else how(self.source)
 
 
 @dataclass(frozen=True)
 class Match:
-    """pairs: what is copied; extras: what modules take besides; missing: names that the source lacks;
-    mismatched: tensors that do not fit as they are, with what is done about it, if anything; unexpected: names of
-    the source that the model lacks."""
+    """What goes where.
+
+    slots: the tensors of the model, by their first names
+    pairs: what is copied
+    extras: what modules take besides tensors
+    missing: names that the source lacks
+    mismatched: tensors that do not fit as they are, with what is done about it, if anything
+    unexpected: names of the source that the model lacks
+    """
 
     slots: Mapping[str, Slot]
     pairs: list[Pair]
@@ -62,18 +74,18 @@ class Match:
 
     @property
     def targets(self) -> list[Target]:
-        """Where the values go."""
+        """The places that get values."""
         return [place for pair in self.pairs for place in self.slots[pair.name].places]
 
     def tensors(self) -> dict[str, list[Tensor]]:
-        """Those that get values, as they are now, by the names of pairs."""
+        """The tensors that get values, as they are now, by the names of their pairs."""
         return {
             pair.name: [place.tensor for place in self.slots[pair.name].places]
             for pair in self.pairs
         }
 
     def with_only(self, written: Mapping[str, list[Tensor]]) -> "Match":
-        """Without pairs whose tensors are no more those that were written: a hook replaced them."""
+        """The match without pairs whose tensors a hook has replaced since they were written."""
         there = {
             name
             for name, now in self.tensors().items()
@@ -85,7 +97,7 @@ class Match:
 
     @property
     def coverage(self) -> float:
-        """Of the elements of parameters, those that get values, in %."""
+        """The percentage of all elements of parameters that get values."""
         total, filled = 0, self.filled
         got = 0
         for name, slot in self.slots.items():
@@ -102,10 +114,10 @@ def match(
     rename: Iterable[tuple[str, str]],
     kinds: Collection[str],
 ) -> Match:
-    """Pairs by name; what has another shape is adapted in those of the ways that ``kinds`` names.
+    """Pair tensors by name, and adapt those of another shape in the ways that ``kinds`` names.
 
     Raises:
-        ValueError: for names that become one, different values for tied tensors, tensors that
+        ValueError: For names that become one, different values for tied tensors, tensors that
             cannot be written, and modules whose load path cannot be followed.
     """
     slots = {slot.names[0]: slot for slot in _slots(model)}
@@ -153,13 +165,10 @@ def match(
 
 
 def _slots(model: nn.Module) -> Iterator[Slot]:
-    """The tensors to load into, those that are the same memory once."""
+    """The tensors to load into, each memory once."""
     named = list(chain(model.named_parameters(), model.named_buffers()))
     for name, tensor in named:
-        if is_lazy(tensor):
-            raise ValueError(
-                f"parameter {name} has no shape yet: it is lazy; run a batch through the model first"
-            )
+        refuse_lazy(name, tensor)
     refuse_elsewhere("load_pretrained_", named, model)
     groups: dict[object, dict[str, Target]] = {}
     for name, target in targets(model).items():
@@ -176,7 +185,7 @@ def _identity(tensor: Tensor) -> object:
 
 
 def _value(slot: Slot, given: Mapping[str, Tensor], keys: Mapping[str, str]) -> Tensor | None:
-    """What the source has for a slot."""
+    """The source's tensor for a slot, if it has one."""
     found = [name for name in slot.names if name in given]
     if not found:
         return None
@@ -211,7 +220,7 @@ def _check_writable(slot: Slot, source: Tensor) -> None:
 
 
 def _is_kept(source: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a conversion keeps the values, but for rounding."""
+    """Whether a conversion changes values by no more than rounding."""
     if source.dtype == dtype or dtype.is_complex:
         return True
     if source.dtype.is_complex or dtype.is_floating_point:
@@ -220,12 +229,12 @@ def _is_kept(source: Tensor, dtype: torch.dtype) -> bool:
 
 
 def _check_shared(slots: Mapping[str, Slot], pairs: Sequence[Pair]) -> None:
-    """Raises ValueError if tensors that share memory would not all have their values."""
+    """Raise ValueError if tensors that share memory would not all have their values."""
     placed = [
         (pair, tensor.detach(), view)
         for pair in pairs
         if (tensor := slots[pair.name].tensor).numel() and not tensor.is_meta
-        if (view := plain_memory(tensor)) is not None
+        if (view := readable_view(tensor)) is not None
     ]
     if not placed:
         return
@@ -244,7 +253,7 @@ def _check_shared(slots: Mapping[str, Slot], pairs: Sequence[Pair]) -> None:
 
 
 def check_strict(matched: Match) -> None:
-    """Raises RuntimeError unless names and shapes all agree."""
+    """Raise RuntimeError unless names and shapes all agree."""
     mismatched = [
         f"{name} {list(shapes.source)} instead of {list(shapes.model)}"
         for name, (shapes, _) in matched.mismatched.items()
@@ -260,7 +269,7 @@ def check_strict(matched: Match) -> None:
 
 
 def check_not_empty(matched: Match, checkpoint: Checkpoint) -> None:
-    """Raises ValueError if no parameter gets a value."""
+    """Raise ValueError if no parameter gets a value."""
     if matched.coverage == 0:
         raise ValueError(
             f"{checkpoint.description} has nothing of the name and shape of any parameter of the "
@@ -268,9 +277,3 @@ def check_not_empty(matched: Match, checkpoint: Checkpoint) -> None:
             f"{first_of(matched.slots, 3)}, {len(matched.mismatched)} of them in other shapes "
             "(allow_empty=True takes it)"
         )
-
-
-def first_of(names: Collection[str], count: int = 10) -> str:
-    """Some names, and whether there are more."""
-    more = ", ..." if len(names) > count else ""
-    return (", ".join(islice(names, count)) or "none") + more

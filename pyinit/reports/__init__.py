@@ -1,1 +1,1 @@
-"""What was done, as values, text and files."""
+"""Reports of what was done, as values, text and files."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and hold what their names say."""
+"""Writes files that are there whole or not at all, and hold what their names say."""
 
 import errno
 import json
@@ -21,11 +21,11 @@ _FORMATS = re.compile(
 
 
 def check_output(path: Path, suffix: str) -> None:
-    """Raise what keeps a file of the format with that suffix from being put at ``path``.
+    """Check that a file of the format with this suffix can be put at ``path``.
 
     Raises:
-        ValueError: if the name has the suffix of another format.
-        OSError: if no file can be written there.
+        ValueError: If the name has the suffix of another format.
+        OSError: If no file can be written there.
     """
     if path.suffix.lower() != suffix and _FORMATS.fullmatch(path.suffix):
         raise ValueError(f"{path.name} would be a {suffix} file: let its name end in that")
@@ -35,10 +35,10 @@ def check_output(path: Path, suffix: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which then takes its place; after an error nothing is left.
+    """Give a file beside ``path`` to write to, which takes its place in the end.
 
-    A link stays, and the file it leads to is replaced. A file that is replaced passes on its
-    permissions; a new one has those of any new file.
+    After an error nothing is left of it. A link stays, and the file that it leads to is replaced. A
+    file that is replaced passes on its permissions; a new file has the usual ones.
     """
     with _beside(path) as partial:
         path = path.resolve()
@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Raises as ``check_output`` does."""
+    """Write a value as a JSON file. It raises what ``check_output`` raises."""
     check_output(path := Path(path), ".json")
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     with replacing(path) as partial:
@@ -59,7 +59,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """An empty file in the same folder, under a name that no other writer has, and gone in the end."""
+    """Give an empty file in the same folder, under a name of its own; in the end it is gone."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -73,7 +73,7 @@ def _beside(path: Path) -> Iterator[Path]:
     try:
         try:
             partial.touch(exist_ok=False)
-        except OSError as error:  # of a name that the caller has never heard of
+        except OSError as error:  # its name is one that the caller has never heard of
             raise OSError(error.errno, error.strerror, str(path)) from None
         yield partial
     finally:
@@ -81,6 +81,6 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """To the disk: a name must not be there before what it names."""
+    """Bring the contents to the disk: a file's name must not be there before its contents."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())

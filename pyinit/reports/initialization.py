@@ -1,10 +1,11 @@
-"""What an initialization did: a row for each parameter."""
+"""The report of an initialization: a row for each parameter."""
 
 import json
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cache
 from importlib.metadata import version
 from os import PathLike
@@ -13,21 +14,41 @@ from typing import Any, NamedTuple
 
 from pyinit._random.rng import NAMES
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
+from pyinit.reports import table
 from pyinit.reports.files import write_json
 
 _FORMAT = 1
+_WIDTH = 140  # of a report as text
+
+
+class Kept(Enum):
+    """What else ``initialize_`` and ``replay_`` must know of a parameter that stays as it is.
+
+    LEFT_OUT: the caller wants nothing to do with it: it is not among ``only``, or among ``skip``
+    UNKNOWN: the recipe does not know it; another parameter in the same memory may fill it
+    SAME_MEMORY: it has the elements of another parameter, and that one is filled
+    """
+
+    LEFT_OUT = "left out"
+    UNKNOWN = "unknown"
+    SAME_MEMORY = "same memory"
 
 
 class Row(NamedTuple):
-    """A parameter and what it got.
+    """A parameter, and what it got.
 
-    name, tied, originals: its qualified name, its further ones, and, of a parametrized one, the
-        parameters that it is computed from
-    shape, dtype, module: of the parameter; the type of its module
-    initializer, why: what filled it, and the rule's or recipe's reason
-    key, stream: of its numbers; None where they came from torch's generator, or nothing was drawn
-    mean, std, min, max: of its elements now; None without elements or memory, or with values
-        elsewhere
+    name: its qualified name
+    weight: its shape, and how its layer uses it
+    dtype: its dtype, such as ``"float32"``
+    module: the name of its module's class
+    initializer: what filled it; ``Keep`` if it stayed as it was
+    why: the rule's or recipe's reason
+    key, stream: of its random numbers; None if they came from torch's generator, or if it was kept
+    mean, std, min, max: of its elements now (``std`` divides by their number); None if it has no
+        elements or no memory, or has its values elsewhere
+    tied: its further names
+    originals: the names of the parameters that it is computed from, if a parametrization does so
+    kept: what ``replay_`` must know of a parameter that was kept
     """
 
     name: str
@@ -44,33 +65,40 @@ class Row(NamedTuple):
     max: float | None = None
     tied: tuple[str, ...] = ()
     originals: tuple[str, ...] = ()
+    kept: Kept | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The parameter's shape."""
         return self.weight.shape
 
     @property
     def elements(self) -> int:
+        """The number of elements."""
         return math.prod(self.weight.shape)
 
     @property
     def is_kept(self) -> bool:
+        """Whether the parameter stayed as it was."""
         return isinstance(self.initializer, Keep)
 
     @property
     def fan_in(self) -> int | None:
+        """The number of inputs of an output of the layer; None if the parameter is no matrix."""
         return self.weight.fans[0] if len(self.shape) > 1 else None
 
     @property
     def fan_out(self) -> int | None:
+        """The number of outputs that an input reaches; None if the parameter is no matrix."""
         return self.weight.fans[1] if len(self.shape) > 1 else None
 
     @property
     def target_std(self) -> float | None:
-        """The standard deviation that the initializer aims at, where it is a single one."""
+        """The standard deviation that the initializer aims at, if there is a single one."""
         return None if 0 in self.shape else self.initializer.target_std(self.weight)
 
     def to_dict(self) -> dict[str, Any]:
+        """The row as values that JSON has."""
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -91,21 +119,37 @@ class Row(NamedTuple):
             "stream": self.stream,
             "tied": list(self.tied),
             "originals": list(self.originals),
+            "kept": self.kept and self.kept.value,
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Row":
+        """The row that ``to_dict`` made the values from."""
         names = ("name", "dtype", "module", "why", "mean", "std", "min", "max")
         shape = tuple(map(operator.index, value["shape"]))
+        initializer = from_dict(value["initializer"])
+        kept = value["kept"] if "kept" in value else _kept_in_0_1_0(initializer, value["why"])
         return cls(
             **{name: value[name] for name in names},
             key=_word(value["key"]),
             stream=_word(value["stream"]),
             weight=Weight(shape, value["groups"], value["transposed"]),
-            initializer=from_dict(value["initializer"]),
+            initializer=initializer,
             tied=tuple(value["tied"]),
             originals=tuple(value["originals"]),
+            kept=None if kept is None else Kept(kept),
         )
+
+
+def _kept_in_0_1_0(initializer: Initializer, why: str) -> Kept | None:
+    """What files of version 0.1.0 say in prose alone, read from the words of that version."""
+    if not isinstance(initializer, Keep):
+        return None
+    if why in ("not among only=", "among skip="):
+        return Kept.LEFT_OUT
+    if why.endswith("leaves it as it is"):
+        return Kept.UNKNOWN
+    return Kept.SAME_MEMORY if why.startswith("the same memory as ") else None
 
 
 def _word(value: int | None) -> int | None:
@@ -121,15 +165,18 @@ def version_of_pyinit() -> str:
 
 @cache
 def torch_version() -> str:
-    """Without what stands for the build: CPU code is the same in all of them."""
+    """torch's version without the suffix for the build: CPU code is the same in all builds."""
     return version("torch").partition("+")[0]
 
 
-def printing() -> Any:
-    """The module that prints reports, with rich: it takes longer to import than all of pyinit."""
-    from pyinit.reports import table  # noqa: PLC0415
-
-    return table
+def _lines(row: Row) -> Iterator[table.Line]:
+    """The lines of a row: its own, and one for each of its further names."""
+    elements = table.Pooled()
+    if row.mean is not None and row.std is not None:
+        elements = table.Pooled(row.elements, row.mean, row.elements * row.std**2)
+    yield table.Line(row.name, row.shape, str(row.initializer), row.why, elements)
+    for name in row.tied:
+        yield table.Line(name, row.shape, "", f"tied to {row.name}")
 
 
 def _finite(value: float | None) -> float | None:
@@ -138,15 +185,38 @@ def _finite(value: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class InitReport:
-    """What ``initialize_`` did, or would do: rows, and what they have in common.
+    """What ``initialize_`` or ``replay_`` did, or would do.
 
-    recipe, rules: what was asked for; rules as text
-    seed: as given, or None where the key was drawn from torch's generator
-    rng: whose numbers, ``"philox"`` or ``"torch"``
-    graph: how the order of layers was found, where the recipe asked for it
-    buffers: module and how its buffers were reset
-    skipped: of ``replay_``, what could not be given again, and why
-    version, torch: of pyinit and of torch; "" where a file does not say
+    A report is a sequence of ``Row``, one for each parameter; ``report[name]`` finds a row by any
+    name of its parameter. Printed, it is a table in which repeated blocks stand once.
+
+    Args:
+        rows: A ``Row`` for each parameter, in the order of ``model.named_parameters()``.
+        recipe: The recipe that was asked for, with its options.
+        rules: The rules that went before it, as text.
+        seed: The seed, or None if the key was drawn from torch's generator.
+        rng: Whose numbers they are, ``"philox"`` or ``"torch"``.
+        graph: How the order of layers was found, if the recipe asked for it.
+        buffers: Pairs of a module's name and how its buffers were reset.
+        dry_run: Whether nothing was done.
+        skipped: Pairs of a parameter's name and why ``replay_`` could not give it again.
+        version: pyinit's version.
+        torch: torch's version, or "" if a file does not say.
+
+    Example:
+        >>> import torch, pyinit
+        >>> model = torch.nn.Sequential(*(torch.nn.Linear(4, 4, bias=False) for _ in range(3)))
+        >>> report = pyinit.initialize_(model, "orthogonal", seed=7)
+        >>> print(report)  # doctest: +NORMALIZE_WHITESPACE
+        parameter  shape  initializer  why        mean  std
+        {0-2}
+          weight   4x4    orthogonal   weight  -0.0041  0.5
+        initialized 3 of 3 parameters, 48 of 48 elements (recipe orthogonal, seed 7)
+        >>> row = report["1.weight"]
+        >>> row.shape, row.key, row.is_kept
+        ((4, 4), 7, False)
+        >>> pyinit.InitReport.from_dict(report.to_dict()) == report
+        True
     """
 
     rows: Sequence[Row]
@@ -163,12 +233,12 @@ class InitReport:
 
     @property
     def parameters(self) -> int:
-        """Elements of all parameters."""
+        """The number of elements of all parameters."""
         return sum(row.elements for row in self.rows)
 
     @property
     def initialized(self) -> int:
-        """Elements of those that are not kept."""
+        """The number of elements of the parameters that were not kept."""
         return sum(row.elements for row in self.rows if not row.is_kept)
 
     def __iter__(self) -> Iterator[Row]:
@@ -178,14 +248,26 @@ class InitReport:
         return len(self.rows)
 
     def __getitem__(self, name: str) -> Row:
-        """The row of a parameter, by any of its names."""
+        """The row of a parameter, by any of its names.
+
+        Raises:
+            KeyError: If no parameter has the name.
+        """
         for row in self.rows:
             if name == row.name or name in row.tied or name in row.originals:
                 return row
         raise KeyError(name)
 
     def __rich_console__(self, *_: Any) -> Iterator[Any]:
-        yield from printing().rendered(self)
+        yield table.of_lines(table.grouped(line for row in self for line in _lines(row)))
+        yield ""
+        if self.skipped:
+            skipped = table.columns("not given again", "why")
+            for name, why in self.skipped:
+                skipped.add_row(name, why)
+            yield skipped
+            yield ""
+        yield self.summary
 
     @property
     def summary(self) -> str:
@@ -206,10 +288,10 @@ class InitReport:
         )
 
     def __str__(self) -> str:
-        return str(printing().as_text(self)).rstrip()
+        return table.as_text(self, _WIDTH).rstrip()
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as values that JSON has."""
+        """The report as values that JSON has; ``from_dict`` takes them back."""
         return {
             "format": _FORMAT,
             "pyinit": self.version,
@@ -229,10 +311,13 @@ class InitReport:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "InitReport":
-        """What ``to_dict`` gave.
+        """The report that ``to_dict`` made the values from.
+
+        Args:
+            value: A dictionary of ``to_dict``, also one of an earlier version.
 
         Raises:
-            ValueError: if it is no such dictionary.
+            ValueError: If it is no such dictionary.
         """
         if value.get("format") != _FORMAT:
             raise ValueError(f"report: format must be {_FORMAT}, got {value.get('format')!r}")
@@ -254,19 +339,36 @@ class InitReport:
             raise ValueError(f"report: not what to_dict gives: {error!r}") from None
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write it as JSON; the file is there whole or not at all.
+        """Write the report as a JSON file, which is there whole or not at all.
+
+        Args:
+            path: The file's path; a file that is there is replaced.
 
         Raises:
-            ValueError: if the name has the suffix of another format.
+            ValueError: If the name has the suffix of another format.
+            OSError: If the file cannot be written.
         """
         write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "InitReport":
-        """What ``save`` wrote.
+        """Read a report that ``save`` wrote.
+
+        Args:
+            path: The path of the JSON file.
 
         Raises:
-            ValueError: if the file is not such a report.
+            ValueError: If the file holds no such report.
+            OSError: If the file cannot be read.
+
+        Example:
+            >>> import tempfile, torch, pyinit
+            >>> report = pyinit.initialize_(torch.nn.Linear(3, 2), seed=1)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     report.save(f"{folder}/init.json")
+            ...     again = pyinit.InitReport.load(f"{folder}/init.json")
+            >>> again == report
+            True
         """
         try:
             value = json.loads(Path(path).read_text(encoding="utf-8"))

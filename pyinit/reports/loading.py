@@ -1,18 +1,27 @@
-"""What a load did: which tensors have the source's values, and what became of all others."""
+"""The report of a load: which tensors have the source's values, and what became of all others."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from typing import Any, NamedTuple
 
+from pyinit.reports import table
 from pyinit.reports.files import write_json
-from pyinit.reports.initialization import InitReport, printing
+from pyinit.reports.initialization import InitReport
 
-_WIDTH = 100
+_WIDTH = 100  # of a report as text
+_SHOWN = 10  # names of a kind
 
 
 class Adapted(NamedTuple):
-    """A tensor whose shape is not the source's, and what was done about it."""
+    """A tensor whose shape is not the source's, and what was done about it.
+
+    name: the tensor's name in the model
+    source: its shape in the source
+    model: its shape in the model
+    how: what was done
+    """
 
     name: str
     source: tuple[int, ...]
@@ -21,7 +30,12 @@ class Adapted(NamedTuple):
 
 
 class Mismatched(NamedTuple):
-    """A tensor that the source has in a shape that does not fit."""
+    """A tensor that the source has in a shape that does not fit.
+
+    name: the tensor's name in the model
+    source: its shape in the source
+    model: its shape in the model
+    """
 
     name: str
     source: tuple[int, ...]
@@ -30,19 +44,32 @@ class Mismatched(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What ``load_pretrained_`` did.
+    """What ``load_pretrained_`` did. Printed, it is a table of what did not fit and a summary.
 
-    source: where the weights came from
-    coverage: of all elements of parameters, those that have the source's values, in %
-    loaded: names of the tensors that have the source's values as they are
-    extras: names of what modules took besides: their extra states, attributes of their own load
-    adapted, mismatched: tensors of other shapes, those that something was done about and all others
-    missing: names that the source lacks; tied parameters count once
-    unexpected: the source's own names of what the model lacks
-    reinitialized: names of the parameters that were initialized anew: missing, mismatched, heads
-    frozen: names of the parameters that were frozen
-    nonfinite: name of each tensor that got NaN or infinite values, and how many
-    initialized: the report of the initialization, an ``InitReport``; None if there was none
+    Args:
+        source: Where the weights came from.
+        coverage: How many of the elements of all parameters have the source's values, in percent.
+        loaded: Names of the tensors that have the source's values as they are.
+        extras: Names of what else modules took: extra states, and attributes that their own load
+            sets.
+        adapted: Tensors of another shape that something was done about, as ``Adapted``.
+        mismatched: All other tensors of another shape, as ``Mismatched``.
+        missing: Names that the source lacks; tied parameters count once.
+        unexpected: Names in the source of what the model lacks.
+        reinitialized: Names of the parameters that were initialized: missing, mismatched, heads.
+        frozen: Names of the parameters that were frozen.
+        nonfinite: The number of NaN and infinite values by the name of their tensor, for tensors
+            that got any.
+        initialized: The ``InitReport`` of the initialization; None if there was none.
+
+    Example:
+        >>> import torch, pyinit
+        >>> model = torch.nn.Linear(3, 2)
+        >>> report = pyinit.load_pretrained_(model, {"weight": torch.ones(2, 3), "scale": torch.ones(2)})
+        >>> report.summary
+        'state dict: 75.00 % of the parameters, 1 loaded, 1 missing, 1 unexpected, 1 reinitialized'
+        >>> report.missing, report.unexpected, str(report.initialized["bias"].initializer)
+        (('bias',), ('scale',), 'constant(val=0)')
     """
 
     source: str
@@ -70,25 +97,57 @@ class LoadReport:
         return ", ".join((f"{self.source}: {self.coverage:.2f} % of the parameters", *counts))
 
     def __rich_console__(self, *_: Any) -> Iterator[Any]:
-        yield from printing().rendered_load(self)
+        if self.adapted or self.mismatched:
+            shapes = table.columns("", "name", "source", "model", "")
+            for name, source, model, how in self.adapted:
+                shapes.add_row("adapted", name, str(list(source)), str(list(model)), how)
+            for name, source, model in self.mismatched:
+                shapes.add_row("mismatched", name, str(list(source)), str(list(model)))
+            yield shapes
+            yield ""
+        if self.missing or self.unexpected or self.nonfinite:
+            names = table.columns("", "name")
+            names.show_header = False
+            counts = (f"{name} ({count} elements)" for name, count in self.nonfinite.items())
+            for row in chain(
+                _rows("missing", self.missing),
+                _rows("unexpected", self.unexpected),
+                _rows("not finite", tuple(counts)),
+            ):
+                names.add_row(*row)
+            yield names
+            yield ""
+        yield self.summary
 
     def __str__(self) -> str:
-        return str(printing().as_text(self, _WIDTH))
+        return table.as_text(self, _WIDTH)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as values that JSON has."""
+        """The report as values that JSON has."""
         values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
         if self.initialized is not None:
             values["initialized"] = self.initialized.to_dict()
         return values
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON; the file is there whole or not at all.
+        """Write the report as a JSON file, which is there whole or not at all.
+
+        Args:
+            path: The file's path; a file that is there is replaced.
 
         Raises:
-            ValueError: if the name has the suffix of another format.
+            ValueError: If the name has the suffix of another format.
+            OSError: If the file cannot be written.
         """
         write_json(path, self.to_dict())
+
+
+def _rows(what: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Rows of a table for what happened to tensors of these names."""
+    for name in names[:_SHOWN]:
+        yield what, name
+    if len(names) > _SHOWN:
+        yield "", f"... and {len(names) - _SHOWN} more"
 
 
 def _plain(value: Any) -> Any:

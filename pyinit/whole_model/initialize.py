@@ -1,4 +1,4 @@
-"""Whole models in one call."""
+"""``initialize_``: a whole model in one call."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
-from pyinit._random.rng import Key, Source, get_rng, take_key
+from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit.initializers import Orthogonal, OwnReset
 from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
-from pyinit.whole_model.engine.execute import Batch, Moments, measured, stream_of
+from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
-from pyinit.whole_model.engine.plan import Entry, make_plan, view_of
+from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
@@ -39,38 +39,62 @@ def initialize_(
     device: torch.device | str | None = None,
     dry_run: bool = False,
 ) -> InitReport:
-    """Initialize all parameters of a model: in one native call, right for what each layer is.
+    """Initialize all parameters of a model in one native call, as suits each layer.
 
-    With ``seed``, a parameter's values depend on the seed and its qualified name alone: layers that
-    are added, removed or moved change no other one; the number of threads, the layout in memory and
-    sharding change nothing. Everything is planned and checked before anything is written.
+    With ``seed``, a parameter's values depend on the seed and its qualified name alone: adding,
+    removing or moving layers changes no other one, and neither do the number of threads, the layout
+    in memory or sharding. Everything is planned and checked before anything is written.
+
+    Tied parameters are filled once. Those that a module computes (parametrizations,
+    ``weight_norm``, ``spectral_norm``, pruning) are set through the parameters that they are
+    computed from. Parameters that require no gradient, or whose dtype is not float16, bfloat16,
+    float32 or float64, are left alone. Buffers are reset as their module does it.
 
     Args:
-        model: the model. Parameters on the meta device get memory first. Tied parameters are filled
-            once; those that modules compute (parametrizations, ``weight_norm``, ``spectral_norm``,
-            pruning) through what they are computed from. Parameters that require no gradient, or
-            are not of dtype float16, bfloat16, float32 or float64, are left alone. Buffers are
-            reset as their module does it
-        recipe: the name of a recipe (``pyinit.recipes()``), one with options (``pyinit.recipe``),
-            or a TOML or JSON file of rules
-        rules: go before the recipe; the first that matches a parameter wins. A list of ``Rule``, a
-            mapping from name patterns to initializers, a file, or mmengine's ``init_cfg``
-        seed: an integer in [0, 2^64); None: the key is drawn from torch's generator
-        only: what to initialize: a name pattern, a module type, a predicate, or several of them
-        skip: what to leave as it is, likewise
-        generator: the ``torch.Generator`` to draw the key from, without ``seed``
-        device: where parameters on the meta device get their memory (default: torch's)
-        dry_run: report what would be done, and do nothing
+        model: The model. Its parameters on the meta device get memory first.
+        recipe: The name of a recipe (``pyinit.recipes()`` lists them), a recipe with options
+            (``pyinit.recipe``), or the path of a TOML or JSON file of rules.
+        rules: Rules that go before the recipe; the first that matches a parameter wins. A list of
+            ``Rule``, a mapping from name patterns to initializers, the path of a file, or the
+            ``init_cfg`` of mmengine.
+        seed: An integer in [0, 2^64). Without it, the key is drawn from torch's generator.
+        only: What to initialize: a name pattern, a class of modules, a function of the ``Site``, or
+            a list of these.
+        skip: What to leave as it is, in the same forms.
+        generator: The ``torch.Generator`` from which the key is drawn, if there is no ``seed``.
+        device: Where parameters on the meta device get their memory; torch's default device if
+            it is not given.
+        dry_run: Report what would be done, and do nothing.
 
     Returns:
-        A row for each parameter: what it got, and why.
+        A report with a row for each parameter: what it got, why, and the mean, standard deviation,
+        minimum and maximum of what it now holds.
 
     Raises:
-        ValueError: for an unknown recipe or initializer, rules that match nothing or cannot apply,
-            parameters without a shape (lazy modules), parameters or buffers on the meta device that
-            nothing initializes, parameters that share a part of their memory.
-        TypeError: for arguments of another type.
-        RuntimeError: for inference tensors, or a ``device`` that is not there.
+        ValueError: For an unknown recipe or initializer, rules and patterns that match nothing or
+            cannot apply, parameters without a shape (lazy modules) or with values elsewhere
+            (sharded, offloaded), parameters or buffers on the meta device that nothing
+            initializes, and parameters that share a part of their memory.
+        TypeError: For arguments of another type.
+        RuntimeError: For inference tensors, or a ``device`` that is not there.
+
+    Example:
+        >>> import torch, pyinit
+        >>> from torch.nn import Linear, ReLU, Sequential
+        >>> model = Sequential(Linear(64, 32), ReLU(), Linear(32, 8))
+        >>> normal = pyinit.initializers.Normal(std=0.01)
+        >>> report = pyinit.initialize_(model, "kaiming", rules={"2.weight": normal}, seed=42)
+        >>> report.summary
+        'initialized 4 of 4 parameters, 2,344 of 2,344 elements (recipe kaiming, 1 rules, seed 42)'
+        >>> for name in ("0.weight", "2.weight"):
+        ...     row = report[name]
+        ...     print(f"{row.initializer}: std {row.std:.4f}, meant {row.target_std:.4f}")
+        kaiming_normal(nonlinearity=relu): std 0.1764, meant 0.1768
+        normal(std=0.01): std 0.0092, meant 0.0100
+        >>> wider = Sequential(Linear(64, 32), ReLU(), Linear(32, 9))
+        >>> _ = pyinit.initialize_(wider, "kaiming", seed=42)
+        >>> torch.equal(wider[0].weight, model[0].weight)  # the other layer changes nothing here
+        True
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -138,7 +162,7 @@ def _chosen(recipe: object, rules: Any) -> tuple[Recipe, Rules]:
 
 
 def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool) -> Sources:
-    """A key for each parameter, by its name; or torch's generator for all, in their order."""
+    """The sources of numbers: a key for each name, or torch's generator for all in their order."""
     if seed is None and not dry_run:
         drawn = take_key(generator)
         if drawn is None:
@@ -151,7 +175,7 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
 
 
 def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
-    """Refuse what torch's generator or torch's own functions cannot do."""
+    """Refuse initializers that torch's generator or torch's own functions cannot carry out."""
     for entry in plan:
         for drawn in (block.drawn for block in entry.blocks):
             problem = None
@@ -170,7 +194,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 def refuse_buffers_elsewhere(call: str, network: Network, resets: Sequence[BufferReset]) -> None:
-    """Refuse to reset buffers that have their values elsewhere."""
+    """Refuse to reset buffers whose values are elsewhere."""
     buffers = (
         (f"{path}.{name}" if path else name, buffer)
         for path, _, _ in resets
@@ -188,7 +212,7 @@ def carry_out(  # noqa: PLR0917
     resets: Sequence[BufferReset],
     device: torch.device | str | None,
 ) -> list[Moments | None]:
-    """Give parameters and buffers what the plan says; what each parameter then holds."""
+    """Give parameters and buffers what the plan says, and return the moments of each parameter."""
     if network.is_on_meta:
         materialize_(network.model, device, _left_out(network, plan))
     _reset_by_modules(plan, sources)
@@ -216,7 +240,7 @@ def _set_computed(entry: Entry, computed: Computed, source: Source) -> None:
     like = entry.site.parameters[0]
     value = torch.empty(entry.site.shape, dtype=entry.site.tensor.dtype, device=like.device)
     Batch([entry], [source], [value]).run()
-    # Some inverses draw numbers, too.
+    # Some parametrizations draw numbers in their inverses, too.
     with torch.no_grad(), seeded(source, value.device):
         computed.set_(value)
 
@@ -241,13 +265,13 @@ def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
     with torch.no_grad():
         for parameter, values in saved:
             parameter.copy_(values)
-    for entry in plan:  # they may have got other memory
+    for entry in plan:  # a module may have given its parameters other memory
         if entry.site.computed is None:
-            entry.view = view_of(entry, entry.site.parameters[0])
+            entry.view = view_of_entry(entry, entry.site.parameters[0])
 
 
 def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:
-    """The parameters that the caller wants nothing to do with, and the buffers beside them."""
+    """The parameters that the caller leaves out, and the buffers beside them."""
     parameters = [p for entry in plan if entry.is_left_out for p in entry.site.parameters]
     if not parameters:
         return []
@@ -257,14 +281,14 @@ def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:
 
 
 def row_of(entry: Entry, source: Source, moments: Moments | None) -> Row:
-    """The row of a report: what was done, and what came of it."""
+    """The row of a report for an entry of the plan."""
     site = entry.site
     mean, std, least, most = moments or (None, None, None, None)
     key, stream = source if type(source) is Key and not entry.is_kept else (None, None)
     return Row(
         site.name,
         site.weight,
-        _dtype_name(site.tensor.dtype),
+        dtype_name(site.tensor.dtype),
         type(site.module).__name__,
         entry.initializer,
         entry.why,
@@ -276,9 +300,10 @@ def row_of(entry: Entry, source: Source, moments: Moments | None) -> Row:
         most,
         site.tied,
         site.originals,
+        entry.kept,
     )
 
 
 @cache
-def _dtype_name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""The path by which ``from_init_cfg`` has been known from the first version on."""
+"""The path under which ``from_init_cfg`` has been imported since the first version."""
 
 from pyinit.whole_model.rules.mmengine import from_init_cfg
 

@@ -1,4 +1,4 @@
-"""A model as recipes and rules see it: its parameters, each in its place."""
+"""A model as recipes and rules see it: its modules, and its parameters in their places."""
 
 from collections.abc import Iterator
 
@@ -19,14 +19,16 @@ from pyinit.whole_model.reparametrized import Computed, computed_by
 class Site:
     """A parameter in its place.
 
-    name: its qualified name, the first if it has several
-    tensor: the parameter; of one that the module computes (parametrizations, weight_norm,
-        spectral_norm, pruning), a stand-in of the same shape, dtype and device
-    module, path: the module that owns it and that module's qualified name
+    name: its qualified name, the first one if it has several
+    tensor: the parameter, or a stand-in of the same shape, dtype and device if the module computes
+        it (parametrizations, weight_norm, spectral_norm, pruning)
+    module: the module that owns it
+    path: the qualified name of that module
     leaf: its name in the module, such as ``"weight"``
+    weight: its shape, and how its layer uses it
     tied: its further names
-    computed, originals: of a computed one, how it is, and the names of the parameters that it is
-        computed from
+    computed: how the module computes it, if it does
+    originals: the names of the parameters that it is computed from
     """
 
     __slots__ = (
@@ -55,14 +57,14 @@ class Site:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The parameter, or the originals of a computed one, as they are now."""
+        """The parameter as it is now, or the parameters that it is computed from."""
         if self.computed is not None:
             return self.computed.tensors()
         return [self.module._parameters[self.leaf]]  # type: ignore[list-item]
 
     @property
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """``parameters`` with their own names; each once, if the module has several."""
+        """``parameters`` with their names, each once if the module has several names."""
         return zip(self.originals or (self.name,), self.parameters, strict=False)
 
     def __repr__(self) -> str:
@@ -70,12 +72,14 @@ class Site:
 
 
 class Network:
-    """A model's modules and parameters, and what follows what. Names are those of the plain model,
-    whatever wrappers of torch's are in it.
+    """A model's modules and parameters, and what follows what.
+
+    Names are those of the plain model, whatever wrappers of torch are in it.
 
     model: the model
-    modules: qualified name to module, each module once
-    sites: one for each parameter, tied ones once, in the order of ``model.named_parameters()``
+    modules: the modules by qualified name, each once
+    sites: a ``Site`` for each parameter, tied ones once, in the order of
+        ``model.named_parameters()``
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -85,12 +89,12 @@ class Network:
 
     @once
     def graph(self) -> Graph:
-        """What follows each layer, and the residual branches."""
+        """What follows each layer, and the residual branches; the model is traced on first use."""
         return trace(self.model)
 
     @once
     def by_name(self) -> dict[str, Site]:
-        """Sites by all of their names."""
+        """The sites by all of their names."""
         return {name: site for site in self.sites for name in (site.name, *site.tied)}
 
     @property
@@ -105,7 +109,7 @@ class Network:
     def _sites(self) -> Iterator[Site]:
         seen: dict[int, Site] = {}
         computed: dict[nn.Module, list[Site]] = {}
-        # A module that is there twice has names twice.
+        # A module that stands in two places has two names.
         for path, module in named_modules(self.model):
             prefix = path + "." if path else ""
             here = computed.get(module)
@@ -125,16 +129,22 @@ class Network:
                 if tensor is None or leaf in originals:
                     continue
                 name = prefix + leaf
-                if type(tensor) is not nn.Parameter and is_lazy(tensor):
-                    raise ValueError(
-                        f"parameter {name} has no shape yet: it is lazy; run a batch through the model first"
-                    )
+                if type(tensor) is not nn.Parameter:
+                    refuse_lazy(name, tensor)
                 known = seen.get(id(tensor))
                 if known is None:
                     seen[id(tensor)] = site = Site(name, tensor, module, path, leaf)
                     yield site
                 else:
                     known.tied += (name,)
+
+
+def refuse_lazy(name: str, tensor: Tensor) -> None:
+    """Raise ValueError if a parameter or buffer has no shape yet."""
+    if is_lazy(tensor):
+        raise ValueError(
+            f"parameter {name} has no shape yet: it is lazy; run a batch through the model first"
+        )
 
 
 def _computed(computed: Computed, path: str) -> Site:

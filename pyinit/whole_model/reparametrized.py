@@ -1,4 +1,4 @@
-"""Parameters that a module computes from others: by torch's parametrizations, or by its hooks."""
+"""Parameters that a module computes from others, by torch's parametrizations or by hooks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -17,25 +17,27 @@ from pyinit._torch.placement import elsewhere
 
 
 class Computed(ABC):
-    """A parameter ``leaf`` that a module computes.
+    """A parameter that a module computes.
 
-    originals: the names in the module of the parameters that it is computed from
+    module: the module
+    leaf: the name in it of the computed parameter
+    originals: the names in it of the parameters from which it is computed
     """
 
     def __init__(self, module: nn.Module, leaf: str, originals: tuple[str, ...]) -> None:
         self.module, self.leaf, self.originals = module, leaf, originals
 
     def tensors(self) -> list[Tensor]:
-        """The originals, as they are now."""
+        """The originals as they are now."""
         return [self.module.get_parameter(name) for name in self.originals]
 
     @property
     def is_here(self) -> bool:
-        """Whether it can be computed: torch may crash on originals that have their values elsewhere."""
+        """Whether it can be computed: torch may crash on originals whose values are elsewhere."""
         return all(elsewhere(tensor) is None for tensor in self.tensors())
 
     def value(self) -> Tensor:
-        """What it is now; it requires a gradient if an original does."""
+        """The computed value; it requires a gradient if an original does."""
         with torch.enable_grad():
             return self._value()
 
@@ -44,7 +46,7 @@ class Computed(ABC):
 
     @abstractmethod
     def set_(self, value: Tensor) -> None:
-        """Set the originals so that ``value`` comes of them, as nearly as it can."""
+        """Set the originals so that the computed value comes as near to ``value`` as it can."""
 
 
 def computed_by(module: nn.Module) -> Sequence[Computed]:
@@ -56,7 +58,7 @@ def computed_by(module: nn.Module) -> Sequence[Computed]:
         found += (_Parametrized(module, leaf) for leaf in module.parametrizations)  # type: ignore[union-attr]
     for hook in module._forward_pre_hooks.values():
         found += (kind(module, hook) for cls, kind in _HOOKS.items() if isinstance(hook, cls))
-    # Buffers may be parametrized, too.
+    # A parametrized buffer has no parameters among its originals.
     return [computed for computed in found if computed.originals]
 
 
@@ -73,7 +75,7 @@ class _Parametrized(Computed):
         self._steps = steps
 
     def _value(self) -> Tensor:
-        """Nothing that a parametrization does in training mode is done."""
+        """Compute in evaluation mode, in which parametrizations change nothing of their own."""
         modes = [(part, part.training) for part in self._steps.modules()]
         try:
             for part, _ in modes:
@@ -85,8 +87,11 @@ class _Parametrized(Computed):
                 part.training = mode
 
     def set_(self, value: Tensor) -> None:
-        """Through the inverses; where one has none, the original itself is set, as when a
-        parametrization is registered. Into the originals' own memory, unlike an assignment."""
+        """Set the originals through the inverses of the parametrizations.
+
+        If one has no inverse, the original itself is set, as torch does when a parametrization is
+        registered. Unlike an assignment, this writes into the originals' own memory.
+        """
         values: Any = value
         if all(hasattr(step, "right_inverse") for step in self._steps):
             with suppress(NotImplementedError):
@@ -118,12 +123,12 @@ class _WeightNormed(Computed):
 
 
 def _with_direction(g: Tensor, v: Tensor) -> Tensor:
-    """Of v, what g gives the length 0 still needs a direction: 0 / 0 is no weight."""
+    """Give v a direction also where g is 0: the weight would be 0 / 0."""
     return torch.where(g == 0, torch.ones_like(v), v)
 
 
 class _SpectralNormed(Computed):
-    """``torch.nn.utils.spectral_norm`` (Miyato et al. 2018). Its vectors are buffers."""
+    """``torch.nn.utils.spectral_norm`` (Miyato et al. 2018); its vectors are buffers."""
 
     def __init__(self, module: nn.Module, hook: SpectralNorm) -> None:
         super().__init__(module, hook.name, (hook.name + "_orig",))
@@ -138,7 +143,7 @@ class _SpectralNormed(Computed):
 
 
 class _Pruned(Computed):
-    """``torch.nn.utils.prune``. What is pruned stays so: the mask is a buffer."""
+    """``torch.nn.utils.prune``. Pruned elements stay pruned: the mask is a buffer."""
 
     def __init__(self, module: nn.Module, hook: BasePruningMethod) -> None:
         super().__init__(module, hook._tensor_name, (hook._tensor_name + "_orig",))

@@ -1,45 +1,62 @@
-"""The same values again, from a report."""
+"""``replay_``: the same values again, from a report."""
 
 from dataclasses import replace
 
 from torch import nn
 
-from pyinit._random.rng import Key, Source, rng
+from pyinit._messages import first_of
+from pyinit._random.rng import Key, Source, rng, stream_of
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit.initializers import KEEP, OwnReset
-from pyinit.pretrained.match import first_of
-from pyinit.reports.initialization import InitReport, Row, torch_version, version_of_pyinit
+from pyinit.reports.initialization import (
+    InitReport,
+    Kept,
+    Row,
+    torch_version,
+    version_of_pyinit,
+)
 from pyinit.whole_model.engine.buffers import IsTouched, plan_resets
-from pyinit.whole_model.engine.execute import stream_of
 from pyinit.whole_model.engine.plan import Entry, check
-from pyinit.whole_model.initialize import carry_out, refuse_buffers_elsewhere, row_of
+from pyinit.whole_model.initialize import carry_out, dtype_name, refuse_buffers_elsewhere, row_of
 from pyinit.whole_model.network import Network, Site
 
 
 @eager
 def replay_(model: nn.Module, report: InitReport, *, strict: bool = True) -> InitReport:
-    """Give a model the values that a report tells of: the same bits, from its keys.
+    """Give a model the same values again, from the keys in a report: bit for bit.
 
-    Some values a report cannot give again: those of parameters that stayed as they were, numbers that
-    came without a key, those of torch's generator or of a module's own reset function under another
-    version of torch (the code of such a function is not in the report: it must be the same), and
-    those of parameters that are missing, of another shape or dtype, or tied otherwise.
+    A report cannot give all values again. Those of parameters that stayed as they were are not in
+    it; numbers that were drawn without a key are lost; torch's own numbers, and those of a
+    module's own ``reset_parameters``, need the same version of torch (and the same code of that
+    function, which is not in the report). Parameters that are missing, or have another shape, dtype
+    or tie, are not the same parameters.
 
     Args:
-        model: with parameters of the names, shapes and dtypes of the report's rows; it may be on the
-            meta device
-        report: what ``initialize_`` returned, or ``InitReport.load`` read
-        strict: raise if there is anything that cannot be given again; False leaves it as it is
+        model: A model whose parameters have the names, shapes and dtypes of the report's rows. It
+            may be on the meta device.
+        report: What ``initialize_`` returned or ``InitReport.load`` read.
+        strict: Raise if anything cannot be given again. If False, such parameters stay as they are.
 
     Returns:
-        A row for each parameter of the model: what it has now. ``skipped`` names what the report could
-        not give again.
+        A report with a row for each parameter of the model: what it now has. Its ``skipped`` names
+        what could not be given again, and why.
 
     Raises:
-        ValueError: for what cannot be given again, all of it by name, before anything is written; for
-            parameters without values, or with values elsewhere, as ``initialize_``.
-        TypeError: for arguments of another type.
+        ValueError: For what cannot be given again, all of it by name, before anything is written;
+            for parameters without values or with values elsewhere, as in ``initialize_``.
+        TypeError: For arguments of another type.
+
+    Example:
+        >>> import torch, pyinit
+        >>> first, second = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+        >>> report = pyinit.initialize_(first, "xavier")
+        >>> _ = pyinit.replay_(second, report)
+        >>> torch.equal(first.weight, second.weight)
+        True
+        >>> other = torch.nn.Linear(4, 2)
+        >>> pyinit.replay_(other, report, strict=False).skipped
+        (('weight', 'of shape (2, 4) in the model, (2, 3) in the report'),)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -80,7 +97,7 @@ def replay_(model: nn.Module, report: InitReport, *, strict: bool = True) -> Ini
 
 
 def _rows(network: Network, report: InitReport) -> tuple[dict[str, Row], dict[str, str]]:
-    """The row of each parameter, and what cannot be given again: by its name, why."""
+    """The row of each parameter, and the reasons of those that cannot be given again, by name."""
     rows: dict[str, Row] = {}
     lost: dict[str, str] = {}
     for row in report:
@@ -91,7 +108,7 @@ def _rows(network: Network, report: InitReport) -> tuple[dict[str, Row], dict[st
         first = rows.setdefault(site.name, row)
         if first is not row:
             lost[row.name] = f"the model ties it to {first.name}, the report has it apart"
-        elif why := _other_place(row, site) or _no_numbers(row, site, report):
+        elif why := _other_place(row, site) or _no_numbers(row, report):
             lost[row.name] = why
     lost |= {site.name: _no_row(site, report) for site in network.sites if site.name not in rows}
     return rows, lost
@@ -102,21 +119,21 @@ def _entry(site: Site, row: Row | None, lost: dict[str, str]) -> Entry:
         return Entry(site, KEEP, lost[site.name], ())
     if row.name in lost and not row.is_kept:
         return Entry(site, KEEP, lost[row.name], ())
-    return Entry(site, row.initializer, row.why, row.initializer.resolve(row.weight))
+    return Entry(site, row.initializer, row.why, row.initializer.resolve(row.weight), row.kept)
 
 
 def _other_place(row: Row, site: Site) -> str | None:
     if site.shape != row.shape:
         return f"of shape {site.shape} in the model, {row.shape} in the report"
-    dtype = str(site.tensor.dtype).removeprefix("torch.")
+    dtype = dtype_name(site.tensor.dtype)
     return (
         None if dtype == row.dtype else f"of dtype {dtype} in the model, {row.dtype} in the report"
     )
 
 
-def _no_numbers(row: Row, site: Site, report: InitReport) -> str | None:
+def _no_numbers(row: Row, report: InitReport) -> str | None:
     if row.is_kept:
-        is_filled = Entry(site, row.initializer, row.why, ()).is_same_memory
+        is_filled = row.kept is Kept.SAME_MEMORY
         return None if is_filled else f"it stayed as it was ({row.why})"
     if row.key is None:
         return "drawn from torch's generator, without a key (give initialize_ a seed to replay it)"
@@ -144,17 +161,18 @@ def _no_row(site: Site, report: InitReport) -> str:
 
 
 def _check(plan: list[Entry]) -> dict[str, str]:
-    """Refuse what cannot be written; what shares memory otherwise than the report says."""
-    apart = " in the report, apart in the model"
-    was_kept = {entry.site.name: entry.is_kept for entry in plan}
+    """Refuse what cannot be written, and name what shares memory otherwise than in the report."""
+    of_report = [(entry.is_kept, entry.kept) for entry in plan]
     for entry in plan:
-        if entry.is_same_memory:
-            entry.why += apart
+        if entry.kept is Kept.SAME_MEMORY:
+            entry.kept = Kept.UNKNOWN  # until the check finds that it shares memory here, too
     check(plan)
     lost = {}
-    for entry in plan:
-        if entry.is_same_memory and entry.why.endswith(apart):
-            lost[entry.site.name] = entry.why
-        elif entry.is_same_memory and not was_kept[entry.site.name]:
+    for entry, (was_kept, kept) in zip(plan, of_report, strict=True):
+        is_shared = entry.kept is Kept.SAME_MEMORY
+        if kept is Kept.SAME_MEMORY and not is_shared:
+            entry.kept = None
+            lost[entry.site.name] = entry.why = f"{entry.why} in the report, apart in the model"
+        elif is_shared and not was_kept:
             lost[entry.site.name] = f"{entry.why} in the model, apart in the report"
     return lost

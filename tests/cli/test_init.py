@@ -509,7 +509,7 @@ def test_a_model_that_cannot_be_written_is_known_before_the_work(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[object] = []
-    monkeypatch.setattr("pyinit.cli._run.initialize", lambda *work: done.append(work))
+    monkeypatch.setattr("pyinit.cli._timed.initialize", lambda *work: done.append(work))
     assert run(*arguments).exit_code == 2
     assert not done
 

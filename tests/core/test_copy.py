@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from pyinit import _core
-from pyinit._torch.views import DTYPES, place
+from pyinit._torch.views import DTYPES, view_of
 
 COUNTS = [0, 1, 7, 31, 64, 1000, 4099, (1 << 20) + 13, (5 << 20) + 3]
 
 
 def copied(source: torch.Tensor, target: torch.Tensor, threads: int = 2) -> bool:
-    return _core.copy_checked(source.data_ptr(), place(target), threads)
+    return _core.copy_checked(source.data_ptr(), view_of(target), threads)
 
 
 def numbers(count: int, dtype: torch.dtype) -> torch.Tensor:

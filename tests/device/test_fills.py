@@ -12,8 +12,9 @@ from torch import Tensor, nn
 import pyinit
 from pyinit._device import fills as device_fills
 from pyinit._device import orthogonal as device_orthogonal
+from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
 from pyinit._random.rng import Key
-from pyinit._torch.views import DTYPES, shaped_view
+from pyinit._torch.views import DTYPES, writable_view
 from pyinit.whole_model.engine import plan
 
 KEY = Key(0xFEDCBA9876543210, (1 << 33) + 1)
@@ -22,8 +23,8 @@ KEY = Key(0xFEDCBA9876543210, (1 << 33) + 1)
 @pytest.fixture
 def device(emulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_fills, "_cuda", emulation)
-    monkeypatch.setattr(device_fills, "view_of", shaped_view)
-    monkeypatch.setattr(device_fills, "reaches", lambda _: True)
+    monkeypatch.setattr(device_fills, "writable_view", writable_view)
+    monkeypatch.setattr(device_fills, "has_kernels_for", lambda _: True)
     monkeypatch.setattr(device_fills, "queue_of", lambda _: (0, 0))
 
 
@@ -36,9 +37,9 @@ def pair(dtype: torch.dtype = torch.float32, *shape: int) -> tuple[Tensor, Tenso
 @pytest.mark.parametrize(
     ("distribution", "numbers", "fill"),
     [
-        (device_fills.UNIFORM, (-1.0, 2.0), pyinit.uniform_),
-        (device_fills.NORMAL, (0.5, 2.0), pyinit.normal_),
-        (device_fills.TRUNC_NORMAL, (0.0, 1.0, -2.0, 2.0), pyinit.trunc_normal_),
+        (UNIFORM, (-1.0, 2.0), pyinit.uniform_),
+        (NORMAL, (0.5, 2.0), pyinit.normal_),
+        (TRUNC_NORMAL, (0.0, 1.0, -2.0, 2.0), pyinit.trunc_normal_),
     ],
 )
 def test_fills_are_those_of_the_cpu(
@@ -60,20 +61,20 @@ def test_the_default_generator_gives_the_key_of_the_cpu(device: None) -> None:
     torch.manual_seed(3)
     pyinit.normal_(cpu)
     torch.manual_seed(3)
-    assert device_fills.fill(ours, device_fills.NORMAL, (0.0, 1.0), None)
+    assert device_fills.fill(ours, NORMAL, (0.0, 1.0), None)
     assert torch.equal(ours, cpu)
 
 
 @pytest.mark.parametrize(
     ("distribution", "numbers"),
     [
-        (device_fills.UNIFORM, (1.0, 0.0)),
-        (device_fills.UNIFORM, (math.nan, 0.0)),
-        (device_fills.UNIFORM, (-3e38, 3e38)),
-        (device_fills.NORMAL, (0.0, -1.0)),
-        (device_fills.NORMAL, (math.inf, 1.0)),
-        (device_fills.TRUNC_NORMAL, (0.0, 0.0, -1.0, 1.0)),
-        (device_fills.TRUNC_NORMAL, (0.0, 1.0, 1.0, -1.0)),
+        (UNIFORM, (1.0, 0.0)),
+        (UNIFORM, (math.nan, 0.0)),
+        (UNIFORM, (-3e38, 3e38)),
+        (NORMAL, (0.0, -1.0)),
+        (NORMAL, (math.inf, 1.0)),
+        (TRUNC_NORMAL, (0.0, 0.0, -1.0, 1.0)),
+        (TRUNC_NORMAL, (0.0, 1.0, 1.0, -1.0)),
     ],
 )
 def test_numbers_that_torch_refuses_are_left_to_torch(
@@ -89,7 +90,7 @@ def test_numbers_that_torch_refuses_are_left_to_torch(
 def test_torchs_own_numbers_are_left_to_torch(device: None) -> None:
     _, ours = pair()
     with pyinit.rng("torch"):
-        assert not device_fills.fill(ours, device_fills.NORMAL, (0.0, 1.0), None)
+        assert not device_fills.fill(ours, NORMAL, (0.0, 1.0), None)
         assert not device_fills.orthogonal(ours, 1.0, None, 1)
 
 
@@ -169,7 +170,7 @@ def test_whole_models_go_in_launches(
         "run",
         lambda fills, *tensors: (launched.append(len(fills)), run(fills, *tensors)),
     )
-    monkeypatch.setattr(plan, "native_view", lambda _: None)
+    monkeypatch.setattr(plan, "writable_flat_view", lambda _: None)
     report = pyinit.initialize_(ours, "torch", seed=3)
     for name, parameter in ours.named_parameters():
         assert torch.equal(parameter, cpu.get_parameter(name)), name
@@ -193,7 +194,7 @@ def test_orthogonal_matrices_of_one_shape_are_made_together(
         "_fill_batch",
         lambda kind, batch, normals: (batches.append(len(batch)), fill(kind, batch, normals)),
     )
-    monkeypatch.setattr(plan, "native_view", lambda _: None)
+    monkeypatch.setattr(plan, "writable_flat_view", lambda _: None)
     report = pyinit.initialize_(ours, "orthogonal", seed=3)
     for name, parameter in ours.named_parameters():
         limit = 2**-8 if parameter.dtype == torch.bfloat16 else 1e-5
@@ -204,5 +205,5 @@ def test_orthogonal_matrices_of_one_shape_are_made_together(
 
 def test_a_build_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_fills, "_cuda", None)
-    assert device_fills.view_of(torch.empty(3)) is None
+    assert device_fills.writable_view(torch.empty(3)) is None
     assert pyinit.info()["cuda_build"] == device_fills.BUILD

@@ -1,6 +1,7 @@
 """Activation functions: the errors that docs/activations.md states, torch's meaning everywhere else."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as torchs
 
 from pyinit import _core
-from pyinit._functional import activations
+from pyinit import functional as activations
 from pyinit._functional.activations import ACTIVATIONS
 
 Exact = NDArray[np.longdouble]
@@ -54,7 +55,7 @@ def gelu_tanh_slope(x: Exact) -> Exact:
     return logistic(twice_u(x)) + x * logistic_slope(twice_u(x)) * slope
 
 
-class Case(NamedTuple):
+class Definition(NamedTuple):
     ours: Callable[..., Tensor]
     torchs: Callable[..., Tensor]
     exact: Callable[[Exact], Exact]
@@ -65,35 +66,35 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "relu": Case(
+    "relu": Definition(
         activations.relu,
         torchs.relu,
         lambda x: np.maximum(x, 0),
         lambda x: (x > 0).astype(LONG),
         0,
     ),
-    "leaky_relu": Case(
+    "leaky_relu": Definition(
         activations.leaky_relu,
         torchs.leaky_relu,
         lambda x: np.where(x > 0, x, x * 0.01),
         lambda x: np.where(x > 0, LONG(1), LONG(0.01)),
         1,
     ),
-    "elu": Case(
+    "elu": Definition(
         activations.elu,
         torchs.elu,
         lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
         lambda x: np.exp(np.minimum(x, 0)),
         1.3,
     ),
-    "selu": Case(
+    "selu": Definition(
         activations.selu,
         torchs.selu,
         lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
         lambda x: SELU_SCALE * np.where(x > 0, 1, SELU_ALPHA * np.exp(np.minimum(x, 0))),
         3,
     ),
-    "gelu": Case(
+    "gelu": Definition(
         activations.gelu,
         torchs.gelu,
         lambda x: x * normal_cdf(x),
@@ -101,7 +102,7 @@ CASES = {
         5.5,
         True,
     ),
-    "gelu_tanh": Case(
+    "gelu_tanh": Definition(
         lambda x: activations.gelu(x, "tanh"),
         lambda x: torchs.gelu(x, approximate="tanh"),
         lambda x: x * logistic(twice_u(x)),
@@ -109,7 +110,7 @@ CASES = {
         2.5,
         True,
     ),
-    "silu": Case(
+    "silu": Definition(
         activations.silu,
         torchs.silu,
         lambda x: x * logistic(x),
@@ -117,9 +118,9 @@ CASES = {
         2.5,
         True,
     ),
-    "sigmoid": Case(activations.sigmoid, torch.sigmoid, logistic, logistic_slope, 2.7),
-    "tanh": Case(activations.tanh, torch.tanh, np.tanh, lambda x: 1 - np.tanh(x) ** 2, 2.7),
-    "softplus": Case(
+    "sigmoid": Definition(activations.sigmoid, torch.sigmoid, logistic, logistic_slope, 2.7),
+    "tanh": Definition(activations.tanh, torch.tanh, np.tanh, lambda x: 1 - np.tanh(x) ** 2, 2.7),
+    "softplus": Definition(
         activations.softplus,
         torchs.softplus,
         lambda x: np.where(x > 20, x, np.log1p(np.exp(np.minimum(x, 20)))),
@@ -155,12 +156,15 @@ def errors(got: Tensor, exact: Exact, of: Tensor | None = None) -> NDArray[np.lo
 @long_double
 @DTYPES
 @ALL
-def test_functions_keep_their_error(isa: str, name: str, dtype: torch.dtype) -> None:
+def test_functions_keep_their_error(
+    isa: str, name: str, dtype: torch.dtype, native_calls: Counter[str]
+) -> None:
     case, x = CASES[name], numbers(dtype)
     with np.errstate(over="ignore", under="ignore"):
         exact = case.exact(x.numpy().astype(LONG))
     got = case.ours(x)
     assert float(np.max(errors(got, exact, x if case.of_input else None))) <= case.ulps
+    assert native_calls == {"activate": 1}
 
 
 def test_gelu_keeps_its_error_in_the_tails() -> None:
@@ -210,11 +214,14 @@ SPECIAL = [torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 1e-42, -1e-42, 3e38, -3e
 
 @DTYPES
 @ALL
-def test_special_values_are_torchs(isa: str, name: str, dtype: torch.dtype) -> None:
+def test_special_values_are_torchs(
+    isa: str, name: str, dtype: torch.dtype, native_calls: Counter[str]
+) -> None:
     x = torch.tensor(SPECIAL * 6, dtype=dtype)  # enough that torch takes its vector code, too
     # In double precision: in float32, torch's gelu(inf) is NaN on machines with AVX-512.
     got, expected = CASES[name].ours(x), CASES[name].torchs(x.double()).to(dtype)
     torch.testing.assert_close(got, expected, equal_nan=True, rtol=1e-5, atol=1e-35)
+    assert native_calls == {"activate": 1}
     if name in ("relu", "leaky_relu", "elu", "selu", "tanh"):
         zeros = x == 0
         assert torch.equal(torch.signbit(got[zeros]), torch.signbit(x[zeros]))
@@ -222,7 +229,9 @@ def test_special_values_are_torchs(isa: str, name: str, dtype: torch.dtype) -> N
 
 @DTYPES
 @ALL
-def test_special_derivatives_are_torchs(isa: str, name: str, dtype: torch.dtype) -> None:
+def test_special_derivatives_are_torchs(
+    isa: str, name: str, dtype: torch.dtype, native_calls: Counter[str]
+) -> None:
     x = torch.tensor(SPECIAL * 6, dtype=dtype, requires_grad=True)
     # torch answers with NaN or with 1, by the length of the tensor.
     known = ~x.isnan() if name in ("elu", "selu") else torch.ones_like(x, dtype=torch.bool)
@@ -231,32 +240,36 @@ def test_special_derivatives_are_torchs(isa: str, name: str, dtype: torch.dtype)
         for f in (CASES[name].ours, CASES[name].torchs)
     )
     torch.testing.assert_close(got[known], expected[known], equal_nan=True, rtol=1e-5, atol=1e-35)
+    assert native_calls == {"activate": 1, "activate_backward": 1}
 
 
 @ALL
-def test_gradients_of_first_and_second_order(name: str) -> None:
+def test_gradients_of_first_and_second_order(name: str, native_calls: Counter[str]) -> None:
     x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(CASES[name].ours, x)
     assert torch.autograd.gradgradcheck(CASES[name].ours, x)
+    assert native_calls.keys() == {"activate", "activate_backward"}
 
 
 @pytest.mark.parametrize("parameter", [0.0, 0.3, -0.5])
 @pytest.mark.parametrize("name", ["leaky_relu", "elu"])
-def test_parameters(name: str, parameter: float) -> None:
+def test_parameters(name: str, parameter: float, native_calls: Counter[str]) -> None:
     x = torch.randn(1000, requires_grad=True)
     ours, theirs = (getattr(module, name)(x, parameter) for module in (activations, torchs))
     torch.testing.assert_close(ours, theirs)
     (got,), (expected,) = (torch.autograd.grad(y.sum(), x) for y in (ours, theirs))
     torch.testing.assert_close(got, expected)
+    assert native_calls == {"activate": 1, "activate_backward": 1}
 
 
-def test_other_than_default_softplus() -> None:
+def test_other_than_default_softplus(native_calls: Counter[str]) -> None:
     x = torch.randn(100) * 30
     got = activations.softplus(x, beta=2, threshold=5)
     assert torch.equal(got, torchs.softplus(x, beta=2, threshold=5))
+    assert not native_calls
 
 
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x,
     "transposed": lambda x: x.transpose(0, 2),
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
@@ -269,18 +282,19 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @DTYPES
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", VIEWS)
 @ALL
-def test_layouts(name: str, layout: str, dtype: torch.dtype) -> None:
-    x = LAYOUTS[layout](torch.randn(3, 5, 8, 7, dtype=dtype)).detach().requires_grad_()
+def test_layouts(name: str, layout: str, dtype: torch.dtype, native_calls: Counter[str]) -> None:
+    x = VIEWS[layout](torch.randn(3, 5, 8, 7, dtype=dtype)).detach().requires_grad_()
     ours, theirs = CASES[name].ours(x), CASES[name].torchs(x)
     assert ours.stride() == theirs.stride()
     torch.testing.assert_close(ours, theirs)
-    grad = LAYOUTS[layout](torch.randn(3, 5, 8, 7, dtype=dtype))
+    grad = VIEWS[layout](torch.randn(3, 5, 8, 7, dtype=dtype))
     (got,), (expected,) = (torch.autograd.grad(y, x, grad) for y in (ours, theirs))
     torch.testing.assert_close(got, expected)
     (got,), (expected,) = (torch.autograd.grad(f(x).sum(), x) for f in CASES[name][:2])
     torch.testing.assert_close(got, expected)
+    assert native_calls == {"activate": 2, "activate_backward": 2}
 
 
 @DTYPES
@@ -361,7 +375,7 @@ IN_PLACE = ["relu", "leaky_relu", "elu", "selu", "silu"]
 
 
 @pytest.mark.parametrize("name", IN_PLACE)
-def test_in_place(name: str) -> None:
+def test_in_place(name: str, native_calls: Counter[str]) -> None:
     x = torch.randn(6, 10)
     expected, version = CASES[name].ours(x), x._version
     assert CASES[name].ours(x, inplace=True) is x
@@ -370,10 +384,11 @@ def test_in_place(name: str) -> None:
     view = torch.randn(6, 10).t()[::2]
     expected = CASES[name].ours(view)
     assert torch.equal(CASES[name].ours(view, inplace=True), expected)
+    assert native_calls == {"activate": 4}
 
 
 @pytest.mark.parametrize("name", IN_PLACE)
-def test_in_place_while_autograd_records(name: str) -> None:
+def test_in_place_while_autograd_records(name: str, native_calls: Counter[str]) -> None:
     x = torch.randn(6, 10, requires_grad=True)
     got, expected = (
         torch.autograd.grad(f(x * 2, inplace=True).sum(), x)[0] for f in CASES[name][:2]
@@ -381,6 +396,7 @@ def test_in_place_while_autograd_records(name: str) -> None:
     torch.testing.assert_close(got, expected)
     with pytest.raises(RuntimeError, match="leaf Variable"):
         CASES[name].ours(x, inplace=True)
+    assert not native_calls
 
 
 def test_in_place_of_memory_that_overlaps_is_refused() -> None:
@@ -424,17 +440,18 @@ OTHERS: dict[str, Callable[[], Tensor]] = {
 
 @pytest.mark.parametrize("kind", OTHERS)
 @ALL
-def test_other_tensors_go_to_torch(name: str, kind: str) -> None:
+def test_other_tensors_go_to_torch(name: str, kind: str, native_calls: Counter[str]) -> None:
     x = OTHERS[kind]()
     got, expected = CASES[name].ours(x), CASES[name].torchs(x)
     assert (type(got), got.dtype, got.device) == (type(expected), expected.dtype, expected.device)
     if kind != "meta":
         torch.testing.assert_close(got, expected)
+    assert not native_calls
 
 
 @SCRIPTS
 @ALL
-def test_transforms_of_torch_func(name: str) -> None:
+def test_transforms_of_torch_func(name: str, native_calls: Counter[str]) -> None:
     x = torch.randn(4, 6, dtype=torch.float64)
     for transform in (
         torch.func.vmap,
@@ -444,11 +461,12 @@ def test_transforms_of_torch_func(name: str) -> None:
     ):
         got, expected = (transform(f)(x) for f in CASES[name][:2])
         torch.testing.assert_close(got, expected)
+    assert not native_calls
 
 
 @SCRIPTS
 @ALL
-def test_forward_mode(name: str) -> None:
+def test_forward_mode(name: str, native_calls: Counter[str]) -> None:
     x, tangent = torch.randn(2, 6, dtype=torch.float64).unbind()
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(x, tangent)
@@ -456,19 +474,26 @@ def test_forward_mode(name: str) -> None:
             torch.autograd.forward_ad.unpack_dual(f(dual)).tangent for f in CASES[name][:2]
         )
     torch.testing.assert_close(got, expected)
+    assert not native_calls
 
 
 @ALL
-def test_the_compiler_sees_torchs_function(name: str, compiler: Callable[..., Any]) -> None:
+def test_the_compiler_sees_torchs_function(
+    name: str, compiler: Callable[..., Any], native_calls: Counter[str]
+) -> None:
     x = torch.randn(6)
     got = compiler(CASES[name].ours, fullgraph=True)(x)
     assert torch.equal(got, CASES[name].torchs(x))
+    assert not native_calls
 
 
-def test_the_compiler_sees_torchs_softmax(compiler: Callable[..., Any]) -> None:
+def test_the_compiler_sees_torchs_softmax(
+    compiler: Callable[..., Any], native_calls: Counter[str]
+) -> None:
     x = torch.randn(6, 3)
     got = compiler(lambda x: activations.softmax(x, 1), fullgraph=True)(x)
     assert torch.equal(got, torchs.softmax(x, 1))
+    assert not native_calls
 
 
 @pytest.mark.parametrize(
@@ -509,7 +534,9 @@ def both(name: str, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 @DTYPES
 @SOFTMAXES
 @pytest.mark.parametrize("dim", [0, 1, 2, 3, -1, -2])
-def test_softmax_along_every_dim(isa: str, name: str, dim: int, dtype: torch.dtype) -> None:
+def test_softmax_along_every_dim(
+    isa: str, name: str, dim: int, dtype: torch.dtype, native_calls: Counter[str]
+) -> None:
     for shape in [(3, 5, 7, 18), (2, 1, 131, 3), (33, 2, 1, 1), (1, 2, 3, 300), (2, 0, 3, 4)]:
         x = (torch.randn(shape, dtype=dtype) * 4).requires_grad_()
         got, exact = both(name, x, dim)
@@ -521,19 +548,21 @@ def test_softmax_along_every_dim(isa: str, name: str, dim: int, dtype: torch.dty
         expected = torch.autograd.grad(exact, x, grad.double())[0].double()
         limits["atol"] *= 8
         torch.testing.assert_close(slope, expected, **limits)
+    assert native_calls == {"softmax": 5, "softmax_backward": 5}
 
 
 @SOFTMAXES
-def test_softmax_of_every_length(isa: str, name: str) -> None:
+def test_softmax_of_every_length(isa: str, name: str, native_calls: Counter[str]) -> None:
     for count in [*range(1, 20), 63, 4096]:
         x = torch.randn(3, count)
         for t, dim in ((x, 1), (x.t().contiguous(), 0), (x.t(), 0)):
             got, exact = both(name, t, dim)
             torch.testing.assert_close(got.double(), exact, rtol=1e-6, atol=3e-7)
+    assert native_calls == {"softmax": 3 * 21}
 
 
 @SOFTMAXES
-def test_softmax_of_special_values(isa: str, name: str) -> None:
+def test_softmax_of_special_values(isa: str, name: str, native_calls: Counter[str]) -> None:
     inf, nan = torch.inf, torch.nan
     rows = [
         [0, -inf, 1],
@@ -547,15 +576,17 @@ def test_softmax_of_special_values(isa: str, name: str) -> None:
     for t, dim in ((x, 1), (x.t().contiguous(), 0)):
         got, expected = getattr(activations, name)(t, dim), getattr(torchs, name)(t, dim)
         torch.testing.assert_close(got, expected, equal_nan=True, rtol=1e-6, atol=1e-37)
+    assert native_calls == {"softmax": 2}
 
 
 @SOFTMAXES
 @pytest.mark.parametrize("dim", [0, 1])
-def test_gradients_of_softmax(name: str, dim: int) -> None:
+def test_gradients_of_softmax(name: str, dim: int, native_calls: Counter[str]) -> None:
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     function = getattr(activations, name)
     assert torch.autograd.gradcheck(lambda x: function(x, dim), x)
     assert torch.autograd.gradgradcheck(lambda x: function(x, dim), x)
+    assert native_calls.keys() == {"softmax", "softmax_backward"}
 
 
 @SOFTMAXES
@@ -587,8 +618,9 @@ def test_softmax_without_dim_warns_as_torch_does() -> None:
         assert torch.equal(got, torchs.softmax(torch.ones(2, 4)))
 
 
-def test_softmax_in_another_dtype() -> None:
+def test_softmax_in_another_dtype(native_calls: Counter[str]) -> None:
     x = torch.randn(3, 4)
     got = activations.softmax(x, 1, dtype=torch.float64)
     assert torch.equal(got, torchs.softmax(x, 1, dtype=torch.float64))
     assert torch.equal(activations.softmax(x, 1, dtype=torch.float32), activations.softmax(x, 1))
+    assert native_calls == {"softmax": 2}

@@ -1,5 +1,6 @@
 """``im2col`` and ``col2im`` against torch's ``unfold`` and ``fold``; the convolution made of them."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -8,13 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import READ_LAYOUTS, laid_out
+from routes import counted_kernels
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import fold, unfold
 from torchs_samples import torchs_samples
 
 from pyinit import _core
-from pyinit._functional.columns import col2im, convolution_by_im2col, im2col
+from pyinit.functional import col2im, convolution_by_im2col, im2col
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 
@@ -64,36 +67,24 @@ def windows(draw: st.DrawFn, dims: int) -> tuple[tuple[int, ...], dict[str, Any]
     return size, arguments
 
 
-def laid_out(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> Tensor:
-    """Random numbers, and something else between them."""
-    if layout == "contiguous":
-        return torch.randn(shape, dtype=dtype)
-    if layout == "channels_last":
-        return torch.randn(shape, dtype=dtype).movedim(1, -1).contiguous().movedim(-1, 1)
-    if layout == "transposed":
-        return torch.randn(*shape[:-2], shape[-1], shape[-2], dtype=dtype).mT
-    if layout == "sliced":
-        large = torch.full([2 * size + 1 for size in shape], torch.nan, dtype=dtype)
-        view = large[tuple(slice(1, None, 2) for _ in shape)]
-        return view.copy_(torch.randn(shape, dtype=dtype))
-    return torch.randn((1, *shape[1:-1], 1), dtype=dtype).expand(shape)
-
-
-LAYOUTS = ("contiguous", "channels_last", "transposed", "sliced", "expanded")
 kinds = st.tuples(
-    st.sampled_from([torch.float32, torch.float64]), st.sampled_from(LAYOUTS), st.integers(0, 2**31)
+    st.sampled_from(list(READ_LAYOUTS)),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 2**31),
 )
 
 
 @settings(max_examples=100, deadline=None)
 @given(windows(dims=2), st.integers(0, 3), st.integers(1, 3), kinds)
 def test_im2col_is_unfold(
-    window: Any, batch: int, channels: int, kind: tuple[torch.dtype, str, int]
+    window: Any, batch: int, channels: int, kind: tuple[str, torch.dtype, int]
 ) -> None:
     size, arguments = window
     torch.manual_seed(kind[2])
     images = laid_out((batch, channels, *size), *kind[:2])
-    columns = im2col(images, **arguments)
+    with counted_kernels() as calls:
+        columns = im2col(images, **arguments)
+    assert calls == {"im2col": 1}
     assert torch.equal(columns, unfold(images, **arguments))
     assert columns.is_contiguous()
     assert all(torch.equal(im2col(x, **arguments), y) for x, y in zip(images, columns, strict=True))
@@ -102,13 +93,15 @@ def test_im2col_is_unfold(
 @settings(max_examples=100, deadline=None)
 @given(windows(dims=2), st.integers(0, 3), st.integers(1, 3), kinds)
 def test_col2im_is_fold(
-    window: Any, batch: int, channels: int, kind: tuple[torch.dtype, str, int]
+    window: Any, batch: int, channels: int, kind: tuple[str, torch.dtype, int]
 ) -> None:
     size, arguments = window
     shape = unfold(torch.empty(1, channels, *size), **arguments).shape[1:]
     torch.manual_seed(kind[2])
     columns = laid_out((batch, *shape), *kind[:2])
-    images = col2im(columns, size, **arguments)
+    with counted_kernels() as calls:
+        images = col2im(columns, size, **arguments)
+    assert calls == {"col2im": 1}
     assert torch.equal(images, fold(columns, size, **arguments))
     assert images.is_contiguous()
     assert all(
@@ -118,7 +111,7 @@ def test_col2im_is_fold(
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 3).flatmap(windows), kinds)
-def test_every_number_of_dimensions(window: Any, kind: tuple[torch.dtype, str, int]) -> None:
+def test_every_number_of_dimensions(window: Any, kind: tuple[str, torch.dtype, int]) -> None:
     size, arguments = window
     torch.manual_seed(kind[2])
     images = laid_out((2, 2, *size), *kind[:2])
@@ -130,6 +123,16 @@ def test_every_number_of_dimensions(window: Any, kind: tuple[torch.dtype, str, i
     one = (columns.double() * other).sum()
     two = (images.double() * col2im(other, size, **arguments)).sum()
     torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("layout", READ_LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_tensors_are_not_left_to_torch(
+    layout: str, dtype: torch.dtype, native_calls: Counter[str]
+) -> None:
+    im2col(laid_out((2, 3, 5, 6), layout, dtype), 3)
+    col2im(laid_out((2, 27, 12), layout, dtype), (5, 6), 3)
+    assert native_calls == {"im2col": 1, "col2im": 1}
 
 
 def test_torchs_own_samples() -> None:
@@ -145,7 +148,7 @@ def test_torchs_own_samples() -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # torch's own use of it
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_gradients(dims: int) -> None:
+def test_gradients(dims: int, native_calls: Counter[str]) -> None:
     size, window = (
         (4, 3, 4)[:dims],
         ((2, 1, 3)[:dims], (2, 1, 1)[:dims], (1, 0, 2)[:dims], (1, 2, 2)[:dims]),
@@ -159,13 +162,15 @@ def test_gradients(dims: int) -> None:
     ):
         assert gradcheck(function, x, check_forward_ad=True)
         assert gradgradcheck(function, x)
+    assert native_calls.keys() == {"im2col", "col2im"}
 
 
-def test_gradient_of_a_sum_which_has_no_strides() -> None:
+def test_gradient_of_a_sum_which_has_no_strides(native_calls: Counter[str]) -> None:
     images = torch.randn(2, 3, 7, 6, requires_grad=True)
     (ours,) = torch.autograd.grad(im2col(images, 3, padding=1).sum(), images)
     (theirs,) = torch.autograd.grad(unfold(images, 3, padding=1).sum(), images)
     assert torch.equal(ours, theirs)
+    assert native_calls == {"im2col": 1, "col2im": 1}
 
 
 def test_bits_for_every_number_of_threads(set_threads: Callable[[int], None], isa: str) -> None:
@@ -178,6 +183,7 @@ def test_bits_for_every_number_of_threads(set_threads: Callable[[int], None], is
         assert torch.equal(col2im(columns, (33, 35), 3, 2, 3, 2), folded)
 
 
+@pytest.mark.large
 def test_more_than_2_to_the_31_bytes() -> None:
     plane = torch.randn(1024, 1024)
     channels = 2**31 // plane.nbytes + 2
@@ -211,22 +217,26 @@ def test_whole_target_is_written() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
-def test_other_dtypes_go_to_torch_in_two_dimensions_only(dtype: torch.dtype) -> None:
+def test_other_dtypes_go_to_torch_in_two_dimensions_only(
+    dtype: torch.dtype, native_calls: Counter[str]
+) -> None:
     images = torch.randn(2, 3, 6, 5, dtype=dtype)
     columns = unfold(images, 3, padding=1)
     assert torch.equal(im2col(images, 3, padding=1), columns)
     assert torch.equal(col2im(columns, (6, 5), 3, padding=1), fold(columns, (6, 5), 3, padding=1))
     with pytest.raises(NotImplementedError, match=rf"input must be .* 3 spatial .*{dtype}"):
         im2col(torch.zeros(1, 1, 2, 2, 2, dtype=dtype), (2, 2, 2))
+    assert not native_calls
 
 
-def test_meta_and_transforms_go_to_torch() -> None:
+def test_meta_and_transforms_go_to_torch(native_calls: Counter[str]) -> None:
     images = torch.randn(3, 2, 6, 5)
     assert im2col(images.to("meta"), 3).shape == (3, 18, 12)
     assert torch.equal(torch.vmap(lambda x: im2col(x, 3))(images), unfold(images, 3))
     gradient = torch.func.grad(lambda x: im2col(x, 3).square().sum())(images)
     expected = torch.func.grad(lambda x: unfold(x, 3).square().sum())(images)
     torch.testing.assert_close(gradient, expected)
+    assert not native_calls
 
 
 IMAGES, COLUMNS = torch.zeros(2, 3, 5, 6), torch.zeros(2, 12, 20)
@@ -307,7 +317,9 @@ def test_reference_convolution_is_torchs(
     bias = torch.randn(groups * outputs, dtype=torch.float64) if with_bias else None
     convolve = CONVOLUTIONS[len(size) - 1]
     expected = convolve(images, weight, bias, groups=groups, **arguments)
-    actual = convolution_by_im2col(images, weight, bias, groups=groups, **arguments)
+    with counted_kernels() as calls:
+        actual = convolution_by_im2col(images, weight, bias, groups=groups, **arguments)
+    assert calls == {"im2col": 1, "gemm": 1}
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     for image, one in zip(images, expected, strict=True):
         actual = convolution_by_im2col(image, weight, bias, groups=groups, **arguments)
@@ -315,7 +327,7 @@ def test_reference_convolution_is_torchs(
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_reference_convolution_has_gradients(dims: int) -> None:
+def test_reference_convolution_has_gradients(dims: int, native_calls: Counter[str]) -> None:
     shapes = (2, 4, *(4, 3, 2)[:dims]), (6, 2, *(2, 3, 1)[:dims]), (6,)
     tensors = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
 
@@ -324,6 +336,7 @@ def test_reference_convolution_has_gradients(dims: int) -> None:
 
     assert gradcheck(convolve, tensors)
     assert gradgradcheck(convolve, tensors)
+    assert native_calls.keys() == {"im2col", "col2im", "gemm"}
 
 
 @pytest.mark.parametrize(

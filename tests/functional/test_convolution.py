@@ -3,6 +3,7 @@
 import itertools
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ import torch
 import torch.nn.functional as torchs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layouts import READ_LAYOUTS, laid_out
+from routes import counted_kernels
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,6 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import pyinit.functional as ours
 from pyinit import _core
 from pyinit._torch import views
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FUNCTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -33,13 +38,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "softplus": torchs.softplus,
 }
-LAYOUTS = ("contiguous", "channels_last", "reversed", "sliced", "expanded")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(set_threads: Callable[[int], None]) -> None:
-    """The tensors are tiny: more threads would wait for each other most of the time."""
-    set_threads(1)
+KERNELS = (("convolve", "convolve_transposed"), ("convolve_transposed", "convolve"))
+"""The kernels of the result and of the gradient by the input, of both kinds of convolution."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,19 +57,6 @@ def _same_with_even_kernels() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Using padding='same'")
         torchs.conv1d(torch.zeros(1, 1, 4), torch.zeros(1, 1, 2), padding="same")
         yield
-
-
-def laid_out(shape: tuple[int, ...], layout: str, dtype: torch.dtype = torch.float64) -> Tensor:
-    if layout == "channels_last" and len(shape) > 3:
-        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-        return torch.randn(shape, dtype=dtype).contiguous(memory_format=formats[len(shape)])
-    if layout == "reversed":
-        return torch.randn(shape[::-1], dtype=dtype).permute(*range(len(shape))[::-1])
-    if layout == "sliced":
-        return torch.randn(*shape[:-1], 3 * shape[-1] + 1, dtype=dtype)[..., 1::3]
-    if layout == "expanded":
-        return torch.randn(1, *shape[1:], dtype=dtype).expand(shape)
-    return torch.randn(shape, dtype=dtype)
 
 
 class Case(NamedTuple):
@@ -126,12 +113,12 @@ def cases(draw: st.DrawFn, transposed: bool) -> Case:
         shape = (groups * made, taken, *kernel)
     batch = draw(integers(1, 3))
     torch.manual_seed(draw(integers(0, 2**30)))
-    layout = st.sampled_from(LAYOUTS)
+    layout = st.sampled_from(list(READ_LAYOUTS))
     input = laid_out((batch, groups * taken, *size), draw(layout))
     if draw(st.booleans()) and batch == 1:
         input = input[0]
     weight = laid_out(shape, draw(layout))
-    bias = laid_out((groups * made,), draw(st.sampled_from(["contiguous", "sliced"])))
+    bias = laid_out((groups * made,), draw(st.sampled_from(["contiguous", "gaps"])))
     name = f"conv{'_transpose' * transposed}{dims}d"
     return Case(name, input, weight, bias if draw(st.booleans()) else None, options)
 
@@ -145,20 +132,27 @@ def equal_to_rounding(one: Tensor, other: Tensor) -> None:
 def check_against_torch(case: Case, layout: str) -> None:
     leaves = [x.detach().requires_grad_() for x in case.tensors()]
     case = Case(case.name, *leaves, *[None] * (3 - len(leaves)), case.options)
-    made, expected = case.by(ours), case.by(torchs)
+    with counted_kernels() as calls:
+        made = case.by(ours)
+        with torch.no_grad():
+            assert torch.equal(case.by(ours), made)
+        grad = laid_out(tuple(made.shape), layout)
+        gradients = torch.autograd.grad(made, leaves, grad)
+    forward, by_input = KERNELS["transpose" in case.name]
+    assert calls.pop(forward) == 2
+    assert calls == dict.fromkeys(
+        (by_input, "convolve_weight_gradient", "sum_channels")[: len(leaves)], 1
+    )
+    expected = case.by(torchs)
     equal_to_rounding(made, expected)
-    with torch.no_grad():
-        assert torch.equal(case.by(ours), made)
-    grad = laid_out(tuple(made.shape), layout)
-    both = [torch.autograd.grad(out, leaves, grad) for out in (made, expected)]
-    for ours_, theirs in zip(*both, strict=True):
+    for ours_, theirs in zip(gradients, torch.autograd.grad(expected, leaves, grad), strict=True):
         equal_to_rounding(ours_, theirs)
 
 
 @settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-@given(cases(transposed=False), st.sampled_from(LAYOUTS))
+@given(cases(transposed=False), st.sampled_from(list(READ_LAYOUTS)))
 def test_a_convolution_and_its_gradients_are_torchs_to_rounding(case: Case, layout: str) -> None:
     check_against_torch(case, layout)
 
@@ -166,7 +160,7 @@ def test_a_convolution_and_its_gradients_are_torchs_to_rounding(case: Case, layo
 @settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-@given(cases(transposed=True), st.sampled_from(LAYOUTS))
+@given(cases(transposed=True), st.sampled_from(list(READ_LAYOUTS)))
 def test_a_transposed_one_and_its_gradients_are_torchs_to_rounding(case: Case, layout: str) -> None:
     check_against_torch(case, layout)
 
@@ -186,20 +180,21 @@ def a_case(name: str, dtype: torch.dtype = torch.float64, layout: str = "contigu
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_float32_is_as_exact_as_torch(name: str) -> None:
+def test_float32_is_as_exact_as_torch(name: str, native_calls: Counter[str]) -> None:
     case = a_case(name, torch.float32)
     exact = case._replace(
         input=case.input.double(), weight=case.weight.double(), bias=case.bias.double()
     ).by(torchs)
     error = (case.by(ours) - exact).abs().max()
     assert error <= 2 * (case.by(torchs) - exact).abs().max() + 1e-7
+    assert native_calls.total() == 1
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_results_and_gradients_have_torchs_memory_format(name: str, dtype: torch.dtype) -> None:
     shapes = [x.shape for x in a_case(name).tensors()[:2]]
-    for layouts in itertools.product(["contiguous", "channels_last", "sliced"], repeat=2):
+    for layouts in itertools.product(["contiguous", "channels_last", "gaps"], repeat=2):
         leaves = [
             laid_out(s, x, dtype).requires_grad_() for s, x in zip(shapes, layouts, strict=True)
         ]
@@ -211,7 +206,7 @@ def test_results_and_gradients_have_torchs_memory_format(name: str, dtype: torch
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_gradients_of_first_and_second_order(name: str) -> None:
+def test_gradients_of_first_and_second_order(name: str, native_calls: Counter[str]) -> None:
     dims = int(name[-2])
     is_transposed = "transpose" in name
     input = torch.randn(1, 2, *(4, 3, 2)[:dims], dtype=torch.float64, requires_grad=True)
@@ -227,17 +222,28 @@ def test_gradients_of_first_and_second_order(name: str) -> None:
         call = lambda *x, o=option: function(*x, groups=2, **o)
         assert gradcheck(call, (input, weight, bias))
         assert gradgradcheck(call, (input, weight, bias))
+        kernels = {"convolve", "convolve_transposed", "convolve_weight_gradient", "sum_channels"}
+        assert native_calls.keys() == kernels
+        native_calls.clear()
 
 
 @pytest.mark.parametrize("wanted", list(itertools.product([False, True], repeat=3)))
-def test_only_the_gradients_asked_for(wanted: tuple[bool, bool, bool]) -> None:
-    case = a_case("conv2d")
+@pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
+def test_only_the_gradients_asked_for(
+    function: str, wanted: tuple[bool, bool, bool], native_calls: Counter[str]
+) -> None:
+    case = a_case(function)
     leaves = [x.requires_grad_(w) for x, w in zip(case.tensors(), wanted, strict=True)]
     out = case.by(ours)
+    forward, by_input = KERNELS["transpose" in function]
+    assert native_calls == {forward: 1}
+    native_calls.clear()
     assert out.requires_grad is any(wanted)
     if any(wanted):
         out.sum().backward()
     assert tuple(x.grad is not None for x in leaves) == wanted
+    kernels = by_input, "convolve_weight_gradient", "sum_channels"
+    assert native_calls == {name: 1 for name, w in zip(kernels, wanted, strict=True) if w}
 
 
 def test_a_weight_changed_before_backward_is_noticed() -> None:
@@ -253,7 +259,9 @@ def test_a_weight_changed_before_backward_is_noticed() -> None:
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
-def test_an_activation_is_torchs_after_the_convolution(function: str, name: str) -> None:
+def test_an_activation_is_torchs_after_the_convolution(
+    function: str, name: str, native_calls: Counter[str]
+) -> None:
     case = a_case(function)
     leaves = [x.requires_grad_() for x in case.tensors()]
     fused = case._replace(options=case.options | {"activation": name})
@@ -268,10 +276,15 @@ def test_an_activation_is_torchs_after_the_convolution(function: str, name: str)
         strict=True,
     ):
         equal_to_rounding(made, theirs)
+    forward, by_input = KERNELS["transpose" in function]
+    assert native_calls.pop(forward) == 3
+    native_calls.pop("activate", None)  # test_routes.py says where it is a part of the kernel
+    backward = "activate_backward", by_input, "convolve_weight_gradient", "sum_channels"
+    assert native_calls == dict.fromkeys(backward, 1)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_second_derivatives_with_an_activation(name: str) -> None:
+def test_second_derivatives_with_an_activation(name: str, native_calls: Counter[str]) -> None:
     tensors = [
         torch.randn(s, dtype=torch.float64, requires_grad=True)
         for s in ((1, 1, 4), (2, 1, 2), (2,))
@@ -279,12 +292,13 @@ def test_second_derivatives_with_an_activation(name: str) -> None:
     call = lambda *x: ours.conv1d(*x, activation=name)
     assert gradcheck(call, tensors)
     assert gradgradcheck(call, tensors)
+    assert native_calls.keys() >= {"convolve", "convolve_transposed", "convolve_weight_gradient"}
 
 
 @pytest.mark.parametrize(
     ("name", "parameter"), [("leaky_relu", 0.3), ("leaky_relu", -0.3), ("elu", 0.5)]
 )
-def test_an_activations_parameter(name: str, parameter: float) -> None:
+def test_an_activations_parameter(name: str, parameter: float, native_calls: Counter[str]) -> None:
     case = a_case("conv1d")
     case.input.requires_grad_()
     options = {"activation": name, "activation_parameter": parameter}
@@ -292,6 +306,13 @@ def test_an_activations_parameter(name: str, parameter: float) -> None:
     expected = getattr(torchs, name)(case.by(torchs), parameter)
     equal_to_rounding(made, expected)
     equal_to_rounding(*(torch.autograd.grad(x.sum(), case.input)[0] for x in (made, expected)))
+    is_fused = {} if parameter > 0 else {"activate": 1}
+    assert native_calls == {
+        "convolve": 1,
+        "activate_backward": 1,
+        "convolve_transposed": 1,
+        **is_fused,
+    }
 
 
 @pytest.mark.parametrize(
@@ -398,13 +419,14 @@ class Subclass(Tensor):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64, torch.int64])
-def test_other_dtypes_are_torchs(name: str, dtype: torch.dtype) -> None:
+def test_other_dtypes_are_torchs(name: str, dtype: torch.dtype, native_calls: Counter[str]) -> None:
     case = a_case(name, torch.float32)
     tensors = [(4 * x).round().to(dtype) for x in case.tensors()]
     case = Case(name, *tensors, case.options)
     made = case.by(ours)
     assert made.dtype == dtype
     assert torch.equal(made, case.by(torchs))
+    assert not native_calls
 
 
 def test_other_tensors_are_torchs() -> None:
@@ -440,11 +462,14 @@ def test_fx_records_torchs_own_function() -> None:
     assert [x.target for x in traced.graph.nodes if x.op == "call_function"] == [torch.conv2d]
 
 
-def test_a_torch_without_dlpacks_exchange_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = a_case("conv2d", layout="sliced")
+def test_a_torch_without_dlpacks_exchange_interface(
+    monkeypatch: pytest.MonkeyPatch, native_calls: Counter[str]
+) -> None:
+    case = a_case("conv2d", layout="gaps")
     expected = case.by(ours)
-    monkeypatch.setattr(views, "memory", views.shape_by_methods)
+    monkeypatch.setattr(views, "_find_readable", views.readable_by_methods)
     assert torch.equal(case.by(ours), expected)
+    assert native_calls == {"convolve": 2}
 
 
 def test_autocast_computes_as_torch_does() -> None:
@@ -476,7 +501,7 @@ def test_a_result_does_not_depend_on_threads_or_on_instruction_sets_with_fma(
             assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-def test_calls_from_several_python_threads() -> None:
+def test_calls_from_several_python_threads(native_calls: Counter[str]) -> None:
     case = a_case("conv2d", torch.float32)
     expected = case.by(ours)
     results: list[Tensor] = []
@@ -487,13 +512,15 @@ def test_calls_from_several_python_threads() -> None:
     for thread in threads:
         thread.join()
     assert len(results) == 80
+    assert native_calls == {"convolve": 81}
     assert all(torch.equal(x, expected) for x in results)
 
 
-def test_an_input_of_more_than_2_to_the_31_bytes() -> None:
+def test_an_input_of_more_than_2_to_the_31_bytes(native_calls: Counter[str]) -> None:
     input = torch.from_numpy(np.zeros((1, 1, 2**29 + 8), np.float32))  # pages nobody has touched
     input[0, 0, :: 2**22] = torch.arange(129.0)
     weight = torch.tensor([[[3.0]]])
     assert torch.equal(ours.conv1d(input, weight, stride=2**22)[0, 0], 3 * torch.arange(129.0))
     far = ours.conv1d(input[..., 2**29 - 2 :], torch.ones(1, 1, 3), padding=1)
     assert far.flatten().tolist() == [0, 128, 128, 128, 0, 0, 0, 0, 0, 0]
+    assert native_calls == {"convolve": 2}

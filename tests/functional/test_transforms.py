@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torchs_samples import torchs_samples
 
 import pyinit.functional as ours
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPERATORS = torch.ops.pyinit
 
@@ -33,12 +36,6 @@ expected = functools.partial(layer, torchs)
 
 def total(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda *x: function(*x).sin().sum()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(set_threads: Callable[[int], None]) -> None:
-    """The tensors are tiny: more threads would wait for each other most of the time."""
-    set_threads(1)
 
 
 @pytest.fixture
@@ -137,20 +134,24 @@ def test_make_fx_records_the_operators(
 @pytest.mark.parametrize(
     "dims", [(0, None, None), (1, None, None), (None, 0, None), (None, None, 0), (1, 2, 0)]
 )
-def test_vmap(dims: tuple[int | None, ...], tensors: list[Tensor]) -> None:
+def test_vmap(
+    dims: tuple[int | None, ...], tensors: list[Tensor], native_calls: Counter[str]
+) -> None:
     many = [
         x.detach() if dim is None else torch.stack([torch.randn_like(x) for _ in range(3)], dim)
         for x, dim in zip(tensors, dims, strict=True)
     ]
     equal(torch.vmap(fused, dims)(*many).detach(), torch.vmap(expected, dims)(*many).detach())
+    assert native_calls
 
 
-def test_function_gradients(tensors: list[Tensor]) -> None:
+def test_function_gradients(tensors: list[Tensor], native_calls: Counter[str]) -> None:
     both = [torch.func.grad(total(f), (0, 1, 2))(*tensors) for f in (fused, expected)]
     equal(*both)
+    assert native_calls
 
 
-def test_gradients_of_each_sample(tensors: list[Tensor]) -> None:
+def test_gradients_of_each_sample(tensors: list[Tensor], native_calls: Counter[str]) -> None:
     x, w, b = tensors
     samples = torch.randn(3, *x.shape, dtype=torch.float64)
     both = [
@@ -158,6 +159,7 @@ def test_gradients_of_each_sample(tensors: list[Tensor]) -> None:
         for f in (fused, expected)
     ]
     equal(*both)
+    assert native_calls
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own code
@@ -175,13 +177,14 @@ def test_forward_derivatives(tensors: list[Tensor]) -> None:
     equal(*both)
 
 
-def test_a_batch_of_gradients(tensors: list[Tensor]) -> None:
+def test_a_batch_of_gradients(tensors: list[Tensor], native_calls: Counter[str]) -> None:
     grads = torch.randn(3, *expected(*tensors).shape, dtype=torch.float64)
     both = [
         torch.autograd.grad(f(*tensors), tensors, grads, is_grads_batched=True)
         for f in (fused, expected)
     ]
     equal(*both)
+    assert native_calls
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -3,6 +3,7 @@
 import copy
 import importlib
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pyinit import nn as our_nn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = [f"Conv{kind}{dims}d" for kind in ("", "Transpose") for dims in (1, 2, 3)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(set_threads: Callable[[int], None]) -> None:
-    """The tensors are tiny: more threads would wait for each other most of the time."""
-    set_threads(1)
 
 
 def both(name: str, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -42,12 +39,13 @@ def equal(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_module_is_torchs_but_for_who_computes(name: str) -> None:
+def test_a_module_is_torchs_but_for_who_computes(name: str, native_calls: Counter[str]) -> None:
     made, theirs = both(name, 4, 6, 3, stride=2, padding=1, groups=2)
     assert isinstance(made, getattr(torch.nn, name))
     assert repr(made) == repr(theirs)
     x = an_input(name)
     equal(made(x), theirs(x))
+    assert native_calls.total() == 1
     assert list(made.state_dict()) == list(theirs.state_dict())
     for one, other in ((made, theirs), (theirs, made)):
         with torch.no_grad():
@@ -59,24 +57,26 @@ def test_a_module_is_torchs_but_for_who_computes(name: str) -> None:
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize("padding", [1, "same"])
 @pytest.mark.parametrize("name", NAMES[:3])
-def test_padding_modes(name: str, padding: Any, mode: str) -> None:
+def test_padding_modes(name: str, padding: Any, mode: str, native_calls: Counter[str]) -> None:
     made, theirs = both(name, 4, 6, 3, padding=padding, padding_mode=mode)
     x = an_input(name)
     equal(made(x), theirs(x))
+    assert native_calls == {"convolve": 1}
 
 
 @pytest.mark.parametrize("name", NAMES[3:])
-def test_output_sizes_of_transposed_convolutions(name: str) -> None:
+def test_output_sizes_of_transposed_convolutions(name: str, native_calls: Counter[str]) -> None:
     made, theirs = both(name, 4, 6, 3, stride=3, padding=1, dilation=2)
     x = an_input(name)
     size = [n * 3 + 2 for n in x.shape[2:]]
     assert made(x, size).shape[2:] == torch.Size(size)
     equal(made(x, size), theirs(x, size))
+    assert native_calls == {"convolve_transposed": 2}
     with pytest.raises(ValueError, match="requested an output size"):
         made(x, [1] * len(size))
 
 
-def test_an_activation_is_part_of_the_module() -> None:
+def test_an_activation_is_part_of_the_module(native_calls: Counter[str]) -> None:
     made, theirs = both("Conv2d", 4, 6, 3)
     active = our_nn.Conv2d(4, 6, 3, activation="elu", activation_parameter=0.5).double()
     active.load_state_dict(made.state_dict())
@@ -85,6 +85,7 @@ def test_an_activation_is_part_of_the_module() -> None:
     assert repr(active).endswith("stride=(1, 1), activation='elu', activation_parameter=0.5)")
     for other in (copy.deepcopy(active), pickle.loads(pickle.dumps(active))):
         assert torch.equal(other(x), active(x))
+    assert native_calls == {"convolve": 5}
     with pytest.raises(ValueError, match=r"activation must be one of .*, got 'swish'"):
         our_nn.Conv2d(4, 6, 3, activation="swish")
 
@@ -105,7 +106,7 @@ class Block(torch.nn.Module):
         return self.again(self.depthwise(y)) + self.down(x)
 
 
-def test_convert_keeps_all_but_the_class() -> None:
+def test_convert_keeps_all_but_the_class(native_calls: Counter[str]) -> None:
     model = Block().double().eval()
     model.conv1.weight.requires_grad_(False)
     seen: list[torch.Size] = []
@@ -121,6 +122,7 @@ def test_convert_keeps_all_but_the_class() -> None:
     assert not model.conv1.training
     equal(model(x), before)
     assert len(seen) == 2
+    assert native_calls == {"convolve": 4}
     equal(pickle.loads(pickle.dumps(model.down))(x), model.down(x))
     assert our_nn.convert_(model) is model
 
@@ -189,7 +191,7 @@ def trained(
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("how", ["modules", "converted", "fused"])
 def test_training_a_network_equals_training_it_with_torch(
-    how: str, layout: torch.memory_format
+    how: str, layout: torch.memory_format, native_calls: Counter[str]
 ) -> None:
     model = network(our_nn if how == "modules" else torch.nn)
     if how != "modules":
@@ -198,6 +200,7 @@ def test_training_a_network_equals_training_it_with_torch(
         model[0].activation, model[1] = "relu", torch.nn.Identity()
         model[3].activation, model[4] = "gelu", torch.nn.Identity()
     losses, parameters = trained(model, layout)
+    assert native_calls["convolve"] == native_calls["convolve_weight_gradient"] == 2 * len(losses)
     their_losses, theirs = trained(network(torch.nn), layout)
     equal(losses, their_losses)
     equal(parameters, theirs)
@@ -208,7 +211,7 @@ WINDOW = {"stride": 2, "padding": 1, "dilation": 1, "groups": 2}
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_gradients_by_one_tensor_are_torchs(dims: int) -> None:
+def test_gradients_by_one_tensor_are_torchs(dims: int, native_calls: Counter[str]) -> None:
     x = an_input(f"{dims}d").requires_grad_()
     w = torch.randn(6, 2, *(3, 2, 3)[:dims], dtype=torch.float64, requires_grad=True)
     convolve = getattr(torchs, f"conv{dims}d")
@@ -220,6 +223,8 @@ def test_gradients_by_one_tensor_are_torchs(dims: int) -> None:
     equal(of("input", x.shape, w, grad, **WINDOW).detach(), by_x)
     equal(of("weight", x, w.shape, grad, **WINDOW).detach(), by_w)
     equal(of("bias", grad), by_b)
+    kernels = "convolve_transposed", "convolve_weight_gradient", "sum_channels"
+    assert native_calls == dict.fromkeys(kernels, 1)
     half = of("input", x.shape, w.half(), grad.half(), **WINDOW)
     assert half.dtype == torch.float16
 

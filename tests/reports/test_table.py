@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyinit.reports.table import Line, Moments, grouped
+from pyinit.reports.table import Line, Pooled, grouped
 
 
-def line(name: str, moments: Moments | None = None) -> Line:
-    return Line(name, (50,), "normal", "weight", moments or Moments())
+def line(name: str, elements: Pooled | None = None) -> Line:
+    return Line(name, (50,), "normal", "weight", elements or Pooled())
 
 
-def moments(tensor: Tensor) -> Moments:
+def pooled(tensor: Tensor) -> Pooled:
     squares = (tensor - tensor.mean()).square().sum()
-    return Moments(tensor.numel(), tensor.mean().item(), squares.item())
+    return Pooled(tensor.numel(), tensor.mean().item(), squares.item())
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_lines_with_other_reasons_stay_apart() -> None:
 
 def test_merged_moments_are_those_of_all_elements() -> None:
     tensors = [torch.randn(50) + i for i in range(3)]
-    (merged,) = grouped(line(f"h.{i}", moments(t)) for i, t in enumerate(tensors))
+    (merged,) = grouped(line(f"h.{i}", pooled(t)) for i, t in enumerate(tensors))
     whole = torch.cat(tensors)
-    assert merged.moments.mean == pytest.approx(whole.mean().item(), abs=1e-6)
-    assert merged.moments.std == pytest.approx(whole.std(correction=0).item(), rel=1e-5)
+    assert merged.elements.mean == pytest.approx(whole.mean().item(), abs=1e-6)
+    assert merged.elements.std == pytest.approx(whole.std(correction=0).item(), rel=1e-5)

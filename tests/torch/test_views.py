@@ -44,12 +44,32 @@ pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensor
 @pytest.mark.parametrize("name", TENSORS)
 def test_both_ways_find_the_same_memory(name: str) -> None:
     tensor = TENSORS[name]()
-    assert _core.dlpack_target(tensor) == views.memory_by_methods(tensor)
+    assert _core.dlpack_target(tensor) == views.writable_by_methods(tensor)
+    assert _core.dlpack_memory(tensor) == views.readable_by_methods(tensor)
 
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_only_what_can_be_written_is_native(name: str) -> None:
-    assert (views.native_view(TENSORS[name]()) is not None) == (name in WRITABLE)
+    assert (views.writable_flat_view(TENSORS[name]()) is not None) == (name in WRITABLE)
+
+
+@pytest.mark.parametrize("find", [views.view_of, views.readable_by_methods])
+def test_a_view_names_its_fields(find: Callable[[torch.Tensor], views.View]) -> None:
+    tensor = torch.zeros(6, 7, dtype=torch.bfloat16)[1:, 1::2]
+    view = find(tensor)
+    assert (view.address, view.dtype) == (tensor.data_ptr(), views.DTYPES[torch.bfloat16])
+    assert (view.shape, view.strides) == (tuple(tensor.shape), tensor.stride())
+    assert view == tuple(view) == (view.address, view.dtype, view.shape, view.strides)
+    assert type(views.View(tuple(view))) is type(view) is views.View
+
+
+def test_flat_and_shaped_views_are_of_the_same_memory() -> None:
+    tensor = torch.zeros(3, 4)
+    flat, shaped = views.writable_flat_view(tensor), views.writable_view(tensor)
+    assert (flat.shape, flat.strides) == ((12,), (1,))
+    assert (shaped.shape, shaped.strides) == ((3, 4), (4, 1))
+    assert flat.address == shaped.address == tensor.data_ptr()
+    assert views.with_shape(flat, tensor) == shaped == views.readable_view(tensor)
 
 
 @needs_dlpack

@@ -1,9 +1,7 @@
 """A whole model in one call: what it fills, what it leaves, and what it refuses."""
 
 import hashlib
-import subprocess
 import sys
-import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from bits import same_bits
+from poison import poisoned_model
+from programs import output_of
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, skip_init
 
 import pyinit
-from pyinit import Rule, _core, fill, initialize_, initializers, replay_
+from pyinit import Choice, Recipe, Rule, _core, fill, initialize_, initializers, replay_
 
 NORMAL = initializers.Normal(0.0, 1.0)
-INTS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Gaps(nn.Module):
@@ -44,20 +44,6 @@ def small() -> nn.Module:
     )
 
 
-def bits(tensor: Tensor) -> Tensor:
-    if tensor.layout is torch.sparse_coo:
-        tensor = tensor.to_dense()
-    return tensor.detach().contiguous().view(INTS[tensor.element_size()])
-
-
-def same_bits(one: Tensor, other: Tensor) -> bool:
-    return (
-        one.shape == other.shape
-        and one.dtype == other.dtype
-        and torch.equal(bits(one), bits(other))
-    )
-
-
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {
         name: tensor.detach().clone()
@@ -72,14 +58,6 @@ def assert_same(model: nn.Module, expected: dict[str, Tensor]) -> None:
     found = tensors_of(model)
     assert found.keys() == expected.keys()
     assert [n for n in found if not same_bits(found[n], expected[n])] == []
-
-
-def poisoned(model: nn.Module) -> nn.Module:
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                parameter.fill_(torch.nan)
-    return model
 
 
 @contextmanager
@@ -149,7 +127,7 @@ def test_what_is_left_out_stays_on_the_meta_device_with_its_buffers() -> None:
 
 def test_skip_init_gets_values() -> None:
     model = skip_init(nn.Linear, 20, 30)
-    poisoned(model)
+    poisoned_model(model)
     initialize_(model, "torch", seed=1)
     assert model.weight.abs().max() <= 20**-0.5
     assert model.weight.std() > 0.5 * 20**-0.5
@@ -175,11 +153,7 @@ def test_two_parameters_over_the_same_memory_are_filled_as_the_first() -> None:
     model = nn.ModuleDict({"a": nn.Linear(5, 5), "b": nn.Linear(5, 5), "c": nn.Linear(5, 5)})
     model["b"].weight = nn.Parameter(model["a"].weight.data)
     model["c"].weight = nn.Parameter(model["a"].weight.data.t())
-    report = (
-        initialize_(model, [], rules=None, seed=1)
-        if False
-        else initialize_(model, "normal", seed=1)
-    )
+    report = initialize_(model, "normal", seed=1)
     for name in "bc":
         assert report[f"{name}.weight"].why == "the same memory as a.weight"
         assert report[f"{name}.weight"].is_kept
@@ -214,6 +188,22 @@ def test_what_lies_where_an_unknown_parameter_does_is_filled() -> None:
     assert same_bits(model["a"].unknown, model["b"].weight)
 
 
+@pytest.mark.parametrize(
+    "why", ["the same memory as a.weight", "recipe torch leaves it as it is", "among skip="]
+)
+def test_the_words_of_a_recipes_reason_decide_nothing(why: str) -> None:
+    model = nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3, bias=False)})
+    model["b"].weight = nn.Parameter(model["a"].weight.data)
+    before = model["a"].weight.clone()
+
+    def keeping(_: object) -> dict[str, Choice]:
+        return {"a.weight": Choice(NORMAL, "all"), "b.weight": Choice(initializers.Keep(), why)}
+
+    report = initialize_(model, Recipe("keeping", keeping, ""), seed=1)
+    assert all(row.is_kept for row in report)
+    assert torch.equal(model["a"].weight, before)
+
+
 def test_columns_of_one_tensor_are_parameters_of_their_own() -> None:
     model, memory = nn.Module(), torch.zeros(50, 7)
     for i in range(7):
@@ -227,7 +217,7 @@ def test_columns_of_one_tensor_are_parameters_of_their_own() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_every_layout_and_dtype_gets_the_values_of_a_fill_of_its_own(dtype: torch.dtype) -> None:
-    model = poisoned(Gaps().to(dtype))
+    model = poisoned_model(Gaps().to(dtype))
     model.conv.to(memory_format=torch.channels_last)
     report = initialize_(model, "zero", rules={"*": NORMAL}, seed=5)
     assert model.conv.weight.is_contiguous(memory_format=torch.channels_last)
@@ -256,7 +246,7 @@ def test_values_do_not_depend_on_threads_or_instruction_set(
             _core.set_isa(isa)
             for threads in (1, 2, 7):
                 set_threads(threads)
-                model = poisoned(small())
+                model = poisoned_model(small())
                 report = initialize_(model, recipe, seed=9)
                 expected = expected or tensors_of(model)
                 assert_same(model, expected)
@@ -692,7 +682,7 @@ def test_a_module_may_give_its_parameters_other_memory() -> None:
 
 @pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
 def test_values_are_those_of_a_fill_by_the_reports_key_and_stream(seed: int) -> None:
-    model = poisoned(small())
+    model = poisoned_model(small())
     report = initialize_(model, "normal", rules=[("*.bias", NORMAL)], seed=seed)
     for row in report:
         if isinstance(row.initializer, initializers.Normal):
@@ -789,7 +779,7 @@ def test_with_torchs_numbers_the_torch_recipe_draws_what_the_constructors_draw(n
     torch.manual_seed(11)
     expected = MODULES[name]()
     state = torch.get_rng_state()
-    model = poisoned(MODULES[name]())
+    model = poisoned_model(MODULES[name]())
     torch.manual_seed(11)
     with pyinit.rng("torch"):
         report = initialize_(model, "torch")
@@ -1081,7 +1071,7 @@ def test_initialization_takes_little_memory_beyond_the_models(recipe: str, wrap:
         model = pyinit.initialize_(built := build(), "zero") and built
         size = sum(p.numel() * 4 for p in model.parameters()) >> 10
         assert size > 195_000, size
-        before, peak, done = anonymous(), 0, threading.Event()
+        peak, done = 0, threading.Event()
 
         def watch():
             global peak
@@ -1090,13 +1080,17 @@ def test_initialization_takes_little_memory_beyond_the_models(recipe: str, wrap:
 
         thread = threading.Thread(target=watch)
         thread.start()
+        while peak == 0:  # what the thread itself takes is there from here on
+            pass
+        before = anonymous()
         pyinit.initialize_(model, {recipe!r}, seed=1)
         peak = max(peak, anonymous())
         done.set()
         thread.join()
-        assert peak - before < 64 << 10, (peak, before)
+        assert peak - before < 32 << 10, (peak, before)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+    # A fixed threshold makes glibc give back at once what is freed, so that the peak is what is in use.
+    output_of(program, MALLOC_MMAP_THRESHOLD_="1000000")
 
 
 @pytest.mark.parametrize("argument", ["only", "skip"])

@@ -170,6 +170,64 @@ def test_memory_that_is_shared_on_one_side_only_is_told() -> None:
         assert replay_(model, report, strict=False).skipped == (("b.bias", match),)
 
 
+def reworded(report: InitReport) -> InitReport:
+    """As a file has it, with other reasons for everything."""
+    data = report.to_dict()
+    for row in data["rows"]:
+        row["why"] = "for a reason"
+    return InitReport.from_dict(data)
+
+
+def of_0_1_0(report: InitReport) -> InitReport:
+    """As a file of version 0.1.0 has it: reasons are all that it says of kept parameters."""
+    data = report.to_dict()
+    for row in data["rows"]:
+        del row["kept"]
+    return InitReport.from_dict(data)
+
+
+@pytest.mark.parametrize("as_read", [reworded, of_0_1_0])
+def test_what_is_given_again_does_not_depend_on_the_words_of_a_report(
+    as_read: Callable[[InitReport], InitReport],
+) -> None:
+    one, other = layers(sharing), layers(sharing)
+    report = initialize_(one, "normal", rules={"*.bias": "normal", "c.*": "normal"}, seed=3)
+    again = replay_(other, as_read(report))
+    assert [row.kept for row in again] == [row.kept for row in report]
+    assert all(torch.equal(value, values(one)[name]) for name, value in values(other).items())
+
+
+@pytest.mark.parametrize("as_read", [reworded, of_0_1_0])
+def test_what_was_left_out_stays_on_the_meta_device(
+    as_read: Callable[[InitReport], InitReport],
+) -> None:
+    report = initialize_(layers(), "torch", skip="c.*", seed=3)
+    with torch.device("meta"):
+        model = layers()
+    replay_(model, as_read(report), strict=False)
+    assert model["c"].scale.is_meta
+    assert not model["a"].weight.is_meta
+
+
+@pytest.mark.parametrize("as_read", [reworded, of_0_1_0])
+def test_what_the_recipe_did_not_know_is_filled_with_what_shares_its_memory(
+    as_read: Callable[[InitReport], InitReport],
+) -> None:
+    def known_last(is_shared: bool) -> Any:
+        model: Any = nn.ModuleDict({"a": nn.Module(), "b": nn.Linear(3, 4)})
+        model["a"].unknown = nn.Parameter(torch.ones(4, 3))
+        if is_shared:
+            model["b"].weight = nn.Parameter(model["a"].unknown.data)
+        return model
+
+    report = initialize_(known_last(is_shared=False), "torch", seed=3)
+    model = known_last(is_shared=True)
+    done = replay_(model, as_read(report), strict=False)
+    assert done["b.weight"].initializer == report["b.weight"].initializer
+    assert done["a.unknown"].why == "the same memory as b.weight"
+    assert not torch.equal(model["a"].unknown, torch.ones(4, 3))
+
+
 def test_numbers_of_torch_are_those_of_its_version() -> None:
     with pyinit.rng("torch"):
         report = initialize_(layers(), "torch", seed=3)

@@ -7,20 +7,38 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
+from pyinit.reports.table import as_text
+
 if TYPE_CHECKING:
     from pyinit.inspection.subject import Subject
 
 Confidence = Literal["certain", "likely", "possible"]
 
+_WIDTH = 160  # of findings as text
+
 
 class Finding(NamedTuple):
     """Something that a check found.
 
-    code: of its kind; ``docs/check.md`` has a page for each
-    parameter: the qualified name of the parameter or buffer
-    found, expected, why: what is there, what should be there, and the reason
-    confidence: ``"certain"``, ``"likely"`` or ``"possible"``
-    is_informational: whether it may well be meant: always if it is only possible
+    Args:
+        code: the code of its kind; ``docs/check.md`` has a page for each
+        parameter: the qualified name of the parameter or buffer
+        found: what is there
+        expected: what should be there
+        why: the reason
+        confidence: ``"certain"``, ``"likely"`` or ``"possible"``
+        is_informational: whether it may well be meant, as it always may if it is only possible
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> layer = nn.Linear(4, 4)
+        >>> _ = nn.init.ones_(layer.weight)
+        >>> finding = pyinit.check(layer)[0]
+        >>> finding.code, finding.parameter, finding.confidence
+        ('PI103', 'weight', 'certain')
+        >>> print(finding.found)
+        all 16 elements are 1
     """
 
     code: str
@@ -115,12 +133,25 @@ def check_ignore(ignore: Mapping[str, str] | None) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Findings(Sequence[Finding]):
-    """What a check found, in the order of codes.
+    """What a check found: a sequence of findings, in the order of their codes.
 
-    ignored: findings that ``ignore`` names, with its reasons
-    tensors: how many parameters and buffers were looked at
-    what: what was checked, in words
-    graph: how the order of layers was found; None if nothing asked for it
+    Args:
+        findings: those that are not ignored
+        ignored: those that ``ignore`` names, with its reasons
+        tensors: how many parameters and buffers were looked at
+        what: what was checked, in words
+        graph: how the order of layers was found; None if nothing asked for it
+
+    Example:
+        >>> import pyinit
+        >>> from torch import nn
+        >>> layer = nn.Linear(4, 4)
+        >>> _ = nn.init.ones_(layer.weight)
+        >>> findings = pyinit.check(layer)
+        >>> print(findings.summary)
+        Linear: 2 parameters and buffers, 1 finding
+        >>> [finding.code for finding in findings], findings.failures == findings.findings
+        (['PI103'], True)
     """
 
     findings: tuple[Finding, ...] = ()
@@ -189,9 +220,7 @@ class Findings(Sequence[Finding]):
         yield from rendered(self)
 
     def __str__(self) -> str:
-        from pyinit.reports.table import as_text  # noqa: PLC0415
-
-        return as_text(self).rstrip()
+        return as_text(self, _WIDTH).rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as values that JSON has."""

@@ -1,1 +1,1 @@
-"""A recipe and rules made into a plan, and the plan carried out."""
+"""Makes a plan of a recipe and rules, and carries it out."""

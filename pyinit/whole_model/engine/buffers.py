@@ -1,4 +1,4 @@
-"""The buffers of a model: reset as their module does it, where a module knows how."""
+"""Resets the buffers of a model, each as its module does it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
@@ -17,21 +17,21 @@ from pyinit.whole_model.engine.plan import Entry
 from pyinit.whole_model.reparametrized import spectral_norm_of
 
 Sources = Callable[[str], Source]
-"""Where the numbers of the parameter or module of that name come from."""
+"""A function from the name of a parameter or module to the source of its random numbers."""
 
 BufferReset = tuple[str, str, Callable[[Sources], Any]]
-"""A module's name, how its buffers are reset, and the work, to be done once parameters are set."""
+"""A module's name, how its buffers are reset, and what does it once the parameters are set."""
 
 
 def plan_resets(
     modules: Mapping[str, nn.Module], is_touched: Callable[[str, nn.Module], bool]
 ) -> list[BufferReset]:
-    """What resets the buffers of a model's modules, by name.
+    """Find what resets the buffers of a model's modules.
 
     is_touched: whether the module of that name is being initialized
 
     Raises:
-        ValueError: for buffers on the meta device that no module can make again.
+        ValueError: For buffers on the meta device that no module can make again.
     """
     resets: list[BufferReset] = []
     lost: list[str] = []
@@ -57,8 +57,11 @@ _BY_MODEL = "the model's _init_weights"
 
 
 class IsTouched:
-    """Whether a module's buffers are to be reset: it has a parameter that is initialized. Without
-    any: if no parameter is left out, and not all of those around it are kept."""
+    """Whether the buffers of a module are to be reset.
+
+    They are if one of the module's own parameters is initialized. If it has none, they are unless a
+    parameter is left out anywhere, or all parameters around the module are kept.
+    """
 
     def __init__(self, plan: Sequence[Entry]) -> None:
         self._plan = plan
@@ -110,7 +113,7 @@ def _reset_of(
 def _reset_by_model(
     path: str, module: nn.Module, modules: Mapping[str, nn.Module]
 ) -> tuple[str, Callable[[Sources], Any]] | None:
-    """transformers' models make buffers, those of rotary embeddings say, in _init_weights."""
+    """Use _init_weights, in which models of transformers make buffers, as of rotary embeddings."""
     without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
     owns = (getattr(modules.get(parent), "_init_weights", None) for parent in _parents(path))
     own = next(filter(callable, owns), None) if without else None
@@ -120,7 +123,7 @@ def _reset_by_model(
 
 
 def _makes(own: Callable[[nn.Module], Any], module: nn.Module, names: Sequence[str]) -> bool:
-    """Whether it gives the module's buffers values: tried on others, on the meta device."""
+    """Whether ``own`` gives the module's buffers values. It is tried on the meta device."""
     before = dict(module._buffers)
     try:
         for name in names:
@@ -136,7 +139,7 @@ def _makes(own: Callable[[nn.Module], Any], module: nn.Module, names: Sequence[s
 
 @torch.no_grad()
 def _without_parameters(own: Callable[[nn.Module], Any], module: nn.Module) -> None:
-    """Call it while the parameters are away: it would fill these, too."""
+    """Call ``own`` while the parameters are away: it would fill these, too."""
     parameters = {name: p for name, p in module._parameters.items() if p is not None}
     try:
         for name, p in parameters.items():
@@ -149,23 +152,23 @@ def _without_parameters(own: Callable[[nn.Module], Any], module: nn.Module) -> N
 
 
 def _has_parameters(module: nn.Module) -> bool:
-    """Whether it owns one itself. A norm without affine parameters has them as None."""
+    """Whether the module owns a parameter itself; one without affine parameters has them as None."""
     return any(parameter is not None for parameter in module._parameters.values())
 
 
 def _parents(path: str) -> Iterator[str]:
-    """The names of the modules around the one of that name, inner ones first; "" is the model."""
+    """The names of the modules around the one with this name, inner ones first; "" is the model."""
     while path:
         path = path.rpartition(".")[0]
         yield path
 
 
-_ITERATIONS = 15  # as many as the parametrization's constructor does
+_ITERATIONS = 15  # the parametrization's constructor does as many
 
 
 @torch.no_grad()
 def _iterate(module: _SpectralNorm, parametrizations: nn.Module, source: Source) -> None:
-    """The vectors that spectral_norm keeps, found again for the new weight."""
+    """Find the vectors that spectral_norm keeps again, for the new weight."""
     values: tuple[Any, ...] = tuple(parametrizations._parameters.values())
     for step in takewhile(lambda step: step is not module, parametrizations.children()):
         values = (step(*values),)

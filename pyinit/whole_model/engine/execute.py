@@ -1,6 +1,5 @@
-"""Carries out a plan: one native call for what the kernels can write, torch or Python for the rest."""
+"""Carries out a plan: one native call for all that the kernels can write, torch for the rest."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +10,27 @@ from torch import Tensor
 from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._device import orthogonal as device_orthogonal
-from pyinit._random import orthogonal as _orthogonal
+from pyinit._random.distributions import (
+    CONSTANT,
+    NORMAL,
+    TRUNC_NORMAL,
+    UNIFORM,
+    Distribution,
+    Parameters,
+    padded,
+)
 from pyinit._random.generators import seeded
-from pyinit._random.orthogonal import Job
+from pyinit._random.orthogonal import Job, checked_gain, jobs
 from pyinit._random.rng import Key, Source, get_rng
 from pyinit._torch.placement import elsewhere
-from pyinit._torch.views import View, native_view, plain_memory, with_shape
+from pyinit._torch.views import (
+    ITEM_SIZES,
+    View,
+    centre_of,
+    readable_view,
+    with_shape,
+    writable_flat_view,
+)
 from pyinit.initializers import (
     Block,
     Constant,
@@ -34,50 +48,43 @@ Moments = tuple[float, float, float, float]
 
 _Fill = tuple[View, int, tuple[float, float, float, float], tuple[int, int]]
 
-# By initializer: the kernel's code for the distribution, and its parameters.
-_DISTRIBUTIONS: dict[
-    type[Drawn], tuple[int, Callable[[Any], tuple[float, float, float, float]]]
-] = {
-    Constant: (device_fills.CONSTANT, lambda x: (x.val, 0.0, 0.0, 0.0)),
-    Uniform: (device_fills.UNIFORM, lambda x: (x.a, x.b, 0.0, 0.0)),
-    Normal: (device_fills.NORMAL, lambda x: (x.mean, x.std, 0.0, 0.0)),
-    TruncNormal: (device_fills.TRUNC_NORMAL, lambda x: (x.mean, x.std, x.a, x.b)),
+# By initializer: the distribution that kernels draw, and its parameters.
+_KERNELS: dict[type[Drawn], tuple[Distribution, Callable[[Any], Parameters]]] = {
+    Constant: (CONSTANT, lambda x: (x.val,)),
+    Uniform: (UNIFORM, lambda x: (x.a, x.b)),
+    Normal: (NORMAL, lambda x: (x.mean, x.std)),
+    TruncNormal: (TRUNC_NORMAL, lambda x: (x.mean, x.std, x.a, x.b)),
 }
 
 
 _OF_SHAPE = (Orthogonal, DeltaOrthogonal)
 
 
-def stream_of(name: str) -> int:
-    """The stream of a parameter's numbers: its qualified name, hashed to 64 bits (BLAKE2b)."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-
-
 @dataclass
 class _Wave:
-    """What is filled at the same time."""
+    """All fills that may be done at the same time."""
 
     fills: list[_Fill] = field(default_factory=list)
     matrices: list[Job] = field(default_factory=list)
     others: list[tuple[Tensor, Drawn, Source]] = field(default_factory=list)
-    # By device: what a launch there fills, and the tensors.
+    # By device: the fills of a launch there, and their tensors.
     on_device: dict[torch.device, tuple[list[device_fills.Fill], list[Tensor]]] = field(
         default_factory=dict
     )
     device_matrices: list[device_orthogonal.Matrix] = field(default_factory=list)
-    # By the number of an entry that one fill is all of: the number of the fill.
+    # The numbers of entries that a single fill covers, and the number of that fill.
     alone: dict[int, int] = field(default_factory=dict)
 
 
 class Batch:
-    """Tensors, the entries that say what fills each, and where its numbers come from."""
+    """Tensors to fill, each by an entry of a plan, with numbers from a source."""
 
     def __init__(
         self, entries: Sequence[Entry], sources: Sequence[Source], tensors: Sequence[Tensor]
     ) -> None:
         self._tensors = tensors
         self._views = [
-            entry.view if tensor is entry.site.tensor else native_view(tensor)
+            entry.view if tensor is entry.site.tensor else writable_flat_view(tensor)
             for entry, tensor in zip(entries, tensors, strict=True)
         ]
         self._waves: list[_Wave] = []
@@ -91,7 +98,11 @@ class Batch:
                 self._schedule(i, entry, view, source)
                 self._written.append(tensors[i])
                 continue
-            there = device_fills.view_of(tensors[i]) if is_native and type(source) is Key else None
+            there = (
+                device_fills.writable_view(tensors[i])
+                if is_native and type(source) is Key
+                else None
+            )
             for k, block in enumerate(entry.blocks):
                 further = _further(source, k)
                 if there is None or type(further) is not Key:
@@ -113,19 +124,19 @@ class Batch:
                 at = with_shape(view, self._tensors[i])
                 at = at if rows is None else _rows(at, rows)
             numbers = (key, (stream + k) % 2**64)
-            distribution = _DISTRIBUTIONS.get(type(drawn))
-            if distribution is not None:
+            kernel = _KERNELS.get(type(drawn))
+            if kernel is not None:
                 if rows is None and len(entry.blocks) == 1:
                     wave.alone[i] = len(wave.fills)
-                code, parameters = distribution
-                wave.fills.append((at, code, parameters(drawn), numbers))
+                distribution, parameters = kernel
+                wave.fills.append((at, distribution.code, padded(parameters(drawn)), numbers))
             elif type(drawn) is Orthogonal:
                 if 0 not in at[2]:
                     wave.matrices += _matrices(at, drawn, numbers)
             elif type(drawn) is DeltaOrthogonal:
-                wave.fills.append((at, device_fills.CONSTANT, (0.0, 0.0, 0.0, 0.0), numbers))
+                wave.fills.append((at, CONSTANT.code, padded((0.0,)), numbers))
                 if 0 not in at[2]:
-                    centre = _orthogonal.centre_of(at)
+                    centre = centre_of(at)
                     self._wave(number + 1).matrices += _matrices(centre, drawn, numbers)
             else:
                 self._by_call(self._tensors[i], entry.blocks[k], Key(*numbers))
@@ -136,15 +147,16 @@ class Batch:
     def _by_launch(self, tensor: Tensor, view: View, block: Block, source: Key) -> None:
         drawn, rows, number = block
         wave = self._wave(number)
-        distribution = _DISTRIBUTIONS.get(type(drawn))
-        if distribution is not None:
-            code, parameters = distribution
+        kernel = _KERNELS.get(type(drawn))
+        if kernel is not None:
+            distribution, parameters = kernel
             at = view if rows is None else _rows(view, rows)
             fills, tensors = wave.on_device.setdefault(tensor.device, ([], []))
-            fills.append((at, code, parameters(drawn), (source.key, source.stream), None, None))
+            key = source.key, source.stream
+            fills.append((at, distribution, parameters(drawn), key, None, None))
             tensors.append(tensor)
         elif type(drawn) is Orthogonal:
-            factor = _orthogonal.factor(drawn.gain, view)
+            factor = checked_gain(drawn.gain, view)
             wave.device_matrices += device_orthogonal.matrices(
                 block.of(tensor), factor, source, drawn.groups or 1
             )
@@ -152,7 +164,7 @@ class Batch:
             self._by_call(tensor, block, source)
 
     def run(self) -> list[Moments | None]:
-        """Fill all tensors. Returns what each then holds; None of those without elements."""
+        """Fill all tensors, and return the moments of each; None for those without elements."""
         moments: dict[int, Moments | None] = {}
         threads = torch.get_num_threads()
         for wave in self._waves:
@@ -191,25 +203,28 @@ def _further(source: Source, k: int) -> Source:
 def _rows(view: View, rows: tuple[int, int]) -> View:
     address, code, shape, strides = view
     first, last = rows
-    step = strides[0] * _orthogonal.SIZES[code]
-    return address + first * step, code, (last - first, *shape[1:]), strides
+    step = strides[0] * ITEM_SIZES[code]
+    return View((address + first * step, code, (last - first, *shape[1:]), strides))
 
 
 def _matrices(view: View, drawn: Orthogonal | DeltaOrthogonal, key: tuple[int, int]) -> list[Job]:
-    factor = _orthogonal.factor(drawn.gain, view)
-    return _orthogonal.jobs(view, factor, key, drawn.groups or 1)
+    factor = checked_gain(drawn.gain, view)
+    return jobs(view, factor, key, drawn.groups or 1)
 
 
 def measured(tensor: Tensor) -> Moments | None:
-    """Of a tensor as it is."""
-    view = plain_memory(tensor)
+    """The moments of a tensor as it is; None if it has no elements or they are elsewhere."""
+    view = readable_view(tensor)
     if view is None:
         return _measured_elsewhere([tensor])[0]
     return _core.measure_many([view], torch.get_num_threads())[0]
 
 
 def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
-    """Of tensors that the CPU's kernels do not reach. Waits for each device once or twice."""
+    """The moments of tensors that the CPU's kernels do not reach.
+
+    Each device is waited for once or twice, not once for each tensor.
+    """
     found: list[Moments | None] = [None] * len(tensors)
     dense: dict[torch.device, list[tuple[int, View]]] = {}
     others: dict[torch.device, list[tuple[int, Tensor]]] = {}
@@ -218,7 +233,7 @@ def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
             continue
         if elsewhere(tensor) is not None:
             continue
-        view = device_fills.dense_view_of(tensor)
+        view = device_fills.measurable_view(tensor)
         if view is not None:
             dense.setdefault(tensor.device, []).append((i, view))
         else:
@@ -241,6 +256,6 @@ def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
 
 def _moments_by_torch(values: Tensor) -> Tensor:
     if values.itemsize < 4:
-        values = values.float()  # a result has the dtype of what it is of
+        values = values.float()  # results have the dtype of the values
     std, mean = torch.std_mean(values, correction=0)
     return torch.stack((mean, std, *torch.aminmax(values))).double()

@@ -13,8 +13,8 @@ def materialize_(
 ) -> None:
     """Give parameters and buffers on the meta device memory on ``device`` (default: torch's).
 
-    Their values are not set. Tied ones stay tied; those that have memory, and those to ``skip``,
-    stay as they are.
+    Their values are not set. Tied ones stay tied. Those that have memory and those in ``skip`` stay
+    as they are.
     """
     skipped = set(map(id, skip))
     device = torch.get_default_device() if device is None else torch.device(device)

@@ -1,30 +1,26 @@
-"""The plan: what each parameter of a model gets, and why. Made and checked before anything is written."""
+"""The plan of an initialization: what each parameter gets, and why.
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+It is made and checked before anything is written.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from pyinit import _core
+from pyinit._messages import first_of
 from pyinit._torch.placement import refuse_elsewhere
-from pyinit._torch.views import DTYPES, View, native_view, plain_memory
+from pyinit._torch.views import DTYPES, View, readable_view, writable_flat_view
 from pyinit.initializers import (
     KEEP,
     Blocks,
-    Constant,
-    DeltaOrthogonal,
     Drawn,
     Initializer,
     Keep,
-    Normal,
-    Orthogonal,
-    Sparse,
-    TruncNormal,
-    Uniform,
     Weight,
 )
+from pyinit.reports.initialization import Kept
 from pyinit.whole_model.engine.shared_memory import same_memory
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.choices import with_padding
@@ -36,15 +32,25 @@ _LARGEST = {dtype: torch.finfo(dtype).max for dtype in DTYPES}
 
 
 class Entry:
-    """A parameter, its initializer, why that one, and what it draws: no blocks where it is kept.
+    """A parameter and what it gets: an initializer, resolved to blocks; no blocks if it is kept.
 
-    view: where the parameter lies, if a kernel could write or measure it
+    why: the reason, for people to read; nothing is decided by it
+    kept: what else must be known of it if it is kept
+    view: where it lies in memory, if a kernel could write or measure it
     """
 
-    __slots__ = ("blocks", "initializer", "site", "view", "why")
+    __slots__ = ("blocks", "initializer", "kept", "site", "view", "why")
 
-    def __init__(self, site: Site, initializer: Initializer, why: str, blocks: Blocks) -> None:
+    def __init__(
+        self,
+        site: Site,
+        initializer: Initializer,
+        why: str,
+        blocks: Blocks,
+        kept: Kept | None = None,
+    ) -> None:
         self.site, self.initializer, self.why, self.blocks = site, initializer, why, blocks
+        self.kept = kept
         self.view: View | None = None
 
     @property
@@ -54,75 +60,76 @@ class Entry:
     @property
     def is_left_out(self) -> bool:
         """Whether the caller wants nothing to do with it."""
-        return self.why in _LEFT_OUT
+        return self.kept is Kept.LEFT_OUT
 
     @property
-    def is_unknown(self) -> bool:
-        """Whether it is kept because the recipe does not know it."""
-        return self.is_kept and self.why.endswith(_UNKNOWN)
+    def is_open(self) -> bool:
+        """Whether it is kept, but a parameter in the same memory may fill it."""
+        return self.kept in (Kept.UNKNOWN, Kept.SAME_MEMORY)
 
     @property
-    def is_same_memory(self) -> bool:
-        """Whether it is kept because another one has its elements, and fills them."""
-        return self.is_kept and self.why.startswith(_SAME_MEMORY)
-
-
-_SAME_MEMORY = "the same memory as "
-_UNKNOWN = "leaves it as it is"
-_LEFT_OUT = ("not among only=", "among skip=")
+    def is_fixed(self) -> bool:
+        """Whether it is kept, and nothing may fill it."""
+        return self.is_kept and not self.is_open
 
 
 def make_plan(
     network: Network, recipe: Recipe, rules: Rules, only: Matcher | None, skip: Matcher | None
 ) -> list[Entry]:
-    """An entry for each parameter of the network, in its order.
+    """Make an entry for each parameter of the network, in its order.
 
     Raises:
-        ValueError: for what cannot be done to a parameter.
+        ValueError: For an initializer that cannot fill its parameter, or a pattern without a match.
     """
     for name, match in (("only", only), ("skip", skip)):
         _refuse_no_match(name, match, network)
     by_rule = rules.choose(network) if rules else {}
-    left = {site.name: _reason_to_keep(site, by_rule, only, skip) for site in network.sites}
+    untouched = {
+        site.name: entry
+        for site in network.sites
+        if (entry := _untouched(site, by_rule, only, skip)) is not None
+    }
     refuse_elsewhere(
         "initialize_",
         (
             named
             for site in network.sites
-            if left[site.name] is None and not _is_kept_by(by_rule.get(site.name))
+            if site.name not in untouched and not _is_kept_by(by_rule.get(site.name))
             for named in site.named_parameters
         ),
         network.model,
     )
     by_recipe = recipe.choose(network)
-    kept_by_recipe = Choice(KEEP, f"recipe {recipe.name} {_UNKNOWN}")
     plan = []
     # Layers of one kind share initializer and shape.
     resolved: dict[tuple[int, Weight, torch.dtype], Blocks] = {}
     for site in network.sites:
-        reason = left[site.name]
-        if reason is not None:
-            chosen = Choice(KEEP, reason)
-        else:
-            chosen = by_rule.get(site.name) or _of(site, by_recipe, network) or kept_by_recipe
-        same = id(chosen.initializer), site.weight, site.tensor.dtype
-        blocks = resolved.get(same)
-        if blocks is None:
-            resolved[same] = blocks = _checked_blocks(site, chosen)
-        plan.append(Entry(site, chosen.initializer, chosen.why, blocks))
+        entry = untouched.get(site.name)
+        if entry is None:
+            chosen = by_rule.get(site.name) or _by_recipe(site, by_recipe, network)
+            if chosen is None:
+                why = f"recipe {recipe.name} leaves it as it is"
+                entry = Entry(site, KEEP, why, (), Kept.UNKNOWN)
+            else:
+                same = id(chosen.initializer), site.weight, site.tensor.dtype
+                blocks = resolved.get(same)
+                if blocks is None:
+                    resolved[same] = blocks = _checked_blocks(site, chosen)
+                entry = Entry(site, chosen.initializer, chosen.why, blocks)
+        plan.append(entry)
     check(plan)
     return plan
 
 
 def _refuse_no_match(name: str, match: Matcher | None, network: Network) -> None:
-    # A function may well say no to all: what is missing from a checkpoint that lacks nothing.
+    # A function may say no to all: "what the checkpoint lacks", for a checkpoint that lacks nothing.
     if match is None or isinstance(match, Predicate) or any(map(match, network.sites)):
         return
     raise ValueError(f"{name}={str(match)!r} matches no parameter; {match.near(network)}")
 
 
-def _of(site: Site, by_recipe: Choices, network: Network) -> Choice | None:
-    """What a recipe says: of a tied parameter, by any of its names."""
+def _by_recipe(site: Site, by_recipe: Choices, network: Network) -> Choice | None:
+    """What a recipe says of a parameter, by any of its names if it is tied."""
     chosen = by_recipe.get(site.name)
     if not site.tied:
         return chosen
@@ -134,15 +141,15 @@ def _is_kept_by(chosen: Choice | None) -> bool:
     return chosen is not None and isinstance(chosen.initializer, Keep)
 
 
-def _reason_to_keep(
+def _untouched(
     site: Site, by_rule: Choices, only: Matcher | None, skip: Matcher | None
-) -> str | None:
-    """Why a parameter stays as it is, whatever the recipe says."""
+) -> Entry | None:
+    """The entry of a parameter that stays as it is, whatever the recipe says."""
     tensor = site.tensor
     if only is not None and not only(site):
-        return _LEFT_OUT[0]
+        return Entry(site, KEEP, "not among only=", (), Kept.LEFT_OUT)
     if skip is not None and skip(site):
-        return _LEFT_OUT[1]
+        return Entry(site, KEEP, "among skip=", (), Kept.LEFT_OUT)
     if tensor.dtype not in DTYPES:
         chosen = by_rule.get(site.name)
         if chosen is not None and not _is_kept_by(chosen):
@@ -150,9 +157,9 @@ def _reason_to_keep(
                 f"{chosen.why} cannot fill {site.name}: its dtype is {tensor.dtype}; it takes "
                 f"{', '.join(map(str, DTYPES))}"
             )
-        return f"of dtype {tensor.dtype}"
+        return Entry(site, KEEP, f"of dtype {tensor.dtype}", ())
     if not tensor.requires_grad:
-        return "frozen: requires no gradient"
+        return Entry(site, KEEP, "frozen: requires no gradient", ())
     return None
 
 
@@ -168,29 +175,13 @@ def _checked_blocks(site: Site, choice: Choice) -> Blocks:
     return blocks
 
 
-# The numbers that must fit the dtype.
-_NUMBERS: Mapping[type[Drawn], Callable[[Any], tuple[float, ...]]] = {
-    Constant: lambda x: (x.val,) if math.isfinite(x.val) else (),
-    Uniform: lambda x: (x.a, x.b, x.b - x.a),
-    Normal: lambda x: (x.mean, x.std),
-    TruncNormal: lambda x: (x.mean, x.std, max(x.a, 0.0), min(x.b, 0.0)),
-    Sparse: lambda x: (x.std,),
-    Orthogonal: lambda x: (x.gain,),
-    DeltaOrthogonal: lambda x: (x.gain,),
-}
-
-
 def _check_range(drawn: Drawn, dtype: torch.dtype) -> None:
-    numbers = _NUMBERS.get(type(drawn))
-    if numbers is None or dtype not in _LARGEST:
-        return
-    for number in numbers(drawn):
-        if not abs(number) <= _LARGEST[dtype]:
-            raise ValueError(f"{number} is beyond the range of {dtype}")
+    if dtype in _LARGEST and not drawn.fits(_LARGEST[dtype]):
+        raise ValueError(f"{drawn} is beyond the range of {dtype}")
 
 
 def check(plan: Sequence[Entry]) -> None:
-    """Keep what is an earlier parameter in all but name, and refuse what cannot be done.
+    """Let only one of several entries fill the same elements, and refuse what cannot be done.
 
     Raises:
         ValueError: for parameters on the meta device that nothing initializes, that share memory in
@@ -202,50 +193,54 @@ def check(plan: Sequence[Entry]) -> None:
     for entry in plan:
         site = entry.site
         for tensor in (site.tensor,) if site.computed is None else site.computed.tensors():
-            view = entry.view = view_of(entry, tensor)
+            view = entry.view = view_of_entry(entry, tensor)
             if view is not None:
                 entries.append(entry)
                 tensors.append(tensor)
                 views.append(view)
     names = [entry.site.name for entry in entries]
     for i, earlier in same_memory(names, tensors, views).items():
-        _fill_one(entries[earlier], entries[i])
+        _keep_one(entries[earlier], entries[i])
 
 
-def _fill_one(first: Entry, second: Entry) -> None:
-    """Of two that are the same but for their names, the first; neither if one is to be kept."""
-    is_firm = second.is_kept and not (second.is_unknown or second.is_same_memory)
-    is_open = first.is_unknown or first.is_same_memory
-    kept, other = (first, second) if is_firm or is_open else (second, first)
-    if kept.is_unknown or kept.is_same_memory or not kept.is_kept:
-        kept.initializer, kept.blocks = KEEP, ()
-        kept.why = _SAME_MEMORY + other.site.name
+def _keep_one(first: Entry, second: Entry) -> None:
+    """Let only one of two entries fill the elements that they have in common.
+
+    The second one is kept, unless the first one gets no values; if either is fixed, both are kept.
+    """
+    kept, other = (first, second) if second.is_fixed or first.is_open else (second, first)
+    if not kept.is_fixed:
+        kept.initializer, kept.blocks, kept.kept = KEEP, (), Kept.SAME_MEMORY
+        kept.why = f"the same memory as {other.site.name}"
 
 
-def view_of(entry: Entry, tensor: Tensor) -> View | None:
-    """Where a parameter lies, if a kernel could write it; refuses what nothing could write."""
+def view_of_entry(entry: Entry, tensor: Tensor) -> View | None:
+    """Where a parameter lies, if a kernel could write it, or measure it if it is kept.
+
+    Raises:
+        ValueError: For a parameter that nothing could write.
+    """
     if tensor.is_meta:
         return None
     if entry.is_kept:
-        return plain_memory(tensor)
-    view = native_view(tensor)
+        return readable_view(tensor)
+    view = writable_flat_view(tensor)
     if view is None:
         _check_writable(entry.site.name, tensor)
     return view
 
 
 def _check_values(plan: Sequence[Entry]) -> None:
-    """Refuse to give parameters memory and no values."""
+    """Refuse to give parameters memory but no values."""
     without = [
         f"{entry.site.name} ({entry.why})"
         for entry in plan
         if entry.site.tensor.is_meta and entry.is_kept and not entry.is_left_out
     ]
     if without:
-        shown = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
         raise ValueError(
             f"{len(without)} parameters are on the meta device, without values, and nothing "
-            f"initializes them; give rules for {shown}"
+            f"initializes them; give rules for {first_of(without)}"
         )
 
 

@@ -8,23 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyinit._random.orthogonal import extent
-from pyinit._torch.views import View
+from pyinit._torch.views import View, extent
 
 
 def same_memory(
     names: Sequence[str], tensors: Sequence[Tensor], views: Sequence[View]
 ) -> Mapping[int, int]:
-    """The tensors that have the elements of an earlier one, in whatever shape: number to number.
+    """Find tensors that have the same elements as an earlier one, in whatever shape.
+
+    Returns:
+        The number of the later tensor to that of the earlier one.
 
     Raises:
-        ValueError: for two that share some of their elements.
+        ValueError: For two tensors that share only some of their elements.
     """
-    spans = sorted((view[0], view[0] + extent(view), i) for i, view in enumerate(views))
+    spans = sorted((view.address, view.address + extent(view), i) for i, view in enumerate(views))
     same: dict[int, int] = {}
     if all(end <= start for (_, end, _), (start, _, _) in pairwise(spans)):
         return same
-    reaching: list[tuple[int, int]] = []  # where they end
+    reaching: list[tuple[int, int]] = []  # the ends and numbers of views that reach this far
     for start, end, i in spans:
         reaching = [before for before in reaching if start < min(before[0], end)]
         for _, k in reaching:
@@ -42,7 +44,7 @@ def same_memory(
 
 
 def _elements(view: View) -> tuple[int, int, list[tuple[int, int]]]:
-    """The same for views of the same elements, whatever the order of their dimensions."""
+    """A key that is equal for views of the same elements, whatever the order of dimensions."""
     address, code, shape, strides = view
     dims: list[tuple[int, int]] = []
     for stride, size in sorted((s, n) for n, s in zip(shape, strides, strict=True) if n != 1):

@@ -1,7 +1,6 @@
 """Mimetic initialization: attention that starts as the attention of trained models looks."""
 
 import dataclasses
-import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 import pyinit.init
-from pyinit._random.rng import Key, Source
+from pyinit._random.rng import Key, Source, stream_of
 from pyinit.initializers import Block, Blocks, Drawn, Weight, register
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.attention import Attention, attention_layers
@@ -135,7 +134,7 @@ def _factors(product: _Product, key: int) -> tuple[Tensor, Tensor]:
 
 def _drawn(product: _Product, head: int, key: int) -> Tensor:
     matrix = torch.empty(product.width, product.width, dtype=torch.float64, device="cpu")
-    source = Key(key, _stream(f"{product.name}.{head}"))
+    source = Key(key, stream_of(f"{product.name}.{head}"))
     pyinit.init.normal_(matrix, std=1 / math.sqrt(product.width), generator=source)
     matrix.mul_(product.alpha).diagonal().add_(product.beta)
     return matrix
@@ -151,10 +150,6 @@ def _factorized(a: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     v = vectors[:, -rank:]
     root = squares[-rank:].clamp(min=torch.finfo(a.dtype).tiny) ** 0.25
     return (a @ v / root).mT, (v * root).mT
-
-
-def _stream(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 @register_recipe("mimetic", source=_SOURCE)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pyinit.initializers import Initializer, near
+from pyinit._messages import near
+from pyinit.initializers import Initializer
 from pyinit.whole_model.network import Network
 
 

@@ -1,31 +1,46 @@
-"""Rules from the ``init_cfg`` dictionaries of mmengine's ``BaseModule``."""
+"""``from_init_cfg``: rules from the ``init_cfg`` dictionaries of mmengine's ``BaseModule``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pyinit.initializers import Initializer, make, near
+from pyinit._messages import near
+from pyinit.initializers import Initializer, make
 from pyinit.whole_model.rules.patterns import Glob, Matcher, matcher_from_data
 from pyinit.whole_model.rules.rule import Rule, errors_in
 
 
 def from_init_cfg(cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[Rule]:
-    """The rules that say what an ``init_cfg`` says, for the model that has it.
+    """Make rules that say what an ``init_cfg`` of mmengine says, for the model that has it.
 
-    Types and their defaults are mmengine's: Constant, Xavier, Normal, TruncNormal, Uniform, Kaiming,
-    Caffe2Xavier, also with "Init" after it. ``layer`` names classes of modules, or bases of
-    theirs. ``weight`` of such modules gets the type's initializer, ``bias`` the constant ``bias`` (0) or
-    the one for ``bias_prob``; what has another name stays. ``override`` does the same for all modules
-    in the attribute ``name`` of the model, of whatever class, with a type of its own or that
-    beside it. It goes over ``layer``, and a later dictionary over an earlier one: as the first
-    rule wins, rules come in the opposite order.
+    Types and their defaults are those of mmengine: Constant, Xavier, Normal, TruncNormal, Uniform,
+    Kaiming and Caffe2Xavier, also with "Init" after the name. ``layer`` names classes of modules,
+    or their base classes. The ``weight`` of such modules gets the type's initializer, and their
+    ``bias`` the constant ``bias`` (default 0) or the constant for ``bias_prob``; parameters of
+    other names stay as they are. ``override`` does the same for all modules, of whatever class, in
+    the model's attribute ``name``, with a type of its own or the type beside it. It wins over
+    ``layer``, and a later dictionary wins over an earlier one; as the first rule wins, the rules
+    come in the opposite order.
 
-    Two things are not mmengine's: fans count groups and transposed convolutions, and what matches no
-    weight at all is an error, as it is for every rule.
+    Two things differ from mmengine: fans take account of groups and transposed convolutions, and a
+    type that matches no weight at all is an error, as for every rule.
+
+    Args:
+        cfg: A dictionary, or a list of dictionaries.
+
+    Returns:
+        The rules, for ``initialize_(model, rules=...)``.
 
     Raises:
-        TypeError: if it is neither a dictionary nor a list of them.
-        ValueError: for an unknown type or argument; for a dictionary that names neither ``layer`` nor
-            ``override``; for ``Pretrained``, which is ``load_pretrained_``'s.
+        TypeError: If it is neither a dictionary nor a list of dictionaries.
+        ValueError: For an unknown type or argument, for a dictionary that names neither ``layer``
+            nor ``override``, and for the type ``Pretrained``: use ``load_pretrained_``.
+
+    Example:
+        >>> from pyinit.whole_model.rules import from_init_cfg
+        >>> for rule in from_init_cfg({"type": "Xavier", "layer": "Linear", "bias": 0.1}):
+        ...     print(rule)
+        Linear weight -> xavier_normal
+        Linear bias -> constant(val=0.1)
     """
     cfgs = [cfg] if isinstance(cfg, Mapping) else cfg
     if not (isinstance(cfgs, (list, tuple)) and all(isinstance(one, Mapping) for one in cfgs)):
@@ -38,7 +53,7 @@ def from_init_cfg(cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[
 
 
 def is_init_cfg(value: object) -> bool:
-    """Whether it is such a dictionary, and not that of a rule."""
+    """Whether a value is an ``init_cfg``, and not the dictionary of a rule."""
     return (
         isinstance(value, Mapping)
         and isinstance(value.get("type"), str)
@@ -47,8 +62,8 @@ def is_init_cfg(value: object) -> bool:
     )
 
 
-# What each type is here: the initializer, with "_" and the distribution after it if it has one, and
-# the defaults that are not the initializer's own.
+# For each type, the name of the initializer, which goes on with "_" and the distribution if the type
+# has one, and the defaults that differ from the initializer's own.
 _TYPES: dict[str, tuple[str, dict[str, Any]]] = {
     "Caffe2Xavier": ("kaiming_uniform", {"a": 1.0}),
     "Constant": ("constant", {}),

@@ -1,4 +1,4 @@
-"""Which parameters are meant: by name, by the type of their module, by a predicate."""
+"""Patterns: which parameters are meant, by name, type of module or predicate."""
 
 import difflib
 import fnmatch
@@ -17,9 +17,9 @@ Pattern: TypeAlias = (
 
 
 class Matcher:
-    """A pattern made ready: says of each parameter whether it is meant; ``str`` is short.
+    """A pattern in the form in which it is used: it says of each parameter whether it is meant.
 
-    key: what stands before its data in a rule of a file
+    key: the key under which a file has its data
     """
 
     key: ClassVar[str] = ""
@@ -28,19 +28,19 @@ class Matcher:
         raise NotImplementedError
 
     def data(self) -> str | list[str]:
-        """What stands after the key.
+        """The pattern as a file has it.
 
         Raises:
-            ValueError: for what only Python can say.
+            ValueError: For a pattern that only Python can express.
         """
         return str(self)
 
     def known(self, network: Network) -> Iterable[str]:
-        """The names in a model that it could have meant."""
+        """The names in a model among which the pattern looks."""
         return network.by_name
 
     def near(self, network: Network) -> str:
-        """What to say if it matches nothing."""
+        """A hint for the message if it matches nothing: names that are near."""
         known = list(dict.fromkeys(self.known(network)))
         close = difflib.get_close_matches(str(self), known, n=3, cutoff=0.5)
         if close:
@@ -65,7 +65,7 @@ def _compiled(text: str, what: str, regex: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Glob(Matcher):
-    """``*``, ``?`` and ``[...]`` as in the shell, over a whole name; ``*`` takes dots, too."""
+    """A whole name with ``*``, ``?`` and ``[...]`` as in the shell; ``*`` takes dots, too."""
 
     glob: str
     _matches: Callable[[str], object] = field(init=False, repr=False, compare=False)
@@ -84,7 +84,7 @@ class Glob(Matcher):
 
 @dataclass(frozen=True)
 class Regex(Matcher):
-    """A regular expression that is searched for anywhere in a name."""
+    """A regular expression, searched for anywhere in a name."""
 
     regex: re.Pattern[str]
     key = "regex"
@@ -158,7 +158,7 @@ def _type_names(network: Network) -> list[str]:
 
 @dataclass(frozen=True)
 class Predicate(Matcher):
-    """Whatever a function of the ``Site`` says."""
+    """A function that says of each ``Site`` whether it is meant."""
 
     function: Callable[[Site], bool]
 
@@ -174,13 +174,13 @@ class Predicate(Matcher):
 
 @dataclass(frozen=True)
 class AnyOf(Matcher):
-    """Whatever one of several matches."""
+    """Several patterns, of which one must match."""
 
     matchers: tuple[Matcher, ...]
 
     @property
     def key(self) -> str:  # type: ignore[override]
-        """That of its parts."""
+        """The key that all of its parts have."""
         keys = {matcher.key for matcher in self.matchers}
         if len(keys) != 1:
             raise ValueError(f"{self}: patterns of several kinds are no data; make a rule of each")
@@ -200,10 +200,10 @@ class AnyOf(Matcher):
 
 
 def matcher(pattern: Pattern) -> Matcher:
-    """A pattern made ready.
+    """Bring a pattern into the form in which it is used.
 
     Args:
-        pattern: one of
+        pattern: One of
 
             * a string: a glob over a parameter's whole qualified name, case-sensitive. A parameter
               with several names (tied weights) matches by any of them, a parametrized one also by
@@ -214,8 +214,8 @@ def matcher(pattern: Pattern) -> Matcher:
             * a list or tuple of these: what any of them matches.
 
     Raises:
-        TypeError: for anything else.
-        ValueError: for a malformed glob.
+        TypeError: For anything else.
+        ValueError: For a malformed glob.
     """
     if isinstance(pattern, Matcher):
         return pattern
@@ -237,10 +237,10 @@ def matcher(pattern: Pattern) -> Matcher:
 
 
 def matcher_from_data(key: str, data: object, called: str | None = None) -> Matcher:
-    """What ``Matcher.key`` and ``Matcher.data`` gave. Errors call it ``called``, or by the key.
+    """The matcher whose ``key`` and ``data`` these are. Errors name it ``called``, or by the key.
 
     Raises:
-        ValueError: for data that is neither a string nor a list of strings, or malformed.
+        ValueError: For data that is neither a string nor a list of strings, or malformed.
     """
     if isinstance(data, str):
         return _FROM_DATA[key](data)

@@ -1,4 +1,4 @@
-"""Reads TOML and JSON files: data alone, nothing in them is imported or executed."""
+"""Reads TOML and JSON files as data: nothing in them is imported or executed."""
 
 import json
 import sys
@@ -18,11 +18,11 @@ _READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": js
 
 
 def read_data(path: str | PathLike[str]) -> dict[str, Any]:
-    """The table in a .toml or .json file of at most 1 MiB.
+    """Read the table in a .toml or .json file of at most 1 MiB.
 
     Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is of another kind, too large, not UTF-8, malformed, or not a table.
+        OSError: If it cannot be read.
+        ValueError: If it is of another kind, too large, not UTF-8, malformed, or not a table.
     """
     path = Path(path)
     read = _READERS.get(path.suffix.lower())

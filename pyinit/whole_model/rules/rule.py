@@ -1,18 +1,19 @@
-"""One rule: which parameters, and what fills them."""
+"""A rule: which parameters are meant, and what fills them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pyinit.initializers import Initializer, from_dict, make, near
+from pyinit._messages import near
+from pyinit.initializers import Initializer, from_dict, make
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.rules.patterns import Matcher, Pattern, matcher, matcher_from_data
 
 
 @contextmanager
 def errors_in(where: str) -> Iterator[None]:
-    """Puts ``where`` in front of errors; data nested too deeply is a ValueError, too."""
+    """Put ``where`` in front of the messages of errors; too deeply nested data is a ValueError."""
     try:
         yield
     except (TypeError, ValueError, RecursionError) as error:
@@ -26,22 +27,39 @@ _KEYS = dict.fromkeys((*_PATTERN_KEYS, "parameter", "init", "optional", "fill_pa
 
 @dataclass(frozen=True, init=False)
 class Rule:
-    """Parameters that match get the initializer.
+    """Parameters that match a pattern get an initializer.
+
+    ``initialize_(model, rules=[...])`` takes a list of rules, of which the first that matches a
+    parameter wins; a rule that matches no parameter at all is an error unless it is optional.
 
     Args:
-        match: a pattern as ``matcher`` takes it: a glob, a compiled regular expression, a class of
-            modules, a function of the ``Site``, or a list of these
-        initializer: an ``Initializer``, the name of a registered one, a dictionary of its name and
-            arguments, or ``"keep"`` to leave the values as they are
-        optional: whether it may match nothing
-        parameter: the name that a parameter must have in its module, such as ``"weight"``;
-            default any
-        fill_padding: whether an embedding's row for padding (``padding_idx``) gets the
-            initializer's values, too; by default it is zero, as with recipes
+        match: A glob over the whole qualified name (``*`` takes dots, too), a compiled regular
+            expression that is searched for in the name, a class of modules, a function from
+            ``Site`` to bool, or a list of these.
+        initializer: An ``Initializer``, the name of a registered one, a dictionary of its name and
+            arguments, or ``"keep"`` to leave the values as they are.
+        optional: Whether the rule may match nothing.
+        parameter: The name that a parameter must have in its module, such as ``"weight"``. None
+            takes any.
+        fill_padding: Whether an embedding's row for padding (``padding_idx``) gets the
+            initializer's values, too. By default that row is zero, as with recipes.
 
     Raises:
-        TypeError: for a pattern or an initializer of another type.
-        ValueError: for an unknown initializer, or arguments that it does not take.
+        TypeError: For a pattern or an initializer of another type.
+        ValueError: For an unknown initializer, or arguments that it does not take.
+
+    Example:
+        >>> import torch, pyinit
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+        >>> rules = [
+        ...     pyinit.Rule("1.*", {"name": "constant", "val": 0}),
+        ...     pyinit.Rule(torch.nn.Linear, {"name": "normal", "std": 0.02}, parameter="weight"),
+        ... ]
+        >>> report = pyinit.initialize_(model, "torch", rules=rules, seed=1)
+        >>> str(report["0.weight"].initializer), report["0.weight"].why
+        ('normal(std=0.02)', 'rule 2: Linear weight')
+        >>> str(report["1.weight"].initializer), report["1.weight"].why
+        ('constant(val=0)', 'rule 1: 1.*')
     """
 
     match: Matcher
@@ -70,11 +88,11 @@ class Rule:
             object.__setattr__(self, name, value)
 
     def matches(self, site: Site) -> bool:
-        """Whether the rule is for that parameter."""
+        """Whether the rule means the parameter at this site."""
         return self.parameter in {None, site.leaf} and self.match(site)
 
     def near(self, network: Network) -> str:
-        """What to say if the rule matches no parameter."""
+        """A hint for the message if the rule matches no parameter: names that are near."""
         leaves = sorted({site.leaf for site in network.sites if self.match(site)})
         if leaves:
             return f"without {self.parameter!r} it would match {', '.join(leaves)}"
@@ -82,14 +100,14 @@ class Rule:
 
     @property
     def pattern(self) -> str:
-        """The pattern, short, for reports."""
+        """The pattern in short, for reports."""
         return f"{self.match} {self.parameter}" if self.parameter else str(self.match)
 
     def to_dict(self) -> dict[str, Any]:
-        """The rule as values that JSON and TOML have.
+        """The rule as values that JSON and TOML have; ``from_dict`` takes them back.
 
         Raises:
-            ValueError: for a predicate, or a list of patterns of several kinds.
+            ValueError: If the pattern is a function, or a list of patterns of several kinds.
         """
         data: dict[str, Any] = {self.match.key: self.match.data()}
         if self.parameter is not None:
@@ -100,15 +118,21 @@ class Rule:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Rule":
-        """A rule from its dictionary, the form that files have.
+        """Make a rule from a dictionary, the form that rules have in files.
 
         Args:
-            data: ``init``; one of ``name`` (glob), ``regex`` and ``type``, a string or a list of
-                strings; if wanted ``parameter``, ``optional`` and ``fill_padding``. ``init`` is a dictionary of the
-                initializer's name and arguments, or the name, with the arguments beside it.
+            data: The pattern under ``name`` (a glob), ``regex`` or ``type``, as a string or a list
+                of strings; the initializer under ``init``, as a dictionary of its name and
+                arguments, or as its name with the arguments beside it; and, if they are wanted,
+                ``parameter``, ``optional`` and ``fill_padding``.
 
         Raises:
-            ValueError: for anything else.
+            ValueError: For anything else.
+
+        Example:
+            >>> import pyinit
+            >>> print(pyinit.Rule.from_dict({"type": "torch.nn.Linear", "init": "normal", "std": 0.02}))
+            torch.nn.Linear -> normal(std=0.02)
         """
         keys = [key for key in _PATTERN_KEYS if key in data]
         if len(keys) != 1:
@@ -127,11 +151,11 @@ class Rule:
 
 
 def as_initializer(value: Initializer | str | Mapping[str, Any]) -> Initializer:
-    """An initializer by itself, by its name, or by a dictionary of its name and arguments.
+    """The initializer that is given itself, by its name, or by a dictionary with its arguments.
 
     Raises:
-        TypeError: for anything else.
-        ValueError: for an unknown one, or arguments that it does not take.
+        TypeError: For anything else.
+        ValueError: For an unknown initializer, or arguments that it does not take.
     """
     if isinstance(value, Initializer):
         return value

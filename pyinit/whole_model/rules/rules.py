@@ -1,11 +1,12 @@
-"""Rules: an ordered list of what matches a parameter and what fills it; the first match wins."""
+"""Lists of rules, of which the first that matches a parameter wins."""
 
 import itertools
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeAlias
 
-from pyinit.initializers import Initializer, near
+from pyinit._messages import near
+from pyinit.initializers import Initializer
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes import Choice, Recipe, recipe
 from pyinit.whole_model.recipes.choices import with_padding
@@ -30,12 +31,13 @@ class Rules(tuple[Rule, ...]):
     __slots__ = ()
 
     def choose(self, network: Network) -> dict[str, Choice]:
-        """What the first rule that matches says, by the name of the parameter. Parameters that no
-        rule matches are not in it. In reports and errors the first rule is rule 1.
+        """Choose the initializer of each parameter that a rule matches, by the parameter's name.
+
+        In reports and errors the first rule is rule 1.
 
         Raises:
-            ValueError: for a rule that matches no parameter, whether or not an earlier one would
-                have won, unless it is optional.
+            ValueError: For a rule that matches no parameter and is not optional. One whose
+                parameters all went to earlier rules is fine.
         """
         choices: dict[str, Choice] = {}
         for number, rule in enumerate(self, 1):
@@ -56,25 +58,25 @@ class Rules(tuple[Rule, ...]):
         """The rules as values that JSON and TOML have; ``as_rules`` takes them back.
 
         Raises:
-            ValueError: for a predicate, or a list of patterns of several kinds.
+            ValueError: For a predicate, or a list of patterns of several kinds.
         """
         return [rule.to_dict() for rule in self]
 
 
 def as_rules(value: RulesLike) -> Rules:
-    """Rules from any of their forms.
+    """Make rules of any of the forms that they have.
 
     Args:
-        value: None, a ``Rule``, a path of a .toml or .json file (docs/rules.md), a mapping of
-            globs to initializers, or a list. The list has rules, as ``Rule``, as a pair of pattern
-            and initializer, or as a dictionary with the key ``init``; or it is an ``init_cfg`` of
-            mmengine's, which may also be a single dictionary: one whose ``type`` is mmengine's,
-            without ``init`` and ``name``.
+        value: None, a ``Rule``, the path of a .toml or .json file (docs/rules.md), a mapping from
+            globs to initializers, a list, or an ``init_cfg`` of mmengine. A list has rules: each a
+            ``Rule``, a pair of a pattern and an initializer, or a dictionary with the key ``init``.
+            An ``init_cfg`` is a dictionary with a ``type`` of mmengine and without ``init`` and
+            ``name``, or a list of such.
 
     Raises:
-        TypeError: for anything else.
-        ValueError: for a rule or a file that is wrong, naming it.
-        OSError: if the file cannot be read.
+        TypeError: For anything else.
+        ValueError: For a rule or a file that is wrong, with its number or name.
+        OSError: If the file cannot be read.
     """
     if value is None:
         return Rules()
@@ -97,11 +99,11 @@ def as_rules(value: RulesLike) -> Rules:
 
 
 def load_recipe(path: str | PathLike[str]) -> tuple[Recipe | None, Rules]:
-    """The recipe that a .toml or .json file names, if it does, and its rules (docs/rules.md).
+    """Read a .toml or .json file: the recipe, if it names one, and the rules (docs/rules.md).
 
     Raises:
-        ValueError: for a file that is wrong; it names the file, the rule and the key.
-        OSError: if the file cannot be read.
+        ValueError: For a file that is wrong; the message names the file, the rule and the key.
+        OSError: If the file cannot be read.
     """
     with errors_in(str(path)):
         data = read_data(path)
@@ -128,7 +130,7 @@ def _rules_of_file(items: object) -> Rules:
 
 
 def _from_items(items: Sequence[Any]) -> Rules:
-    # A later one of mmengine's goes over an earlier one, so they make a list of their own.
+    # In mmengine a later dictionary wins over an earlier one, so these make a list of their own.
     if items and all(map(is_init_cfg, items)):
         return Rules(from_init_cfg(list(items)))
     return Rules(itertools.starmap(_numbered, enumerate(items, 1)))

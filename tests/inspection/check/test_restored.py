@@ -137,8 +137,8 @@ def test_generators_that_modules_hold_are_as_before() -> None:
 
 
 def test_what_is_watched_is_as_before() -> None:
-    before = nn.Module.apply, nn.init._no_grad_trunc_normal_, pyinit.init._trunc_normal
+    before = nn.Module.apply, nn.init._no_grad_trunc_normal_, pyinit.init._basic._trunc_normal
     with pytest.raises(RuntimeError):
         pyinit.check(model(), fail)
     pyinit.check(model, "reset_parameters")
-    assert before == (nn.Module.apply, nn.init._no_grad_trunc_normal_, pyinit.init._trunc_normal)
+    assert before == (nn.Module.apply, nn.init._no_grad_trunc_normal_, pyinit.init._basic._trunc_normal)

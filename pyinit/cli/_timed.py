@@ -1,4 +1,4 @@
-"""What ``pyinit init`` does to a model, and how long either library takes."""
+"""What ``pyinit init`` does to a model, with the time that it takes beside torch's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from pyinit.cli import _console
-from pyinit.cli._model import bad, one_line
+from pyinit.cli._model import bad_parameter, one_line
 from pyinit.initializers import fill_by_torch_
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
@@ -24,12 +24,13 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Run:
-    """What was done, or would be.
+class Timed:
+    """A report, and the times that belong to it.
 
-    parameters: elements of all parameters
-    seconds: None if nothing was done
-    torch_seconds, torch_error: None if torch did nothing to compare with
+    parameters: the number of elements of all parameters
+    seconds: how long pyinit took; None if nothing was done
+    torch_seconds: how long torch took for the same; None if there is nothing to compare with
+    torch_error: why torch could not do it
     """
 
     report: InitReport | LoadReport
@@ -44,12 +45,12 @@ class Run:
 
     @property
     def initialization(self) -> InitReport | None:
-        """None if a file of weights had everything."""
+        """The report of the initialization; None if a file of weights had everything."""
         return self.report.initialized if isinstance(self.report, LoadReport) else self.report
 
     @property
     def initialized(self) -> int:
-        """Elements of the parameters that were initialized."""
+        """The number of elements of the parameters that were initialized."""
         return 0 if self.initialization is None else self.initialization.initialized
 
     @property
@@ -60,7 +61,7 @@ class Run:
 
     @property
     def speed(self) -> float | None:
-        """Elements that were initialized in a second."""
+        """The number of elements that were initialized in a second."""
         if self.seconds is None or self.loaded is not None or not self.initialized:
             return None
         return self.initialized / self.seconds
@@ -80,59 +81,66 @@ class Run:
 
 
 def plan(model: nn.Module, recipe: str, seed: int) -> InitReport:
-    """What would be done to ``model``."""
+    """Report what would be done to a model."""
     _check(model, recipe)
     try:
         with _console.working("planning"):
             return initialize_(model, recipe, seed=seed, dry_run=True)
     except Exception as error:
-        raise bad("--recipe", f"{recipe} cannot initialize it: {one_line(error)}") from error
+        raise bad_parameter(
+            "--recipe", f"{recipe} cannot initialize it: {one_line(error)}"
+        ) from error
 
 
-def initialize(model: nn.Module, recipe: str, seed: int) -> Run:
-    """Fill with torch, then with pyinit, in memory that is in use already for both."""
+def initialize(model: nn.Module, recipe: str, seed: int) -> Timed:
+    """Fill a model with torch and then with pyinit, for both in memory that is already in use."""
     torch_seconds, torch_error = _by_torch(plan(model, recipe, seed), Network(model))
     try:
         with _console.working("initializing"):
-            seconds, report = _timed(lambda: initialize_(model, recipe, seed=seed))
+            seconds, report = _seconds(lambda: initialize_(model, recipe, seed=seed))
     except Exception as error:
-        raise bad("MODEL", f"cannot initialize it: {one_line(error)}") from error
-    return Run(report, report.parameters, seconds, torch_seconds, torch_error)
+        raise bad_parameter("MODEL", f"cannot initialize it: {one_line(error)}") from error
+    return Timed(report, report.parameters, seconds, torch_seconds, torch_error)
 
 
-def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Run:
-    """Take what a file of weights has, and initialize the rest."""
+def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Timed:
+    """Load what a file of weights has, and initialize the rest of a model."""
     _check(model, recipe)
     try:
         with _console.working(f"loading {source}"):
-            seconds, loaded = _timed(
+            seconds, loaded = _seconds(
                 lambda: load_pretrained_(model, source, init_missing=recipe, seed=seed)
             )
     except Exception as error:
-        raise bad("--from", f"cannot load {source}: {one_line(error)}") from error
+        raise bad_parameter("--from", f"cannot load {source}: {one_line(error)}") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Run(loaded, parameters, seconds)
+    return Timed(loaded, parameters, seconds)
 
 
 def _check(model: nn.Module, recipe: str) -> None:
-    """Whose fault it would be. A recipe may be registered by the module that the model is from."""
+    """Tell a faulty model from a faulty recipe.
+
+    This comes after the model is built, because its module may register the recipe.
+    """
     try:
         Network(model)
     except ValueError as error:
-        raise bad("MODEL", f"cannot initialize it: {one_line(error)}") from error
+        raise bad_parameter("MODEL", f"cannot initialize it: {one_line(error)}") from error
     try:
         if Path(recipe).suffix in (".toml", ".json"):
             load_recipe(recipe)
         else:
             recipe_of(recipe)
     except OSError as error:
-        raise bad("--recipe", f"cannot read {recipe}: {error.strerror or error}") from error
+        raise bad_parameter(
+            "--recipe", f"cannot read {recipe}: {error.strerror or error}"
+        ) from error
     except ValueError as error:
-        raise bad("--recipe", " ".join(str(error).split())) from error
+        raise bad_parameter("--recipe", " ".join(str(error).split())) from error
 
 
 def _by_torch(plan: InitReport, network: Network) -> tuple[float | None, str | None]:
-    """Seconds that torch takes for what it can be compared in, or what it cannot do."""
+    """The seconds that torch takes for the same fills, or the reason why it cannot do one."""
     rows = [(row, blocks) for row in plan if (blocks := row.initializer.resolve(row.weight))]
     seconds = 0.0
     with _console.progress() as progress:
@@ -144,14 +152,14 @@ def _by_torch(plan: InitReport, network: Network) -> tuple[float | None, str | N
                 return None, f"{row.name}: it has no memory yet"
             try:
                 tensor.zero_()
-                seconds += _timed(partial(fill_by_torch_, tensor, blocks))[0]
+                seconds += _seconds(partial(fill_by_torch_, tensor, blocks))[0]
             except (RuntimeError, ValueError) as error:
                 return None, f"{row.name}: {one_line(error)}"
             progress.advance(task, row.elements)
     return (seconds if rows else None), None
 
 
-def _timed(work: Callable[[], _T]) -> tuple[float, _T]:
+def _seconds(work: Callable[[], _T]) -> tuple[float, _T]:
     start = perf_counter()
     result = work()
     return perf_counter() - start, result

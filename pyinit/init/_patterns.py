@@ -1,0 +1,218 @@
+"""Weights of a given pattern: identities, Hadamard matrices, random places of zeros."""
+
+import math
+import operator
+
+import torch
+from torch import Tensor
+
+from pyinit import _core
+from pyinit._device import fills as device_fills
+from pyinit._random import torch_stream
+from pyinit._random.distributions import NORMAL
+from pyinit._random.rng import Source, for_torch, take_key
+from pyinit._torch.eager import eager
+from pyinit._torch.original import original
+from pyinit._torch.placement import refuse_distributed
+from pyinit._torch.views import LARGEST, refuse_inference, writable_flat_view, writable_view
+from pyinit.init import _routes
+from pyinit.init._routes import as_floats, increment_version, threads
+
+
+@eager
+def eye_(tensor: Tensor) -> Tensor:
+    """Fill a matrix with ones on its diagonal and zeros elsewhere.
+
+    Args:
+        tensor: a tensor of 2 dimensions
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: if it has another number of dimensions.
+        TypeError: for a DTensor.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.eye_(torch.empty(2, 3))
+        tensor([[1., 0., 0.],
+                [0., 1., 0.]])
+    """
+    view = writable_view(tensor)
+    if view is None or len(view.shape) != 2:
+        refuse_distributed("tensor", tensor)
+        return _routes.by_torch(original.eye_, tensor)
+    _core.fill_dirac(view, 1, threads())
+    increment_version((tensor,))
+    return tensor
+
+
+@eager
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """Fill the weight of a convolution so that it passes on as many channels as it can.
+
+    In each group, output channel d is input channel d: its weight is 1 at the centre tap
+    (size // 2) of input channel d, and 0 elsewhere.
+
+    Args:
+        tensor: a tensor of 3, 4 or 5 dimensions, (out, in/groups, *kernel)
+        groups: the convolution's groups; they must divide ``out``
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for another number of dimensions, or groups that do not divide ``out``.
+        TypeError: for a DTensor.
+
+    References:
+        Zagoruyko & Komodakis (2017), `DiracNets: training very deep neural networks without
+        skip-connections`.
+
+    Example:
+        >>> import torch, pyinit
+        >>> image = torch.randn(1, 4, 8, 8)
+        >>> weight = pyinit.dirac_(torch.empty(4, 4, 3, 3))
+        >>> torch.equal(torch.conv2d(image, weight, padding=1), image)
+        True
+    """
+    view = writable_view(tensor)
+    if view is None or len(view.shape) not in (3, 4, 5):
+        refuse_distributed("tensor", tensor)
+        if _routes.is_unstrided(tensor):
+            _routes.let_torch_refuse(original.dirac_, tensor, groups)
+        return _routes.by_torch(original.dirac_, tensor, groups)
+    shape = view.shape
+    if shape[0] % groups or operator.index(groups) < 1 or 0 in shape:
+        return _routes.by_torch(original.dirac_, tensor, groups)
+    _core.fill_dirac(view, operator.index(groups), threads())
+    increment_version((tensor,))
+    return tensor
+
+
+@eager
+def hadamard_(tensor: Tensor) -> Tensor:
+    r"""Fill with ZerO's weights: a (partial) identity, or a part of a Hadamard matrix where out > in.
+
+    With m the least integer such that :math:`2^m \geq \text{out}`, the weight for out > in is the
+    upper left part of Sylvester's Hadamard matrix of size :math:`2^m`, divided by :math:`2^{m/2}`;
+    its columns are orthonormal where ``out`` is a power of two. Nothing in it is random.
+
+    Args:
+        tensor: a floating-point weight of 2 to 5 dimensions, (out, in, *kernel). A convolution's
+            matrix stands at its centre tap (size // 2), with zeros around it
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for another number of dimensions.
+        TypeError: if the dtype is not floating point, and for a DTensor.
+
+    References:
+        Zhao et al. (2022), `ZerO initialization: initializing neural networks with only zeros and
+        ones`.
+
+    Example:
+        >>> import torch, pyinit
+        >>> pyinit.hadamard_(torch.empty(4, 2))
+        tensor([[ 0.5000,  0.5000],
+                [ 0.5000, -0.5000],
+                [ 0.5000,  0.5000],
+                [ 0.5000, -0.5000]])
+    """
+    if tensor.dim() not in (2, 3, 4, 5):
+        raise ValueError(f"tensor must have 2 to 5 dimensions, got {tensor.dim()}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"tensor must be of a floating-point dtype, got {tensor.dtype}")
+    if tensor.numel() == 0 or tensor.is_meta:
+        return tensor
+    rows, columns = tensor.shape[:2]
+    if rows <= columns and writable_flat_view(tensor) is not None:
+        return eye_(tensor) if tensor.dim() == 2 else dirac_(tensor)
+    refuse_distributed("tensor", tensor)
+    refuse_inference(tensor)
+    matrix = torch.empty((rows, columns), dtype=tensor.dtype, device=tensor.device)
+    with torch.no_grad():
+        return copy_to_centre(tensor, eye_(matrix) if rows <= columns else _hadamard(matrix))
+
+
+def _hadamard(matrix: Tensor) -> Tensor:
+    """Sylvester's construction, cut to the matrix's size. Each step doubles what is there."""
+    rows = matrix.size(0)
+    steps = (rows - 1).bit_length()
+    matrix[0, 0] = 1.0 / math.sqrt(1 << steps)
+    for size in (1 << step for step in range(steps)):
+        below = matrix[size : 2 * size]
+        right = matrix[:size, size : 2 * size]
+        below[:, :size] = matrix[: len(below), :size]
+        right.copy_(matrix[:size, : right.size(1)])
+        below[:, size : 2 * size] = -right[: len(below)]
+    return matrix
+
+
+def copy_to_centre(weight: Tensor, matrix: Tensor) -> Tensor:
+    """Write a matrix (out, in) over a weight: at a convolution's centre tap, with zeros around it."""
+    kernel = weight.shape[2:]
+    around = [zeros for n in reversed(kernel) for zeros in (n // 2, n - n // 2 - 1)]
+    matrix = matrix.reshape(*matrix.shape, *(1 for _ in kernel))
+    return weight.copy_(torch.nn.functional.pad(matrix, around))
+
+
+@eager
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Source = None) -> Tensor:
+    r"""Fill a matrix with normal numbers, and with the same count of zeros at random places in each column.
+
+    Args:
+        tensor: a tensor of 2 dimensions
+        sparsity: the fraction of each column that is zero, rounded up to whole elements
+        std: the standard deviation of the other elements, at least 0
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own); it governs
+            both the numbers and the places of the zeros
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for another number of dimensions, or if ``sparsity`` is NaN.
+        RuntimeError: if ``std`` is negative or NaN.
+        TypeError: for a DTensor.
+
+    References:
+        Martens (2010), `Deep learning via Hessian-free optimization`.
+
+    Example:
+        >>> import torch, pyinit
+        >>> weight = pyinit.sparse_(torch.empty(10, 4), sparsity=0.7)
+        >>> (weight == 0).sum(0)
+        tensor([7, 7, 7, 7])
+    """
+    view = writable_view(tensor)
+    if view is None and device_fills.has_kernels_for(tensor) and tensor.dim() == 2:
+        zeros = _zeros_of(tensor.size(0), sparsity)
+        if device_fills.sparse(tensor, zeros, next(as_floats(std)), generator):
+            return tensor
+    if view is None or len(view.shape) != 2:
+        refuse_distributed("tensor", tensor)
+        if _routes.is_unstrided(tensor):
+            _routes.let_torch_refuse(original.sparse_, tensor, sparsity, std)
+        return _routes.by_torch(
+            original.sparse_, tensor, sparsity, std, for_torch(generator, tensor)
+        )
+    zeros = _zeros_of(view.shape[0], sparsity)
+    (width,) = as_floats(std)
+    if NORMAL.takes(LARGEST[view.dtype], 0.0, width):
+        key = take_key(generator)
+        if key is not None:
+            _core.fill_sparse(view, zeros, width, key, threads())
+            increment_version((tensor,))
+            return tensor
+        if torch_stream.sparse(tensor, zeros, width, generator):
+            return tensor
+    return _routes.by_torch(original.sparse_, tensor, sparsity, std, for_torch(generator, tensor))
+
+
+def _zeros_of(rows: int, sparsity: float) -> int:
+    """How many of a column's rows are zero. torch takes a slice of the rows, so too many are all of them."""
+    return len(range(rows)[: math.ceil(sparsity * rows)])

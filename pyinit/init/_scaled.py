@@ -1,0 +1,415 @@
+"""Initializers whose variance the fans of the weight set."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from pyinit._random.rng import Source, for_torch
+from pyinit._scale.fans import fans, mean_fan, one_fan
+from pyinit._scale.formulas import (
+    kaiming_std,
+    normal_of_std,
+    truncated_normal_of_std,
+    uniform_of_std,
+    variance_scaling_std,
+    xavier_std,
+)
+from pyinit._scale.gain import Nonlinearity, calculate_gain
+from pyinit._torch.eager import eager
+from pyinit._torch.original import original
+from pyinit.init import _routes
+from pyinit.init._basic import normal_, trunc_normal_, uniform_
+from pyinit.init._routes import is_float_argument, is_torchs_call, warn_of_no_elements
+
+
+@eager
+def xavier_uniform_(
+    tensor: Tensor,
+    gain: float = 1.0,
+    generator: Source = None,
+    *,
+    groups: int = 1,
+    transposed: bool = False,
+) -> Tensor:
+    r"""Fill with uniform numbers of variance :math:`2 \text{gain}^2 / (\text{fan\_in} + \text{fan\_out})`.
+
+    It keeps the scale of signals and of gradients about the same through layers whose activation is
+    linear around 0. The bounds are
+    :math:`\pm \text{gain} \sqrt{6 / (\text{fan\_in} + \text{fan\_out})}`.
+
+    Args:
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        gain: a factor on the bounds
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        groups: the convolution's groups; they must divide dim 0
+        transposed: whether it is the weight of a transposed convolution
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
+
+    References:
+        Glorot & Bengio (2010), `Understanding the difficulty of training deep feedforward neural
+        networks`.
+
+    Example:
+        >>> import torch, pyinit
+        >>> weight = pyinit.xavier_uniform_(torch.empty(200, 100))
+        >>> bool(weight.abs().max() <= (6 / 300) ** 0.5)
+        True
+    """
+    if is_torchs_call(xavier_uniform_, tensor, groups, transposed):
+        return _routes.by_torch(
+            original.xavier_uniform_, tensor, gain, for_torch(generator, tensor)
+        )
+    low, high = uniform_of_std(xavier_std(gain, *fans(tensor.shape, groups, transposed)))
+    return uniform_(tensor, low, high, generator)
+
+
+@eager
+def xavier_normal_(
+    tensor: Tensor,
+    gain: float = 1.0,
+    generator: Source = None,
+    *,
+    groups: int = 1,
+    transposed: bool = False,
+) -> Tensor:
+    r"""Fill with normal numbers of variance :math:`2 \text{gain}^2 / (\text{fan\_in} + \text{fan\_out})`.
+
+    It keeps the scale of signals and of gradients about the same through layers whose activation is
+    linear around 0.
+
+    Args:
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        gain: a factor on the standard deviation
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        groups: the convolution's groups; they must divide dim 0
+        transposed: whether it is the weight of a transposed convolution
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
+
+    References:
+        Glorot & Bengio (2010), `Understanding the difficulty of training deep feedforward neural
+        networks`.
+
+    Example:
+        >>> import torch, pyinit
+        >>> _ = torch.manual_seed(0)
+        >>> weight = pyinit.xavier_normal_(torch.empty(300, 500))
+        >>> round(weight.std().item(), 3)  # sqrt(2 / 800)
+        0.05
+    """
+    if is_torchs_call(xavier_normal_, tensor, groups, transposed):
+        return _routes.by_torch(original.xavier_normal_, tensor, gain, for_torch(generator, tensor))
+    std = xavier_std(gain, *fans(tensor.shape, groups, transposed))
+    return normal_(tensor, 0.0, std, generator)
+
+
+@eager
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
+    generator: Source = None,
+    *,
+    groups: int = 1,
+    transposed: bool = False,
+) -> Tensor:
+    r"""Fill with uniform numbers of variance :math:`\text{gain}^2 / \text{fan}`.
+
+    It keeps the scale of signals (or of gradients) through layers that end in a rectifier or, by its
+    gain, in any other activation. The bounds are :math:`\pm \text{gain} \sqrt{3 / \text{fan}}`.
+
+    Args:
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        a: the negative slope of ``"leaky_relu"``
+        mode: ``"fan_in"`` keeps the scale of the forward pass, ``"fan_out"`` of the backward pass
+        nonlinearity: the activation that follows the layer, by name or itself, as
+            ``calculate_gain`` takes it
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        groups: the convolution's groups; they must divide dim 0
+        transposed: whether it is the weight of a transposed convolution
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for fewer than 2 dimensions, an unknown mode or nonlinearity, or groups that do
+            not divide dim 0.
+
+    Warns:
+        UserWarning: if the tensor has no elements; nothing is done then.
+
+    References:
+        He et al. (2015), `Delving deep into rectifiers: surpassing human-level performance on
+        ImageNet classification`.
+
+    Example:
+        >>> import torch, pyinit
+        >>> weight = torch.empty(64, 32, 3, 3)  # of a convolution with four groups: 64 from 128 channels
+        >>> _ = pyinit.kaiming_uniform_(weight, mode="fan_out", nonlinearity="relu", groups=4)
+        >>> bool(weight.abs().max() <= (6 / (64 / 4 * 9)) ** 0.5)
+        True
+    """
+    if is_torchs_call(kaiming_uniform_, tensor, groups, transposed, nonlinearity):
+        return _routes.by_torch(
+            original.kaiming_uniform_,
+            tensor,
+            a,
+            mode,
+            nonlinearity,
+            for_torch(generator, tensor),
+        )
+    shape = tensor.shape
+    if 0 in shape:
+        warn_of_no_elements()
+        return tensor
+    fan = one_fan(shape, mode, groups, transposed)
+    low, high = uniform_of_std(kaiming_std(calculate_gain(nonlinearity, a), fan))
+    return uniform_(tensor, low, high, generator)
+
+
+@eager
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
+    generator: Source = None,
+    *,
+    groups: int = 1,
+    transposed: bool = False,
+) -> Tensor:
+    r"""Fill with normal numbers of variance :math:`\text{gain}^2 / \text{fan}`.
+
+    It keeps the scale of signals (or of gradients) through layers that end in a rectifier or, by its
+    gain, in any other activation.
+
+    Args:
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        a: the negative slope of ``"leaky_relu"``
+        mode: ``"fan_in"`` keeps the scale of the forward pass, ``"fan_out"`` of the backward pass
+        nonlinearity: the activation that follows the layer, by name or itself, as
+            ``calculate_gain`` takes it
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        groups: the convolution's groups; they must divide dim 0
+        transposed: whether it is the weight of a transposed convolution
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for fewer than 2 dimensions, an unknown mode or nonlinearity, or groups that do
+            not divide dim 0.
+
+    Warns:
+        UserWarning: if the tensor has no elements; nothing is done then.
+
+    References:
+        He et al. (2015), `Delving deep into rectifiers: surpassing human-level performance on
+        ImageNet classification`.
+
+    Example:
+        >>> import torch, pyinit
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(1000, 512)
+        >>> for _ in range(20):
+        ...     x = torch.relu(x @ pyinit.kaiming_normal_(torch.empty(512, 512), nonlinearity="relu").t())
+        >>> 0.5 < x.square().mean().item() < 2.0  # still of the size of the input
+        True
+    """
+    if is_torchs_call(kaiming_normal_, tensor, groups, transposed, nonlinearity):
+        return _routes.by_torch(
+            original.kaiming_normal_,
+            tensor,
+            a,
+            mode,
+            nonlinearity,
+            for_torch(generator, tensor),
+        )
+    shape = tensor.shape
+    if 0 in shape:
+        warn_of_no_elements()
+        return tensor
+    fan = one_fan(shape, mode, groups, transposed)
+    std = kaiming_std(calculate_gain(nonlinearity, a), fan)
+    return normal_(tensor, 0.0, std, generator)
+
+
+@eager
+def variance_scaling_(
+    tensor: Tensor,
+    scale: float = 1.0,
+    mode: str = "fan_in",
+    distribution: str = "truncated_normal",
+    generator: Source = None,
+    *,
+    groups: int = 1,
+    transposed: bool = False,
+) -> Tensor:
+    r"""Fill with numbers of mean 0 and variance :math:`\text{scale} / \text{fan}`.
+
+    LeCun's, Glorot's and He's initialization are cases of this formula. The arguments have the names
+    that they have in Keras and JAX.
+
+    Args:
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        scale: a positive factor on the variance
+        mode: ``"fan_in"``, ``"fan_out"``, or their mean: ``"fan_avg"`` (arithmetic),
+            ``"fan_geo_avg"`` (geometric)
+        distribution: ``"truncated_normal"``, cut at two of its own standard deviations and widened
+            so that the variance after the cut is right; ``"normal"``, also called
+            ``"untruncated_normal"``; or ``"uniform"``
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        groups: the convolution's groups; they must divide dim 0
+        transposed: whether it is the weight of a transposed convolution
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for fewer than 2 dimensions, a scale that is not positive and finite, an unknown
+            mode or distribution, or groups that do not divide dim 0.
+
+    Warns:
+        UserWarning: if the tensor has no elements; nothing is done then.
+
+    References:
+        He et al. (2015), `Delving deep into rectifiers`, for the formula. Glorot & Bengio (2010),
+        `Understanding the difficulty of training deep feedforward neural networks`, for the mean of
+        both fans.
+
+    Example:
+        >>> import torch, pyinit
+        >>> _ = torch.manual_seed(0)
+        >>> weight = pyinit.variance_scaling_(torch.empty(400, 100), scale=2.0, mode="fan_avg")
+        >>> round(weight.var().item() * 250, 1)
+        2.0
+    """
+    return _variance_scaling(
+        tensor, scale, mode, distribution, generator, groups=groups, transposed=transposed
+    )
+
+
+@eager
+def lecun_uniform_(
+    tensor: Tensor, generator: Source = None, *, groups: int = 1, transposed: bool = False
+) -> Tensor:
+    r"""Fill with uniform numbers of variance :math:`1 / \text{fan\_in}`.
+
+    It is the scale that keeps unit variance through a linear layer. The bounds are
+    :math:`\pm \sqrt{3 / \text{fan\_in}}`.
+
+    Args:
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        groups: the convolution's groups; they must divide dim 0
+        transposed: whether it is the weight of a transposed convolution
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
+
+    Warns:
+        UserWarning: if the tensor has no elements; nothing is done then.
+
+    References:
+        LeCun et al. (1998), `Efficient BackProp`. Klambauer et al. (2017), `Self-normalizing neural
+        networks`: at this scale SELU networks normalize themselves.
+
+    Example:
+        >>> import torch, pyinit
+        >>> weight = pyinit.lecun_uniform_(torch.empty(100, 300))
+        >>> bool(weight.abs().max() <= 0.1)  # sqrt(3 / 300)
+        True
+    """
+    return _variance_scaling(
+        tensor, 1.0, "fan_in", "uniform", generator, groups=groups, transposed=transposed
+    )
+
+
+@eager
+def lecun_normal_(
+    tensor: Tensor, generator: Source = None, *, groups: int = 1, transposed: bool = False
+) -> Tensor:
+    r"""Fill with truncated normal numbers of variance :math:`1 / \text{fan\_in}`.
+
+    It is the scale that keeps unit variance through a linear layer. They are cut at two standard deviations,
+    and widened for it, as in Keras and JAX.
+
+    Args:
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        groups: the convolution's groups; they must divide dim 0
+        transposed: whether it is the weight of a transposed convolution
+
+    Returns:
+        ``tensor``.
+
+    Raises:
+        ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
+
+    Warns:
+        UserWarning: if the tensor has no elements; nothing is done then.
+
+    References:
+        LeCun et al. (1998), `Efficient BackProp`. Klambauer et al. (2017), `Self-normalizing neural
+        networks`: at this scale SELU networks normalize themselves.
+
+    Example:
+        >>> import torch, pyinit
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(1000, 400)
+        >>> for _ in range(20):
+        ...     x = torch.selu(x @ pyinit.lecun_normal_(torch.empty(400, 400)).t())
+        >>> round(x.std().item(), 1)  # SELU networks normalize themselves
+        1.0
+    """
+    return _variance_scaling(
+        tensor, 1.0, "fan_in", "truncated_normal", generator, groups=groups, transposed=transposed
+    )
+
+
+def _variance_scaling(
+    tensor: Tensor,
+    scale: float,
+    mode: str,
+    distribution: str,
+    generator: Source,
+    *,
+    groups: int,
+    transposed: bool,
+) -> Tensor:
+    if distribution not in _DISTRIBUTIONS:
+        raise ValueError(
+            f"distribution must be one of {list(_DISTRIBUTIONS)}, got {distribution!r}"
+        )
+    if not (is_float_argument(scale) and 0.0 < scale < math.inf):
+        raise ValueError(f"scale must be a positive finite number, got {scale!r}")
+    fan = mean_fan(tensor.shape, mode, groups, transposed)
+    if 0 in tensor.shape:
+        warn_of_no_elements()
+        return tensor
+    fill_, of_std = _DISTRIBUTIONS[distribution]
+    return fill_(tensor, *of_std(variance_scaling_std(scale, fan)), generator)
+
+
+# A distribution by its name in Keras and JAX: what fills, and its parameters for a standard deviation.
+_DISTRIBUTIONS: dict[str, tuple[Callable[..., Tensor], Callable[[float], tuple[Any, ...]]]] = {
+    "truncated_normal": (trunc_normal_, truncated_normal_of_std),
+    "normal": (normal_, normal_of_std),
+    "untruncated_normal": (normal_, normal_of_std),
+    "uniform": (uniform_, uniform_of_std),
+}
