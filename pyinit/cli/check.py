@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -86,8 +87,9 @@ def check(
         raise
     except Exception as error:
         raise click.ClickException(f"cannot check {model}: {one_line(error)}") from error
+    findings = replace(findings, what=model)
     if as_json:
-        _console.print_json(findings.to_dict() | {"checked": model})
+        _console.print_json(findings.to_dict())
     else:
         _console.stdout(_WIDTH_IN_FILES).print(findings)
     if findings.failures:

@@ -11,7 +11,7 @@ from torch import nn
 
 from pyinit._torch.eager import eager
 from pyinit.inspection.findings import KINDS, Findings
-from pyinit.inspection.findings.finding import check_ignore
+from pyinit.inspection.findings.collection import check_ignore
 from pyinit.inspection.initialization import (
     Init,
     Initialization,

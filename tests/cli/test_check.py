@@ -55,7 +55,8 @@ def test_a_clean_model_exits_with_0(user_module: str) -> None:
     for arguments in ((), ("--init", f"{user_module}:init"), ("--init", "reset_parameters")):
         result = run(f"{user_module}:Net", *arguments)
         assert result.exit_code == 0, result.output
-        assert result.output.splitlines()[-1].endswith("4 parameters and buffers, 0 findings")
+        last = result.output.splitlines()[-1]
+        assert last == f"{user_module}:Net: 4 parameters and buffers, 0 findings"
 
 
 def test_findings_are_a_table_and_exit_with_1(user_module: str) -> None:

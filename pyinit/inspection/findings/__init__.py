@@ -22,7 +22,8 @@ from pyinit.inspection.findings import (
     written_by_several,
     written_in_part,
 )
-from pyinit.inspection.findings.finding import KINDS, Finding, Findings, Kind
+from pyinit.inspection.findings.collection import Findings
+from pyinit.inspection.findings.finding import KINDS, Finding, Kind
 
 __all__ = [
     "KINDS",

@@ -54,4 +54,10 @@ def never_written(subject: Subject) -> Iterator[Found]:
         found = f"none of {writing.elements} elements is ever written"
         if writing.by_constructor:
             found = f"init writes none of {writing.elements} elements; the constructor does"
-        yield item.name, found, "values", f"a {what} holds what the memory held before", "certain"
+        yield (
+            item.name,
+            found,
+            "a value for each element",
+            f"a {what} holds what the memory held before",
+            "certain",
+        )

@@ -1,20 +1,20 @@
 """Findings as a table: a line for each, or for all that repeated blocks have alike."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.table import Table
-
-from pyinit.inspection.findings.finding import Finding, Findings
+from pyinit.inspection.findings.finding import Finding
 from pyinit.reports.table import Line, grouped
 
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?")
 
 
-def rendered(findings: Findings) -> Iterator[Any]:
+def rendered(findings: Sequence[Finding], summary: str) -> Iterator[Any]:
     """What rich prints."""
-    if findings.findings:
+    from rich.table import Table  # noqa: PLC0415  it takes long to import
+
+    if findings:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("code", no_wrap=True)
         for column in ("parameter", "found", "expected", "why"):
@@ -31,10 +31,10 @@ def rendered(findings: Findings) -> Iterator[Any]:
             )
         yield table
         yield ""
-    yield findings.summary
+    yield summary
 
 
-def _lines(findings: Findings) -> Iterator[tuple[str, Finding]]:
+def _lines(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
     """Findings that differ in numbers alone become one, with the first one's numbers."""
     first: dict[tuple[str, str], Finding] = {}
     lines = []
