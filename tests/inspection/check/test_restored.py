@@ -141,4 +141,8 @@ def test_what_is_watched_is_as_before() -> None:
     with pytest.raises(RuntimeError):
         pyinit.check(model(), fail)
     pyinit.check(model, "reset_parameters")
-    assert before == (nn.Module.apply, nn.init._no_grad_trunc_normal_, pyinit.init._basic._trunc_normal)
+    assert before == (
+        nn.Module.apply,
+        nn.init._no_grad_trunc_normal_,
+        pyinit.init._basic._trunc_normal,
+    )
