@@ -54,6 +54,8 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
+from pyinit.inspection.check import assert_initialized, check
+from pyinit.inspection.findings import Finding, Findings
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
@@ -66,12 +68,16 @@ __version__ = version("pyinit")
 
 __all__ = [
     "Choice",
+    "Finding",
+    "Findings",
     "InitReport",
     "LoadReport",
     "Recipe",
     "Rule",
     "__version__",
+    "assert_initialized",
     "calculate_gain",
+    "check",
     "constant",
     "constant_",
     "delta_orthogonal_",

@@ -3,6 +3,7 @@
 import click
 
 from pyinit.cli.bench import bench
+from pyinit.cli.check import check
 from pyinit.cli.info import info
 from pyinit.cli.init import init
 from pyinit.cli.run import run
@@ -16,4 +17,5 @@ def main() -> None:
 main.add_command(info)
 main.add_command(init)
 main.add_command(bench)
+main.add_command(check)
 main.add_command(run)

@@ -116,7 +116,7 @@ def describe_many(
         ValueError: as ``describe``.
     """
     limits = [_NOWHERE] * len(tensors) if bounds is None else list(bounds)
-    rows = torch.full((len(tensors), _NUMBERS), math.nan, dtype=torch.float64)
+    rows = torch.full((len(tensors), _NUMBERS), math.nan, dtype=torch.float64, device="cpu")
     native: list[tuple[int, View]] = []
     for i, tensor in enumerate(tensors):
         _check(tensor)
@@ -126,7 +126,7 @@ def describe_many(
         else:
             native.append((i, view))
     if native:
-        found = torch.empty((len(native), _NUMBERS), dtype=torch.float64)
+        found = torch.empty((len(native), _NUMBERS), dtype=torch.float64, device="cpu")
         _core.describe_many(
             [view for _, view in native],
             [limits[i] for i, _ in native],
@@ -173,7 +173,7 @@ def describe_channels(
     if view is None:
         values = values.to("cpu", torch.float64)
         view = view_of(values)
-    rows = torch.empty((values.shape[channel], _NUMBERS), dtype=torch.float64)
+    rows = torch.empty((values.shape[channel], _NUMBERS), dtype=torch.float64, device="cpu")
     total = _core.describe_channels(
         view, samples, channel, *bounds, view_of(rows), torch.get_num_threads()
     )
@@ -195,7 +195,7 @@ def _by_torch(values: Tensor, bounds: Bounds) -> Tensor:
     exact = x.double() if x.device.type != "mps" else x.float()
     finite = torch.isfinite(exact)
     counts = (exact == 0, ~finite, exact <= low, exact >= high)
-    row = torch.full((_NUMBERS,), math.nan, dtype=torch.float64)
+    row = torch.full((_NUMBERS,), math.nan, dtype=torch.float64, device="cpu")
     row[0] = exact.numel()
     row[7:] = torch.stack([some.sum() for some in counts]).double().cpu()
     if exact.numel() and finite.all():

@@ -1,0 +1,123 @@
+"""``pyinit check``."""
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import nn
+
+from pyinit.cli import _console
+from pyinit.cli._model import DTYPES, bad_parameter, load, one_line
+from pyinit.inspection.check import check as check_model
+from pyinit.models import MODELS
+
+_WIDTH_IN_FILES = 160  # of findings, which are sentences
+_FAILED = 1
+
+
+def _ignored(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """``WHAT=REASON``, any number of times."""
+    found = {}
+    for text in given:
+        what, equals, reason = text.partition("=")
+        if not (equals and what and reason.strip()):
+            raise click.BadParameter(f"{text!r} is not CODE=REASON or PATTERN=REASON")
+        found[what] = reason
+    return found
+
+
+@click.command(
+    help=f"""Check that every parameter and buffer of MODEL is written, once, with sane values.
+
+    MODEL is package.module:factory, one of {", ".join(MODELS)}, or a file or folder of weights. docs/check.md
+    has a page for each finding. The exit status is 1 if something is found that is more than
+    information.
+    """
+)
+@click.argument("model")
+@click.option(
+    "--init",
+    metavar="NAME",
+    help="What initializes the model: a method of it, reset_parameters (of every module), or "
+    "package.module:function, such as pyinit:initialize_. Without it the factory does.",
+)
+@click.option(
+    "--reproducible",
+    is_flag=True,
+    help="Check, too, that it comes out the same again, by way of the meta device, and in another process.",
+)
+@click.option(
+    "--ignore",
+    metavar="WHAT=REASON",
+    multiple=True,
+    callback=_ignored,
+    help="Do not report a code, or parameters of a name pattern, for the reason given.",
+)
+@click.option("--dtype", type=click.Choice(list(DTYPES)), help="Type of the parameters.")
+@click.option("--kwargs", metavar="JSON", default="{}", help="Arguments of the factory.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+def check(
+    context: click.Context,
+    *,
+    model: str,
+    init: str | None,
+    reproducible: bool,
+    ignore: dict[str, str],
+    dtype: str | None,
+    kwargs: str,
+    as_json: bool,
+) -> None:
+    is_file = model not in MODELS and os.path.exists(model)
+    if is_file and (init is not None or reproducible):
+        raise bad_parameter("MODEL", f"{model} is a file: it has no init, and is not made again")
+    checked = Path(model) if is_file else partial(_built, model, dtype, kwargs, init is not None)
+    try:
+        findings = check_model(
+            checked, None if init is None else _init(init), reproducible=reproducible, ignore=ignore
+        )
+    except click.ClickException:
+        raise
+    except Exception as error:
+        raise click.ClickException(f"cannot check {model}: {one_line(error)}") from error
+    findings = replace(findings, what=model)
+    if as_json:
+        _console.print_json(findings.to_dict())
+    else:
+        _console.stdout(_WIDTH_IN_FILES).print(findings)
+    if findings.failures:
+        context.exit(_FAILED)
+
+
+def _built(model: str, dtype: str | None, kwargs: str, has_init: bool) -> nn.Module:
+    """The model, and of a built-in one what its constructors draw, if nothing else initializes it."""
+    if model not in MODELS or has_init:
+        return load(model, dtype, kwargs, seed=0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(DTYPES[dtype or "float32"])
+    try:
+        return load(
+            f"{MODELS[model].__module__}:{MODELS[model].__qualname__}", dtype, kwargs, seed=0
+        )
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _init(name: str) -> str | Callable[..., Any]:
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        return name
+    try:
+        found = attrgetter(attribute)(importlib.import_module(module))
+    except Exception as error:
+        raise bad_parameter("--init", f"cannot import {name!r}: {one_line(error)}") from error
+    if not callable(found):
+        raise bad_parameter("--init", f"{name!r} is not a function but {type(found).__name__}")
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,46 @@
+"""Findings as a table: a line for each, or for all that repeated blocks have alike."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pyinit.inspection.findings.finding import Finding
+from pyinit.reports.table import Line, grouped
+
+_NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?")
+
+
+def rendered(findings: Sequence[Finding], summary: str) -> Iterator[Any]:
+    """What rich prints."""
+    from rich.table import Table  # noqa: PLC0415  it takes long to import
+
+    if findings:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("code", no_wrap=True)
+        for column in ("parameter", "found", "expected", "why"):
+            table.add_column(column, overflow="fold")
+        table.add_column("sure", no_wrap=True)
+        for name, finding in _lines(findings):
+            table.add_row(
+                finding.code,
+                name,
+                finding.found,
+                finding.expected,
+                finding.why,
+                "information" if finding.is_informational else finding.confidence,
+            )
+        yield table
+        yield ""
+    yield summary
+
+
+def _lines(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
+    """Findings that differ in numbers alone become one, with the first one's numbers."""
+    first: dict[tuple[str, str], Finding] = {}
+    lines = []
+    for finding in findings:
+        alike = _NUMBER.sub("#", f"{finding.found} {finding.expected} {finding.why}")
+        first.setdefault((finding.code, alike), finding)
+        lines.append(Line(finding.parameter, (), finding.code, alike))
+    for line in grouped(lines):
+        yield line.name, first[line.initializer, line.why]
