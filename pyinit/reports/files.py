@@ -67,8 +67,8 @@ def write_html(path: str | os.PathLike[str], text: str) -> None:
 
 def _write_text(path: Path, suffix: str, text: str) -> None:
     check_output(path, suffix)
-    with replacing(path) as partial:  # a module's name may be no valid text
-        partial.write_text(text, encoding="utf-8", errors="replace")
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -331,19 +331,19 @@ class InitReport:
                     "Unknown to the recipe, and left as they were", columns, unknown, warns=True
                 ),
                 *table_section("Left as they were", columns, others),
-                *self.sections(),
+                *self.sections("Parameters"),
                 *table_section("Rules", ("rule",), ((rule,) for rule in self.rules)),
                 *table_section("Buffers", ("module", "what was done"), self.buffers),
             ],
         )
 
-    def sections(self) -> Sequence[Section]:
-        """A picture and a table of all parameters, for a page."""
+    def sections(self, title: str) -> Sequence[Section]:
+        """Sections of a page for all parameters: a picture, and a table under ``title``."""
         if not self.rows:
             return []
         columns = (
-            *("parameter", "shape", "initializer", "why", "fan in", "fan out"),
-            *("target std", "std", "mean", "min", "max", "stream"),
+            *("parameter", "shape", "initializer", "why"),
+            *("target std", "std", "mean", "min", "max", "fan in", "fan out", "stream"),
         )
         rows = [
             (
@@ -351,18 +351,18 @@ class InitReport:
                 shape_cell(row.shape),
                 str(row.initializer),
                 row.why,
-                row.fan_in,
-                row.fan_out,
                 row.target_std,
                 row.std,
                 row.mean,
                 row.min,
                 row.max,
+                row.fan_in,
+                row.fan_out,
                 None if row.stream is None else str(row.stream),
             )
             for row in self
         ]
-        return [*self._spread(), Section("Parameters", [Table(columns, rows)])]
+        return [*self._spread(), Section(title, [Table(columns, rows)])]
 
     def _spread(self) -> Iterator[Section]:
         """The standard deviations that were measured, and those that were aimed at."""

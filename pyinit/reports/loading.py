@@ -150,7 +150,7 @@ class LoadReport:
                     "Not finite", ("tensor", "elements"), list(self.nonfinite.items()), warns=True
                 ),
                 *table_section("Adapted to another shape", (*shapes, "how"), adapted),
-                *(() if self.initialized is None else self.initialized.sections()),
+                *(() if self.initialized is None else self.initialized.sections("Initialized")),
                 *chain.from_iterable(
                     _names(kind.capitalize(), getattr(self, kind)) for kind in lists
                 ),

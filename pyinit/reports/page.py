@@ -6,6 +6,7 @@ A page is a value: sections of texts, tables and pictures. What it looks like is
 
 import math
 import os
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class Table:
     Args:
         columns: The columns' names.
         rows: For each row a value for each column. Floats are shown with four digits, and sorted by
-            all that they have.
+            nine.
 
     Raises:
         ValueError: If a row has another number of cells.
@@ -305,7 +306,7 @@ def _cell(value: str | Number | Cell) -> tuple[str, str]:
         return value.text, f"{value.order:.17g}"
     if isinstance(value, int):
         return f"{value:,}", str(value)
-    return f"{value:.4g}", f"{value:.17g}"
+    return f"{value:.4g}", f"{value:.9g}"
 
 
 def _number(value: Number) -> Number | str:
@@ -330,10 +331,10 @@ def _hash(source: str) -> str:
 
 
 def _breakable(name: str) -> str:
-    """A qualified name as HTML that may be broken behind its dots."""
+    """A qualified name as HTML that may be broken behind its dots and underscores."""
     from markupsafe import Markup, escape  # noqa: PLC0415
 
-    return Markup(".<wbr>").join(escape(part) for part in name.split("."))
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._])", name))
 
 
 @cache

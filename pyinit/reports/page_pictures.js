@@ -11,7 +11,7 @@
   const STRIP = 22; // the height of an edge for what the scale cannot show
   const MARKED_LINE = 60; // longer lines are drawn without marks
   const NAMED = 26; // pixels that a name needs below its mark
-  const PRINTED = 720; // the width of a picture on paper
+  const PRINTED = 1000; // the width of a picture on paper
 
   function svg(parent, name, attributes = {}, text = "") {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -98,7 +98,7 @@
       above ? 50 : 0,
       named ? slant(data.names[0]) - 8 : 0, // it begins at the left of its mark
     );
-    const right = width - 12;
+    const right = width - 20;
     const inset = Math.min(16, (right - left) / (2 * data.x.length + 1));
     const x = axis(data.x, false, left + inset, right - inset, narrow ? 5 : 10, 0);
     const places = data.x.length === 1 ? [(left + right) / 2] : data.x.map(x.at);
@@ -192,7 +192,7 @@
     const longest = Math.max(4, ...rows.map((row) => row.name.length));
     const letters = Math.min(longest, width < 560 ? 16 : 34);
     const left = 14 + letters * 6.4;
-    const right = width - 12;
+    const right = width - 20;
     const top = 2 * step + 6;
     const bottom = top + (rows.length - 1) * step;
     const x = axis(rows.flatMap((row) => [row.low, row.high]), false, left, right, width < 560 ? 4 : 9, 0.02);
@@ -275,7 +275,8 @@
       const [x, y] = drawn.at(i).map((value) => value * scale);
       const left = x + 14 + tip.offsetWidth > figure.clientWidth ? x - 14 - tip.offsetWidth : x + 14;
       tip.style.left = `${Math.max(0, left)}px`;
-      tip.style.top = `${Math.max(0, root.offsetTop + y - tip.offsetHeight / 2)}px`;
+      const above = root.getBoundingClientRect().top - figure.getBoundingClientRect().top;
+      tip.style.top = `${Math.max(0, above + y - tip.offsetHeight / 2)}px`;
     }
 
     function nearest(event) {

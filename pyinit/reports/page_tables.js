@@ -38,7 +38,7 @@
 
   function key(cell) {
     const text = cell.textContent;
-    const order = cell.dataset.order ?? (cell.classList.contains("number") ? text : null);
+    const order = cell.dataset.order ?? (cell.classList.contains("n") ? text : null);
     if (text === "" || order === "nan") return null;
     return order === null ? text : Number(order.replace("inf", "Infinity"));
   }
