@@ -178,6 +178,9 @@ class Ridges:
         title: What they show, in a few words.
         ridges: The histograms, from top to bottom.
         x_label: What the axis is.
+
+    Raises:
+        ValueError: If a histogram's ends are not finite, or not in order.
     """
 
     kind: ClassVar = "picture"
@@ -185,6 +188,11 @@ class Ridges:
     title: str
     ridges: Sequence[Ridge]
     x_label: str = ""
+
+    def __post_init__(self) -> None:
+        for one in self.ridges:
+            if not -math.inf < one.low <= one.high < math.inf:
+                raise ValueError(f"ridges: {one.name} goes from {one.low} to {one.high}")
 
     @property
     def data(self) -> dict[str, Any]:

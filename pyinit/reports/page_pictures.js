@@ -40,9 +40,9 @@
     return ticks;
   }
 
-  function logTicks(low, high, most) {
-    const [from, to] = [Math.log10(low), Math.log10(high)];
-    if (to - from < 0.5) return roundTicks(low, high, most);
+  // The same in [10 ** from, 10 ** to].
+  function logTicks(from, to, most) {
+    if (to - from < 0.5) return roundTicks(10 ** from, 10 ** to, most);
     const factors = to - from < 2.2 ? [1, 2, 5] : [1];
     const every = Math.max(1, Math.ceil((to - from) / most));
     const ticks = [];
@@ -50,13 +50,12 @@
       if (power % every) continue;
       for (const factor of factors) ticks.push(Number(`${factor}e${power}`));
     }
-    return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+    return ticks.filter((tick) => Math.log10(tick) >= from && Math.log10(tick) <= to);
   }
 
   // An axis on [start, end] in pixels for these numbers, with a margin at both ends.
   function axis(values, log, start, end, most, margin = 0.06) {
     const map = log ? Math.log10 : (value) => value;
-    const back = log ? (value) => 10 ** value : (value) => value;
     let low = Infinity;
     let high = -Infinity;
     for (const value of values) {
@@ -68,7 +67,7 @@
     const more = high - low < least && margin ? (least - (high - low)) / 2 : (high - low) * margin;
     [low, high] = [low - more, high + more];
     const at = (value) => start + ((map(value) - low) / (high - low || 1)) * (end - start);
-    return { at, ticks: (log ? logTicks : roundTicks)(back(low), back(high), most), low, high };
+    return { at, ticks: (log ? logTicks : roundTicks)(low, high, most) };
   }
 
   function shortened(name, length) {

@@ -316,6 +316,12 @@ def test_values_of_other_lengths_are_refused() -> None:
         Chart("t", [1, 2], [], names=["a"])
 
 
+@pytest.mark.parametrize("ends", [(1.0, 0.0), (0.0, math.inf), (math.nan, 1.0)])
+def test_a_histogram_without_ends_is_refused(ends: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="ridges: fc1 goes from"):
+        Ridges("t", [Ridge("fc1", *ends, [1])])
+
+
 # What a browser makes of it
 
 
@@ -386,6 +392,35 @@ def test_a_picture_has_a_mark_for_every_value(chromium: Browser, tmp_path: Path)
     assert (len(over_steps["marks"]), len(over_steps["lines"])) == (0, 20)
     assert len(single["marks"]) == 1
     assert len(ridges["marks"]) == 20
+
+
+NUMBERS: dict[str, list[float | None]] = {
+    "nothing": [],
+    "gaps": [None, None],
+    "one": [3.0],
+    "same": [0.5, 0.5],
+    "zeros": [0.0, 0.0],
+    "negative": [-1.0, 2.0],
+    "not finite": [math.nan, math.inf, -math.inf],
+    "extreme": [5e-324, 1e300],
+}
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_any_numbers_can_be_drawn(
+    chromium: Browser, numbers: str, log: bool, tmp_path: Path
+) -> None:
+    y = NUMBERS[numbers]
+    series = [Series("a", y), Series("b", y, "points"), Series("c", y, "dashes")]
+    chart = Chart("t", range(len(y)), series, log=log)
+    ridges = Ridges("t", [Ridge("same", 1.0, 1.0, [3]), Ridge("none", 0.0, 1.0, [0, 0])][: len(y)])
+    page = Page("t", "s", [Section("t", [chart, ridges])])
+    drawn, _ = open_page(chromium, page, tmp_path).run(BOXES)
+    assert len(drawn["marks"]) == 3 * sum(value is not None for value in y)
+    assert all(inside(box, drawn["picture"]) for box in drawn["marks"] + drawn["texts"])
+    assert "NaN" not in chromium.run("document.querySelector('main').innerHTML")
+    assert chromium.logged == []
 
 
 def luminance(colour: str) -> float:
