@@ -9,25 +9,18 @@ if(NOT CMAKE_CUDA_COMPILER OR CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12)
   if(PYINIT_CUDA STREQUAL "ON")
     message(FATAL_ERROR "PYINIT_CUDA=ON needs nvcc 12 or later")
   endif()
-  message(STATUS "pyinit: no nvcc 12 or later, so no CUDA kernels")
+  message(STATUS "pyinit: no CUDA kernels: there is no nvcc 12 or later")
   return()
 endif()
 
-# What the toolkit knows of these; PTX of the last for those to come.
-if(NOT PYINIT_CUDA_ARCHITECTURES)
-  execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
-  foreach(architecture 75 80 86 89 90 100 120)
-    if(known MATCHES "sm_${architecture}[^0-9a-z]")
-      list(APPEND PYINIT_CUDA_ARCHITECTURES ${architecture})
-    endif()
-  endforeach()
-endif()
-set(architectures ${PYINIT_CUDA_ARCHITECTURES})
-list(POP_BACK architectures last)
-list(TRANSFORM architectures APPEND -real)
-message(STATUS "pyinit: CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${PYINIT_CUDA_ARCHITECTURES}")
+include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake)
+execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
+string(REGEX MATCHALL "sm_[0-9]+" known "${known}")
+list(TRANSFORM known REPLACE "sm_" "")
+pyinit_cuda_architectures("${known}" architectures why)
+pyinit_describe_cuda_architectures("${architectures}" names)
+message(STATUS "pyinit: CUDA ${CMAKE_CUDA_COMPILER_VERSION} kernels for ${names}: ${why}")
 
-list(JOIN PYINIT_CUDA_ARCHITECTURES " " names)
 pybind11_add_module(_cuda
   csrc/cuda/bind_cuda.cpp
   csrc/cuda/columns.cu
@@ -35,13 +28,13 @@ pybind11_add_module(_cuda
   csrc/cuda/moments.cu
   csrc/cuda/sparse.cu)
 set_target_properties(_cuda PROPERTIES
-  CUDA_ARCHITECTURES "${architectures};${last}"
+  CUDA_ARCHITECTURES "${architectures}"
   CUDA_RUNTIME_LIBRARY Static
   CUDA_STANDARD 20
   CUDA_STANDARD_REQUIRED ON)
 target_compile_definitions(_cuda PRIVATE
   PYINIT_NS=cuda PYINIT_NS_cuda PYINIT_CUDA_MODULE=_cuda
-  "PYINIT_CUDA_BUILD=\"CUDA ${CMAKE_CUDA_COMPILER_VERSION}, sm ${names}\"")
+  "PYINIT_CUDA_BUILD=\"CUDA ${CMAKE_CUDA_COMPILER_VERSION}, ${names}\"")
 target_include_directories(_cuda PRIVATE csrc ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 target_compile_options(_cuda PRIVATE
   $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off -Wall -Wextra -Wconversion>

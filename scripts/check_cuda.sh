@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compiles every CUDA kernel for each of cmake/cuda.cmake's architectures that nvcc knows, with warnings as errors, and
-# prints the registers and spilled bytes of each. Fails if a fill spills.
+# Compiles every CUDA kernel for each architecture of cmake/cuda_architectures.cmake that nvcc knows, with warnings as
+# errors, and prints the registers and spilled bytes of each. Fails if a fill spills.
 # Exit status 77: there is no nvcc, nothing was checked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 
 known=$(nvcc --list-gpu-code)
 architectures=()
-for architecture in $(sed -n 's/.*foreach(architecture \(.*\))/\1/p' cmake/cuda.cmake); do
+for architecture in $(sed -n 's/^set(PYINIT_ALL_CUDA_ARCHITECTURES \(.*\))/\1/p' cmake/cuda_architectures.cmake); do
   if grep -qx "sm_$architecture" <<<"$known"; then architectures+=("$architecture"); fi
 done
 nvcc --version | grep release

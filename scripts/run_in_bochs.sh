@@ -99,7 +99,7 @@ END
 echo c > "$work/debugger"  # Debian's bochs starts in its debugger: continue
 
 touch "$work/console"
-timeout 600 bochs-bin -q -rc "$work/debugger" -f "$work/bochsrc" </dev/null >"$work/bochs.out" 2>&1 || true
+timeout 1200 bochs-bin -q -rc "$work/debugger" -f "$work/bochsrc" </dev/null >"$work/bochs.out" 2>&1 || true
 
 tr -d '\r' < "$work/console" | sed -n '/^== program begins ==$/,/^== program ended/{/^==/!p}'
 status=$(tr -d '\r' < "$work/console" | sed -n 's/^== program ended: \([0-9]*\) ==$/\1/p')

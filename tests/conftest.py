@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import functools
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,8 +11,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+# Several workers have as many threads as there are processors, each: those that wait leave theirs to the others.
+# OpenMP reads this as torch loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import hypothesis
 import torch
 from cuda_emulation import NoEmulationError, build
+from filelock import FileLock
 from routes import counted_kernels
 
 import pyinit
@@ -19,6 +27,19 @@ from pyinit import _core
 
 # Also on a busy machine: what tests say about threads they say about threads that run.
 _core.set_threads_at_any_loss(True)
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:
+    torch.set_num_threads(2)  # enough for work to be shared out, few enough for many workers
+
+# The same examples in every run, on any machine.
+hypothesis.settings.register_profile("pyinit", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("pyinit")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Files and single tests run in this process, which starts faster; folders in a worker for each processor."""
+    chosen = [Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args]
+    return 0 if all(path.is_file() for path in chosen) else None
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +81,12 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(usual)
 
 
+@pytest.fixture
+def one_thread(set_threads: Callable[[int], None]) -> None:
+    """For tests of tiny tensors: more threads would wait for each other most of the time."""
+    set_threads(1)
+
+
 @pytest.fixture(scope="module")
 def compiler() -> Callable[..., Any]:
     """torch's compiler, loaded with whatever it warns about on the way."""
@@ -73,8 +100,12 @@ def compiler() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The CUDA kernels, compiled for the CPU."""
+    folder = tmp_path_factory.getbasetemp()
+    if IS_WORKER:
+        folder = folder.parent  # that of all workers, the first of which compiles
     try:
-        return build(tmp_path_factory.mktemp("emulation"))
+        with FileLock(folder / "emulation.lock"):
+            return build(folder)
     except NoEmulationError as missing:
         pytest.skip(str(missing))
 

@@ -4,7 +4,6 @@ import functools
 import importlib.util
 import inspect
 import itertools
-import os
 import pickle
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from click.testing import CliRunner
+from programs import run_python
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -55,17 +55,6 @@ def fill(function: Callable[..., torch.Tensor], tensor: torch.Tensor | None = No
 
 def philox(name: str = "normal_") -> torch.Tensor:
     return fill(getattr(pyinit, name))
-
-
-def in_new_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 @pytest.fixture
@@ -827,18 +816,18 @@ PRINT_STATE = "import sys, pyinit; print(sys.argv[1:], pyinit.info()['patch'])"
 
 @pytest.mark.parametrize(("setting", "patch"), [("1", "torch"), ("0", "none")])
 def test_environment_variable_patches_at_import(setting, patch):
-    result = in_new_process("-c", PRINT_STATE, PYINIT_PATCH=setting)
+    result = run_python("-c", PRINT_STATE, PYINIT_PATCH=setting)
     assert (result.stdout, result.stderr) == (f"[] {patch}\n", "")
 
 
 def test_other_values_of_the_environment_variable_are_refused():
-    result = in_new_process("-c", "import pyinit", PYINIT_PATCH="yes")
+    result = run_python("-c", "import pyinit", PYINIT_PATCH="yes")
     assert result.returncode == 1
     assert "ValueError: PYINIT_PATCH must be '1', '0' or empty, got 'yes'" in result.stderr
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return in_new_process("-m", "pyinit", "run", *arguments)
+    return run_python("-m", "pyinit", "run", *arguments)
 
 
 SCRIPT = """
@@ -869,7 +858,7 @@ def project(tmp_path, monkeypatch):
 
 def test_run_gives_a_script_what_python_gives_it(project):
     arguments = ("link.py", "a", "--rng", "philox", "--help", "--", "-m")
-    expected = in_new_process(*arguments)
+    expected = run_python(*arguments)
     result = run_command(*arguments)
     assert expected.returncode == 0
     assert (result.stdout, result.stderr, result.returncode) == (expected.stdout, "", 0)
@@ -878,7 +867,7 @@ def test_run_gives_a_script_what_python_gives_it(project):
 def test_run_gives_a_module_what_python_gives_it(project, monkeypatch):
     monkeypatch.chdir(project)
     arguments = ("-m", "package", "-m", "--rng=x")
-    expected = in_new_process(*arguments)
+    expected = run_python(*arguments)
     result = run_command(*arguments)
     assert expected.returncode == 0
     assert (result.stdout, result.stderr, result.returncode) == (expected.stdout, "", 0)
@@ -909,7 +898,7 @@ def test_run_ends_as_python_ends(failure, tmp_path):
     """The whole of stderr is the same: the traceback has no frame of pyinit's."""
     code, status = FAILURES[failure]
     (tmp_path / "script.py").write_text(code)
-    expected = in_new_process("script.py")
+    expected = run_python("script.py")
     result = run_command("script.py")
     assert (result.stderr, result.returncode) == (expected.stderr, expected.returncode)
     assert result.returncode == status

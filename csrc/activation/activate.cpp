@@ -84,6 +84,7 @@ void for_all(const std::array<const View*, tensors>& views, int threads, const K
       }
       kernel(n, here);
       if (copied[tensors - 1]) {
+        // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): the kernel has just written it
         for (int64_t k = 0; k < n; ++k) at[tensors - 1][k * inner.strides[tensors - 1]] = tiles[tensors - 1][k];
       }
       i += n;

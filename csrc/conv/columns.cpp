@@ -107,6 +107,7 @@ void col2im(const Window& window, const Columns<const T>& columns, const Images<
   const int64_t taps = columns.taps(), rows = size[0] * size[1], count = images.batch * images.channels * rows;
   const int64_t step = window.stride[2] * images.strides[2], place = columns.place_stride;
   std::vector<Tap> along_row;
+  along_row.reserve(static_cast<size_t>(kernel[2]));
   for (int64_t t = 0; t < kernel[2]; ++t) along_row.push_back(tap_of(window, size[2], places[2], 2, t));
   // A row of pixels stays in the first cache while the taps add to it.
   const auto sum_up = [&](int64_t n, int64_t c, int64_t d, int64_t h) {

@@ -47,8 +47,8 @@ void gather(int64_t k, const int64_t* rows, const T* source, const int64_t* colu
 
 template <class T> void every_second(int64_t count, const T* x, T* out) {
   int64_t i = 0;
-#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+#if __has_builtin(__builtin_shufflevector)                     // GCC 12, any Clang
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));  // NOLINT(modernize-use-using)
   for (; i + 4 < count; i += 4) {
     Four low, high;
     __builtin_memcpy(&low, x + 2 * i, sizeof(Four));

@@ -72,6 +72,7 @@ template <class T> int64_t Correlation<T>::most_taps() const {
 }
 
 int64_t chain_length(int64_t inputs, int64_t taps, int64_t products) {
+  // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): what has no taps is not summed
   return divide_up(inputs, divide_up(inputs, std::max<int64_t>(1, products / taps)));
 }
 

@@ -13,7 +13,7 @@ template <class A, class B> bool has_rows_of_channels(const Images<A>& a, const 
 template <class T>
 void correlate(const Window& window, bool transposed, const Images<const T>& source, const Images<const T>& weight,
                const Epilogue<T>& epilogue, const Images<T>& out, int threads) {
-  const auto route = has_rows_of_channels(source, out) ? correlate_pixels<T> : correlate_planes<T>;
+  const auto route = has_rows_of_channels(source, out) ? depthwise_pixels<T> : depthwise_planes<T>;
   route(window, transposed, source, weight, epilogue, out, threads);
 }
 
@@ -34,7 +34,7 @@ void convolve_depthwise_transposed(const Window& window, const Images<const T>& 
 template <class T>
 void depthwise_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                                const Images<T>& weight, int threads) {
-  const auto route = has_rows_of_channels(input, output) ? weight_gradient_of_pixels<T> : weight_gradient_of_planes<T>;
+  const auto route = has_rows_of_channels(input, output) ? depthwise_pixels_gradient<T> : depthwise_planes_gradient<T>;
   route(window, input, output, weight, threads);
 }
 

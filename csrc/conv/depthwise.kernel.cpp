@@ -34,7 +34,7 @@ template <class T> PYINIT_INLINE void store_some(T* p, Vec<T> x, int64_t count) 
 
 // Four elements, whatever the width of vectors.
 template <class T> struct FourOf {
-  typedef T type __attribute__((vector_size(4 * sizeof(T))));
+  typedef T type __attribute__((vector_size(4 * sizeof(T))));  // NOLINT(modernize-use-using)
 };
 template <class T> using Four = typename FourOf<T>::type;
 template <class T>

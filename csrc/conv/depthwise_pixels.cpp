@@ -164,7 +164,7 @@ template <class T> bool goes_past_caches(const Images<T>& x) {
 }  // namespace
 
 template <class T>
-void correlate_pixels(const Window& window, bool transposed, const Images<const T>& source,
+void depthwise_pixels(const Window& window, bool transposed, const Images<const T>& source,
                       const Images<const T>& weight, const Epilogue<T>& epilogue, const Images<T>& out, int threads) {
   const int64_t channels = out.channels, taps = weight.pixels();
   const Scratch<T> table(taps * channels);
@@ -199,7 +199,7 @@ void correlate_pixels(const Window& window, bool transposed, const Images<const 
 }
 
 template <class T>
-void weight_gradient_of_pixels(const Window& window, const Images<const T>& input, const Images<const T>& output,
+void depthwise_pixels_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                                const Images<T>& weight, int threads) {
   const int64_t channels = output.channels, taps = weight.pixels();
   const Rows<T, const T> rows(window, false, input, weight.size, output.size);
@@ -265,9 +265,9 @@ void weight_gradient_of_pixels(const Window& window, const Images<const T>& inpu
 }
 
 #define PYINIT_INSTANTIATE(T)                                                                               \
-  template void correlate_pixels<T>(const Window&, bool, const Images<const T>&, const Images<const T>&,    \
+  template void depthwise_pixels<T>(const Window&, bool, const Images<const T>&, const Images<const T>&,    \
                                     const Epilogue<T>&, const Images<T>&, int);                             \
-  template void weight_gradient_of_pixels<T>(const Window&, const Images<const T>&, const Images<const T>&, \
+  template void depthwise_pixels_gradient<T>(const Window&, const Images<const T>&, const Images<const T>&, \
                                              const Images<T>&, int);
 PYINIT_INSTANTIATE(float)
 PYINIT_INSTANTIATE(double)

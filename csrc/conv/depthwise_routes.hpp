@@ -10,17 +10,17 @@ namespace pyinit {
 
 // Both directions are sums over taps: `source` and `out` are input and output of convolve, or of its transposed map.
 template <class T>
-void correlate_planes(const Window& window, bool transposed, const Images<const T>& source,
+void depthwise_planes(const Window& window, bool transposed, const Images<const T>& source,
                       const Images<const T>& weight, const Epilogue<T>& epilogue, const Images<T>& out, int threads);
 template <class T>
-void correlate_pixels(const Window& window, bool transposed, const Images<const T>& source,
+void depthwise_pixels(const Window& window, bool transposed, const Images<const T>& source,
                       const Images<const T>& weight, const Epilogue<T>& epilogue, const Images<T>& out, int threads);
 
 template <class T>
-void weight_gradient_of_planes(const Window& window, const Images<const T>& input, const Images<const T>& output,
+void depthwise_planes_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                                const Images<T>& weight, int threads);
 template <class T>
-void weight_gradient_of_pixels(const Window& window, const Images<const T>& input, const Images<const T>& output,
+void depthwise_pixels_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                                const Images<T>& weight, int threads);
 
 // No sum that the kernels store is below this.

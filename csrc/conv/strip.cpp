@@ -199,11 +199,11 @@ Reach reach_of(const Window& window, const Extents& kernel) {
   return reach;
 }
 
-template <class T> std::vector<int64_t> tap_offsets(const Images<const T>& filters) {
+template <class T> std::vector<int64_t> tap_offsets(const Images<T>& filters) {
   return tap_offsets(reach_of({{1, 1, 1}, {0, 0, 0}, {1, 1, 1}, 1}, filters.size).taps, filters);
 }
 
-template <class T> std::vector<int64_t> tap_offsets(const Taps& taps, const Images<const T>& images) {
+template <class T> std::vector<int64_t> tap_offsets(const Taps& taps, const Images<T>& images) {
   return for_each_tap(taps, [&](int64_t d, int64_t h, int64_t w) {
     return d * images.strides[0] + h * images.strides[1] + w * images.strides[2];
   });
@@ -234,6 +234,7 @@ Source<T> as_it_is(const Reach& reach, const Images<const T>& images, const Bloc
   template Source<T> Strip::fill(const Images<const T>&, const Block&, int64_t, int64_t, T*) const; \
   template std::vector<int64_t> tap_offsets(const Taps&, const Images<const T>&);                   \
   template std::vector<int64_t> tap_offsets(const Images<const T>&);                                \
+  template std::vector<int64_t> tap_offsets(const Images<T>&);                                      \
   template bool is_inside(const Reach&, const Images<const T>&, const Extents&);                    \
   template Source<T> as_it_is(const Reach&, const Images<const T>&, const Block&, int64_t);
 PYINIT_INSTANTIATE(float)

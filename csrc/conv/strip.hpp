@@ -109,8 +109,8 @@ int64_t strip_inputs(const Reach& reach, Order order, const Block& largest);
 Reach reach_of(const Window& window, const Extents& kernel);
 
 // The offsets that taps have where images are read as they are, and those of all taps of filters.
-template <class T> std::vector<int64_t> tap_offsets(const Taps& taps, const Images<const T>& images);
-template <class T> std::vector<int64_t> tap_offsets(const Images<const T>& filters);
+template <class T> std::vector<int64_t> tap_offsets(const Taps& taps, const Images<T>& images);
+template <class T> std::vector<int64_t> tap_offsets(const Images<T>& filters);
 
 // Where a block of channels from `first` on can be read without a copy: all that it takes is inside.
 template <class T> bool is_inside(const Reach& reach, const Images<const T>& images, const Extents& outputs);

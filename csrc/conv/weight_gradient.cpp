@@ -98,7 +98,7 @@ template <class T> class WeightGradient {
         tiling_(*this, threads),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
         taps_in_place_(tap_offsets(reach_.taps, input)),
-        weight_taps_(tap_offsets(Images<const T>{nullptr, 0, 0, weight.size, 0, 0, weight.strides})) {}
+        weight_taps_(tap_offsets(weight)) {}
 
   void run() const;
 
@@ -295,7 +295,8 @@ void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int6
   const int64_t sums_row = round_up(tile.columns, int64_t{gradient_kernels_.panel});
   T* const to = origin(tile);
   for (int64_t row = begin, next = begin; row < end; row = next) {
-    while (++next < end && offsets[next] == offsets[next - 1] + 1) {}
+    next = row + 1;
+    while (next < end && offsets[next] == offsets[next - 1] + 1) ++next;
     const T* const from = sums + (row - begin) * sums_row;
     if (weight_.batch_stride == 1) {
       for (int64_t i = row; i < next; ++i) {

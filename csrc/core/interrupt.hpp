@@ -14,7 +14,7 @@ namespace detail {
 struct Sights {
   const std::atomic<bool>* exit = nullptr;  // of the region that it works in
   void (*ask)() = nullptr;
-  std::chrono::steady_clock::time_point next{};  // question; not known before the first look: short work reads no clock
+  std::chrono::steady_clock::time_point next;  // question; not known before the first look: short work reads no clock
 };
 }  // namespace detail
 
@@ -39,7 +39,8 @@ class Lookout {
  public:
   // So many elements or multiply-adds are done.
   void after(int64_t work) {
-    if ((left_ -= work) > 0) return;
+    left_ -= work;
+    if (left_ > 0) return;
     left_ = kWork;
     look_around();
   }

@@ -45,12 +45,8 @@ template <> inline std::vector<cuda::DeviceFill> fastcall::from_python<std::vect
   fills.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
     PyObject* const one = PyList_GET_ITEM(x, i);
-    const int code = from_python<int>(item(one, 6, 1));
-    if (code < 0 || code > static_cast<int>(Distribution::bernoulli)) {
-      throw std::invalid_argument("distribution: unknown code");
-    }
     fills.push_back({device_view(item(one, 6, 0), item(one, 6, 4), item(one, 6, 5)),
-                     from_python<Stream>(item(one, 6, 3)), static_cast<Distribution>(code),
+                     from_python<Stream>(item(one, 6, 3)), from_python<Distribution>(item(one, 6, 1)),
                      from_python<Numbers>(item(one, 6, 2))});
   }
   return fills;

@@ -5,10 +5,12 @@
 
 #if defined(PYINIT_CUDA_EMULATION)
 
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's words
 #define __global__
 #define __device__
 #define __host__
 #define __forceinline__ inline
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace pyinit::emulation {
 

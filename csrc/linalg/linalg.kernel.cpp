@@ -120,8 +120,8 @@ void copy(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_
 // Four by four, the last ones over some of those before.
 template <class T>
 void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
-#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+#if __has_builtin(__builtin_shufflevector)                     // GCC 12, any Clang
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));  // NOLINT(modernize-use-using)
   for (int64_t fours = 0; fours < rows && rows >= 4 && columns >= 4; fours += 4) {
     const int64_t i = fours + 4 < rows ? fours : rows - 4;
     for (int64_t across = 0; across < columns; across += 4) {

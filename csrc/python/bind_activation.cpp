@@ -12,8 +12,6 @@ using namespace pyinit;
 
 namespace {
 
-constexpr int64_t kReleaseGil = 1 << 14;  // elements from which on other threads may run meanwhile
-
 void check_activation(int code) {
   if (code < 0 || code >= kActivations) throw std::invalid_argument("activation: unknown code");
 }
@@ -33,7 +31,7 @@ View view_of(const char* name, const Target& t, const Target& like) {
 void activate_tensor(const Target& input, const Target& output, int activation, double parameter, int threads) {
   check_activation(activation);
   const View x = view_of("input", input, input), out = view_of("output", output, input);
-  const auto release = release_if(x.count() > kReleaseGil);
+  const auto release = release_if(x.count() > kManyElements);
   activate(static_cast<Activation>(activation), parameter, x, out, threads);
 }
 
@@ -41,7 +39,7 @@ void backward(const Target& grad, const Target& saved, const Target& output, int
               int from_output, int threads) {
   check_activation(activation);
   const View g = view_of("grad", grad, grad), s = view_of("saved", saved, grad), out = view_of("output", output, grad);
-  const auto release = release_if(g.count() > kReleaseGil);
+  const auto release = release_if(g.count() > kManyElements);
   activate_backward(static_cast<Activation>(activation), parameter, from_output != 0, g, s, out, threads);
 }
 
@@ -89,7 +87,7 @@ SoftmaxShape shape_along(const Target& t, int dim) {
 void softmax_tensor(const Target& input, const Target& output, int dim, int is_log, int threads) {
   const View x = view_of("input", input, input), out = view_of("output", output, input);
   const SoftmaxShape shape = shape_along(input, dim);
-  const auto release = release_if(x.count() > kReleaseGil);
+  const auto release = release_if(x.count() > kManyElements);
   prefer_huge_pages(out);
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
@@ -101,7 +99,7 @@ void softmax_tensor_backward(const Target& grad, const Target& y, const Target& 
                              int threads) {
   const View g = view_of("grad", grad, grad), saved = view_of("y", y, grad), out = view_of("output", output, grad);
   const SoftmaxShape shape = shape_along(grad, dim);
-  const auto release = release_if(g.count() > kReleaseGil);
+  const auto release = release_if(g.count() > kManyElements);
   prefer_huge_pages(out);
   on_type(grad, [&](auto zero) {
     using T = decltype(zero);

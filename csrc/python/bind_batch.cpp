@@ -16,12 +16,10 @@ template <> inline std::vector<Fill> fastcall::from_python<std::vector<Fill>>(Py
   fills.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
     PyObject* const one = PyList_GET_ITEM(x, i);
-    const int code = from_python<int>(item(one, 4, 1));
-    if (code < 0 || code > static_cast<int>(Distribution::trunc_normal)) {
-      throw std::invalid_argument("distribution: unknown code");
-    }
+    const auto distribution = from_python<Distribution>(item(one, 4, 1));
+    if (distribution == Distribution::bernoulli) throw std::invalid_argument("distribution: unknown code");
     fills.push_back({to_view(from_python<Target>(item(one, 4, 0)), {}, {}), from_python<Stream>(item(one, 4, 3)),
-                     static_cast<Distribution>(code), from_python<Numbers>(item(one, 4, 2))});
+                     distribution, from_python<Numbers>(item(one, 4, 2))});
   }
   return fills;
 }

@@ -10,8 +10,6 @@ using namespace pyinit;
 
 namespace {
 
-constexpr int64_t kReleaseGil = 1 << 14;  // elements from which on other threads may run meanwhile
-
 template <bool transposed>
 void run(const Target& from, const Target& to, const Integers& kernel, const Integers& places, const Integers& stride,
          const Integers& padding, const Integers& dilation, int threads) {
@@ -20,7 +18,7 @@ void run(const Target& from, const Target& to, const Integers& kernel, const Int
   const size_t dims = images.shape.size() - 2;
   const Window window = to_window(stride, padding, dilation, dims);
   to_view(to, std::nullopt, std::nullopt);  // asks for huge pages
-  const auto release = release_if(product(columns.shape) > kReleaseGil);
+  const auto release = release_if(product(columns.shape) > kManyElements);
   on_type(images, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (transposed) {

@@ -39,8 +39,6 @@ template <> inline std::optional<Target> fastcall::from_python<std::optional<Tar
 
 namespace {
 
-constexpr double kReleaseGil = 1 << 15;  // multiply-adds from which on other threads may run meanwhile
-
 // Python has compared sizes and types; what would lead astray here is looked at once more.
 void check(const char* name, const Target& t, const Target& like) {
   const bool is_float = t.dtype == static_cast<int>(DType::f32) || t.dtype == static_cast<int>(DType::f64);
@@ -73,7 +71,7 @@ void convolution(const Target& input, const std::conditional_t<transposed, Targe
   check("input", input, input), check("weight", weight, input), check("output", output, input);
   if (activation < 0 || activation >= kActivations) throw std::invalid_argument("activation: unknown code");
   const Window window = window_of(input, stride, padding, dilation, groups);
-  const auto release = release_if(work(transposed ? input : output, weight) > kReleaseGil);
+  const auto release = release_if(work(transposed ? input : output, weight) > kManyProducts);
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
     const Epilogue<T> epilogue = {bias ? reinterpret_cast<const T*>(bias->address) : nullptr,
@@ -115,7 +113,7 @@ void weight_gradient(const Target& input, const Target& output, const Target& we
                      const Integers& padding, const Integers& dilation, int64_t groups, int threads) {
   check("input", input, input), check("weight", weight, input), check("output", output, input);
   const Window window = window_of(input, stride, padding, dilation, groups);
-  const auto release = release_if(work(output, weight) > kReleaseGil);
+  const auto release = release_if(work(output, weight) > kManyProducts);
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
     convolve_weight_gradient<T>(window, to_images<const T>(input), to_images<const T>(output), to_images<T>(weight),

@@ -15,8 +15,6 @@ using namespace pyinit;
 
 namespace {
 
-constexpr double kReleaseGil = 1 << 15;  // multiply-adds from which on other threads may run meanwhile
-
 std::string text(const Integers& values) {
   std::string out = "(";
   for (const int64_t value : values) {
@@ -86,7 +84,7 @@ void product(const Target& a, const Target& b, const Target& c, double alpha, do
   const ProductSize size = {x.batch, x.rows, y.columns, x.columns};
   const double work = static_cast<double>(size.batch) * static_cast<double>(size.m) * static_cast<double>(size.n) *
                       static_cast<double>(size.k);
-  const auto release = release_if(work > kReleaseGil);
+  const auto release = release_if(work > kManyProducts);
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     gemm<T>(size, static_cast<T>(alpha), x.matrices<const T>(), y.matrices<const T>(), static_cast<T>(beta),

@@ -11,39 +11,39 @@ using namespace pyinit;
 
 namespace {
 
-constexpr int64_t kReleaseGil = 1024;  // elements from which on other threads may run meanwhile
+constexpr int64_t kManyRandoms = 1024;  // elements from which on other threads may run meanwhile
 
 void uniform(const Target& target, double low, double high, const Stream& stream, int threads, const Block& whole,
              const Block& start) {
-  on_view(target, whole, start, kReleaseGil, [&](const View& v) { fill_uniform(v, stream, low, high, threads); });
+  on_view(target, whole, start, kManyRandoms, [&](const View& v) { fill_uniform(v, stream, low, high, threads); });
 }
 
 void normal(const Target& target, double mean, double std, const Stream& stream, int threads, const Block& whole,
             const Block& start) {
-  on_view(target, whole, start, kReleaseGil, [&](const View& v) { fill_normal(v, stream, mean, std, threads); });
+  on_view(target, whole, start, kManyRandoms, [&](const View& v) { fill_normal(v, stream, mean, std, threads); });
 }
 
 void trunc_normal(const Target& target, double mean, double std, double low, double high, const Stream& stream,
                   int threads, const Block& whole, const Block& start) {
-  on_view(target, whole, start, kReleaseGil,
+  on_view(target, whole, start, kManyRandoms,
           [&](const View& v) { fill_trunc_normal(v, stream, mean, std, low, high, threads); });
 }
 
 void bernoulli(const Target& target, double probability, const Stream& stream, int threads, const Block& whole,
                const Block& start) {
-  on_view(target, whole, start, kReleaseGil, [&](const View& v) { fill_bernoulli(v, stream, probability, threads); });
+  on_view(target, whole, start, kManyRandoms, [&](const View& v) { fill_bernoulli(v, stream, probability, threads); });
 }
 
 void constant(const Target& target, double value, int threads) {
-  on_view(target, {}, {}, kReleaseGil, [&](const View& v) { fill_constant(v, value, threads); });
+  on_view(target, {}, {}, kManyRandoms, [&](const View& v) { fill_constant(v, value, threads); });
 }
 
 void dirac(const Target& target, int64_t groups, int threads) {
-  on_view(target, {}, {}, kReleaseGil, [&](const View& v) { fill_dirac(v, groups, threads); });
+  on_view(target, {}, {}, kManyRandoms, [&](const View& v) { fill_dirac(v, groups, threads); });
 }
 
 void sparse(const Target& target, int64_t zeros, double std, const Stream& stream, int threads) {
-  on_view(target, {}, {}, kReleaseGil, [&](const View& v) { fill_sparse(v, stream, zeros, std, threads); });
+  on_view(target, {}, {}, kManyRandoms, [&](const View& v) { fill_sparse(v, stream, zeros, std, threads); });
 }
 
 }  // namespace

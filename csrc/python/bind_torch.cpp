@@ -28,14 +28,12 @@ template <> inline TorchArithmetic fastcall::from_python<TorchArithmetic>(PyObje
 
 namespace {
 
-constexpr int64_t kReleaseGil = 1 << 14;  // elements from which on other threads may run meanwhile
-
 // Runs `fill` on the generator whose state stands at `before`; its new state goes to `after`, which may be
 // the same place. False, nothing written there, where the layout is another one or the fill gives up.
 template <class Fill> bool with_generator(const Target& target, const States& states, Fill&& fill) {
   TorchGenerator generator;
   if (!read_state(states.before, generator)) return false;
-  if (!on_view(target, {}, {}, kReleaseGil, [&](const View& v) { return fill(v, generator); })) return false;
+  if (!on_view(target, {}, {}, kManyElements, [&](const View& v) { return fill(v, generator); })) return false;
   std::memmove(states.after, states.before, kTorchStateBytes);
   write_state(generator, states.after);
   return true;

@@ -30,7 +30,12 @@ class Released {
   const pyinit::Interruptible interruptible_{check_signals};
 };
 
-// The same where there is enough to do: giving the GIL up and taking it back costs more than a small fill does.
+// From as much work on, other threads may run meanwhile: giving the GIL up and taking it back costs more than a small
+// fill does.
+constexpr int64_t kManyElements = 1 << 14;
+constexpr double kManyProducts = 1 << 15;
+
+// Gives the GIL up if there is much to do.
 inline std::optional<Released> release_if(bool is_much) {
   return is_much ? std::optional<Released>(std::in_place) : std::nullopt;
 }

@@ -34,6 +34,13 @@ template <> inline pyinit::Numbers fastcall::from_python<pyinit::Numbers>(PyObje
   return numbers;
 }
 
+// A distribution by its code.
+template <> inline pyinit::Distribution fastcall::from_python<pyinit::Distribution>(PyObject* x) {
+  const int code = from_python<int>(x);
+  if (code < 0 || code >= pyinit::kDistributions) throw std::invalid_argument("distribution: unknown code");
+  return static_cast<pyinit::Distribution>(code);
+}
+
 using Block = std::optional<pyinit::Integers>;
 
 // The view that the arguments describe.

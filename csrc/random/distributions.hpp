@@ -73,9 +73,10 @@ bool is_flat(DType dtype, const TruncNormal& p);
 bool is_flat(DType dtype, const NormalTail& p);
 Uniform make_flat(DType dtype, double low, double high);
 
-// Distributions as callers name them, and their numbers: constant (value), uniform (low, high), normal (mean, std),
-// trunc_normal (mean, std, low, high), bernoulli (probability).
+// Distributions as callers name them, by codes that Python and both fill_many share, and their numbers: constant
+// (value), uniform (low, high), normal (mean, std), trunc_normal (mean, std, low, high), bernoulli (probability).
 enum class Distribution : int { constant, uniform, normal, trunc_normal, bernoulli };
+constexpr int kDistributions = 5;
 using Numbers = std::array<double, 4>;
 
 // use(parameters) for one that is drawn.

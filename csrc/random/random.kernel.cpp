@@ -70,6 +70,13 @@ class Words {
   U64 keys_[philox::kRounds][2];
 };
 
+#if defined(PYINIT_NS_baseline)
+// Emulated multiply-adds fill the machine as they are, and their code is long.
+#define PYINIT_UNROLL_GROUPS _Pragma("GCC unroll 1")
+#else
+#define PYINIT_UNROLL_GROUPS _Pragma("GCC unroll 4")
+#endif
+
 // ---- From blocks to memory --------------------------------------------------------------------------------
 
 template <template <class> class Kernel, class Params, class T>
@@ -91,7 +98,7 @@ void generate(const Params& params, const Stream& stream, uint64_t first, int64_
     T* to = is_whole ? out : part;
     typename L::U w[L::kGroups][L::kVectors];
     words.draw(block, w);
-#pragma GCC unroll 4
+    PYINIT_UNROLL_GROUPS
     for (int g = 0; g < L::kGroups; ++g) {
       F x[L::kVectors];
       kernel(w[g], x);

@@ -51,8 +51,8 @@ template <class U> PYINIT_INLINE U word(uint64_t x) {
 }
 
 template <class U> constexpr uint64_t kTopBit = 0;
-template <> constexpr uint64_t kTopBit<U32> = 0x80000000U;
-template <> constexpr uint64_t kTopBit<U64> = 0x8000000000000000U;
+template <> inline constexpr uint64_t kTopBit<U32> = 0x80000000U;
+template <> inline constexpr uint64_t kTopBit<U64> = 0x8000000000000000U;
 
 template <class Scalar> struct UniformKernel {
   using F = typename Lanes<Scalar>::F;

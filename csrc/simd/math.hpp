@@ -1,7 +1,7 @@
 // Elementary functions over vectors, for the arguments that random variates need. Only +, -, *, /,
 // sqrt and fma, all correctly rounded, in a fixed order: the same bits on every instruction set.
 // Coefficients come from tools/fit_polynomials.py unless a source is named. Largest errors, checked
-// by tests/test_elementary.py, in units in the last place (ulp) unless said:
+// by tests/core/test_elementary.py, in units in the last place (ulp) unless said:
 //
 //                 float                    double
 //   log           1.1                      1.0        positive normal arguments

@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,13 +10,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from paths import ROOT
+from programs import run_python
 from torch import nn
 
 from pyinit import _core
 from pyinit.bench import (
     LIBRARIES,
     RESNET50,
-    Activation,
+    ActivationCase,
     Case,
     Convolution,
     Fill,
@@ -160,7 +159,7 @@ def test_torch_and_pyinit_are_called_in_turn() -> None:
 # ---- Convolutions and activations ----------------------------------------------------------------
 
 DIRECTIONS = ("forward", "fused", "backward-data", "backward-weights")
-LAYOUTS = (torch.contiguous_format, torch.channels_last)
+FORMATS = (torch.contiguous_format, torch.channels_last)
 
 
 def test_layers_of_resnet50_are_those_of_the_model() -> None:
@@ -220,7 +219,7 @@ def test_every_layer_is_there_in_batches_and_both_layouts() -> None:
         str(Convolution(layer, direction, 1, layout)) in names
         for layer in LAYERS
         for direction in DIRECTIONS
-        for layout in LAYOUTS
+        for layout in FORMATS
     )
     assert "conv2d forward float32 resnet50 64>64 3x3 56px b64" in names
     assert "conv2d fused float32 lenet5 6>16 5x5 14px b16 channels_last" in names
@@ -232,7 +231,7 @@ def test_every_layer_is_there_in_batches_and_both_layouts() -> None:
 STRIDED = Layer("tiny", 6, 4, 3, 2, 1, 9, groups=2)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", FORMATS, ids=str)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(
     "layer", [STRIDED, LAYERS[-1], Layer("tiny", 3, 3, 5, 1, 0, 8, 3)], ids=str
@@ -247,7 +246,7 @@ def test_both_libraries_compute_the_same(layer: Layer, direction: Any, layout: A
 
 
 @pytest.mark.parametrize("case", activations(), ids=str)
-def test_both_libraries_compute_the_same_activation(case: Activation) -> None:
+def test_both_libraries_compute_the_same_activation(case: ActivationCase) -> None:
     small = replace(case, shape=(6, 5)[: len(case.shape)])
     operands = small.argument()
     theirs, ours = (small.function(library)(operands) for library in LIBRARIES)
@@ -320,9 +319,9 @@ def test_bad_pattern_is_refused(pattern: str, message: str) -> None:
 
 def test_benchmark_suite_measures_both_in_one_group() -> None:
     folder = ROOT / "bench"
-    command = [sys.executable, "-m", "pytest", str(folder), "-p", "no:cacheprovider"]
+    command = ["-m", "pytest", str(folder), "-p", "no:cacheprovider"]
     arguments = ["-k", "kaiming_uniform_ and 8x8 and cpu", "--benchmark-max-time=0.01"]
-    result = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    result = run_python(*command, *arguments, PYTEST_XDIST_WORKER=None)  # it measures by itself
     assert result.returncode == 0, result.stdout + result.stderr
     assert "benchmark 'kaiming_uniform_ float32 8x8 cpu': 2 tests" in result.stdout
     assert "2 passed" in result.stdout

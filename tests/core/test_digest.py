@@ -71,7 +71,7 @@ def test_an_end_of_zeros_counts() -> None:
     assert len(digests) == len(range(1, 200, 32))
 
 
-LAYOUTS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
+VIEWS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
     "turned": (lambda x: x.permute(2, 0, 1), True),
     "a part": (lambda x: x[1:3], True),
     "with gaps": (lambda x: x[:, 1:], False),
@@ -79,7 +79,7 @@ LAYOUTS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", VIEWS)
 def test_memory_with_gaps_has_none(name: str) -> None:
-    of, has_one = LAYOUTS[name]
+    of, has_one = VIEWS[name]
     assert (digest(of(torch.zeros(4, 5, 6))) is not None) == has_one

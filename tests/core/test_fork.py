@@ -1,11 +1,10 @@
 """A child made by ``fork`` while another thread is in the middle of something: it does not wait for that thread."""
 
 import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
+from programs import output_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -49,14 +48,7 @@ def in_child(work):
 
 
 def run(program: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr
+    output_of(PRELUDE + textwrap.dedent(program))
 
 
 def test_patch_while_a_thread_is_in_patch() -> None:

@@ -51,7 +51,7 @@ def normal(dtype: Any, *shape: int, seed: int = 0) -> Array:
 
 
 # Where the elements of a matrix of that shape may lie.
-LAYOUTS = {
+MATRICES = {
     "rows": lambda dtype, m, n: np.empty((m, n), dtype),
     "columns": lambda dtype, m, n: np.empty((n, m), dtype).T,
     "wide rows": lambda dtype, m, n: np.empty((m + 2, n + 64), dtype)[1:-1, 3 : n + 3],
@@ -62,7 +62,7 @@ LAYOUTS = {
 
 
 def laid_out(x: Array, layout: str) -> Array:
-    out = LAYOUTS[layout](x.dtype, *x.shape)
+    out = MATRICES[layout](x.dtype, *x.shape)
     out[...] = x
     return out
 
@@ -88,7 +88,9 @@ def test_product_is_within_the_error_bound(
     assert_product(gemm(a, b, c.copy(), 0.75, -1.5), a, b, c, alpha=0.75, beta=-1.5)
 
 
-@pytest.mark.parametrize("layouts", [(a, b, c) for a in LAYOUTS for b in LAYOUTS for c in LAYOUTS])
+@pytest.mark.parametrize(
+    "layouts", [(a, b, c) for a in MATRICES for b in MATRICES for c in MATRICES]
+)
 @pytest.mark.parametrize("shape", [(21, 35, 40), (96, 192, 9)], ids=str)
 def test_layouts_do_not_change_the_bits(
     dtype: Any, layouts: tuple[str, str, str], shape: tuple[int, int, int]
@@ -141,12 +143,12 @@ def test_alpha_and_beta_scale_a_and_c(dtype: Any, alpha: float, beta: float, lay
     assert np.array_equal(gemm(a, b, laid_out(c, layout), alpha, beta), expected)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", MATRICES)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_nothing_is_written_beside_c(isa: str, dtype: Any, layout: str, threads: int) -> None:
     m, n = 130, 135
     a, b = normal(dtype, m, 80), normal(dtype, 80, n)
-    c = LAYOUTS[layout](dtype, m, n)
+    c = MATRICES[layout](dtype, m, n)
     memory = c
     while memory.base is not None:
         memory = memory.base

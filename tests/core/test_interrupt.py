@@ -1,13 +1,11 @@
 """Signals in the middle of long kernels: Ctrl-C ends them, and nothing is worse for it."""
 
-import json
-import subprocess
-import sys
 import textwrap
 from typing import Any
 
 import pytest
 from paths import HELPERS
+from programs import json_of
 
 COMMON = """
 import faulthandler, hashlib, json, os, signal, sys, threading, time
@@ -28,20 +26,13 @@ def digest(tensor):
 """
 
 
-def output_of(program: str) -> Any:
+def outcome_of(program: str) -> Any:
     """What the program prints, as JSON, in a process of its own: nothing else could end a kernel that goes on."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMMON + textwrap.dedent(program), str(HELPERS)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    return json_of(COMMON + textwrap.dedent(program), str(HELPERS), timeout=600)
 
 
 def test_every_kernel_is_left_and_the_next_calls_are_right() -> None:
-    outcomes = output_of("""
+    outcomes = outcome_of("""
         import core_calls
 
         def digests():
@@ -81,7 +72,7 @@ def test_every_kernel_is_left_and_the_next_calls_are_right() -> None:
     ["pyinit.orthogonal_(w)", "_core.fill_orthonormalized(target, drawn.data_ptr(), 1.0, 2)"],
 )
 def test_one_large_matrix_is_left_before_anything_is_written(call: str) -> None:
-    outcome = output_of(f"""
+    outcome = outcome_of(f"""
         w, drawn = torch.full((6144, 6144), torch.nan), torch.randn(6144, 6144)
         target = _core.dlpack_memory(w)
         try:
@@ -95,7 +86,7 @@ def test_one_large_matrix_is_left_before_anything_is_written(call: str) -> None:
 
 
 def test_the_key_of_an_interrupted_fill_is_drawn() -> None:
-    assert output_of("""
+    assert outcome_of("""
         w, generator = torch.full((4096, 4096), torch.nan), torch.Generator().manual_seed(5)
         pyinit.normal_(torch.empty(8), generator=generator)
         expected = generator.get_state()
@@ -111,7 +102,7 @@ def test_the_key_of_an_interrupted_fill_is_drawn() -> None:
 @pytest.mark.parametrize("size", [100, 1 << 18])
 def test_torchs_numbers_are_drawn_with_the_whole_fill_or_not_at_all(size: int) -> None:
     # Next to no proposal is accepted.
-    assert output_of(f"""
+    assert outcome_of(f"""
         pyinit.set_rng("torch")
         w, generator = torch.empty({size}), torch.Generator().manual_seed(5)
         before = generator.get_state()
@@ -126,7 +117,7 @@ def test_torchs_numbers_are_drawn_with_the_whole_fill_or_not_at_all(size: int) -
 
 
 def test_what_a_handler_raises_comes_through() -> None:
-    assert output_of("""
+    assert outcome_of("""
         import core_calls
 
         class Timeout(Exception):
@@ -146,7 +137,7 @@ def test_what_a_handler_raises_comes_through() -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_handler_that_returns_changes_nothing(threads: int) -> None:
     # It calls kernels itself, in the middle of one. Signals that have to wait are one signal in the end.
-    calls, in_handler, expected = output_of(f"""
+    calls, in_handler, expected = outcome_of(f"""
         torch.set_num_threads({threads})
         a = torch.randn(2048, 2048, dtype=torch.float64)
         address, dtype, _, _ = _core.dlpack_memory(a)
@@ -178,7 +169,7 @@ def test_a_handler_that_returns_changes_nothing(threads: int) -> None:
 
 
 def test_a_kernel_in_another_thread_goes_on() -> None:
-    assert output_of("""
+    assert outcome_of("""
         def fill():
             return pyinit.fill.trunc_normal(torch.empty(1 << 24, dtype=torch.float64), key=4)
 

@@ -1,9 +1,7 @@
 """Memory that cannot be had in the middle of a call: MemoryError, and the same call is right when there is some."""
 
-import json
 import os
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import core_calls
 import pytest
 from cuda_emulation import NoEmulationError, compiler
 from paths import HELPERS, ROOT
+from programs import json_of, output_of
 
 from pyinit import _core
 
@@ -67,19 +66,23 @@ def failures(call, check):
 """
 
 
-def output_of(program: str, allocator: Path) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-c", COMMON + textwrap.dedent(program), str(HELPERS), str(allocator)],
-        env={**os.environ, "LD_PRELOAD": str(allocator)},
-        capture_output=True,
-        text=True,
-        check=False,
+def outcome_of(program: str, allocator: Path) -> Any:
+    """What the program prints, as JSON, in a process whose allocations ``allocator`` lets fail."""
+    arguments = str(HELPERS), str(allocator)
+    return json_of(
+        COMMON + textwrap.dedent(program), *arguments, timeout=600, LD_PRELOAD=str(allocator)
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
 
 
-FREE = {"isa", "set_isa", "compiler", "set_exchange_api", "multiply_adds", "activate_biased"}
+FREE = {
+    "isa",
+    "set_isa",
+    "compiler",
+    "set_exchange_api",
+    "multiply_adds",
+    "activate_biased",
+    "View",
+}
 """Functions that need no memory of their own."""
 
 FOR_TESTS = {"philox4x32", "philox_words", "elementary", "set_threads_at_any_loss", "ExpectedLoss"}
@@ -92,7 +95,7 @@ def test_all_functions_are_there() -> None:
 
 
 def test_allocations_of_every_function_may_fail(allocator: Path) -> None:
-    counts = output_of(
+    counts = outcome_of(
         """
         import core_calls
 
@@ -124,7 +127,7 @@ def test_allocations_of_every_function_may_fail(allocator: Path) -> None:
 
 
 def test_a_packed_weight_that_finds_no_memory_is_packed_by_the_next_call(allocator: Path) -> None:
-    count = output_of(
+    count = outcome_of(
         """
         from pyinit.functional import conv2d, pack_weight
 
@@ -148,7 +151,7 @@ def test_a_packed_weight_that_finds_no_memory_is_packed_by_the_next_call(allocat
 
 
 def test_generators_are_as_before_where_torchs_numbers_found_no_memory(allocator: Path) -> None:
-    count = output_of(
+    count = outcome_of(
         """
         pyinit.set_rng("torch")
         w, generator = torch.empty(256, 256), torch.Generator()
@@ -211,10 +214,4 @@ def test_a_limit_of_the_process(layout: str) -> None:
         run()
         assert torch.equal(out, expected)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    output_of(program)

@@ -21,7 +21,7 @@ pytestmark = [
     ),
 ]
 
-LAYOUTS: dict[str, Callable[..., Tensor]] = {
+TENSORS: dict[str, Callable[..., Tensor]] = {
     "empty": lambda **k: torch.empty(0, 3, **k),
     "scalar": lambda **k: torch.empty((), **k),
     "one": lambda **k: torch.empty(1, **k),
@@ -60,11 +60,11 @@ def test_every_case_of_the_emulation(kernel: str) -> None:
     assert [case for case in CASES[kernel] if not case.matches(device_fills._cuda, "cuda")] == []
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", TENSORS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("fill", FILLS)
 def test_fills_have_the_bits_of_the_cpu(fill: str, dtype: torch.dtype, layout: str) -> None:
-    cpu, ours = both(LAYOUTS[layout], dtype)
+    cpu, ours = both(TENSORS[layout], dtype)
     FILLS[fill](cpu)
     FILLS[fill](ours)
     assert same(ours, cpu)
@@ -90,7 +90,7 @@ def test_more_than_2_to_the_31_elements() -> None:
 
 
 def test_manual_seed_governs_both_devices_alike() -> None:
-    cpu, ours = both(LAYOUTS["odd"], torch.float32)
+    cpu, ours = both(TENSORS["odd"], torch.float32)
     for t in (cpu, ours):
         torch.manual_seed(5)
         pyinit.kaiming_normal_(t.view(1, -1))

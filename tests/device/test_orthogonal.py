@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from dtypes import FLOATS
+from poison import poisoned
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyinit
@@ -13,7 +15,6 @@ from pyinit._device import orthogonal as device_orthogonal
 from pyinit._random.rng import Key
 
 KEY = Key(0x0123456789ABCDEF, 3)
-DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 FULL = [torch.float32, torch.float64]
 ERROR = {torch.float32: 5e-6, torch.float64: 1e-13}  # of an element
 ORTHOGONALITY = {torch.float32: 5e-6, torch.float64: 2e-14}  # max |QtQ - I|
@@ -31,10 +32,6 @@ def draw(jobs):
 def fill_by_products(tensor, gain=1.0, key=KEY, groups=1):
     device_orthogonal.fill(device_orthogonal.matrices(tensor, gain, key, groups), draw)
     return tensor
-
-
-def poisoned(shape, dtype=torch.float32):
-    return torch.full(shape, torch.nan, dtype=dtype)
 
 
 def by_products(shape, dtype=torch.float32, **kwargs):
@@ -133,7 +130,7 @@ def test_a_column_of_zeros_is_left_as_it_is():
 # ---- Targets -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape", [(12, 7), (7, 12), (9, 9)], ids=str)
 def test_strides_do_not_matter(shape, dtype):
     expected = by_products(shape, dtype)
@@ -177,7 +174,7 @@ def many(seed=0):
     """Tensors of few shapes and all dtypes, mixed, with gains of their own."""
     shapes = [(16, 16), (16, 9), (9, 16), (4, 2, 2, 4), (16, 3, 3), (1, 1), (5, 1), (1, 5)]
     jobs = []
-    for i, (dtype, shape) in enumerate(itertools.product(DTYPES, shapes * 3)):
+    for i, (dtype, shape) in enumerate(itertools.product(FLOATS, shapes * 3)):
         jobs.append((poisoned(shape, dtype), 0.5 + i % 4, Key(KEY.key, seed + i)))
     return jobs
 
@@ -228,7 +225,7 @@ WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "index", "lift_fre
 @pytest.mark.parametrize("shape", [(100, 100), (3, 70), (70, 3), (5, 3, 3, 3)], ids=str)
 def test_nothing_waits_for_the_device_or_comes_from_the_host(shape, gain, monkeypatch):
     monkeypatch.setattr(device_orthogonal, "_WIDTH", 32)
-    targets = [poisoned(shape, dtype) for dtype in DTYPES]
+    targets = [poisoned(shape, dtype) for dtype in FLOATS]
     jobs = [device_orthogonal.Matrix(target, gain, KEY, 0) for target in targets]
     numbers = []
     with Recorded() as recorded:

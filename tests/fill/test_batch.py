@@ -7,6 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from bits import same_bits
+from poison import poisoned_like
 from torch import Tensor
 
 from pyinit import _core, fill
@@ -14,11 +16,10 @@ from pyinit._torch.views import DTYPES, View, writable_view
 
 Moments = tuple[float, float, float, float] | None
 
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 THREADS = (1, 2, 3, 7)
 LARGE = (1 << 20) + 3
 
-LAYOUTS: dict[str, Callable[[torch.dtype], Tensor]] = {
+TENSORS: dict[str, Callable[[torch.dtype], Tensor]] = {
     "no elements": lambda dtype: torch.empty(3, 0, 2, dtype=dtype),
     "no dimensions": lambda dtype: torch.empty((), dtype=dtype),
     "one element": lambda dtype: torch.empty(1, 1, 1, dtype=dtype),
@@ -53,20 +54,8 @@ def view_of(tensor: Tensor) -> View:
     return view
 
 
-def poisoned(layout: str, dtype: torch.dtype) -> Tensor:
-    return LAYOUTS[layout](dtype).fill_(torch.nan)
-
-
 def padded(parameters: tuple[float, ...]) -> tuple[float, float, float, float]:
     return (*parameters, 0.0, 0.0, 0.0, 0.0)[:4]
-
-
-def bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().view(BITS[tensor.element_size()])
-
-
-def same_bits(one: Tensor, other: Tensor) -> bool:
-    return torch.equal(bits(one), bits(other))
 
 
 def moments(tensor: Tensor) -> Moments:
@@ -94,17 +83,17 @@ def test_a_batch_has_the_bits_of_single_fills_however_it_is_carried_out(
 ) -> None:
     # The largest layout with one distribution each, for the time that it takes.
     cases = [
-        (layout, name) for layout in LAYOUTS if layout != "beyond a block" for name in FILLS
+        (layout, name) for layout in TENSORS if layout != "beyond a block" for name in FILLS
     ] + [("beyond a block", "normal"), ("beyond a block", "constant")]
     expected = []
     for number, (layout, name) in enumerate(cases):
         alone = FILLS[name][2]
-        expected.append(alone(poisoned(layout, dtype), key=9, stream=number))
+        expected.append(alone(poisoned_like(TENSORS[layout](dtype)), key=9, stream=number))
     assert not any(t.isnan().any() for t in expected)
     # Products are rounded before they are summed where there is no fused multiply-add.
     known: dict[bool, list[Moments]] = {}
     for threads in every_way:
-        tensors = [poisoned(layout, dtype) for layout, _ in cases]
+        tensors = [poisoned_like(TENSORS[layout](dtype)) for layout, _ in cases]
         fills = [
             (view_of(t), FILLS[name][0], padded(FILLS[name][1]), (9, number))
             for number, (t, (_, name)) in enumerate(zip(tensors, cases, strict=True))
@@ -128,11 +117,11 @@ def test_what_lies_between_the_elements_of_a_target_stays() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", TENSORS)
 def test_moments_are_those_that_numpy_finds_in_double_precision(
     layout: str, dtype: torch.dtype
 ) -> None:
-    tensor = fill.normal(LAYOUTS[layout](dtype), 0.5, 2.0, key=3)
+    tensor = fill.normal(TENSORS[layout](dtype), 0.5, 2.0, key=3)
     found = moments(tensor)
     if not tensor.numel():
         assert found is None

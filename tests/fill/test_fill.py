@@ -7,13 +7,13 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from dtypes import FLOATS
 from hypothesis import given, settings
 
 import pyinit
 from pyinit import fill, init
 from pyinit._random.rng import Key
 
-DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 DRAWS = {
     "uniform": (-1.0, 2.0),
     "normal": (0.5, 2.0),
@@ -45,7 +45,7 @@ def test_array_and_tensor_get_the_same_bits(name, dtype):
     assert torch.equal(torch.from_numpy(drawn(name, tensor.numpy().copy())), drawn(name, tensor))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", DRAWS)
 def test_key_and_stream_choose_the_numbers(name, dtype):
     first, again, other_key, other_stream = (
@@ -63,7 +63,7 @@ def test_every_key_and_stream_of_64_bits_is_taken(word):
     assert fill.uniform(torch.full((4,), POISON), key=word, stream=word).max() < 1
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_distributions(dtype):
     n = 50000
     uniform = fill.uniform(torch.empty(n, dtype=dtype), -1.0, 3.0, key=1).double()
@@ -82,7 +82,7 @@ def test_distributions(dtype):
 
 
 @pytest.mark.parametrize("bounds", [(-0.6, 0.7), (0.1, 0.3), (-1.1, -0.3)], ids=str)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_no_truncated_normal_is_outside_its_bounds(dtype, bounds, isa):
     # Of which no 16-bit type holds one: rounded to nearest, the last values would be outside.
     out = fill.trunc_normal(torch.empty(1 << 18, dtype=dtype), 0.0, 1.0, *bounds, key=3)
@@ -111,7 +111,7 @@ def test_tensor_write_bumps_the_version_counter():
 
 @pytest.mark.usefixtures("isa")
 def test_an_element_does_not_depend_on_its_neighbours():
-    for name, dtype in itertools.product(DRAWS, DTYPES):
+    for name, dtype in itertools.product(DRAWS, FLOATS):
         out = drawn(name, torch.empty(103, dtype=dtype))
         alone = torch.stack(
             [
@@ -125,7 +125,7 @@ def test_an_element_does_not_depend_on_its_neighbours():
 # -- blocks of a larger tensor ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", DRAWS)
 def test_shards_assemble_to_the_whole(name, dtype):
     whole = (6, 5, 8)
@@ -157,7 +157,7 @@ def test_scalar_and_empty_blocks():
 # -- memory ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", [*DRAWS, "constant"])
 def test_fills_of_every_size_write_nothing_around(name, dtype, isa):
     for size in (*range(71), 127, 129, 255, 257):
@@ -173,7 +173,7 @@ def test_fills_of_every_size_write_nothing_around(name, dtype, isa):
 @st.composite
 def views(draw):
     """A view of poisoned memory, with a mask of what of that memory belongs to it."""
-    dtype = draw(st.sampled_from(DTYPES))
+    dtype = draw(st.sampled_from(FLOATS))
     sizes = draw(st.lists(st.integers(0, 9), min_size=0, max_size=4))
     steps = [draw(st.integers(1, 3)) for _ in sizes]
     margins = [draw(st.integers(0, 2)) for _ in sizes]

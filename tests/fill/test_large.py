@@ -6,6 +6,8 @@ import torch
 import pyinit
 from pyinit import fill
 
+pytestmark = pytest.mark.large
+
 COUNT = 2**31 + 5
 
 

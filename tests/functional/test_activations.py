@@ -55,7 +55,7 @@ def gelu_tanh_slope(x: Exact) -> Exact:
     return logistic(twice_u(x)) + x * logistic_slope(twice_u(x)) * slope
 
 
-class Case(NamedTuple):
+class Definition(NamedTuple):
     ours: Callable[..., Tensor]
     torchs: Callable[..., Tensor]
     exact: Callable[[Exact], Exact]
@@ -66,35 +66,35 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "relu": Case(
+    "relu": Definition(
         activations.relu,
         torchs.relu,
         lambda x: np.maximum(x, 0),
         lambda x: (x > 0).astype(LONG),
         0,
     ),
-    "leaky_relu": Case(
+    "leaky_relu": Definition(
         activations.leaky_relu,
         torchs.leaky_relu,
         lambda x: np.where(x > 0, x, x * 0.01),
         lambda x: np.where(x > 0, LONG(1), LONG(0.01)),
         1,
     ),
-    "elu": Case(
+    "elu": Definition(
         activations.elu,
         torchs.elu,
         lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
         lambda x: np.exp(np.minimum(x, 0)),
         1.3,
     ),
-    "selu": Case(
+    "selu": Definition(
         activations.selu,
         torchs.selu,
         lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
         lambda x: SELU_SCALE * np.where(x > 0, 1, SELU_ALPHA * np.exp(np.minimum(x, 0))),
         3,
     ),
-    "gelu": Case(
+    "gelu": Definition(
         activations.gelu,
         torchs.gelu,
         lambda x: x * normal_cdf(x),
@@ -102,7 +102,7 @@ CASES = {
         5.5,
         True,
     ),
-    "gelu_tanh": Case(
+    "gelu_tanh": Definition(
         lambda x: activations.gelu(x, "tanh"),
         lambda x: torchs.gelu(x, approximate="tanh"),
         lambda x: x * logistic(twice_u(x)),
@@ -110,7 +110,7 @@ CASES = {
         2.5,
         True,
     ),
-    "silu": Case(
+    "silu": Definition(
         activations.silu,
         torchs.silu,
         lambda x: x * logistic(x),
@@ -118,9 +118,9 @@ CASES = {
         2.5,
         True,
     ),
-    "sigmoid": Case(activations.sigmoid, torch.sigmoid, logistic, logistic_slope, 2.7),
-    "tanh": Case(activations.tanh, torch.tanh, np.tanh, lambda x: 1 - np.tanh(x) ** 2, 2.7),
-    "softplus": Case(
+    "sigmoid": Definition(activations.sigmoid, torch.sigmoid, logistic, logistic_slope, 2.7),
+    "tanh": Definition(activations.tanh, torch.tanh, np.tanh, lambda x: 1 - np.tanh(x) ** 2, 2.7),
+    "softplus": Definition(
         activations.softplus,
         torchs.softplus,
         lambda x: np.where(x > 20, x, np.log1p(np.exp(np.minimum(x, 20)))),
@@ -269,7 +269,7 @@ def test_other_than_default_softplus(native_calls: Counter[str]) -> None:
     assert not native_calls
 
 
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x,
     "transposed": lambda x: x.transpose(0, 2),
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
@@ -282,14 +282,14 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @DTYPES
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", VIEWS)
 @ALL
 def test_layouts(name: str, layout: str, dtype: torch.dtype, native_calls: Counter[str]) -> None:
-    x = LAYOUTS[layout](torch.randn(3, 5, 8, 7, dtype=dtype)).detach().requires_grad_()
+    x = VIEWS[layout](torch.randn(3, 5, 8, 7, dtype=dtype)).detach().requires_grad_()
     ours, theirs = CASES[name].ours(x), CASES[name].torchs(x)
     assert ours.stride() == theirs.stride()
     torch.testing.assert_close(ours, theirs)
-    grad = LAYOUTS[layout](torch.randn(3, 5, 8, 7, dtype=dtype))
+    grad = VIEWS[layout](torch.randn(3, 5, 8, 7, dtype=dtype))
     (got,), (expected,) = (torch.autograd.grad(y, x, grad) for y in (ours, theirs))
     torch.testing.assert_close(got, expected)
     (got,), (expected,) = (torch.autograd.grad(f(x).sum(), x) for f in CASES[name][:2])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from targets import target
 from torch import Tensor
 
 from pyinit import _core
@@ -15,10 +16,10 @@ from pyinit import nn as our_nn
 CODES = {torch.float32: _core.FLOAT32, torch.float64: _core.FLOAT64}
 SIZES = range(1, 41)
 Shape = tuple[int, int, int]
-Layout = Callable[[Tensor, Shape], Tensor]
+Strides = Callable[[Tensor, Shape], Tensor]
 
 # Each makes a view, of a shape (batch, channels, length), of memory that holds at least twice as much of everything.
-LAYOUTS: dict[str, Layout] = {
+STRIDES: dict[str, Strides] = {
     "contiguous": lambda m, s: m.as_strided(s, (s[1] * s[2], s[2], 1)),
     "channels_last": lambda m, s: m.as_strided(s, (s[1] * s[2], 1, s[1])),
     "channels first of all": lambda m, s: m.as_strided(s, (s[2], s[0] * s[2], 1)),
@@ -33,10 +34,6 @@ LAYOUTS: dict[str, Layout] = {
     "images between channels": lambda m, s: m.as_strided(s, (s[2], 2 * s[0] * s[2], 1)),
     "every second": lambda m, s: m.as_strided(s, (2 * s[1] * s[2], 2 * s[2], 2)),
 }
-
-
-def target(x: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
-    return x.data_ptr(), CODES[x.dtype], tuple(x.shape), tuple(x.stride())
 
 
 def sums(x: Tensor, threads: int = 1) -> Tensor:
@@ -61,11 +58,11 @@ def whole_numbers(dtype: torch.dtype) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", CODES, ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", STRIDES)
 def test_sums_of_every_small_size_are_exact(layout: str, dtype: torch.dtype, isa: str) -> None:
     memory = whole_numbers(dtype)
     for shape in shapes():
-        x = LAYOUTS[layout](memory, shape)
+        x = STRIDES[layout](memory, shape)
         assert torch.equal(sums(x), x.sum((0, 2))), (shape, x.stride())
 
 
@@ -77,12 +74,12 @@ def test_sums_of_every_channel_and_line_are_exact(
 ) -> None:
     memory = whole_numbers(dtype)
     for channels, length in itertools.product(SIZES, SIZES):
-        x = LAYOUTS[layout](memory, (batch, channels, length))
+        x = STRIDES[layout](memory, (batch, channels, length))
         assert torch.equal(sums(x), x.sum((0, 2))), (channels, length)
 
 
 @pytest.mark.parametrize("dtype", CODES, ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", STRIDES)
 def test_all_instruction_sets_and_threads_give_the_same_bits(
     layout: str, dtype: torch.dtype
 ) -> None:
@@ -90,7 +87,7 @@ def test_all_instruction_sets_and_threads_give_the_same_bits(
     memory = torch.randn(2 * 43**3, dtype=dtype)
     try:
         for shape in random.Random(2).sample(list(shapes()), 200):
-            x = LAYOUTS[layout](memory, shape)
+            x = STRIDES[layout](memory, shape)
             found = []
             for isa in _core.available_isas():
                 _core.set_isa(isa)
@@ -105,8 +102,8 @@ def test_all_instruction_sets_and_threads_give_the_same_bits(
 def test_what_lies_behind_a_line_changes_nothing(layout: str, dtype: torch.dtype, isa: str) -> None:
     memory = whole_numbers(dtype)
     for shape in random.Random(3).sample(list(shapes()), 300):
-        x = LAYOUTS[layout](memory, shape)
-        alone = LAYOUTS[layout](torch.full_like(memory, torch.nan), shape).copy_(x)
+        x = STRIDES[layout](memory, shape)
+        alone = STRIDES[layout](torch.full_like(memory, torch.nan), shape).copy_(x)
         assert torch.equal(sums(alone), x.sum((0, 2))), shape
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import READ_LAYOUTS, laid_out
 from routes import counted_kernels
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -66,31 +67,17 @@ def windows(draw: st.DrawFn, dims: int) -> tuple[tuple[int, ...], dict[str, Any]
     return size, arguments
 
 
-def laid_out(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> Tensor:
-    """Random numbers, and something else between them."""
-    if layout == "contiguous":
-        return torch.randn(shape, dtype=dtype)
-    if layout == "channels_last":
-        return torch.randn(shape, dtype=dtype).movedim(1, -1).contiguous().movedim(-1, 1)
-    if layout == "transposed":
-        return torch.randn(*shape[:-2], shape[-1], shape[-2], dtype=dtype).mT
-    if layout == "sliced":
-        large = torch.full([2 * size + 1 for size in shape], torch.nan, dtype=dtype)
-        view = large[tuple(slice(1, None, 2) for _ in shape)]
-        return view.copy_(torch.randn(shape, dtype=dtype))
-    return torch.randn((1, *shape[1:-1], 1), dtype=dtype).expand(shape)
-
-
-LAYOUTS = ("contiguous", "channels_last", "transposed", "sliced", "expanded")
 kinds = st.tuples(
-    st.sampled_from([torch.float32, torch.float64]), st.sampled_from(LAYOUTS), st.integers(0, 2**31)
+    st.sampled_from(list(READ_LAYOUTS)),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 2**31),
 )
 
 
 @settings(max_examples=100, deadline=None)
 @given(windows(dims=2), st.integers(0, 3), st.integers(1, 3), kinds)
 def test_im2col_is_unfold(
-    window: Any, batch: int, channels: int, kind: tuple[torch.dtype, str, int]
+    window: Any, batch: int, channels: int, kind: tuple[str, torch.dtype, int]
 ) -> None:
     size, arguments = window
     torch.manual_seed(kind[2])
@@ -106,7 +93,7 @@ def test_im2col_is_unfold(
 @settings(max_examples=100, deadline=None)
 @given(windows(dims=2), st.integers(0, 3), st.integers(1, 3), kinds)
 def test_col2im_is_fold(
-    window: Any, batch: int, channels: int, kind: tuple[torch.dtype, str, int]
+    window: Any, batch: int, channels: int, kind: tuple[str, torch.dtype, int]
 ) -> None:
     size, arguments = window
     shape = unfold(torch.empty(1, channels, *size), **arguments).shape[1:]
@@ -124,7 +111,7 @@ def test_col2im_is_fold(
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 3).flatmap(windows), kinds)
-def test_every_number_of_dimensions(window: Any, kind: tuple[torch.dtype, str, int]) -> None:
+def test_every_number_of_dimensions(window: Any, kind: tuple[str, torch.dtype, int]) -> None:
     size, arguments = window
     torch.manual_seed(kind[2])
     images = laid_out((2, 2, *size), *kind[:2])
@@ -136,6 +123,16 @@ def test_every_number_of_dimensions(window: Any, kind: tuple[torch.dtype, str, i
     one = (columns.double() * other).sum()
     two = (images.double() * col2im(other, size, **arguments)).sum()
     torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("layout", READ_LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_tensors_are_not_left_to_torch(
+    layout: str, dtype: torch.dtype, native_calls: Counter[str]
+) -> None:
+    im2col(laid_out((2, 3, 5, 6), layout, dtype), 3)
+    col2im(laid_out((2, 27, 12), layout, dtype), (5, 6), 3)
+    assert native_calls == {"im2col": 1, "col2im": 1}
 
 
 def test_torchs_own_samples() -> None:
@@ -186,6 +183,7 @@ def test_bits_for_every_number_of_threads(set_threads: Callable[[int], None], is
         assert torch.equal(col2im(columns, (33, 35), 3, 2, 3, 2), folded)
 
 
+@pytest.mark.large
 def test_more_than_2_to_the_31_bytes() -> None:
     plane = torch.randn(1024, 1024)
     channels = 2**31 // plane.nbytes + 2

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as torchs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layouts import READ_LAYOUTS, laid_out
 from routes import counted_kernels
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -21,6 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import pyinit.functional as ours
 from pyinit import _core
 from pyinit._torch import views
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FUNCTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -35,15 +38,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "softplus": torchs.softplus,
 }
-LAYOUTS = ("contiguous", "channels_last", "reversed", "sliced", "expanded")
 KERNELS = (("convolve", "convolve_transposed"), ("convolve_transposed", "convolve"))
 """The kernels of the result and of the gradient by the input, of both kinds of convolution."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(set_threads: Callable[[int], None]) -> None:
-    """The tensors are tiny: more threads would wait for each other most of the time."""
-    set_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -61,19 +57,6 @@ def _same_with_even_kernels() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Using padding='same'")
         torchs.conv1d(torch.zeros(1, 1, 4), torch.zeros(1, 1, 2), padding="same")
         yield
-
-
-def laid_out(shape: tuple[int, ...], layout: str, dtype: torch.dtype = torch.float64) -> Tensor:
-    if layout == "channels_last" and len(shape) > 3:
-        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-        return torch.randn(shape, dtype=dtype).contiguous(memory_format=formats[len(shape)])
-    if layout == "reversed":
-        return torch.randn(shape[::-1], dtype=dtype).permute(*range(len(shape))[::-1])
-    if layout == "sliced":
-        return torch.randn(*shape[:-1], 3 * shape[-1] + 1, dtype=dtype)[..., 1::3]
-    if layout == "expanded":
-        return torch.randn(1, *shape[1:], dtype=dtype).expand(shape)
-    return torch.randn(shape, dtype=dtype)
 
 
 class Case(NamedTuple):
@@ -130,12 +113,12 @@ def cases(draw: st.DrawFn, transposed: bool) -> Case:
         shape = (groups * made, taken, *kernel)
     batch = draw(integers(1, 3))
     torch.manual_seed(draw(integers(0, 2**30)))
-    layout = st.sampled_from(LAYOUTS)
+    layout = st.sampled_from(list(READ_LAYOUTS))
     input = laid_out((batch, groups * taken, *size), draw(layout))
     if draw(st.booleans()) and batch == 1:
         input = input[0]
     weight = laid_out(shape, draw(layout))
-    bias = laid_out((groups * made,), draw(st.sampled_from(["contiguous", "sliced"])))
+    bias = laid_out((groups * made,), draw(st.sampled_from(["contiguous", "gaps"])))
     name = f"conv{'_transpose' * transposed}{dims}d"
     return Case(name, input, weight, bias if draw(st.booleans()) else None, options)
 
@@ -169,7 +152,7 @@ def check_against_torch(case: Case, layout: str) -> None:
 @settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-@given(cases(transposed=False), st.sampled_from(LAYOUTS))
+@given(cases(transposed=False), st.sampled_from(list(READ_LAYOUTS)))
 def test_a_convolution_and_its_gradients_are_torchs_to_rounding(case: Case, layout: str) -> None:
     check_against_torch(case, layout)
 
@@ -177,7 +160,7 @@ def test_a_convolution_and_its_gradients_are_torchs_to_rounding(case: Case, layo
 @settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-@given(cases(transposed=True), st.sampled_from(LAYOUTS))
+@given(cases(transposed=True), st.sampled_from(list(READ_LAYOUTS)))
 def test_a_transposed_one_and_its_gradients_are_torchs_to_rounding(case: Case, layout: str) -> None:
     check_against_torch(case, layout)
 
@@ -211,7 +194,7 @@ def test_float32_is_as_exact_as_torch(name: str, native_calls: Counter[str]) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_results_and_gradients_have_torchs_memory_format(name: str, dtype: torch.dtype) -> None:
     shapes = [x.shape for x in a_case(name).tensors()[:2]]
-    for layouts in itertools.product(["contiguous", "channels_last", "sliced"], repeat=2):
+    for layouts in itertools.product(["contiguous", "channels_last", "gaps"], repeat=2):
         leaves = [
             laid_out(s, x, dtype).requires_grad_() for s, x in zip(shapes, layouts, strict=True)
         ]
@@ -482,7 +465,7 @@ def test_fx_records_torchs_own_function() -> None:
 def test_a_torch_without_dlpacks_exchange_interface(
     monkeypatch: pytest.MonkeyPatch, native_calls: Counter[str]
 ) -> None:
-    case = a_case("conv2d", layout="sliced")
+    case = a_case("conv2d", layout="gaps")
     expected = case.by(ours)
     monkeypatch.setattr(views, "_find_readable", views.readable_by_methods)
     assert torch.equal(case.by(ours), expected)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from layouts import LAYOUTS
+from poison import poisoned_like
 from torch import Tensor
 from torch.nn import functional
 
@@ -67,14 +69,6 @@ LAYERS = {
     "long kernel": Layer(1, 2, 3, (1000,), (401,), (2,), (7,), (1,)),
     "volume": Layer(2, 4, 6, (5, 6, 7), (3, 2, 3), (1, 2, 1), (1, 0, 1), (1, 1, 2)),
 }
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "contiguous": Tensor.contiguous,
-    "channels last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
-    "gaps": lambda x: torch.stack([x, x + 1], -1)[..., 0],
-    "reordered": lambda x: (
-        x.permute(*reversed(range(x.dim()))).contiguous().permute(*reversed(range(x.dim())))
-    ),
-}
 
 
 def memory(x: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
@@ -95,10 +89,6 @@ def run(
     of_bias = None if bias is None else memory(bias)
     function(memory(x), memory(w), of_bias, memory(out), *layer.window, activation, 0.0, threads)
     return out
-
-
-def poisoned(like: Tensor) -> Tensor:
-    return torch.full_like(like, float("nan"))
 
 
 def torchs(
@@ -148,7 +138,7 @@ def test_equals_torch(
 ) -> None:
     (x, w, bias), expected = problem(layer, transposed)
     for of_weight in (layout, Tensor.contiguous):
-        out = poisoned(layout(expected))
+        out = poisoned_like(layout(expected))
         run(layer, transposed, (layout(x), of_weight(w), bias), out)
         torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-11)
 
@@ -160,21 +150,21 @@ def test_layouts_of_input_and_output_may_differ(name: str, transposed: bool) -> 
     (x, w, bias), expected = problem(layer, transposed)
     for of_input in LAYOUTS.values():
         for of_output in LAYOUTS.values():
-            out = poisoned(of_output(expected))
+            out = poisoned_like(of_output(expected))
             run(layer, transposed, (of_input(x), w, bias), out)
             torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-11)
 
 
 @pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_bits_do_not_depend_on_threads(layer: Layer, layout: str, transposed: bool) -> None:
     (x, w, bias), expected = problem(layer, transposed, torch.float32)
     x, out = LAYOUTS[layout](x), LAYOUTS[layout](expected.float())
-    one = run(layer, transposed, (x, w, bias), poisoned(out), threads=1)
+    one = run(layer, transposed, (x, w, bias), poisoned_like(out), threads=1)
     for threads in (2, 3, 7):
         assert torch.equal(
-            run(layer, transposed, (x, w, bias), poisoned(out), threads=threads), one
+            run(layer, transposed, (x, w, bias), poisoned_like(out), threads=threads), one
         )
 
 
@@ -190,14 +180,14 @@ LONG_SUMS = [
 
 
 @pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
-@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_errors_are_not_above_torchs(layout: str, transposed: bool) -> None:
     """In the mean over layers: torch takes several ways, which differ by more than a factor of 2."""
     logarithms = []
     for layer in LONG_SUMS:
         (x, w, bias), expected = problem(layer, transposed, torch.float32)
         x, w = LAYOUTS[layout](x), LAYOUTS[layout](w)
-        out = poisoned(LAYOUTS[layout](expected.float()))
+        out = poisoned_like(LAYOUTS[layout](expected.float()))
         results = (
             run(layer, transposed, (x, w, bias), out),
             torchs(layer, transposed, (x, w, bias), expected),
@@ -211,9 +201,9 @@ def test_bias_and_activation_come_after_the_sum(isa: str) -> None:
     layer = LAYERS["more than a chain"]
     (x, w, bias), expected = problem(layer, False)
     for layout in LAYOUTS.values():
-        out = run(layer, False, (x, w, bias), poisoned(layout(expected)), activation=1)
+        out = run(layer, False, (x, w, bias), poisoned_like(layout(expected)), activation=1)
         torch.testing.assert_close(out, expected.relu(), rtol=1e-12, atol=1e-11)
-        plain = run(layer, False, (x, w, None), poisoned(layout(expected)))
+        plain = run(layer, False, (x, w, None), poisoned_like(layout(expected)))
         torch.testing.assert_close(plain, expected - bias.view(-1, 1, 1), rtol=1e-12, atol=1e-11)
 
 
@@ -223,7 +213,9 @@ def test_what_lies_outside_the_image_is_not_read() -> None:
     frame = torch.full((2, 7, 15, 16), float("nan"), dtype=x.dtype)
     inside = frame[:, 1:6, 3:12, 4:12].copy_(x)
     expected = functional.conv2d(x, w, None, *layer.window)
-    torch.testing.assert_close(run(layer, False, (inside, w, None), poisoned(expected)), expected)
+    torch.testing.assert_close(
+        run(layer, False, (inside, w, None), poisoned_like(expected)), expected
+    )
 
 
 def test_what_lies_between_the_outputs_stays() -> None:
@@ -237,6 +229,7 @@ def test_what_lies_between_the_outputs_stays() -> None:
     assert torch.equal(frame, torch.full_like(frame, 7.0))
 
 
+@pytest.mark.large
 def test_images_of_more_than_2_to_the_31_bytes() -> None:
     width = 2**29 + 9
     x = torch.zeros(1, 1, 1, width)  # pages that nothing is written to take no memory
@@ -259,7 +252,7 @@ def test_memory_does_not_grow_with_the_kernels_area() -> None:
 import resource, sys
 import torch
 from pyinit import _core
-channels_last = sys.argv[1] == "channels last"
+channels_last = sys.argv[1] == "channels_last"
 x, w, y = torch.ones(4, 64, 112, 112), torch.ones(64, 64, 5, 5), torch.ones(4, 64, 112, 112)
 if channels_last:
     x, y = (t.to(memory_format=torch.channels_last) for t in (x, y))
@@ -274,7 +267,7 @@ before = peak()
 _core.convolve(memory(x), memory(w), None, memory(y), *window, 0, 0.0, 2)
 print(peak() - before)
 """
-    for layout in ("contiguous", "channels last"):
+    for layout in ("contiguous", "channels_last"):
         grown = subprocess.run(
             [sys.executable, "-c", program, layout], check=True, capture_output=True, text=True
         ).stdout
@@ -283,7 +276,7 @@ print(peak() - before)
 
 def test_nothing_to_sum_leaves_the_bias(isa: str) -> None:
     bias = torch.tensor([1.0, -2.0])
-    out = poisoned(torch.empty(2, 2, 3, 4))
+    out = poisoned_like(torch.empty(2, 2, 3, 4))
     layer = Layer(2, 0, 2, (3, 4), (1, 1))
     arguments: Any = (torch.empty(2, 0, 3, 4), torch.empty(2, 0, 1, 1), bias)
     run(layer, False, arguments, out, activation=1)

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from layouts import Layout, channels_last, wide_rows, with_gaps
+from poison import poisoned_like
+from targets import target
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,8 +25,10 @@ Call = tuple[int, float]
 NONE: Call = (0, 0.0)  # an activation's code, and its parameter
 RELU: Call = (1, 0.0)
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # for the references
 
-class Case(NamedTuple):
+
+class Depthwise(NamedTuple):
     batch: int
     channels: int
     size: tuple[int, ...]
@@ -51,10 +56,10 @@ class Case(NamedTuple):
         ]
 
 
-def square(batch: int, channels: int, *sides: int) -> Case:
+def square(batch: int, channels: int, *sides: int) -> Depthwise:
     """Size, kernel, stride, padding and, if given, dilation: the same along both dimensions."""
     size, kernel, stride, padding, dilation = ((x, x) for x in (*sides, 1)[:5])
-    return Case(batch, channels, size, kernel, stride, padding, dilation)
+    return Depthwise(batch, channels, size, kernel, stride, padding, dilation)
 
 
 CASES = [
@@ -73,44 +78,25 @@ CASES = [
         if (case := square(1, 18, 14, 3, stride, 2, dilation)).fits
     ),
     *(square(1, channels, 7, 3, 1, 1) for channels in (1, 2, 8, 15, 16, 17, 33, 260)),
-    Case(2, 5, (40,), (4,), (1,), (3,), (1,)),
-    Case(1, 1, (17_011,), (7,), (2,), (3,), (3,)),
-    Case(2, 4, (5, 6, 9), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
-    Case(1, 9, (6, 5, 7), (2, 3, 1), (2, 1, 3), (1, 0, 0), (1, 2, 1)),
-    Case(1, 1, (10, 40, 30), (3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1)),
-    Case(2, 6, (9, 20), (5, 2), (2, 1), (1, 2), (1, 3)),
-    Case(1, 2, (130, 150), (3, 3), (1, 1), (1, 1), (1, 1)),
-    Case(1, 1, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
-    Case(1, 3, (16, 16), (4, 4), (4, 4), (0, 0), (1, 1)),
-    Case(1, 3, (9, 9), (1, 1), (3, 3), (0, 0), (1, 1)),
-    Case(2, 3, (9, 10), (3, 3), (1, 1), (1, 1), (1, 1), multiplier=2),
-    Case(1, 4, (9, 10), (3, 4), (2, 3), (1, 2), (2, 1), multiplier=3),
-    Case(0, 3, (4, 4), (3, 3), (1, 1), (1, 1), (1, 1)),
+    Depthwise(2, 5, (40,), (4,), (1,), (3,), (1,)),
+    Depthwise(1, 1, (17_011,), (7,), (2,), (3,), (3,)),
+    Depthwise(2, 4, (5, 6, 9), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
+    Depthwise(1, 9, (6, 5, 7), (2, 3, 1), (2, 1, 3), (1, 0, 0), (1, 2, 1)),
+    Depthwise(1, 1, (10, 40, 30), (3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1)),
+    Depthwise(2, 6, (9, 20), (5, 2), (2, 1), (1, 2), (1, 3)),
+    Depthwise(1, 2, (130, 150), (3, 3), (1, 1), (1, 1), (1, 1)),
+    Depthwise(1, 1, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
+    Depthwise(1, 3, (16, 16), (4, 4), (4, 4), (0, 0), (1, 1)),
+    Depthwise(1, 3, (9, 9), (1, 1), (3, 3), (0, 0), (1, 1)),
+    Depthwise(2, 3, (9, 10), (3, 3), (1, 1), (1, 1), (1, 1), multiplier=2),
+    Depthwise(1, 4, (9, 10), (3, 4), (2, 3), (1, 2), (2, 1), multiplier=3),
+    Depthwise(0, 3, (4, 4), (3, 3), (1, 1), (1, 1), (1, 1)),
 ]
-
-Layout = Callable[[Tensor], Tensor]
-
-
-def channels_last(x: Tensor) -> Tensor:
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
-
-
-def spread(x: Tensor) -> Tensor:
-    """Elements side by side nowhere."""
-    out = torch.empty([2 * n + 1 for n in x.shape], dtype=x.dtype).transpose(0, -1)
-    out = out.transpose(0, -1)[tuple(slice(1, None, 2) for _ in x.shape)]
-    return out.copy_(x)
-
-
-def wide_rows(x: Tensor) -> Tensor:
-    out = torch.empty([*x.shape[:-2], x.shape[-2] + 1, x.shape[-1] + 3], dtype=x.dtype)
-    return out[..., 1:, 2:-1].copy_(x)
-
 
 LAYOUTS: dict[str, Layout] = {
     "contiguous": lambda x: x.contiguous(),
     "channels_last": channels_last,
-    "spread": spread,
+    "gaps": with_gaps,
     "wide rows": wide_rows,
 }
 
@@ -131,7 +117,7 @@ class Data(NamedTuple):
 
 
 @functools.cache
-def data(case: Case) -> Data:
+def data(case: Depthwise) -> Data:
     g = torch.Generator().manual_seed(7)
 
     def normal(*shape: int) -> Tensor:
@@ -146,26 +132,10 @@ def data(case: Case) -> Data:
     return Data(x.detach(), w.detach(), b, y.detach(), dy, dx, dw)
 
 
-@pytest.fixture(autouse=True)
-def _references_take_one_thread(set_threads: Callable[[int], None]) -> None:
-    """Such small ones are made no faster by two, and far slower on a busy machine."""
-    set_threads(1)
-
-
-def poisoned(like: Tensor, layout: Layout) -> Tensor:
-    return layout(torch.full_like(like, torch.nan))
-
-
-def target(x: Tensor) -> Any:
-    memory = _core.dlpack_memory(x)
-    assert memory is not None
-    return memory
-
-
 def forward(
-    case: Case, d: Data, layout: Layout, activation: Call = NONE, threads: int = 1
+    case: Depthwise, d: Data, layout: Layout, activation: Call = NONE, threads: int = 1
 ) -> Tensor:
-    out, x = poisoned(d.y, layout), layout(d.x)
+    out, x = layout(poisoned_like(d.y)), layout(d.x)
     _core.convolve(
         target(x),
         target(d.w),
@@ -179,17 +149,17 @@ def forward(
 
 
 def data_gradient(
-    case: Case, d: Data, layout: Layout, activation: Call = NONE, threads: int = 1
+    case: Depthwise, d: Data, layout: Layout, activation: Call = NONE, threads: int = 1
 ) -> Tensor:
-    out, dy = poisoned(d.dx, layout), layout(d.dy)
+    out, dy = layout(poisoned_like(d.dx)), layout(d.dy)
     _core.convolve_transposed(
         target(dy), target(d.w), None, target(out), *case.numbers, *activation, threads
     )
     return out
 
 
-def weight_gradient(case: Case, d: Data, layout: Layout, threads: int = 1) -> Tensor:
-    out, x, dy = poisoned(d.dw, LAYOUTS["contiguous"]), layout(d.x), layout(d.dy)
+def weight_gradient(case: Depthwise, d: Data, layout: Layout, threads: int = 1) -> Tensor:
+    out, x, dy = poisoned_like(d.dw), layout(d.x), layout(d.dy)
     _core.convolve_weight_gradient(target(x), target(dy), target(out), *case.numbers, threads)
     return out
 
@@ -225,7 +195,7 @@ LAYERS = [
     square(3, 160, 14, 3, 1, 1),
     square(3, 160, 14, 5, 2, 2),
     square(2, 40, 7, 3, 1, 1),
-    Case(2, 24, (15, 15), (3, 3), (1, 1), (1, 1), (1, 1), multiplier=2),
+    Depthwise(2, 24, (15, 15), (3, 3), (1, 1), (1, 1), (1, 1), multiplier=2),
 ]
 
 
@@ -298,10 +268,10 @@ ACTIVATED = [
     square(1, 19, 10, 3, 2, 1),
     square(1, 3, 11, 3, 3, 0),
     square(1, 2, 14, 3, 2, 2, 2),
-    Case(1, 2, (9, 10), (3, 4), (2, 3), (1, 2), (2, 1), multiplier=3),
-    Case(1, 2, (700,), (5,), (2,), (2,), (1,)),
-    Case(1, 3, (5, 6, 7), (3, 2, 3), (2, 1, 2), (1, 1, 1), (1, 1, 1)),
-    Case(1, 1, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
+    Depthwise(1, 2, (9, 10), (3, 4), (2, 3), (1, 2), (2, 1), multiplier=3),
+    Depthwise(1, 2, (700,), (5,), (2,), (2,), (1,)),
+    Depthwise(1, 3, (5, 6, 7), (3, 2, 3), (2, 1, 2), (1, 1, 1), (1, 1, 1)),
+    Depthwise(1, 1, (131, 149), (3, 3), (2, 2), (1, 1), (1, 1)),
 ]
 
 
@@ -359,10 +329,10 @@ def test_images_of_a_long_batch_are_those_that_each_gives_alone(
 
 
 def test_outputs_that_no_input_reaches_are_the_bias() -> None:
-    case = Case(1, 2, (7, 7), (1, 1), (3, 3), (0, 0), (1, 1))
+    case = Depthwise(1, 2, (7, 7), (1, 1), (3, 3), (0, 0), (1, 1))
     d = data(case).to(torch.float32)
     for layout in LAYOUTS.values():
-        out = poisoned(d.x, layout)
+        out = layout(poisoned_like(d.x))
         dy, bias = layout(d.dy), torch.tensor([2.0, -3.0])
         _core.convolve_transposed(
             target(dy), target(d.w), target(bias), target(out), *case.numbers, *NONE, 1
@@ -394,8 +364,8 @@ def test_values_that_are_not_finite_reach_the_taps_that_take_them(
     cases = (
         square(2, 3, 5, 3, 1, 0),
         square(2, 3, 6, 3, 2, 1),
-        Case(2, 3, (4, 5), (2, 3), (1, 1), (1, 0), (1, 2), multiplier=2),
-        Case(2, 2, (2, 3, 4), (2, 2, 2), (1, 1, 1), (0, 1, 0), (1, 1, 1)),
+        Depthwise(2, 3, (4, 5), (2, 3), (1, 1), (1, 0), (1, 2), multiplier=2),
+        Depthwise(2, 2, (2, 3, 4), (2, 2, 2), (1, 1, 1), (0, 1, 0), (1, 1, 1)),
     )
     for case in cases:
         clean = data(case)
@@ -453,7 +423,7 @@ def test_weight_gradient_goes_to_any_layout() -> None:
     case = LAYERS[2]
     d = data(case).to(torch.float32)
     for layout in LAYOUTS.values():
-        out = poisoned(d.dw, spread)
+        out = with_gaps(poisoned_like(d.dw))
         x, dy = layout(d.x), layout(d.dy)
         _core.convolve_weight_gradient(target(x), target(dy), target(out), *case.numbers, 1)
         assert torch.equal(out, weight_gradient(case, d, layout))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from layouts import LAYOUTS
 from torch import Tensor
 from torch.nn import functional as torchs
 
@@ -23,7 +24,7 @@ from pyinit import functional
 LARGEST = 2**31 - 1
 
 
-class Case(NamedTuple):
+class Geometry(NamedTuple):
     """Channels are those of the weight as torch takes it: its first two sizes."""
 
     size: tuple[int, ...]
@@ -37,51 +38,48 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "beside the image": Case((2, 2), (4, 4, 2, 2), padding=2**30 - 1, dilation=LARGEST),
-    "beside the image, 3d": Case((2, 2, 2), (4, 4, 2, 2, 2), padding=2**21 - 1, dilation=2**22 - 1),
-    "beside the image, depthwise": Case(
+    "beside the image": Geometry((2, 2), (4, 4, 2, 2), padding=2**30 - 1, dilation=LARGEST),
+    "beside the image, 3d": Geometry(
+        (2, 2, 2), (4, 4, 2, 2, 2), padding=2**21 - 1, dilation=2**22 - 1
+    ),
+    "beside the image, depthwise": Geometry(
         (2, 2), (4, 1, 2, 2), padding=2**30 - 1, dilation=LARGEST, groups=4
     ),
-    "beside the image, transposed": Case(
+    "beside the image, transposed": Geometry(
         (2, 2), (4, 4, 2, 2), padding=2**30 - 1, dilation=LARGEST, transposed=True
     ),
-    "one tap left": Case((8, 8), (20, 16, 3, 3), padding=4096, dilation=4096),
-    "one tap left, 1d": Case((5,), (3, 2, 3), padding=LARGEST, dilation=LARGEST),
-    "one tap left, strided": Case((5, 7), (3, 2, 3, 3), 2, padding=1000, dilation=1000),
-    "last taps left": Case((9, 9), (6, 5, 3, 3), padding=(0, 12), dilation=(4, 8)),
-    "some taps beside": Case((6, 7), (13, 4, 4, 5), padding=(15, 30), dilation=(10, 15)),
-    "some taps beside, depthwise": Case(
+    "one tap left": Geometry((8, 8), (20, 16, 3, 3), padding=4096, dilation=4096),
+    "one tap left, 1d": Geometry((5,), (3, 2, 3), padding=LARGEST, dilation=LARGEST),
+    "one tap left, strided": Geometry((5, 7), (3, 2, 3, 3), 2, padding=1000, dilation=1000),
+    "last taps left": Geometry((9, 9), (6, 5, 3, 3), padding=(0, 12), dilation=(4, 8)),
+    "some taps beside": Geometry((6, 7), (13, 4, 4, 5), padding=(15, 30), dilation=(10, 15)),
+    "some taps beside, depthwise": Geometry(
         (6, 7), (5, 1, 4, 5), padding=(15, 30), dilation=(10, 15), groups=5
     ),
-    "same tap, other side": Case((4, 4), (5, 3, 2, 2), padding=6, dilation=9),
-    "far apart": Case((40, 50), (14, 6, 3, 3), padding=17, dilation=17),
-    "far apart, strided": Case((60, 41), (14, 6, 3, 3), (7, 3), 20, (20, 19)),
-    "far apart, depthwise": Case((900,), (3, 1, 3), padding=400, dilation=400, groups=3),
-    "stride beyond the image": Case((3, 4), (6, 5, 2, 3), LARGEST, 1),
-    "stride beyond the kernel": Case((70, 65), (18, 7, 2, 1), (32, 31), 1),
-    "places in the padding": Case((3, 1), (6, 4, 2, 2), 2**29, 2**30, 2**29 + 1),
-    "places in the padding, depthwise": Case(
+    "same tap, other side": Geometry((4, 4), (5, 3, 2, 2), padding=6, dilation=9),
+    "far apart": Geometry((40, 50), (14, 6, 3, 3), padding=17, dilation=17),
+    "far apart, strided": Geometry((60, 41), (14, 6, 3, 3), (7, 3), 20, (20, 19)),
+    "far apart, depthwise": Geometry((900,), (3, 1, 3), padding=400, dilation=400, groups=3),
+    "stride beyond the image": Geometry((3, 4), (6, 5, 2, 3), LARGEST, 1),
+    "stride beyond the kernel": Geometry((70, 65), (18, 7, 2, 1), (32, 31), 1),
+    "places in the padding": Geometry((3, 1), (6, 4, 2, 2), 2**29, 2**30, 2**29 + 1),
+    "places in the padding, depthwise": Geometry(
         (3, 1), (4, 1, 2, 2), 2**29, 2**30, 2**29 + 1, groups=4
     ),
-    "transposed, stride beyond the kernel": Case(
+    "transposed, stride beyond the kernel": Geometry(
         (2, 3), (6, 5, 3, 2), (40, 9), (1, 0), transposed=True
     ),
-    "transposed, one pixel": Case((1, 1), (4, 4, 3, 3), 4000, transposed=True),
-    "transposed, largest stride": Case(
+    "transposed, one pixel": Geometry((1, 1), (4, 4, 3, 3), 4000, transposed=True),
+    "transposed, largest stride": Geometry(
         (1, 1), (4, 4, 2, 2), LARGEST, transposed=True, output_padding=(0, 40)
     ),
-    "transposed, depthwise": Case(
+    "transposed, depthwise": Geometry(
         (1, 2), (4, 2, 2, 2), 200, groups=4, transposed=True, output_padding=7
     ),
-    "transposed, dilated": Case((4, 5), (7, 3, 4, 4), (4, 6), 8, (9, 5), transposed=True),
-    "transposed, volume": Case((1, 1, 1), (2, 3, 1, 2, 1), (90, 30, 60), transposed=True),
-    "transposed, many phases": Case((2,), (3, 2, 1100), 1100, 0, 1, transposed=True),
-    "transposed, taps of many inputs": Case((7, 7), (30, 2, 8, 8), 8, 30, 9, transposed=True),
-}
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "contiguous": Tensor.contiguous,
-    "channels last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
-    "gaps": lambda x: torch.stack([x, x + 1], -1)[..., 0],
+    "transposed, dilated": Geometry((4, 5), (7, 3, 4, 4), (4, 6), 8, (9, 5), transposed=True),
+    "transposed, volume": Geometry((1, 1, 1), (2, 3, 1, 2, 1), (90, 30, 60), transposed=True),
+    "transposed, many phases": Geometry((2,), (3, 2, 1100), 1100, 0, 1, transposed=True),
+    "transposed, taps of many inputs": Geometry((7, 7), (30, 2, 8, 8), 8, 30, 9, transposed=True),
 }
 
 
@@ -89,7 +87,7 @@ def each(value: int | tuple[int, ...], dims: int) -> tuple[int, ...]:
     return (value,) * dims if isinstance(value, int) else value
 
 
-def reference(case: Case, x: Tensor, w: Tensor) -> Tensor:
+def reference(case: Geometry, x: Tensor, w: Tensor) -> Tensor:
     dims = len(case.size)
     stride, padding, dilation, behind = (
         each(value, dims)
@@ -123,7 +121,7 @@ def reference(case: Case, x: Tensor, w: Tensor) -> Tensor:
     return out.flatten(1, 2)
 
 
-def convolve(case: Case, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+def convolve(case: Geometry, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     name = f"conv{'_transpose' if case.transposed else ''}{len(case.size)}d"
     last = (
         (case.output_padding, case.groups, case.dilation)
@@ -134,13 +132,13 @@ def convolve(case: Case, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Te
     return out
 
 
-def tensors(case: Case, batch: int = 2) -> tuple[Tensor, Tensor]:
+def tensors(case: Geometry, batch: int = 2) -> tuple[Tensor, Tensor]:
     channels = case.weight[0] if case.transposed else case.weight[1] * case.groups
     x = torch.randn(batch, channels, *case.size, dtype=torch.float64)
     return x, torch.randn(case.weight, dtype=torch.float64)
 
 
-def compare(case: Case, layout: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
+def compare(case: Geometry, layout: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
     x, w = (t.to(dtype) for t in tensors(case))
     ours = [layout(t).requires_grad_() for t in (x, w)]
     exact = [t.double().requires_grad_() for t in (x, w)]
@@ -157,12 +155,12 @@ def compare(case: Case, layout: Callable[[Tensor], Tensor], dtype: torch.dtype) 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_result_and_gradients(
-    case: Case, layout: Callable[[Tensor], Tensor], dtype: torch.dtype, isa: str
+    case: Geometry, layout: Callable[[Tensor], Tensor], dtype: torch.dtype, isa: str
 ) -> None:
     compare(case, layout, dtype)
 
 
-def random_case(rng: random.Random) -> Case:
+def random_case(rng: random.Random) -> Geometry:
     """Of at most some hundred outputs, whatever the numbers."""
     numbers = (1, 1, 2, 3, 4, 5, 7, 12, 100, 256, 4096, 2**22 - 1, 2**30, LARGEST)
     transposed, dims = rng.random() < 0.4, rng.choice((1, 2, 2, 3))
@@ -181,7 +179,7 @@ def random_case(rng: random.Random) -> Case:
         if padding <= LARGEST and 1 <= made <= (400, 20, 8)[dims - 1]:
             columns.append((size, kernel, stride, padding, dilation))
     size, kernel, *window = zip(*columns, strict=True)
-    return Case(size, (first * groups, second, *kernel), *window, groups, transposed)
+    return Geometry(size, (first * groups, second, *kernel), *window, groups, transposed)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -207,7 +205,7 @@ def test_outputs_without_taps_are_the_bias(name: str, isa: str) -> None:
 
 @pytest.mark.parametrize("groups", [1, 4], ids=["dense", "depthwise"])
 def test_pixels_without_taps_are_the_bias(groups: int, isa: str) -> None:
-    case = Case((2, 3), (4, 4 // groups, 2, 1), 5, 1, 1, groups, transposed=True)
+    case = Geometry((2, 3), (4, 4 // groups, 2, 1), 5, 1, 1, groups, transposed=True)
     x, w = tensors(case)
     bias = torch.randn(4, dtype=torch.float64)
     expected = reference(case, x, w) + bias.view(-1, 1, 1)
@@ -233,7 +231,7 @@ def test_bits_depend_on_neither_batch_nor_threads(
 
 def test_packed_weights_keep_their_bits_where_taps_are_dropped() -> None:
     case = CASES["one tap left"]
-    x, w = (LAYOUTS["channels last"](t.float()) for t in tensors(case))
+    x, w = (LAYOUTS["channels_last"](t.float()) for t in tensors(case))
     packed = functional.pack_weight(w)
     out = functional.conv2d(x, packed, None, case.stride, case.padding, case.dilation)
     assert torch.equal(out, convolve(case, x, w))
@@ -291,7 +289,7 @@ def layer(x, w, stride=1, padding=0, dilation=1, groups=1, transposed=False):
         lambda: of_weight(x, w.shape, y, *window, groups),
     ]
 
-channels_last = sys.argv[1] == "channels last"
+channels_last = sys.argv[1] == "channels_last"
 layers = [
     ((1, 64, 8, 8), (64, 64, 3, 3), 1, 1024, 1024),
     ((1, 256, 33, 33), (64, 256, 3, 3), 1, 24, 24),
@@ -310,7 +308,8 @@ for numbers in layers:
 """
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+@pytest.mark.large
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_a_thread_takes_at_most_8_mib(layout: str) -> None:
     run = subprocess.run(
         [sys.executable, "-c", FRESH + MEMORY, layout], check=True, capture_output=True, text=True

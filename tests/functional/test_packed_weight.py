@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as torchs
+from layouts import LAYOUTS, channels_last
 from torch import Tensor
 
 import pyinit
@@ -61,20 +62,6 @@ LAYERS = {
     "volume": Layer((2, 34, 5, 6, 7), (44, 17, 3, 2, 3), {"groups": 2, "stride": (1, 2, 1)}),
 }
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-
-def channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=FORMATS[x.dim()]) if x.dim() in FORMATS else x
-
-
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "contiguous": Tensor.contiguous,
-    "channels last": channels_last,
-    "reversed": lambda x: (
-        x.permute(*range(x.dim())[::-1]).contiguous().permute(*range(x.dim())[::-1])
-    ),
-    "with gaps": lambda x: torch.stack([x, x], -1)[..., 0],
-}
 
 
 @pytest.fixture
@@ -128,7 +115,7 @@ def test_bits_do_not_depend_on_the_threads_that_pack(
         assert torch.equal(layer.by(ours, x, ours.pack_weight(w, layer.groups), bias), expected)
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_what_is_packed_is_read_where_channels_lie_side_by_side(layout: str, isa: str) -> None:
     """Told by a weight packed from other numbers, which no user can pass."""
 
@@ -142,7 +129,7 @@ def test_what_is_packed_is_read_where_channels_lie_side_by_side(layout: str, isa
     weight = memory(w), _core.PackedWeight(memory(other), 3, 1)
     ones = (1, 1)
     _core.convolve(memory(x), weight, None, memory(out), ones, ones, ones, 3, 0, 0.0, 1)
-    read = other if layout == "channels last" else w
+    read = other if layout == "channels_last" else w
     torch.testing.assert_close(out, layer.by(torchs, x, read), rtol=1e-4, atol=1e-4)
 
 
@@ -163,7 +150,7 @@ def test_nothing_is_packed_that_is_read_as_it_is(name: str, packings: list[objec
     layer.by(ours, x, packed)
     if name == "depthwise":
         layer.by(ours, channels_last(x), packed)
-    layer.by(ours, channels_last(x), ours.pack_weight(LAYOUTS["with gaps"](w), layer.groups))
+    layer.by(ours, channels_last(x), ours.pack_weight(LAYOUTS["gaps"](w), layer.groups))
     assert not packings
 
 

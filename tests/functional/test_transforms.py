@@ -15,6 +15,8 @@ from torchs_samples import torchs_samples
 
 import pyinit.functional as ours
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPERATORS = torch.ops.pyinit
 
 
@@ -34,12 +36,6 @@ expected = functools.partial(layer, torchs)
 
 def total(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda *x: function(*x).sin().sum()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(set_threads: Callable[[int], None]) -> None:
-    """The tensors are tiny: more threads would wait for each other most of the time."""
-    set_threads(1)
 
 
 @pytest.fixture

@@ -1,21 +1,23 @@
 """A convolution's gradients by weight and bias: torch's, as accurate, and the same bits however they are made."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from layouts import LAYOUTS, channels_last
+from poison import poisoned
+from targets import target
 from torch import Tensor
 
 from pyinit import _core
 from pyinit import functional as our
 
 CODES = {torch.float32: _core.FLOAT32, torch.float64: _core.FLOAT64}
-Layout = Callable[[Tensor], Tensor]
 
 
-class Case(NamedTuple):
+class Sizes(NamedTuple):
     """Sizes of a convolution; channels are those of a group."""
 
     batch: int
@@ -40,8 +42,8 @@ def plane(
     *,
     stride: int = 1,
     padding: int = 0,
-) -> Case:
-    return Case(
+) -> Sizes:
+    return Sizes(
         batch, 1, channels, (size,) * 2, (kernel,) * 2, (stride,) * 2, (padding,) * 2, (1, 1)
     )
 
@@ -62,46 +64,18 @@ CASES = {
     "wider than a block": plane(1, (2, 3), 300, 2),
     "one pixel": plane(1, (9, 10), 3, 3),
     "one of all": plane(1, (1, 1), 1, 1),
-    "line": Case(3, 1, (7, 9), (1000,), (5,), (1,), (2,), (1,)),
-    "line, dilated": Case(1, 1, (4, 18), (57,), (3,), (2,), (4,), (3,)),
-    "space": Case(2, 1, (5, 9), (6, 7, 8), (3, 2, 3), (1, 2, 1), (1, 0, 2), (1, 1, 2)),
-    "uneven": Case(2, 1, (6, 11), (9, 23), (4, 3), (3, 2), (2, 0), (1, 3)),
-    "far taps": Case(1, 1, (64, 8), (70, 90), (2, 2), (1, 1), (0, 40), (60, 80)),
-    "groups": Case(2, 3, (5, 7), (10, 11), (3, 3), (1, 1), (1, 1), (1, 1)),
-    "1x1 in groups": Case(2, 4, (8, 16), (9, 9), (1, 1), (1, 1), (0, 0), (1, 1)),
-    "depthwise": Case(2, 20, (1, 1), (9, 10), (3, 3), (1, 2), (1, 1), (1, 1)),
+    "line": Sizes(3, 1, (7, 9), (1000,), (5,), (1,), (2,), (1,)),
+    "line, dilated": Sizes(1, 1, (4, 18), (57,), (3,), (2,), (4,), (3,)),
+    "space": Sizes(2, 1, (5, 9), (6, 7, 8), (3, 2, 3), (1, 2, 1), (1, 0, 2), (1, 1, 2)),
+    "uneven": Sizes(2, 1, (6, 11), (9, 23), (4, 3), (3, 2), (2, 0), (1, 3)),
+    "far taps": Sizes(1, 1, (64, 8), (70, 90), (2, 2), (1, 1), (0, 40), (60, 80)),
+    "groups": Sizes(2, 3, (5, 7), (10, 11), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "1x1 in groups": Sizes(2, 4, (8, 16), (9, 9), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "depthwise": Sizes(2, 20, (1, 1), (9, 10), (3, 3), (1, 2), (1, 1), (1, 1)),
 }
 
 
-def channels_last(x: Tensor) -> Tensor:
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
-
-
-def with_gaps(x: Tensor) -> Tensor:
-    """Every second element of larger memory along each dimension, NaN between them."""
-    memory = torch.full([2 * size for size in x.shape], torch.nan, dtype=x.dtype)
-    view = memory[tuple(slice(1, None, 2) for _ in x.shape)]
-    return view.copy_(x)
-
-
-def reversed_dims(x: Tensor) -> Tensor:
-    order = range(x.dim() - 1, -1, -1)
-    return x.permute(*order).contiguous().permute(*order)
-
-
-LAYOUTS: dict[str, Layout] = {
-    "contiguous": Tensor.contiguous,
-    "channels_last": channels_last,
-    "gaps": with_gaps,
-    "reversed": reversed_dims,
-}
-
-
-def target(x: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
-    return x.data_ptr(), CODES[x.dtype], tuple(x.shape), tuple(x.stride())
-
-
-def images(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def images(case: Sizes, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(hash(case) % 1000)
     i, o = (case.groups * channels for channels in case.channels)
     shapes = (case.batch, i, *case.size), (case.batch, o, *case.output())
@@ -109,12 +83,12 @@ def images(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return x, gradient
 
 
-def poisoned(case: Case, dtype: torch.dtype) -> Tensor:
+def poisoned_weight(case: Sizes, dtype: torch.dtype) -> Tensor:
     i, o = case.channels
-    return torch.full((case.groups * o, i, *case.kernel), torch.nan, dtype=dtype)
+    return poisoned((case.groups * o, i, *case.kernel), dtype)
 
 
-def fill(case: Case, x: Tensor, gradient: Tensor, weight: Tensor, threads: int = 1) -> Tensor:
+def fill(case: Sizes, x: Tensor, gradient: Tensor, weight: Tensor, threads: int = 1) -> Tensor:
     _core.convolve_weight_gradient(
         target(x),
         target(gradient),
@@ -128,12 +102,12 @@ def fill(case: Case, x: Tensor, gradient: Tensor, weight: Tensor, threads: int =
     return weight
 
 
-def by_torch(case: Case, x: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+def by_torch(case: Sizes, x: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
     none = [0] * len(case.size)
     gradients = torch.ops.aten.convolution_backward(
         gradient.to(dtype),
         x.to(dtype),
-        torch.zeros_like(poisoned(case, dtype)),
+        torch.zeros_like(poisoned_weight(case, dtype)),
         None,
         case.stride,
         case.padding,
@@ -156,7 +130,7 @@ def error(x: Tensor, exact: Tensor) -> float:
 def test_is_torchs_gradient(name: str, dtype: torch.dtype, isa: str) -> None:
     case = CASES[name]
     x, gradient = images(case, dtype)
-    weight = fill(case, x, gradient, poisoned(case, dtype))
+    weight = fill(case, x, gradient, poisoned_weight(case, dtype))
     exact = by_torch(case, x, gradient, torch.float64)
     assert error(weight, exact) < (1e-6 if dtype == torch.float32 else 1e-14)
 
@@ -166,7 +140,7 @@ def test_is_as_accurate_as_torch(name: str) -> None:
     case = CASES[name]
     x, gradient = images(case._replace(batch=16), torch.float32)
     exact = by_torch(case, x, gradient, torch.float64)
-    weight = fill(case, x, gradient, poisoned(case, torch.float32))
+    weight = fill(case, x, gradient, poisoned_weight(case, torch.float32))
     assert error(weight, exact) <= error(by_torch(case, x, gradient, torch.float32), exact)
 
 
@@ -177,9 +151,9 @@ def test_is_as_accurate_as_torch(name: str) -> None:
 def test_takes_any_strides(name: str, dtype: torch.dtype, isa: str) -> None:
     case = CASES[name]
     x, gradient = images(case, dtype)
-    expected = fill(case, x, gradient, poisoned(case, dtype))
+    expected = fill(case, x, gradient, poisoned_weight(case, dtype))
     for a, b, c in itertools.product(LAYOUTS.values(), repeat=3):
-        weight = fill(case, a(x), b(gradient), c(poisoned(case, dtype)))
+        weight = fill(case, a(x), b(gradient), c(poisoned_weight(case, dtype)))
         assert torch.equal(weight, expected)
 
 
@@ -189,7 +163,7 @@ def test_the_stride_of_a_batch_of_one_does_not_matter(
     batch_stride: int, dtype: torch.dtype, isa: str
 ) -> None:
     """torch 2.13's own gradient in float64 is a wrong one here, where the weight is channels_last."""
-    case = Case(1, 3, (3, 4), (1, 3), (3, 5), (2, 3), (1, 7), (1, 1))
+    case = Sizes(1, 3, (3, 4), (1, 3), (3, 5), (2, 3), (1, 7), (1, 1))
     x, gradient = images(case, dtype)
     strides = (batch_stride, *channels_last(x).stride()[1:])
     weight = channels_last(torch.randn(12, 3, 3, 5, dtype=dtype)).requires_grad_()
@@ -206,8 +180,8 @@ def test_takes_an_expanded_input() -> None:
     case = plane(3, (4, 5), 6, 3, padding=1)
     x, gradient = images(case, torch.float32)
     same, one = x[:1, :, :, :1].expand_as(x), gradient[:, :1].expand_as(gradient)
-    expected = fill(case, same.contiguous(), one.contiguous(), poisoned(case, torch.float32))
-    assert torch.equal(fill(case, same, one, poisoned(case, torch.float32)), expected)
+    expected = fill(case, same.contiguous(), one.contiguous(), poisoned_weight(case, torch.float32))
+    assert torch.equal(fill(case, same, one, poisoned_weight(case, torch.float32)), expected)
 
 
 def test_writes_no_other_memory() -> None:
@@ -228,10 +202,10 @@ def test_threads_and_instruction_sets_give_the_same_bits(
 ) -> None:
     case = CASES[name]._replace(batch=6)
     x, gradient = (LAYOUTS[layout](t) for t in images(case, dtype))
-    expected = fill(case, x, gradient, poisoned(case, dtype))
+    expected = fill(case, x, gradient, poisoned_weight(case, dtype))
     for isa, threads in itertools.product(fused_isas, (1, 2, 3, 7)):
         _core.set_isa(isa)
-        assert torch.equal(fill(case, x, gradient, poisoned(case, dtype), threads), expected)
+        assert torch.equal(fill(case, x, gradient, poisoned_weight(case, dtype), threads), expected)
 
 
 @pytest.fixture
@@ -248,14 +222,17 @@ def test_without_pixels_it_is_zero(layout: str) -> None:
     no_pixels = plane(2, (3, 4), 5, 6)
     assert no_pixels.output() == (0, 0)
     for case in (no_images, no_pixels):
-        weight = LAYOUTS[layout](poisoned(case, torch.float32))
+        weight = LAYOUTS[layout](poisoned_weight(case, torch.float32))
         fill(case, *images(case, torch.float32), weight)
         assert torch.equal(weight, torch.zeros_like(weight))
 
 
 def test_a_weight_without_elements_stays_so() -> None:
     for case in (plane(2, (0, 4), 5, 3), plane(2, (3, 0), 5, 3)):
-        assert fill(case, *images(case, torch.float32), poisoned(case, torch.float32)).numel() == 0
+        assert (
+            fill(case, *images(case, torch.float32), poisoned_weight(case, torch.float32)).numel()
+            == 0
+        )
 
 
 def test_not_a_number_reaches_what_it_takes_part_in() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from inspect import isfunction
 
 import pytest
 import torch
@@ -106,7 +107,7 @@ def name_of(value: object) -> str:
         (method, ActivationKind("relu")),
         (by_hand, ActivationKind("silu")),
     ],
-    ids=name_of,
+    ids=lambda value: None if isfunction(value) else str(value),
 )
 def test_an_activation_is_known_by_name(
     function: Callable[[Tensor], Tensor], expected: ActivationKind

@@ -12,12 +12,12 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
+from bits import same_bits
 from torch import Tensor
 
 from pyinit import _core
 from pyinit._torch.views import DTYPES
 
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 GUARD = 16  # elements on both sides
 KEYS = ((0, 0), (2**64 - 1, 2**64 - 1), (123456789012345, 77))
 
@@ -78,11 +78,6 @@ def strided(name: str, shape: Shape, order: Shape, gap: int = 0, sign: int = 1) 
         strides[d] = sign * step
         step *= shape[d] + gap
     return Layout(name, shape, tuple(strides))
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    bits = BITS[a.element_size()]
-    return torch.equal(a.view(bits), b.cpu().view(bits))
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -60,20 +60,25 @@ def flags() -> list[str]:
 
 
 def build(folder: Path) -> ModuleType:
-    """Compile the module into ``folder`` and import it; ``NoEmulationError`` where that cannot be."""
+    """The module, compiled into ``folder`` unless it is there; ``NoEmulationError`` where that cannot be."""
     if not SOURCES.is_dir():
         raise NoEmulationError("the C++ sources are not beside the tests")
-    sources = [*map(SOURCES.joinpath, HOST_SOURCES), *sorted((SOURCES / "cuda").glob("*.cu"))]
     file = folder / f"{NAME}.so"
-    command = [*compiler(), *flags(), "-x", "c++", *map(str, sources), "-o", str(file)]
-    # What is preloaded for the tests is not for the compiler.
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{shlex.join(command)}\n{done.stderr}")
+    if not file.exists():
+        _compile(file)
     spec = importlib.util.spec_from_file_location(NAME, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _compile(file: Path) -> None:
+    sources = [*map(SOURCES.joinpath, HOST_SOURCES), *sorted((SOURCES / "cuda").glob("*.cu"))]
+    command = [*compiler(), *flags(), "-x", "c++", *map(str, sources), "-o", str(file)]
+    # What is preloaded for the tests is not for the compiler.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{shlex.join(command)}\n{done.stderr}")

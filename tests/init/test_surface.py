@@ -12,6 +12,7 @@ import scipy.linalg
 import scipy.stats
 import torch
 import torch.nn.functional as F  # noqa: N812
+from dtypes import FLOATS
 from torch import nn
 
 import pyinit
@@ -38,7 +39,6 @@ BEYOND = [
 ]
 ARGUMENTS = {"constant_": (0.5,), "sparse_": (0.5,)}
 INITIALIZERS = [name for name in init.__all__ if name.endswith("_")]
-DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
 def weight_for(name: str) -> torch.Tensor:
@@ -121,7 +121,7 @@ def test_mean_far_outside_the_bounds_warns_the_caller(name, mean, warns):
         assert our.filename == __file__
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["zeros_", "ones_", "eye_", "dirac_"])
 def test_fixed_patterns_are_torchs(name, dtype):
     shapes = [(5, 3), (3, 5), (4, 4), (1, 7), (0, 3)]
@@ -139,7 +139,7 @@ def test_dirac_groups_are_torchs(shape, groups):
     assert torch.equal(pyinit.dirac_(ours, groups), torch.nn.init.dirac_(theirs, groups))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_constants_are_rounded_as_torch_rounds_them(dtype):
     """Ties, subnormals, huge integers and special values."""
     largest = torch.finfo(dtype).max
@@ -162,7 +162,7 @@ def test_constants_are_rounded_as_torch_rounds_them(dtype):
         assert torch.equal(ours.view(torch.uint8), theirs.view(torch.uint8)), value
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -285,7 +285,7 @@ def test_sparse_places_zeros_evenly_and_leaves_the_rest_normal():
     assert zeros.t().unique(dim=0).size(0) > 1000
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("rows", [2, 3, 8, 13, 64])
 @pytest.mark.parametrize("columns", [1, 2, 5, 7])
 def test_hadamard_is_zero_initialization(rows, columns, dtype):
@@ -401,7 +401,7 @@ class Counter(nn.Module):
         functools.partial(F.leaky_relu, negative_slope=0.2),
         lambda x: x.abs().sqrt(),
     ],
-    ids=str,
+    ids=lambda activation: str(activation) if isinstance(activation, nn.Module) else None,
 )
 def test_gain_of_any_activation_is_that_of_its_second_moment(activation):
     reference = activation.eval().double() if isinstance(activation, nn.Module) else activation

@@ -16,13 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pyinit import nn as our_nn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = [f"Conv{kind}{dims}d" for kind in ("", "Transpose") for dims in (1, 2, 3)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(set_threads: Callable[[int], None]) -> None:
-    """The tensors are tiny: more threads would wait for each other most of the time."""
-    set_threads(1)
 
 
 def both(name: str, *args: Any, **kwargs: Any) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ import mpmath
 import pytest
 import reference
 import torch
+from dtypes import FLOATS
 from mpmath import mp, mpf
 
 import pyinit
@@ -17,7 +18,6 @@ COUNT = 48
 INF = math.inf
 LARGEST = torch.finfo(torch.float64).max
 VERY_FAR = 1e8  # upper tails go as exp(-x^2 / 2) there, but for a factor of 1 + O(x^-2)
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 Numbers = tuple[float, float, float, float]
 
 
@@ -201,7 +201,7 @@ def test_truncated_normals_of_the_largest_floats_are_quantiles(
     check(numbers, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("width", [1.0, 2.0**-100, 2.0**-110, 2.0**-126, 2.0**-140, 2.0**-147, 0.0])
 def test_narrow_uniforms_are_uniform(width: float, dtype: torch.dtype, isa: str) -> None:
     double = dtype == torch.float64
@@ -214,7 +214,7 @@ def test_narrow_uniforms_are_uniform(width: float, dtype: torch.dtype, isa: str)
         assert abs(x - p * width) <= torch.finfo(dtype).eps * width + 1.5 * smallest
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_the_widest_uniforms_are_uniform(dtype: torch.dtype, isa: str) -> None:
     half = torch.finfo(dtype).max / 2
     got = fill.uniform(torch.empty(COUNT, dtype=dtype), -half, half, key=KEY).double().tolist()
@@ -253,7 +253,7 @@ def test_a_uniform_wider_than_its_dtype_is_refused_as_torch_does() -> None:
     assert str(ours.value) == str(theirs.value)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("numbers", [(1e39, 1e39), (1e308, 1e39), (1e39, 1e308), (0.0, 1e-160)])
 def test_torchs_own_numbers_are_torchs(numbers: tuple[float, float], dtype: torch.dtype) -> None:
     """Not those of other distributions, where torch's are NaN."""

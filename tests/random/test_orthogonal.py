@@ -3,7 +3,6 @@
 ``pytest -rA`` shows the p-values of the tests of their distribution.
 """
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable
@@ -14,7 +13,10 @@ import pytest
 import reference
 import torch
 import torch.nn.functional as F  # noqa: N812
+from bits import digest
+from dtypes import FLOATS
 from numpy.typing import NDArray
+from poison import poisoned
 from scipy import stats
 from torch import nn
 
@@ -23,7 +25,6 @@ from pyinit import _core, fill
 from pyinit._random.rng import Key
 
 KEY = Key(0x0123456789ABCDEF, 3)
-DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 HALVES = [torch.float16, torch.bfloat16]
 FULL = [torch.float32, torch.float64]
 ERROR = {torch.float32: 5e-6, torch.float64: 1e-13}  # of an element
@@ -33,10 +34,6 @@ FROBENIUS = {torch.float32: 2e-6, torch.float64: 4e-15}  # times sqrt(n)
 SQUARES = [(n, n) for n in (*range(1, 34), 47, 48, 63, 64, 65, 95, 96, 97, 127, 128, 129, 193)]
 OTHERS = [(1, 9), (9, 1), (200, 3), (3, 200), (300, 97), (97, 300), (130, 129), (129, 130)]
 CONVOLUTIONS = [(8, 3, 5), (40, 3, 3, 3), (16, 8, 3, 3), (6, 5, 2, 3, 4), (200, 2, 3, 3, 3)]
-
-
-def poisoned(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.full(shape, torch.nan, dtype=dtype)
 
 
 def filled(
@@ -68,11 +65,6 @@ def deviation(weight: torch.Tensor) -> torch.Tensor:
     q = weight.flatten(1).double()
     gram = q.t() @ q if q.size(0) >= q.size(1) else q @ q.t()
     return gram - torch.eye(len(gram), dtype=torch.float64)
-
-
-def digest(*tensors: torch.Tensor) -> str:
-    parts = [t.contiguous().view(torch.uint8).numpy().tobytes() for t in tensors]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 # ---- The numbers ---------------------------------------------------------------------------------
@@ -195,7 +187,7 @@ def test_any_factor_of_torchs_numbers_is_torchs(gain):
 # ---- Layouts -------------------------------------------------------------------------------------
 
 # Dimensions from the outermost in memory to the innermost, elements between neighbours, offset.
-LAYOUTS = {
+ORDERS = {
     "contiguous": ((0, 1, 2, 3, 4), 1, 0),
     "offset": ((0, 1, 2, 3, 4), 1, 13),
     "gaps": ((0, 1, 2, 3, 4), 3, 5),
@@ -212,7 +204,7 @@ def placed(
     shape: tuple[int, ...], layout: str, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """NaN-filled memory and a tensor in it, with more rows in memory than it uses."""
-    order, step, offset = LAYOUTS[layout]
+    order, step, offset = ORDERS[layout]
     strides = [0] * len(shape)
     stride = step
     for dim in reversed([dim for dim in order if dim < len(shape)]):
@@ -222,8 +214,8 @@ def placed(
     return memory, memory.as_strided(shape, strides, offset)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ORDERS)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_layout_changes_no_bit_and_no_neighbour(layout, dtype):
     shapes = [(37, 21), (21, 37), (24, 10, 3), (24, 10, 3, 3), (9, 4, 2, 3, 2), (130, 11, 3, 3)]
     for shape in shapes:
@@ -234,7 +226,7 @@ def test_layout_changes_no_bit_and_no_neighbour(layout, dtype):
         assert memory.isnan().all()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ORDERS)
 @pytest.mark.parametrize("dtype", FULL)
 def test_layout_changes_no_bit_of_torchs_numbers_and_no_neighbour(layout, dtype):
     for shape in [(37, 21), (21, 37), (24, 10, 3, 3), (9, 4, 2, 3, 2), (130, 11, 3, 3)]:
@@ -245,8 +237,8 @@ def test_layout_changes_no_bit_of_torchs_numbers_and_no_neighbour(layout, dtype)
         assert memory.isnan().all()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ORDERS)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_delta_layout_changes_no_bit_and_no_neighbour(layout, dtype):
     for shape in [(24, 10, 3), (24, 10, 3, 4), (130, 101, 1, 3), (9, 4, 2, 3, 2)]:
         memory, weight = placed(shape, layout, dtype)
@@ -283,7 +275,7 @@ def factorized_shapes(dtype: torch.dtype) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("make", "dtype"),
-    [*itertools.product([many_shapes], DTYPES), *itertools.product([factorized_shapes], FULL)],
+    [*itertools.product([many_shapes], FLOATS), *itertools.product([factorized_shapes], FULL)],
 )
 def test_threads_and_instruction_set_change_no_bit(make, dtype, set_threads):
     digests = set()
@@ -343,7 +335,7 @@ def test_16_bit_groups_are_the_float32_ones_rounded(shape, groups, dtype):
     assert torch.equal(filled(shape, dtype, groups=groups), filled(shape, groups=groups).to(dtype))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ORDERS)
 def test_groups_in_any_layout(layout):
     memory, weight = placed((24, 3, 2, 3), layout, torch.float32)
     pyinit.orthogonal_(weight, 2, KEY, groups=4)
@@ -406,7 +398,7 @@ def centre(weight: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("gain", [3.0, torch.tensor(3.0)])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(
     ("shape", "groups"),
     [

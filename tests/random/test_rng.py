@@ -1,14 +1,12 @@
 """The choice of generator, and the keys that calls draw."""
 
 import asyncio
-import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from programs import run_python
 
 import pyinit
 from pyinit import _core, fill
@@ -31,17 +29,6 @@ def random_word(generator: torch.Generator | None = None) -> int:
     """One 64-bit draw, as torch gives it."""
     word = torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     return word.item() % 2**64
-
-
-def in_new_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 def test_philox_is_the_default():
@@ -102,12 +89,12 @@ def test_unknown_name_is_refused(choose, name):
 
 
 def test_environment_sets_the_first_choice():
-    done = in_new_process("import pyinit; print(pyinit.get_rng())", PYINIT_RNG="torch")
+    done = run_python("-c", "import pyinit; print(pyinit.get_rng())", PYINIT_RNG="torch")
     assert done.stdout.strip() == "torch"
 
 
 def test_unknown_environment_value_is_refused():
-    done = in_new_process("import pyinit", PYINIT_RNG="xorshift")
+    done = run_python("-c", "import pyinit", PYINIT_RNG="xorshift")
     assert done.returncode != 0
     assert "ValueError: PYINIT_RNG must be one of 'philox', 'torch', got 'xorshift'" in done.stderr
 
@@ -226,7 +213,7 @@ def test_threads_draw_from_generators_of_their_own():
 
 
 def test_importing_pyinit_leaves_the_compiler_unloaded():
-    done = in_new_process("import pyinit, sys; print('torch._dynamo' in sys.modules)")
+    done = run_python("-c", "import pyinit, sys; print('torch._dynamo' in sys.modules)")
     assert done.stdout.strip() == "False", done.stderr
 
 

@@ -12,18 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from bits import bits
+from torch import nn
 from torch.nn.utils import parametrizations
 
 import pyinit
 from pyinit import InitReport, Rule, initialize_, initializers, replay_
-
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def bits(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().contiguous()
-    return tensor.view(BITS[tensor.element_size()]) if tensor.is_floating_point() else tensor
 
 
 def assert_same(model: nn.Module, other: nn.Module) -> None:

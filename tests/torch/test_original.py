@@ -1,14 +1,12 @@
 """pyinit's functions put in the places of torch's: what they delegate still goes to torch's own."""
 
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from programs import output_of
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -182,7 +180,7 @@ def test_modules_loaded_again_after_it_still_know_torchs_own() -> None:
         assert torch.equal(F.tanh(torch.tensor([1 + 2j])), expected[1])
         init.normal_(torch.empty(3, device="meta"))
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+    output_of(program)
 
 
 def test_compiled_calls_end() -> None:
@@ -198,4 +196,4 @@ def test_compiled_calls_end() -> None:
             got = torch.compile(call, backend="eager", fullgraph=True)()
             torch.testing.assert_close(got, value)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+    output_of(program)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from poison import poisoned_model
 from torch import Tensor, nn
 
 from pyinit import InitReport, Rule, initialize_, recipes, replay_
@@ -173,18 +174,11 @@ def names_of(report: InitReport) -> list[str]:
     return [n for row in report for n in (row.name, *row.tied, *row.originals)]
 
 
-def poisoned(model: nn.Module) -> nn.Module:
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.fill_(torch.nan)
-    return model
-
-
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("recipe", sorted(recipes().keys() - PARTICULAR))
 def test_every_parameter_is_in_the_report_and_gets_values(name: str, recipe: str) -> None:
     build, _ = MODELS[name]
-    model = poisoned(build())
+    model = poisoned_model(build())
     report = initialize_(model, recipe, seed=1)
     assert sorted(names_of(report)) == sorted(
         n for n, _ in model.named_parameters(remove_duplicate=False)
@@ -202,7 +196,7 @@ def test_a_model_built_on_the_meta_device_computes_what_one_built_in_memory_does
     name: str, recipe: str
 ) -> None:
     build, run = MODELS[name]
-    model = poisoned(build()).eval()
+    model = poisoned_model(build()).eval()
     report = initialize_(model, recipe, rules=TOKENS, seed=1)
     with torch.device("meta"):
         empty, replayed = build().eval(), build().eval()
