@@ -16,18 +16,19 @@ from pyinit.models import MODELS
 from pyinit.reports.files import check_output
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
+from pyinit.reports.page import SUFFIXES
 from pyinit.whole_model.recipes import recipes
 
 _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 
 
-def _output_file(suffix: str) -> Callable[..., Path | None]:
-    """Make a callback that accepts only paths at which a file of that format can be written."""
+def _output_file(*suffixes: str) -> Callable[..., Path | None]:
+    """Make a callback that accepts only paths at which a file of these formats can be written."""
 
     def check(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
         try:
             if path is not None:
-                check_output(path, suffix)
+                check_output(path, *suffixes)
         except OSError as error:
             raise click.BadParameter(f"cannot write {path}: {error.strerror or error}") from None
         except ValueError as error:
@@ -87,8 +88,8 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     "--report",
     "report_file",
     type=click.Path(path_type=Path),
-    callback=_output_file(".json"),
-    help="Write the report to this JSON file (.json).",
+    callback=_output_file(*SUFFIXES),
+    help="Write the report to this file: as JSON (.json), or as a page for a browser (.html).",
 )
 @click.option(
     "--out",

@@ -20,17 +20,23 @@ _FORMATS = re.compile(
 )
 
 
-def check_output(path: Path, suffix: str) -> None:
-    """Check that a file of the format with this suffix can be put at ``path``.
+def check_output(path: Path, *suffixes: str) -> str:
+    """Check that a file of one of the formats with these suffixes can be put at ``path``.
+
+    Returns:
+        The suffix of the format that the name asks for; the first if it asks for none.
 
     Raises:
         ValueError: If the name has the suffix of another format.
         OSError: If no file can be written there.
     """
-    if path.suffix.lower() != suffix and _FORMATS.fullmatch(path.suffix):
-        raise ValueError(f"{path.name} would be a {suffix} file: let its name end in that")
+    suffix = path.suffix.lower()
+    if suffix not in suffixes and _FORMATS.fullmatch(suffix):
+        formats = " or ".join(suffixes)
+        raise ValueError(f"{path.name} would be a {formats} file: let its name end in that")
     with _beside(path):
         pass
+    return suffix if suffix in suffixes else suffixes[0]
 
 
 @contextmanager
@@ -51,8 +57,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a value as a JSON file. It raises what ``check_output`` raises."""
-    check_output(path := Path(path), ".json")
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    _write_text(Path(path), ".json", json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_html(path: str | os.PathLike[str], text: str) -> None:
+    """Write a page as an HTML file. It raises what ``check_output`` raises."""
+    _write_text(Path(path), ".html", text)
+
+
+def _write_text(path: Path, suffix: str, text: str) -> None:
+    check_output(path, suffix)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

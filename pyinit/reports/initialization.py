@@ -15,7 +15,18 @@ from typing import Any, NamedTuple
 from pyinit._random.rng import NAMES
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
 from pyinit.reports import table
-from pyinit.reports.files import write_json
+from pyinit.reports.page import (
+    Cell,
+    Chart,
+    Page,
+    Section,
+    Series,
+    Table,
+    Text,
+    shape_cell,
+    table_section,
+    write_report,
+)
 
 _FORMAT = 1
 _WIDTH = 140  # of a report as text
@@ -290,6 +301,97 @@ class InitReport:
     def __str__(self) -> str:
         return table.as_text(self, _WIDTH).rstrip()
 
+    def page(self) -> Page:
+        """The report as a page for a browser: what was left alone first, then all of it."""
+        unknown: list[Sequence[str | Cell]] = []
+        others: list[Sequence[str | Cell]] = []
+        for row in self:
+            if row.is_kept and row.kept is not Kept.SAME_MEMORY:
+                cells = (row.name, shape_cell(row.shape), row.module, row.why)
+                (unknown if row.kept is Kept.UNKNOWN else others).append(cells)
+        columns = ("parameter", "shape", "module", "why")
+        facts = {
+            "recipe": self.recipe,
+            "seed": "from torch's generator" if self.seed is None else str(self.seed),
+            "random numbers": self.rng,
+            "parameters": f"{len(self):,}",
+            "elements": f"{self.parameters:,}",
+            "elements initialized": "none, a dry run" if self.dry_run else f"{self.initialized:,}",
+            **({"order of layers": self.graph} if self.graph is not None else {}),
+            "pyinit": self.version,
+            **({"torch": self.torch} if self.torch else {}),
+        }
+        return Page(
+            title=f"{'Planned initialization' if self.dry_run else 'Initialization'}: {self.recipe}",
+            summary=f"pyinit {self.summary}",
+            facts=facts,
+            sections=[
+                *table_section("Not given again", ("parameter", "why"), self.skipped, warns=True),
+                *table_section(
+                    "Unknown to the recipe, and left as they were", columns, unknown, warns=True
+                ),
+                *table_section("Left as they were", columns, others),
+                *self.sections("Parameters"),
+                *table_section("Rules", ("rule",), ((rule,) for rule in self.rules)),
+                *table_section("Buffers", ("module", "what was done"), self.buffers),
+            ],
+        )
+
+    def sections(self, title: str) -> Sequence[Section]:
+        """Sections of a page for all parameters: a picture, and a table under ``title``."""
+        if not self.rows:
+            return []
+        columns = (
+            *("parameter", "shape", "initializer", "why"),
+            *("target std", "std", "mean", "min", "max", "fan in", "fan out", "stream"),
+        )
+        rows = [
+            (
+                "\n".join((row.name, *(f"= {name}" for name in row.tied))),
+                shape_cell(row.shape),
+                str(row.initializer),
+                row.why,
+                row.target_std,
+                row.std,
+                row.mean,
+                row.min,
+                row.max,
+                row.fan_in,
+                row.fan_out,
+                None if row.stream is None else str(row.stream),
+            )
+            for row in self
+        ]
+        return [*self._spread(), Section(title, [Table(columns, rows)])]
+
+    def _spread(self) -> Iterator[Section]:
+        """The standard deviations that were measured, and those that were aimed at."""
+        drawn = [(place, row) for place, row in enumerate(self, 1) if row.target_std or row.std]
+        if not drawn:
+            return
+        series = [
+            Series("target", [row.target_std or None for _, row in drawn], "dashes"),
+            Series("measured", [row.std or None for _, row in drawn], "points"),
+        ]
+        yield Section(
+            "Standard deviations",
+            [
+                Text(
+                    "Of each parameter, in the model's order from the first to the last. Those that "
+                    "hold a single value are left out."
+                ),
+                Chart(
+                    "Measured beside what the initializers aim at",
+                    x=[place for place, _ in drawn],
+                    series=[one for one in series if any(one.y)],
+                    x_label="parameter",
+                    y_label="standard deviation",
+                    log=True,
+                    names=[row.name for _, row in drawn],
+                ),
+            ],
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The report as values that JSON has; ``from_dict`` takes them back."""
         return {
@@ -339,16 +441,17 @@ class InitReport:
             raise ValueError(f"report: not what to_dict gives: {error!r}") from None
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the report as a JSON file, which is there whole or not at all.
+        """Write the report as a file, which is there whole or not at all.
 
         Args:
-            path: The file's path; a file that is there is replaced.
+            path: The file's path; a file that is there is replaced. A name that ends in ``.html``
+                makes it a page for a browser, any other a JSON file.
 
         Raises:
             ValueError: If the name has the suffix of another format.
             OSError: If the file cannot be written.
         """
-        write_json(path, self.to_dict())
+        write_report(self, path)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "InitReport":

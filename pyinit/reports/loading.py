@@ -7,8 +7,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from pyinit.reports import table
-from pyinit.reports.files import write_json
 from pyinit.reports.initialization import InitReport
+from pyinit.reports.page import Page, Section, shape_cell, table_section, write_report
 
 _WIDTH = 100  # of a report as text
 _SHOWN = 10  # names of a kind
@@ -122,6 +122,41 @@ class LoadReport:
     def __str__(self) -> str:
         return table.as_text(self, _WIDTH)
 
+    def page(self) -> Page:
+        """The report as a page for a browser: what did not fit first, then all of it."""
+        shapes = ("tensor", "in the source", "in the model")
+        mismatched = [
+            (n, shape_cell(source), shape_cell(model)) for n, source, model in self.mismatched
+        ]
+        adapted = [
+            (n, shape_cell(source), shape_cell(model), how)
+            for n, source, model, how in self.adapted
+        ]
+        lists = ("loaded", "extras", "reinitialized", "frozen")
+        kinds = (*("adapted", "mismatched", "missing", "unexpected"), *lists)
+        return Page(
+            title=f"Weights from {self.source}",
+            summary=self.summary,
+            facts={
+                "source": self.source,
+                "parameters that it covers": f"{self.coverage:.2f} %",
+                **{kind: f"{len(getattr(self, kind)):,}" for kind in kinds},
+            },
+            sections=[
+                *table_section("Mismatched: another shape", shapes, mismatched, warns=True),
+                *_names("Missing: the source lacks them", self.missing, warns=True),
+                *_names("Unexpected: the model lacks them", self.unexpected, warns=True),
+                *table_section(
+                    "Not finite", ("tensor", "elements"), list(self.nonfinite.items()), warns=True
+                ),
+                *table_section("Adapted to another shape", (*shapes, "how"), adapted),
+                *(() if self.initialized is None else self.initialized.sections("Initialized")),
+                *chain.from_iterable(
+                    _names(kind.capitalize(), getattr(self, kind)) for kind in lists
+                ),
+            ],
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The report as values that JSON has."""
         values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
@@ -130,16 +165,22 @@ class LoadReport:
         return values
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report as a JSON file, which is there whole or not at all.
+        """Write the report as a file, which is there whole or not at all.
 
         Args:
-            path: The file's path; a file that is there is replaced.
+            path: The file's path; a file that is there is replaced. A name that ends in ``.html``
+                makes it a page for a browser, any other a JSON file.
 
         Raises:
             ValueError: If the name has the suffix of another format.
             OSError: If the file cannot be written.
         """
-        write_json(path, self.to_dict())
+        write_report(self, path)
+
+
+def _names(title: str, names: Sequence[str], *, warns: bool = False) -> Iterator[Section]:
+    """A section of a page for tensors of these names, if there are any."""
+    return table_section(title, ("tensor",), ((name,) for name in names), warns=warns)
 
 
 def _rows(what: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:

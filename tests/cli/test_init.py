@@ -356,6 +356,19 @@ def test_report_file_replays_what_was_written(tmp_path: Path) -> None:
         assert torch.equal(net.get_parameter(name), written[name])
 
 
+@pytest.mark.parametrize("how", [(), ("--dry-run",), ("--from", "weights.safetensors")])
+def test_report_file_may_be_a_page(
+    how: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    safetensors.torch.save_file({"norm.weight": torch.ones(6)}, "weights.safetensors")
+    result = run(NET, "--recipe", "kaiming", "--report", "start.html", *how)
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "start.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "embedding.<wbr>weight" in page
+
+
 @pytest.mark.parametrize("model", [NET, "pyinit_user_net:picky", "vit-b16", "llama-1b"])
 @pytest.mark.parametrize("recipe", ["torch", "xavier"])
 def test_dry_run_says_what_would_be_done(tmp_path: Path, model: str, recipe: str) -> None:
@@ -434,8 +447,8 @@ def test_weights_come_from_a_file_and_the_rest_from_the_recipe(tmp_path: Path) -
         ([NET, "--report", "x", "--out", "x"], "--report", "--out writes x, too"),
         ([NET, "--report", "missing-folder/x"], "--report", "No such file"),
         ([NET, "--report", "x" * 300], "--report", "File name too long"),
-        ([NET, "--report", "x.html"], "--report", "x.html would be a .json file"),
-        ([NET, "--report", "x.safetensors"], "--report", "would be a .json file"),
+        ([NET, "--report", "x.csv"], "--report", "x.csv would be a .json or .html file"),
+        ([NET, "--report", "x.safetensors"], "--report", "would be a .json or .html file"),
         ([NET, "--dtype", "int8"], "--dtype", "'bfloat16'"),
         ([NET, "--seed", "-1"], "--seed", "range"),
         ([NET, "--seed", "x"], "--seed", "integer"),

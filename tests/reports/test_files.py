@@ -185,6 +185,6 @@ def of_load() -> Any:
 def test_reports_are_not_saved_under_names_of_other_formats(
     make: Callable[[], Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"r\.csv would be a \.json file"):
+    with pytest.raises(ValueError, match=r"r\.csv would be a \.json or \.html file"):
         make().save(tmp_path / "r.csv")
     assert not list(tmp_path.iterdir())
