@@ -1,7 +1,7 @@
 // Exponentials and functions made of them, over vectors, for activations. Multiply-adds are fused where there is
 // hardware for it: the same bits on every instruction set that has one. Coefficients come from
-// tools/fit_polynomials.py. NaN gives NaN everywhere. Largest errors, held by tests/functional/test_activations.py by way of the
-// activations that are made of them, in units in the last place:
+// tools/fit_polynomials.py. NaN gives NaN everywhere. Largest errors, held by tests/functional/test_activations.py by
+// way of the activations that are made of them, in units in the last place:
 //
 //   expm1     1.3    for x up to 0
 //   logistic  2.7
