@@ -54,6 +54,7 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
+from pyinit.inspection import theory
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
@@ -110,6 +111,7 @@ __all__ = [
     "set_rng",
     "sparse",
     "sparse_",
+    "theory",
     "trunc_normal_",
     "uniform",
     "uniform_",
