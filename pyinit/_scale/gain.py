@@ -68,8 +68,9 @@ def activation_of(nonlinearity: Nonlinearity) -> Callable[[Tensor], Tensor]:
             return function
         raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
     if isinstance(nonlinearity, type) and issubclass(nonlinearity, nn.Module):
-        return nonlinearity()
-    if not callable(nonlinearity):
+        module: nn.Module = nonlinearity()
+        return module
+    if isinstance(nonlinearity, type) or not callable(nonlinearity):
         raise ValueError(f"Unsupported nonlinearity {nonlinearity}")  # noqa: TRY004  as torch
     return nonlinearity
 

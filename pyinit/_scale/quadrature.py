@@ -27,6 +27,7 @@ _STEP = 0.5
 _OFFSET = 0.191  # so that no edge lies on a kink at a round number, which would hide it
 _BREAK_ROUND = 8  # a panel halved so often has a kink or a jump in it
 _MOST_BREAKS = 64
+_BISECTIONS = 30
 _INNER_REACH = 12.0
 _AT_ONCE = 1 << 18
 
@@ -53,7 +54,7 @@ _SEARCH = _lobatto(12)
 """The rule that finds jumps: none hides behind a panel's last node, nor where its parts agree by symmetry."""
 
 
-class TooLarge(ValueError):
+class UnboundedError(ValueError):
     """What has no expectation, or none within the numbers of float64."""
 
 
@@ -136,7 +137,7 @@ def _integrals(integrand: Function, left: Array, right: Array, rule: Rule) -> Ar
     with np.errstate(over="ignore", under="ignore"):
         values = integrand(z)
     if not np.isfinite(values).all():
-        raise TooLarge("nonlinearity has no finite second moment")
+        raise UnboundedError("nonlinearity has no finite second moment")
     result: Array = (values * weights).sum(-1)
     return result
 
@@ -148,9 +149,12 @@ def _points(left: Array, right: Array, rule: Rule = GAUSS) -> tuple[Array, Array
 
 
 def _check_tails(panels: Array) -> None:
+    """At the ends there must be next to nothing, or ever less: an activation may be zero up to there."""
     sizes = np.abs(panels)
-    if (np.maximum(sizes[:, 0], sizes[:, -1]) > _PANEL_TOLERANCE * sizes.sum(-1)).any():
-        raise TooLarge("nonlinearity has no finite second moment: it grows too fast")
+    ends, before = sizes[:, [0, -1]], sizes[:, [1, -2]]
+    is_much = ends > _PANEL_TOLERANCE * sizes.sum(-1, keepdims=True)
+    if (is_much & (before > 0) & (ends > 0.01 * before)).any():
+        raise UnboundedError("nonlinearity has no finite second moment: it grows too fast")
 
 
 @dataclass(frozen=True)
@@ -173,18 +177,19 @@ class Grid:
 
         Raises:
             ValueError: if a function is too rough.
-            TooLarge: if it has no finite second moment.
+            UnboundedError: if it has no finite second moment.
         """
         step = _STEP / max(scale / 8, 1.0)  # nodes at most half a unit of the activation apart
         near = (np.arange(-16, 16) + _OFFSET) * step
-        far = near[-1] * 2.0 ** np.arange(1, 64)
+        far: Array = near[-1] * 2.0 ** np.arange(1.0, 64.0)
         regular = uniform_edges(_OFFSET)
         outside = regular[(regular < near[0] - step) | (regular > near[-1] + step)]
         edges = _merged(outside, near, far, -far)
         grid = cls(functions, edges, np.empty(0))
-        breaks = _breaks(grid._integral(_SEARCH))
-        if len(breaks) > _MOST_BREAKS:
+        left, right = _breaks(grid._integral(_SEARCH))
+        if len(left) > _MOST_BREAKS:
             raise ValueError("nonlinearity is too rough to integrate")
+        breaks = grid._located(left, right) if len(left) else left
         fine = replace(grid, edges=_merged(edges, breaks))._integral(GAUSS)
         return cls(functions, np.append(fine.left, fine.right[-1:]), breaks)
 
@@ -197,6 +202,22 @@ class Grid:
         if integral.is_rough:
             raise ValueError("nonlinearity is too rough to integrate")
         return integral
+
+    def _located(self, left: Array, right: Array) -> Array:
+        """The kink or jump in each interval: up to it the functions follow their tangents on the left."""
+        width = right - left
+        start, end = self._values(left), self._values(right)
+        rise, fall = start - self._values(left - width), self._values(right + width) - end
+        low, high = np.zeros_like(width), np.ones_like(width)  # parts of the interval
+        for _ in range(_BISECTIONS):
+            part = (low + high) / 2
+            at = self._values(left + part * width)
+            off_left = np.abs(at - start - rise * part).sum(0)
+            off_right = np.abs(at - end + fall * (1 - part)).sum(0)
+            is_left = off_left < off_right
+            low, high = np.where(is_left, part, low), np.where(is_left, high, part)
+        located: Array = left + (low + high) / 2 * width
+        return located
 
     def _values(self, z: Array) -> Array:
         return np.stack([function(z) for function in self.functions])
@@ -247,7 +268,9 @@ class Grid:
 
         meetings = (self.breaks[:, None] + self.breaks).ravel() / 2
         with np.errstate(divide="ignore", invalid="ignore"):
-            edges = _merged(np.arange(-REACH, REACH + 1), meetings / a)
+            near = b * np.append(0.0, 2.0 ** np.arange(max(0.0, -math.log2(b))))
+            around = (meetings[:, None] + np.concatenate([-near, near])).ravel()
+            edges = _merged(np.arange(-REACH, REACH + 1), around / a, sharp / a)
         integral = integrate(over_s, edges)
         if integral.is_rough:
             raise ValueError("nonlinearity is too rough to integrate")
@@ -257,7 +280,8 @@ class Grid:
     def _sharp_edges(self) -> Array:
         """The ends of panels that are too narrow for those of ``mean_product`` to do without."""
         narrow = np.diff(self.edges) < 0.9 * _STEP
-        return self.edges[np.append(narrow, False) | np.append(False, narrow)]
+        sharp: Array = self.edges[np.append(narrow, False) | np.append(False, narrow)]
+        return sharp
 
 
 def _merged(edges: Array, *others: Array) -> Array:
@@ -266,12 +290,11 @@ def _merged(edges: Array, *others: Array) -> Array:
     return np.unique(np.concatenate([edges, more[np.abs(more) < REACH]]))
 
 
-def _breaks(integral: Integral) -> Array:
-    """The middle of each run of tiny panels, at the tiniest."""
+def _breaks(integral: Integral) -> tuple[Array, Array]:
+    """Left and right of the tiniest panels in each run of tiny ones, with as much again on both sides."""
     tiny = np.flatnonzero(integral.rounds >= _BREAK_ROUND)
-    found = []
-    for run in np.split(tiny, np.flatnonzero(np.diff(tiny) > 1) + 1):
-        if len(run):
-            deepest = run[integral.rounds[run] == integral.rounds[run].max()]
-            found.append((integral.left[deepest[0]] + integral.right[deepest[-1]]) / 2)
-    return np.array(found)
+    runs = np.split(tiny, np.flatnonzero(np.diff(tiny) > 1) + 1) if len(tiny) else []
+    deepest = [run[integral.rounds[run] == integral.rounds[run].max()] for run in runs]
+    left = np.array([integral.left[panels[0]] for panels in deepest])
+    right = np.array([integral.right[panels[-1]] for panels in deepest])
+    return 2 * left - right, 2 * right - left

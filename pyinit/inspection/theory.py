@@ -9,9 +9,9 @@ Example:
     >>> from pyinit import theory
     >>> network = theory.MeanField("tanh", sigma_w=2.0, sigma_b=0.5)
     >>> network.phase, round(network.q_star, 3), round(network.c_star, 3)
-    ('chaotic', 2.165, 0.345)
+    ('chaotic', 2.48, 0.521)
     >>> round(theory.critical_sigma_w("tanh", sigma_b=0.05**0.5) ** 2, 4)
-    1.7603
+    1.761
 """
 
 import math
@@ -24,7 +24,7 @@ import numpy as np
 
 from pyinit._scale.gain import Nonlinearity, activation_of
 from pyinit._scale.pointwise import Pointwise
-from pyinit._scale.quadrature import Array, Grid, TooLarge, normal_density
+from pyinit._scale.quadrature import Array, Grid, UnboundedError, normal_density
 
 __all__ = ["MeanField", "critical_sigma_w"]
 
@@ -45,11 +45,11 @@ Phase = Literal["ordered", "critical", "chaotic", "divergent"]
 class MeanField:
     r"""A wide random network of one activation, in the mean-field theory.
 
-    Everything is computed from expectations under the normal law, by the adaptive quadrature in float64
-    that :func:`pyinit.calculate_gain` uses. Kinks and jumps of the activation are found, and integrated
-    on both sides. The derivative f' is autograd's, which is exact where f is smooth. Stein's lemma,
-    :math:`E[f'(x)] = E[x f(x)] / q`, gives no :math:`E[f'(x)^2]`; the derivatives of maps by q and c
-    are taken of the normal density, as in Stein's lemma, where f jumps or f'' would be needed.
+    Everything is computed from expectations under the normal law, by adaptive quadrature in float64 that
+    finds kinks and jumps of the activation f and integrates between them. The derivative f' is
+    autograd's: Stein's lemma gives :math:`E[f'(x)]` without it, but chi wants :math:`E[f'(x)^2]`. The
+    slope of the length map, which would want f'', and chi where f jumps are derivatives of the normal
+    density instead.
 
     What is infinite or does not exist is ``inf`` or ``nan``:
 
@@ -57,20 +57,21 @@ class MeanField:
       The phase is then "divergent", and all other values at the fixed point are ``nan``. The maps, and
       ``chi`` at a q that is given, remain.
     * ``c_star``, ``chi_c`` and ``xi_c`` are ``nan`` if ``q_star`` is 0: nothing is left to correlate.
-    * ``chi_1`` is ``inf`` if the activation jumps: then neighbours part at once.
+    * ``chi_1`` is ``inf`` if the activation jumps within six standard deviations of its input: then
+      neighbours part at once.
     * A depth scale is ``inf`` at a critical point, where convergence is not exponential.
 
     Args:
         activation: a name that :func:`pyinit.calculate_gain` knows, a module, its class, or a function
-            of a tensor. It must act element by element, be finite and the same at each call, and have
-            a scale of order one. A module is copied when this object is made, and run in float64 and
-            evaluation mode
+            of a tensor. It must act element by element, be finite and the same at each call, and what
+            happens to it must happen on a scale of order one. A module is copied when this object is
+            made, and run in float64 and evaluation mode
         sigma_w: the standard deviation of the weights times the square root of fan_in
         sigma_b: the standard deviation of the biases
 
     Raises:
-        ValueError: for an unknown activation, one that is not element-wise or is too rough to integrate,
-            or a sigma that is negative or not finite.
+        ValueError: for an unknown activation, one that is not element-wise, or a sigma that is negative
+            or not finite; later, from all that needs an expectation, if f or f' is too rough to integrate.
         TypeError: if the activation does not return a real tensor.
 
     References:
@@ -82,7 +83,7 @@ class MeanField:
         >>> from pyinit import theory
         >>> network = theory.MeanField("tanh", sigma_w=1.3, sigma_b=0.2)
         >>> network.phase, round(network.chi_1, 4), round(network.xi_c, 2)
-        ('ordered', 0.9824, 56.31)
+        ('ordered', 0.9977, 437.31)
         >>> theory.MeanField("relu", sigma_w=2.0).q_star
         inf
     """
@@ -191,7 +192,7 @@ class MeanField:
                 return 0.0
             try:
                 now = self._drift(q)
-            except TooLarge:
+            except UnboundedError:
                 if drift > 0:
                     return math.inf
                 raise
@@ -321,7 +322,8 @@ class MeanField:
             ValueError: as :meth:`lengths`, and if autograd's gradient of f is not its derivative.
         """
         factors = [self.chi(1.0, float(length)) for length in self.lengths(depth, q)[:-1]]
-        return np.cumprod([1.0, *factors[::-1]], dtype=np.float64)[::-1].copy()
+        products: Array = np.cumprod([1.0, *factors[::-1]], dtype=np.float64)[::-1].copy()
+        return products
 
     # Expectations
 
@@ -400,7 +402,8 @@ def critical_sigma_w(activation: Nonlinearity, sigma_b: float = 0.0) -> float:
 
     Returns:
         sigma_w with ``MeanField(activation, sigma_w, sigma_b).phase == "critical"``, or ``nan`` if there
-        is none, as for ReLU with biases: lengths that do not grow without bound make ``chi_1`` less than 1.
+        is none. ReLU with biases has none: where its lengths have a bound, ``chi_1`` is below 1. With
+        small biases GELU and SiLU have none: all lengths beside their fixed points of ``chi_1`` 1 move away.
 
     Raises:
         ValueError: as :class:`MeanField`.
@@ -423,7 +426,10 @@ def critical_sigma_w(activation: Nonlinearity, sigma_b: float = 0.0) -> float:
         """q less the length after a layer that keeps gradients."""
         chi = unit.chi(1.0, q)
         square = unit.length_map(q) - unit.sigma_b**2
-        change = q - square / chi - sigma_b**2 if chi > 0 else -math.inf
+        if chi > 0:
+            change = q - square / chi - sigma_b**2
+        else:
+            change = q - sigma_b**2 if square == 0 else -_MOST
         return 0.0 if abs(change) <= _NOISE * q else change
 
     def critical_at(q: float) -> float:
@@ -445,7 +451,7 @@ def critical_sigma_w(activation: Nonlinearity, sigma_b: float = 0.0) -> float:
         q, last = 2 * q, now
         try:
             now = excess(q)
-        except TooLarge:
+        except UnboundedError:
             break
         if last * now < 0:
             sigma_w = critical_at(_root(excess, q / 2, q))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from pyinit._scale.quadrature import Function, Grid, TooLarge
+from pyinit._scale.quadrature import Function, Grid, UnboundedError
 
 Array = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ def ramp(place: float) -> Function:
 @pytest.mark.parametrize("place", PLACES)
 def test_a_jump_is_found_wherever_it_is(place: float) -> None:
     grid = Grid.of([step(place)], 1.0)
-    assert np.abs(grid.breaks - place).min() < 1e-9
+    assert np.abs(grid.breaks - place).min() < 1e-12
     assert grid.mean_square(0) == pytest.approx(ndtr(-place), rel=1e-10)
 
 
@@ -56,12 +56,12 @@ def test_the_derivative_by_the_covariance_sees_jumps(c: float) -> None:
 
 def test_a_sharp_function_far_from_the_scale_of_z_is_not_missed() -> None:
     scale = 1e5
-    grid = Grid.of([lambda z: np.exp(-np.abs(scale * z) ** 2)], scale)
+    grid = Grid.of([lambda z: np.exp(-(np.abs(scale * z) ** 2))], scale)
     assert grid.mean_square(0) == pytest.approx((1 + 4 * scale**2) ** -0.5, rel=1e-10)
 
 
 def test_what_cannot_be_integrated_is_refused() -> None:
-    with pytest.raises(TooLarge, match="grows too fast"):
+    with pytest.raises(UnboundedError, match="grows too fast"):
         Grid.of([lambda z: np.exp(z * z / 4)], 1.0)
     with pytest.raises(ValueError, match="too rough"):
         Grid.of([lambda z: np.sin(1e9 * z)], 1.0)
