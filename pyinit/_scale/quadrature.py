@@ -180,7 +180,7 @@ class Grid:
             UnboundedError: if it has no finite second moment.
         """
         step = _STEP / max(scale / 8, 1.0)  # nodes at most half a unit of the activation apart
-        near = (np.arange(-16, 16) + _OFFSET) * step
+        near: Array = (np.arange(-16.0, 16.0) + _OFFSET) * step
         far: Array = near[-1] * 2.0 ** np.arange(1.0, 64.0)
         regular = uniform_edges(_OFFSET)
         outside = regular[(regular < near[0] - step) | (regular > near[-1] + step)]

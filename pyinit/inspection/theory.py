@@ -216,7 +216,7 @@ class MeanField:
             step = (c - self.correlation_map(c)) / slope if slope < 0 else 0.0
             if not step > _NOISE:
                 return c
-            c += step
+            c = min(c + step, 1.0)
 
     @cached_property
     def chi_1(self) -> float:
