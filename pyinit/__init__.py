@@ -54,6 +54,7 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
+from pyinit.inspection import theory
 from pyinit.inspection.check import assert_initialized, check
 from pyinit.inspection.findings import Finding, Findings
 from pyinit.pretrained.load import load_pretrained_
@@ -116,6 +117,7 @@ __all__ = [
     "set_rng",
     "sparse",
     "sparse_",
+    "theory",
     "trunc_normal_",
     "uniform",
     "uniform_",

@@ -1,24 +1,19 @@
 """Gains: those that torch has by name, and by quadrature those of any other activation."""
 
-import copy
 import math
 from collections.abc import Callable, Hashable
 from types import BuiltinFunctionType, FunctionType
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pyinit._functional import activations
+from pyinit._scale.pointwise import Pointwise
+from pyinit._scale.quadrature import Array, integrate, normal_density, uniform_edges
 from pyinit._torch.eager import eager
 from pyinit._torch.original import functional as F  # noqa: N812  its usual name
 from pyinit._torch.original import operations
 
 Nonlinearity = str | Callable[[Tensor], Tensor] | nn.Module | type[nn.Module]
-
-_Array = NDArray[np.float64]
-_Values = Callable[[_Array], _Array]
 
 _LINEAR = (
     "linear",
@@ -60,15 +55,24 @@ _FUNCTION_NAMES: dict[Hashable, str] = {
     },
 }
 
-_REACH = 16.0
-"""Standard deviations to integrate over. Further out the normal density is below 1e-55."""
-
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
-_PANEL_TOLERANCE = 1e-13  # as a part of the whole integral
-_WORST = 1e-6
-_ROUNDS = 64
-_MOST_PANELS = 1 << 14
 _FEW = 64
+
+
+def activation_of(nonlinearity: Nonlinearity) -> Callable[[Tensor], Tensor]:
+    """The function that a name stands for, or the activation itself, an instance of a given class."""
+    if isinstance(nonlinearity, str):
+        if nonlinearity in _LINEAR:
+            return Tensor.clone
+        if nonlinearity in _NAMED or nonlinearity == "leaky_relu":
+            function: Callable[[Tensor], Tensor] = getattr(F, nonlinearity)
+            return function
+        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
+    if isinstance(nonlinearity, type) and issubclass(nonlinearity, nn.Module):
+        module: nn.Module = nonlinearity()
+        return module
+    if isinstance(nonlinearity, type) or not callable(nonlinearity):
+        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")  # noqa: TRY004  as torch
+    return nonlinearity
 
 
 @eager
@@ -132,9 +136,8 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     return gain
 
 
-def _gain_of(activation: object, param: float | None) -> float:
-    if isinstance(activation, type) and issubclass(activation, nn.Module):
-        activation = activation()
+def _gain_of(activation: Nonlinearity, param: float | None) -> float:
+    activation = activation_of(activation)
     if type(activation) is nn.LeakyReLU:
         return calculate_gain("leaky_relu", activation.negative_slope)
     name = None
@@ -144,8 +147,6 @@ def _gain_of(activation: object, param: float | None) -> float:
         name = _FUNCTION_NAMES.get(activation)
     if name is not None:
         return calculate_gain(name, param)
-    if not callable(activation):
-        raise ValueError(f"Unsupported nonlinearity {activation}")  # noqa: TRY004  as torch
     key = _fixed(activation)
     if key is None:
         return 1.0 / math.sqrt(_second_moment(activation))
@@ -187,89 +188,16 @@ def _fixed_module(module: nn.Module) -> Hashable | None:
 
 
 def _second_moment(activation: Callable[[Tensor], Tensor]) -> float:
-    """E[f(z)^2] for standard normal z.
+    """E[f(z)^2] for standard normal z."""
+    function = Pointwise(activation)
 
-    A panel whose two estimates (whole, and by halves) differ too much is halved, again and again,
-    so a kink or a jump costs a few small panels wherever it is.
-    """
-    values = _evaluator(activation)
-    edges = np.arange(-_REACH, _REACH + 0.25, 0.5)
-    left, right = edges[:-1], edges[1:]
-    whole = _integrals(values, left, right)
-    _check_tails(whole)
-    settled = doubt = 0.0
-    for _ in range(_ROUNDS):
-        middle = (left + right) / 2
-        halves = _integrals(values, np.stack([left, middle]), np.stack([middle, right]))
-        finer = halves.sum(0)
-        error = np.abs(finer - whole)
-        rough = error > _PANEL_TOLERANCE * (settled + finer.sum())
-        settled += float(finer[~rough].sum())
-        doubt += float(error[~rough].sum())
-        if not rough.any():
-            break
-        if 2 * rough.sum() > _MOST_PANELS:
-            settled += float(finer[rough].sum())
-            doubt += float(error[rough].sum())
-            break
-        left, right = (
-            np.append(left[rough], middle[rough]),
-            np.append(middle[rough], right[rough]),
-        )
-        whole = halves[:, rough].ravel()
-    else:
-        settled += float(whole.sum())
-        doubt += float(whole.sum())
-    if settled == 0.0:
+    def integrand(z: Array) -> Array:
+        values = function.values(z.ravel()).reshape(z.shape)
+        return (values**2 * normal_density(z))[None]
+
+    integral = integrate(integrand, uniform_edges())
+    if integral.value[0] == 0.0:
         raise ValueError(f"nonlinearity has second moment zero: no gain suits {activation!r}")
-    if doubt > _WORST * settled:
+    if integral.is_rough:
         raise ValueError(f"nonlinearity is too rough to integrate: {activation!r}")
-    return settled
-
-
-def _integrals(values: _Values, left: _Array, right: _Array) -> _Array:
-    """Integral of f(z)^2 times the normal density over each panel."""
-    half_width = (right - left)[..., None] / 2
-    z = (left + right)[..., None] / 2 + half_width * _NODES
-    with np.errstate(over="ignore", under="ignore"):
-        density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-        integrand = values(z.ravel()).reshape(z.shape) ** 2 * density
-    if not np.isfinite(integrand).all():
-        raise ValueError("nonlinearity has no finite second moment")
-    result: _Array = (integrand * _WEIGHTS * half_width).sum(-1)
-    return result
-
-
-def _check_tails(panels: _Array) -> None:
-    if max(panels[0], panels[-1]) > _PANEL_TOLERANCE * panels.sum():
-        raise ValueError("nonlinearity has no finite second moment: it grows too fast")
-
-
-def _evaluator(activation: Callable[[Tensor], Tensor]) -> _Values:
-    """The activation as a function of float64 arrays, leaving the given object as it is."""
-    if isinstance(activation, nn.Module):
-        activation = copy.deepcopy(activation).to("cpu", torch.float64).eval()
-
-    def values(z: _Array) -> _Array:
-        with torch.no_grad():
-            out = activation(torch.from_numpy(z.copy()))
-        if not isinstance(out, Tensor) or out.is_complex():
-            raise TypeError(f"nonlinearity must return a real tensor, got {type(out).__name__}")
-        if out.shape != z.shape:
-            raise ValueError(
-                f"nonlinearity must keep the shape: {z.shape} became {tuple(out.shape)}"
-            )
-        array = out.detach().to("cpu", torch.float64).numpy()
-        if not np.isfinite(array).all():
-            worst = z[~np.isfinite(array)][0]
-            raise ValueError(f"nonlinearity must be finite, got {activation!r} at {worst:.4g}")
-        return array
-
-    _check_elementwise(values)
-    return values
-
-
-def _check_elementwise(values: _Values) -> None:
-    z = np.linspace(-4.0, 4.0, 33)
-    if not np.allclose(values(z)[:20], values(z[:20]), rtol=1e-5, atol=1e-12):
-        raise ValueError("nonlinearity must act on each element alone, the same at each call")
+    return float(integral.value[0])
