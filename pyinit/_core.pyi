@@ -166,6 +166,31 @@ def measure_many(
     All are NaN where an element is not finite, or squares overflow.
     """
 
+def describe_many(
+    targets: list[View], bounds: list[tuple[float, float]], out: View, threads: int, /
+) -> None:
+    """Statistics of each target, as a row of 11 doubles in the dense ``out``.
+
+    Count; mean; the sums of the second, third and fourth powers of distances from the mean; minimum
+    and maximum; the numbers of zeros, of values that are not finite, of values at or below the lower
+    bound, and of values at or above the upper one. What is no count is NaN where a value is not finite.
+    """
+
+def describe_channels(  # noqa: PLR0917
+    target: View,
+    samples: int,
+    channel: int,
+    low: float,
+    high: float,
+    out: View,
+    threads: int,
+    /,
+) -> float:
+    """The same of each index of dimension ``channel``; the sum of the variances of all units.
+
+    The first ``samples`` dimensions number the samples, and the others the units.
+    """
+
 def copy_checked(source: int, target: View, threads: int, /) -> bool:
     """Copies from the address ``source`` to a dense target of the same layout; whether all is finite."""
 

@@ -48,6 +48,7 @@ template <class T> class InlineVector {
   T& operator[](size_t i) { return begin()[i]; }
   const T& operator[](size_t i) const { return begin()[i]; }
   T& back() { return begin()[size_ - 1]; }
+  const T& back() const { return begin()[size_ - 1]; }
   T* begin() { return more_ ? more_.get() : inline_; }
   T* end() { return begin() + size_; }
   const T* begin() const { return more_ ? more_.get() : inline_; }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "python/bind.hpp"
@@ -36,6 +37,17 @@ template <> inline std::vector<View> fastcall::from_python<std::vector<View>>(Py
   return views;
 }
 
+template <> inline std::vector<Bounds> fastcall::from_python<std::vector<Bounds>>(PyObject* x) {
+  if (!PyList_Check(x)) throw py::type_error("expected a list of bounds");
+  std::vector<Bounds> all;
+  all.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
+    PyObject* const one = PyList_GET_ITEM(x, i);
+    all.push_back({from_python<double>(item(one, 2, 0)), from_python<double>(item(one, 2, 1))});
+  }
+  return all;
+}
+
 namespace {
 
 // A list of (mean, std, min, max); None for a tensor without elements.
@@ -55,6 +67,56 @@ PyObject* many(const std::vector<Fill>& fills, int threads) {
   }());
 }
 
+constexpr int64_t kStatistics = 11;
+
+// count, mean, squares, cubes, fourths, min, max, zeros, nonfinite, low, high.
+void put(const std::vector<Moments>& all, double* to) {
+  for (const Moments& m : all) {
+    const double row[kStatistics] = {static_cast<double>(m.count),
+                                     m.mean,
+                                     m.squares,
+                                     m.cubes,
+                                     m.fourths,
+                                     m.min,
+                                     m.max,
+                                     static_cast<double>(m.zeros),
+                                     static_cast<double>(m.nonfinite),
+                                     static_cast<double>(m.low),
+                                     static_cast<double>(m.high)};
+    to = std::copy(row, row + kStatistics, to);
+  }
+}
+
+// The rows that `to` has place for, as doubles side by side.
+double* place_for(const Target& to, size_t rows) {
+  const View view = to_view(to, {}, {});
+  if (view.dtype != DType::f64 || !is_dense(view) || view.count() != kStatistics * static_cast<int64_t>(rows)) {
+    throw std::invalid_argument("out: must be dense float64 with a row of 11 for each");
+  }
+  return reinterpret_cast<double*>(view.data);
+}
+
+void describe_each(const std::vector<View>& views, const std::vector<Bounds>& bounds, const Target& out, int threads) {
+  if (bounds.size() != views.size()) throw std::invalid_argument("bounds: must be as many as targets");
+  double* const to = place_for(out, views.size());
+  const Released release;
+  put(describe_many(views, bounds, threads), to);
+}
+
+double describe_by_channel(const Target& target, int samples, int channel, double low, double high, const Target& out,
+                           int threads) {
+  const View view = to_view(target, {}, {});
+  if (samples < 0 || channel < 0 || channel >= std::ssize(target.shape)) {
+    throw std::invalid_argument("channel: must be a dimension behind the samples'");
+  }
+  double* const to = place_for(out, static_cast<size_t>(target.shape[static_cast<size_t>(channel)]));
+  const Released release;
+  const Channels all =
+      describe_channels(view, static_cast<size_t>(samples), static_cast<size_t>(channel), {low, high}, threads);
+  put(all.channels, to);
+  return all.total_variance;
+}
+
 PyObject* measured(const std::vector<View>& views, int threads) {
   return to_python([&] {
     const Released release;
@@ -67,4 +129,6 @@ PyObject* measured(const std::vector<View>& views, int threads) {
 void register_batch(py::module_& m) {
   fastcall::define<many>(m, "fill_many");
   fastcall::define<measured>(m, "measure_many");
+  fastcall::define<describe_each>(m, "describe_many");
+  fastcall::define<describe_by_channel>(m, "describe_channels");
 }

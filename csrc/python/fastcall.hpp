@@ -80,6 +80,8 @@ template <class Result, class... Parameters, Result (*function)(Parameters...)> 
       const auto run = [&] { return call_with(function, args, count, std::index_sequence_for<Parameters...>{}); };
       if constexpr (std::is_same_v<Result, bool>) {
         return PyBool_FromLong(run());
+      } else if constexpr (std::is_same_v<Result, double>) {
+        return PyFloat_FromDouble(run());
       } else if constexpr (std::is_same_v<Result, PyObject*>) {
         return run();
       } else {

@@ -7,6 +7,8 @@
 
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
+#include "random/gather.hpp"
+#include "random/two_passes.hpp"
 
 namespace pyinit {
 namespace {
@@ -16,57 +18,56 @@ constexpr int64_t kWhole = 32;       // elements that kernels take at a time
 constexpr int64_t kChunk = 1 << 16;  // elements of a task
 constexpr int64_t kGrain = 1 << 17;  // elements that are worth a thread
 
-Moments from_sums(const Sums& of, int64_t count) {
-  const double n = static_cast<double>(count), squares = of.squares - of.sum * of.sum / n;
-  // What min and max of a NaN are depends on the instruction set.
-  if (!std::isfinite(squares)) return {count, kNan, kNan, kNan, kNan};
-  return {count, of.first + of.sum / n, std::max(0.0, squares), of.min, of.max};
-}
-
-// The elements [begin, end) in order of memory.
-Moments measure_range(const View& view, const InlineVector<Dim>& in_order, int64_t begin, int64_t end) {
-  const int64_t size = size_of(view.dtype), stride = in_order[in_order.size() - 1].stride;
-  alignas(64) char gathered[kMeasured * 8];
-  Moments all;
-  for_each_run(in_order, begin, end, [&](int64_t offset, int64_t n) {
-    for (int64_t i = 0; i < n; i += kMeasured) {
-      const int64_t some = std::min(kMeasured, n - i);
-      const char* from = view.data + (offset + i * stride) * size;
-      if (stride != 1) {
-        for (int64_t j = 0; j < some; ++j) {
-          std::memcpy(gathered + j * size, from + j * stride * size, static_cast<size_t>(size));
-        }
-        from = gathered;
-      }
-      all = all + measure(from, view.dtype, some);
-    }
+int64_t count_nonfinite(const void* values, DType dtype, int64_t count) {
+  return visit(dtype, [&](auto zero) {
+    const auto* x = static_cast<const decltype(zero)*>(values);
+    return std::count_if(x, x + count, [](auto value) { return !std::isfinite(value_of(value)); });
   });
-  return all;
 }
 
-}  // namespace
-
-double Moments::std() const { return count > 0 ? std::sqrt(squares / static_cast<double>(count)) : kNan; }
-
-Moments operator+(const Moments& a, const Moments& b) {
-  if (a.count == 0) return b;
-  if (b.count == 0) return a;
-  const double n = static_cast<double>(a.count + b.count), share = static_cast<double>(b.count) / n;
-  const double shift = b.mean - a.mean;
-  const bool is_nan = std::isnan(a.min) || std::isnan(b.min);
-  return {a.count + b.count, a.mean + shift * share,
-          a.squares + b.squares + shift * shift * static_cast<double>(a.count) * share,
-          is_nan ? kNan : std::min(a.min, b.min), is_nan ? kNan : std::max(a.max, b.max)};
+// What the kernel tells, in double precision and for any number of elements.
+Powers powers_of_few(const void* values, DType dtype, int64_t count, double centre, double scale,
+                     const Bounds& bounds) {
+  return visit(dtype, [&](auto zero) {
+    Powers of{};
+    for (int64_t i = 0; i < count; ++i) {
+      const auto x = value_of(static_cast<const decltype(zero)*>(values)[i]);
+      const double z = (static_cast<double>(x) - centre) * scale, square = z * z;
+      of.first += z;
+      of.second += square;
+      of.third += square * z;
+      of.fourth += square * square;
+      of.zeros += x == 0;
+      of.low += x <= static_cast<decltype(x)>(bounds.low);
+      of.high += x >= static_cast<decltype(x)>(bounds.high);
+    }
+    return of;
+  });
 }
 
-Moments measure(const void* values, DType dtype, int64_t count) {
-  const auto sums = moments_kernels().sums[static_cast<int>(dtype)];
+// Statistics of `count` elements, whose sums a kernel has taken, filled up or not.
+template <bool all> Moments from_sums(const Sums& sums, const void* values, DType dtype, int64_t count,
+                                      const Bounds& bounds) {
+  auto [m, frame] = begin_statistics(sums, dtype, count, [&] { return count_nonfinite(values, dtype, count); });
+  if (!all && !frame.is_needed) return m;
+  Powers powers{};
+  if (count % kWhole == 0) {
+    moments_kernels().powers[static_cast<int>(dtype)](values, count, frame.centre, frame.scale, bounds, powers);
+  } else {
+    powers = powers_of_few(values, dtype, count, frame.centre, frame.scale, bounds);
+  }
+  finish_statistics(powers, frame, m);
+  return m;
+}
+
+template <bool all> Moments statistics(const void* values, DType dtype, int64_t count, const Bounds& bounds) {
+  const auto take = moments_kernels().sums[static_cast<int>(dtype)];
   const int64_t whole = count / kWhole * kWhole, rest = count - whole;
-  Sums of;
-  Moments all;
+  Sums sums;
+  Moments of;
   if (whole > 0) {
-    sums(values, whole, of);
-    all = from_sums(of, whole);
+    take(values, whole, sums);
+    of = from_sums<all>(sums, values, dtype, whole, bounds);
   }
   if (rest > 0) {
     // Filled up with the first of them, which is at no distance from itself.
@@ -75,13 +76,35 @@ Moments measure(const void* values, DType dtype, int64_t count) {
     alignas(64) char padded[kWhole * 8];
     std::memcpy(padded, from, static_cast<size_t>(rest) * size);
     for (auto i = static_cast<size_t>(rest); i < kWhole; ++i) std::memcpy(padded + i * size, from, size);
-    sums(padded, kWhole, of);
-    all = all + from_sums(of, rest);
+    take(padded, kWhole, sums);
+    of = of + from_sums<all>(sums, padded, dtype, rest, bounds);
   }
+  return of;
+}
+
+// The statistics of the elements [begin, end) of dims, at most kMeasured at a time.
+template <class Measure>
+Moments measure_range(const View& view, const InlineVector<Dim>& dims, int64_t begin, int64_t end, Measure&& measure) {
+  const int64_t size = size_of(view.dtype), stride = dims[dims.size() - 1].stride;
+  alignas(64) char gathered[kMeasured * 8];
+  Moments all;
+  for_each_run(dims, begin, end, [&](int64_t offset, int64_t n) {
+    for (int64_t i = 0; i < n; i += kMeasured) {
+      const int64_t some = std::min(kMeasured, n - i);
+      const char* from = view.data + (offset + i * stride) * size;
+      if (stride != 1) {
+        gather(from, gathered, some, stride, view.dtype);
+        from = gathered;
+      }
+      all = all + measure(from, some);
+    }
+  });
   return all;
 }
 
-std::vector<Moments> measure_many(const std::vector<View>& views, int threads) {
+// measure(values, count, view's number) of at most kMeasured elements side by side of each view.
+template <class Measure>
+std::vector<Moments> of_each(const std::vector<View>& views, int threads, Measure&& measure) {
   struct Chunk {
     size_t view;
     int64_t begin, end;
@@ -99,12 +122,57 @@ std::vector<Moments> measure_many(const std::vector<View>& views, int threads) {
   Steps steps;
   steps.add(static_cast<int64_t>(chunks.size()), [&](int64_t i, int) {
     Chunk& c = chunks[static_cast<size_t>(i)];
-    c.moments = measure_range(views[c.view], orders[c.view], c.begin, c.end);
+    c.moments = measure_range(views[c.view], orders[c.view], c.begin, c.end,
+                              [&](const void* values, int64_t count) { return measure(values, count, c.view); });
   });
   steps.run(usable_threads(threads, work, kGrain));
   std::vector<Moments> all(views.size());
   for (const Chunk& c : chunks) all[c.view] = all[c.view] + c.moments;
   return all;
+}
+
+}  // namespace
+
+double Moments::std() const { return count > 0 ? std::sqrt(squares / static_cast<double>(count)) : kNan; }
+
+Moments operator+(const Moments& a, const Moments& b) {
+  if (a.count == 0) return b;
+  if (b.count == 0) return a;
+  const double na = static_cast<double>(a.count), nb = static_cast<double>(b.count);
+  const double n = static_cast<double>(a.count + b.count), share = nb / n;
+  const double shift = b.mean - a.mean, step = shift / n;
+  const bool is_nan = std::isnan(a.min) || std::isnan(b.min);
+  Moments m{a.count + b.count, a.mean + shift * share, a.squares + b.squares + shift * shift * na * share,
+            is_nan ? kNan : std::min(a.min, b.min), is_nan ? kNan : std::max(a.max, b.max)};
+  m.cubes =
+      a.cubes + b.cubes + shift * step * step * na * nb * (na - nb) + 3 * step * (na * b.squares - nb * a.squares);
+  m.fourths = a.fourths + b.fourths + shift * step * step * step * na * nb * (na * na - na * nb + nb * nb) +
+              6 * step * step * (na * na * b.squares + nb * nb * a.squares) + 4 * step * (na * b.cubes - nb * a.cubes);
+  m.zeros = a.zeros + b.zeros;
+  m.nonfinite = a.nonfinite + b.nonfinite;
+  m.low = a.low + b.low;
+  m.high = a.high + b.high;
+  return m;
+}
+
+Moments measure(const void* values, DType dtype, int64_t count) {
+  return statistics<false>(values, dtype, count, Bounds{});
+}
+
+Moments describe(const void* values, DType dtype, int64_t count, const Bounds& bounds) {
+  return statistics<true>(values, dtype, count, bounds);
+}
+
+std::vector<Moments> measure_many(const std::vector<View>& views, int threads) {
+  return of_each(views, threads, [&](const void* values, int64_t count, size_t view) {
+    return measure(values, views[view].dtype, count);
+  });
+}
+
+std::vector<Moments> describe_many(const std::vector<View>& views, const std::vector<Bounds>& bounds, int threads) {
+  return of_each(views, threads, [&](const void* values, int64_t count, size_t view) {
+    return describe(values, views[view].dtype, count, bounds[view]);
+  });
 }
 
 }  // namespace pyinit

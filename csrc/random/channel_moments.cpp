@@ -1,0 +1,277 @@
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+#include <tuple>
+#include <vector>
+
+#include "core/integers.hpp"
+#include "core/parallel.hpp"
+#include "random/gather.hpp"
+#include "random/moments.hpp"
+#include "random/two_passes.hpp"
+
+namespace pyinit {
+namespace {
+
+constexpr int64_t kGrain = 1 << 16;  // elements that are worth a thread
+constexpr int64_t kBlock = 1024;     // elements of a channel that are described at a time
+constexpr int64_t kRows = 256;       // of columns
+constexpr int64_t kTask = 1 << 16;   // elements of a task, about
+constexpr int64_t kUnits = 2048;     // units whose variances are taken at a time
+
+InlineVector<Dim> joined(const InlineVector<Dim>& dims) {
+  InlineVector<Dim> out;
+  for (const Dim& d : dims) {
+    if (d.size == 1) continue;
+    if (!out.empty() && out.back().stride == d.size * d.stride) {
+      out.back() = {out.back().size * d.size, d.stride, 0};
+    } else {
+      out.push_back(d);
+    }
+  }
+  if (out.empty()) out.push_back({1, 1, 0});
+  return out;
+}
+
+int64_t count_of(const InlineVector<Dim>& dims) {
+  int64_t n = 1;
+  for (const Dim& d : dims) n *= d.size;
+  return n;
+}
+
+// A tensor by samples, channels and positions.
+struct Layout {
+  Layout(const View& view, size_t sample_dims, size_t channel_dim)
+      : data(view.data), dtype(view.dtype), size(size_of(view.dtype)), channel(view.dims[channel_dim]) {
+    InlineVector<Dim> of_samples, of_positions, all;
+    for (size_t d = 0; d < view.dims.size(); ++d) {
+      if (d == channel_dim) continue;
+      (d < sample_dims ? of_samples : of_positions).push_back(view.dims[d]);
+      all.push_back(view.dims[d]);
+    }
+    samples = joined(of_samples);
+    positions = joined(of_positions);
+    elements = joined(all);
+    const bool are_columns = channel.size > 1 && channel.stride == 1 && elements[elements.size() - 1].stride != 1;
+    together = are_columns ? kColumns : 1;
+  }
+
+  const char* at(int64_t channel_number, int64_t offset) const {
+    return data + (channel_number * channel.stride + offset) * size;
+  }
+
+  char* data;
+  DType dtype;
+  int64_t size;
+  Dim channel;
+  InlineVector<Dim> samples, positions;
+  InlineVector<Dim> elements;  // of a channel: samples, then positions
+  int64_t together;            // channels side by side that are described together
+};
+
+// The elements [begin, end) of one channel, by blocks.
+void describe_blocks(const Layout& layout, int64_t channel, int64_t begin, int64_t end, const Bounds& bounds,
+                     Moments* to) {
+  alignas(64) char gathered[kBlock * 8];
+  const int64_t stride = layout.elements[layout.elements.size() - 1].stride;
+  for (int64_t i = begin; i < end; i += kBlock) {
+    const int64_t count = std::min(kBlock, end - i);
+    const char* values = gathered;
+    int64_t done = 0;
+    for_each_run(layout.elements, i, i + count, [&](int64_t offset, int64_t n) {
+      if (n == count && stride == 1) {
+        values = layout.at(channel, offset);
+      } else {
+        gather(layout.at(channel, offset), gathered + done * layout.size, n, stride, layout.dtype);
+      }
+      done += n;
+    });
+    *to = *to + describe(values, layout.dtype, count, bounds);
+  }
+}
+
+// The rows [begin, end) of `some` channels side by side: as floats or doubles, where the kernels find them.
+class Rows {
+ public:
+  Rows(const Layout& layout, int64_t first, int64_t some, int64_t begin, int64_t end)
+      : is_double_(layout.dtype == DType::f64) {
+    const int64_t stride = layout.elements[layout.elements.size() - 1].stride;
+    for_each_run(layout.elements, begin, end, [&](int64_t offset, int64_t n) {
+      for (int64_t i = 0; i < n; ++i) offsets_[count_++] = first + offset + i * stride;
+    });
+    values_ = layout.data;
+    // As they are if they are floats or doubles, and all columns are there.
+    if (layout.size >= 4 && some == kColumns) return;
+    visit(layout.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      using Wide = decltype(value_of(zero));
+      const T* const x = reinterpret_cast<const T*>(layout.data);
+      Wide* const to = reinterpret_cast<Wide*>(copy_);
+      for (int64_t i = 0; i < count_; ++i) {
+        for (int64_t c = 0; c < some; ++c) to[i * kColumns + c] = value_of(x[offsets_[i] + c]);
+        for (int64_t c = some; c < kColumns; ++c) to[i * kColumns + c] = 0;
+        offsets_[i] = i * kColumns;
+      }
+    });
+    values_ = copy_;
+  }
+
+  void describe(int64_t some, DType dtype, const Bounds& bounds, Moments* to) const {
+    const MomentsKernels& kernels = moments_kernels();
+    ColumnSums sums;
+    kernels.column_sums[is_double_](values_, offsets_, count_, sums);
+    Moments of[kColumns];
+    Frame frames[kColumns] = {};
+    double centres[kColumns] = {}, scales[kColumns] = {};
+    for (int64_t c = 0; c < some; ++c) {
+      const Sums one{sums.first[c], sums.sum[c], sums.squares[c], sums.min[c], sums.max[c]};
+      std::tie(of[c], frames[c]) = begin_statistics(one, dtype, count_, [&] { return count_nonfinite(c); });
+      // Sums of scaled distances from near the mean are the more exact ones.
+      frames[c].is_needed = true;
+      centres[c] = frames[c].centre;
+      scales[c] = frames[c].scale;
+    }
+    ColumnPowers powers;
+    kernels.column_powers[is_double_](values_, offsets_, count_, centres, scales, bounds, powers);
+    for (int64_t c = 0; c < some; ++c) {
+      finish_statistics({powers.first[c], powers.second[c], powers.third[c], powers.fourth[c], powers.zeros[c],
+                         powers.low[c], powers.high[c]},
+                        frames[c], of[c]);
+      to[c] = to[c] + of[c];
+    }
+  }
+
+ private:
+  int64_t count_nonfinite(int64_t column) const {
+    int64_t n = 0;
+    for (int64_t i = 0; i < count_; ++i) {
+      const int64_t at = offsets_[i] + column;
+      n += !std::isfinite(is_double_ ? static_cast<const double*>(values_)[at]
+                                     : static_cast<double>(static_cast<const float*>(values_)[at]));
+    }
+    return n;
+  }
+
+  bool is_double_;
+  int64_t count_ = 0;
+  int64_t offsets_[kRows];
+  const void* values_;
+  alignas(64) char copy_[kRows * kColumns * 8];
+};
+
+// The variances over the samples of the units at positions [begin, end) of `some` channels, summed up for each channel.
+// Units are numbered by position and then channel, so that those side by side in memory have numbers side by side.
+void sum_variances(const Layout& layout, int64_t first, int64_t some, int64_t begin, int64_t end, double* to) {
+  double origins[kUnits], sums[kUnits], squares[kUnits];
+  alignas(64) char wide[kUnits * 8];
+  const auto add = moments_kernels().add_distances[layout.dtype == DType::f64];
+  const int64_t units = (end - begin) * some, stride = layout.positions[layout.positions.size() - 1].stride;
+  int64_t samples = 0;
+  std::fill(sums, sums + units, 0.0);
+  std::fill(squares, squares + units, 0.0);
+  visit(layout.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    using Wide = decltype(value_of(zero));
+    for_each_run(layout.samples, 0, count_of(layout.samples), [&](int64_t sample, int64_t n) {
+      for (int64_t s = 0; s < n; ++s, ++samples) {
+        const int64_t at = sample + s * layout.samples[layout.samples.size() - 1].stride;
+        int64_t unit = 0;
+        const auto take = [&](const T* x, int64_t count, int64_t step) {
+          const Wide* values = reinterpret_cast<const Wide*>(x);
+          if (step != 1 || sizeof(T) == 2) {
+            Wide* const copy = reinterpret_cast<Wide*>(wide);
+            for (int64_t i = 0; i < count; ++i) copy[i] = value_of(x[i * step]);
+            values = copy;
+          }
+          if (samples == 0) {
+            for (int64_t i = 0; i < count; ++i) origins[unit + i] = static_cast<double>(values[i]);
+          } else {
+            add(values, count, origins + unit, sums + unit, squares + unit);
+          }
+          unit += count;
+        };
+        for_each_run(layout.positions, begin, end, [&](int64_t offset, int64_t run) {
+          const T* const x = reinterpret_cast<const T*>(layout.at(first, at + offset));
+          if (some == 1) return take(x, run, stride);
+          for (int64_t i = 0; i < run; ++i) take(x + i * stride, some, 1);
+        });
+      }
+    });
+  });
+  const double share = 1 / static_cast<double>(samples);
+  double lanes[kColumns] = {};
+  const int64_t width = some == 1 ? kColumns : some;
+  for (int64_t u = 0; u < units; u += width) {
+    const int64_t n = std::min(width, units - u);
+    for (int64_t i = 0; i < n; ++i) lanes[i] += std::max(0.0, squares[u + i] - sums[u + i] * sums[u + i] * share);
+  }
+  if (some == 1) lanes[0] = std::accumulate(lanes, lanes + kColumns, 0.0);
+  for (int64_t c = 0; c < some; ++c) to[c] = lanes[c] * share;
+}
+
+// What a thread does at a time: a part of the elements of some channels, or of their positions.
+struct Task {
+  int64_t first, end;  // channels
+  int64_t part;
+};
+
+}  // namespace
+
+Channels describe_channels(const View& view, size_t samples, size_t channel, const Bounds& bounds, int threads) {
+  if (channel >= view.dims.size() || samples > channel) {
+    throw std::invalid_argument("channel: must be a dimension behind the samples'");
+  }
+  const Layout layout(view, samples, channel);
+  const int64_t channels = layout.channel.size;
+  Channels all;
+  all.channels.resize(static_cast<size_t>(channels));
+  if (view.count() == 0) return all;
+  const int64_t elements = count_of(layout.elements), positions = count_of(layout.positions);
+  // Channels of a task, a multiple of those together, and parts of a channel.
+  const int64_t each = round_up(divide_up(kTask / 4, elements), layout.together);
+  const int64_t parts = divide_up(elements, kTask), some_positions = kUnits / layout.together;
+  const int64_t position_parts = positions > 1 ? divide_up(positions, some_positions) : 0;
+  std::vector<Moments> moments(static_cast<size_t>(channels * parts));
+  std::vector<double> variances(static_cast<size_t>(channels * position_parts));
+  std::vector<Task> tasks;
+  for (int64_t c = 0; c < channels; c += each) {
+    for (int64_t p = 0; p < parts + position_parts; ++p) tasks.push_back({c, std::min(channels, c + each), p});
+  }
+  Steps steps;
+  steps.add(static_cast<int64_t>(tasks.size()), [&](int64_t i, int) {
+    const Task& task = tasks[static_cast<size_t>(i)];
+    for (int64_t c = task.first; c < task.end; c += layout.together) {
+      const int64_t some = std::min(layout.together, task.end - c);
+      if (task.part >= parts) {
+        const int64_t p = task.part - parts;
+        double of[kColumns] = {};
+        sum_variances(layout, c, some, p * some_positions, std::min(positions, (p + 1) * some_positions), of);
+        for (int64_t j = 0; j < some; ++j) variances[static_cast<size_t>((c + j) * position_parts + p)] = of[j];
+        continue;
+      }
+      Moments of[kColumns];
+      const int64_t begin = task.part * kTask, end = std::min(elements, begin + kTask);
+      if (layout.together == 1) {
+        describe_blocks(layout, c, begin, end, bounds, of);
+      } else {
+        for (int64_t row = begin; row < end; row += kRows) {
+          Rows(layout, c, some, row, std::min(end, row + kRows)).describe(some, layout.dtype, bounds, of);
+        }
+      }
+      for (int64_t j = 0; j < some; ++j) moments[static_cast<size_t>((c + j) * parts + task.part)] = of[j];
+    }
+  });
+  steps.run(usable_threads(threads, view.count(), kGrain));
+  for (int64_t c = 0; c < channels; ++c) {
+    Moments& m = all.channels[static_cast<size_t>(c)];
+    for (int64_t p = 0; p < parts; ++p) m = m + moments[static_cast<size_t>(c * parts + p)];
+    // A channel of one position is a unit.
+    double variance = positions > 1 ? 0 : m.squares / static_cast<double>(m.count);
+    for (int64_t p = 0; p < position_parts; ++p) variance += variances[static_cast<size_t>(c * position_parts + p)];
+    all.total_variance += variance;
+  }
+  return all;
+}
+
+}  // namespace pyinit

@@ -1,0 +1,1 @@
+"""Looking inside: what a network's tensors hold, and where signals and gradients die."""

@@ -1,0 +1,240 @@
+"""Statistics of tensors, taken in one pass over their memory."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyinit import _core
+from pyinit._torch.views import View, place, plain_memory
+
+Bounds = tuple[float, float]
+"""Where an activation saturates: the largest low value, and the smallest high one."""
+
+_NOWHERE: Bounds = (-math.inf, math.inf)
+_NUMBERS = 11  # of a row
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the values of a tensor are like.
+
+    Everything but the counts is NaN if a value is infinite or NaN, or if there are no values.
+
+    Args:
+        count: the number of values
+        mean: their mean
+        std: their standard deviation, by ``count`` and not by ``count - 1``
+        skewness: the third standardized moment; 0 for a symmetric distribution; NaN if all values are equal
+        kurtosis: the fourth standardized moment less 3; 0 for a normal distribution; NaN if all are equal
+        min: the least value
+        max: the greatest value
+        zeros: the number of values that are 0
+        nonfinite: the number of values that are infinite or NaN
+        low: the number of values at or below the lower bound of saturation
+        high: the number of values at or above the upper bound
+
+    Example:
+        >>> import torch
+        >>> from pyinit.inspection.statistics import describe
+        >>> found = describe(torch.tensor([0.0, 0.0, 0.0, 4.0]), bounds=(0.0, 3.0))
+        >>> found.mean, found.zeros, found.low, found.high
+        (1.0, 3, 3, 1)
+    """
+
+    count: int
+    mean: float
+    std: float
+    skewness: float
+    kurtosis: float
+    min: float
+    max: float
+    zeros: int
+    nonfinite: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Statistics of each channel, and how much the units vary from sample to sample.
+
+    Args:
+        statistics: those of each channel
+        total_variance: the sum over all units of the variance over the samples, which is the trace of
+            the covariance of the units
+    """
+
+    statistics: tuple[Statistics, ...]
+    total_variance: float
+
+
+def describe(tensor: Tensor, bounds: Bounds = _NOWHERE) -> Statistics:
+    """The statistics of a tensor of any shape, dtype, layout and device.
+
+    Args:
+        tensor: the values; complex ones and tensors on the meta device are refused
+        bounds: where its values saturate, for ``low`` and ``high``
+
+    Returns:
+        The statistics, computed in the tensor's precision by blocks of 4096 values and in double precision
+        beyond. On the CPU they have the same bits for any number of threads, and for any instruction set
+        that has a fused multiply-add.
+
+    Raises:
+        ValueError: for a tensor without values of its own.
+
+    References:
+        Pébay 2008, "Formulas for robust, one-pass parallel computation of covariances and arbitrary-order
+        statistical moments".
+
+    Example:
+        >>> import torch
+        >>> from pyinit.inspection.statistics import describe
+        >>> found = describe(torch.arange(5.0))
+        >>> found.mean, found.min, found.max, found.skewness
+        (2.0, 0.0, 4.0, 0.0)
+    """
+    return describe_many([tensor], [bounds])[0]
+
+
+def describe_many(
+    tensors: Sequence[Tensor], bounds: Sequence[Bounds] | None = None
+) -> list[Statistics]:
+    """The statistics of each tensor, in one native call for all that kernels reach.
+
+    Args:
+        tensors: as for ``describe``
+        bounds: those of each tensor
+
+    Returns:
+        A list as long as ``tensors``.
+
+    Raises:
+        ValueError: as ``describe``.
+    """
+    limits = [_NOWHERE] * len(tensors) if bounds is None else list(bounds)
+    rows = torch.full((len(tensors), _NUMBERS), math.nan, dtype=torch.float64)
+    native: list[tuple[int, View]] = []
+    for i, tensor in enumerate(tensors):
+        _check(tensor)
+        view = plain_memory(tensor.detach())
+        if view is None:
+            rows[i] = _by_torch(tensor.detach(), limits[i])
+        else:
+            native.append((i, view))
+    if native:
+        found = torch.empty((len(native), _NUMBERS), dtype=torch.float64)
+        _core.describe_many(
+            [view for _, view in native],
+            [limits[i] for i, _ in native],
+            place(found),
+            torch.get_num_threads(),
+        )
+        rows[[i for i, _ in native]] = found
+    return _statistics(rows)
+
+
+def describe_channels(
+    tensor: Tensor, channel: int = 1, samples: int = 1, bounds: Bounds = _NOWHERE
+) -> Channels:
+    """The statistics of each channel of a layer's output, and its total variance.
+
+    Args:
+        tensor: an output, such as (N, C), (N, C, H, W) or, with ``channel=2`` and ``samples=2``, (N, T, C)
+        channel: the dimension of the channels
+        samples: the number of leading dimensions that number samples; the others number the units
+        bounds: where values saturate
+
+    Returns:
+        The statistics of each channel over all other dimensions, and the sum over the units of the
+        variance over the samples.
+
+    Raises:
+        ValueError: for a channel that is no dimension behind the samples', or as ``describe``.
+
+    Example:
+        >>> import torch
+        >>> from pyinit.inspection.statistics import describe_channels
+        >>> found = describe_channels(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
+        >>> [channel.mean for channel in found.statistics], found.total_variance
+        ([1.0, 1.0], 1.0)
+    """
+    _check(tensor)
+    if not 0 < samples <= channel < tensor.dim():
+        raise ValueError(
+            "samples and channel must be dimensions of the tensor, samples before the channel; got "
+            f"samples={samples} and channel={channel} for shape {tuple(tensor.shape)}"
+        )
+    values = tensor.detach()
+    view = plain_memory(values)
+    if view is None:
+        values = values.to("cpu", torch.float64)
+        view = place(values)
+    rows = torch.empty((values.shape[channel], _NUMBERS), dtype=torch.float64)
+    total = _core.describe_channels(
+        view, samples, channel, *bounds, place(rows), torch.get_num_threads()
+    )
+    return Channels(tuple(_statistics(rows)), total)
+
+
+def _check(tensor: Tensor) -> None:
+    if tensor.is_meta or tensor.is_complex():
+        raise ValueError(
+            "statistics take real tensors with values, got one of "
+            f"{tensor.dtype} on the device {tensor.device}"
+        )
+
+
+def _by_torch(values: Tensor, bounds: Bounds) -> Tensor:
+    """The row of a tensor that the kernels do not reach."""
+    x = values.to_dense() if values.layout is not torch.strided else values
+    low, high = bounds
+    exact = x.double() if x.device.type != "mps" else x.float()
+    finite = torch.isfinite(exact)
+    counts = (exact == 0, ~finite, exact <= low, exact >= high)
+    row = torch.full((_NUMBERS,), math.nan, dtype=torch.float64)
+    row[0] = exact.numel()
+    row[7:] = torch.stack([some.sum() for some in counts]).double().cpu()
+    if exact.numel() and finite.all():
+        mean = exact.mean()
+        distance = exact - mean
+        powers = [(distance**k).sum() for k in (2, 3, 4)]
+        row[1:7] = torch.stack([mean, *powers, exact.min(), exact.max()]).double().cpu()
+    return row
+
+
+def _statistics(rows: Tensor) -> list[Statistics]:
+    return [_from_row(*row) for row in rows.tolist()]
+
+
+def _from_row(  # noqa: PLR0917
+    count: float,
+    mean: float,
+    squares: float,
+    cubes: float,
+    fourths: float,
+    least: float,
+    greatest: float,
+    *counts: float,
+) -> Statistics:
+    if not count:
+        mean = squares = least = greatest = math.nan
+    std = math.sqrt(squares / count) if count else math.nan
+    spread = std > 0
+    zeros, nonfinite, low, high = map(int, counts)
+    return Statistics(
+        count=int(count),
+        mean=mean,
+        std=std,
+        skewness=cubes / count / std / std / std if spread else math.nan,
+        kurtosis=fourths / count / std / std / std / std - 3 if spread else math.nan,
+        min=least,
+        max=greatest,
+        zeros=zeros,
+        nonfinite=nonfinite,
+        low=low,
+        high=high,
+    )
