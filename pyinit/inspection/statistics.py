@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._torch.views import View, place, plain_memory
+from pyinit._torch.views import View, readable_view, view_of
 
 Bounds = tuple[float, float]
 """Where an activation saturates: the largest low value, and the smallest high one."""
@@ -120,7 +120,7 @@ def describe_many(
     native: list[tuple[int, View]] = []
     for i, tensor in enumerate(tensors):
         _check(tensor)
-        view = plain_memory(tensor.detach())
+        view = readable_view(tensor.detach())
         if view is None:
             rows[i] = _by_torch(tensor.detach(), limits[i])
         else:
@@ -130,7 +130,7 @@ def describe_many(
         _core.describe_many(
             [view for _, view in native],
             [limits[i] for i, _ in native],
-            place(found),
+            view_of(found),
             torch.get_num_threads(),
         )
         rows[[i for i, _ in native]] = found
@@ -169,13 +169,13 @@ def describe_channels(
             f"samples={samples} and channel={channel} for shape {tuple(tensor.shape)}"
         )
     values = tensor.detach()
-    view = plain_memory(values)
+    view = readable_view(values)
     if view is None:
         values = values.to("cpu", torch.float64)
-        view = place(values)
+        view = view_of(values)
     rows = torch.empty((values.shape[channel], _NUMBERS), dtype=torch.float64)
     total = _core.describe_channels(
-        view, samples, channel, *bounds, place(rows), torch.get_num_threads()
+        view, samples, channel, *bounds, view_of(rows), torch.get_num_threads()
     )
     return Channels(tuple(_statistics(rows)), total)
 
