@@ -54,6 +54,7 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
+from pyinit.inspection.monitor import Monitor
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
@@ -68,6 +69,7 @@ __all__ = [
     "Choice",
     "InitReport",
     "LoadReport",
+    "Monitor",
     "Recipe",
     "Rule",
     "__version__",

@@ -228,9 +228,7 @@ def test_channels_and_total_variance(
     for channel, statistics in enumerate(found.statistics):
         check(statistics, x[:, channel], (1.0, 3.0))
     total = x.double().var(0, unbiased=False).sum().item()
-    assert found.total_variance == pytest.approx(
-        total, rel=1e-5, abs=1e-12
-    )
+    assert found.total_variance == pytest.approx(total, rel=1e-5, abs=1e-12)
 
 
 def test_channels_of_a_sequence_are_its_last_dimension() -> None:
