@@ -76,13 +76,14 @@ class ByHand:
         for x, y in batches(steps):
             optimizer.zero_grad()
             outputs, values = [], []
+            signal = x
             for layer in model:
-                x = layer(x)
-                x.retain_grad()
-                outputs.append(x)
-                values.append(x.detach().double().clone())
-                x = x.clone()  # so that ReLU(inplace=True) leaves the output alone
-            nn.functional.cross_entropy(x, y).backward()
+                output = layer(signal)
+                output.retain_grad()
+                outputs.append(output)
+                values.append(output.detach().double().clone())
+                signal = output.clone()  # so that ReLU(inplace=True) leaves the output alone
+            nn.functional.cross_entropy(signal, y).backward()
             raw = [[each.grad.clone() for each in layer.parameters()] for layer in model]
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             grads = [[each.grad.clone() for each in layer.parameters()] for layer in model]
@@ -106,10 +107,15 @@ class ByHand:
                         "unclipped_norm": norm(raw[i]),
                         "weight_norm": norm(old),
                         "update_ratio": norm(
-                            [a.detach().double() - b.double() for a, b in zip(now, old)]
+                            [
+                                a.detach().double() - b.double()
+                                for a, b in zip(now, old, strict=True)
+                            ]
                         )
                         / norm(old),
-                        "distance": norm([a.double() - b.double() for a, b in zip(old, first[i])])
+                        "distance": norm(
+                            [a.double() - b.double() for a, b in zip(old, first[i], strict=True)]
+                        )
                         / norm(first[i]),
                     }
             self.found.append(step)
@@ -338,12 +344,18 @@ def test_every_hook_is_gone_after_an_error() -> None:
     optimizer = sgd(model)
     without, modes = hooks(model, optimizer), [each.training for each in model.modules()]
     x, y = batches(1)[0]
-    with pytest.raises(RuntimeError), Monitor(model, optimizer):
-        loss = nn.functional.cross_entropy(model(x), y)
-        model(torch.ones(1))
+    losses = []
+
+    def fail() -> None:
+        with Monitor(model, optimizer):
+            losses.append(nn.functional.cross_entropy(model(x), y))
+            model(torch.ones(1))
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert hooks(model, optimizer) == without
     assert [each.training for each in model.modules()] == modes
-    loss.backward()  # the hooks of its outputs are gone, too
+    losses[0].backward()  # the hooks of its outputs are gone, too
 
 
 class Identity(nn.Module):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils.checkpoint import checkpoint
 
 from pyinit import Monitor
@@ -316,7 +317,7 @@ def test_compiled_models_have_their_parameters_recorded(fresh_compiler: None) ->
         torch._dynamo.reset()
         model = network()
         optimizer = sgd(model)
-        counted = torch._dynamo.testing.CompileCounter()
+        counted = CompileCounter()
         compiled = torch.compile(model, backend=counted)
         monitor = Monitor(compiled, optimizer, every=2) if is_monitored else None
         for i in range(4):
@@ -332,6 +333,7 @@ def test_compiled_models_have_their_parameters_recorded(fresh_compiler: None) ->
     assert all(record.gradient_norm > 0 for record in of_layer(monitor, "0"))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of the compiler's
 def test_eager_parts_around_a_compiled_one_are_recorded(fresh_compiler: None) -> None:
     model = network()
     model[2] = torch.compile(model[2], backend="eager")
@@ -341,6 +343,22 @@ def test_eager_parts_around_a_compiled_one_are_recorded(fresh_compiler: None) ->
         optimizer.step()
     assert [record.layer for record in monitor.records] == ["0", "1", "2"]
     assert monitor.uncalled == ("2",)
+
+
+def test_a_function_that_is_compiled_around_the_model_is_compiled_with_hooks_that_do_nothing(
+    fresh_compiler: None,
+) -> None:
+    model = network()
+    optimizer = sgd(model)
+    counted = CompileCounter()
+    run = torch.compile(lambda x: model(x).square().sum(), backend=counted, fullgraph=True)
+    with Monitor(model, optimizer, every=2) as monitor:
+        for i in range(6):
+            optimizer.zero_grad()
+            run(batch(i)).backward()
+            optimizer.step()
+    assert counted.frame_count <= 2  # with the hooks, and without
+    assert [record.step for record in of_layer(monitor, "0")] == [0, 2, 4]
 
 
 def test_models_in_distributed_data_parallel_have_their_own_names() -> None:

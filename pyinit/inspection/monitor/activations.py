@@ -18,14 +18,14 @@ Layout = tuple[int, int]
 class Moments(NamedTuple):
     """The number of values, their mean, and the sum of the squares of their distances from it."""
 
-    count: int
+    number: int
     mean: float
     squares: float
 
     @property
     def variance(self) -> float:
         """The variance, by the number of values."""
-        return self.squares / self.count if self.count else math.nan
+        return self.squares / self.number if self.number else math.nan
 
 
 @dataclass
@@ -121,15 +121,15 @@ def moments_of(values: Tensor) -> Moments:
 
 def pooled(some: Iterable[Moments]) -> Moments:
     """The moments of all values together (Chan et al. 1979)."""
-    count, mean, squares = 0, 0.0, 0.0
+    number, mean, squares = 0, 0.0, 0.0
     for each in some:
-        if each.count:
+        if each.number:
             distance = each.mean - mean
-            together = count + each.count
-            mean += distance * each.count / together
-            squares += each.squares + distance * distance * count * each.count / together
-            count = together
-    return Moments(count, mean, squares)
+            together = number + each.number
+            mean += distance * each.number / together
+            squares += each.squares + distance * distance * number * each.number / together
+            number = together
+    return Moments(number, mean, squares)
 
 
 def of_calls(calls: Sequence[Call], scale: float) -> dict[str, float | None]:

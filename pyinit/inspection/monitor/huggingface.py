@@ -3,16 +3,12 @@
 from typing import Any
 
 from pyinit.inspection.monitor.monitor import Monitor
+from pyinit.inspection.monitor.needed import needed
 
-try:
-    from transformers import TrainerCallback
-except ImportError as error:
-    raise ImportError(
-        "PyinitTrainerCallback needs transformers: pip install transformers", name="transformers"
-    ) from error
+_Callback: Any = needed("PyinitTrainerCallback", "transformers").TrainerCallback
 
 
-class PyinitTrainerCallback(TrainerCallback):  # type: ignore[misc]  # transformers may be missing
+class PyinitTrainerCallback(_Callback):  # type: ignore[misc]  # the library may be missing
     """Monitors the optimizer of a ``Trainer``, from the start of training to its end.
 
     An error ends training without a word to callbacks: then call ``callback.monitor.stop()``.

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from pyinit._graph.activations import is_activation
-from pyinit._torch.placement import refuse_elsewhere
+from pyinit._torch.placement import loaded, refuse_elsewhere
 from pyinit._torch.wrappers import named_modules
 from pyinit.whole_model.rules.patterns import Matcher, matcher
 
@@ -65,6 +65,17 @@ def layers_of(model: nn.Module, patterns: Any) -> list[Layer]:
         chosen = [layer for layer in found if matches(cast(Any, layer))]
     _refuse_unready(chosen, model)
     return chosen
+
+
+def compiled_parts(model: nn.Module) -> set[nn.Module]:
+    """The modules that run in graphs of ``torch.compile``, which do not call hooks that are added later."""
+    graph = loaded("torch._dynamo.eval_frame", "OptimizedModule")
+    return {
+        inner
+        for module in model.modules()
+        if module._compiled_call_impl is not None or (graph and isinstance(module, graph))
+        for inner in module.modules()
+    }
 
 
 def _all_layers(model: nn.Module) -> list[Layer]:

@@ -3,19 +3,12 @@
 from typing import Any
 
 from pyinit.inspection.monitor.monitor import Monitor
+from pyinit.inspection.monitor.needed import needed
 
-try:
-    from lightning.pytorch import Callback
-except ImportError:
-    try:
-        from pytorch_lightning import Callback
-    except ImportError as error:
-        raise ImportError(
-            "PyinitCallback needs Lightning: pip install lightning", name="lightning"
-        ) from error
+_Callback: Any = needed("PyinitCallback", "lightning.pytorch").Callback
 
 
-class PyinitCallback(Callback):  # type: ignore[misc]  # Lightning may be missing
+class PyinitCallback(_Callback):  # type: ignore[misc]  # the library may be missing
     """Monitors each optimizer of a ``Trainer``, from the start of training to its end.
 
     Args:

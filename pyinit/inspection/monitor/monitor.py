@@ -4,7 +4,7 @@ import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 
 from pyinit._messages import first_of
 from pyinit._torch.eager import eager
-from pyinit._torch.wrappers import named_modules
 from pyinit.inspection.monitor import records as exports
 from pyinit.inspection.monitor.activations import of_calls
 from pyinit.inspection.monitor.layers import layers_of
@@ -21,6 +20,9 @@ from pyinit.inspection.monitor.passes import Passes
 from pyinit.inspection.monitor.records import Record
 from pyinit.inspection.monitor.scaler import Scale, is_skipped, scale_of_step
 from pyinit.inspection.monitor.start import Distance, From, Start, check_start
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Monitor:
@@ -112,8 +114,7 @@ class Monitor:
         self._called: set[str] = set()
         self._before: _Before | None = None
         self._is_skipped = False
-        _, root = next(named_modules(model))
-        self._passes = Passes(root, self._layers)
+        self._passes = Passes(model, self._layers)
         self._on_optimizer = [
             self._optimizer.register_step_pre_hook(self._before_step),
             self._optimizer.register_step_post_hook(self._after_step),
@@ -144,7 +145,7 @@ class Monitor:
         self._on_optimizer.clear()
         self._before = None
 
-    def __enter__(self) -> "Monitor":
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,7 @@
 """Which forward passes belong to a step, and what their layers gave: hooks of modules and of outputs."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch.autograd import Variable
 from torch.utils.hooks import RemovableHandle
 
 from pyinit._torch.views import is_transformed
+from pyinit._torch.wrappers import named_modules
 from pyinit.inspection.monitor.activations import (
     Call,
     Layout,
@@ -17,11 +19,11 @@ from pyinit.inspection.monitor.activations import (
     measured,
     moments_of,
 )
-from pyinit.inspection.monitor.layers import Layer
+from pyinit.inspection.monitor.layers import Layer, compiled_parts
 from pyinit.inspection.monitor.norms import norms_of_gradients
 
 _at_end_of_backward: Callable[[Callable[[], None]], None] = (
-    Variable._execution_engine.queue_callback  # type: ignore[attr-defined]
+    Variable._execution_engine.queue_callback
 )
 
 
@@ -61,35 +63,41 @@ class Passes:
 
     A pass belongs to the step if a backward pass has come through it: what is evaluated in between does
     not. If gradients were cleared after that, as they are when a step was skipped, it does no longer.
+
+    is_open: whether a step is watched
     """
 
-    def __init__(self, root: nn.Module, layers: Sequence[Layer]) -> None:
-        self._root, self._layers = root, layers
+    def __init__(self, model: nn.Module, layers: Sequence[Layer]) -> None:
+        _, self._root = next(named_modules(model))  # inside wrappers
+        self._layers = layers
+        self._unreached = compiled_parts(model)
+        self.is_open = False
         self._on_modules: list[RemovableHandle] = []
         self._on_outputs: list[RemovableHandle] = []
         self._forget()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether hooks are there."""
-        return bool(self._on_modules)
-
     def open(self) -> None:
         """Begin to watch for a step."""
         self._forget()
-        if not self.is_open:
+        if self.is_open:
+            return
+        self.is_open = True
+        if self._root not in self._unreached:
             self._on_modules += [
                 self._root.register_forward_pre_hook(Hook(self._begins)),
                 self._root.register_forward_hook(Hook(self._ends), always_call=True),
             ]
-            for layer in self._layers:
-                hook = Hook(self._watcher(layer))
-                self._on_modules.append(layer.module.register_forward_hook(hook))
+        self._on_modules += [
+            layer.module.register_forward_hook(Hook(self._watcher(layer)))
+            for layer in self._layers
+            if layer.module not in self._unreached
+        ]
 
     def close(self) -> None:
         """Stop watching, and remove all hooks."""
         self._forget()
         _remove(self._on_modules)
+        self.is_open = False
 
     def calls(self) -> dict[Layer, list[Call]]:
         """The calls of each layer that belong to the step."""
@@ -145,8 +153,8 @@ class Passes:
         call = measured(output, layout)
         now.calls.append((layer, call))
         if output.requires_grad:
-            hook = output.register_hook(lambda gradient: self._returns(now, call, gradient))
-            self._on_outputs.append(hook)
+            hook = partial(self._returns, now, call)
+            self._on_outputs.append(output.register_hook(hook))  # type: ignore[no-untyped-call]
 
     # ---- backward ---------------------------------------------------------------------------------
 

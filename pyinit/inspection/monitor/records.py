@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinit._messages import near
+from pyinit.inspection.monitor.needed import needed
 from pyinit.reports.files import check_output, replacing, write_json
 
 _FORMAT = 1
@@ -69,7 +69,7 @@ def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def to_frame(records: Sequence[Record]) -> Any:
     """The records as a DataFrame."""
-    pandas = _needed("pandas", "to_frame")
+    pandas = needed("to_frame", "pandas")
     frame = pandas.DataFrame(rows(records), columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(_MEASURED, "float64"))
 
@@ -108,7 +108,7 @@ def _save_json(records: Sequence[Record], path: Path) -> None:
 
 
 def _save_parquet(records: Sequence[Record], path: Path) -> None:
-    arrow, parquet = _needed("pyarrow", "Parquet"), _needed("pyarrow.parquet", "Parquet")
+    arrow, parquet = needed("Parquet", "pyarrow"), needed("Parquet", "pyarrow.parquet")
     check_output(path, ".parquet")
     types = {"step": arrow.int64(), "layer": arrow.string(), "calls": arrow.int64()}
     schema = arrow.schema([(name, types.get(name, arrow.float64())) for name in COLUMNS])
@@ -122,11 +122,3 @@ _WRITERS = {".csv": _save_csv, ".json": _save_json, ".parquet": _save_parquet}
 def _plain(value: Any) -> Any:
     """JSON has no numbers that are not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _needed(module: str, what: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise ImportError(f"{what} needs {package}: pip install {package}", name=package) from error

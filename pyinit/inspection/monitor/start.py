@@ -185,4 +185,4 @@ def _flat_pieces(tensor: Tensor, most: int) -> Iterator[tuple[int, Tensor]]:
 
 
 def _norm(values: Tensor) -> float:
-    return torch.linalg.vector_norm(values, dtype=torch.float64).item()
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
