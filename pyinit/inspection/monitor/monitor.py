@@ -51,7 +51,7 @@ class Monitor:
             these. By default activations, and all modules that own parameters
         start: what ``distance`` is measured from. ``"copy"`` keeps copies, in the CPU's memory, of the
             parameters as they are now. With the report of ``initialize_`` the initial values are
-            generated again each time, in pieces of at most 1 MiB, and not kept; this takes a uniform,
+            generated again each time, in small pieces, and not kept; this takes a uniform,
             normal, truncated normal or constant initializer (or several in parts) with a key. Other
             parameters are copied now, and ``copied`` names them. None: no distance
 
@@ -84,7 +84,6 @@ class Monitor:
         (0.0, True)
     """
 
-    @eager
     def __init__(
         self,
         model: nn.Module,
@@ -227,8 +226,8 @@ class Monitor:
         has = {id(each) for group in self._optimizer.param_groups for each in group["params"]}
         return {name: each for name, each in self._parameters.items() if id(each) in has}
 
-    @eager
     @torch.no_grad()
+    @eager
     def _before_step(self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._is_skipped = is_skipped(self._optimizer)
         if self._is_skipped or not self._passes.is_open:
@@ -243,8 +242,8 @@ class Monitor:
             trained={name: each.detach().clone() for name, each in trained.items()},
         )
 
-    @eager
     @torch.no_grad()
+    @eager
     def _after_step(self, *_: Any) -> None:
         if self._is_skipped:
             return

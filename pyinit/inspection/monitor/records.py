@@ -41,6 +41,15 @@ class Record:
             their norm
         distance: the norm of the parameters' difference from the initial ones, over the norm of these,
             before the step
+
+    Example:
+        >>> import dataclasses
+        >>> from pyinit.inspection.monitor import Record
+        >>> record = Record(step=0, layer="head", calls=1, variance=4.0, update_ratio=0.001)
+        >>> record.variance**0.5, record.distance
+        (2.0, None)
+        >>> dataclasses.asdict(record)["layer"]
+        'head'
     """
 
     step: int

@@ -14,7 +14,9 @@ from pyinit.reports.initialization import InitReport, Row
 
 From: TypeAlias = InitReport | Literal["copy"] | None
 
-_PIECE = 2**20  # bytes
+# Elements. Of so many torch makes no parallel loop, at whose end a thread that the system runs late is
+# waited for: on a busy machine that would take many times the time of the loop.
+_PIECE = 2**15
 
 # By initializer: what writes a piece of its values.
 _FILLS: dict[type[Drawn], Callable[..., Tensor]] = {
@@ -117,11 +119,12 @@ class Start:
         is_sized = name in self._sizes
         moved: list[float] = []
         sizes: list[float] = []
-        for first, now in _flat_pieces(parameter.detach(), _PIECE // values.dtype.itemsize):
+        wide = torch.promote_types(parameter.dtype, values.dtype)
+        wide = torch.promote_types(wide, torch.float32)
+        for first, now in _flat_pieces(parameter.detach(), _PIECE):
             start = values.piece(first, first + now.numel())
             if not is_sized:
                 sizes.append(_norm(start))
-            wide = torch.promote_types(torch.promote_types(now.dtype, start.dtype), torch.float32)
             moved.append(_norm(now.to("cpu", wide) - start.to(wide)))
         if not is_sized:
             self._sizes[name] = math.hypot(*sizes)
