@@ -57,6 +57,7 @@ from pyinit.init import (
 from pyinit.inspection import theory
 from pyinit.inspection.check import assert_initialized, check
 from pyinit.inspection.findings import Finding, Findings
+from pyinit.inspection.monitor import Monitor
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
@@ -73,6 +74,7 @@ __all__ = [
     "Findings",
     "InitReport",
     "LoadReport",
+    "Monitor",
     "Recipe",
     "Rule",
     "__version__",
