@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -17,7 +17,7 @@ from pyinit.whole_model.rules.patterns import Matcher, matcher
 _HOLDERS = (nn.ParameterList, nn.ParameterDict)  # of parameters that the module around them uses
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Layer:
     """A module that is watched.
 
@@ -31,7 +31,7 @@ class Layer:
     module: nn.Module
     parameters: dict[str, nn.Parameter]
     tied: tuple[str, ...] = ()
-    originals = ()  # what patterns ask of a parameter that is computed
+    originals: ClassVar[tuple[str, ...]] = ()  # patterns ask a parameter for them
 
     @property
     def samples_and_channel(self) -> tuple[int, int] | None:
@@ -90,7 +90,7 @@ def _all_layers(model: nn.Module) -> list[Layer]:
             owners[path] = layer = around
         elif module in layers:
             owners[path] = layer = layers[module]
-            object.__setattr__(layer, "tied", (*layer.tied, path))
+            layer.tied += (path,)
             continue
         else:
             owners[path] = layer = layers[module] = Layer(path, module, {})
