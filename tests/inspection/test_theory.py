@@ -347,7 +347,7 @@ def test_an_activation_that_is_zero_up_to_far_out_has_a_small_length(reach: floa
         MeanField(torch.exp, 1.0, 0.1),
         MeanField(torch.square, 1.0, 0.1),
     ],
-    ids=lambda network: str(network.activation),
+    ids=["relu", "relu with a bias", "linear with a bias", "exp", "square"],
 )
 def test_lengths_without_bound_are_told(network: MeanField) -> None:
     assert network.q_star == math.inf
