@@ -28,7 +28,7 @@ def check_output(path: Path, suffix: str) -> None:
         OSError: If no file can be written there.
     """
     if path.suffix.lower() != suffix and _FORMATS.fullmatch(path.suffix):
-        raise ValueError(f"{path.name} would be a {suffix} file: let its name end in that")
+        raise ValueError(f"{path.name} would be a {suffix} file, so its name must end in {suffix}")
     with _beside(path):
         pass
 
