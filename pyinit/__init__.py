@@ -11,6 +11,7 @@ Example:
     bias constant(val=0)
 """
 
+import sys
 from importlib.metadata import version
 
 # torch comes first: it brings the OpenMP runtime that the extension shares.
@@ -131,3 +132,23 @@ __all__ = [
     "xavier_uniform_",
     "zeros_",
 ]
+
+# A function or class is pickled by the name that it has here, or in pyinit.init if it is from there.
+for _name in {*__all__} - {*init.__all__}:
+    if hasattr(globals()[_name], "__qualname__"):
+        globals()[_name].__module__ = __name__
+
+# What earlier versions pickled is found in these modules, whose code has another place now.
+for _earlier, _now in {
+    "_activations": "functional",
+    "_columns": "functional",
+    "_gain": "init",
+    "_packed_weight": "functional",
+    "_rng": "_random.rng",
+    "whole_model.load_report": "reports.loading",
+    "whole_model.patterns": "whole_model.rules.patterns",
+    "whole_model.pretrained": "pretrained.load",
+    "whole_model.report": "reports.initialization",
+    "whole_model.rule": "whole_model.rules.rule",
+}.items():
+    sys.modules[f"pyinit.{_earlier}"] = sys.modules[f"pyinit.{_now}"]

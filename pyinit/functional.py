@@ -559,3 +559,7 @@ def _by_torch(
 
 def _described(x: object) -> str:
     return f"{list(x.shape)} {x.dtype} {x.device}" if isinstance(x, Tensor) else repr(x)
+
+
+for _name in __all__:  # a function or class is pickled by the name that it has here
+    globals()[_name].__module__ = __name__

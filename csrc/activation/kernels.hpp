@@ -10,22 +10,23 @@
 
 namespace pyinit {
 
-constexpr int64_t kSoftmaxColumns = 128;  // at most, in one call
+constexpr int64_t kSoftmaxColumns = 128;  // the most of one call
 
 template <class T> struct SoftmaxKernels {
-  // Of each of `rows` rows of `count` elements side by side.
+  // The softmax of each of `rows` rows of `count` elements side by side.
   void (*rows)(int64_t rows, int64_t count, const T* x, T* out);
   void (*rows_backward)(int64_t rows, int64_t count, const T* grad, const T* y, T* out);
-  // Of each of `columns` columns of `count` elements at a distance of `stride`.
+  // The softmax of each of `columns` columns of `count` elements at a distance of `stride`.
   void (*columns)(int64_t count, int64_t columns, int64_t stride, const T* x, T* out);
   void (*columns_backward)(int64_t count, int64_t columns, int64_t stride, const T* grad, const T* y, T* out);
 };
 
 template <class T> struct ElementKernels {
-  // out[i] = f(x[i]); none copies.
+  // out[i] = f(x[i]); Activation::none copies.
   void (*forward[kActivations])(int64_t count, const T* x, T* out, T parameter);
-  // out[i] = grad[i] f'(x[i]), from x and from y = f(x). Null where there is none: sigmoid and tanh take y, gelu, silu
-  // and softplus take x, all others either (leaky_relu and elu take y where the parameter is not negative).
+  // out[i] = grad[i] f'(x[i]), from x and from y = f(x). Null where there is no such kernel: sigmoid and
+  // tanh take y; gelu, silu and softplus take x; all others take either (leaky_relu and elu take y where the parameter
+  // is not negative).
   void (*backward_from_input[kActivations])(int64_t count, const T* grad, const T* x, T* out, T parameter);
   void (*backward_from_output[kActivations])(int64_t count, const T* grad, const T* y, T* out, T parameter);
 };

@@ -5,14 +5,14 @@
 
 namespace pyinit {
 
-// A block is computed as a multiple of `align` pixels, and its own work takes as long as so many pixels do.
+// A block is computed as a multiple of `align` pixels, and its own work takes as long as `block` pixels do.
 struct BlockCosts {
   int64_t align, block;
 };
 
 class Blocks {
  public:
-  // Of at most about `most` pixels, so that threads are done soon.
+  // Blocks have at most about `most` pixels, so that threads end at about the same time.
   Blocks(int64_t images, const Extents& size, int64_t most, const BlockCosts& costs, int threads);
 
   int64_t count() const { return parts_[0] * parts_[1] * parts_[2] * parts_[3]; }

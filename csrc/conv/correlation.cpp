@@ -11,11 +11,11 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kGrain = int64_t{1} << 17;  // multiply-adds that a thread is worth
-constexpr int64_t kMostParts = 8;             // of channels, a thread
-constexpr int64_t kPartCost = 1;              // tiles of channels whose time goes into what each part does for itself
+constexpr int64_t kMostParts = 8;             // of the channels, for each thread
+constexpr int64_t kPartCost = 1;  // what each part does for itself takes as long as so many tiles of channels
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kFewChannels = 12;               // that do not fill a panel
-constexpr int64_t kStripBytes = int64_t{4} << 20;  // that it may take, however far apart taps are
+constexpr int64_t kFewChannels = 12;               // fewer than this do not fill a panel
+constexpr int64_t kStripBytes = int64_t{4} << 20;  // the most that a strip takes, however far apart taps are
 
 template <class T> double work_of(const Correlation<T>& c) {
   double work = 0;
@@ -25,7 +25,8 @@ template <class T> double work_of(const Correlation<T>& c) {
   return work * static_cast<double>(c.inputs()) * static_cast<double>(c.groups * c.outputs());
 }
 
-// As long for phases of fewer taps as whole ones of the longest make it.
+// The chain of each phase. A phase of fewer taps takes more inputs into a chain, as long as it stays no longer than a
+// chain of the phase with the most taps.
 template <class T> std::vector<int64_t> chains_of(const Correlation<T>& c) {
   const int64_t most_taps = c.most_taps(), least = chain_length(c.inputs(), most_taps, c.products);
   std::vector<int64_t> chains;
@@ -37,7 +38,7 @@ template <class T> std::vector<int64_t> chains_of(const Correlation<T>& c) {
   return chains;
 }
 
-// Pixels of a block, at most, of which a strip holds so many channels.
+// The most pixels that a block may have if a strip holds this many channels of each.
 template <class T> int64_t most_pixels(const Reach& reach, int64_t channels) {
   return kStripBytes / int64_t{sizeof(T)} / (channels * count(reach.taps));
 }

@@ -31,25 +31,25 @@ template <class T> struct Correlation {
   const T* weight;
   int64_t group, output, input_channel;  // distances of weights
   std::vector<Phase<T>> phases;
-  int64_t products;                          // of a chain, about
+  int64_t products;                          // of a chain, approximately
   const PackedWeights<T>* packed = nullptr;  // the same weights once more, for one phase only
 
-  int64_t inputs() const { return input.channels / groups; }  // of a group
+  int64_t inputs() const { return input.channels / groups; }  // of one group
   int64_t outputs() const { return phases[0].output.channels / groups; }
   const T* weights(int64_t g, int64_t o, int64_t i) const {
     return weight + g * group + o * output + i * input_channel;
   }
-  Reach reach() const;     // of all phases
+  Reach reach() const;     // what all phases reach together
   Extents pixels() const;  // the most of any phase along each dimension
   int64_t most_taps() const;
 };
 
-// About so many inputs are summed in one chain of multiply-adds before they are added to others.
+// About how many inputs are summed in one chain of multiply-adds before the sum is added to others.
 int64_t chain_length(int64_t inputs, int64_t taps, int64_t products);
-// As short as torch's own sums are; forward by channels, torch's are longer.
+// These are as short as torch's own sums, which are longer in the forward direction by channels.
 constexpr int64_t kChainProducts = 160, kChannelsChainProducts = 320;
 
-// Whether vectors are of output channels.
+// Whether the elements of a vector are output channels. Otherwise they are pixels.
 template <class T> bool goes_by_channels(const Correlation<T>& correlation);
 
 template <class T>
@@ -64,26 +64,26 @@ template <class T> class Tasks {
   void run(int64_t task, T* scratch) const;
 
  protected:
-  // Blocks of about so many pixels. Parts of a group's outputs are multiples of `outputs` channels.
+  // Blocks have about `pixels` pixels. Parts of a group's outputs are multiples of `outputs` channels.
   Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, int64_t pixels, const BlockCosts& costs,
         int64_t outputs, int threads);
 
   struct Part {
     int64_t group;
     Block block;
-    int64_t first, outputs;  // within the group
+    int64_t first, outputs;  // channels within the group
   };
   // One chain of multiply-adds for the outputs of a part: of the inputs [first, first + channels) of its group.
   virtual void run_chain(size_t phase, const Part& part, int64_t first, int64_t channels, const Source<T>& source,
                          T* scratch) const = 0;
 
-  // How inputs are to be read: where they are, or so many channels at a time from a strip.
+  // How inputs are to be read: where they are, or from a strip, which holds `channels` channels at a time.
   void read_as_it_is();
   void read_from_strip(Order order, int64_t channels);
   // Where a block's outputs begin.
   T* begin(const Phase<T>& phase, const Part& part) const;
 
-  // Where, in a thread's scratch, so many elements more are.
+  // Reserves this many further elements of a thread's scratch, and says where they are.
   int64_t place(int64_t elements) {
     const int64_t at = scratch_;
     scratch_ += round_up(elements, 64 / int64_t{sizeof(T)});
@@ -92,17 +92,17 @@ template <class T> class Tasks {
 
   const Correlation<T>& correlation_;
   const Reach reach_;
-  const std::vector<int64_t> chains_;  // inputs that one chain of multiply-adds takes, of each phase
+  const std::vector<int64_t> chains_;  // for each phase, the inputs that one chain of multiply-adds takes
   const int64_t channels_;             // inputs that are read together: a whole number of every phase's chains
   const Blocks blocks_;
   int64_t outputs_each_;
   int64_t depth_;  // the most products of a chain
   std::optional<Strip> strip_;
-  std::vector<std::vector<int64_t>> taps_;  // of each phase, in the strip or in the images
+  std::vector<std::vector<int64_t>> taps_;  // where each phase has them, in the strip or in the images
 
  private:
   Part part(int64_t task) const;
-  // A phase's pixels of a block. There may be none.
+  // The pixels of a block that belong to a phase. There may be none.
   static Block clip(Block block, const Phase<T>& phase);
 
   const Epilogue<T>& epilogue_;

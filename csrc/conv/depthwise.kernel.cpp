@@ -7,10 +7,10 @@
 namespace pyinit::PYINIT_NS {
 namespace {
 
-constexpr int kRows = 4;                // of planes whose sums are made side by side
-constexpr int kPixels = 8;              // of a row, the same
-constexpr int kTaps = 5;                // whose sums of products are
-constexpr int64_t kChannelBlock = 256;  // that all pixels of a row go through together: their weights stay at hand
+constexpr int kRows = 4;                // rows of a plane whose sums are made side by side
+constexpr int kPixels = 8;              // pixels of a row whose sums are made side by side
+constexpr int kTaps = 5;                // taps whose sums of products are made side by side
+constexpr int64_t kChannelBlock = 256;  // all pixels of a row go through a block, so that its weights stay in the cache
 
 // A row of at least `n` elements in pieces of n, the last one over some of those before.
 template <int n, class T> PYINIT_INLINE void copy_pieces(int64_t count, const T* x, T* out) {
@@ -183,7 +183,7 @@ template <class T, int rows> struct Correlate {
 template <class T>
 void correlate(int64_t planes, int64_t rows, int64_t columns, const PlaneTaps<T>& taps, const Grid<const T>& x, T floor,
                const Grid<T>& out) {
-  // Rows that follow one another, in a plane or in all.
+  // Whether rows follow one another without gaps, in a plane or in all planes.
   const bool in_plane = out.row == columns, in_all = in_plane && out.plane == rows * columns;
   for (int64_t p = 0; p < planes; ++p) {
     const T bias = taps.bias == nullptr ? T{0} : taps.bias[p * taps.bias_step];
@@ -273,8 +273,8 @@ PYINIT_INLINE void correlate_vector(int64_t c, int64_t channels, const ChannelTa
   }
 }
 
-// Taps in threes, each a pixel further than the one before, or nearer: the next pixel's take the same elements, which
-// are loaded once. Adds up in the same order as correlate_vector.
+// Takes taps in threes, each a pixel further than the one before, or nearer. Neighbouring pixels take the same
+// elements, which are loaded once. Adds up in the same order as correlate_vector.
 template <class T, int pixels, bool further>
 PYINIT_INLINE void correlate_threes(int64_t c, const ChannelTaps<const T>& taps, const T* x, int64_t x_step,
                                     const T* bias, T floor, const Pixels<T>& out) {
@@ -300,7 +300,7 @@ PYINIT_INLINE void correlate_threes(int64_t c, const ChannelTaps<const T>& taps,
   for (int i = 0; i < pixels; ++i) put(out, i, c, max(vec(floor), sums[i]));
 }
 
-// By how much all taps of a three go further than the one before, or 0.
+// The distance from each tap of a three to the next, if all have the same; else 0.
 template <class T> int64_t step_of_threes(const ChannelTaps<const T>& taps) {
   if (taps.count == 0 || taps.count % 3 != 0) return 0;
   const int64_t step = taps.offsets[1] - taps.offsets[0];
@@ -310,7 +310,7 @@ template <class T> int64_t step_of_threes(const ChannelTaps<const T>& taps) {
   return step;
 }
 
-// Asks for rows a little at a time: all at once they would hold up everything else.
+// Asks for rows a little at a time. All of them at once would hold up everything else.
 template <class T> struct Fetch {
   const T* from;
   int64_t row, rows, lines;  // lines of each row at a time

@@ -1,5 +1,5 @@
-// The vector kernels of convolutions that have one input channel a group. Two families: on planes, where a row's
-// pixels lie side by side, and on channels, where those of a pixel do.
+// The vector kernels of convolutions that have one input channel a group. There are two families: on planes, where
+// a row's pixels lie side by side, and on channels, where those of a pixel do.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 namespace pyinit {
 
 // What reaches an output: elements at these distances from its place in the source, each with its weight; and the bias,
-// which may be null. The next plane's are a step further.
+// which may be null. Those of the next plane are a step further.
 template <class T> struct PlaneTaps {
   int64_t count;
   const int64_t* offsets;
@@ -33,8 +33,8 @@ template <class T> struct Grid {
   int64_t plane, row, column;
 };
 
-// Where pixels of channels go. Past the caches only if all of them begin at multiples of 64 bytes; fence() then makes
-// them visible to other threads.
+// Where pixels of channels go. They go past the caches only if all of them begin at multiples of 64 bytes; fence() then
+// makes them visible to other threads.
 template <class T> struct Pixels {
   T* data;
   int64_t step;

@@ -1,9 +1,9 @@
 // How depthwise convolutions go through planes: what is copied from each, and what is summed where.
 //
 // Planes are copied with zeros around them into one array for each phase of the stride, so that what a tap gives to the
-// pixels of a row lies side by side, at a distance that is the tap's; where taps are so far apart that most of this
-// would be in vain, into an array for each tap. The transposed map has phases of its output, and each takes the taps
-// that reach it.
+// pixels of a row lies side by side, at a distance that is the tap's. If taps are so far apart that most of such an
+// array would be copied in vain, there is an array for each tap instead. The transposed map has phases of its output,
+// and each takes the taps that reach it.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace pyinit::planes {
 
-// A copy of the source: of phase a from index u + start on, where the outputs begin at u.
+// A copy of the source's phase from index u + start on, if the outputs begin at u.
 struct Array {
   int64_t phase, start;
   bool operator==(const Array&) const = default;
@@ -24,18 +24,18 @@ struct Array {
 // of the output's phase r is u out_step + r - out_shift. Tap t takes u to v = u + the start of its array + shift[t].
 struct Axis {
   int64_t taps, source_size, source_step, source_shift, out_size, out_step, out_shift;
-  int64_t first, count;               // of u, in any phase
-  int64_t reach;                      // an array has `reach` more than u
-  std::vector<Array> arrays;          // that taps read
-  std::vector<int64_t> array, shift;  // of each tap; the array as an index of `arrays`
-  std::vector<int64_t> out_phase;     // that each tap serves
-  std::vector<int64_t> out_phases;    // that any serves, ascending
+  int64_t first, count;               // of the indices u, in any phase
+  int64_t reach;                      // an array has `reach` more elements than there are indices u
+  std::vector<Array> arrays;          // those that taps read
+  std::vector<int64_t> array, shift;  // for each tap; `array` is an index of `arrays`
+  std::vector<int64_t> out_phase;     // the one that each tap serves
+  std::vector<int64_t> out_phases;    // all that taps serve, ascending
 
   struct Range {
     int64_t begin, end;
     int64_t size() const { return std::max<int64_t>(end - begin, 0); }
   };
-  // Of `count` indices from `from` on, those of coordinates that exist.
+  // Those of the `count` indices from `from` on whose coordinates exist.
   static Range inside(int64_t from, int64_t count, int64_t phase, int64_t step, int64_t shift, int64_t size) {
     const auto index = [&](int64_t coordinate) {
       return std::clamp<int64_t>(divide_up(coordinate + shift - phase, step) - from, 0, count);
@@ -54,7 +54,7 @@ struct Axis {
   int64_t out_at(int64_t u, int64_t index, int64_t r) const { return (u + index) * out_step + r - out_shift; }
 };
 
-// What a thread does at a time: u from `first` on, `extent` of them.
+// What a thread does at a time: the `extent` indices u from `first` on.
 struct Band {
   Extents first, extent;
 };
@@ -64,10 +64,10 @@ struct Plan {
   std::array<Axis, kSpatial> axes;
   Extents band;     // the largest
   Extents bands;    // how many
-  Extents strides;  // of an array
+  Extents strides;  // those of an array
   int64_t array_size;
-  int64_t source_size;  // of a plane's arrays, and zeros behind them
-  int64_t copy_size;    // of all planes that go into one output
+  int64_t source_size;  // elements of a plane's arrays, with the zeros behind them
+  int64_t copy_size;    // elements for all planes that go into one output
 
   int64_t count() const { return bands[0] * bands[1] * bands[2]; }
   Band operator[](int64_t index) const {
@@ -85,7 +85,8 @@ struct Plan {
   }
 };
 
-// For a kernel, images and results of these sizes, whose elements have `element` bytes; `sources` planes go into one.
+// A plan for a kernel, images and results of these sizes, whose elements have `element` bytes. `sources` planes go into
+// one output.
 Plan make_plan(const Window& window, bool transposed, const Extents& source, const Extents& kernel, const Extents& out,
                int64_t sources, size_t element);
 
@@ -94,7 +95,7 @@ template <class T> int64_t offset_of(const Images<T>& x, const Extents& at) {
   return at[0] * x.strides[0] + at[1] * x.strides[1] + at[2] * x.strides[2];
 }
 
-// f(a, b, c) for all combinations.
+// Calls f(a, b, c) for all combinations.
 template <class F> void for_each_of(const Extents& counts, F&& f) {
   for (int64_t a = 0; a < counts[0]; ++a) {
     for (int64_t b = 0; b < counts[1]; ++b) {
@@ -124,7 +125,7 @@ int64_t planes_together(int64_t size, size_t element);
 struct PhaseTaps {
   Extents phase;
   std::vector<int64_t> offsets, weights;
-  size_t first_weight;  // of an output channel's, in the order of phases
+  size_t first_weight;  // the place of the first one among an output channel's, in the order of phases
 };
 
 std::vector<PhaseTaps> make_taps(const Plan& plan, int64_t sources);

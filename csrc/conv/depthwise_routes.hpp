@@ -1,5 +1,5 @@
 // The two routes of convolutions that have one input channel a group: plane by plane, for any strides, and pixel by
-// pixel, where the channels lie side by side and there is one of output for each of input.
+// pixel, where the channels lie side by side and there is one output channel for each input channel.
 #pragma once
 
 #include <limits>
@@ -23,7 +23,7 @@ template <class T>
 void depthwise_pixels_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                                const Images<T>& weight, int threads);
 
-// No sum that the kernels store is below this.
+// The kernels store this in place of any smaller sum.
 template <class T> T lowest(const Epilogue<T>& epilogue) {
   return epilogue.activation == Activation::relu ? T{0} : -std::numeric_limits<T>::infinity();
 }

@@ -11,8 +11,8 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kPixels = 512;    // of a block
-constexpr int64_t kBlockCost = 40;  // pixels whose time goes into packing the weights once more
+constexpr int64_t kPixels = 512;    // the most of a block
+constexpr int64_t kBlockCost = 40;  // packing the weights once more takes as long as so many pixels
 
 template <class T> class ByChannels final : public Tasks<T> {
  public:
@@ -94,7 +94,7 @@ template <class T> class ByChannels final : public Tasks<T> {
     return panel;
   }
 
-  // Those that come packed may be of another width: that of the instruction set in use then.
+  // Weights may have been packed with another width, that of the instruction set that was in use then.
   static const PackedWeights<T>* packed(const Correlation<T>& c, int64_t chain, int64_t width) {
     if (c.packed == nullptr) return nullptr;
     return c.packed->fit(c.groups, c.outputs(), c.inputs(), c.most_taps(), chain, width) ? c.packed : nullptr;

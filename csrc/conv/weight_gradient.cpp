@@ -18,23 +18,24 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kPixels = 256;  // of a block: as many products are one chain, and blocks are added up
-// A tile of the gradient stays in the second cache while blocks of pixels pass, with what these take. Of one tap it may
-// be larger, so that images are read less often.
+constexpr int64_t kPixels = 256;  // of a block: its products are one chain, and the blocks' sums are added up
+// A tile of the gradient stays in the second cache while blocks of pixels pass, with what these take. A tile of one tap
+// may be larger, so that images are read less often.
 constexpr int64_t kColumns = 128, kTileBytes = int64_t{160} << 10;
 constexpr int64_t kColumnsOfOneTap = 256, kTileBytesOfOneTap = int64_t{256} << 10, kChannels = 256;
 constexpr int64_t kStripBytes = int64_t{2} << 20, kNearBytes = 1024;
 constexpr int64_t kMostTileBytes = int64_t{4} << 20;  // where one channel's taps are many
-// Where tiles are few, pixels are divided into parts, of so many multiply-adds or more, which are summed at the end.
+// Where tiles are few, pixels are divided into parts of at least this many multiply-adds, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
 constexpr int64_t kGrain = int64_t{1} << 18;        // multiply-adds that a thread is worth
-constexpr int64_t kPixelsPacked = 8, kSquare = 16;  // at a time, so that what is read or written lies side by side
+constexpr int64_t kPixelsPacked = 8, kSquare = 16;  // taken together, so that what is read or written lies side by side
 constexpr int64_t kCacheLine = 64;
 
 // The size of equal blocks of at most `most`.
 int64_t block_size(int64_t size, int64_t most) { return divide_up(size, divide_up(size, std::max<int64_t>(most, 1))); }
 
-// Blocks of pixels: whole rows, planes and images where they fit in. Equal ones are faster here than as few as can be.
+// Blocks of pixels are whole rows, planes and images where these fit in. Equal blocks are faster here than as few as
+// possible.
 class PixelBlocks {
  public:
   PixelBlocks(int64_t images, const Extents& size) : images_(images), size_(size) {
@@ -75,7 +76,7 @@ struct Tile {
   int64_t group, channel, channels, column, columns;
 };
 
-// A thread's memory.
+// The memory of a thread.
 template <class T> struct Workspace {
   T *strip, *panels, *sums;
   int64_t *rows, *steps;
@@ -106,12 +107,12 @@ template <class T> class WeightGradient {
   // How the gradient is cut into tiles, and pixels into parts: these by sizes alone, since sums depend on them.
   struct Tiling {
     Tiling(const WeightGradient& g, int most_threads);
-    int threads;  // that the work is worth
+    int threads;  // as many as the work is worth
     int64_t columns, column_tiles, channels, channel_tiles, tiles, parts;
   };
 
   Tile tile(int64_t index) const;
-  T* origin(const Tile& tile) const {  // of its columns' gradient
+  T* origin(const Tile& tile) const {  // where its columns of the output's gradient begin
     return weight_.data + (tile.group * columns_ + tile.column) * weight_.batch_stride;
   }
   bool is_in_place() const;
@@ -127,7 +128,7 @@ template <class T> class WeightGradient {
   const GradientKernels<T>& gradient_kernels_ = gradient_kernels<T>();
   const Images<const T>&input_, &output_;
   const Images<T>& weight_;
-  int64_t groups_, channels_, columns_, taps_;  // channels and columns of a group
+  int64_t groups_, channels_, columns_, taps_;  // channels and columns are those of one group
   Reach reach_;
   PixelBlocks blocks_;
   Order order_;
@@ -141,7 +142,7 @@ template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, in
   columns =
       block_size(g.columns_, g.taps_ == 1 ? kColumnsOfOneTap : std::min(kColumns, kMostTileBytes / size / g.taps_));
   const int64_t bytes = g.taps_ == 1 ? kTileBytesOfOneTap : kTileBytes;
-  // Of an input that has to be copied, one channel's part.
+  // One channel's part of an input that has to be copied.
   const int64_t strip = strip_inputs(g.reach_, g.order_, g.blocks_.largest());
   channels =
       block_size(g.channels_, std::min({kChannels, bytes / size / (g.taps_ * columns), kStripBytes / size / strip}));
@@ -157,7 +158,7 @@ template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, in
   parts = std::min({kTasks / tiles, g.blocks_.count(), static_cast<int64_t>(work / double{kPartWork}),
                     kPartsBytes / size / weights});
   parts = std::max<int64_t>(parts, 1);
-  // Few tasks are made as many as give all threads the same.
+  // If tasks are few, their number is chosen so that all threads get the same.
   threads = usable_threads(most_threads, static_cast<int64_t>(std::min(work, 1e18)), kGrain);
   if (tiles * parts < kTasks && tiles * parts % threads != 0) {
     channels = block_size(g.channels_, divide_up(channels, threads));
@@ -179,13 +180,13 @@ template <class T> bool WeightGradient<T>::is_packed() const {
   return taps_ == 1 && order_ == Order::channels && is_inside(reach_, input_, output_.size);
 }
 
-// Whether the input is read where it is: not where each pixel is a page of its own.
+// Whether the input is read where it is. It is copied where each pixel lies in a page of its own.
 template <class T> bool WeightGradient<T>::is_in_place() const {
   return is_inside(reach_, input_, output_.size) &&
          (order_ == Order::pixels || input_.strides[2] <= kNearBytes / static_cast<int64_t>(sizeof(T)));
 }
 
-// f(row, channel, tap) for all rows of a tile: as far as possible in the order in which the gradient is stored.
+// Calls f(row, channel, tap) for all rows of a tile, as far as possible in the order in which the gradient is stored.
 template <class T> template <class F> void WeightGradient<T>::for_each_row(int64_t channels, F&& f) const {
   int64_t row = 0;
   if (weight_.channel_stride == 1) {
@@ -208,7 +209,7 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
   if (rest != 0) std::fill_n(panels + (channels - rest) * depth, depth * panel, T{0});
   const Extents& strides = images.strides;
   const T* const origin = images.at(block.image, first, block.begin);
-  // Rows that run on are one.
+  // Rows that run on into one another are one.
   int64_t width = block.size[2], height = block.size[1];
   if (strides[1] == width * strides[2]) width *= height, height = 1;
   for (int64_t n = 0; n < block.images; ++n) {
@@ -216,7 +217,7 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
       for (int64_t h = 0; h < height; ++h) {
         const T* const x = origin + n * images.batch_stride + d * strides[0] + h * strides[1];
         T* const to = panels + ((n * block.size[0] + d) * height + h) * width * panel;
-        // Of channels side by side some pixels at a time: what is read lies side by side, too.
+        // If channels lie side by side, some pixels are taken at a time, so that what is read lies side by side, too.
         const int64_t run = images.channel_stride == 1 ? kPixelsPacked : width;
         for (int64_t w = 0; w < width; w += run) {
           for (int64_t j = 0; j < channels; j += panel) {
@@ -303,7 +304,7 @@ void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int6
         kernels_.copy(1, tile.columns, from + (i - row) * sums_row, 0, to + offsets[i], 0);
       }
     } else {
-      // In squares: what is written lies in as few places at a time as what is read.
+      // In squares, what is written at a time lies in as few places as what is read.
       for (int64_t j = 0; j < tile.columns; j += kSquare) {
         for (int64_t i = row; i < next; i += kSquare) {
           kernels_.transpose(std::min(kSquare, next - i), std::min(kSquare, tile.columns - j),
@@ -396,7 +397,7 @@ void convolve_weight_gradient(const Window& whole, const Images<const T>& input,
   if (window.groups > 1 || weight.channel_stride != 1) {
     return WeightGradient<T>(one, taken, output, weight, threads).run();
   }
-  // Its transpose is stored the faster.
+  // Its transpose is faster to store.
   Images<T> transposed = weight;
   std::swap(transposed.batch, transposed.channels);
   std::swap(transposed.batch_stride, transposed.channel_stride);

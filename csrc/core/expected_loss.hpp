@@ -8,14 +8,14 @@
 namespace pyinit {
 
 // A region loses the time that it takes beyond that of its parts one after the other: it waits for threads that the
-// system runs late, because others keep the processors busy or because it has put two of them on one. The same is
-// expected of the next region, but ever less as time passes without: after kMemory times the loss, nothing. So what is
-// lost by trying again stays a small part of the whole. Times are nanoseconds.
+// system runs late, because other programs keep the processors busy or because it has put two threads on one processor.
+// The next region is expected to lose as much, then less and less as time passes without a loss, and nothing after
+// kMemory times the loss. So what is lost by trying again stays a small part of the whole. Times are nanoseconds.
 class ExpectedLoss {
  public:
   int64_t at(int64_t now) const { return std::max<int64_t>(0, until_.load(std::memory_order_relaxed) - now) / kMemory; }
 
-  // A region that ended `now` has lost so much, or gained where that is negative.
+  // A region that ended `now` has lost this much, or has gained if it is negative.
   void add(int64_t loss, int64_t now) {
     const int64_t until = now + kMemory * std::min(loss, kMost);
     if (until > until_.load(std::memory_order_relaxed)) until_.store(until, std::memory_order_relaxed);
@@ -23,7 +23,7 @@ class ExpectedLoss {
 
  private:
   static constexpr int64_t kMemory = 32;
-  static constexpr int64_t kMost = 100'000'000;  // of a process that was stopped
+  static constexpr int64_t kMost = 100'000'000;  // the process may have been stopped
 
   std::atomic<int64_t> until_{0};
 };

@@ -14,7 +14,7 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kGrainTime = 10'000;  // nanoseconds
+constexpr int64_t kGrainTime = 10'000;  // nanoseconds that a grain of work takes, approximately
 
 ExpectedLoss expected_loss;
 std::atomic<bool> uses_threads_at_any_loss{false};
@@ -60,8 +60,8 @@ void detail::run_parallel(int threads, void (*body)(void*, int), void* context) 
 
 namespace {
 
-constexpr int kSpins = 1 << 12;                  // before others get the processor
-constexpr int64_t kTaskWork = int64_t{1} << 12;  // that a task counts for; long ones look around themselves
+constexpr int kSpins = 1 << 12;                  // before other threads get the processor
+constexpr int64_t kTaskWork = int64_t{1} << 12;  // what a task counts for; long tasks look around themselves
 
 void wait_for(const std::atomic<int64_t>& done, int64_t count) {
   for (int spins = 0; done.load(std::memory_order_acquire) < count; ++spins) {

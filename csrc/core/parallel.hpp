@@ -18,15 +18,15 @@ namespace pyinit {
 // parent's pool is gone.
 int usable_threads(int threads, int64_t work, int64_t grain);
 
-// For tests: whether threads are used whatever regions lose.
+// For tests: whether threads are used no matter what regions lose.
 void set_threads_at_any_loss(bool are_used);
 
 namespace detail {
 void run_parallel(int threads, void (*body)(void*, int), void* context);
 }
 
-// body(begin, end) over a partition of [0, count) into `threads` ranges, whose borders are multiples
-// of `align`. Where a body throws, the others leave as soon as they look around, and so does the caller.
+// Calls body(begin, end) over a partition of [0, count) into `threads` ranges, whose borders are multiples
+// of `align`. If a body throws, the others leave as soon as they look around, and so does the caller.
 template <class Body> void parallel_ranges(int threads, int64_t count, int64_t align, Body&& body) {
   if (threads <= 1) return body(int64_t{0}, count);
   const int64_t blocks = divide_up(count, align);
@@ -49,9 +49,9 @@ template <class Body> void parallel_ranges(int threads, int64_t count, int64_t a
       &context);
 }
 
-// The same in pieces, between which threads look around, where each one of the count is so many elements.
+// The same in pieces, between which threads look around. Each one of the count stands for `each` elements.
 template <class Body> void parallel_pieces(int threads, int64_t count, int64_t align, int64_t each, Body&& body) {
-  constexpr int64_t kPiece = int64_t{1} << 17;  // elements, about
+  constexpr int64_t kPiece = int64_t{1} << 17;  // elements, approximately
   const int64_t piece = round_up(divide_up(kPiece, each > 1 ? each : 1), align);
   parallel_ranges(threads, count, align, [&](int64_t begin, int64_t end) {
     for (int64_t next; begin < end; begin = next) {
@@ -63,11 +63,11 @@ template <class Body> void parallel_pieces(int threads, int64_t count, int64_t a
 }
 
 // Steps of work. Each is a number of tasks for all threads, and all of a step are done before the next one begins. A
-// thread that the system has put aside holds up only what it has begun: loops of their own would wait for every
-// thread at the end of each.
+// thread that the system has put aside holds up only what it has begun. If each step were a loop of its own, its end
+// would wait for every thread.
 class Steps {
  public:
-  // body(task, thread) for tasks 0 .. count - 1. Where it throws, all threads leave.
+  // Calls body(task, thread) for tasks 0 .. count - 1. If it throws, all threads leave.
   void add(int64_t count, std::function<void(int64_t, int)> body) { steps_.emplace_back(count, std::move(body)); }
   void run(int threads);
 
@@ -78,7 +78,7 @@ class Steps {
     const std::function<void(int64_t, int)> body;
     std::atomic<int64_t> begun{0}, done{0};
   };
-  std::deque<Step> steps_;  // which, unlike a vector, does not move them
+  std::deque<Step> steps_;  // a deque, unlike a vector, does not move them
 };
 
 // The path of the OpenMP runtime in use.

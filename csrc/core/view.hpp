@@ -35,7 +35,7 @@ View coalesce(const View& v);
 // The dims in order of memory, outermost first, joined where one runs into the next. Index strides are 0.
 InlineVector<Dim> memory_order(const View& v);
 
-// run(offset, count) for the elements [begin, end) in that order, as far as each goes along the innermost dim.
+// Calls run(offset, count) for each run of the elements [begin, end) in that order, along the innermost dim.
 template <class Run> void for_each_run(const InlineVector<Dim>& in_order, int64_t begin, int64_t end, Run&& run) {
   const Dim inner = in_order[in_order.size() - 1];
   for (int64_t i = begin; i < end;) {
@@ -50,13 +50,13 @@ template <class Run> void for_each_run(const InlineVector<Dim>& in_order, int64_
   }
 }
 
-// Whether the dims, joined where one runs into the next, are one of elements side by side.
+// Whether the dims, joined where one runs into the next, are a single one of elements side by side.
 bool is_one_run(const InlineVector<Dim>& dims);
 
 // Whether the elements, in some order, lie side by side.
 bool is_dense(const View& v);
 
-// Whether the elements certainly lie at different places. May say no of some that do.
+// Whether the elements certainly lie at different places. It may be false for some that do.
 bool non_overlapping(const Integers& shape, const Integers& strides);
 
 // Asks the system for huge pages where large dense memory has none yet: all of it is about to be written,

@@ -6,7 +6,7 @@
 
 namespace pyinit {
 
-// The same for the same bytes, whatever the instruction set and threads; other bytes have the same with a chance of
+// The same bytes have the same number, whatever the instruction set and threads. Other bytes have it with a chance of
 // 2^-64.
 uint64_t digest(const void* data, int64_t bytes, int threads);
 

@@ -10,9 +10,9 @@ constexpr int kVectors = kDigestLanes / kLanes64;
 constexpr int64_t kStripe = kDigestLanes * sizeof(uint64_t);
 constexpr uint64_t kStep = 0x9E3779B97F4A7C15U;  // 2^64 / the golden ratio: word n has the key (n + 1) kStep
 
-// A change of one word always changes the chain, x ^ rotated(chain). What several may leave of it, the sum of products
-// sees: the two halves of each word, keyed by its place (Black et al. 1999, "UMAC: fast and secure message
-// authentication").
+// A change of one word always changes the chain, x ^ rotated(chain). Changes of several words may cancel out in the
+// chain, but not in the sum of products, whose factors are the two halves of each word, keyed by its place (Black et
+// al. 1999, "UMAC: fast and secure message authentication").
 struct State {
   U64 chains[kVectors], sums[kVectors], key;
 

@@ -85,7 +85,7 @@ def softmax(
         input: a tensor of any shape.
         dim: the dimension along which to normalize; without it torch chooses one, and warns.
         _stacklevel: how far above the call the warning points; torch's, for its own use.
-        dtype: the dtype to convert ``input`` to before; torch computes other ones than ``input``'s.
+        dtype: the dtype that ``input`` is converted to first. If it is another one, torch computes the result.
 
     Returns:
         A tensor of the shape of ``input``, whose sums along ``dim`` are 1.
@@ -115,7 +115,7 @@ def log_softmax(
         input: a tensor of any shape.
         dim: the dimension along which to normalize; without it torch chooses one, and warns.
         _stacklevel: how far above the call the warning points; torch's, for its own use.
-        dtype: the dtype to convert ``input`` to before; torch computes other ones than ``input``'s.
+        dtype: the dtype that ``input`` is converted to first. If it is another one, torch computes the result.
 
     Returns:
         A tensor of the shape of ``input``.

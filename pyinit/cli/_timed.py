@@ -88,7 +88,7 @@ def plan(model: nn.Module, recipe: str, seed: int) -> InitReport:
             return initialize_(model, recipe, seed=seed, dry_run=True)
     except Exception as error:
         raise bad_parameter(
-            "--recipe", f"{recipe} cannot initialize it: {one_line(error)}"
+            "--recipe", f"{recipe} cannot initialize the model: {one_line(error)}"
         ) from error
 
 
@@ -99,7 +99,7 @@ def initialize(model: nn.Module, recipe: str, seed: int) -> Timed:
         with _console.working("initializing"):
             seconds, report = _seconds(lambda: initialize_(model, recipe, seed=seed))
     except Exception as error:
-        raise bad_parameter("MODEL", f"cannot initialize it: {one_line(error)}") from error
+        raise bad_parameter("MODEL", f"cannot initialize the model: {one_line(error)}") from error
     return Timed(report, report.parameters, seconds, torch_seconds, torch_error)
 
 
@@ -125,7 +125,7 @@ def _check(model: nn.Module, recipe: str) -> None:
     try:
         Network(model)
     except ValueError as error:
-        raise bad_parameter("MODEL", f"cannot initialize it: {one_line(error)}") from error
+        raise bad_parameter("MODEL", f"cannot initialize the model: {one_line(error)}") from error
     try:
         if Path(recipe).suffix in (".toml", ".json"):
             load_recipe(recipe)

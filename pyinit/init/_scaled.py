@@ -346,8 +346,8 @@ def lecun_normal_(
 ) -> Tensor:
     r"""Fill with truncated normal numbers of variance :math:`1 / \text{fan\_in}`.
 
-    It is the scale that keeps unit variance through a linear layer. They are cut at two standard deviations,
-    and widened for it, as in Keras and JAX.
+    This variance keeps unit variance through a linear layer. The numbers are cut at two standard deviations
+    of a normal distribution that is widened to make up for the cut, as in Keras and JAX.
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel)

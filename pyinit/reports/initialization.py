@@ -287,7 +287,7 @@ class InitReport:
         did = "would initialize" if self.dry_run else "initialized"
         how = [f"recipe {self.recipe}"]
         if self.rules:
-            how.append(f"{len(self.rules)} rules")
+            how.append("1 rule" if len(self.rules) == 1 else f"{len(self.rules)} rules")
         if self.seed is not None:
             how.append(f"seed {self.seed}")
         if self.graph is not None:

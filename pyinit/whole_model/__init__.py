@@ -1,1 +1,1 @@
-"""Whole models: recipes, rules, reports, pretrained weights."""
+"""Whole models: which initializer each parameter gets, by recipes and rules, and how all are filled."""

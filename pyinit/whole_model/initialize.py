@@ -85,7 +85,7 @@ def initialize_(
         >>> normal = pyinit.initializers.Normal(std=0.01)
         >>> report = pyinit.initialize_(model, "kaiming", rules={"2.weight": normal}, seed=42)
         >>> report.summary
-        'initialized 4 of 4 parameters, 2,344 of 2,344 elements (recipe kaiming, 1 rules, seed 42)'
+        'initialized 4 of 4 parameters, 2,344 of 2,344 elements (recipe kaiming, 1 rule, seed 42)'
         >>> for name in ("0.weight", "2.weight"):
         ...     row = report[name]
         ...     print(f"{row.initializer}: std {row.std:.4f}, meant {row.target_std:.4f}")

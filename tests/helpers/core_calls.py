@@ -98,6 +98,9 @@ def _fills(prepare: Prepare) -> Iterator[Call]:
         if prepare is memory:  # their tasks are listed
             yield Call(f"fill_many, {layout}", _with(_core.fill_many, fills), tensor)
             yield Call(f"measure_many, {layout}", _with(_core.measure_many, [target]), NOTHING)
+            rows = torch.empty((1, 11), dtype=torch.float64)
+            run = _with(_core.describe_many, [target], [(-1.0, 1.0)], memory(rows))
+            yield Call(f"describe_many, {layout}", run, rows)
         states = _States()
         for name in ("torch_uniform", "torch_normal"):
             function = getattr(_core, name)
@@ -122,6 +125,10 @@ def _dense_fills() -> Iterator[Call]:
     run = _with(_core.fill_orthonormalized, target, source, 1.0)
     yield Call("fill_orthonormalized", run, matrix)
     yield Call("copy_checked", _with(_core.copy_checked, source, target), matrix)
+    rows = torch.empty((256, 11), dtype=torch.float64)
+    for name, values in {"positions": kept.view(2, 256, 128), "columns": kept}.items():
+        run = _with(_core.describe_channels, memory(values), 1, 1, -1.0, 1.0, memory(rows))
+        yield Call(f"describe_channels, {name}", run, rows)
     run = _with(_core.torch_normal, flat, 0.0, 1.0, states.addresses, 0)
     yield Call("torch_normal", run, matrix, states.after)
     for name, place in {"blocks": flat, "serial": memory(matrix.t())}.items():

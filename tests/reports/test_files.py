@@ -168,7 +168,9 @@ def test_names_of_json_files(name: str, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("own", [".json", ".safetensors"])
 def test_a_name_of_another_format_is_refused(suffix: str, own: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"x\.{suffix} would be a {own} file"):
+    with pytest.raises(
+        ValueError, match=rf"x\.{suffix} would be a {own} file, so its name must end in {own}"
+    ):
         check_output(tmp_path / f"x.{suffix}", own)
     assert not list(tmp_path.iterdir())
 

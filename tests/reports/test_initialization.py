@@ -164,6 +164,7 @@ def test_a_report_says_what_was_asked_for() -> None:
     assert len(report) == len(list(report)) == 4
     assert report.buffers == [("1", "reset_running_stats")]
     assert "3 of 4 parameters, 20 of 24 elements" in report.summary
+    assert ", 1 rule, seed 9)" in report.summary
     value = report.to_dict()
     assert json.loads(json.dumps(value, allow_nan=False)) == value
     assert InitReport.from_dict(value) == report

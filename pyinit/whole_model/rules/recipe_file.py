@@ -31,13 +31,13 @@ def read_data(path: str | PathLike[str]) -> dict[str, Any]:
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
-        raise ValueError(f"is larger than {_LARGEST:,} bytes")
+        raise ValueError(f"larger than {_LARGEST:,} bytes")
     try:
         table = read(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8: {error}") from None
+        raise ValueError(f"not UTF-8: {error}") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not valid {path.suffix[1:].upper()}: {error}") from None
+        raise ValueError(f"not valid {path.suffix[1:].upper()}: {error}") from None
     if not isinstance(table, dict):
         raise ValueError(f"must hold a table, got {type(table).__name__}")  # noqa: TRY004
     return table

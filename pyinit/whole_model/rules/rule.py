@@ -136,7 +136,9 @@ class Rule:
         """
         keys = [key for key in _PATTERN_KEYS if key in data]
         if len(keys) != 1:
-            what = f"both {' and '.join(keys)}" if keys else "none of them"
+            what = f"only {', '.join(data)}" if data else "none of them"
+            if keys:
+                what = f"both {' and '.join(keys)}"
             raise ValueError(f"a rule takes one of name, regex and type, got {what}")
         return cls(
             matcher_from_data(keys[0], data[keys[0]]),
