@@ -33,7 +33,9 @@ def check_output(path: Path, *suffixes: str) -> str:
     suffix = path.suffix.lower()
     if suffix not in suffixes and _FORMATS.fullmatch(suffix):
         formats = " or ".join(suffixes)
-        raise ValueError(f"{path.name} would be a {formats} file, so its name must end in {formats}")
+        raise ValueError(
+            f"{path.name} would be a {formats} file, so its name must end in {formats}"
+        )
     with _beside(path):
         pass
     return suffix if suffix in suffixes else suffixes[0]
