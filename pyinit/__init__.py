@@ -54,6 +54,8 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
+from pyinit.inspection.inspect import inspect
+from pyinit.inspection.results import Inspection
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
@@ -67,6 +69,7 @@ __version__ = version("pyinit")
 __all__ = [
     "Choice",
     "InitReport",
+    "Inspection",
     "LoadReport",
     "Recipe",
     "Rule",
@@ -87,6 +90,7 @@ __all__ = [
     "init",
     "initialize_",
     "initializers",
+    "inspect",
     "kaiming_normal",
     "kaiming_normal_",
     "kaiming_uniform",
