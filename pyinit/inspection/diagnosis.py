@@ -10,7 +10,8 @@ class Diagnosis:
 
     Args:
         kind: what it is, such as "vanishing signal"
-        layer: the first layer where it goes wrong
+        layer: the first layer where it goes wrong; with the number of the call, if it is not the first
+        until: the layer where it is worst, of what goes on through several; "" of others
         found: what was found, in words
         why: what it comes from, in words; "" if nothing tells
         recipe: the recipe that it was found under; "" for the weights as they were
@@ -24,6 +25,7 @@ class Diagnosis:
     why: str = ""
     recipe: str = ""
     rate: float = float("nan")
+    until: str = ""
     remedy: str = ""
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyinit._random.generators import global_states_kept, set_global_states
+from pyinit._random.generators import States, global_states_kept, set_global_states
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.wrappers import unwrapped
 from pyinit.inspection.batches import Batch, read_batch
@@ -17,6 +17,7 @@ from pyinit.inspection.jacobians import with_jacobians
 from pyinit.inspection.layers import refuse_unready
 from pyinit.inspection.measure import look_at
 from pyinit.inspection.put_back import put_back
+from pyinit.inspection.remedies import diagnosed
 from pyinit.inspection.results import Inspection
 from pyinit.inspection.rows import Look
 from pyinit.inspection.training import trained
@@ -107,13 +108,13 @@ def inspect(
             read = read_batch(plain, batch, target)
         view = _View(plain, read, loss, layers, seed, steps, optimizer, spectra, jacobians)
         looks = list(view.all(chosen, states))
-        findings: list[Any] = []
+        findings = tuple(diagnosed(looks, view.again(states)))
     first = looks[0]
     return Inspection(
         rows=tuple(row for look in looks for row in look.rows),
         recipes=tuple(look.recipe for look in looks),
         losses=tuple(look.loss for look in looks),
-        findings=tuple(findings),
+        findings=findings,
         unused=first.unused,
         frozen=first.frozen,
         quantized=first.quantized,
@@ -141,11 +142,20 @@ class _View:
         self.steps, self.optimizer = steps, optimizer
         self.spectra, self.jacobians = spectra, jacobians
 
-    def all(self, recipes: Sequence[Given | None], states: Any) -> Iterator[Look]:
+    def all(self, recipes: Sequence[Given | None], states: States) -> Iterator[Look]:
         """A look under each recipe."""
         for recipe in recipes:
             set_global_states(states)
             yield self.under(recipe)
+
+    def again(self, states: States) -> Callable[[str], Look]:
+        """For remedies: a look under a recipe, as if it had been asked for."""
+
+        def look(recipe: str) -> Look:
+            set_global_states(states)
+            return self.under(recipe)
+
+        return look
 
     def under(self, recipe: Given | None) -> Look:
         """A look under a recipe; the weights are as they were afterwards."""
