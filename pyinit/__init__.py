@@ -58,7 +58,9 @@ from pyinit.init import (
 from pyinit.inspection import theory
 from pyinit.inspection.check import assert_initialized, check
 from pyinit.inspection.findings import Finding, Findings
+from pyinit.inspection.inspect import inspect
 from pyinit.inspection.monitor import Monitor
+from pyinit.inspection.results import Inspection
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
@@ -74,6 +76,7 @@ __all__ = [
     "Finding",
     "Findings",
     "InitReport",
+    "Inspection",
     "LoadReport",
     "Monitor",
     "Recipe",
@@ -97,6 +100,7 @@ __all__ = [
     "init",
     "initialize_",
     "initializers",
+    "inspect",
     "kaiming_normal",
     "kaiming_normal_",
     "kaiming_uniform",

@@ -1,0 +1,56 @@
+"""What a detector is."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from pyinit.init import calculate_gain
+from pyinit.inspection.diagnosis import Diagnosis
+from pyinit.inspection.rows import NAN, LayerRow, Look
+
+
+class Detector(NamedTuple):
+    """Finds one kind of fault.
+
+    detect: the faults of a look; at most one of a kind for each direction
+    afterwards: the number that the fault was about, in another look and in words: "it is 0.97"
+    recipes: those that may help, the likeliest first
+    """
+
+    detect: Callable[[Look], Iterator[Diagnosis]]
+    afterwards: Callable[[Look, Diagnosis], str]
+    recipes: tuple[str, ...] = ("auto", "orthogonal", "kaiming", "xavier")
+
+
+def by_label(look: Look, label: str) -> LayerRow | None:
+    """The row with this label; None if the pass under another recipe went another way."""
+    return next((row for row in look.rows if row.label == label), None)
+
+
+def before(look: Look, row: LayerRow) -> LayerRow | None:
+    """The call before one."""
+    index = next(i for i, each in enumerate(look.rows) if each is row)
+    return look.rows[index - 1] if index else None
+
+
+def described(look: Look, row: LayerRow) -> str:
+    """What acts in a layer: its activation, and how its weight was filled."""
+    weight = row.weight
+    activation = look.follows(row)
+    if weight is None:
+        return activation
+    filled = weight.initializer or f"weights of gain {weight.gain:.3g}"
+    wanted = _wanted(activation)
+    if not weight.initializer and not math.isnan(wanted):
+        filled += f", where {activation} wants {wanted:.3g}"
+    return f"{activation} behind {filled}" if activation else filled
+
+
+def _wanted(activation: str) -> float:
+    """The gain that keeps a signal's scale."""
+    if activation in ("", "sigmoid"):  # no gain does behind a sigmoid
+        return NAN
+    try:
+        return calculate_gain(activation)
+    except ValueError:
+        return NAN
