@@ -424,7 +424,7 @@ BAD_FILES = [
     ("a.toml", 'recipe = "tets"', ["unknown recipe 'tets'", "did you mean test"]),
     ("a.toml", 'recipe = {name = "test", zero = 1}', ["no option 'zero'", "it has zero_last"]),
     # their rules
-    ("a.toml", '[[rules]]\nnam = "x"\ninit = "keep"', ["regex and type, got only nama, init"]),
+    ("a.toml", '[[rules]]\nnama = "x"\ninit = "keep"', ["regex and type, got only nama, init"]),
     ("a.toml", RULE + "[[rules]]", ["rule 2", "one of name, regex and type, got none"]),
     ("a.toml", RULE + 'type = "b"', ["rule 1", "got both name and type"]),
     ("a.toml", RULE + '[[rules]]\nname = "a"', ["rule 2", "needs init"]),
