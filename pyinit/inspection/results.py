@@ -38,7 +38,8 @@ class Inspection(Sequence[LayerRow]):
         >>> import torch, pyinit
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
-        >>> report = pyinit.inspect(model, torch.randn(128, 64), recipes=["torch", "auto"], seed=0)
+        >>> x = torch.randn(128, 64, generator=torch.Generator().manual_seed(0))
+        >>> report = pyinit.inspect(model, x, recipes=["torch", "auto"], seed=0)
         >>> [row.name for row in report.of("auto")]
         ['0', '1', '2']
         >>> for recipe in report.recipes:
