@@ -77,7 +77,7 @@ class _Measured:
     def __init__(self) -> None:
         self.rows: list[tuple[LayerRow, str]] = []  # and the name of each one's weight
         self.backwards: dict[tuple[str, int], Backward] = {}
-        self.gradients: dict[str, tuple[float, float]] = {}  # std and norm
+        self.gradients: dict[int, tuple[float, float]] = {}  # std and norm, by the parameter
         self._channels: dict[tuple[int, ...], tuple[int, int]] = {}
 
     def forward(self, call: Call) -> None:
@@ -104,9 +104,9 @@ class _Measured:
             found.mean, found.std, _share(found.zeros, found.count), found.nonfinite
         )
 
-    def weight(self, name: str, _: nn.Parameter, gradient: Tensor) -> None:
+    def weight(self, _: str, parameter: nn.Parameter, gradient: Tensor) -> None:
         found = describe(gradient)
-        self.gradients[name] = found.std, _norm(found.count, found.mean, found.std)
+        self.gradients[id(parameter)] = found.std, _norm(found.count, found.mean, found.std)
 
     def _forward(self, call: Call, tensor: Tensor) -> Forward:
         bounds = bounds_of(call.layer)
@@ -173,7 +173,7 @@ def _weights(
     }
     rows = {}
     for (name, values), found in zip(held.items(), describe_many(list(held.values())), strict=True):
-        std, norm = measured.gradients.get(name, (NAN, NAN))
+        std, norm = measured.gradients.get(id(parameters[name]), (NAN, NAN))
         initializer, expected = _meant(report, name)
         largest, smallest = extreme_singular_values(values) if spectra else (NAN, NAN)
         rows[name] = WeightRow(
@@ -234,7 +234,11 @@ def _finite(call: Call) -> bool:
 
 
 def _classes(walked: Walked, target: Any) -> int:
-    """The number of classes, if the loss is the cross-entropy of output and target."""
+    """The number of classes, if the loss is the cross-entropy of output and target, or one that the
+    model has computed from its logits."""
+    own, logits = (getattr(walked.output, name, None) for name in ("loss", "logits"))
+    if isinstance(own, Tensor) and isinstance(logits, Tensor) and own.item() == walked.loss:
+        return logits.shape[-1]
     logits = walked.output
     if not (isinstance(logits, Tensor) and isinstance(target, Tensor)) or walked.loss is None:
         return 0

@@ -96,8 +96,8 @@ EXPLODING_SIGNAL = _detector(
     _Trend("exploding signal", variance, "variance", 1e-4, backward=False, rises=True)
 )
 VANISHING_GRADIENT = _detector(
-    _Trend("vanishing gradient", gradient, "squared gradient", 1e-4, backward=True, rises=False)
+    _Trend("vanishing gradient", gradient, "squared gradient", 1e-6, backward=True, rises=False)
 )
 EXPLODING_GRADIENT = _detector(
-    _Trend("exploding gradient", gradient, "squared gradient", 1e-4, backward=True, rises=True)
+    _Trend("exploding gradient", gradient, "squared gradient", 1e-6, backward=True, rises=True)
 )

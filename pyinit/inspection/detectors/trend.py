@@ -40,6 +40,8 @@ def greatest_fall(values: Sequence[float], total: float) -> Fall | None:
             deepest, best, end = value - logs[highest], highest, i
     if deepest > math.log(total) or end - best < _LEAST:
         return None
+    if max(logs[end:]) > logs[best] + deepest / 2:
+        return None  # it comes back, as behind a norm, and on the trunk beside a residual branch
     # Rounding may have stopped the fall long before the least number.
     end = next(i for i in range(best, end + 1) if logs[i] - logs[best] <= 0.95 * deepest)
     if end - best < _LEAST:
