@@ -1,5 +1,6 @@
 """Imports run one way: down the layers that docs/architecture.md lists."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -39,3 +40,30 @@ def test_imports_keep_the_contracts(tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "2 kept, 0 broken" in run.stdout
+
+
+def taken_from_the_top(tree: ast.AST) -> list[str]:
+    """What a module takes from ``pyinit/__init__.py``, which the contracts know no layer of."""
+    modules = {path.stem for path in (ROOT / "pyinit").iterdir()} | {"_core", "_cuda"}
+    taken = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            taken += [one.name for one in node.names if one.name == "pyinit"]
+        elif isinstance(node, ast.ImportFrom) and node.module == "pyinit":
+            taken += [one.name for one in node.names if one.name not in modules]
+    return taken
+
+
+def test_no_module_takes_anything_from_the_top() -> None:
+    files = sorted((ROOT / "pyinit").rglob("*.py"))
+    found = {
+        path: taken_from_the_top(ast.parse(path.read_text(encoding="utf-8"))) for path in files
+    }
+    assert not {path: names for path, names in found.items() if names}
+
+
+def test_what_is_taken_from_the_top_is_seen_inside_functions_too() -> None:
+    source = (
+        "def f():\n    import pyinit\n    from pyinit import init, normal_\n    import pyinit.init"
+    )
+    assert taken_from_the_top(ast.parse(source)) == ["pyinit", "normal_"]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -166,3 +167,16 @@ def paths(token: Token) -> list[str]:
 def test_a_path_exists(page: Path, line: int, token: Token) -> None:
     for path in paths(token):
         assert any(ROOT.glob(path)), f"nothing at {path}"
+
+
+def public_names(token: Token) -> list[str]:
+    """Those of pyinit that code in a line names in full."""
+    if token.type != "code_inline":
+        return []
+    return re.findall(r"(?<![\w./-])pyinit((?:\.[a-zA-Z]\w*)+)", token.content)
+
+
+@pytest.mark.parametrize(("page", "line", "token"), found(public_names))
+def test_a_name_of_pyinit_exists(page: Path, line: int, token: Token) -> None:
+    for name in public_names(token):
+        attrgetter(name[1:])(pyinit)

@@ -13,7 +13,7 @@ from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
-from pyinit.initializers import Orthogonal, OwnReset
+from pyinit.initializers import DeltaOrthogonal, Orthogonal, OwnReset
 from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.engine.execute import Batch, Moments, measured
@@ -181,7 +181,10 @@ def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
             problem = None
             if drawn.needs_key and not has_keys:
                 problem = "it needs a key to draw from: give seed="
-            elif isinstance(drawn, Orthogonal) and entry.site.tensor.dtype in _HALVES:
+            elif (
+                isinstance(drawn, (Orthogonal, DeltaOrthogonal))
+                and entry.site.tensor.dtype in _HALVES
+            ):
                 problem = f"torch has no QR decomposition for {entry.site.tensor.dtype}"
             if problem is not None:
                 raise ValueError(

@@ -972,6 +972,12 @@ def test_what_torch_cannot_do_is_refused_under_its_numbers() -> None:
         initialize_(model, "orthogonal", seed=1)
 
 
+def test_what_torch_cannot_do_at_a_centre_tap_is_refused_under_its_numbers() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3)).bfloat16()
+    with nothing_changes(model), pyinit.rng("torch"), pytest.raises(ValueError, match="no QR"):
+        initialize_(model, "delta_orthogonal")
+
+
 @pytest.mark.parametrize(
     "build",
     [
