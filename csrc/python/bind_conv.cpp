@@ -105,7 +105,7 @@ PyObject* pack(const Target& weight, int64_t groups, int threads) {
   PyObject* const capsule = PyCapsule_New(panels.get(), kPackedWeight, [](PyObject* x) {
     delete static_cast<PackedWeight*>(PyCapsule_GetPointer(x, kPackedWeight));
   });
-  if (capsule != nullptr) panels.release();
+  if (capsule != nullptr) static_cast<void>(panels.release());  // the capsule deletes it
   return capsule;
 }
 
