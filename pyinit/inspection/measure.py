@@ -17,7 +17,7 @@ from pyinit.inspection.rows import NAN, Backward, Forward, LayerRow, Look, Weigh
 from pyinit.inspection.samples import angles
 from pyinit.inspection.saturation import NOWHERE, bounds_of, name_of_activation
 from pyinit.inspection.spectra import extreme_singular_values
-from pyinit.inspection.statistics import describe, describe_channels, describe_many
+from pyinit.inspection.statistics import dead_and_total_variance, describe, describe_many
 from pyinit.inspection.walk import Walked, walk
 from pyinit.reports.initialization import InitReport
 from pyinit.whole_model.network import Network
@@ -126,14 +126,13 @@ class _Measured:
         if tensor.layout is not torch.strided or tensor.dim() < 2 or not tensor.numel():
             return found
         samples, channel = self._places(call, tensor)
-        by_channel = describe_channels(tensor, channel, samples)
-        dead = sum(one.zeros == one.count for one in by_channel.statistics)
+        dead, total_variance = dead_and_total_variance(tensor, channel, samples)
         cosine, rank = angles(tensor.detach(), samples)
         return replace(
             found,
-            dead=dead / len(by_channel.statistics),
+            dead=dead,
             units=math.prod(tensor.shape[samples:]),
-            total_variance=by_channel.total_variance,
+            total_variance=total_variance,
             mean_cosine=cosine,
             effective_rank=rank,
         )

@@ -15,6 +15,7 @@ Bounds = tuple[float, float]
 
 _NOWHERE: Bounds = (-math.inf, math.inf)
 _NUMBERS = 11  # of a row
+_ZEROS = 7  # where the number of zeros stands in it
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,21 @@ def describe_channels(
         >>> [channel.mean for channel in found.statistics], found.total_variance
         ([1.0, 1.0], 1.0)
     """
+    rows, total = _by_channel(tensor, channel, samples, bounds)
+    return Channels(tuple(_statistics(rows)), total)
+
+
+def dead_and_total_variance(
+    tensor: Tensor, channel: int = 1, samples: int = 1
+) -> tuple[float, float]:
+    """The share of channels all of whose values are 0, and the total variance, as ``describe_channels``
+    has them: without an object for each channel, of which a network has many."""
+    rows, total = _by_channel(tensor, channel, samples, _NOWHERE)
+    return float((rows[:, _ZEROS] == rows[:, 0]).double().mean()), total
+
+
+def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> tuple[Tensor, float]:
+    """The row of each channel, and the total variance."""
     _check(tensor)
     if not 0 < samples <= channel < tensor.dim():
         raise ValueError(
@@ -177,7 +193,7 @@ def describe_channels(
     total = _core.describe_channels(
         view, samples, channel, *bounds, view_of(rows), torch.get_num_threads()
     )
-    return Channels(tuple(_statistics(rows)), total)
+    return rows, total
 
 
 def _check(tensor: Tensor) -> None:
