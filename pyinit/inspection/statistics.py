@@ -167,13 +167,28 @@ def describe_channels(
     return Channels(tuple(_statistics(rows)), total)
 
 
-def dead_and_total_variance(
-    tensor: Tensor, channel: int = 1, samples: int = 1
-) -> tuple[float, float]:
-    """The share of channels all of whose values are 0, and the total variance, as ``describe_channels``
-    has them: without an object for each channel, of which a network has many."""
-    rows, total = _by_channel(tensor, channel, samples, _NOWHERE)
-    return float((rows[:, _ZEROS] == rows[:, 0]).double().mean()), total
+def describe_units(
+    tensor: Tensor, channel: int = 1, samples: int = 1, bounds: Bounds = _NOWHERE
+) -> tuple[Statistics, float, float]:
+    """The statistics of all values, the share of channels all of whose values are 0, and the total
+    variance, in one pass and without an object for each channel.
+
+    The arguments are those of ``describe_channels``, whose moments are combined as in Pébay 2008.
+    """
+    rows, total = _by_channel(tensor, channel, samples, bounds)
+    count, mean, squares, cubes, fourths, least, greatest, *_ = rows.unbind(1)
+    n = count.sum()
+    middle = (count * mean).sum() / n
+    d = mean - middle
+    moments = (
+        squares + count * d**2,
+        cubes + 3 * d * squares + count * d**3,
+        fourths + 4 * d * cubes + 6 * d**2 * squares + count * d**4,
+    )
+    whole = torch.stack([n, middle, *(each.sum() for each in moments), least.min(), greatest.max()])
+    whole = torch.cat([whole, rows[:, _ZEROS:].sum(0)])
+    dead = (rows[:, _ZEROS] == count).double().mean()
+    return _from_row(*whole.tolist()), float(dead), total
 
 
 def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> tuple[Tensor, float]:

@@ -12,10 +12,10 @@ from torch import Tensor
 from pyinit import _core
 from pyinit.inspection.statistics import (
     Statistics,
-    dead_and_total_variance,
     describe,
     describe_channels,
     describe_many,
+    describe_units,
 )
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -281,9 +281,17 @@ def test_a_channel_that_is_no_dimension_is_refused(channel: int, samples: int) -
         describe_channels(torch.ones(3, 4), channel, samples)
 
 
-def test_dead_channels_and_total_variance_are_those_of_the_channels() -> None:
+def test_statistics_of_all_units_are_those_of_the_whole_and_of_the_channels() -> None:
     tensor = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0))
     tensor[:, 1] = 0
-    dead, total = dead_and_total_variance(tensor)
+    tensor[:, 2] += 30
+    whole, dead, total = describe_units(tensor, bounds=(-1.0, 1.0))
     assert dead == 0.25
     assert total == describe_channels(tensor).total_variance
+    expected = describe(tensor, (-1.0, 1.0))
+    for name, value in vars(expected).items():
+        assert getattr(whole, name) == pytest.approx(value, rel=1e-6), name
+    tensor[0, 0, 0] = torch.inf
+    whole, _, _ = describe_units(tensor)
+    assert whole.nonfinite == 1
+    assert all(math.isnan(each) for each in (whole.mean, whole.std, whole.min, whole.max))
