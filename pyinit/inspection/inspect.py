@@ -104,6 +104,8 @@ def inspect(
     with unwrapped(model) as plain, global_states_kept() as states:
         refuse_unready(plain)
         refuse_elsewhere("inspect", plain.named_parameters(remove_duplicate=False), plain)
+        if steps and not any(each.requires_grad for each in plain.parameters()):
+            raise ValueError("steps need parameters to train, and all are frozen")
         with global_states_kept():
             read = read_batch(plain, batch, target)
         view = _View(plain, read, loss, layers, seed, steps, optimizer, spectra, jacobians)

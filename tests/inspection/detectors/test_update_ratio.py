@@ -10,7 +10,9 @@ from torch import nn
 import pyinit
 
 
-@pytest.mark.parametrize(("lr", "expected"), [(0.3, "long"), (1e-3, ""), (1e-7, "short")])
+@pytest.mark.parametrize(
+    ("lr", "expected"), [(0.3, "long"), (1e30, "long"), (1e-3, ""), (1e-7, "short")]
+)
 def test_the_learning_rate_shows_in_the_updates(lr: float, expected: str) -> None:
     model = deep(nn.Tanh, "auto", 3)
     report = pyinit.inspect(model, X, Y, steps=3, optimizer=partial(torch.optim.Adam, lr=lr))
