@@ -46,4 +46,8 @@ def _afterwards(look: Look, found: Diagnosis) -> str:
     return "" if row is None or row.weight is None else f"it is {row.weight.update_ratio:.1e}"
 
 
-UPDATE_RATIO = Detector(_detect, _afterwards, ())
+def _factor(found: Diagnosis) -> float:
+    return USUAL / found.rate
+
+
+UPDATE_RATIO = Detector(_detect, _afterwards, (), _factor)
