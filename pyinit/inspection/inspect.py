@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from os import PathLike, fspath
 from typing import Any
 
@@ -20,9 +21,11 @@ from pyinit.inspection.put_back import put_back
 from pyinit.inspection.remedies import diagnosed
 from pyinit.inspection.results import Inspection
 from pyinit.inspection.rows import Look
-from pyinit.inspection.training import trained
+from pyinit.inspection.training import trained, with_rates
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.recipes.registry import Recipe
+
+_RATE = 1e-3  # of Adam, by default
 
 Given = str | Recipe | PathLike[str]
 
@@ -104,11 +107,13 @@ def inspect(
     with unwrapped(model) as plain, global_states_kept() as states:
         refuse_unready(plain)
         refuse_elsewhere("inspect", plain.named_parameters(remove_duplicate=False), plain)
+        if steps and not any(each.requires_grad for each in plain.parameters()):
+            raise ValueError("steps need parameters to train, and all are frozen")
         with global_states_kept():
             read = read_batch(plain, batch, target)
         view = _View(plain, read, loss, layers, seed, steps, optimizer, spectra, jacobians)
         looks = list(view.all(chosen, states))
-        findings = tuple(diagnosed(looks, view.again(states)))
+        findings = tuple(diagnosed(looks, view.again(chosen, states)))
     first = looks[0]
     return Inspection(
         rows=tuple(row for look in looks for row in look.rows),
@@ -148,17 +153,23 @@ class _View:
             set_global_states(states)
             yield self.under(recipe)
 
-    def again(self, states: States) -> Callable[[str], Look]:
+    def again(
+        self, recipes: Sequence[Given | None], states: States
+    ) -> Callable[[str, float], Look]:
         """For remedies: a look under a recipe, as if it had been asked for."""
+        by_name = {name_of(recipe): recipe for recipe in recipes}
 
-        def look(recipe: str) -> Look:
+        def look(recipe: str, factor: float) -> Look:
             set_global_states(states)
-            return self.under(recipe)
+            return self.under(by_name.get(recipe, recipe or None), factor)
 
         return look
 
-    def under(self, recipe: Given | None) -> Look:
-        """A look under a recipe; the weights are as they were afterwards."""
+    def under(self, recipe: Given | None, factor: float = 1.0) -> Look:
+        """A look under a recipe; the weights are as they were afterwards.
+
+        factor: of the learning rates
+        """
         with ExitStack() as stack:
             report = None
             if recipe is not None or self.steps:
@@ -177,7 +188,15 @@ class _View:
             if self.jacobians:
                 look = with_jacobians(look, self.model, self.batch, self.layers)
             if self.steps and self.loss is not None:
-                look = trained(look, self.model, self.batch, self.loss, self.steps, self.optimizer)
+                make = self.optimizer or partial(torch.optim.Adam, lr=_RATE)
+                look = trained(
+                    look,
+                    self.model,
+                    self.batch,
+                    self.loss,
+                    self.steps,
+                    lambda parameters: with_rates(make(parameters), factor),
+                )
         return look
 
 

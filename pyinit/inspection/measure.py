@@ -17,7 +17,13 @@ from pyinit.inspection.rows import NAN, Backward, Forward, LayerRow, Look, Weigh
 from pyinit.inspection.samples import angles
 from pyinit.inspection.saturation import NOWHERE, bounds_of, name_of_activation
 from pyinit.inspection.spectra import extreme_singular_values
-from pyinit.inspection.statistics import describe, describe_channels, describe_many
+from pyinit.inspection.statistics import (
+    Bounds,
+    Statistics,
+    describe,
+    describe_many,
+    describe_units,
+)
 from pyinit.inspection.walk import Walked, walk
 from pyinit.reports.initialization import InitReport
 from pyinit.whole_model.network import Network
@@ -110,30 +116,17 @@ class _Measured:
 
     def _forward(self, call: Call, tensor: Tensor) -> Forward:
         bounds = bounds_of(call.layer)
-        whole = describe(tensor, bounds)
-        found = Forward(
-            count=whole.count,
-            mean=whole.mean,
-            std=whole.std,
-            skewness=whole.skewness,
-            kurtosis=whole.kurtosis,
-            min=whole.min,
-            max=whole.max,
-            nonfinite=whole.nonfinite,
-            zeros=_share(whole.zeros, whole.count),
-            saturated=NAN if bounds == NOWHERE else _share(whole.low + whole.high, whole.count),
-        )
-        if tensor.layout is not torch.strided or tensor.dim() < 2 or not tensor.numel():
-            return found
+        strided = tensor.layout is torch.strided
+        if not strided or tensor.dim() < 2 or not tensor.numel():
+            return _whole(describe(tensor, bounds), bounds)
         samples, channel = self._places(call, tensor)
-        by_channel = describe_channels(tensor, channel, samples)
-        dead = sum(one.zeros == one.count for one in by_channel.statistics)
+        whole, dead, total_variance = describe_units(tensor, channel, samples, bounds)
         cosine, rank = angles(tensor.detach(), samples)
         return replace(
-            found,
-            dead=dead / len(by_channel.statistics),
+            _whole(whole, bounds),
+            dead=dead,
             units=math.prod(tensor.shape[samples:]),
-            total_variance=by_channel.total_variance,
+            total_variance=total_variance,
             mean_cosine=cosine,
             effective_rank=rank,
         )
@@ -151,6 +144,21 @@ class _Measured:
         places = (1, 1) if first or (call.kind == "activation" and last > 2) else (last, last)
         self._channels[shape] = places
         return places
+
+
+def _whole(found: Statistics, bounds: Bounds) -> Forward:
+    return Forward(
+        count=found.count,
+        mean=found.mean,
+        std=found.std,
+        skewness=found.skewness,
+        kurtosis=found.kurtosis,
+        min=found.min,
+        max=found.max,
+        nonfinite=found.nonfinite,
+        zeros=_share(found.zeros, found.count),
+        saturated=NAN if bounds == NOWHERE else _share(found.low + found.high, found.count),
+    )
 
 
 def _weight_of(parameters: Mapping[str, nn.Parameter]) -> str:

@@ -101,8 +101,10 @@ class Inspection(Sequence[LayerRow]):
         """What was seen, in one line."""
         calls = len(self.rows) // len(self.recipes)
         parts = [f"{calls} calls of layers"]
-        if self.recipes != ("",):
+        if len(self.recipes) > 1:
             parts.append(f"under {len(self.recipes)} recipes")
+        elif self.recipes != ("",):
+            parts.append(f"under {self.recipes[0]}")
         losses = [
             f"{loss:.4g}" + (f" ({recipe or _AS_IT_IS})" if len(self.recipes) > 1 else "")
             for recipe, loss in zip(self.recipes, self.losses, strict=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _SAMPLES, _UNITS = 64, 2**15  # that are compared, at most
+_RUN = 64  # units side by side, as cache lines bring them
 
 
 def angles(values: Tensor, samples: int) -> tuple[float, float]:
@@ -27,9 +28,7 @@ def angles(values: Tensor, samples: int) -> tuple[float, float]:
     count = math.prod(values.shape[:samples])
     if count < 2 or not values.numel():
         return math.nan, math.nan
-    rows = values.flatten(0, samples - 1).flatten(1)
-    # An odd step does not meet the same column of every image whose width is a power of two.
-    rows = rows[:, :: max(1, rows.shape[1] // _UNITS) | 1] if rows.shape[1] > _UNITS else rows
+    rows = _some_units(_as_they_lie(values, samples).flatten(0, samples - 1).flatten(1))
     if count > _SAMPLES:
         chosen = torch.linspace(0, count - 1, _SAMPLES, device=values.device).round().long()
         rows = rows[chosen]
@@ -47,3 +46,19 @@ def angles(values: Tensor, samples: int) -> tuple[float, float]:
     squares = deviations.square().sum()
     rank = deviations.trace() ** 2 / squares
     return float(cosine), float(rank)
+
+
+def _as_they_lie(values: Tensor, samples: int) -> Tensor:
+    """The dimensions of units in the order of memory: that of channels last would have to be copied."""
+    strides = values.stride()
+    units = sorted(range(samples, values.dim()), key=lambda d: -strides[d])
+    return values.permute(*range(samples), *units)
+
+
+def _some_units(rows: Tensor) -> Tensor:
+    count = rows.shape[1]
+    if count <= _UNITS:
+        return rows
+    runs = rows[:, : count // _RUN * _RUN].reshape(len(rows), -1, _RUN)
+    # An odd step does not meet the same column of every image whose width is a power of two.
+    return runs[:, :: (count // _UNITS) | 1].flatten(1)

@@ -15,6 +15,7 @@ Bounds = tuple[float, float]
 
 _NOWHERE: Bounds = (-math.inf, math.inf)
 _NUMBERS = 11  # of a row
+_ZEROS = 7  # where the number of zeros stands in it
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,36 @@ def describe_channels(
         >>> [channel.mean for channel in found.statistics], found.total_variance
         ([1.0, 1.0], 1.0)
     """
+    rows, total = _by_channel(tensor, channel, samples, bounds)
+    return Channels(tuple(_statistics(rows)), total)
+
+
+def describe_units(
+    tensor: Tensor, channel: int = 1, samples: int = 1, bounds: Bounds = _NOWHERE
+) -> tuple[Statistics, float, float]:
+    """The statistics of all values, the share of channels all of whose values are 0, and the total
+    variance, in one pass and without an object for each channel.
+
+    The arguments are those of ``describe_channels``, whose moments are combined as in Pébay 2008.
+    """
+    rows, total = _by_channel(tensor, channel, samples, bounds)
+    count, mean, squares, cubes, fourths, least, greatest, *_ = rows.unbind(1)
+    n = count.sum()
+    middle = (count * mean).sum() / n
+    d = mean - middle
+    moments = (
+        squares + count * d**2,
+        cubes + 3 * d * squares + count * d**3,
+        fourths + 4 * d * cubes + 6 * d**2 * squares + count * d**4,
+    )
+    whole = torch.stack([n, middle, *(each.sum() for each in moments), least.min(), greatest.max()])
+    whole = torch.cat([whole, rows[:, _ZEROS:].sum(0)])
+    dead = (rows[:, _ZEROS] == count).double().mean()
+    return _from_row(*whole.tolist()), float(dead), total
+
+
+def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> tuple[Tensor, float]:
+    """The row of each channel, and the total variance."""
     _check(tensor)
     if not 0 < samples <= channel < tensor.dim():
         raise ValueError(
@@ -177,7 +208,7 @@ def describe_channels(
     total = _core.describe_channels(
         view, samples, channel, *bounds, view_of(rows), torch.get_num_threads()
     )
-    return Channels(tuple(_statistics(rows)), total)
+    return rows, total
 
 
 def _check(tensor: Tensor) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +10,25 @@ from torch import Tensor, nn
 from pyinit.inspection.batches import Batch
 from pyinit.inspection.rows import NAN, Look
 
-_RATE = 1e-3
+Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+def with_rates(optimizer: torch.optim.Optimizer, factor: float) -> torch.optim.Optimizer:
+    """The optimizer, with all its learning rates times a factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * factor
+    return optimizer
 
 
 def trained(  # noqa: PLR0917
-    look: Look, model: nn.Module, batch: Batch, loss: Callable[..., Tensor], steps: int, make: Any
+    look: Look, model: nn.Module, batch: Batch, loss: Callable[..., Tensor], steps: int, make: Make
 ) -> Look:
     """Train a model on one batch, and add to the rows of a look how far its weights went.
 
     What it writes to the model stays. ``make`` gives the optimizer for a list of parameters.
     """
     parameters = [each for each in model.parameters() if each.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=_RATE) if make is None else make(parameters)
+    optimizer = make(parameters)
     names = {row.weight.name for row in look.rows if row.weight is not None}
     named = dict(model.named_parameters(remove_duplicate=False))
     weights = {name: named[name].detach() for name in names if named[name].requires_grad}

@@ -271,7 +271,7 @@ def stepping_on(calls: int) -> Any:
 )
 def test_all_is_put_back(options: dict[str, Any]) -> None:
     model = Everything()
-    model.conv.bias.requires_grad_(requires_grad=False)
+    model.conv.bias.requires_grad_(False)
     model.norm.eval()
     model(numbers(4, 3, 8, 8)).sum().backward()
     grads = [each.grad for each in model.parameters()]
@@ -310,7 +310,7 @@ def test_the_loss_that_is_taken_by_default(target: Any, expected: Any) -> None:
 
 
 def test_a_frozen_model_is_looked_at_forward() -> None:
-    model = network().requires_grad_(requires_grad=False)
+    model = network().requires_grad_(False)
     report = pyinit.inspect(model, X)
     assert math.isnan(report.losses[0])
     assert all(row.backward is None for row in report)
@@ -397,6 +397,43 @@ def test_an_optimizer_that_is_made_already_is_refused() -> None:
     model = network()
     with pytest.raises(TypeError, match="function that makes an optimizer"):
         pyinit.inspect(model, X, steps=1, optimizer=torch.optim.SGD(model.parameters()))  # type: ignore[arg-type]
+
+
+def test_steps_without_anything_to_train_are_refused() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        pyinit.inspect(network().requires_grad_(False), X, steps=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_any_dtype_are_looked_at(dtype: torch.dtype) -> None:
+    model, x = network().to(dtype), X.to(dtype)
+    report = pyinit.inspect(model, x, spectra=True, jacobians=True, steps=1)
+    single = pyinit.inspect(network(), X, spectra=True, jacobians=True)
+    for row, expected in zip(report, single, strict=True):
+        assert row.forward.std == pytest.approx(expected.forward.std, rel=0.05)
+        assert row.forward.mean_cosine == pytest.approx(expected.forward.mean_cosine, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("model", "batch"),
+    [
+        (nn.GRU(16, 8), numbers(5, 4, 16)),
+        (nn.TransformerDecoderLayer(16, 4, 32), (numbers(5, 4, 16), numbers(5, 4, 16))),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(16, 8)), X),
+        (nn.Linear(16, 3), X[0]),
+        (nn.Embedding(10, 4), torch.arange(6).view(2, 3)),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3)).to(memory_format=torch.channels_last),
+            numbers(2, 3, 8, 8),
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_layers_of_any_kind_are_looked_at(model: nn.Module, batch: Any) -> None:
+    before = state(model)
+    report = pyinit.inspect(model, batch, recipes=[None, "torch"], seed=0, steps=1, spectra=True)
+    assert all(math.isfinite(row.forward.std) and row.backward is not None for row in report)
+    assert is_same(before, state(model))
 
 
 @pytest.mark.parametrize("model", [nn.LazyLinear(3), nn.Linear(16, 3, device="meta")])

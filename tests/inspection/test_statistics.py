@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit.inspection.statistics import Statistics, describe, describe_channels, describe_many
+from pyinit.inspection.statistics import (
+    Statistics,
+    describe,
+    describe_channels,
+    describe_many,
+    describe_units,
+)
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 THREADS = (1, 2, 3, 7)
@@ -273,3 +279,19 @@ def test_tensors_without_real_values_are_refused(x: Tensor) -> None:
 def test_a_channel_that_is_no_dimension_is_refused(channel: int, samples: int) -> None:
     with pytest.raises(ValueError, match=r"got samples=.* and channel=.* for shape \(3, 4\)"):
         describe_channels(torch.ones(3, 4), channel, samples)
+
+
+def test_statistics_of_all_units_are_those_of_the_whole_and_of_the_channels() -> None:
+    tensor = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0))
+    tensor[:, 1] = 0
+    tensor[:, 2] += 30
+    whole, dead, total = describe_units(tensor, bounds=(-1.0, 1.0))
+    assert dead == 0.25
+    assert total == describe_channels(tensor).total_variance
+    expected = describe(tensor, (-1.0, 1.0))
+    for name, value in vars(expected).items():
+        assert getattr(whole, name) == pytest.approx(value, rel=1e-6), name
+    tensor[0, 0, 0] = torch.inf
+    whole, _, _ = describe_units(tensor)
+    assert whole.nonfinite == 1
+    assert all(math.isnan(each) for each in (whole.mean, whole.std, whole.min, whole.max))

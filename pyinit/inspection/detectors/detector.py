@@ -15,11 +15,13 @@ class Detector(NamedTuple):
     detect: the faults of a look; at most one of a kind for each direction
     afterwards: the number that the fault was about, in another look and in words: "it is 0.97"
     recipes: those that may help, the likeliest first
+    factor: of a fault that other learning rates may mend, the factor to them
     """
 
     detect: Callable[[Look], Iterator[Diagnosis]]
     afterwards: Callable[[Look, Diagnosis], str]
     recipes: tuple[str, ...] = ("auto", "orthogonal", "kaiming", "xavier")
+    factor: Callable[[Diagnosis], float] | None = None
 
 
 def by_label(look: Look, label: str) -> LayerRow | None:

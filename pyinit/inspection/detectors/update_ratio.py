@@ -11,9 +11,16 @@ _FAR = 30.0
 
 
 def _detect(look: Look) -> Iterator[Diagnosis]:
-    ratios = [(row, row.weight.update_ratio) for row in look.with_weights() if row.weight]
-    longer = [(row, ratio) for row, ratio in ratios if ratio > USUAL * _FAR]
-    shorter = [(row, ratio) for row, ratio in ratios if ratio < USUAL / _FAR]
+    if not look.steps:
+        return
+    ratios = [
+        (row, row.weight.update_ratio)
+        for row in look.with_weights()
+        if row.weight is not None and row.weight.trained and row.weight.norm > 0
+    ]
+    # It is NaN where training has diverged, and 0 without a gradient, which is another fault.
+    longer = [(row, ratio) for row, ratio in ratios if not ratio <= USUAL * _FAR]
+    shorter = [(row, ratio) for row, ratio in ratios if 0 < ratio < USUAL / _FAR]
     for found, how in ((longer, "long"), (shorter, "short")):
         if found:
             yield _diagnosis(look, found, how)
@@ -39,4 +46,8 @@ def _afterwards(look: Look, found: Diagnosis) -> str:
     return "" if row is None or row.weight is None else f"it is {row.weight.update_ratio:.1e}"
 
 
-UPDATE_RATIO = Detector(_detect, _afterwards, ())
+def _factor(found: Diagnosis) -> float:
+    return USUAL / found.rate
+
+
+UPDATE_RATIO = Detector(_detect, _afterwards, (), _factor)
