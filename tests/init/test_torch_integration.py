@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from datasets_of_workers import Draws
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader
 
 import pyinit
 from pyinit import init
@@ -382,19 +383,6 @@ def test_thread_count_changes_no_bit(name, set_threads):
         filled = seeded(name, torch.empty(shape))
         digests.add(hashlib.sha256(filled.numpy().tobytes()).hexdigest())
     assert len(digests) == 1
-
-
-class Draws(Dataset):
-    """Items drawn in the worker, with the seed that the worker was given."""
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> tuple[int, int, torch.Tensor]:
-        del index
-        seed = get_worker_info().seed
-        torch.manual_seed(seed)
-        return os.getpid(), seed, pyinit.normal_(torch.empty(20000))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

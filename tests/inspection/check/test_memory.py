@@ -1,10 +1,9 @@
 """A model of a factory is checked where it is: there is no second one."""
 
-import subprocess
 import sys
 
 import pytest
-from paths import ROOT
+from programs import output_of
 
 PROGRAM = """
 import functools, torch, pyinit
@@ -31,13 +30,6 @@ print(size, resident("VmHWM") - before - size)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_factorys_model_is_checked_within_64_mib_beside_it() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONPATH": str(ROOT)},
-    )
-    size, beside = map(float, run.stdout.split())
+    size, beside = map(float, output_of(PROGRAM).split())
     assert size > 200
     assert beside < 64
