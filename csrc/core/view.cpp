@@ -10,11 +10,13 @@
 
 namespace pyinit {
 
-int64_t View::count() const {
+int64_t count_of(const InlineVector<Dim>& dims) {
   int64_t n = 1;
   for (const Dim& d : dims) n *= d.size;
   return n;
 }
+
+int64_t View::count() const { return count_of(dims); }
 
 View make_view(char* data, DType dtype, const Integers& shape, const Integers& strides, const Integers& whole,
                const Integers& start) {
@@ -61,6 +63,20 @@ View coalesce(const View& v) {
   return out;
 }
 
+InlineVector<Dim> joined(const InlineVector<Dim>& dims) {
+  InlineVector<Dim> out;
+  for (const Dim& d : dims) {
+    if (d.size == 1) continue;
+    if (!out.empty() && out.back().stride == d.size * d.stride) {
+      out.back() = {out.back().size * d.size, d.stride, 0};
+    } else {
+      out.push_back({d.size, d.stride, 0});
+    }
+  }
+  if (out.empty()) out.push_back({1, 1, 0});
+  return out;
+}
+
 InlineVector<Dim> memory_order(const View& v) {
   InlineVector<Dim> sorted;
   for (const Dim& d : v.dims) {
@@ -68,16 +84,7 @@ InlineVector<Dim> memory_order(const View& v) {
   }
   std::sort(sorted.begin(), sorted.end(),
             [](const Dim& a, const Dim& b) { return std::abs(a.stride) > std::abs(b.stride); });
-  InlineVector<Dim> joined;
-  for (const Dim& d : sorted) {
-    if (!joined.empty() && joined.back().stride == d.size * d.stride) {
-      joined.back() = {joined.back().size * d.size, d.stride, 0};
-    } else {
-      joined.push_back({d.size, d.stride, 0});
-    }
-  }
-  if (joined.empty()) joined.push_back({1, 1, 0});
-  return joined;
+  return joined(sorted);
 }
 
 bool is_one_run(const InlineVector<Dim>& dims) {

@@ -32,6 +32,13 @@ View make_view(char* data, DType dtype, const Integers& shape, const Integers& s
 // both memory and index run on.
 View coalesce(const View& v);
 
+// How many elements dims have.
+int64_t count_of(const InlineVector<Dim>& dims);
+
+// The dims in their order without those of size one, joined where one runs into the next in memory; at least one. Index
+// strides are 0.
+InlineVector<Dim> joined(const InlineVector<Dim>& dims);
+
 // The dims in order of memory, outermost first, joined where one runs into the next. Index strides are 0.
 InlineVector<Dim> memory_order(const View& v);
 

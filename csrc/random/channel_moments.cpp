@@ -20,26 +20,6 @@ constexpr int64_t kRows = 256;       // of columns
 constexpr int64_t kTask = 1 << 16;   // elements of a task, about
 constexpr int64_t kUnits = 2048;     // units whose variances are taken at a time
 
-InlineVector<Dim> joined(const InlineVector<Dim>& dims) {
-  InlineVector<Dim> out;
-  for (const Dim& d : dims) {
-    if (d.size == 1) continue;
-    if (!out.empty() && out.back().stride == d.size * d.stride) {
-      out.back() = {out.back().size * d.size, d.stride, 0};
-    } else {
-      out.push_back(d);
-    }
-  }
-  if (out.empty()) out.push_back({1, 1, 0});
-  return out;
-}
-
-int64_t count_of(const InlineVector<Dim>& dims) {
-  int64_t n = 1;
-  for (const Dim& d : dims) n *= d.size;
-  return n;
-}
-
 // A tensor by samples, channels and positions.
 struct Layout {
   Layout(const View& view, size_t sample_dims, size_t channel_dim)

@@ -61,16 +61,6 @@ template <class T> void narrow(const Lane<T>* x, int64_t count, T* out) {
   }
 }
 
-inline float widen(Half x) {
-  // The bits as a float 2^112 times too small, which also puts subnormals right; infinities apart.
-  const uint32_t sign = uint32_t{x.bits} >> 15 << 31, rest = x.bits & 0x7FFFU;
-  if (rest >= 0x7C00U) return std::bit_cast<float>(sign | 0x7F800000U | rest << 13);
-  return std::bit_cast<float>(sign | rest << 13) * 0x1p112F;
-}
-inline float widen(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
-inline float widen(float x) { return x; }
-inline double widen(double x) { return x; }
-
 template <class F> F multiply_add(F x, F factor, F term, bool is_fused) {
   return is_fused ? std::fma(x, factor, term) : x * factor + term;
 }

@@ -23,7 +23,7 @@ template <class T> void round_all(Lane<T>* x, int64_t count) {
   if constexpr (kIsHalf<T>) {
     T rounded[kBatch];
     narrow<T>(x, count, rounded);
-    for (int64_t i = 0; i < count; ++i) x[i] = widen(rounded[i]);
+    for (int64_t i = 0; i < count; ++i) x[i] = value_of(rounded[i]);
   }
 }
 
@@ -61,8 +61,8 @@ template <class T> class Rejection {
     T uniforms[kBatch];
     uniform(unit_, words, count, uniforms);
     for (int64_t i = 0; i < count; ++i) {
-      v[i] = widen(uniforms[i]);
-      threshold[i] = widen(proposals[i]);
+      v[i] = value_of(uniforms[i]);
+      threshold[i] = value_of(proposals[i]);
     }
     // One operation at a time, as torch rounds them.
     const auto step = [&](auto&& operation) {

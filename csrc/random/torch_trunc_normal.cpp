@@ -95,7 +95,7 @@ bool trunc_serially(T* data, int64_t count, TorchGenerator& g, const SerialNorma
             uint8_t& m = marks[static_cast<size_t>(first + i)];
             if (m == 0) continue;
             data[first + i] = values[i];
-            const double x = widen(values[i]);
+            const double x = value_of(values[i]);
             m = x < bounds.low || x > bounds.high;
             marked += m;
           }

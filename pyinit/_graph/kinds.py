@@ -9,6 +9,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+PARAMETER_HOLDERS = (nn.ParameterList, nn.ParameterDict)
+"""Modules whose parameters the module around them uses."""
+
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 RECURRENT_LAYERS = (nn.RNNBase, nn.RNNCellBase)
 LSTMS = (nn.LSTM, nn.LSTMCell)

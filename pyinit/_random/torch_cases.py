@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from pyinit import _core
 from pyinit._random.distributions import Parameters
 from pyinit._torch.original import original
-from pyinit._torch.views import DTYPES, View, writable_flat_view, writable_view
+from pyinit._torch.views import DTYPES, View, dtype_name, writable_flat_view, writable_view
 
 _threads = torch.get_num_threads
 
@@ -220,7 +220,7 @@ def arithmetic_of(case: Case, code: int) -> int | None:
         ways = (way for way in _ways(case, code) if _is_same(case, code, way))
         verdict = _verdicts[case.name, code] = next(ways, None)
         if verdict is None:
-            dtype = str(_DTYPES[code]).removeprefix("torch.")
+            dtype = dtype_name(_DTYPES[code])
             note(f"{case.name}, {dtype}: torch {torch.__version__} draws other numbers")
         return verdict
 

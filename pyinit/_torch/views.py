@@ -9,6 +9,7 @@
 """
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import pairwise
 from operator import mul
 from typing import TypeAlias
@@ -42,6 +43,12 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 _functorch_transform = torch._C._functorch.peek_interpreter_stack
 _is_tracing = torch._C._is_tracing
 _function_modes: Callable[[], list[object]] = _get_current_function_mode_stack
+
+
+@cache
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype's name as messages and reports give it, such as ``float32``."""
+    return str(dtype).removeprefix("torch.")
 
 
 def overridden(tensor: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyinit import functional as ours
+from pyinit._torch.views import dtype_name
 from pyinit.bench._case import (
     LIBRARIES,
     Case,
@@ -18,7 +19,6 @@ from pyinit.bench._case import (
     bytes_per_second,
     named_call,
     size_name,
-    type_name,
 )
 from pyinit.init import normal_
 
@@ -53,7 +53,7 @@ class ActivationCase(Case):
         call = named_call(self.name, self.kwargs)
         return (
             f"activation {call} {self.direction}",
-            type_name(torch.float32),
+            dtype_name(torch.float32),
             size_name(self.shape),
         )
 

@@ -162,10 +162,6 @@ def flops_per_second(dtype: torch.dtype) -> float:
     return torch.get_num_threads() * 2 * fused(_PEAK_ROUNDS) / seconds
 
 
-def type_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def named_call(function: str, kwargs: Mapping[str, Any]) -> str:
     """``trunc_normal_(std=0.02)``; without arguments the name alone."""
     values = ", ".join(f"{name}={value}" for name, value in kwargs.items())

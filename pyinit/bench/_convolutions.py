@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from pyinit.bench._case import Case, Unit, flops_per_second, type_name
+from pyinit._torch.views import dtype_name
+from pyinit.bench._case import Case, Unit, flops_per_second
 from pyinit.functional import conv2d
 from pyinit.init import normal_
 from pyinit.nn.grad import conv2d_input, conv2d_weight
@@ -132,7 +133,7 @@ class Convolution(Case):
     def labels(self) -> tuple[str, str, str]:
         layout = " channels_last" if self.layout == torch.channels_last else ""
         operation = f"conv2d {self.direction}"
-        return operation, type_name(self.dtype), f"{self.layer} b{self.batch}{layout}"
+        return operation, dtype_name(self.dtype), f"{self.layer} b{self.batch}{layout}"
 
     @property
     def group(self) -> str:

@@ -15,6 +15,7 @@ import pyinit.init
 from pyinit import _core
 from pyinit._random.rng import rng
 from pyinit._torch.original import original
+from pyinit._torch.views import dtype_name
 from pyinit.bench._case import (
     Case,
     Unit,
@@ -22,7 +23,6 @@ from pyinit.bench._case import (
     flops_per_second,
     named_call,
     size_name,
-    type_name,
 )
 
 Shape: TypeAlias = tuple[int, ...]
@@ -77,7 +77,7 @@ class Fill(Case):
         size = self.shape.name if isinstance(self.shape, Shapes) else size_name(self.shape)
         return (
             named_call(self.operation, self.kwargs),
-            type_name(self.dtype),
+            dtype_name(self.dtype),
             " ".join((size, *(note for note, holds in notes.items() if holds))),
         )
 

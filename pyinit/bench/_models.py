@@ -7,7 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyinit.bench._case import Case, Unit, bytes_per_second, type_name
+from pyinit._torch.views import dtype_name
+from pyinit.bench._case import Case, Unit, bytes_per_second
 from pyinit.initializers import Blocks, fill_by_torch_
 from pyinit.models import build
 from pyinit.whole_model.initialize import initialize_
@@ -30,7 +31,7 @@ class Model(Case):
 
     @property
     def labels(self) -> tuple[str, str, str]:
-        return f"initialize_({self.recipe})", type_name(self.dtype), self.name
+        return f"initialize_({self.recipe})", dtype_name(self.dtype), self.name
 
     @property
     def work(self) -> float:

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from pyinit._random.generators import seed_python
+from pyinit._torch.views import dtype_name
 from pyinit.models import MODELS, build
 
 DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
+    dtype_name(dtype): dtype
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 }
 

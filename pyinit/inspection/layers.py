@@ -12,11 +12,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from pyinit._graph import activations
-from pyinit._graph.kinds import EMBEDDINGS, RECURRENT_LAYERS, is_layer, is_norm
+from pyinit._graph.kinds import EMBEDDINGS, PARAMETER_HOLDERS, RECURRENT_LAYERS, is_layer, is_norm
 from pyinit._torch.original import functional
 from pyinit.whole_model.rules.patterns import Matcher, Regex, matcher
-
-_HOLDERS = (nn.ParameterList, nn.ParameterDict)  # of parameters that the module around them uses
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +146,7 @@ class Layers:
                 self._uses.setdefault(id(parameter), []).append((name, holder))
         for name, child in module._modules.items():
             if child is not None:
-                is_part = owner is not None or isinstance(child, _HOLDERS)
+                is_part = owner is not None or isinstance(child, PARAMETER_HOLDERS)
                 is_part |= name == "parametrizations" and parametrize.is_parametrized(module)
                 self._read(child, f"{path}.{name}" if path else name, holder if is_part else None)
 

@@ -1,7 +1,6 @@
 """``initialize_``: a whole model in one call."""
 
 from collections.abc import Sequence
-from functools import cache
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
+from pyinit._torch.views import dtype_name
 from pyinit.initializers import DeltaOrthogonal, Orthogonal, OwnReset
 from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
@@ -305,8 +305,3 @@ def row_of(entry: Entry, source: Source, moments: Moments | None) -> Row:
         site.originals,
         entry.kept,
     )
-
-
-@cache
-def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

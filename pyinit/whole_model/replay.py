@@ -8,6 +8,7 @@ from pyinit._messages import first_of
 from pyinit._random.rng import Key, Source, rng, stream_of
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
+from pyinit._torch.views import dtype_name
 from pyinit.initializers import KEEP, OwnReset
 from pyinit.reports.initialization import (
     InitReport,
@@ -18,7 +19,7 @@ from pyinit.reports.initialization import (
 )
 from pyinit.whole_model.engine.buffers import IsTouched, plan_resets
 from pyinit.whole_model.engine.plan import Entry, check
-from pyinit.whole_model.initialize import carry_out, dtype_name, refuse_buffers_elsewhere, row_of
+from pyinit.whole_model.initialize import carry_out, refuse_buffers_elsewhere, row_of
 from pyinit.whole_model.network import Network, Site
 
 

@@ -10,11 +10,10 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from pyinit._graph.activations import is_activation
+from pyinit._graph.kinds import PARAMETER_HOLDERS
 from pyinit._torch.placement import loaded, refuse_elsewhere
 from pyinit._torch.wrappers import named_modules
 from pyinit.whole_model.rules.patterns import Matcher, matcher
-
-_HOLDERS = (nn.ParameterList, nn.ParameterDict)  # of parameters that the module around them uses
 
 
 @dataclass(eq=False)
@@ -103,7 +102,7 @@ def _all_layers(model: nn.Module) -> list[Layer]:
 
 def _is_part(around: nn.Module, name: str, module: nn.Module, is_inside_part: bool) -> bool:
     """Whether a module's parameters are those of the layer around it."""
-    if isinstance(module, _HOLDERS):
+    if isinstance(module, PARAMETER_HOLDERS):
         return True
     if name == "parametrizations" and parametrize.is_parametrized(around):
         return True
