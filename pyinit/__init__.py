@@ -21,6 +21,7 @@ from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._random.rng import get_rng, rng, set_rng
+from pyinit.data_driven import LsuvReport, lsuv_
 from pyinit.init import (
     calculate_gain,
     constant,
@@ -65,6 +66,7 @@ from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
 from pyinit.whole_model.initialize import initialize_
+from pyinit.whole_model.methods import Method, method, methods, register_method
 from pyinit.whole_model.recipes import Choice, Recipe, recipe, recipes, register_recipe
 from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.rules import Rule
@@ -78,6 +80,8 @@ __all__ = [
     "InitReport",
     "Inspection",
     "LoadReport",
+    "LsuvReport",
+    "Method",
     "Monitor",
     "Recipe",
     "Rule",
@@ -108,6 +112,9 @@ __all__ = [
     "lecun_normal_",
     "lecun_uniform_",
     "load_pretrained_",
+    "lsuv_",
+    "method",
+    "methods",
     "nn",
     "normal",
     "normal_",
@@ -118,6 +125,7 @@ __all__ = [
     "patch",
     "recipe",
     "recipes",
+    "register_method",
     "register_recipe",
     "replay_",
     "rng",
