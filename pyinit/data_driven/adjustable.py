@@ -32,6 +32,9 @@ class Keeper(Protocol):
     @property
     def has_base(self) -> bool: ...
 
+    def is_free(self, site: Site) -> bool:
+        """Whether a parameter may be changed."""
+
     def keep(self, tensor: Tensor) -> Tensor:
         """Copy what is about to be written, once. The copy."""
 
@@ -69,6 +72,11 @@ class Adjustable:
     def name(self) -> str:
         """The parameter's qualified name."""
         return self.site.name
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the method may change it."""
+        return self._work.is_free(self.site)
 
     @property
     def is_whole(self) -> bool:

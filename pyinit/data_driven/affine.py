@@ -15,13 +15,13 @@ from pyinit.data_driven.layouts import (
     Layout,
     gates_in,
     layout_by_shape,
-    layout_in_module,
+    layout_in,
     matrices_in,
 )
 from pyinit.inspection.walk import Call
-from pyinit.reports.adjustment import Adjustment
+from pyinit.reports.adjustment import Adjustment, channels_of
 
-_KINDS = ("linear", "conv", "embedding", "other")
+_KINDS = ("linear", "conv", "embedding")
 
 
 class At(Protocol):
@@ -36,10 +36,10 @@ class Affine:
     """An affine map in a call of a layer: its output is ``weight @ input + bias``, in whatever form.
 
     name: the layer's name; behind it, for one of several matrices in a weight, which one it is
-    kind: ``"linear"``, ``"conv"``, ``"embedding"``, ``"recurrent"``, ``"other"``
+    kind: ``"linear"``, ``"conv"``, ``"embedding"``, ``"recurrent"``
     module: the module that owns the weight
     weight: the weight, or its output channels that make this map
-    bias: the bias, if there is one that may be changed; else None
+    bias: the bias; None if there is none, or none that may be changed
     channel: the dimension of ``output`` in which its channels stand; None if that cannot be told, so
         that numbers for each channel cannot be set
     input: the first argument of the layer
@@ -73,7 +73,8 @@ class Affine:
         return len(self.weight.rows)
 
     def set_(self, scale: Numbers = 1.0, shift: Numbers = 0.0) -> None:
-        """Make the output ``y * scale + shift``, where ``y`` is what the base gives.
+        """Make the output ``y * scale + shift``, where ``y`` is what the base gives (without the bias, if
+        that may not be changed).
 
         Args:
             scale: a number, or one for each channel
@@ -160,7 +161,7 @@ def affines_of(
     elif call.kind in _KINDS:
         yield from _of_layer(call, at, hooked, leave)
     elif any(parameter.dim() > 1 for parameter in call.parameters.values()) and call.kind != "norm":
-        leave(call.name, f"a layer of the kind {call.kind}")
+        leave(call.name, f"its parameters are no weight of a known kind of layer ({call.kind})")
 
 
 def _of_layer(
@@ -174,12 +175,14 @@ def _of_layer(
         return
     whole = matrices[0]
     site = whole.site
-    by_module = None if call.layer.function and not _is_attention(call) else layout_in_module(site)
-    layout = by_module or layout_by_shape(site.shape, call.tensor, call.kind)
+    is_known = _is_attention(call) or not call.layer.function
+    layout = layout_in(call.module, len(site.shape)) if is_known else None
+    layout = layout or layout_by_shape(site.shape, call.tensor, call.kind)
     bias = next((each for each in found.values() if _is_bias(each)), None)
-    rows = _rows_taken(call, whole)
     is_exact = layout is not None and _is_plain(call, site.computed is not None, hooked)
     dim = 0 if layout is None else layout.weight
+    count = channels_of(site.weight, dim) or 1
+    rows = _rows_taken(call, whole, count)
     for part, inner in matrices_in(site, rows):
         weight = at(site.name, inner, dim)
         assert weight is not None
@@ -187,7 +190,7 @@ def _of_layer(
             f"{call.name} {part}" if part else call.name,
             call,
             weight,
-            None if bias is None else at(bias.name, inner if len(inner) < whole.channels else None),
+            None if bias is None else at(bias.name, inner if len(inner) < count else None),
             None if layout is None else layout.output,
             partial(_channels, call, layout, rows, inner),
             call.again,
@@ -209,12 +212,12 @@ def _is_attention(call: Call) -> bool:
 
 def _is_bias(each: Adjustable) -> bool:
     site = each.site
-    return len(site.shape) == 1 and "bias" in site.leaf and site.tensor.requires_grad
+    return len(site.shape) == 1 and "bias" in site.leaf and each.is_free
 
 
-def _rows_taken(call: Call, weight: Adjustable) -> range:
+def _rows_taken(call: Call, weight: Adjustable, count: int) -> range:
     """The rows of a weight that a function took, where it took a part of it."""
-    whole = range(weight.channels)
+    whole = range(count)
     if not call.layer.function or weight.site.computed is not None:
         return whole
     parameter = weight.site.parameters[0]

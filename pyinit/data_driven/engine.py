@@ -104,7 +104,10 @@ class Work:
         """
         for each in affines_of(call, self.at, self._hooked, self.leave):
             site, rows = each.weight.site, each.weight.rows
-            if self._is_settled(site, rows) or not self._is_free(site, call.name):
+            if self._is_settled(site, rows):
+                continue
+            if not self.is_free(site):
+                self.leave(each.name, self._why_not(site) or "")
                 continue
             self._settled.setdefault(site.name, []).append(rows)
             yield each
@@ -120,9 +123,7 @@ class Work:
 
     def parameters(self) -> list[Adjustable]:
         """All parameters that the method may change: chosen by ``layers``, floating-point, and trained."""
-        found = (
-            self.at(site.name) for site in self._network.sites if self._may_change(site) is None
-        )
+        found = (self.at(site.name) for site in self._network.sites if self.is_free(site))
         return [each for each in found if each is not None]
 
     def say(self, what: object) -> None:
@@ -169,6 +170,9 @@ class Work:
         )
 
     # ---- what Adjustable uses ---------------------------------------------------------------------
+
+    def is_free(self, site: Site) -> bool:
+        return self._why_not(site) is None
 
     def row_of(self, site: Site) -> Row:
         return self._rows[site.name]
@@ -253,14 +257,8 @@ class Work:
             for done in self._settled.get(site.name, ())
         )
 
-    def _is_free(self, site: Site, name: str) -> bool:
-        why = self._may_change(site)
-        if why:
-            self.leave(name, why)
-        return why is None
-
-    def _may_change(self, site: Site) -> str | None:
-        """Why not, in words; "" for what the caller left out."""
+    def _why_not(self, site: Site) -> str | None:
+        """Why a parameter may not be changed, in words; "" for what the caller left out."""
         if not self._selects(site):
             return ""
         if site.tensor.dtype not in DTYPES:

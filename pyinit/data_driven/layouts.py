@@ -21,24 +21,19 @@ class Layout(NamedTuple):
     output: int
 
 
-_Is = Callable[[nn.Module], bool]
-
 # The channels of a convolution's output stand in front of as many dimensions as its kernel has.
-_IN_MODULES: tuple[tuple[_Is, Callable[[Site], Layout]], ...] = (
-    (lambda m: isinstance(m, _ConvTransposeNd), lambda site: Layout(1, 1 - len(site.shape))),
-    (lambda m: isinstance(m, _ConvNd), lambda site: Layout(0, 1 - len(site.shape))),
+_IN_MODULES: tuple[tuple[Callable[[nn.Module], bool], Callable[[int], Layout]], ...] = (
+    (lambda m: isinstance(m, _ConvTransposeNd), lambda dims: Layout(1, 1 - dims)),
+    (lambda m: isinstance(m, _ConvNd), lambda dims: Layout(0, 1 - dims)),
     (lambda m: isinstance(m, EMBEDDINGS) or is_conv1d(m), lambda _: Layout(1, -1)),
     (lambda m: isinstance(m, (nn.Linear, nn.Bilinear)), lambda _: Layout(0, -1)),
     (lambda m: isinstance(m, nn.MultiheadAttention), lambda _: Layout(0, -1)),
 )
 
 
-def layout_in_module(site: Site) -> Layout | None:
-    """The layout of a module's own weight; None of a class that is not known."""
-    for is_so, layout in _IN_MODULES:
-        if is_so(site.module):
-            return layout(site)
-    return None
+def layout_in(module: nn.Module, dims: int) -> Layout | None:
+    """The layout of a module's own weight of so many dimensions; None of a class that is not known."""
+    return next((layout(dims) for is_so, layout in _IN_MODULES if is_so(module)), None)
 
 
 def layout_by_shape(shape: Sequence[int], output: Tensor, kind: str) -> Layout | None:
@@ -54,7 +49,7 @@ def layout_by_shape(shape: Sequence[int], output: Tensor, kind: str) -> Layout |
 
 def output_dim(site: Site) -> int:
     """The dimension of a parameter in which output channels stand."""
-    layout = layout_in_module(site) if len(site.shape) > 1 else None
+    layout = layout_in(site.module, len(site.shape)) if len(site.shape) > 1 else None
     return 0 if layout is None else layout.weight
 
 

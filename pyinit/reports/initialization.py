@@ -433,8 +433,8 @@ class InitReport:
             "initialized": self.initialized,
             "buffers": [list(buffer) for buffer in self.buffers],
             "skipped": [list(skipped) for skipped in self.skipped],
-            **({"method": self.method} if self.method else {}),
-            **({"tensors": Tensors(self.tensors).digests()} if self.tensors else {}),
+            "method": self.method,
+            "tensors": Tensors(self.tensors).digests(),
             "rows": [row.to_dict() for row in self.rows],
         }
 
