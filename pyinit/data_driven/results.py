@@ -16,6 +16,7 @@ from pyinit.reports.tensors import Tensors
 
 _FORMAT = 1
 _WIDTH = 140  # of a report as text
+_MODEL = "(model)"  # what a layer is called that is the model itself
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Measured:
 
     def __str__(self) -> str:
         record = self.to_record()
-        return f"{record.pop('name')}: " + ", ".join(
+        return f"{record.pop('name') or _MODEL}: " + ", ".join(
             f"{name} {_text(value)}" for name, value in record.items() if value not in (None, "")
         )
 
@@ -103,11 +104,12 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
         for column in made.columns[1:]:
             column.justify = "right"
         for row in self.layers:
-            made.add_row(*(_text(value) for value in row.to_record().values()))
+            name, *numbers = row.to_record().values()
+            made.add_row(name or _MODEL, *map(_text, numbers))
         yield made
         yield ""
         for name, why in self.left:
-            yield f"left as it was: {name or '(model)'}: {why}"
+            yield f"left as it was: {name or _MODEL}: {why}"
         yield self.summary
 
     def __str__(self) -> str:
