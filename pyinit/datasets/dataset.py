@@ -1,6 +1,6 @@
 """Inputs, their target, and batches of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,9 +72,22 @@ class Dataset:
         if self.samples is None:
             return self
         order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(seed))
-        chosen = order[:size]
+        return self._changed(lambda tensor: tensor[order[:size].to(tensor.device)])
+
+    def to(self, dtype: torch.dtype) -> "Dataset":
+        """Convert what is in floating point.
+
+        Args:
+            dtype: a floating-point dtype
+
+        Returns:
+            The data, with integers as they are; or the same data, if it gives batches itself.
+        """
+        return self._changed(lambda each: each.to(dtype) if each.is_floating_point() else each)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Dataset":
         return replace(
-            self, inputs=_taken(self.inputs, chosen), target=_taken(self.target, chosen)
+            self, inputs=_mapped(self.inputs, change), target=_mapped(self.target, change)
         )
 
     def __str__(self) -> str:
@@ -104,10 +117,12 @@ def _tensors(value: Any) -> list[Tensor]:
     return list(value) if len({len(each) for each in value}) == 1 else []
 
 
-def _taken(value: Any, chosen: Tensor) -> Any:
-    """These samples of each tensor, in the same container."""
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Each tensor changed, in the same container; what is no tensor as it is."""
     if isinstance(value, Tensor):
-        return value[chosen.to(value.device)]
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: _taken(each, chosen) for key, each in value.items()}
-    return value if value is None else tuple(_taken(each, chosen) for each in value)
+        return {key: _mapped(each, change) for key, each in value.items()}
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return tuple(_mapped(each, change) for each in value)
+    return value

@@ -47,9 +47,7 @@ def _read(path: str) -> dict[str, Any]:
         raise ValueError(f"{path}: not a file of numbers: {error}") from error
 
 
-def _one_of(
-    names: Collection[str], arrays: Mapping[str, Any], file: str
-) -> NDArray[Any] | None:
+def _one_of(names: Collection[str], arrays: Mapping[str, Any], file: str) -> NDArray[Any] | None:
     there = [name for name in names if name in arrays]
     if len(there) > 1:
         raise ValueError(f"{file} has both {' and '.join(there)}")

@@ -42,5 +42,5 @@ def _function(spec: str) -> Any:
     except Exception as error:
         raise ValueError(f"cannot import {spec!r}: {type(error).__name__}: {error}") from error
     if not callable(found):
-        raise ValueError(f"{spec!r} is not a function but {type(found).__name__}")
+        raise ValueError(f"{spec!r} is not a function but {type(found).__name__}")  # noqa: TRY004  a text is wrong
     return found
