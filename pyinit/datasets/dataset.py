@@ -40,6 +40,8 @@ class Dataset:
     classes: int | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.inputs, Tensor) and self.inputs.ndim == 0:
+            raise ValueError(f"{self.name} has inputs without a dimension for samples")
         if self.samples == 0:
             raise ValueError(f"{self.name} has no samples")
         if self.samples is None or not isinstance(self.target, Tensor):

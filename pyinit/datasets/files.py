@@ -38,13 +38,15 @@ def load(path: str) -> Dataset:
 def _read(path: str) -> dict[str, Any]:
     """The arrays of a file, by name; None for those of other names, which are not read."""
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {_INPUTS[0]: found}
-        with found:
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return {_INPUTS[0]: found}
             return {name: found[name] if name in _INPUTS + _TARGET else None for name in found}
     except (ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a file of numbers: {error}") from error
+        raise ValueError(
+            f"{path}: not a whole .npy or .npz file of numbers (pickled objects are not loaded)"
+        ) from error
 
 
 def _one_of(names: Collection[str], arrays: Mapping[str, Any], file: str) -> NDArray[Any] | None:
