@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Number = float | None  # an int as well; None: there is none
 
 SUFFIXES = (".json", ".html")  # of the files that reports are saved as
+_LARGE = 40_000  # cells; with all digits, such a table would take megabytes
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Table:
     Args:
         columns: The columns' names.
         rows: For each row a value for each column. Floats are shown with four digits, and sorted by
-            nine.
+            nine; in a table of many thousand cells by those that are shown.
 
     Raises:
         ValueError: If a row has another number of cells.
@@ -85,7 +86,8 @@ class Table:
     @property
     def cells(self) -> list[list[tuple[str, str]]]:
         """For each row pairs of a cell's text and what it is sorted by ("" for its text)."""
-        return [[_cell(value) for value in row] for row in self.rows]
+        is_large = len(self.rows) * len(self.columns) > _LARGE
+        return [[_cell(value, is_large) for value in row] for row in self.rows]
 
 
 class Series(NamedTuple):
@@ -115,6 +117,10 @@ class Chart:
         x_label, y_label: What the axes are.
         log: Whether the vertical axis is logarithmic.
         names: A name for each place, such as a parameter's, which a tooltip shows.
+        reference: A value that others are compared with, where a dashed line is drawn.
+        ordered: Whether the series have an order, such as that of depth. Their colours then go along
+            a scale.
+        note: What else the reader must know, in a sentence.
 
     Raises:
         ValueError: If a series or ``names`` is not as long as ``x``.
@@ -129,6 +135,9 @@ class Chart:
     y_label: str = ""
     log: bool = False
     names: Sequence[str] = ()
+    reference: float | None = None
+    ordered: bool = False
+    note: str = ""
 
     def __post_init__(self) -> None:
         lengths = {one.name: len(one.y) for one in self.series}
@@ -150,6 +159,8 @@ class Chart:
             "xLabel": self.x_label,
             "yLabel": self.y_label,
             "log": self.log,
+            "reference": self.reference,
+            "ordered": self.ordered,
             "series": [
                 {"name": one.name, "y": _numbers(one.y), "marks": one.marks} for one in self.series
             ],
@@ -178,6 +189,7 @@ class Ridges:
         title: What they show, in a few words.
         ridges: The histograms, from top to bottom.
         x_label: What the axis is.
+        note: What else the reader must know, in a sentence.
 
     Raises:
         ValueError: If a histogram's ends are not finite, or not in order.
@@ -188,6 +200,7 @@ class Ridges:
     title: str
     ridges: Sequence[Ridge]
     x_label: str = ""
+    note: str = ""
 
     def __post_init__(self) -> None:
         for one in self.ridges:
@@ -300,12 +313,24 @@ def table_section(
         yield Section(title, [Table(columns, rows)], warns)
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of the numbers below ``count``, at even distances, with the first and last.
+
+    Example:
+        >>> evenly(3, 5), evenly(101, 5), evenly(4, 1)
+        ([0, 1, 2], [0, 25, 50, 75, 100], [0])
+    """
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / max(1, most - 1)) for i in range(most)]
+
+
 def shape_cell(shape: Sequence[int]) -> Cell:
     """A tensor's shape, which is sorted by the number of elements."""
     return Cell("\u00d7".join(map(str, shape)) or "scalar", math.prod(shape))
 
 
-def _cell(value: str | Number | Cell) -> tuple[str, str]:
+def _cell(value: str | Number | Cell, is_short: bool) -> tuple[str, str]:
     if value is None:
         return "", ""
     if isinstance(value, str):
@@ -314,7 +339,8 @@ def _cell(value: str | Number | Cell) -> tuple[str, str]:
         return value.text, f"{value.order:.17g}"
     if isinstance(value, int):
         return f"{value:,}", str(value)
-    return f"{value:.4g}", f"{value:.9g}"
+    shown = f"{value:.4g}"
+    return shown, "" if is_short else f"{value:.9g}"
 
 
 def _number(value: Number) -> Number | str:

@@ -1,7 +1,7 @@
 // Pictures: drawn in the width there is, and drawn again when it changes. A tooltip tells what the
 // mark nearest to the pointer is; the arrow keys move it from mark to mark.
 {
-  const HUES = 8; // .s0 to .s7
+  const HUES = 8; // .s0 to .s7, and .d0 to .d7 of a scale
   const SHAPES = [
     (r) => `M${-r},0a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0z`,
     (r) => `M${-r},${-r}H${r}V${r}H${-r}z`,
@@ -9,7 +9,8 @@
     (r) => `M0,${-1.4 * r}L${1.4 * r},0L0,${1.4 * r}L${-1.4 * r},0z`,
   ];
   const STRIP = 22; // the height of an edge for what the scale cannot show
-  const MARKED_LINE = 60; // longer lines are drawn without marks
+  const MARKED_LINE = 60; // longer lines have a mark here and there
+  const FEW_MARKS = 12;
   const NAMED = 26; // pixels that a name needs below its mark
   const PRINTED = 1000; // the width of a picture on paper
 
@@ -90,7 +91,8 @@
     const bottom = top + plot + (below ? STRIP : 0) + (above ? STRIP : 0);
     const first = top + (above ? STRIP : 0);
     const last = bottom - (below ? STRIP : 0);
-    const y = axis(all.filter(fits), data.log, last, first, narrow ? 5 : 7);
+    const compared = data.reference === null || !all.some(fits) ? [] : [data.reference];
+    const y = axis([...all.filter(fits), ...compared], data.log, last, first, narrow ? 5 : 7);
     const left = Math.max(
       34,
       12 + 7 * Math.max(0, ...y.ticks.map((tick) => numeral(tick).length)),
@@ -109,6 +111,9 @@
     for (const tick of y.ticks) {
       svg(root, "line", { class: "grid", x1: left, x2: right, y1: y.at(tick), y2: y.at(tick) });
       svg(root, "text", { x: left - 6, y: y.at(tick) + 4, "text-anchor": "end" }, numeral(tick));
+    }
+    for (const value of compared) {
+      svg(root, "line", { class: "reference", x1: left, x2: right, y1: y.at(value), y2: y.at(value) });
     }
     const edge = (from, label) => {
       svg(root, "rect", { class: "edge", x: left, y: from, width: right - left, height: STRIP });
@@ -134,7 +139,7 @@
     const apart = (right - left) / Math.max(1, data.x.length);
     const marks = [];
     data.series.forEach((series, s) => {
-      const group = svg(root, "g", { class: `s${s % HUES}` });
+      const group = svg(root, "g", { class: hue(data, s) });
       const points = series.y.map((value, i) => (value === null ? null : [places[i], level(value)]));
       if (series.marks === "line") {
         const line = points.map((p, i) => p && `${points[i - 1] ? "L" : "M"}${p[0].toFixed(1)},${p[1].toFixed(1)}`);
@@ -144,7 +149,7 @@
       }
       points.forEach((point, i) => {
         if (point === null) return;
-        drawMark(group, series, s, point, apart, points, i);
+        if (isMarked(series, s, points, i)) drawMark(group, series, s, point, apart);
         marks.push({ i, x: point[0], y: point[1] });
       });
     });
@@ -171,17 +176,24 @@
 
   // Colours come again after the eighth series: with other strokes and marks.
   const dashes = (s) => ["none", "7 3", "2 3"][Math.floor(s / HUES) % 3];
+  const hue = (data, s) =>
+    data.ordered ? `d${Math.round((s * (HUES - 1)) / Math.max(1, data.series.length - 1))}` : `s${s % HUES}`;
   const shape = (s) => SHAPES[(s + Math.floor(s / HUES)) % SHAPES.length];
 
-  function drawMark(group, series, s, [x, y], apart, points, i) {
+  // Whether a value has a mark of its own: on a long line at even distances, each series elsewhere.
+  function isMarked(series, s, points, i) {
+    if (series.marks !== "line" || points.length <= MARKED_LINE) return true;
+    const every = Math.ceil(points.length / FEW_MARKS);
+    return (!points[i - 1] && !points[i + 1]) || i % every === Math.floor((every * ((s % HUES) + 0.5)) / HUES);
+  }
+
+  function drawMark(group, series, s, [x, y], apart) {
     if (series.marks === "dashes") {
       const half = Math.min(9, Math.max(2, apart * 0.42));
       svg(group, "line", { class: "mark dash", x1: x - half, x2: x + half, y1: y, y2: y });
       return;
     }
-    const alone = !points[i - 1] && !points[i + 1];
-    if (series.marks === "line" && points.length > MARKED_LINE && !alone) return;
-    const size = Math.min(3.4, Math.max(1.8, apart * 0.4));
+    const size = Math.min(3.4, Math.max(series.marks === "line" ? 2.4 : 1.8, apart * 0.4));
     svg(group, "path", { class: "mark", d: shape(s)(size), transform: `translate(${x.toFixed(1)},${y.toFixed(1)})` });
   }
 
@@ -243,10 +255,10 @@
     list.className = "legend";
     data.series.forEach((series, s) => {
       const entry = document.createElement("li");
-      entry.className = `s${s % HUES}`;
+      entry.className = hue(data, s);
       const sample = svg(entry, "svg", { viewBox: "0 0 26 14", "aria-hidden": "true" });
       if (series.marks === "line") svg(sample, "path", { class: "path", d: "M0,7H26", "stroke-dasharray": dashes(s) });
-      drawMark(sample, series, s, [13, 7], 20, [null], 0);
+      drawMark(sample, series, s, [13, 7], 20);
       entry.append(series.name);
       list.append(entry);
     });
