@@ -164,7 +164,10 @@ def _draw_edges(axes: Any, chart: Chart, series: Series, colour: str) -> None:
             axes.plot(
                 where,
                 [level] * len(where),
-                **{"color": colour, "marker": mark, "markersize": 5, "linestyle": "none"},
+                color=colour,
+                marker=mark,
+                markersize=5,
+                linestyle="none",
                 transform=place,
                 clip_on=False,
                 label=f"_{what}",  # not in the legend
