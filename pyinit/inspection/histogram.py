@@ -56,7 +56,7 @@ def _some(values: Tensor) -> Tensor:
     count = values.numel()
     if count <= _VALUES:
         return values.flatten()
-    order = sorted(range(values.dim()), key=lambda d: -values.stride(d))
+    order = sorted(range(values.dim()), key=values.stride, reverse=True)
     flat = values.permute(order).flatten()  # a view, unless there are gaps
     # Each in a place of its own in its part, so as to meet all columns of a matrix.
     place = torch.arange(_VALUES, dtype=torch.float64)

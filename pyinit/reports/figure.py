@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from pyinit.reports.page import Chart, Number, Ridges, Series
@@ -18,6 +19,7 @@ _CHART, _RIDGE, _AROUND_RIDGES = 3.2, 0.2, 1.4  # heights
 _COLUMNS = 2
 _NAMED = 32  # places that are told by name
 _LETTERS = 24  # of a name, at most
+_LINE = 80  # letters of a line below a title
 _MARKED_LINE, _FEW_MARKS = 60, 12  # a longer line has so many marks
 _OVERLAP = 1.9  # the height of a histogram over the distance to the next
 _MARKERS = "os^D"
@@ -56,7 +58,7 @@ def figure(pictures: Sequence[Chart | Ridges]) -> "Figure":
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             axes = drawn.add_subplot(grid[i, j])
-            axes.set_title(_title(picture), loc="left", fontsize="medium")
+            _write_title(axes, picture)
             axes.set_xlabel(picture.x_label)
             axes.spines[["top", "right"]].set_visible(False)
             if isinstance(picture, Chart):
@@ -73,7 +75,7 @@ def _rows(pictures: Sequence[Chart | Ridges]) -> list[list[Chart | Ridges]]:
         [each for each in pictures if isinstance(each, Chart)],
         [each for each in pictures if isinstance(each, Ridges)],
     )
-    columns = min(_COLUMNS, max(map(len, kinds)))
+    columns = min(_COLUMNS, max(len(kind) for kind in kinds))
     return [
         list(kind[first : first + columns])
         for kind in kinds
@@ -87,8 +89,19 @@ def _height(picture: Chart | Ridges) -> float:
     return _AROUND_RIDGES + _RIDGE * len(picture.ridges)
 
 
-def _title(picture: Chart | Ridges) -> str:
-    return picture.title + (f"\n{picture.note}" if picture.note else "")
+def _write_title(axes: Any, picture: Chart | Ridges) -> None:
+    note = wrap(picture.note, _LINE)
+    axes.set_title(picture.title, loc="left", weight="bold", pad=6 + 12 * len(note))
+    axes.annotate(
+        "\n".join(note),
+        (0, 1),
+        (0, 5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize="small",
+        color="0.35",
+        va="bottom",
+    )
 
 
 def _png(drawn: "Figure") -> bytes:
@@ -104,10 +117,10 @@ def _palette(letter: str) -> Sequence[str]:
     return re.findall(rf"--{letter}\d: (#\w+);", style)[:8]
 
 
-def _colour(chart: Chart, number: int) -> str:
-    if not chart.ordered:
+def _colour(series: Series, number: int) -> str:
+    if series.scale is None:
         return _palette("s")[number % 8]
-    return _palette("d")[round(number * 7 / max(1, len(chart.series) - 1))]
+    return _palette("d")[round(series.scale * 7)]
 
 
 def _draw_chart(axes: Any, chart: Chart) -> None:
@@ -118,20 +131,20 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
         axes.set_yscale("log", nonpositive="mask")
     axes.set_ylabel(chart.y_label)
     axes.grid(axis="y", alpha=0.3)
+    labels = _short([series.name for series in chart.series])
     for number, series in enumerate(chart.series):
         y = [value if fits(value) else math.nan for value in series.y]
         style = _style(chart, number, series)
-        axes.plot(chart.x, y, label=_short(series.name), **style)
+        axes.plot(chart.x, y, label=labels[number], **style)
         _draw_edges(axes, chart, series, style["color"])
     has_values = any(fits(value) for series in chart.series for value in series.y)
     if chart.reference is not None and has_values:
         axes.axhline(chart.reference, color="0.3", linewidth=1, linestyle=(0, (6, 4)), zorder=1)
     if chart.names and len(chart.names) <= _NAMED:
-        names = [_short(name) for name in chart.names]
-        axes.set_xticks(chart.x, names, rotation=38, ha="right", fontsize="small")
+        axes.set_xticks(chart.x, _short(chart.names), rotation=38, ha="right", fontsize="small")
         axes.set_xlabel("")
     if len(chart.series) > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 0.97), frameon=False, fontsize="small")
 
 
 def _style(chart: Chart, number: int, series: Series) -> dict[str, Any]:
@@ -150,7 +163,7 @@ def _style(chart: Chart, number: int, series: Series) -> dict[str, Any]:
         if count > _MARKED_LINE:  # each series has its marks elsewhere
             every = math.ceil(count / _FEW_MARKS)
             style["markevery"] = (int(every * (number % 8 + 0.5) / 8), every)
-    return {"color": _colour(chart, number), **style}
+    return {"color": _colour(series, number), **style}
 
 
 def _draw_edges(axes: Any, chart: Chart, series: Series, colour: str) -> None:
@@ -168,6 +181,7 @@ def _draw_edges(axes: Any, chart: Chart, series: Series, colour: str) -> None:
                 marker=mark,
                 markersize=5,
                 linestyle="none",
+                markevery=math.ceil(len(where) / _FEW_MARKS),
                 transform=place,
                 clip_on=False,
                 label=f"_{what}",  # not in the legend
@@ -192,12 +206,12 @@ def _draw_ridges(axes: Any, picture: Ridges) -> None:
             ends,
             baseline=base,
             fill=True,
-            facecolor=(colour, 0.3),
+            facecolor=_pale(colour),
             edgecolor=colour,
             linewidth=0.8,
             zorder=row,
         )
-    names = [_short(ridge.name) for ridge in picture.ridges]
+    names = _short([ridge.name for ridge in picture.ridges])
     axes.set_yticks(range(len(names) - 1, -1, -1), names, fontsize="small")
     axes.set_ylim(-0.3, len(names) - 1 + _OVERLAP + 0.1)
     axes.tick_params(axis="y", length=0)
@@ -205,7 +219,24 @@ def _draw_ridges(axes: Any, picture: Ridges) -> None:
     axes.grid(axis="x", alpha=0.3)
 
 
-def _short(name: str) -> str:
+def _pale(colour: str) -> str:
+    """The colour with 70% white."""
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - 0.3 * (255 - part)):02x}" for part in parts)
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names without the parts that all of them begin with, and with a gap where they are long."""
+    parts = [name.split(".") for name in names]
+    same = 0
+    while all(len(each) > same + 1 and each[same] == parts[0][same] for each in parts):
+        same += 1
+    common = len(".".join(parts[0][:same])) if parts else 0
+    is_long = len(names) > 1 and common > 3
+    return [_with_gap(f"\u2026{name[common + 1 :]}" if is_long else name) for name in names]
+
+
+def _with_gap(name: str) -> str:
     if len(name) <= _LETTERS:
         return name
     return f"{name[: _LETTERS // 3]}\u2026{name[1 - _LETTERS * 2 // 3 :]}"

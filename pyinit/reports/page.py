@@ -59,7 +59,7 @@ class Table:
     Args:
         columns: The columns' names.
         rows: For each row a value for each column. Floats are shown with four digits, and sorted by
-            nine; in a table of many thousand cells by those that are shown.
+            nine. A table of more than 40,000 cells has three, and is sorted by these.
 
     Raises:
         ValueError: If a row has another number of cells.
@@ -86,8 +86,12 @@ class Table:
     @property
     def cells(self) -> list[list[tuple[str, str]]]:
         """For each row pairs of a cell's text and what it is sorted by ("" for its text)."""
-        is_large = len(self.rows) * len(self.columns) > _LARGE
-        return [[_cell(value, is_large) for value in row] for row in self.rows]
+        return [[_cell(value, self.is_large) for value in row] for row in self.rows]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the table must save space."""
+        return len(self.rows) * len(self.columns) > _LARGE
 
 
 class Series(NamedTuple):
@@ -96,11 +100,14 @@ class Series(NamedTuple):
     name: what the legend calls them
     y: a value for each ``x`` of the chart; None where there is none
     marks: how they are drawn: as a line, as points, or as short horizontal dashes
+    scale: where their colour is on a scale from 0 to 1, such as that of depth; None for a colour
+        that differs from the others'
     """
 
     name: str
     y: Sequence[Number]
     marks: Literal["line", "points", "dashes"] = "line"
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,8 +125,6 @@ class Chart:
         log: Whether the vertical axis is logarithmic.
         names: A name for each place, such as a parameter's, which a tooltip shows.
         reference: A value that others are compared with, where a dashed line is drawn.
-        ordered: Whether the series have an order, such as that of depth. Their colours then go along
-            a scale.
         note: What else the reader must know, in a sentence.
 
     Raises:
@@ -136,7 +141,6 @@ class Chart:
     log: bool = False
     names: Sequence[str] = ()
     reference: float | None = None
-    ordered: bool = False
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -160,9 +164,14 @@ class Chart:
             "yLabel": self.y_label,
             "log": self.log,
             "reference": self.reference,
-            "ordered": self.ordered,
             "series": [
-                {"name": one.name, "y": _numbers(one.y), "marks": one.marks} for one in self.series
+                {
+                    "name": one.name,
+                    "y": _numbers(one.y),
+                    "marks": one.marks,
+                    "scale": _number(one.scale),
+                }
+                for one in self.series
             ],
         }
 
@@ -330,7 +339,7 @@ def shape_cell(shape: Sequence[int]) -> Cell:
     return Cell("\u00d7".join(map(str, shape)) or "scalar", math.prod(shape))
 
 
-def _cell(value: str | Number | Cell, is_short: bool) -> tuple[str, str]:
+def _cell(value: str | Number | Cell, is_large: bool) -> tuple[str, str]:
     if value is None:
         return "", ""
     if isinstance(value, str):
@@ -339,8 +348,7 @@ def _cell(value: str | Number | Cell, is_short: bool) -> tuple[str, str]:
         return value.text, f"{value.order:.17g}"
     if isinstance(value, int):
         return f"{value:,}", str(value)
-    shown = f"{value:.4g}"
-    return shown, "" if is_short else f"{value:.9g}"
+    return (f"{value:.3g}", "") if is_large else (f"{value:.4g}", f"{value:.9g}")
 
 
 def _number(value: Number) -> Number | str:

@@ -71,6 +71,15 @@
     return { at, ticks: (log ? logTicks : roundTicks)(low, high, most) };
   }
 
+  // Names without the parts that all of them begin with, such as "model.layers.".
+  function apart(names) {
+    const parts = names[0].split(".");
+    let same = 0;
+    while (same < parts.length - 1 && names.every((name) => name.startsWith(parts.slice(0, same + 1).join(".") + "."))) same++;
+    const common = parts.slice(0, same).join(".").length;
+    return names.map((name) => (names.length > 1 && common > 3 ? `\u2026${name.slice(common + 1)}` : name));
+  }
+
   function shortened(name, length) {
     if (name.length <= length) return name;
     return `${name.slice(0, Math.floor(length / 3))}\u2026${name.slice(-Math.ceil((length * 2) / 3) + 1)}`;
@@ -85,6 +94,7 @@
 
     const letters = narrow ? 15 : 24;
     const named = data.names.length > 0 && (width - 70) / data.names.length >= NAMED;
+    const names = named ? apart(data.names) : [];
     const slant = (name) => 4.9 * Math.min(name.length, letters);
     const top = 24;
     const plot = narrow ? 230 : 300;
@@ -97,13 +107,13 @@
       34,
       12 + 7 * Math.max(0, ...y.ticks.map((tick) => numeral(tick).length)),
       above ? 50 : 0,
-      named ? slant(data.names[0]) - 8 : 0, // it begins at the left of its mark
+      named ? slant(names[0]) - 8 : 0, // it begins at the left of its mark
     );
     const right = width - 20;
     const inset = Math.min(16, (right - left) / (2 * data.x.length + 1));
     const x = axis(data.x, false, left + inset, right - inset, narrow ? 5 : 10, 0);
     const places = data.x.length === 1 ? [(left + right) / 2] : data.x.map(x.at);
-    const underneath = named ? 18 + 0.78 * Math.max(...data.names.map(slant)) : 22;
+    const underneath = named ? 18 + 0.78 * Math.max(...names.map(slant)) : 22;
     const height = bottom + underneath + (data.xLabel ? 18 : 0);
     root.setAttribute("viewBox", `0 0 ${width} ${height}`);
 
@@ -123,7 +133,7 @@
     if (above) edge(top, "\u221e, nan");
     svg(root, "line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom });
     if (named) {
-      data.names.forEach((name, i) => {
+      names.forEach((name, i) => {
         const turn = `translate(${places[i] + 4},${bottom + 12}) rotate(-38)`;
         svg(root, "text", { transform: turn, "text-anchor": "end" }, shortened(name, letters));
       });
@@ -136,10 +146,10 @@
     svg(root, "text", { x: right, y: height - 5, "text-anchor": "end" }, data.xLabel);
 
     const level = (value) => (typeof value === "string" ? top + STRIP / 2 : fits(value) ? y.at(value) : bottom - STRIP / 2);
-    const apart = (right - left) / Math.max(1, data.x.length);
+    const distance = (right - left) / Math.max(1, data.x.length);
     const marks = [];
     data.series.forEach((series, s) => {
-      const group = svg(root, "g", { class: hue(data, s) });
+      const group = svg(root, "g", { class: hue(series, s) });
       const points = series.y.map((value, i) => (value === null ? null : [places[i], level(value)]));
       if (series.marks === "line") {
         const line = points.map((p, i) => p && `${points[i - 1] ? "L" : "M"}${p[0].toFixed(1)},${p[1].toFixed(1)}`);
@@ -149,7 +159,7 @@
       }
       points.forEach((point, i) => {
         if (point === null) return;
-        if (isMarked(series, s, points, i)) drawMark(group, series, s, point, apart);
+        if (isMarked(series, s, points, i)) drawMark(group, series, s, point, distance);
         marks.push({ i, x: point[0], y: point[1] });
       });
     });
@@ -176,8 +186,7 @@
 
   // Colours come again after the eighth series: with other strokes and marks.
   const dashes = (s) => ["none", "7 3", "2 3"][Math.floor(s / HUES) % 3];
-  const hue = (data, s) =>
-    data.ordered ? `d${Math.round((s * (HUES - 1)) / Math.max(1, data.series.length - 1))}` : `s${s % HUES}`;
+  const hue = (series, s) => (series.scale === null ? `s${s % HUES}` : `d${Math.round(series.scale * (HUES - 1))}`);
   const shape = (s) => SHAPES[(s + Math.floor(s / HUES)) % SHAPES.length];
 
   // Whether a value has a mark of its own: on a long line at even distances, each series elsewhere.
@@ -187,20 +196,21 @@
     return (!points[i - 1] && !points[i + 1]) || i % every === Math.floor((every * ((s % HUES) + 0.5)) / HUES);
   }
 
-  function drawMark(group, series, s, [x, y], apart) {
+  function drawMark(group, series, s, [x, y], distance) {
     if (series.marks === "dashes") {
-      const half = Math.min(9, Math.max(2, apart * 0.42));
+      const half = Math.min(9, Math.max(2, distance * 0.42));
       svg(group, "line", { class: "mark dash", x1: x - half, x2: x + half, y1: y, y2: y });
       return;
     }
-    const size = Math.min(3.4, Math.max(series.marks === "line" ? 2.4 : 1.8, apart * 0.4));
+    const size = Math.min(3.4, Math.max(series.marks === "line" ? 2.4 : 1.8, distance * 0.4));
     svg(group, "path", { class: "mark", d: shape(s)(size), transform: `translate(${x.toFixed(1)},${y.toFixed(1)})` });
   }
 
   function drawRidges(root, data, width) {
     const rows = data.ridges;
     const step = Math.min(30, Math.max(5, 2400 / rows.length));
-    const longest = Math.max(4, ...rows.map((row) => row.name.length));
+    const names = apart(rows.map((row) => row.name));
+    const longest = Math.max(4, ...names.map((name) => name.length));
     const letters = Math.min(longest, width < 560 ? 16 : 34);
     const left = 14 + letters * 6.4;
     const right = width - 20;
@@ -227,7 +237,7 @@
       const d = `M${x.at(row.low).toFixed(1)},${base}${line.join("")}V${base}z`;
       svg(root, "path", { class: "mark ridge", d });
       if (i % every === 0) {
-        svg(root, "text", { x: left - 8, y: base, "text-anchor": "end" }, shortened(row.name, letters));
+        svg(root, "text", { x: left - 8, y: base, "text-anchor": "end" }, shortened(names[i], letters));
       }
       marks.push({ i, x: null, y: base - step / 2 });
     });
@@ -255,7 +265,7 @@
     list.className = "legend";
     data.series.forEach((series, s) => {
       const entry = document.createElement("li");
-      entry.className = hue(data, s);
+      entry.className = hue(series, s);
       const sample = svg(entry, "svg", { viewBox: "0 0 26 14", "aria-hidden": "true" });
       if (series.marks === "line") svg(sample, "path", { class: "path", d: "M0,7H26", "stroke-dasharray": dashes(s) });
       drawMark(sample, series, s, [13, 7], 20);
