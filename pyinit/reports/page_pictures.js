@@ -73,11 +73,12 @@
 
   // Names without the parts that all of them begin with, such as "model.layers.".
   function apart(names) {
+    if (names.length < 2) return names;
     const parts = names[0].split(".");
     let same = 0;
     while (same < parts.length - 1 && names.every((name) => name.startsWith(parts.slice(0, same + 1).join(".") + "."))) same++;
     const common = parts.slice(0, same).join(".").length;
-    return names.map((name) => (names.length > 1 && common > 3 ? `\u2026${name.slice(common + 1)}` : name));
+    return names.map((name) => (common > 3 ? `\u2026${name.slice(common + 1)}` : name));
   }
 
   function shortened(name, length) {
