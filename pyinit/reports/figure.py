@@ -129,6 +129,7 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
 
     if chart.log:
         axes.set_yscale("log", nonpositive="mask")
+        axes.set_autoscaley_on(False)  # limits are set below
     axes.set_ylabel(chart.y_label)
     axes.grid(axis="y", alpha=0.3)
     labels = _short([series.name for series in chart.series])
@@ -153,7 +154,7 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
 def _set_log_limits(axes: Any, powers: Sequence[float]) -> None:
     """As matplotlib does, but within what floating-point numbers can be."""
     margin = max(0.05 * (max(powers) - min(powers)), 0.1)
-    axes.set_ylim(10 ** max(min(powers) - margin, -307), 10 ** min(max(powers) + margin, 308))
+    axes.set_ylim(10.0 ** max(min(powers) - margin, -307), 10.0 ** min(max(powers) + margin, 308))
 
 
 def _style(chart: Chart, number: int, series: Series) -> dict[str, Any]:
