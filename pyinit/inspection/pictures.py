@@ -89,7 +89,8 @@ def _std(row: LayerRow) -> Number:
 
 
 def _std_over_samples(row: LayerRow) -> Number:
-    return _known(row.forward.variance, row.forward.nonfinite) and math.sqrt(row.forward.variance)
+    variance = _known(row.forward.variance, row.forward.nonfinite)
+    return variance if variance is None else math.sqrt(variance)
 
 
 def _gradient(row: LayerRow) -> Number:
@@ -159,26 +160,31 @@ _CHARTS: tuple[
 
 def _ridges(by_call: Calls, recipes: Sequence[str], what: str) -> Iterator[Ridges]:
     """The histograms of the same layers under each recipe."""
-    shown = {
-        key: under
-        for key, under in by_call.items()
-        if all(recipe in under and under[recipe].forward.histogram for recipe in recipes)
-    }
-    chosen = [list(shown.values())[i] for i in evenly(len(shown), _RIDGES)]
+    shown = [
+        under
+        for under in by_call.values()
+        if any(row.forward.histogram is not None for row in under.values())
+    ]
+    chosen = [shown[i] for i in evenly(len(shown), _RIDGES)]
     notes = ["A sample of 8192 values of each, or all; the highest bars are equally high."]
     if len(chosen) < len(by_call):
         notes.append(f"{len(chosen)} of {len(by_call)}, evenly.")
-    for recipe in recipes if chosen else ():
-        rows = [under[recipe] for under in chosen]
-        ridges, label = _on_one_scale(rows)
-        under = f": {recipe or AS_IT_IS}" if len(recipes) > 1 else ""
-        yield Ridges(f"Outputs of each {what}{under}", ridges, label, " ".join(notes))
+    for recipe in recipes:
+        kept = [
+            (row.label, row.forward.histogram)
+            for row in (under.get(recipe) for under in chosen)
+            if row is not None
+        ]
+        ridges, label = _on_one_scale([(name, each) for name, each in kept if each is not None])
+        if ridges:
+            named = f": {recipe or AS_IT_IS}" if len(recipes) > 1 else ""
+            yield Ridges(f"Outputs of each {what}{named}", ridges, label, " ".join(notes))
 
 
-def _on_one_scale(rows: Sequence[LayerRow]) -> tuple[list[Ridge], str]:
+def _on_one_scale(kept: Sequence[tuple[str, Histogram]]) -> tuple[list[Ridge], str]:
     """The histograms, and what their axis is: if one would hide another, each one has its own unit."""
-    found = [(row.label, row.forward.histogram) for row in rows]
-    kept = [(label, each) for label, each in found if each is not None]
+    if not kept:
+        return [], ""
     sizes = [max(abs(each.low), abs(each.high)) for _, each in kept]
     positive = [size for size in sizes if size > 0]
     is_far = bool(positive) and max(positive) / min(positive) > _FAR

@@ -75,7 +75,7 @@ def _rows(pictures: Sequence[Chart | Ridges]) -> list[list[Chart | Ridges]]:
         [each for each in pictures if isinstance(each, Chart)],
         [each for each in pictures if isinstance(each, Ridges)],
     )
-    columns = min(_COLUMNS, max(len(kind) for kind in kinds))
+    columns = max(1, min(_COLUMNS, max(len(kind) for kind in kinds)))
     return [
         list(kind[first : first + columns])
         for kind in kinds
@@ -129,6 +129,7 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
 
     if chart.log:
         axes.set_yscale("log", nonpositive="mask")
+        axes.set_autoscaley_on(False)  # limits are set below
     axes.set_ylabel(chart.y_label)
     axes.grid(axis="y", alpha=0.3)
     labels = _short([series.name for series in chart.series])
@@ -137,14 +138,23 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
         style = _style(chart, number, series)
         axes.plot(chart.x, y, label=labels[number], **style)
         _draw_edges(axes, chart, series, style["color"])
-    has_values = any(fits(value) for series in chart.series for value in series.y)
-    if chart.reference is not None and has_values:
-        axes.axhline(chart.reference, color="0.3", linewidth=1, linestyle=(0, (6, 4)), zorder=1)
+    values = [value for series in chart.series for value in series.y if fits(value)]
+    compared = [chart.reference] if chart.reference is not None and values else []
+    if chart.log and values:
+        _set_log_limits(axes, [math.log10(value) for value in (*values, *compared) if value])
+    for value in compared:
+        axes.axhline(value, color="0.3", linewidth=1, linestyle=(0, (6, 4)), zorder=1)
     if chart.names and len(chart.names) <= _NAMED:
         axes.set_xticks(chart.x, _short(chart.names), rotation=38, ha="right", fontsize="small")
         axes.set_xlabel("")
     if len(chart.series) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 0.97), frameon=False, fontsize="small")
+
+
+def _set_log_limits(axes: Any, powers: Sequence[float]) -> None:
+    """As matplotlib does, but within what floating-point numbers can be."""
+    margin = max(0.05 * (max(powers) - min(powers)), 0.1)
+    axes.set_ylim(10.0 ** max(min(powers) - margin, -307), 10.0 ** min(max(powers) + margin, 308))
 
 
 def _style(chart: Chart, number: int, series: Series) -> dict[str, Any]:
@@ -227,13 +237,14 @@ def _pale(colour: str) -> str:
 
 def _short(names: Sequence[str]) -> list[str]:
     """Names without the parts that all of them begin with, and with a gap where they are long."""
+    if len(names) < 2:
+        return [_with_gap(name) for name in names]
     parts = [name.split(".") for name in names]
     same = 0
     while all(len(each) > same + 1 and each[same] == parts[0][same] for each in parts):
         same += 1
-    common = len(".".join(parts[0][:same])) if parts else 0
-    is_long = len(names) > 1 and common > 3
-    return [_with_gap(f"\u2026{name[common + 1 :]}" if is_long else name) for name in names]
+    common = len(".".join(parts[0][:same]))
+    return [_with_gap(f"\u2026{name[common + 1 :]}" if common > 3 else name) for name in names]
 
 
 def _with_gap(name: str) -> str:

@@ -62,7 +62,7 @@ def test_what_is_not_finite_is_left_out() -> None:
     assert histogram(torch.empty(0, 3)) is None
 
 
-@pytest.mark.parametrize("value", [0.0, -2.5, 1e30])
+@pytest.mark.parametrize("value", [0.0, -2.5, 2.0**100])
 def test_equal_values_have_one_bin(value: float) -> None:
     assert histogram(torch.full((3, 4), value)) == (value, value, (12,))
 

@@ -110,6 +110,22 @@ def test_values_that_are_not_finite_are_shown_as_such() -> None:
     assert [value is not None and math.isfinite(value) for value in line.y][:3] == [1, 1, 0]
 
 
+def test_what_is_nan_under_one_recipe_is_shown_under_another() -> None:
+    model = deep()
+    for parameter in model.parameters():
+        parameter.data.fill_(math.nan)
+    report = inspected(model, recipes=[None, "auto"])
+    found = charts(report)
+    for title in ("Standard deviation of the outputs", "Standard deviation over the samples"):
+        before, after = found[title].series
+        assert all(math.isnan(value) for value in before.y if value is not None)
+        assert all(math.isfinite(value) for value in after.y if value is not None)
+        assert len([value for value in before.y if value is not None]) == 6
+    (picture,) = ridges(report)
+    assert picture.title.endswith(": auto")
+    assert len(picture.ridges) == 6
+
+
 def test_histograms_are_of_the_outputs() -> None:
     report = inspected(recipes=None)
     (picture,) = ridges(report)
