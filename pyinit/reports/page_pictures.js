@@ -279,7 +279,7 @@
   function show(figure) {
     const data = JSON.parse(figure.querySelector("script").textContent);
     legend(figure, data);
-    const root = svg(figure, "svg", { role: "img", tabindex: 0, "aria-label": data.title });
+    const root = svg(figure, "svg", { role: "img", tabindex: 0, "aria-label": data.title, preserveAspectRatio: "xMinYMin" });
     const tip = document.createElement("div");
     tip.className = "tip";
     tip.setAttribute("role", "status");
