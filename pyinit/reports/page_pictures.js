@@ -98,7 +98,7 @@
     const names = named ? apart(data.names) : [];
     const slant = (name) => 4.9 * Math.min(name.length, letters);
     const top = 24;
-    const plot = narrow ? 230 : 300;
+    const plot = narrow ? 230 : width === PRINTED ? 190 : 300; // two on a sheet
     const bottom = top + plot + (below ? STRIP : 0) + (above ? STRIP : 0);
     const first = top + (above ? STRIP : 0);
     const last = bottom - (below ? STRIP : 0);
