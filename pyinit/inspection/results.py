@@ -115,7 +115,7 @@ class Inspection(Sequence[LayerRow]):
     def summary(self) -> str:
         """What was seen, in one line."""
         count = len(self.rows) // len(self.recipes)
-        parts = [f"{count} calls of layers"]
+        parts = [f"{count} call{'s' * (count != 1)} of layers"]
         if len(self.recipes) > 1:
             parts.append(f"under {len(self.recipes)} recipes")
         elif self.recipes != ("",):
@@ -125,9 +125,11 @@ class Inspection(Sequence[LayerRow]):
         found = f"{count} finding{'s' * (count != 1)}" if count else "no findings"
         return " ".join(parts) + losses + f"; {found}"
 
-    def __rich_console__(self, *_: Any) -> Iterator[Any]:
-        yield _side_by_side(self) if len(self.recipes) > 1 else _of_one(self.rows)
-        yield ""
+    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
+        names, numbers = _side_by_side(self) if len(self.recipes) > 1 else _of_one(self.rows)
+        for part in table.in_parts(names, numbers, options.max_width):
+            yield part
+            yield ""
         for name, listed in (
             ("not called", self.unused),
             ("frozen", self.frozen),
@@ -304,34 +306,38 @@ def _table(report: Inspection) -> Table:
     return Table(["layer", *recipe, "kind", "shape", *(title for title, _ in shown)], rows)
 
 
-def _of_one(rows: Sequence[LayerRow]) -> Any:
-    shown = [
-        column for column in _COLUMNS if any(math.isfinite(_value(row, column[1])) for row in rows)
-    ]
-    made = table.columns("layer", "kind", "shape", *(title for title, _, _ in shown))
-    _right(made, 3)
-    for row in rows:
-        numbers = [_text(_value(row, where), form) for _, where, form in shown]
-        kind = row.activation or row.kind
-        made.add_row(row.label, kind, "x".join(map(str, row.shape)), *numbers)
-    return made
+_Columns = dict[str, list[str]]
 
 
-def _side_by_side(report: Inspection) -> Any:
-    titles = [
-        f"{number} {recipe or AS_IT_IS}" for recipe in report.recipes for number in ("std", "grad")
-    ]
-    made = table.columns("layer", "kind", *titles)
-    _right(made, 2)
-    for under in calls(report.rows).values():
-        row = next(iter(under.values()))
-        numbers = [
+def _of_one(rows: Sequence[LayerRow]) -> tuple[_Columns, _Columns]:
+    """The columns of names and of numbers for one recipe."""
+    numbers = {"shape": ["x".join(map(str, row.shape)) for row in rows]}
+    for title, where, form in _COLUMNS:
+        values = [_value(row, where) for row in rows]
+        if any(map(math.isfinite, values)):
+            numbers[title] = [_text(value, form) for value in values]
+    return _names(rows), numbers
+
+
+def _side_by_side(report: Inspection) -> tuple[_Columns, _Columns]:
+    """The columns of names, and those of numbers under each recipe."""
+    by_call = calls(report.rows).values()
+    numbers = {
+        f"{title} {recipe or AS_IT_IS}": [
             _text(_value(under[recipe], where), ".2e") if recipe in under else ""
-            for recipe in report.recipes
-            for where in ("forward.std", "backward.std")
+            for under in by_call
         ]
-        made.add_row(row.label, row.activation or row.kind, *numbers)
-    return made
+        for recipe in report.recipes
+        for title, where in (("std", "forward.std"), ("grad", "backward.std"))
+    }
+    return _names([next(iter(under.values())) for under in by_call]), numbers
+
+
+def _names(rows: Sequence[LayerRow]) -> _Columns:
+    return {
+        "layer": [row.label for row in rows],
+        "kind": [row.activation or row.kind for row in rows],
+    }
 
 
 # Title, where it stands, format.
@@ -369,11 +375,6 @@ def _value(row: LayerRow, where: str) -> float:
 
 def _text(value: float, form: str) -> str:
     return "" if math.isnan(value) else format(value, form)
-
-
-def _right(made: Any, first: int) -> None:
-    for column in made.columns[first:]:
-        column.justify = "right"
 
 
 def _several(names: Sequence[str]) -> str:
