@@ -30,6 +30,10 @@ class Forward:
         mean_cosine: the mean cosine of the angle between two samples
         effective_rank: the participation ratio of the samples' covariance, between 1 and the number of
             samples less one
+        expected_std: what mean-field theory expects ``std`` to be, from the inputs on; NaN where the model
+            is no plain chain
+        expected_cosine: what it expects ``mean_cosine`` to be
+        chi: by how much it expects a layer with weights to multiply small differences from the layer before
     """
 
     count: int
@@ -47,6 +51,9 @@ class Forward:
     total_variance: float = NAN
     mean_cosine: float = NAN
     effective_rank: float = NAN
+    expected_std: float = NAN
+    expected_cosine: float = NAN
+    chi: float = NAN
 
     @property
     def variance(self) -> float:
