@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ class Chain:
             return None
         try:
             return list(self._through(self._links))
-        except (ValueError, TypeError):  # of an activation that does not act element by element
+        except Exception:  # noqa: BLE001  an activation that takes no vector may raise anything
             return None
 
     def _begin(self, link: object, values: Tensor) -> None:
@@ -145,7 +145,7 @@ _FINE, _FINE_WEIGHTS = _normal_nodes(2000)
 _COARSE, _COARSE_WEIGHTS = _normal_nodes(128)
 
 
-def _is_weighted(link: object) -> bool:
+def _is_weighted(link: object) -> TypeGuard[nn.Module]:
     return isinstance(link, (nn.Linear, _ConvNd))
 
 

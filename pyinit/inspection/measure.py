@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from pyinit.inspection.batches import Batch, named_tensors
 from pyinit.inspection.calls import Call
+from pyinit.inspection.default_loss import classes_second
 from pyinit.inspection.expectation import Chain, Expected
 from pyinit.inspection.layers import has_parameters, is_activation
 from pyinit.inspection.rows import NAN, Backward, Forward, LayerRow, Look, WeightRow
@@ -257,6 +258,7 @@ def _classes(walked: Walked, target: Any) -> int:
         return 0
     if target.is_floating_point() or logits.dim() != target.dim() + 1 or logits.dim() < 2:
         return 0
+    logits = classes_second(logits, target)
     try:
         expected = float(functional.cross_entropy(logits.detach().float(), target))
     except (RuntimeError, IndexError):

@@ -216,6 +216,7 @@ class Look(NamedTuple):
     frozen: parameters that ask for no gradient
     quantized: modules whose weights are integers
     steps: how many steps of training were taken
+    optimizer: the optimizer that was asked for; "" for the one by default
     """
 
     recipe: str
@@ -226,6 +227,7 @@ class Look(NamedTuple):
     frozen: tuple[str, ...] = ()
     quantized: tuple[str, ...] = ()
     steps: int = 0
+    optimizer: str = ""
 
     def with_weights(self) -> list[LayerRow]:
         """The calls that multiply by a matrix."""
