@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from pyinit.inspection.batches import Batch, named_tensors
 from pyinit.inspection.calls import Call
+from pyinit.inspection.default_loss import classes_second
+from pyinit.inspection.expectation import Chain, Expected
 from pyinit.inspection.histogram import histogram
 from pyinit.inspection.layers import has_parameters, is_activation
 from pyinit.inspection.rows import NAN, Backward, Forward, LayerRow, Look, WeightRow
@@ -57,14 +59,16 @@ def look_at(
         visit_weight=None if loss is None else measured.weight,
     )
     weights = _weights(model, measured, report, spectra=spectra)
+    expected = measured.chain.expected() or [Expected()] * len(measured.rows)
     rows = tuple(
         replace(
             row,
             recipe=recipe,
+            forward=replace(row.forward, expected_std=std, expected_cosine=cosine, chi=chi),
             backward=measured.backwards.get((row.name, row.call)),
             weight=weights.get(parameter),
         )
-        for row, parameter in measured.rows
+        for (row, parameter), (std, cosine, chi) in zip(measured.rows, expected, strict=True)
     )
     value = NAN if walked.loss is None else walked.loss
     return Look(
@@ -82,6 +86,7 @@ class _Measured:
     """What the visits have found."""
 
     def __init__(self) -> None:
+        self.chain = Chain()
         self.rows: list[tuple[LayerRow, str]] = []  # and the name of each one's weight
         self.backwards: dict[tuple[str, int], Backward] = {}
         self.gradients: dict[int, tuple[float, float]] = {}  # std and norm, by the parameter
@@ -104,6 +109,7 @@ class _Measured:
             finite_inputs=not found.nonfinite or _finite(call),
         )
         self.rows.append((row, _weight_of(call.parameters)))
+        self.chain.follow(call)
 
     def backward(self, call: Call, gradient: Tensor) -> None:
         found = describe(gradient)
@@ -255,6 +261,7 @@ def _classes(walked: Walked, target: Any) -> int:
         return 0
     if target.is_floating_point() or logits.dim() != target.dim() + 1 or logits.dim() < 2:
         return 0
+    logits = classes_second(logits, target)
     try:
         expected = float(functional.cross_entropy(logits.detach().float(), target))
     except (RuntimeError, IndexError):
