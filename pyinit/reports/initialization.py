@@ -18,8 +18,8 @@ from pyinit._random.rng import NAMES
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
 from pyinit.reports import table
 from pyinit.reports.adjustment import Adjustment, Span
-from pyinit.reports.files import check_output
 from pyinit.reports.figure import figure
+from pyinit.reports.files import check_output
 from pyinit.reports.page import (
     SUFFIXES,
     Cell,
