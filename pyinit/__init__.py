@@ -21,7 +21,7 @@ from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._random.rng import get_rng, rng, set_rng
-from pyinit.data_driven import LsuvReport, lsuv_
+from pyinit.data_driven import GradInitReport, LsuvReport, gradinit_, lsuv_
 from pyinit.init import (
     calculate_gain,
     constant,
@@ -77,6 +77,7 @@ __all__ = [
     "Choice",
     "Finding",
     "Findings",
+    "GradInitReport",
     "InitReport",
     "Inspection",
     "LoadReport",
@@ -99,6 +100,7 @@ __all__ = [
     "fill",
     "functional",
     "get_rng",
+    "gradinit_",
     "hadamard_",
     "info",
     "init",
