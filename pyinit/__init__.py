@@ -21,7 +21,14 @@ from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._random.rng import get_rng, rng, set_rng
-from pyinit.data_driven import GradInitReport, LsuvReport, gradinit_, lsuv_
+from pyinit.data_driven import (
+    GradInitReport,
+    LsuvReport,
+    MetaInitReport,
+    gradinit_,
+    lsuv_,
+    metainit_,
+)
 from pyinit.init import (
     calculate_gain,
     constant,
@@ -82,6 +89,7 @@ __all__ = [
     "Inspection",
     "LoadReport",
     "LsuvReport",
+    "MetaInitReport",
     "Method",
     "Monitor",
     "Recipe",
@@ -115,6 +123,7 @@ __all__ = [
     "lecun_uniform_",
     "load_pretrained_",
     "lsuv_",
+    "metainit_",
     "method",
     "methods",
     "nn",

@@ -2,5 +2,13 @@
 
 from pyinit.data_driven.gradinit import GradInitReport, gradinit_
 from pyinit.data_driven.lsuv import LsuvReport, lsuv_
+from pyinit.data_driven.metainit import MetaInitReport, metainit_
 
-__all__ = ["GradInitReport", "LsuvReport", "gradinit_", "lsuv_"]
+__all__ = [
+    "GradInitReport",
+    "LsuvReport",
+    "MetaInitReport",
+    "gradinit_",
+    "lsuv_",
+    "metainit_",
+]
