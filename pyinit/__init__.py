@@ -22,9 +22,11 @@ from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._random.rng import get_rng, rng, set_rng
 from pyinit.data_driven import (
+    AutoInitReport,
     GradInitReport,
     LsuvReport,
     MetaInitReport,
+    autoinit_,
     gradinit_,
     lsuv_,
     metainit_,
@@ -81,6 +83,7 @@ from pyinit.whole_model.rules import Rule
 __version__ = version("pyinit")
 
 __all__ = [
+    "AutoInitReport",
     "Choice",
     "Finding",
     "Findings",
@@ -96,6 +99,7 @@ __all__ = [
     "Rule",
     "__version__",
     "assert_initialized",
+    "autoinit_",
     "calculate_gain",
     "check",
     "constant",

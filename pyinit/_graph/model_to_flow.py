@@ -77,10 +77,10 @@ def _add_call(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
     if kind == SOURCE:
         return flow.add(SOURCE)
     if kind == LAYER:
-        owner = _owner(node)  # without one, the weight is computed
+        owner = owner_of(node)  # without one, the weight is computed
         return flow.add(MIX, inputs) if owner is None else flow.add(LAYER, inputs[:1], owner)
     if kind == NORM:
-        return flow.add(NORM, inputs[:1], _owner(node) or "")
+        return flow.add(NORM, inputs[:1], owner_of(node) or "")
     if kind == PRODUCT:
         return _add_product(flow, node, inputs)
     if kind == SUM and len(inputs) != 2:
@@ -115,7 +115,7 @@ def _scale_in_sigmoid(flow: Flow, value: int, factor: int) -> float | None:
     return scaled.scale if scaled.inputs == (value,) and scaled.scale != 1 else None
 
 
-def _owner(node: fx.Node) -> str | None:
+def owner_of(node: fx.Node) -> str | None:
     """The path of the module whose weight a function takes, if it takes one."""
     owners = (
         str(source.target).rpartition(".")[0]

@@ -3,6 +3,7 @@
 # Importing a family registers its recipes.
 from pyinit.whole_model.recipes import (
     auto,  # noqa: F401
+    autoinit,  # noqa: F401
     mimetic,  # noqa: F401
     mup,  # noqa: F401
     plain,  # noqa: F401
