@@ -99,6 +99,7 @@ class Affine:
         if state != self._shown:
             factor = self._factor() if self._is_exact else None
             if factor is None:
+                torch.clear_autocast_cache()  # which has the weights as they were
                 self._again()
             else:
                 self.output.mul_(factor)

@@ -232,6 +232,13 @@ def test_a_hook_that_changes_the_output_is_run_again() -> None:
     torch.testing.assert_close(model(x), seen[0])
 
 
+def test_autocast_computes_with_the_new_weights() -> None:
+    model, x = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 4)), batch(64, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        report = pyinit.lsuv_(model, 3 * x, seed=0)
+    assert [row.steps for row in report] == [1, 1]
+
+
 def test_the_pass_goes_on_from_what_was_set_without_again() -> None:
     model, x, seen = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3)), batch(16, 6), []
 

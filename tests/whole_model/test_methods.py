@@ -38,7 +38,7 @@ def test_methods_are_known_by_name_with_source_and_summary() -> None:
     ("name", "options", "what"),
     [
         ("lsvu", {}, "did you mean lsuv"),
-        ("lsuv", {"tolerence": 1}, "tolerance"),
+        ("lsuv", {"tolerances": 1}, "tolerance"),
         ("lsuv", {"seed": 1}, "no option 'seed'"),
     ],
 )
