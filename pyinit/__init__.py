@@ -21,7 +21,13 @@ from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._random.rng import get_rng, rng, set_rng
-from pyinit.data_driven import LsuvReport, lsuv_
+from pyinit.data_driven import (
+    ConsistencyReport,
+    LsuvReport,
+    consistency_aware_,
+    distances,
+    lsuv_,
+)
 from pyinit.init import (
     calculate_gain,
     constant,
@@ -75,6 +81,7 @@ __version__ = version("pyinit")
 
 __all__ = [
     "Choice",
+    "ConsistencyReport",
     "Finding",
     "Findings",
     "InitReport",
@@ -89,11 +96,13 @@ __all__ = [
     "assert_initialized",
     "calculate_gain",
     "check",
+    "consistency_aware_",
     "constant",
     "constant_",
     "delta_orthogonal_",
     "dirac",
     "dirac_",
+    "distances",
     "eye",
     "eye_",
     "fill",
