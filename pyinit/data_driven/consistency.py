@@ -143,7 +143,7 @@ def consistency_aware_(
             * a mapping from layers' names to such tensors; other layers stay as the base has them;
             * a model: what its layers of the same names give for the same batch.
         distance: a name in ``pyinit.distances.DISTANCES``. "moments" takes all values; the others take at
-            most 4096 positions of an output
+            most 2048 positions of an output
         base: what the weights begin with: a recipe; or None for the weights as they are
         candidates: how many draws of each weight are tried: the base's, and further ones of the same
             initializer from consecutive streams, so that more candidates include fewer. A weight that is

@@ -111,7 +111,8 @@ def wasserstein1(x: Tensor, y: Tensor | None = None) -> Tensor:
     middle = -_density(torch.special.ndtri(here).clamp(-_FAR, _FAR))
     below = x * (here - level[:-1]) - middle - density[:-1]
     above = -density[1:] - middle - x * (level[1:] - here)
-    return (below + above).sum(0).mean()
+    whole: Tensor = (below + above).sum(0).mean()
+    return whole
 
 
 def sliced_wasserstein2(
@@ -276,11 +277,12 @@ def _quantiles(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The values of both quantile functions where neither has a step, and how long each such part is."""
     n, m = len(x), len(y)
     # Levels as multiples of 1 / (n * m), so that none is rounded.
-    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
+    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).sort().values
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
     share = ((ends - starts).double() / (n * m)).unsqueeze(1).to(x.device)
-    at_x, at_y = (starts // m).to(x.device), (starts // n).to(x.device)
-    return x.sort(0).values[at_x], y.sort(0).values[at_y], share
+    # Where both have a step, a part of no length lies between; behind the last one there is no sample.
+    at_x, at_y = (starts // m).clamp_max(n - 1), (starts // n).clamp_max(m - 1)
+    return x.sort(0).values[at_x.to(x.device)], y.sort(0).values[at_y.to(x.device)], share
 
 
 def _levels(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -304,10 +306,7 @@ def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 def _bandwidth(within_x: Tensor, within_y: Tensor, between: Tensor) -> Tensor:
     """The median of the squared distances of two samples of both together; 1 if that is 0."""
-    pairs = [
-        within[tuple(torch.triu_indices(*within.shape, offset=1))]
-        for within in (within_x, within_y)
-    ]
+    pairs = [within[torch.ones_like(within).triu(1) > 0] for within in (within_x, within_y)]
     square = torch.cat([*pairs, between.flatten()]).median()
     return torch.where(square > 0, square, torch.ones_like(square))
 

@@ -21,10 +21,10 @@ from pyinit.data_driven.distances import (
     some_of,
 )
 from pyinit.data_driven.engine import Work
-from pyinit.inspection.statistics import describe_channels
+from pyinit.inspection.statistics import channel_moments
 from pyinit.inspection.walk import Call
 
-_MOST = 4096  # positions of an output that a distance is taken from, if moments are not enough
+_MOST = 2048  # positions of an output that a distance is taken from, if moments are not enough
 _TOGETHER = (sliced_wasserstein2, mmd)  # take the channels together, and a seed
 
 _Found = TypeVar("_Found")
@@ -84,15 +84,11 @@ class Measure:
         """What an output is like."""
         output, channel = affine.output.detach(), channel_of(affine)
         whole = output.unsqueeze(0) if channel == 0 else output
-        found = describe_channels(whole, max(channel, 1))
-        numbers = [(s.mean, s.std**2, s.skewness, s.kurtosis) for s in found.statistics]
-        rows = torch.tensor(numbers, dtype=torch.float64, device="cpu").T
-        sizes = [max(abs(s.min), abs(s.max)) for s in found.statistics]
-        size = torch.tensor(sizes, dtype=torch.float64, device="cpu")
+        rows, size, total = channel_moments(whole, max(channel, 1))
         spread = rows[1].sqrt() > torch.finfo(output.dtype).eps * size
         rows = torch.cat([rows[:2], torch.where(spread, rows[2:], 0.0)])
         samples = self._some(output, channel) if self._takes_samples else None
-        return Seen(rows, spread, found.total_variance, samples)
+        return Seen(rows, spread, total, samples)
 
     def goal(self, samples: Tensor) -> Goal:
         """That an output should be like samples."""
