@@ -289,7 +289,9 @@ class _Search(NamedTuple):
             tried += 1
         if weight.drawn != chosen:
             weight.redraw_(chosen)
-        shift = best.added - best.scale * _offset(affine)
+        shift = torch.zeros_like(best.scale)
+        if affine.bias is not None:
+            shift = best.added - best.scale * _offset(affine)
         affine.set_(best.scale, shift)
         affine.again()
         after = self.measure.now(self.measure.look(affine), goal)

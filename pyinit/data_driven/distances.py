@@ -105,12 +105,14 @@ def wasserstein1(x: Tensor, y: Tensor | None = None) -> Tensor:
         one, other, share = _quantiles(x, y)
         return (share * (one - other).abs()).sum(0).mean()
     x = x.sort(0).values
-    level, density = _levels(x)
-    here = torch.special.ndtr(x).clamp(level[:-1], level[1:])
-    # Of the quantile function, minus the density at it is an integral. Below x it is less than x.
-    middle = -_density(torch.special.ndtri(here).clamp(-_FAR, _FAR))
-    below = x * (here - level[:-1]) - middle - density[:-1]
-    above = -density[1:] - middle - x * (level[1:] - here)
+    level, quantile = _levels(x)
+    # The normal quantile function is less than x up to a level, and greater beyond it. Its integral is minus
+    # the density at it.
+    meeting = torch.maximum(torch.minimum(x, quantile[1:]), quantile[:-1])
+    reached, middle = torch.special.ndtr(meeting), _density(meeting)
+    density = _density(quantile)
+    below = x * (reached - level[:-1]) + middle - density[:-1]
+    above = middle - density[1:] - x * (level[1:] - reached)
     whole: Tensor = (below + above).sum(0).mean()
     return whole
 
@@ -156,7 +158,7 @@ def sliced_wasserstein2(
         one, other, share = _quantiles(x @ directions, y @ directions)
         return _root((share * (one - other) ** 2).sum(0).mean())
     x = (x @ directions).sort(0).values
-    _, density = _levels(x)
+    density = _density(_levels(x)[1])
     # The integrals of x**2, of the product, and of the square of the normal quantile function.
     product = (x * (density[:-1] - density[1:])).sum(0)
     return _root(((x**2).mean(0) - 2 * product + 1).mean())
@@ -270,8 +272,6 @@ def _generator(seed: int) -> torch.Generator:
 
 # ---- one dimension -------------------------------------------------------------------------------
 
-_FAR = 40.0  # where the normal density is 0
-
 
 def _quantiles(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The values of both quantile functions where neither has a step, and how long each such part is."""
@@ -287,9 +287,9 @@ def _quantiles(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _levels(x: Tensor) -> tuple[Tensor, Tensor]:
     """The levels at which the quantile function of so many samples has steps, 0 and 1 among them, and
-    the normal density at their normal quantiles."""
+    the normal quantiles of these levels."""
     level = torch.linspace(0, 1, len(x) + 1, dtype=x.dtype, device=x.device).unsqueeze(1)
-    return level, _density(torch.special.ndtri(level).clamp(-_FAR, _FAR))
+    return level, torch.special.ndtri(level)
 
 
 def _density(z: Tensor) -> Tensor:
