@@ -4,7 +4,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
@@ -181,6 +181,39 @@ def test_a_replay_gives_the_same_bits_without_data(name: str, through: str, tmp_
     pyinit.replay_(again, report)
     state = again.state_dict()
     assert all(torch.equal(each, state[key]) for key, each in model.state_dict().items())
+
+
+def peak(function: Callable[[], object]) -> int:
+    """The most bytes of tensors that a function had at once, beyond those before."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        function()
+    sizes, events = [], list(profile.profiler.kineto_results.experimental_event_tree())
+    while events:
+        event = events.pop()
+        events.extend(event.children)
+        if hasattr(event.extra_fields, "alloc_size"):
+            sizes.append((event.start_time_ns, event.extra_fields.alloc_size))
+    return max(accumulate(size for _, size in sorted(sizes)))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_beyond_the_forward_pass_it_needs_a_copy_of_the_weights_and_the_largest_layer(
+    distance: str,
+) -> None:
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(32 * 64, 256)),
+    )
+    x = batch(8, 3, 64, 64)
+    with torch.no_grad():
+        forward = peak(lambda: model(x))
+    found = peak(
+        lambda: pyinit.consistency_aware_(model, x, distance=distance, candidates=3, tolerance=0)
+    )
+    weights = sum(each.nbytes for each in model.parameters())
+    largest = 4 * 8 * (16 + 32) * 64**2 + model[6].weight.nbytes
+    assert forward >= 4 * 8 * 32 * 64**2
+    assert found - forward <= weights + largest, (found, forward)
 
 
 # ---- targets -------------------------------------------------------------------------------------
