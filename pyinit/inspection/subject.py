@@ -112,6 +112,12 @@ class Item:
         )
 
     @property
+    def is_written_by_init(self) -> bool:
+        """Whether it is known that ``init`` has written all of it, whatever the constructor did."""
+        writing = self.writing
+        return writing is not None and writing.by_constructor is not False and not writing.unwritten
+
+    @property
     def is_constant(self) -> bool:
         """Whether all elements are the same number."""
         return (

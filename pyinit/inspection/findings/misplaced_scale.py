@@ -67,7 +67,8 @@ def misplaced_scale(subject: Subject) -> Iterator[Found]:
         (item, branch[-1])
         for branch in branches
         for item in branch[:-1]
-        if not _is_separate_query(item, subject)
+        if item.path not in subject.branch_ends  # of a branch inside this one, say
+        and not _is_separate_query(item, subject)
         and (_is_alone(item, branch, usual, factors) or _has_unscaled_twin(item, branch, factors))
     ]
     if len(found) < _LEAST_FOUND:
