@@ -88,7 +88,7 @@ def check(
         raise
     except Exception as error:
         failure = click.ClickException(f"cannot check {model}: {one_line(error)}")
-        failure.exit_code = _UNCHECKED
+        failure.exit_code = _UNCHECKED  # type: ignore[misc]  # click declares it so, and reads it here
         raise failure from error
     findings = replace(findings, what=model)
     if as_json:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import pyinit
+from pyinit.models.llama import Llama
 
 
 def codes(model: Any, *, failures: bool = True) -> dict[str, set[str]]:
@@ -394,3 +395,13 @@ def test_what_init_itself_draws_as_torch_does_is_meant() -> None:
         return model
 
     assert codes(build) == {"4.weight": {"PI112"}}
+
+
+@pytest.mark.parametrize("layers", [2, 3, 4, 6])
+def test_the_gain_of_a_gate_is_no_scaling_of_what_stands_beside_it(layers: int) -> None:
+    def build() -> nn.Module:
+        return Llama(
+            vocab=64, width=64, hidden=128, layers=layers, heads=4, kv_heads=2, head_dim=16
+        )
+
+    assert not pyinit.check(build, pyinit.initialize_).codes
