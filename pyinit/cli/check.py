@@ -16,6 +16,7 @@ from pyinit.models import MODELS
 
 _WIDTH_IN_FILES = 160  # of findings, which are sentences
 _FAILED = 1
+_UNCHECKED = 2
 
 
 def _ignored(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -34,7 +35,7 @@ def _ignored(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> d
 
     MODEL is package.module:factory, one of {", ".join(MODELS)}, or a file or folder of weights. docs/check.md
     has a page for each finding. The exit status is 1 if something is found that is more than
-    information.
+    information, and 2 if the model cannot be checked.
     """
 )
 @click.argument("model")
@@ -85,7 +86,9 @@ def check(
     except click.ClickException:
         raise
     except Exception as error:
-        raise click.ClickException(f"cannot check {model}: {one_line(error)}") from error
+        failure = click.ClickException(f"cannot check {model}: {one_line(error)}")
+        failure.exit_code = _UNCHECKED  # type: ignore[misc]  # click declares it so, and reads it here
+        raise failure from error
     findings = replace(findings, what=model)
     if as_json:
         _console.print_json(findings.to_dict())

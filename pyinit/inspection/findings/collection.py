@@ -12,7 +12,7 @@ from pyinit.reports.table import as_text
 
 _WIDTH = 160  # of findings as text
 
-_CODE = re.compile(r"PI\d{3}")
+_CODE = re.compile(r"PI\d+|pi\d{3}")  # what can only be meant as one
 
 
 def check_ignore(ignore: Mapping[str, str] | None) -> Mapping[str, str]:

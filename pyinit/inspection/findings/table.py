@@ -2,10 +2,19 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyinit.inspection.findings.finding import Finding
 from pyinit.reports.table import Line, grouped
+
+
+@dataclass(frozen=True)
+class _Line(Line):
+    """A line, and its first finding."""
+
+    first: Finding | None = None
+
 
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?")
 
@@ -35,12 +44,13 @@ def rendered(findings: Sequence[Finding], summary: str) -> Iterator[Any]:
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
-    """Findings that differ in numbers alone become one, with the first one's numbers."""
-    first: dict[tuple[str, str], Finding] = {}
+    """Findings that differ in numbers alone, as their parameters' names do, become one, with the first
+    one's numbers."""
     lines = []
     for finding in findings:
         alike = _NUMBER.sub("#", f"{finding.found} {finding.expected} {finding.why}")
-        first.setdefault((finding.code, alike), finding)
-        lines.append(Line(finding.parameter, (), finding.code, alike))
+        lines.append(_Line(finding.parameter, (), finding.code, alike, first=finding))
     for line in grouped(lines):
-        yield line.name, first[line.initializer, line.why]
+        assert isinstance(line, _Line)
+        assert line.first is not None
+        yield line.name, line.first

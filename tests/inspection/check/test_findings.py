@@ -95,3 +95,10 @@ def test_information_alone_does_not_fail() -> None:
     (finding,) = pyinit.check(nn.Linear(16, 16), init)
     assert finding.code == "PI107"
     assert str(finding).endswith("(certain, for information)")
+
+
+def test_a_line_has_the_numbers_of_its_own_parameter() -> None:
+    findings = pyinit.check(lambda: nn.Linear(8, 4, device="meta").to_empty(device="cpu"))
+    weight, bias = str(findings).splitlines()[1:3]
+    assert weight.startswith("PI001  weight     none of 32 elements")
+    assert bias.startswith("PI001  bias       none of 4 elements")
