@@ -122,7 +122,7 @@ class _Measured:
         cosine, rank = angles(tensor.detach(), samples)
         return replace(
             _whole(whole, bounds),
-            dead=dead,
+            dead=float(dead.double().mean()),
             units=math.prod(tensor.shape[samples:]),
             total_variance=total_variance,
             mean_cosine=cosine,

@@ -12,7 +12,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from pyinit.inspection.batches import named_tensors
 from pyinit.inspection.layers import Layer
 from pyinit.inspection.layouts import Layouts
-from pyinit.inspection.statistics import describe, describe_channels
+from pyinit.inspection.statistics import Statistics, describe, describe_units
 
 
 class Moments(NamedTuple):
@@ -71,12 +71,8 @@ def measured(layer: Layer, output: Tensor, layouts: Layouts) -> Call:
     count = math.prod(values.shape[:samples])
     if not values.is_cpu:
         return Call(*_on_device(values, samples, channel, count))
-    found = describe_channels(values, channel, samples)
-    moments = pooled(
-        Moments(each.count, each.mean, each.std**2 * each.count) for each in found.statistics
-    )
-    dead = torch.tensor([each.zeros == each.count for each in found.statistics])
-    return Call(moments, count, found.total_variance, dead)
+    whole, dead, total_variance = describe_units(values, channel, samples)
+    return Call(_moments(whole), count, total_variance, dead)
 
 
 def _on_device(
@@ -95,10 +91,13 @@ def _on_device(
 def moments_of(values: Tensor) -> Moments:
     """The moments of a tensor of any shape."""
     if values.is_cpu:
-        found = describe(values)
-        return Moments(found.count, found.mean, found.std**2 * found.count)
+        return _moments(describe(values))
     variance, mean = torch.stack(torch.var_mean(values.float(), correction=0)).tolist()
     return Moments(values.numel(), mean, variance * values.numel())
+
+
+def _moments(found: Statistics) -> Moments:
+    return Moments(found.count, found.mean, found.std**2 * found.count)
 
 
 def pooled(some: Iterable[Moments]) -> Moments:
