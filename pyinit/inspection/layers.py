@@ -63,7 +63,7 @@ class Layers:
     """
 
     def __init__(self, model: nn.Module, patterns: Any) -> None:
-        self._matches = None if patterns is None else matcher(patterns)
+        self._matches = None if patterns is None else _matcher(patterns)
         self.paths: dict[nn.Module, list[str]] = {}
         self._own: dict[nn.Module, dict[str, nn.Parameter]] = {}
         self._uses: dict[int, list[tuple[str, nn.Module]]] = {}
@@ -253,7 +253,7 @@ class Layers:
             return
         layers = list(known)
         for each in getattr(self._matches, "matchers", (self._matches,)):
-            if is_to_match(each) and not any(each(cast(Any, layer)) for layer in layers):
+            if not any(each(cast(Any, layer)) for layer in layers) and is_to_match(each):
                 names = cast(Any, _Names(layers))
                 raise ValueError(f"layers: no layer matches {each}; {each.near(names)}")
 
@@ -264,6 +264,15 @@ class _Names:
     def __init__(self, layers: list[Layer]) -> None:
         self.by_name = {layer.name: layer for layer in layers}
         self.sites = layers
+
+
+def _matcher(patterns: Any) -> Matcher:
+    if isinstance(patterns, (list, tuple)) and not patterns:
+        raise ValueError("layers: an empty list chooses none; give at least one pattern, or None")
+    try:
+        return matcher(patterns)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"layers: {error}") from None
 
 
 def _is_checkable(each: Matcher) -> bool:

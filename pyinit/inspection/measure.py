@@ -86,6 +86,8 @@ class _Measured:
 
     def forward(self, call: Call) -> None:
         tensor = call.tensor
+        if tensor is not None and tensor.is_nested:  # whose sizes are several
+            tensor = None
         usable = tensor is not None and not tensor.is_meta and not tensor.is_complex()
         shape = () if tensor is None else tuple(tensor.shape)
         found = self._forward(call, tensor) if usable and tensor is not None else Forward(0)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from pyinit._torch.placement import loaded, refuse_elsewhere
@@ -46,11 +47,13 @@ def layers_of(model: nn.Module, patterns: Any) -> list[Layer]:
 
 
 def compiled_parts(model: nn.Module) -> set[nn.Module]:
-    """The modules that run in graphs of ``torch.compile``, which do not call hooks that are added later."""
-    graph = loaded("torch._dynamo.eval_frame", "OptimizedModule")
+    """The modules that run in graphs of ``torch.compile`` or TorchScript, which do not call hooks that
+    are added later."""
+    of_dynamo = loaded("torch._dynamo.eval_frame", "OptimizedModule")
+    graphs = (torch.jit.ScriptModule, *((of_dynamo,) if of_dynamo else ()))
     return {
         inner
         for module in model.modules()
-        if module._compiled_call_impl is not None or (graph and isinstance(module, graph))
+        if isinstance(module, graphs) or module._compiled_call_impl is not None
         for inner in module.modules()
     }

@@ -1,6 +1,5 @@
 """``Monitor``: records what training does to the layers of a model."""
 
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 
 from pyinit._messages import first_of
 from pyinit._torch.eager import eager
+from pyinit.inspection.arguments import check_model, whole_number
 from pyinit.inspection.monitor import records as exports
 from pyinit.inspection.monitor.activations import of_calls
 from pyinit.inspection.monitor.layers import layers_of
@@ -93,19 +93,15 @@ class Monitor:
         layers: Any = None,
         start: From = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        check_model(model)
         self._optimizer = _inside(optimizer)
-        self._every = _checked(every)
+        self._every = whole_number("every", every, 1)
         check_start(start)
         self._layers = layers_of(model, layers)
         self._parameters: dict[str, nn.Parameter] = {
             name: each for layer in self._layers for name, each in layer.parameters.items()
         }
-        if not self._trained():
-            raise ValueError(
-                f"optimizer has none of the parameters that are watched: {first_of(self._parameters)}"
-            )
+        self._refuse_other(model)
         self._start = Start(start, self._parameters)
         self.records: list[Record] = []
         self.steps = 0
@@ -145,6 +141,8 @@ class Monitor:
         self._before = None
 
     def __enter__(self) -> "Self":
+        if not self._on_optimizer:
+            raise RuntimeError("the monitor has been stopped and records no more: make another")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -220,6 +218,17 @@ class Monitor:
         exports.to_tensorboard(self.records, writer)
 
     # ---- a step -----------------------------------------------------------------------------------
+
+    def _refuse_other(self, model: nn.Module) -> None:
+        """Refuse an optimizer of another model."""
+        if self._parameters and not self._trained():
+            raise ValueError(
+                f"optimizer has none of the parameters that are watched: {first_of(self._parameters)}"
+            )
+        if not self._parameters:  # activations alone are watched
+            has = {id(each) for group in self._optimizer.param_groups for each in group["params"]}
+            if has.isdisjoint(map(id, model.parameters())):
+                raise ValueError("optimizer has none of the model's parameters")
 
     def _trained(self) -> dict[str, nn.Parameter]:
         """The watched parameters that the optimizer has."""
@@ -319,18 +328,6 @@ def _distance(names: Iterable[str], distances: Mapping[str, Distance]) -> float 
     """The relative distance of some parameters from their start."""
     known = [distances[name] for name in names if name in distances]
     return ratio(together(each.moved for each in known), together(each.start for each in known))
-
-
-def _checked(every: Any) -> int:
-    try:
-        number = operator.index(every)
-    except TypeError:
-        number = None
-    if number is None or isinstance(every, bool):
-        raise TypeError(f"every must be an integer, got {every!r}")
-    if number < 1:
-        raise ValueError(f"every must be at least 1, got {number}")
-    return number
 
 
 def _inside(optimizer: Any) -> Optimizer:

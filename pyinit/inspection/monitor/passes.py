@@ -16,6 +16,7 @@ from pyinit.inspection.layouts import Layouts
 from pyinit.inspection.monitor.activations import Call, first_measurable, measured, moments_of
 from pyinit.inspection.monitor.layers import compiled_parts
 from pyinit.inspection.monitor.norms import norms_of_gradients
+from pyinit.inspection.no_training import is_no_training
 
 _at_end_of_backward: Callable[[Callable[[], None]], None] = (
     Variable._execution_engine.queue_callback
@@ -31,7 +32,7 @@ class Hook:
     def __call__(self, *args: Any) -> None:
         if torch.compiler.is_compiling():  # a graph that is compiled now outlives this step
             return
-        if self._run is not None and not is_transformed():
+        if self._run is not None and not is_transformed() and not is_no_training():
             self._run(*args)
 
     def __reduce__(self) -> tuple[type["Hook"], tuple[()]]:
