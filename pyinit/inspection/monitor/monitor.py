@@ -201,6 +201,9 @@ class Monitor:
         Args:
             writer: a ``torch.utils.tensorboard.SummaryWriter``, or what else has its ``add_scalar``
 
+        Raises:
+            TypeError: if it has none.
+
         Example:
             >>> import torch, pyinit
             >>> class Writer:
@@ -215,6 +218,8 @@ class Monitor:
             0/mean ...
             0/update_ratio 0.0 0
         """
+        if not callable(getattr(writer, "add_scalar", None)):
+            raise TypeError(f"writer must have add_scalar, got {type(writer).__name__}")
         exports.to_tensorboard(self.records, writer)
 
     # ---- a step -----------------------------------------------------------------------------------
