@@ -38,7 +38,7 @@ class Monitor:
     pass left them and as the optimizer got them. Of an optimizer that is given a closure, the last
     evaluation counts.
 
-    Hooks do not reach into graphs that ``torch.compile`` makes. Of layers there, parameters are recorded,
+    Hooks do not reach into graphs that ``torch.compile`` or TorchScript makes. Of layers there, parameters are recorded,
     and not outputs; ``uncalled`` names them.
 
     Args:
@@ -65,6 +65,7 @@ class Monitor:
         ValueError: for ``every`` below 1; if the optimizer has none of the watched parameters; for a
             pattern that no layer matches; for parameters that are lazy, on the meta device or have their
             values elsewhere (sharded, offloaded); for a report of another model.
+        RuntimeError: for a monitor that is entered after it has been stopped.
 
     Example:
         >>> import torch, pyinit
