@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from pyinit.inspection.batches import Batch, named_tensors
 from pyinit.inspection.calls import Call
+from pyinit.inspection.histogram import histogram
 from pyinit.inspection.layers import WITH_ACTIVATIONS
 from pyinit.inspection.layouts import Layouts
 from pyinit.inspection.rows import NAN, Backward, Forward, LayerRow, Look, WeightRow
@@ -118,7 +119,8 @@ class _Measured:
         bounds = bounds_of(call.layer)
         strided = tensor.layout is torch.strided
         if not strided or tensor.dim() < 2 or not tensor.numel():
-            return _whole(describe(tensor, bounds), bounds)
+            kept = histogram(tensor) if strided else None
+            return replace(_whole(describe(tensor, bounds), bounds), histogram=kept)
         samples, channel = self._layouts.of(call.layer, tensor)
         whole, dead, total_variance = describe_units(tensor, channel, samples, bounds)
         cosine, rank = angles(tensor.detach(), samples)
@@ -129,6 +131,7 @@ class _Measured:
             total_variance=total_variance,
             mean_cosine=cosine,
             effective_rank=rank,
+            histogram=histogram(tensor),
         )
 
 
