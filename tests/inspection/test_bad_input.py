@@ -215,7 +215,7 @@ OF_INSPECT = [
     (
         {"model": Made(lambda: Returns(lambda _: None))},
         RuntimeError,
-        "returned NoneType, with noth",
+        "returned NoneType, with ",
     ),
     ({"model": Made(lambda: Returns(lambda out: out.argmax(1)))}, RuntimeError, "nothing to diff"),
     ({"model": Made(lambda: Returns(Tensor.detach))}, ValueError, "nothing leads back from it"),
@@ -458,7 +458,7 @@ OF_A_MONITOR = [
     ({"layers": 3}, TypeError, "layers: a pattern must be a glob"),
     ({"layers": []}, ValueError, "layers: an empty list chooses none"),
     ({"layers": "3"}, ValueError, "layers: no layer matches 3; .*the model has"),
-    ({"layers": "frist"}, ValueError, "layers: no layer matches frist; did you mean first"),
+    ({"layers": "firsts"}, ValueError, "layers: no layer matches firsts; did you mean first"),
     ({"layers": ["first", "heads.*"]}, ValueError, re.escape("no layer matches heads.*")),
     ({"layers": nn.Conv2d}, ValueError, "layers: no layer matches Conv2d"),
     ({"layers": re.compile("head")}, ValueError, "layers: no layer matches head"),
