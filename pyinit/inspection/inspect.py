@@ -204,6 +204,8 @@ class _View:
                     self.steps,
                     lambda parameters: with_rates(make(parameters), factor),
                 )
+                if self.optimizer is None:  # rates that nobody chose are nobody's fault
+                    look = look._replace(optimizer="")
         return look
 
 

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from pyinit.inspection.batches import Batch, named_tensors
 from pyinit.inspection.calls import Call
+from pyinit.inspection.default_loss import classes_second
+from pyinit.inspection.expectation import Chain, Expected
 from pyinit.inspection.histogram import histogram
 from pyinit.inspection.layers import WITH_ACTIVATIONS
 from pyinit.inspection.layouts import Layouts
@@ -55,14 +57,16 @@ def look_at(
         visit_weight=None if loss is None else measured.weight,
     )
     weights = _weights(model, measured, report, spectra=spectra)
+    expected = measured.chain.expected() or [Expected()] * len(measured.rows)
     rows = tuple(
         replace(
             row,
             recipe=recipe,
+            forward=replace(row.forward, expected_std=std, expected_cosine=cosine, chi=chi),
             backward=measured.backwards.get((row.name, row.call)),
             weight=weights.get(parameter),
         )
-        for row, parameter in measured.rows
+        for (row, parameter), (std, cosine, chi) in zip(measured.rows, expected, strict=True)
     )
     value = NAN if walked.loss is None else walked.loss
     return Look(
@@ -80,6 +84,7 @@ class _Measured:
     """What the visits have found."""
 
     def __init__(self) -> None:
+        self.chain = Chain()
         self.rows: list[tuple[LayerRow, str]] = []  # and the name of each one's weight
         self.backwards: dict[tuple[str, int], Backward] = {}
         self.gradients: dict[int, tuple[float, float]] = {}  # std and norm, by the parameter
@@ -104,6 +109,7 @@ class _Measured:
             finite_inputs=not found.nonfinite or _finite(call),
         )
         self.rows.append((row, _weight_of(call.parameters)))
+        self.chain.follow(call)
 
     def backward(self, call: Call, gradient: Tensor) -> None:
         found = describe(gradient)
@@ -241,6 +247,7 @@ def _classes(walked: Walked, target: Any) -> int:
         return 0
     if target.is_floating_point() or logits.dim() != target.dim() + 1 or logits.dim() < 2:
         return 0
+    logits = classes_second(logits, target)
     try:
         expected = float(functional.cross_entropy(logits.detach().float(), target))
     except (RuntimeError, IndexError):

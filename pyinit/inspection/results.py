@@ -343,10 +343,13 @@ def _names(rows: Sequence[LayerRow]) -> _Columns:
 # Title, where it stands, format.
 _COLUMNS = (
     ("std", "forward.std", ".3g"),
+    ("theory std", "forward.expected_std", ".3g"),
     ("zeros", "forward.zeros", ".0%"),
     ("saturated", "forward.saturated", ".0%"),
     ("dead", "forward.dead", ".0%"),
     ("cosine", "forward.mean_cosine", ".2f"),
+    ("theory cosine", "forward.expected_cosine", ".2f"),
+    ("chi", "forward.chi", ".2f"),
     ("rank", "forward.effective_rank", ".1f"),
     ("grad", "backward.std", ".2e"),
     ("jacobian", "backward.jacobian", ".2f"),

@@ -33,6 +33,10 @@ class Forward:
         effective_rank: the participation ratio of the samples' covariance, between 1 and the number of
             samples less one
         histogram: that of at most 8192 of the values; None if none is finite
+        expected_std: what mean-field theory expects ``std`` to be, from the inputs on; NaN where the model
+            is no plain chain
+        expected_cosine: what it expects ``mean_cosine`` to be
+        chi: by how much it expects a layer with weights to multiply small differences from the layer before
     """
 
     count: int
@@ -51,6 +55,9 @@ class Forward:
     mean_cosine: float = NAN
     effective_rank: float = NAN
     histogram: Histogram | None = None
+    expected_std: float = NAN
+    expected_cosine: float = NAN
+    chi: float = NAN
 
     @property
     def variance(self) -> float:
@@ -215,6 +222,7 @@ class Look(NamedTuple):
     frozen: parameters that ask for no gradient
     quantized: modules whose weights are integers
     steps: how many steps of training were taken
+    optimizer: the optimizer that was asked for; "" for the one by default
     """
 
     recipe: str
@@ -225,6 +233,7 @@ class Look(NamedTuple):
     frozen: tuple[str, ...] = ()
     quantized: tuple[str, ...] = ()
     steps: int = 0
+    optimizer: str = ""
 
     def with_weights(self) -> list[LayerRow]:
         """The calls that multiply by a matrix."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _SAMPLES, _UNITS = 64, 2**15  # that are compared, at most
+_LEAST = 1e-12  # of the greatest norm, whose square is far from float32's least number
 _RUN = 64  # units side by side, as cache lines bring them
 
 
@@ -40,6 +41,8 @@ def angles(values: Tensor, samples: int) -> tuple[float, float]:
     deviations, across, of_mean = products[:-1, :-1], products[:-1, -1], products[-1, -1]
     gram = deviations + across[:, None] + across + of_mean
     norms = gram.diagonal().clamp(min=0).sqrt()
+    if rows.dtype is not torch.float64 and float(norms.max()) < _LEAST:
+        return angles(values.double(), samples)
     cosines = gram / (norms[:, None] * norms)
     n = len(rows)
     cosine = (cosines.sum() - cosines.diagonal().sum()) / (n * (n - 1))

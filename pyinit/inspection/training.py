@@ -47,13 +47,14 @@ def trained(  # noqa: PLR0917
             value = loss(output) if batch.target is None else loss(output, batch.target)
             optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        _step(optimizer, named)
         for name, each in weights.items():
             ratios[name].append(_apart(each, before[name]))
     update = {name: median(each) for name, each in ratios.items()}
     distance = {name: _apart(each, start[name]) for name, each in weights.items()}
     return look._replace(
         steps=steps,
+        optimizer=type(optimizer).__name__,
         rows=tuple(
             replace(
                 row,
@@ -68,6 +69,20 @@ def trained(  # noqa: PLR0917
             for row in look.rows
         ),
     )
+
+
+def _step(optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter]) -> None:
+    try:
+        optimizer.step()
+    except RuntimeError as error:
+        for name, parameter in named.items():
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                raise ValueError(
+                    f"steps: {name} has sparse gradients, which {type(optimizer).__name__} may not "
+                    "take: give an optimizer that does, such as "
+                    "optimizer=functools.partial(torch.optim.SGD, lr=0.1)"
+                ) from error
+        raise
 
 
 def _apart(now: Tensor, then: Tensor) -> float:

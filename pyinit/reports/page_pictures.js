@@ -98,7 +98,7 @@
     const names = named ? apart(data.names) : [];
     const slant = (name) => 4.9 * Math.min(name.length, letters);
     const top = 24;
-    const plot = narrow ? 230 : 300;
+    const plot = narrow ? 230 : width === PRINTED ? 190 : 300; // two on a sheet
     const bottom = top + plot + (below ? STRIP : 0) + (above ? STRIP : 0);
     const first = top + (above ? STRIP : 0);
     const last = bottom - (below ? STRIP : 0);
@@ -279,7 +279,7 @@
   function show(figure) {
     const data = JSON.parse(figure.querySelector("script").textContent);
     legend(figure, data);
-    const root = svg(figure, "svg", { role: "img", tabindex: 0, "aria-label": data.title });
+    const root = svg(figure, "svg", { role: "img", tabindex: 0, "aria-label": data.title, preserveAspectRatio: "xMinYMin" });
     const tip = document.createElement("div");
     tip.className = "tip";
     tip.setAttribute("role", "status");

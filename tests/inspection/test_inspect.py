@@ -2,6 +2,7 @@
 
 import math
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -393,3 +394,27 @@ def test_layers_of_any_kind_are_looked_at(model: nn.Module, batch: Any) -> None:
     report = pyinit.inspect(model, batch, recipes=[None, "torch"], seed=0, steps=1, spectra=True)
     assert all(math.isfinite(row.forward.std) and row.backward is not None for row in report)
     assert is_same(before, state(model))
+
+
+# ---- sparse gradients ---------------------------------------------------------------------------
+
+
+def test_optimizers_that_take_no_sparse_gradients_are_refused_by_name() -> None:
+    model = nn.Sequential(nn.Embedding(10, 4, sparse=True), nn.Linear(4, 3))
+    words, classes = torch.arange(8), torch.arange(8) % 3
+    assert pyinit.inspect(model, words, classes)[0].weight is not None
+    before = state(model)
+    with pytest.raises(
+        ValueError, match=r"steps: 0\.weight has sparse gradients, which Adam may not"
+    ):
+        pyinit.inspect(model, words, classes, steps=1)
+    assert is_same(before, state(model))
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    (row, _) = pyinit.inspect(model, words, classes, steps=1, optimizer=sgd)
+    assert row.weight is not None
+    assert row.weight.update_ratio > 0
+
+
+def test_samples_of_numbers_near_the_least_have_their_angles() -> None:
+    x = numbers(6, 20) + 0.5
+    assert angles(x * 1e-25, 1) == pytest.approx(angles(x, 1), rel=1e-4)

@@ -1,6 +1,7 @@
 """Samples that become alike on their way through a network, so that it cannot tell them apart."""
 
 from collections.abc import Iterator
+from itertools import takewhile
 
 from pyinit.inspection.detectors.detector import Detector, by_label, described
 from pyinit.inspection.diagnosis import Diagnosis
@@ -13,8 +14,11 @@ def _detect(look: Look) -> Iterator[Diagnosis]:
     rows = look.with_weights()
     if not rows or not rows[0].forward.mean_cosine < _DIFFERENT:
         return
-    row = next((row for row in rows if row.forward.mean_cosine > _ALIKE), None)
-    if row is None:
+    alike = list(takewhile(lambda row: not row.forward.mean_cosine <= _ALIKE, reversed(rows)))
+    row = next((row for row in reversed(alike) if row.forward.mean_cosine > _ALIKE), None)
+    # Or they come apart again, as behind a norm or beside a residual branch. The outputs of a head may be
+    # alike before it has learned anything.
+    if row is None or row is rows[-1]:
         return
     yield Diagnosis(
         "collapsed samples",

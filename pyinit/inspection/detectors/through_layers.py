@@ -54,10 +54,12 @@ def _chain(look: Look, trend: _Trend) -> list[tuple[LayerRow, float]]:
 def _detect(trend: _Trend, look: Look) -> Iterator[Diagnosis]:
     chain = _chain(look, trend)
     values = [value for _, value in chain]
-    fall = greatest_fall(
-        [1 / v if v else math.inf for v in values] if trend.rises else values, trend.total
-    )
+    falling = [1 / v if v else math.inf for v in values] if trend.rises else values
+    fall = greatest_fall(falling, trend.total)
     if fall is None:
+        return
+    # The scale of a head alone is no trend, and often meant.
+    if not trend.backward and greatest_fall(falling[:-1], trend.total) is None:
         return
     first, last = chain[fall.start + 1][0], chain[fall.end][0]
     factor = 1 / fall.rate if trend.rises else fall.rate
