@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyinit.inspection.batches import Batch, named_tensors
 from pyinit.inspection.calls import Call
-from pyinit.inspection.layers import has_parameters, is_activation
+from pyinit.inspection.layers import WITH_ACTIVATIONS
 from pyinit.inspection.rows import Backward, Look
 from pyinit.inspection.statistics import describe
 from pyinit.inspection.walk import walk
@@ -41,7 +41,7 @@ def with_jacobians(look: Look, model: nn.Module, batch: Batch, layers: Any) -> L
         )
 
     # The rows are those of the look, so the layers must be, too.
-    chosen = [has_parameters, is_activation] if layers is None else layers
+    chosen = WITH_ACTIVATIONS if layers is None else layers
     source = batch.kwargs or batch.args
     walk(model, source, target=batch.target, layers=chosen, loss=along, visit_gradient=visit)
     rows = list(look.with_weights())

@@ -391,6 +391,8 @@ class Pass(TorchFunctionMode):
             ) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise ValueError(f"loss must return a scalar tensor, got {described(value)}")
+        if value.is_complex():
+            raise ValueError(f"loss must return a real number, got {described(value)}")
         if not value.requires_grad:
             frozen = not any(each.requires_grad for each in self._model.parameters())
             why = "all of its parameters are frozen" if frozen else "nothing leads back from it"

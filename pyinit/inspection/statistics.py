@@ -169,8 +169,8 @@ def describe_channels(
 
 def describe_units(
     tensor: Tensor, channel: int = 1, samples: int = 1, bounds: Bounds = _NOWHERE
-) -> tuple[Statistics, float, float]:
-    """The statistics of all values, the share of channels all of whose values are 0, and the total
+) -> tuple[Statistics, Tensor, float]:
+    """The statistics of all values, of each channel whether all of its values are 0, and the total
     variance, in one pass and without an object for each channel.
 
     The arguments are those of ``describe_channels``, whose moments are combined as in Pébay 2008.
@@ -187,8 +187,7 @@ def describe_units(
     )
     whole = torch.stack([n, middle, *(each.sum() for each in moments), least.min(), greatest.max()])
     whole = torch.cat([whole, rows[:, _ZEROS:].sum(0)])
-    dead = (rows[:, _ZEROS] == count).double().mean()
-    return _from_row(*whole.tolist()), float(dead), total
+    return _from_row(*whole.tolist()), rows[:, _ZEROS] == count, total
 
 
 def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> tuple[Tensor, float]:

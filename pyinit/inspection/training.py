@@ -15,6 +15,10 @@ Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 def with_rates(optimizer: torch.optim.Optimizer, factor: float) -> torch.optim.Optimizer:
     """The optimizer, with all its learning rates times a factor."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer must return a torch.optim.Optimizer, got {type(optimizer).__name__}"
+        )
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * factor
     return optimizer

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyinit._random.generators import global_states_kept
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.wrappers import unwrapped
+from pyinit.inspection.arguments import check_flag, check_function, check_model
 from pyinit.inspection.batches import read_batch
 from pyinit.inspection.calls import Call
 from pyinit.inspection.layers import (
@@ -20,6 +21,7 @@ from pyinit.inspection.layers import (
     is_quantized,
     refuse_unready,
 )
+from pyinit.inspection.no_training import no_training
 from pyinit.inspection.one_pass import Pass, Visitors
 from pyinit.inspection.progress import progress
 
@@ -113,6 +115,13 @@ def walk(
         >>> walk(model, torch.randn(64, 3), unit_variance).calls
         {'0': 1, '2': 1}
     """
+    check_model(model)
+    check_function("loss", loss, "the output, or of output and target")
+    check_function("visit", visit, "a Call")
+    check_function("visit_gradient", visit_gradient, "a Call and a gradient")
+    check_function("visit_weight", visit_weight, "a name, a parameter and a gradient")
+    if training is not None:
+        check_flag("training", training)
     if loss is None and (visit_gradient or visit_weight):
         raise ValueError("visit_gradient and visit_weight need a loss, got loss=None")
     if loss is not None and torch.is_inference_mode_enabled():
@@ -125,7 +134,7 @@ def walk(
         found = Layers(plain, layers)
         with global_states_kept():
             read = read_batch(plain, batch, target)
-        with progress() as bar:
+        with progress() as bar, no_training():
             one = Pass(plain, found, Visitors(visit, visit_gradient, visit_weight), bar)
             output, value = one.run(read, loss, training)
         return Walked(

@@ -361,48 +361,7 @@ def test_a_frame_has_a_line_a_row() -> None:
     assert list(report.to_frame()["name"]) == [row.name for row in report]
 
 
-# ---- refusals -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"batch": numbers(32, 5)}, "'0'"),
-        ({"batch": torch.full((2, 16), torch.nan)}, "NaN"),
-        ({"batch": iter([])}, "exhausted"),
-        ({"loss": lambda out: out}, "scalar"),
-        ({"loss": lambda out: out.detach().sum()}, "differentiated"),
-        ({"target": torch.zeros(3, dtype=torch.long)}, "loss failed"),
-        ({"target": "cat"}, "loss"),
-        ({"recipes": "kaimin"}, "kaiming"),
-        ({"recipes": []}, "at least one"),
-        ({"recipes": ["auto", "auto"]}, "differ"),
-        ({"recipes": [3]}, "recipes"),
-        ({"seed": -1, "recipes": "auto"}, "seed"),
-        ({"steps": -1}, "steps"),
-        ({"steps": 1, "optimizer": 3}, "optimizer"),
-        ({"layers": "nowhere"}, "nowhere"),
-    ],
-)
-def test_what_does_not_fit_is_refused_and_changes_nothing(
-    arguments: dict[str, Any], words: str
-) -> None:
-    model = network()
-    before = state(model)
-    with pytest.raises((ValueError, TypeError, RuntimeError), match=words):
-        pyinit.inspect(model, **{"batch": X, **arguments})
-    assert is_same(before, state(model))
-
-
-def test_an_optimizer_that_is_made_already_is_refused() -> None:
-    model = network()
-    with pytest.raises(TypeError, match="function that makes an optimizer"):
-        pyinit.inspect(model, X, steps=1, optimizer=torch.optim.SGD(model.parameters()))  # type: ignore[arg-type]
-
-
-def test_steps_without_anything_to_train_are_refused() -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        pyinit.inspect(network().requires_grad_(False), X, steps=1)
+# ---- models of any kind ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -435,12 +394,6 @@ def test_layers_of_any_kind_are_looked_at(model: nn.Module, batch: Any) -> None:
     report = pyinit.inspect(model, batch, recipes=[None, "torch"], seed=0, steps=1, spectra=True)
     assert all(math.isfinite(row.forward.std) and row.backward is not None for row in report)
     assert is_same(before, state(model))
-
-
-@pytest.mark.parametrize("model", [nn.LazyLinear(3), nn.Linear(16, 3, device="meta")])
-def test_a_model_without_values_is_refused(model: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"lazy|meta"):
-        pyinit.inspect(model, X, recipes="auto")
 
 
 # ---- sparse gradients ---------------------------------------------------------------------------

@@ -286,7 +286,7 @@ def test_statistics_of_all_units_are_those_of_the_whole_and_of_the_channels() ->
     tensor[:, 1] = 0
     tensor[:, 2] += 30
     whole, dead, total = describe_units(tensor, bounds=(-1.0, 1.0))
-    assert dead == 0.25
+    assert dead.tolist() == [False, True, False, False]
     assert total == describe_channels(tensor).total_variance
     expected = describe(tensor, (-1.0, 1.0))
     for name, value in vars(expected).items():
