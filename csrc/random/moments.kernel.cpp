@@ -26,20 +26,6 @@ PYINIT_INLINE void load_values(const Half* p, F32 (&x)[2]) {
 PYINIT_INLINE void as_doubles(F32 x, F64* to) { widen(x, to[0], to[1]); }
 PYINIT_INLINE void as_doubles(F64 x, F64* to) { to[0] = x; }
 
-struct Sum {
-  PYINIT_METHOD F64 operator()(F64 a, F64 b) const { return a + b; }
-  PYINIT_METHOD double operator()(double a, double b) const { return a + b; }
-};
-// Of zeros of both signs the one in the lane before.
-struct Least {
-  PYINIT_METHOD F64 operator()(F64 a, F64 b) const { return min(b, a); }
-  PYINIT_METHOD double operator()(double a, double b) const { return b < a ? b : a; }
-};
-struct Greatest {
-  PYINIT_METHOD F64 operator()(F64 a, F64 b) const { return max(b, a); }
-  PYINIT_METHOD double operator()(double a, double b) const { return b > a ? b : a; }
-};
-
 // Over all lanes, member by member: i and i + 8, then i and i + 4, ...
 template <class Operation, class Lane, class V, int n> PYINIT_INLINE double total(const Lane (&lanes)[n], V Lane::*of) {
   constexpr int kDoubles = kSums / kLanes64;

@@ -54,4 +54,19 @@ template <class V> struct Counts {
   }
 };
 
+// What makes one lane of two.
+struct Sum {
+  PYINIT_METHOD F64 operator()(F64 a, F64 b) const { return a + b; }
+  PYINIT_METHOD double operator()(double a, double b) const { return a + b; }
+};
+// Of zeros of both signs the one in the lane before.
+struct Least {
+  PYINIT_METHOD F64 operator()(F64 a, F64 b) const { return min(b, a); }
+  PYINIT_METHOD double operator()(double a, double b) const { return b < a ? b : a; }
+};
+struct Greatest {
+  PYINIT_METHOD F64 operator()(F64 a, F64 b) const { return max(b, a); }
+  PYINIT_METHOD double operator()(double a, double b) const { return b > a ? b : a; }
+};
+
 }  // namespace pyinit::PYINIT_NS
