@@ -69,7 +69,7 @@ void sparse(PyObject* target, int64_t zeros, double std, const Stream& stream, c
 }
 
 PyObject* scratch_of_each(const std::vector<View>& targets) {
-  return PyLong_FromLongLong(cuda::describe_scratch(targets));
+  return PyLong_FromLongLong(cuda::describe_many_scratch(targets));
 }
 
 void describe_each(const std::vector<View>& targets, const std::vector<Bounds>& bounds, uint64_t scratch, uint64_t out,
@@ -127,7 +127,7 @@ PYBIND11_MODULE(PYINIT_CUDA_MODULE, m, py::mod_gil_not_used()) {
   fastcall::define<can_fill>(m, "can_fill");
   fastcall::define<fill>(m, "fill_many");
   fastcall::define<sparse>(m, "fill_sparse");
-  fastcall::define<scratch_of_each>(m, "describe_scratch");
+  fastcall::define<scratch_of_each>(m, "describe_many_scratch");
   fastcall::define<describe_each>(m, "describe_many");
   fastcall::define<scratch_of_channels>(m, "describe_channels_scratch");
   fastcall::define<describe_by_channel>(m, "describe_channels");

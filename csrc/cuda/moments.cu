@@ -297,7 +297,7 @@ int64_t place(Work& work, bool needs_lanes, char* scratch) {
 
 }  // namespace
 
-int64_t describe_scratch(const std::vector<View>& views) {
+int64_t describe_many_scratch(const std::vector<View>& views) {
   int64_t bytes = 0;
   for (const View& view : views) {
     Work work = work_of(view, {});

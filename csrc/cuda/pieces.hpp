@@ -5,7 +5,6 @@
 #include <stdexcept>
 
 #include "core/view.hpp"
-#include "cuda/fill.hpp"
 #include "cuda/rounded.hpp"
 #include "random/power_sums.hpp"
 #include "random/two_passes.hpp"
@@ -18,6 +17,8 @@ PYINIT_INLINE F32 value_in(BFloat16 x) { return from_bits(u32(uint32_t{x.bits} <
 PYINIT_INLINE F32 value_in(float x) { return f32(x); }
 PYINIT_INLINE F64 value_in(double x) { return f64(x); }
 
+constexpr int kMostDescribedDims = 6;  // that elements may have once joined
+
 template <class T> using LaneOf = decltype(value_in(T{}));
 template <class T> constexpr DType kDTypeOf = DType::f32;
 template <> inline constexpr DType kDTypeOf<Half> = DType::f16;
@@ -28,7 +29,7 @@ template <> inline constexpr DType kDTypeOf<double> = DType::f64;
 struct Elements {
   Elements() = default;
   explicit Elements(const InlineVector<Dim>& in_order) : dims(static_cast<int>(in_order.size())) {
-    if (dims > kMostDims) throw std::invalid_argument("target: has too many dimensions");
+    if (dims > kMostDescribedDims) throw std::invalid_argument("target: has too many dimensions");
     for (int d = 0; d < dims; ++d) {
       size[d] = in_order[static_cast<size_t>(d)].size;
       stride[d] = in_order[static_cast<size_t>(d)].stride;
@@ -49,7 +50,7 @@ struct Elements {
   }
 
   int dims = 0;
-  int64_t size[kMostDims] = {}, stride[kMostDims] = {};
+  int64_t size[kMostDescribedDims] = {}, stride[kMostDescribedDims] = {};
 };
 
 // The values from element `begin` on, of which many lie in one run most of the time.
