@@ -37,6 +37,7 @@ struct Elements {
   }
   PYINIT_METHOD int64_t offset_of(int64_t i) const {
     int64_t offset = 0;
+#pragma unroll 1
     for (int d = dims; d-- > 0;) {
       offset += (d == 0 ? i : i % size[d]) * stride[d];
       i /= size[d];

@@ -474,12 +474,12 @@ CHANNELS = (
     *((5, 1, 5000), (4, 33, 1), (2, 33, 130), (0, 3), (3, 0), (2, 0, 4), (70_000, 2)),
     *((1, 17, 2048), (2, 16, 2049), (1024, 2), (1025, 17), (257, 16), (1, 2, 66_000)),
 )
-CHANNEL_VIEWS: dict[str, Take] = {
-    "contiguous": same,
-    "channels last": lambda x: x.transpose(1, -1),
-    "channels outermost": lambda x: x.transpose(0, 1),
-    "steps": lambda x: x[..., ::2],
-    "repeated": lambda x: x[:1].expand(x.shape),
+CHANNEL_VIEWS: dict[str, tuple[Callable[[Shape], Shape], Take]] = {
+    "contiguous": (tuple, same),
+    "channels last": (lambda s: (s[0], *s[2:], s[1]), lambda x: x.movedim(-1, 1)),
+    "channels outermost": (lambda s: (s[1], s[0], *s[2:]), lambda x: x.transpose(0, 1)),
+    "steps": (tuple, lambda x: x[..., ::2]),
+    "repeated": (tuple, lambda x: x[:1].expand(x.shape)),
 }
 
 
@@ -505,8 +505,9 @@ def statistics_cases() -> Iterator[Case]:
     for dtype in DTYPES:
         name = name_of(dtype)
         yield from numbers_cases(dtype, name)
-        for shape, (kind, take) in itertools.product(CHANNELS, CHANNEL_VIEWS.items()):
-            make = lambda s=shape, d=dtype, t=take: Described(drawn(s, d), t)
+        for shape, (kind, (lie, take)) in itertools.product(CHANNELS, CHANNEL_VIEWS.items()):
+            lying = lie(shape)
+            make = lambda s=lying, d=dtype, t=take: Described(drawn(s, d), t)
             yield channels_case(kind, name, make, 1)
         for kind, take in (("sequence", same), ("sequence", lambda x: x.permute(2, 1, 0))):
             make = lambda d=dtype, t=take: Described(drawn((4, 50, 24), d), t)
