@@ -80,8 +80,7 @@ void describe_each(const std::vector<View>& targets, const std::vector<Bounds>& 
 }
 
 PyObject* scratch_of_channels(PyObject* target, uint64_t samples, uint64_t channel) {
-  return PyLong_FromLongLong(
-      cuda::describe_channels_scratch(device_view(target, Py_None, Py_None), samples, channel));
+  return PyLong_FromLongLong(cuda::describe_channels_scratch(device_view(target, Py_None, Py_None), samples, channel));
 }
 
 void describe_by_channel(PyObject* target, uint64_t samples, uint64_t channel, double low, double high,

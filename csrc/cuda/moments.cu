@@ -16,8 +16,8 @@ struct Range {
   int64_t begin, count;
 };
 
-// A tensor, or the channels of one. The elements of each are cut into parts of kPart; a part, where rows end; and these,
-// into pieces. All parts have as many pieces as one may have, and some are empty.
+// A tensor, or the channels of one. The elements of each are cut into parts of kPart; a part, where rows end; and
+// these, into pieces. All parts have as many pieces as one may have, and some are empty.
 struct Work {
   const char* data;
   DType dtype;
@@ -176,11 +176,11 @@ template <class T> __global__ void describe_columns(const Table table) {
       counts.add(value, low, high);
     }
     of = moments;
-    finish_statistics<Rounded>({static_cast<double>(powers.first.v), static_cast<double>(powers.second.v),
-                                static_cast<double>(powers.third.v), static_cast<double>(powers.fourth.v),
-                                static_cast<int64_t>(counts.zeros.v), static_cast<int64_t>(counts.low.v),
-                                static_cast<int64_t>(counts.high.v)},
-                               frame, of);
+    finish_statistics<Rounded>(
+        {static_cast<double>(powers.first.v), static_cast<double>(powers.second.v), static_cast<double>(powers.third.v),
+         static_cast<double>(powers.fourth.v), static_cast<int64_t>(counts.zeros.v), static_cast<int64_t>(counts.low.v),
+         static_cast<int64_t>(counts.high.v)},
+        frame, of);
   }
   work.pieces[number].of = of;
 }
@@ -190,7 +190,8 @@ __global__ void merge_pieces(const Table table) {
   const int64_t part = thread_of(work);
   if (part >= work.channels * work.parts) return;
   Moments all;
-  for (int64_t i = 0; i < work.part_pieces; ++i) all = merged<Rounded>(all, work.pieces[part * work.part_pieces + i].of);
+  for (int64_t i = 0; i < work.part_pieces; ++i)
+    all = merged<Rounded>(all, work.pieces[part * work.part_pieces + i].of);
   work.part_moments[part] = all;
 }
 
@@ -282,9 +283,9 @@ Work work_of(const Layout& layout, const View& view, const Bounds& bounds) {
 
 // Gives the work its places from `scratch` on, and returns their bytes.
 int64_t place(Work& work, bool needs_lanes, char* scratch) {
-  const int64_t lane = static_cast<int64_t>(work.dtype == DType::f64
-                                                ? std::max(sizeof(DistanceSums<F64>), sizeof(LanePowers<F64>))
-                                                : std::max(sizeof(DistanceSums<F32>), sizeof(LanePowers<F32>)));
+  const int64_t lane =
+      static_cast<int64_t>(work.dtype == DType::f64 ? std::max(sizeof(DistanceSums<F64>), sizeof(LanePowers<F64>))
+                                                    : std::max(sizeof(DistanceSums<F32>), sizeof(LanePowers<F32>)));
   const int64_t pieces = work.all_pieces() * static_cast<int64_t>(sizeof(Piece));
   const int64_t parts = work.all_parts() * static_cast<int64_t>(sizeof(Moments));
   if (scratch != nullptr) {

@@ -12,8 +12,8 @@ namespace pyinit::cuda {
 // Numbers of a row: count, mean, squares, cubes, fourths, min, max, zeros, nonfinite, low, high.
 constexpr int64_t kStatistics = 11;
 
-// Bytes of device memory that describe_many and describe_channels work in. These and those refuse views with more than 6
-// dimensions once joined, the channels' aside.
+// Bytes of device memory that describe_many and describe_channels work in. These and those refuse views with more than
+// 6 dimensions once joined, the channels' aside.
 int64_t describe_many_scratch(const std::vector<View>& views);
 int64_t describe_channels_scratch(const View& view, size_t samples, size_t channel);
 

@@ -134,7 +134,10 @@ template <class V> PYINIT_METHOD Powers powers_of(const LanePowers<V>* lanes) {
   Powers of{total<Sum>([&](int i) { return lanes[i].powers.first; }),
             total<Sum>([&](int i) { return lanes[i].powers.second; }),
             total<Sum>([&](int i) { return lanes[i].powers.third; }),
-            total<Sum>([&](int i) { return lanes[i].powers.fourth; }), 0, 0, 0};
+            total<Sum>([&](int i) { return lanes[i].powers.fourth; }),
+            0,
+            0,
+            0};
   for (int i = 0; i < kColumns; ++i) {
     of.zeros += static_cast<int64_t>(lanes[i].counts.zeros.v);
     of.low += static_cast<int64_t>(lanes[i].counts.low.v);

@@ -36,8 +36,8 @@ template <class T> __global__ void measure_units(const Units units) {
   if (unit >= units.channels * units.position_count) return;
   const int64_t channel = units.are_columns ? unit % units.channels : unit / units.position_count;
   const int64_t position = units.are_columns ? unit / units.channels : unit % units.position_count;
-  const T* const x = reinterpret_cast<const T*>(units.data) + channel * units.channel_stride +
-                     units.positions.offset_of(position);
+  const T* const x =
+      reinterpret_cast<const T*>(units.data) + channel * units.channel_stride + units.positions.offset_of(position);
   const Values<T> values(x, units.samples, 0, units.sample_count);
   const double origin = static_cast<double>(values(0).v);
   Rounded sum = 0.0, squares = 0.0;

@@ -27,7 +27,8 @@ PYINIT_INLINE void as_doubles(F32 x, F64* to) { widen(x, to[0], to[1]); }
 PYINIT_INLINE void as_doubles(F64 x, F64* to) { to[0] = x; }
 
 // Over all lanes, member by member: i and i + 8, then i and i + 4, ...
-template <class Operation, class Lane, class V, int n> PYINIT_INLINE double total(const Lane (&lanes)[n], V Lane::*of) {
+template <class Operation, class Lane, class V, int n> PYINIT_INLINE double total(const Lane (&lanes)[n],
+                                                                                  V Lane::* of) {
   constexpr int kDoubles = kSums / kLanes64;
   F64 x[kDoubles];
   for (int v = 0; v < n; ++v) as_doubles(lanes[v].*of, x + v * (kDoubles / n));
@@ -80,8 +81,8 @@ void powers(const void* values, int64_t count, double centre, double scale, cons
   using V = Vec<T>;
   constexpr int kVectors = kSums / kLanes<T>, kParts = sizeof(T) / sizeof(Element);
   const Element* x = static_cast<const Element*>(values);
-  const V about = vec(static_cast<T>(centre)), by = vec(static_cast<T>(scale)),
-          low = vec(static_cast<T>(bounds.low)), high = vec(static_cast<T>(bounds.high));
+  const V about = vec(static_cast<T>(centre)), by = vec(static_cast<T>(scale)), low = vec(static_cast<T>(bounds.low)),
+          high = vec(static_cast<T>(bounds.high));
   PowerSums<V> of[kVectors];
   Counts<V> counts;
   for (int v = 0; v < kVectors; ++v) of[v].begin();
@@ -98,12 +99,8 @@ void powers(const void* values, int64_t count, double centre, double scale, cons
     }
   }
   using Lane = PowerSums<V>;
-  out = {total<Sum>(of, &Lane::first),
-         total<Sum>(of, &Lane::second),
-         total<Sum>(of, &Lane::third),
-         total<Sum>(of, &Lane::fourth),
-         total_count(counts.zeros),
-         total_count(counts.low),
+  out = {total<Sum>(of, &Lane::first),  total<Sum>(of, &Lane::second), total<Sum>(of, &Lane::third),
+         total<Sum>(of, &Lane::fourth), total_count(counts.zeros),     total_count(counts.low),
          total_count(counts.high)};
 }
 

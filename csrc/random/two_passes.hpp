@@ -86,8 +86,13 @@ PYINIT_METHOD Powers powers_of_few(const Value& value, int64_t count, const Fram
     low += x <= static_cast<T>(bounds.low);
     high += x >= static_cast<T>(bounds.high);
   }
-  return {static_cast<double>(first), static_cast<double>(second), static_cast<double>(third),
-          static_cast<double>(fourth), zeros, low, high};
+  return {static_cast<double>(first),
+          static_cast<double>(second),
+          static_cast<double>(third),
+          static_cast<double>(fourth),
+          zeros,
+          low,
+          high};
 }
 
 template <class Real = double> PYINIT_METHOD Moments merged(const Moments& a, const Moments& b) {
