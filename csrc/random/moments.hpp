@@ -30,7 +30,9 @@ struct Bounds {
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
 };
 
+constexpr int64_t kWhole = 32;       // elements that kernels take at a time
 constexpr int64_t kMeasured = 4096;  // elements that are measured at a time
+constexpr int64_t kPart = 1 << 16;   // elements whose statistics are combined before those of all
 
 // Mean, squares and range of at most kMeasured elements side by side.
 Moments measure(const void* values, DType dtype, int64_t count);

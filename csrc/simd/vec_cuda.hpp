@@ -128,6 +128,10 @@ PYINIT_INLINE F32 signed_to_f32(U32 a) { return {static_cast<float>(static_cast<
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {a.v < b.v}; }
 PYINIT_INLINE M64 less(F64 a, F64 b) { return {a.v < b.v}; }
+PYINIT_INLINE M32 less_equal(F32 a, F32 b) { return {a.v <= b.v}; }
+PYINIT_INLINE M64 less_equal(F64 a, F64 b) { return {a.v <= b.v}; }
+PYINIT_INLINE M32 equal(F32 a, F32 b) { return {a.v == b.v}; }
+PYINIT_INLINE M64 equal(F64 a, F64 b) { return {a.v == b.v}; }
 PYINIT_INLINE M32 signed_greater(U32 a, U32 b) { return {static_cast<int32_t>(a.v) > static_cast<int32_t>(b.v)}; }
 PYINIT_INLINE M64 signed_greater(U64 a, U64 b) { return {static_cast<int64_t>(a.v) > static_cast<int64_t>(b.v)}; }
 PYINIT_INLINE M32 sign_bit(U32 a) { return {(a.v >> 31) != 0}; }

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
+from pyinit._device import statistics as device_statistics
 from pyinit._torch.views import View, readable_view, view_of
 
 Bounds = tuple[float, float]
 """Where an activation saturates: the largest low value, and the smallest high one."""
 
 _NOWHERE: Bounds = (-math.inf, math.inf)
-_NUMBERS = 11  # of a row
 _ZEROS = 7  # where the number of zeros stands in it
 
 
@@ -81,8 +81,8 @@ def describe(tensor: Tensor, bounds: Bounds = _NOWHERE) -> Statistics:
 
     Returns:
         The statistics, computed in the tensor's precision by blocks of 4096 values and in double precision
-        beyond. On the CPU they have the same bits for any number of threads, and for any instruction set
-        that has a fused multiply-add.
+        beyond. On the CPU and, if pyinit was built with CUDA kernels, on CUDA devices they have the same
+        bits, for any number of threads, and for any instruction set that has a fused multiply-add.
 
     Raises:
         ValueError: for a tensor without values of its own.
@@ -117,17 +117,22 @@ def describe_many(
         ValueError: as ``describe``.
     """
     limits = [_NOWHERE] * len(tensors) if bounds is None else list(bounds)
-    rows = torch.full((len(tensors), _NUMBERS), math.nan, dtype=torch.float64, device="cpu")
+    rows = torch.full(
+        (len(tensors), device_statistics.ROW), math.nan, dtype=torch.float64, device="cpu"
+    )
     native: list[tuple[int, View]] = []
+    on_devices: dict[torch.device, list[tuple[int, View]]] = {}
     for i, tensor in enumerate(tensors):
         _check(tensor)
-        view = readable_view(tensor.detach())
-        if view is None:
-            rows[i] = _by_torch(tensor.detach(), limits[i])
-        else:
+        values = tensor.detach()
+        if (view := readable_view(values)) is not None:
             native.append((i, view))
+        elif (view := device_statistics.readable_view(values)) is not None:
+            on_devices.setdefault(tensor.device, []).append((i, view))
+        else:
+            rows[i] = _by_torch(values, limits[i])
     if native:
-        found = torch.empty((len(native), _NUMBERS), dtype=torch.float64, device="cpu")
+        found = torch.empty((len(native), device_statistics.ROW), dtype=torch.float64, device="cpu")
         _core.describe_many(
             [view for _, view in native],
             [limits[i] for i, _ in native],
@@ -135,6 +140,11 @@ def describe_many(
             torch.get_num_threads(),
         )
         rows[[i for i, _ in native]] = found
+    for some in on_devices.values():
+        numbers = [i for i, _ in some]
+        rows[numbers] = device_statistics.describe_many(
+            tensors[numbers[0]], [view for _, view in some], [limits[i] for i in numbers]
+        ).cpu()
     return _statistics(rows)
 
 
@@ -200,10 +210,17 @@ def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> t
         )
     values = tensor.detach()
     view = readable_view(values)
+    if view is None and (there := device_statistics.readable_view(values)) is not None:
+        found, variance = device_statistics.describe_channels(
+            values, there, samples, channel, bounds
+        )
+        return found.cpu(), float(variance)
     if view is None:
         values = values.to("cpu", torch.float64)
         view = view_of(values)
-    rows = torch.empty((values.shape[channel], _NUMBERS), dtype=torch.float64, device="cpu")
+    rows = torch.empty(
+        (values.shape[channel], device_statistics.ROW), dtype=torch.float64, device="cpu"
+    )
     total = _core.describe_channels(
         view, samples, channel, *bounds, view_of(rows), torch.get_num_threads()
     )
@@ -225,7 +242,7 @@ def _by_torch(values: Tensor, bounds: Bounds) -> Tensor:
     exact = x.double() if x.device.type != "mps" else x.float()
     finite = torch.isfinite(exact)
     counts = (exact == 0, ~finite, exact <= low, exact >= high)
-    row = torch.full((_NUMBERS,), math.nan, dtype=torch.float64, device="cpu")
+    row = torch.full((device_statistics.ROW,), math.nan, dtype=torch.float64, device="cpu")
     row[0] = exact.numel()
     row[7:] = torch.stack([some.sum() for some in counts]).double().cpu()
     if exact.numel() and finite.all():

@@ -201,6 +201,17 @@ def test_the_bits_depend_on_neither_threads_nor_instruction_set(
         assert found == expected
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("places", [(1, 9), (9, 1), (5, 1), (3, 1), (13, 5), (2, 33)])
+def test_the_sign_of_a_zero_at_the_end_of_the_range_is_the_same_everywhere(
+    dtype: torch.dtype, places: tuple[int, int], every_way: Iterator[None]
+) -> None:
+    plus, minus = places
+    x = torch.ones(64, dtype=dtype)
+    x[plus], x[minus] = 0.0, -0.0
+    assert len({(repr(describe(x).min), repr(describe(-x).max)) for _ in every_way}) == 1
+
+
 def test_mean_std_and_range_have_the_bits_of_reports(isa: str) -> None:
     for dtype, count in product(DTYPES, (1, 31, 4097, 200_003)):
         x = drawn((count,), dtype)
