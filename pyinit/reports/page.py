@@ -102,12 +102,14 @@ class Series(NamedTuple):
     marks: how they are drawn: as a line, as points, or as short horizontal dashes
     scale: where their colour is on a scale from 0 to 1, such as that of depth; None for a colour
         that differs from the others'
+    hue: the place of the series whose colour they take, if not their own
     """
 
     name: str
     y: Sequence[Number]
     marks: Literal["line", "points", "dashes"] = "line"
     scale: float | None = None
+    hue: int | None = None
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,9 @@ class Chart:
                     "y": _numbers(one.y),
                     "marks": one.marks,
                     "scale": _number(one.scale),
+                    "hue": place if one.hue is None else one.hue,
                 }
-                for one in self.series
+                for place, one in enumerate(self.series)
             ],
         }
 
