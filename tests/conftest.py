@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import hypothesis
 import torch
+from browser import CHROMIUM, Browser, browser
 from cuda_emulation import NoEmulationError, build
 from filelock import FileLock
 from routes import counted_kernels
@@ -146,3 +147,11 @@ def mesh(process_group: None) -> Any:
     from torch.distributed.device_mesh import init_device_mesh  # noqa: PLC0415
 
     return init_device_mesh("cpu", (1,))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    with browser() as tab:
+        yield tab

@@ -18,7 +18,7 @@ from pyinit.initializers import _base
 from pyinit.whole_model.recipes import registry
 
 MODULES = ("pyinit", *(f"pyinit.{name}" for name in ("init", "initializers", "fill", "functional")))
-MODULES += ("pyinit.nn", "pyinit.nn.grad", "pyinit.inspection.theory")
+MODULES += ("pyinit.nn", "pyinit.nn.grad", "pyinit.inspection.theory", "pyinit.datasets")
 
 SUMMARY = r"[A-Z`].*\s.*[.:]"
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Warns", "References", "Example")

@@ -6,6 +6,7 @@ from pyinit.cli.bench import bench
 from pyinit.cli.check import check
 from pyinit.cli.info import info
 from pyinit.cli.init import init
+from pyinit.cli.inspect import inspect
 from pyinit.cli.run import run
 
 
@@ -18,4 +19,5 @@ main.add_command(info)
 main.add_command(init)
 main.add_command(bench)
 main.add_command(check)
+main.add_command(inspect)
 main.add_command(run)

@@ -24,10 +24,11 @@ DTYPES = {
 }
 
 
-def load(spec: str, dtype: str | None, kwargs: str, seed: int) -> nn.Module:
+def load(spec: str, dtype: str | None, kwargs: str, seed: int, *, drawn: bool = False) -> nn.Module:
     """Build the model that ``spec`` names: a built-in, or ``package.module:factory``.
 
-    The same seed gives the same model, whatever its module draws while it is imported.
+    The same seed gives the same model, whatever its module draws while it is imported. A built-in has
+    what its constructors draw only if that is asked for (``drawn``).
     """
     config = _config(kwargs)
     factory = MODELS[spec] if spec in MODELS else _user_factory(spec)
@@ -36,7 +37,8 @@ def load(spec: str, dtype: str | None, kwargs: str, seed: int) -> nn.Module:
     except (TypeError, ValueError) as error:
         raise bad_parameter("--kwargs", f"{spec} does not take {kwargs}: {error}") from None
     if spec in MODELS:
-        factory = partial(build, spec, DTYPES[dtype or "float32"])
+        made = partial(_drawn, factory) if drawn else partial(build, spec)
+        factory = partial(made, DTYPES[dtype or "float32"])
     _seed(seed)
     try:
         model = factory(**config)
@@ -45,6 +47,34 @@ def load(spec: str, dtype: str | None, kwargs: str, seed: int) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise bad_parameter("MODEL", f"{spec} returned {type(model).__name__}, not an nn.Module")
     return model if dtype is None else model.to(DTYPES[dtype])
+
+
+def _drawn(factory: Callable[..., nn.Module], dtype: torch.dtype, **config: Any) -> nn.Module:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return factory(**config)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def imported(option: str, spec: str, what: str = "function") -> Callable[..., Any]:
+    """What is called that an option names, as ``package.module:function``."""
+    look_in_working_folder()
+    module, _, attribute = spec.partition(":")
+    try:
+        found = attrgetter(attribute)(importlib.import_module(module))
+    except Exception as error:
+        raise bad_parameter(option, f"cannot import {spec!r}: {one_line(error)}") from error
+    if not callable(found):
+        raise bad_parameter(option, f"{spec!r} is not a {what} but {type(found).__name__}")
+    return cast(Callable[..., Any], found)
+
+
+def look_in_working_folder() -> None:
+    """Import the user's modules from the working folder, too."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def _seed(seed: int) -> None:
@@ -77,12 +107,7 @@ def _user_factory(spec: str) -> Callable[..., Any]:
         raise bad_parameter(
             "MODEL", f"{spec!r} is neither package.module:factory nor one of {', '.join(MODELS)}"
         )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        factory = attrgetter(attribute)(importlib.import_module(module_name))
-    except Exception as error:
-        raise bad_parameter("MODEL", f"cannot import {spec!r}: {one_line(error)}") from error
-    if not callable(factory) or isinstance(factory, nn.Module):
+    factory = imported("MODEL", spec, "factory")
+    if isinstance(factory, nn.Module):
         raise bad_parameter("MODEL", f"{spec!r} is not a factory but {type(factory).__name__}")
-    return cast(Callable[..., Any], factory)
+    return factory

@@ -1,4 +1,4 @@
-"""Writes a model to a safetensors file, which is there whole or not at all."""
+"""Writes models and reports to files, which are there whole or not at all."""
 
 import json
 import signal
@@ -6,11 +6,19 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from safetensors.torch import _remove_duplicate_names, save_model
 from torch import Tensor, nn
 
+from pyinit.cli._model import bad_parameter, one_line
 from pyinit.reports.files import replacing
+
+
+class Savable(Protocol):
+    """A report that can be written to a file."""
+
+    def save(self, path: Path) -> None: ...
 
 
 def check_savable(model: nn.Module) -> None:
@@ -35,6 +43,15 @@ def save(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
     with replacing(path) as partial:
         save_model(model, str(partial), dict(metadata))
         _sort_metadata(partial)
+
+
+def save_report(report: Savable, path: Path) -> None:
+    """Write a report to the file that ``--report`` names."""
+    try:
+        with ended_in_order():
+            report.save(path)
+    except OSError as error:
+        raise bad_parameter("--report", f"cannot write {path}: {one_line(error)}") from error
 
 
 @contextmanager

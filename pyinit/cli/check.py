@@ -1,20 +1,16 @@
 """``pyinit check``."""
 
-import importlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
-from torch import nn
 
-from pyinit.cli import _console
-from pyinit.cli._model import DTYPES, bad_parameter, load, one_line
+from pyinit.cli import _console, _options
+from pyinit.cli._model import bad_parameter, imported, load, one_line
 from pyinit.inspection.check import check as check_model
 from pyinit.models import MODELS
 
@@ -60,8 +56,8 @@ def _ignored(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> d
     callback=_ignored,
     help="Do not report a code, or parameters of a name pattern, for the reason given.",
 )
-@click.option("--dtype", type=click.Choice(list(DTYPES)), help="Type of the parameters.")
-@click.option("--kwargs", metavar="JSON", default="{}", help="Arguments of the factory.")
+@_options.dtype
+@_options.kwargs
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def check(
@@ -78,7 +74,10 @@ def check(
     is_file = model not in MODELS and os.path.exists(model)
     if is_file and (init is not None or reproducible):
         raise bad_parameter("MODEL", f"{model} is a file: it has no init, and is not made again")
-    checked = Path(model) if is_file else partial(_built, model, dtype, kwargs, init is not None)
+    # What nothing else initializes has what its constructors draw.
+    checked = (
+        Path(model) if is_file else partial(load, model, dtype, kwargs, seed=0, drawn=init is None)
+    )
     try:
         findings = check_model(
             checked, None if init is None else _init(init), reproducible=reproducible, ignore=ignore
@@ -96,28 +95,5 @@ def check(
         context.exit(_FAILED)
 
 
-def _built(model: str, dtype: str | None, kwargs: str, has_init: bool) -> nn.Module:
-    """The model, and of a built-in one what its constructors draw, if nothing else initializes it."""
-    if model not in MODELS or has_init:
-        return load(model, dtype, kwargs, seed=0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(DTYPES[dtype or "float32"])
-    try:
-        return load(
-            f"{MODELS[model].__module__}:{MODELS[model].__qualname__}", dtype, kwargs, seed=0
-        )
-    finally:
-        torch.set_default_dtype(before)
-
-
 def _init(name: str) -> str | Callable[..., Any]:
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        return name
-    try:
-        found = attrgetter(attribute)(importlib.import_module(module))
-    except Exception as error:
-        raise bad_parameter("--init", f"cannot import {name!r}: {one_line(error)}") from error
-    if not callable(found):
-        raise bad_parameter("--init", f"{name!r} is not a function but {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+    return imported("--init", name) if ":" in name else name

@@ -9,33 +9,15 @@ from rich.table import Table
 from torch import nn
 
 from pyinit._machine import Info, info
-from pyinit.cli import _console, _output, _timed
-from pyinit.cli._model import DTYPES, bad_parameter, load, one_line
+from pyinit.cli import _console, _options, _output, _timed
+from pyinit.cli._model import bad_parameter, load, one_line
 from pyinit.cli._timed import Timed
 from pyinit.models import MODELS
-from pyinit.reports.files import check_output
 from pyinit.reports.initialization import InitReport
-from pyinit.reports.loading import LoadReport
 from pyinit.reports.page import SUFFIXES
 from pyinit.whole_model.recipes import recipes
 
 _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
-
-
-def _output_file(*suffixes: str) -> Callable[..., Path | None]:
-    """Make a callback that accepts only paths at which a file of these formats can be written."""
-
-    def check(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
-        try:
-            if path is not None:
-                check_output(path, *suffixes)
-        except OSError as error:
-            raise click.BadParameter(f"cannot write {path}: {error.strerror or error}") from None
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-        return path
-
-    return check
 
 
 def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -70,13 +52,7 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     callback=_list_recipes,
     help="Show the recipes and exit.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**64 - 1),
-    default=0,
-    show_default=True,
-    help="The seed of all numbers.",
-)
+@_options.seed("all numbers")
 @click.option(
     "--from",
     "source",
@@ -88,19 +64,17 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     "--report",
     "report_file",
     type=click.Path(path_type=Path),
-    callback=_output_file(*SUFFIXES),
+    callback=_options.output_file(*SUFFIXES),
     help="Write the report to this file: as JSON (.json), or as a page for a browser (.html).",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    callback=_output_file(".safetensors"),
+    callback=_options.output_file(".safetensors"),
     help="Write the model to this safetensors file (.safetensors).",
 )
-@click.option("--dtype", type=click.Choice(list(DTYPES)), help="The dtype of the parameters.")
-@click.option(
-    "--kwargs", metavar="JSON", default="{}", help="The factory's arguments, as a JSON object."
-)
+@_options.dtype
+@_options.kwargs
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def init(
     *,
@@ -145,7 +119,7 @@ def init(
             }
             _save(network, out, metadata)
     if report_file is not None:
-        _save_report(timed.report, report_file)
+        _output.save_report(timed.report, report_file)
     if as_json:
         described = {
             "model": model,
@@ -194,14 +168,6 @@ def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
             _output.save(model, path, metadata)
     except Exception as error:
         raise bad_parameter("--out", f"cannot write {path}: {one_line(error)}") from error
-
-
-def _save_report(report: InitReport | LoadReport, path: Path) -> None:
-    try:
-        with _output.ended_in_order():
-            report.save(path)
-    except OSError as error:
-        raise bad_parameter("--report", f"cannot write {path}: {one_line(error)}") from error
 
 
 def _print(timed: Timed, machine: Info, out: Path | None) -> None:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from pyinit.inspection.batches import Batch, named_tensors
 from pyinit.inspection.calls import Call
+from pyinit.inspection.histogram import histogram
 from pyinit.inspection.layers import has_parameters, is_activation
 from pyinit.inspection.rows import NAN, Backward, Forward, LayerRow, Look, WeightRow
 from pyinit.inspection.samples import angles
@@ -119,7 +120,8 @@ class _Measured:
         bounds = bounds_of(call.layer)
         strided = tensor.layout is torch.strided
         if not strided or tensor.dim() < 2 or not tensor.numel():
-            return _whole(describe(tensor, bounds), bounds)
+            kept = histogram(tensor) if strided else None
+            return replace(_whole(describe(tensor, bounds), bounds), histogram=kept)
         samples, channel = self._places(call, tensor)
         whole, dead, total_variance = describe_units(tensor, channel, samples, bounds)
         cosine, rank = angles(tensor.detach(), samples)
@@ -130,6 +132,7 @@ class _Measured:
             total_variance=total_variance,
             mean_cosine=cosine,
             effective_rank=rank,
+            histogram=histogram(tensor),
         )
 
     def _places(self, call: Call, tensor: Tensor) -> tuple[int, int]:

@@ -6,16 +6,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from pyinit.inspection.diagnosis import Diagnosis
+from pyinit.inspection.pictures import AS_IT_IS, calls, pictures
 from pyinit.inspection.rows import NAN, LayerRow
 from pyinit.reports import table
-from pyinit.reports.files import write_json
+from pyinit.reports.figure import figure
+from pyinit.reports.page import (
+    Cell,
+    Number,
+    Page,
+    Ridges,
+    Section,
+    Table,
+    Text,
+    shape_cell,
+    table_section,
+    write_report,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FORMAT = 1
 _WIDTH = 140  # of an inspection as text
-_AS_IT_IS = "as it is"
 
 
 @dataclass(frozen=True)
@@ -99,25 +114,22 @@ class Inspection(Sequence[LayerRow]):
     @property
     def summary(self) -> str:
         """What was seen, in one line."""
-        calls = len(self.rows) // len(self.recipes)
-        parts = [f"{calls} calls of layers"]
+        count = len(self.rows) // len(self.recipes)
+        parts = [f"{count} call{'s' * (count != 1)} of layers"]
         if len(self.recipes) > 1:
             parts.append(f"under {len(self.recipes)} recipes")
         elif self.recipes != ("",):
             parts.append(f"under {self.recipes[0]}")
-        losses = [
-            f"{loss:.4g}" + (f" ({recipe or _AS_IT_IS})" if len(self.recipes) > 1 else "")
-            for recipe, loss in zip(self.recipes, self.losses, strict=True)
-            if math.isfinite(loss)
-        ]
-        loss = f"; loss {', '.join(losses)}" if losses else ""
+        losses = "".join(f"; {name} {value}" for name, value in _losses(self).items())
         count = len(self.findings)
         found = f"{count} finding{'s' * (count != 1)}" if count else "no findings"
-        return " ".join(parts) + loss + f"; {found}"
+        return " ".join(parts) + losses + f"; {found}"
 
-    def __rich_console__(self, *_: Any) -> Iterator[Any]:
-        yield _side_by_side(self) if len(self.recipes) > 1 else _of_one(self.rows)
-        yield ""
+    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
+        names, numbers = _side_by_side(self) if len(self.recipes) > 1 else _of_one(self.rows)
+        for part in table.in_parts(names, numbers, options.max_width):
+            yield part
+            yield ""
         for name, listed in (
             ("not called", self.unused),
             ("frozen", self.frozen),
@@ -125,13 +137,65 @@ class Inspection(Sequence[LayerRow]):
         ):
             if listed:
                 yield f"{name}: {_several(listed)}"
-        for finding in self.findings:
-            under = f"[{finding.recipe}] " if finding.recipe else ""
-            yield f"{under}{finding}"
+        yield from _in_words(self.findings)
         yield self.summary
 
     def __str__(self) -> str:
         return table.as_text(self, _WIDTH).rstrip()
+
+    def plot(self) -> "Figure":
+        """The pictures, by matplotlib.
+
+        Standard deviations of outputs and gradients by depth, correlations between samples, Jacobians
+        and updates if they were asked for, and histograms of outputs. Each recipe has a line.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which a notebook shows, and whose ``savefig`` writes it. It
+            is none of pyplot's figures, and need not be closed.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+
+        Example:
+            >>> import torch, pyinit
+            >>> report = pyinit.inspect(torch.nn.Linear(3, 2), torch.ones(4, 3))
+            >>> figure = report.plot()  # doctest: +SKIP
+            >>> figure.savefig("signals.png")  # doctest: +SKIP
+        """
+        return figure(pictures(self.rows, self.recipes))
+
+    def page(self) -> Page:
+        """The inspection as a page for a browser: findings, pictures, and all rows."""
+        drawn = pictures(self.rows, self.recipes)
+        histograms = [each for each in drawn if isinstance(each, Ridges)]
+        charts = [each for each in drawn if not isinstance(each, Ridges)]
+        lists = {
+            "Layers that took no part": self.unused,
+            "Frozen parameters": self.frozen,
+            "Quantized modules": self.quantized,
+        }
+        found = [Text(text) for text in _in_words(self.findings)]
+        return Page(
+            title="Signals and gradients",
+            summary=f"pyinit inspect: {self.summary}",
+            facts={
+                "calls of layers": f"{len(calls(self.rows)):,}",
+                "recipes": ", ".join(recipe or AS_IT_IS for recipe in self.recipes),
+                **_losses(self),
+                "findings": f"{len(self.findings)}",
+            },
+            sections=[
+                *([Section("Findings", found, warns=True)] if found else []),
+                *([Section("By depth", charts)] if charts else []),
+                *([Section("Histograms", histograms)] if histograms else []),
+                *([Section("Calls of layers", [_table(self)])] if self.rows else []),
+                *(
+                    section
+                    for title, names in lists.items()
+                    for section in table_section(title, ("name",), ((name,) for name in names))
+                ),
+            ],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The inspection as values that JSON has; ``from_dict`` takes them back."""
@@ -165,16 +229,17 @@ class Inspection(Sequence[LayerRow]):
             raise ValueError(f"inspection: not what to_dict gives: {error!r}") from None
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the inspection as a JSON file, which is there whole or not at all.
+        """Write the inspection as a file, which is there whole or not at all.
 
         Args:
-            path: The file's path; a file that is there is replaced.
+            path: The file's path; a file that is there is replaced. A name that ends in ``.html``
+                makes it a page for a browser, any other a JSON file, which ``load`` reads.
 
         Raises:
             ValueError: If the name has the suffix of another format.
             OSError: If the file cannot be written.
         """
-        write_json(path, self.to_dict())
+        write_report(self, path)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Inspection":
@@ -202,37 +267,77 @@ class Inspection(Sequence[LayerRow]):
 _LISTS = ("unused", "frozen", "quantized")
 
 
-def _of_one(rows: Sequence[LayerRow]) -> Any:
+def _in_words(findings: Sequence[Diagnosis]) -> Iterator[str]:
+    for finding in findings:
+        yield (f"[{finding.recipe}] " if finding.recipe else "") + str(finding)
+
+
+def _losses(report: Inspection) -> dict[str, str]:
+    """The losses as a fact with its name, if there are any."""
+    losses = [
+        f"{loss:.4g}" + (f" ({recipe or AS_IT_IS})" if len(report.recipes) > 1 else "")
+        for recipe, loss in zip(report.recipes, report.losses, strict=True)
+        if math.isfinite(loss)
+    ]
+    return {"loss": ", ".join(losses)} if losses else {}
+
+
+def _table(report: Inspection) -> Table:
+    """All rows, with the columns that have a number somewhere."""
     shown = [
-        column for column in _COLUMNS if any(math.isfinite(_value(row, column[1])) for row in rows)
+        (title, where)
+        for title, where in (*((title, where) for title, where, _ in _COLUMNS), *_FURTHER)
+        if any(not math.isnan(_value(row, where)) for row in report.rows)
     ]
-    made = table.columns("layer", "kind", "shape", *(title for title, _, _ in shown))
-    _right(made, 3)
-    for row in rows:
-        numbers = [_text(_value(row, where), form) for _, where, form in shown]
-        kind = row.activation or row.kind
-        made.add_row(row.label, kind, "x".join(map(str, row.shape)), *numbers)
-    return made
-
-
-def _side_by_side(report: Inspection) -> Any:
-    titles = [
-        f"{number} {recipe or _AS_IT_IS}" for recipe in report.recipes for number in ("std", "grad")
-    ]
-    made = table.columns("layer", "kind", *titles)
-    _right(made, 2)
-    by_call: dict[tuple[str, int], dict[str, LayerRow]] = {}
+    has_recipes = report.recipes != ("",)
+    rows: list[list[str | Number | Cell]] = []
     for row in report.rows:
-        by_call.setdefault((row.name, row.call), {})[row.recipe] = row
-    for under in by_call.values():
-        row = next(iter(under.values()))
-        numbers = [
+        values = (_value(row, where) for _, where in shown)
+        rows.append(
+            [
+                row.label,
+                *([row.recipe or AS_IT_IS] if has_recipes else []),
+                row.activation or row.kind,
+                shape_cell(row.shape),
+                *(None if math.isnan(value) else value for value in values),
+            ]
+        )
+    recipe = ["recipe"] if has_recipes else []
+    return Table(["layer", *recipe, "kind", "shape", *(title for title, _ in shown)], rows)
+
+
+_Columns = dict[str, list[str]]
+
+
+def _of_one(rows: Sequence[LayerRow]) -> tuple[_Columns, _Columns]:
+    """The columns of names and of numbers for one recipe."""
+    numbers = {"shape": ["x".join(map(str, row.shape)) for row in rows]}
+    for title, where, form in _COLUMNS:
+        values = [_value(row, where) for row in rows]
+        if any(map(math.isfinite, values)):
+            numbers[title] = [_text(value, form) for value in values]
+    return _names(rows), numbers
+
+
+def _side_by_side(report: Inspection) -> tuple[_Columns, _Columns]:
+    """The columns of names, and those of numbers under each recipe."""
+    by_call = calls(report.rows).values()
+    numbers = {
+        f"{title} {recipe or AS_IT_IS}": [
             _text(_value(under[recipe], where), ".2e") if recipe in under else ""
-            for recipe in report.recipes
-            for where in ("forward.std", "backward.std")
+            for under in by_call
         ]
-        made.add_row(row.label, row.activation or row.kind, *numbers)
-    return made
+        for recipe in report.recipes
+        for title, where in (("std", "forward.std"), ("grad", "backward.std"))
+    }
+    return _names([next(iter(under.values())) for under in by_call]), numbers
+
+
+def _names(rows: Sequence[LayerRow]) -> _Columns:
+    return {
+        "layer": [row.label for row in rows],
+        "kind": [row.activation or row.kind for row in rows],
+    }
 
 
 # Title, where it stands, format.
@@ -253,6 +358,13 @@ _COLUMNS = (
     ("update", "weight.update_ratio", ".1e"),
     ("distance", "weight.distance", ".1e"),
 )
+# What a page has besides.
+_FURTHER = (
+    ("mean", "forward.mean"),
+    ("min", "forward.min"),
+    ("max", "forward.max"),
+    ("not finite", "forward.nonfinite"),
+)
 
 
 def _value(row: LayerRow, where: str) -> float:
@@ -263,11 +375,6 @@ def _value(row: LayerRow, where: str) -> float:
 
 def _text(value: float, form: str) -> str:
     return "" if math.isnan(value) else format(value, form)
-
-
-def _right(made: Any, first: int) -> None:
-    for column in made.columns[first:]:
-        column.justify = "right"
 
 
 def _several(names: Sequence[str]) -> str:

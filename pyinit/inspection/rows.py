@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
+
+from pyinit.inspection.histogram import Histogram
 
 NAN = math.nan
 
@@ -30,6 +32,7 @@ class Forward:
         mean_cosine: the mean cosine of the angle between two samples
         effective_rank: the participation ratio of the samples' covariance, between 1 and the number of
             samples less one
+        histogram: that of at most 8192 of the values; None if none is finite
     """
 
     count: int
@@ -47,6 +50,7 @@ class Forward:
     total_variance: float = NAN
     mean_cosine: float = NAN
     effective_rank: float = NAN
+    histogram: Histogram | None = None
 
     @property
     def variance(self) -> float:
@@ -169,6 +173,8 @@ class LayerRow:
         kinds = {"forward": Forward, "backward": Backward, "weight": WeightRow}
         for part, value in parts.items():
             for field in fields(kinds[part]):
+                if field.name == "histogram":  # no number
+                    continue
                 own[f"{part}_{field.name}"] = getattr(value, field.name, None)
         own["weight_gradient_to_weight"] = getattr(self.weight, "gradient_to_weight", None)
         return own
@@ -186,7 +192,7 @@ class LayerRow:
             **{
                 **value,
                 "shape": tuple(value["shape"]),
-                "forward": _read(Forward, value["forward"]),
+                "forward": _read_forward(value["forward"]),
                 "backward": None if backward is None else _read(Backward, backward),
                 "weight": None
                 if weight is None
@@ -249,3 +255,10 @@ def _plain(value: Any) -> Any:
 
 def _read(cls: Any, value: dict[str, Any]) -> Any:
     return cls(**{key: NAN if each is None else each for key, each in value.items()})
+
+
+def _read_forward(value: dict[str, Any]) -> Forward:
+    value = dict(value)
+    kept = value.pop("histogram", None)  # earlier files have none
+    found: Forward = _read(Forward, value)
+    return replace(found, histogram=kept and Histogram(kept[0], kept[1], tuple(kept[2])))

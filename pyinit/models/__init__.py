@@ -8,12 +8,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from pyinit.models.gpt2 import GPT2
+from pyinit.models.lenet import LeNet5
 from pyinit.models.llama import Llama
 from pyinit.models.resnet import ResNet
 from pyinit.models.vit import VisionTransformer
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "gpt2": GPT2,
+    "lenet5": LeNet5,
     "resnet50": ResNet,
     "vit-b16": VisionTransformer,
     "llama-1b": Llama,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Number = float | None  # an int as well; None: there is none
 
 SUFFIXES = (".json", ".html")  # of the files that reports are saved as
+_LARGE = 40_000  # cells; with all digits, such a table would take megabytes
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Table:
     Args:
         columns: The columns' names.
         rows: For each row a value for each column. Floats are shown with four digits, and sorted by
-            nine.
+            nine. A table of more than 40,000 cells has three, and is sorted by these.
 
     Raises:
         ValueError: If a row has another number of cells.
@@ -85,7 +86,12 @@ class Table:
     @property
     def cells(self) -> list[list[tuple[str, str]]]:
         """For each row pairs of a cell's text and what it is sorted by ("" for its text)."""
-        return [[_cell(value) for value in row] for row in self.rows]
+        return [[_cell(value, self.is_large) for value in row] for row in self.rows]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the table must save space."""
+        return len(self.rows) * len(self.columns) > _LARGE
 
 
 class Series(NamedTuple):
@@ -94,11 +100,14 @@ class Series(NamedTuple):
     name: what the legend calls them
     y: a value for each ``x`` of the chart; None where there is none
     marks: how they are drawn: as a line, as points, or as short horizontal dashes
+    scale: where their colour is on a scale from 0 to 1, such as that of depth; None for a colour
+        that differs from the others'
     """
 
     name: str
     y: Sequence[Number]
     marks: Literal["line", "points", "dashes"] = "line"
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,8 @@ class Chart:
         x_label, y_label: What the axes are.
         log: Whether the vertical axis is logarithmic.
         names: A name for each place, such as a parameter's, which a tooltip shows.
+        reference: A value that others are compared with, where a dashed line is drawn.
+        note: What else the reader must know, in a sentence.
 
     Raises:
         ValueError: If a series or ``names`` is not as long as ``x``.
@@ -129,6 +140,8 @@ class Chart:
     y_label: str = ""
     log: bool = False
     names: Sequence[str] = ()
+    reference: float | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         lengths = {one.name: len(one.y) for one in self.series}
@@ -150,8 +163,15 @@ class Chart:
             "xLabel": self.x_label,
             "yLabel": self.y_label,
             "log": self.log,
+            "reference": self.reference,
             "series": [
-                {"name": one.name, "y": _numbers(one.y), "marks": one.marks} for one in self.series
+                {
+                    "name": one.name,
+                    "y": _numbers(one.y),
+                    "marks": one.marks,
+                    "scale": _number(one.scale),
+                }
+                for one in self.series
             ],
         }
 
@@ -178,6 +198,7 @@ class Ridges:
         title: What they show, in a few words.
         ridges: The histograms, from top to bottom.
         x_label: What the axis is.
+        note: What else the reader must know, in a sentence.
 
     Raises:
         ValueError: If a histogram's ends are not finite, or not in order.
@@ -188,6 +209,7 @@ class Ridges:
     title: str
     ridges: Sequence[Ridge]
     x_label: str = ""
+    note: str = ""
 
     def __post_init__(self) -> None:
         for one in self.ridges:
@@ -300,12 +322,24 @@ def table_section(
         yield Section(title, [Table(columns, rows)], warns)
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of the numbers below ``count``, at even distances, with the first and last.
+
+    Example:
+        >>> evenly(3, 5), evenly(101, 5), evenly(4, 1)
+        ([0, 1, 2], [0, 25, 50, 75, 100], [0])
+    """
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / max(1, most - 1)) for i in range(most)]
+
+
 def shape_cell(shape: Sequence[int]) -> Cell:
     """A tensor's shape, which is sorted by the number of elements."""
     return Cell("\u00d7".join(map(str, shape)) or "scalar", math.prod(shape))
 
 
-def _cell(value: str | Number | Cell) -> tuple[str, str]:
+def _cell(value: str | Number | Cell, is_large: bool) -> tuple[str, str]:
     if value is None:
         return "", ""
     if isinstance(value, str):
@@ -314,7 +348,7 @@ def _cell(value: str | Number | Cell) -> tuple[str, str]:
         return value.text, f"{value.order:.17g}"
     if isinstance(value, int):
         return f"{value:,}", str(value)
-    return f"{value:.4g}", f"{value:.9g}"
+    return (f"{value:.3g}", "") if is_large else (f"{value:.4g}", f"{value:.9g}")
 
 
 def _number(value: Number) -> Number | str:

@@ -1,7 +1,7 @@
 // Pictures: drawn in the width there is, and drawn again when it changes. A tooltip tells what the
 // mark nearest to the pointer is; the arrow keys move it from mark to mark.
 {
-  const HUES = 8; // .s0 to .s7
+  const HUES = 8; // .s0 to .s7, and .d0 to .d7 of a scale
   const SHAPES = [
     (r) => `M${-r},0a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0z`,
     (r) => `M${-r},${-r}H${r}V${r}H${-r}z`,
@@ -9,7 +9,8 @@
     (r) => `M0,${-1.4 * r}L${1.4 * r},0L0,${1.4 * r}L${-1.4 * r},0z`,
   ];
   const STRIP = 22; // the height of an edge for what the scale cannot show
-  const MARKED_LINE = 60; // longer lines are drawn without marks
+  const MARKED_LINE = 60; // longer lines have a mark here and there
+  const FEW_MARKS = 12;
   const NAMED = 26; // pixels that a name needs below its mark
   const PRINTED = 1000; // the width of a picture on paper
 
@@ -70,6 +71,16 @@
     return { at, ticks: (log ? logTicks : roundTicks)(low, high, most) };
   }
 
+  // Names without the parts that all of them begin with, such as "model.layers.".
+  function apart(names) {
+    if (names.length < 2) return names;
+    const parts = names[0].split(".");
+    let same = 0;
+    while (same < parts.length - 1 && names.every((name) => name.startsWith(parts.slice(0, same + 1).join(".") + "."))) same++;
+    const common = parts.slice(0, same).join(".").length;
+    return names.map((name) => (common > 3 ? `\u2026${name.slice(common + 1)}` : name));
+  }
+
   function shortened(name, length) {
     if (name.length <= length) return name;
     return `${name.slice(0, Math.floor(length / 3))}\u2026${name.slice(-Math.ceil((length * 2) / 3) + 1)}`;
@@ -84,24 +95,26 @@
 
     const letters = narrow ? 15 : 24;
     const named = data.names.length > 0 && (width - 70) / data.names.length >= NAMED;
+    const names = named ? apart(data.names) : [];
     const slant = (name) => 4.9 * Math.min(name.length, letters);
     const top = 24;
     const plot = narrow ? 230 : 300;
     const bottom = top + plot + (below ? STRIP : 0) + (above ? STRIP : 0);
     const first = top + (above ? STRIP : 0);
     const last = bottom - (below ? STRIP : 0);
-    const y = axis(all.filter(fits), data.log, last, first, narrow ? 5 : 7);
+    const compared = data.reference === null || !all.some(fits) ? [] : [data.reference];
+    const y = axis([...all.filter(fits), ...compared], data.log, last, first, narrow ? 5 : 7);
     const left = Math.max(
       34,
       12 + 7 * Math.max(0, ...y.ticks.map((tick) => numeral(tick).length)),
       above ? 50 : 0,
-      named ? slant(data.names[0]) - 8 : 0, // it begins at the left of its mark
+      named ? slant(names[0]) - 8 : 0, // it begins at the left of its mark
     );
     const right = width - 20;
     const inset = Math.min(16, (right - left) / (2 * data.x.length + 1));
     const x = axis(data.x, false, left + inset, right - inset, narrow ? 5 : 10, 0);
     const places = data.x.length === 1 ? [(left + right) / 2] : data.x.map(x.at);
-    const underneath = named ? 18 + 0.78 * Math.max(...data.names.map(slant)) : 22;
+    const underneath = named ? 18 + 0.78 * Math.max(...names.map(slant)) : 22;
     const height = bottom + underneath + (data.xLabel ? 18 : 0);
     root.setAttribute("viewBox", `0 0 ${width} ${height}`);
 
@@ -109,6 +122,9 @@
     for (const tick of y.ticks) {
       svg(root, "line", { class: "grid", x1: left, x2: right, y1: y.at(tick), y2: y.at(tick) });
       svg(root, "text", { x: left - 6, y: y.at(tick) + 4, "text-anchor": "end" }, numeral(tick));
+    }
+    for (const value of compared) {
+      svg(root, "line", { class: "reference", x1: left, x2: right, y1: y.at(value), y2: y.at(value) });
     }
     const edge = (from, label) => {
       svg(root, "rect", { class: "edge", x: left, y: from, width: right - left, height: STRIP });
@@ -118,7 +134,7 @@
     if (above) edge(top, "\u221e, nan");
     svg(root, "line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom });
     if (named) {
-      data.names.forEach((name, i) => {
+      names.forEach((name, i) => {
         const turn = `translate(${places[i] + 4},${bottom + 12}) rotate(-38)`;
         svg(root, "text", { transform: turn, "text-anchor": "end" }, shortened(name, letters));
       });
@@ -131,10 +147,10 @@
     svg(root, "text", { x: right, y: height - 5, "text-anchor": "end" }, data.xLabel);
 
     const level = (value) => (typeof value === "string" ? top + STRIP / 2 : fits(value) ? y.at(value) : bottom - STRIP / 2);
-    const apart = (right - left) / Math.max(1, data.x.length);
+    const distance = (right - left) / Math.max(1, data.x.length);
     const marks = [];
     data.series.forEach((series, s) => {
-      const group = svg(root, "g", { class: `s${s % HUES}` });
+      const group = svg(root, "g", { class: hue(series, s) });
       const points = series.y.map((value, i) => (value === null ? null : [places[i], level(value)]));
       if (series.marks === "line") {
         const line = points.map((p, i) => p && `${points[i - 1] ? "L" : "M"}${p[0].toFixed(1)},${p[1].toFixed(1)}`);
@@ -144,7 +160,7 @@
       }
       points.forEach((point, i) => {
         if (point === null) return;
-        drawMark(group, series, s, point, apart, points, i);
+        if (isMarked(series, s, points, i)) drawMark(group, series, s, point, distance);
         marks.push({ i, x: point[0], y: point[1] });
       });
     });
@@ -171,24 +187,31 @@
 
   // Colours come again after the eighth series: with other strokes and marks.
   const dashes = (s) => ["none", "7 3", "2 3"][Math.floor(s / HUES) % 3];
+  const hue = (series, s) => (series.scale === null ? `s${s % HUES}` : `d${Math.round(series.scale * (HUES - 1))}`);
   const shape = (s) => SHAPES[(s + Math.floor(s / HUES)) % SHAPES.length];
 
-  function drawMark(group, series, s, [x, y], apart, points, i) {
+  // Whether a value has a mark of its own: on a long line at even distances, each series elsewhere.
+  function isMarked(series, s, points, i) {
+    if (series.marks !== "line" || points.length <= MARKED_LINE) return true;
+    const every = Math.ceil(points.length / FEW_MARKS);
+    return (!points[i - 1] && !points[i + 1]) || i % every === Math.floor((every * ((s % HUES) + 0.5)) / HUES);
+  }
+
+  function drawMark(group, series, s, [x, y], distance) {
     if (series.marks === "dashes") {
-      const half = Math.min(9, Math.max(2, apart * 0.42));
+      const half = Math.min(9, Math.max(2, distance * 0.42));
       svg(group, "line", { class: "mark dash", x1: x - half, x2: x + half, y1: y, y2: y });
       return;
     }
-    const alone = !points[i - 1] && !points[i + 1];
-    if (series.marks === "line" && points.length > MARKED_LINE && !alone) return;
-    const size = Math.min(3.4, Math.max(1.8, apart * 0.4));
+    const size = Math.min(3.4, Math.max(series.marks === "line" ? 2.4 : 1.8, distance * 0.4));
     svg(group, "path", { class: "mark", d: shape(s)(size), transform: `translate(${x.toFixed(1)},${y.toFixed(1)})` });
   }
 
   function drawRidges(root, data, width) {
     const rows = data.ridges;
     const step = Math.min(30, Math.max(5, 2400 / rows.length));
-    const longest = Math.max(4, ...rows.map((row) => row.name.length));
+    const names = apart(rows.map((row) => row.name));
+    const longest = Math.max(4, ...names.map((name) => name.length));
     const letters = Math.min(longest, width < 560 ? 16 : 34);
     const left = 14 + letters * 6.4;
     const right = width - 20;
@@ -215,7 +238,7 @@
       const d = `M${x.at(row.low).toFixed(1)},${base}${line.join("")}V${base}z`;
       svg(root, "path", { class: "mark ridge", d });
       if (i % every === 0) {
-        svg(root, "text", { x: left - 8, y: base, "text-anchor": "end" }, shortened(row.name, letters));
+        svg(root, "text", { x: left - 8, y: base, "text-anchor": "end" }, shortened(names[i], letters));
       }
       marks.push({ i, x: null, y: base - step / 2 });
     });
@@ -243,10 +266,10 @@
     list.className = "legend";
     data.series.forEach((series, s) => {
       const entry = document.createElement("li");
-      entry.className = `s${s % HUES}`;
+      entry.className = hue(series, s);
       const sample = svg(entry, "svg", { viewBox: "0 0 26 14", "aria-hidden": "true" });
       if (series.marks === "line") svg(sample, "path", { class: "path", d: "M0,7H26", "stroke-dasharray": dashes(s) });
-      drawMark(sample, series, s, [13, 7], 20, [null], 0);
+      drawMark(sample, series, s, [13, 7], 20);
       entry.append(series.name);
       list.append(entry);
     });

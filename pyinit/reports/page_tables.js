@@ -37,8 +37,8 @@
   }
 
   function key(cell) {
-    const text = cell.textContent;
-    const order = cell.dataset.order ?? (cell.classList.contains("n") ? text : null);
+    const text = cell.textContent.trimEnd(); // the line ends behind the last cell
+    const order = cell.dataset.order ?? (cell.matches("td:not(.t)") ? text : null);
     if (text === "" || order === "nan") return null;
     return order === null ? text : Number(order.replace("inf", "Infinity"));
   }

@@ -5,7 +5,7 @@ rich is imported where something is printed: it takes longer to import than all 
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+_GAP = 2  # between columns
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,43 @@ def columns(*names: str) -> "Table":
     for name in names:
         table.add_column(name, overflow="fold")
     return table
+
+
+def in_parts(
+    names: Mapping[str, Sequence[str]], numbers: Mapping[str, Sequence[str]], width: int
+) -> "list[Table]":
+    """A table of names and numbers, in as many parts as the width needs; each has all the names.
+
+    Where it is narrow, a title of several words stands in two lines, and names are folded. A number
+    never is. Columns are given as their texts, by title.
+    """
+    wide = {title: _widest(title, *texts) + _GAP for title, texts in {**names, **numbers}.items()}
+    if sum(wide.values()) - _GAP > width:
+        numbers = {title.replace(" ", "\n", 1): texts for title, texts in numbers.items()}
+    room = max(width - sum(wide[title] for title in names), width // 2)
+    parts: list[list[str]] = [[]]
+    left = room
+    for title, texts in numbers.items():
+        taken = _widest(*title.split("\n"), *texts) + _GAP
+        if parts[-1] and taken - _GAP > left:
+            parts.append([])
+            left = room
+        parts[-1].append(title)
+        left -= taken
+    return [_part(names, {title: numbers[title] for title in part}) for part in parts]
+
+
+def _part(names: Mapping[str, Sequence[str]], numbers: Mapping[str, Sequence[str]]) -> "Table":
+    made = columns(*names)
+    for title in numbers:
+        made.add_column(title, justify="right", no_wrap=True)
+    for row in zip(*names.values(), *numbers.values(), strict=True):
+        made.add_row(*row)
+    return made
+
+
+def _widest(*texts: str) -> int:
+    return max(map(len, texts))
 
 
 def of_lines(lines: Iterable[Line]) -> "Table":

@@ -421,7 +421,7 @@ def test_weights_come_from_a_file_and_the_rest_from_the_recipe(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "argument", "message"),
     [
-        (["nope"], "MODEL", "gpt2, resnet50, vit-b16, llama-1b"),
+        (["nope"], "MODEL", "gpt2, lenet5, resnet50, vit-b16, llama-1b"),
         (["nope:"], "MODEL", "package.module:factory"),
         (["no_such_module_anywhere:f"], "MODEL", "no_such_module_anywhere"),
         (["pyinit_bad_net:f"], "MODEL", "no_such_module_anywhere"),

@@ -339,8 +339,8 @@ def test_an_inspection_is_saved_and_loaded(tmp_path: Path) -> None:
     again = pyinit.Inspection.load(tmp_path / "x.json")
     assert again.to_dict() == report.to_dict()
     assert str(again) == str(report)
-    with pytest.raises(ValueError, match="html"):
-        report.save(tmp_path / "x.html")
+    with pytest.raises(ValueError, match=r"json or .html"):
+        report.save(tmp_path / "x.pdf")
     (tmp_path / "y.json").write_text("{}")
     with pytest.raises(ValueError, match="format must be 1"):
         pyinit.Inspection.load(tmp_path / "y.json")

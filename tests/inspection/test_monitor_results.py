@@ -101,7 +101,7 @@ def test_tensorboard_gets_each_value_at_its_step(monitor: Monitor, tmp_path: Pat
     assert "1/gradient_norm" not in found.Tags()["scalars"]
 
 
-@pytest.mark.parametrize("name", ["training.html", "training", "training.jsn"])
+@pytest.mark.parametrize("name", ["training.png", "training", "training.jsn"])
 def test_other_formats_are_refused_by_name(monitor: Monitor, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} names no format of records"):
         monitor.save(tmp_path / name)

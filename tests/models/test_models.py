@@ -12,13 +12,15 @@ from pyinit.models.llama import rotary_table, rotate
 
 PARAMETERS = {
     "gpt2": 124_439_808,
+    "lenet5": 61_706,
     "resnet50": 25_557_032,
     "vit-b16": 86_567_656,
     "llama-1b": 1_235_814_400,
 }
-TENSORS = {"gpt2": 148, "resnet50": 161, "vit-b16": 152, "llama-1b": 146}
+TENSORS = {"gpt2": 148, "lenet5": 10, "resnet50": 161, "vit-b16": 152, "llama-1b": 146}
 NAMES = {
     "gpt2": ("transformer.h.11.attn.c_attn.bias", (2304,)),
+    "lenet5": ("conv2.weight", (16, 6, 5, 5)),
     "resnet50": ("layer4.0.downsample.1.running_var", (2048,)),
     "vit-b16": ("encoder.layers.encoder_layer_11.mlp.3.weight", (768, 3072)),
     "llama-1b": ("model.layers.15.self_attn.k_proj.weight", (512, 2048)),
@@ -29,6 +31,7 @@ ZERO_AS_CONSTRUCTED = {"vit-b16": {"class_token", "encoder.pos_embedding"}}
 FOR_OTHER_NETWORKS = {"fixup", "mimetic", "mup", "rezero", "skipinit"}
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab": 11, "context": 8, "width": 16, "layers": 2, "heads": 4},
+    "lenet5": {"channels": 3, "classes": 5},
     "resnet50": {"blocks": (1, 2), "width": 4, "classes": 5},
     "vit-b16": {
         "image": 16,
@@ -81,10 +84,29 @@ def test_language_model_gives_causal_logits(name: str) -> None:
     assert not torch.allclose(logits[:, -1], other[:, -1], atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "side"), [("resnet50", 32), ("vit-b16", 16)])
+@pytest.mark.parametrize(("name", "side"), [("lenet5", 28), ("resnet50", 32), ("vit-b16", 16)])
 def test_image_model_gives_logits(name: str, side: int) -> None:
     with torch.no_grad():
         assert tiny(name)(torch.randn(3, 3, side, side)).shape == (3, 5)
+
+
+def test_lenet5_has_the_published_maps() -> None:
+    """LeCun et al. 1998, figure 2, and the numbers of its text where all of its maps are connected."""
+    sizes = {}
+    model = tiny("lenet5")
+    for name, layer in model.named_children():
+        layer.register_forward_hook(
+            lambda _, __, y, name=name: sizes.update({name: (*y.shape[1:],)})
+        )
+    with torch.no_grad():
+        model(torch.randn(2, 3, 28, 28))
+    assert sizes == {
+        "conv1": (6, 28, 28),
+        "conv2": (16, 10, 10),
+        "fc1": (120,),
+        "fc2": (84,),
+        "fc3": (5,),
+    }
 
 
 def test_rotary_scores_depend_on_distance_only() -> None:

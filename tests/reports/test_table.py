@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyinit.reports.table import Line, Pooled, grouped
+from pyinit.reports.table import Line, Pooled, as_text, grouped, in_parts
 
 
 def line(name: str, elements: Pooled | None = None) -> Line:
@@ -44,3 +44,35 @@ def test_merged_moments_are_those_of_all_elements() -> None:
     whole = torch.cat(tensors)
     assert merged.elements.mean == pytest.approx(whole.mean().item(), abs=1e-6)
     assert merged.elements.std == pytest.approx(whole.std(correction=0).item(), rel=1e-5)
+
+
+NAMES = {"layer": ["conv1", "a.rather.long.name"]}
+NUMBERS = {"std as it is": ["1.5", "2.25"], "grad": ["1.00e-07", ""], "rank": ["33.1", "4.0"]}
+
+
+def shown(width: int) -> list[list[str]]:
+    """The lines of each part."""
+    parts = in_parts(NAMES, NUMBERS, width)
+    return [as_text(part, width).splitlines() for part in parts]
+
+
+def test_numbers_stand_in_one_table_where_there_is_room() -> None:
+    (lines,) = shown(80)
+    assert lines[0].split("  ")[0] == "layer"
+    assert "std as it is" in lines[0]
+    assert lines[2].split() == ["a.rather.long.name", "2.25", "4.0"]
+
+
+@pytest.mark.parametrize("width", [10, 20, 30, 40])
+def test_no_number_is_folded_however_narrow_it_is(width: int) -> None:
+    parts = shown(width)
+    words = [word for part in parts for line in part for word in line.split()]
+    assert all(number in words for texts in NUMBERS.values() for number in texts if number)
+    assert all(len(line) <= width for part in parts for line in part)
+
+
+def test_each_part_has_the_names_and_titles_take_two_lines() -> None:
+    first, second = shown(30)
+    assert first[0].split() == ["std"]
+    assert first[1].split() == ["layer", "as", "it", "is"]
+    assert [line.split()[0] for line in (first[2], second[1])] == ["conv1", "conv1"]

@@ -12,16 +12,20 @@ from torch.optim import Optimizer
 
 from pyinit._messages import first_of
 from pyinit._torch.eager import eager
-from pyinit.inspection.monitor import records as exports
+from pyinit.inspection.monitor import exports
 from pyinit.inspection.monitor.activations import of_calls
 from pyinit.inspection.monitor.layers import layers_of
 from pyinit.inspection.monitor.norms import norms, norms_of_gradients, ratio, together
 from pyinit.inspection.monitor.passes import Passes
+from pyinit.inspection.monitor.pictures import page, pictures
 from pyinit.inspection.monitor.records import Record
 from pyinit.inspection.monitor.scaler import Scale, is_skipped, scale_of_step
 from pyinit.inspection.monitor.start import Distance, From, Start, check_start
+from pyinit.reports.figure import figure
+from pyinit.reports.page import Page
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from typing_extensions import Self
 
 
@@ -170,12 +174,46 @@ class Monitor:
         """
         return exports.to_frame(self.records)
 
+    def plot(self) -> "Figure":
+        """The pictures, by matplotlib.
+
+        Standard deviations of outputs, dead channels, norms of gradients, update ratios, and distances
+        from the start if they were asked for, over the steps: of at most 8 layers, evenly by depth.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which a notebook shows, and whose ``savefig`` writes it. It
+            is none of pyplot's figures, and need not be closed.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+
+        Example:
+            >>> import torch, pyinit
+            >>> model = torch.nn.Linear(3, 2)
+            >>> monitor = pyinit.Monitor(model, torch.optim.SGD(model.parameters()))
+            >>> monitor.plot().savefig("training.png")  # doctest: +SKIP
+        """
+        return figure(pictures(self.records))
+
+    def page(self) -> Page:
+        """The records as a page for a browser: pictures, and a table with a row for each layer.
+
+        Example:
+            >>> import torch, pyinit
+            >>> model = torch.nn.Linear(3, 2)
+            >>> monitor = pyinit.Monitor(model, torch.optim.SGD(model.parameters()))
+            >>> monitor.page().summary
+            'pyinit.Monitor: 0 layers, 0 recorded steps'
+        """
+        return page(self.records)
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the records to a file, which is there whole or not at all.
 
         Args:
-            path: the file's path, which ends in ``.csv``, ``.json`` or ``.parquet``; a file that is there
-                is replaced. JSON has null where a value is not finite.
+            path: the file's path, which ends in ``.csv``, ``.json`` or ``.parquet``, or in ``.html``,
+                which makes it a page for a browser; a file that is there is replaced. JSON has null
+                where a value is not finite. A page has pictures, and a summary of each layer.
 
         Raises:
             ValueError: if the name has another end.

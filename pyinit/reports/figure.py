@@ -1,0 +1,253 @@
+"""Pictures by matplotlib: the same values that a page draws, in the page's colours."""
+
+import math
+import re
+from collections.abc import Sequence
+from functools import cache, partial
+from io import BytesIO
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from pyinit.reports.page import Chart, Number, Ridges, Series
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_WIDTH = 7.0  # of a picture, in inches, as all sizes here
+_CHART, _RIDGE, _AROUND_RIDGES = 3.2, 0.2, 1.4  # heights
+_COLUMNS = 2
+_NAMED = 32  # places that are told by name
+_LETTERS = 24  # of a name, at most
+_LINE = 80  # letters of a line below a title
+_MARKED_LINE, _FEW_MARKS = 60, 12  # a longer line has so many marks
+_OVERLAP = 1.9  # the height of a histogram over the distance to the next
+_MARKERS = "os^D"
+_DASHES: Sequence[Any] = ("-", (0, (7, 3)), (0, (2, 3)))
+
+
+def figure(pictures: Sequence[Chart | Ridges]) -> "Figure":
+    """Draw pictures as one figure, charts from top to bottom and histograms below them.
+
+    Args:
+        pictures: What to draw.
+
+    Returns:
+        A figure of matplotlib's that pyplot does not know of.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  an extra
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "matplotlib":
+            raise
+        raise ImportError(
+            'plot needs matplotlib: pip install "pyinit[plot]"', name="matplotlib"
+        ) from error
+
+    rows = _rows(pictures)
+    heights = [max(map(_height, row)) for row in rows] or [1.0]
+    columns = max([1, *map(len, rows)])
+    drawn: Any = Figure(figsize=(_WIDTH * columns, sum(heights)), layout="constrained")
+    drawn._repr_png_ = partial(_png, drawn)  # pyplot would teach this to notebooks
+    if not rows:
+        drawn.text(0.5, 0.5, "There is nothing to show.", ha="center", va="center")
+    grid = drawn.add_gridspec(max(1, len(rows)), columns, height_ratios=heights)
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            axes = drawn.add_subplot(grid[i, j])
+            _write_title(axes, picture)
+            axes.set_xlabel(picture.x_label)
+            axes.spines[["top", "right"]].set_visible(False)
+            if isinstance(picture, Chart):
+                _draw_chart(axes, picture)
+            else:
+                _draw_ridges(axes, picture)
+    result: Figure = drawn
+    return result
+
+
+def _rows(pictures: Sequence[Chart | Ridges]) -> list[list[Chart | Ridges]]:
+    """Pictures side by side: charts and histograms are not mixed."""
+    kinds = (
+        [each for each in pictures if isinstance(each, Chart)],
+        [each for each in pictures if isinstance(each, Ridges)],
+    )
+    columns = max(1, min(_COLUMNS, max(len(kind) for kind in kinds)))
+    return [
+        list(kind[first : first + columns])
+        for kind in kinds
+        for first in range(0, len(kind), columns)
+    ]
+
+
+def _height(picture: Chart | Ridges) -> float:
+    if isinstance(picture, Chart):
+        return _CHART
+    return _AROUND_RIDGES + _RIDGE * len(picture.ridges)
+
+
+def _write_title(axes: Any, picture: Chart | Ridges) -> None:
+    note = wrap(picture.note, _LINE)
+    axes.set_title(picture.title, loc="left", weight="bold", pad=6 + 12 * len(note))
+    axes.annotate(
+        "\n".join(note),
+        (0, 1),
+        (0, 5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize="small",
+        color="0.35",
+        va="bottom",
+    )
+
+
+def _png(drawn: "Figure") -> bytes:
+    file = BytesIO()
+    drawn.savefig(file, format="png")
+    return file.getvalue()
+
+
+@cache
+def _palette(letter: str) -> Sequence[str]:
+    """The colours of series (``"s"``) or of a scale (``"d"``) from the page's style sheet."""
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return re.findall(rf"--{letter}\d: (#\w+);", style)[:8]
+
+
+def _colour(series: Series, number: int) -> str:
+    if series.scale is None:
+        return _palette("s")[number % 8]
+    return _palette("d")[round(series.scale * 7)]
+
+
+def _draw_chart(axes: Any, chart: Chart) -> None:
+    def fits(value: Number) -> bool:
+        return value is not None and math.isfinite(value) and not (chart.log and value <= 0)
+
+    if chart.log:
+        axes.set_yscale("log", nonpositive="mask")
+        axes.set_autoscaley_on(False)  # limits are set below
+    axes.set_ylabel(chart.y_label)
+    axes.grid(axis="y", alpha=0.3)
+    labels = _short([series.name for series in chart.series])
+    for number, series in enumerate(chart.series):
+        y = [value if fits(value) else math.nan for value in series.y]
+        style = _style(chart, number, series)
+        axes.plot(chart.x, y, label=labels[number], **style)
+        _draw_edges(axes, chart, series, style["color"])
+    values = [value for series in chart.series for value in series.y if fits(value)]
+    compared = [chart.reference] if chart.reference is not None and values else []
+    if chart.log and values:
+        _set_log_limits(axes, [math.log10(value) for value in (*values, *compared) if value])
+    for value in compared:
+        axes.axhline(value, color="0.3", linewidth=1, linestyle=(0, (6, 4)), zorder=1)
+    if chart.names and len(chart.names) <= _NAMED:
+        axes.set_xticks(chart.x, _short(chart.names), rotation=38, ha="right", fontsize="small")
+        axes.set_xlabel("")
+    if len(chart.series) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 0.97), frameon=False, fontsize="small")
+
+
+def _set_log_limits(axes: Any, powers: Sequence[float]) -> None:
+    """As matplotlib does, but within what floating-point numbers can be."""
+    margin = max(0.05 * (max(powers) - min(powers)), 0.1)
+    axes.set_ylim(10.0 ** max(min(powers) - margin, -307), 10.0 ** min(max(powers) + margin, 308))
+
+
+def _style(chart: Chart, number: int, series: Series) -> dict[str, Any]:
+    count = len(chart.x)
+    if series.marks == "dashes":
+        style: dict[str, Any] = {"linestyle": "none", "marker": "_", "markersize": 9}
+    elif series.marks == "points":
+        style = {"linestyle": "none", "marker": _MARKERS[number % 4], "markersize": 4}
+    else:
+        style = {
+            "linestyle": _DASHES[number // 8 % 3],
+            "linewidth": 1.5 if count <= _MARKED_LINE else 1.1,
+            "marker": _MARKERS[(number + number // 8) % 4],
+            "markersize": 4,
+        }
+        if count > _MARKED_LINE:  # each series has its marks elsewhere
+            every = math.ceil(count / _FEW_MARKS)
+            style["markevery"] = (int(every * (number % 8 + 0.5) / 8), every)
+    return {"color": _colour(series, number), **style}
+
+
+def _draw_edges(axes: Any, chart: Chart, series: Series, colour: str) -> None:
+    """Marks at the edges for what the scale cannot show."""
+    points = [(x, y) for x, y in zip(chart.x, series.y, strict=True) if y is not None]
+    above = [x for x, y in points if not math.isfinite(y)]
+    below = [x for x, y in points if math.isfinite(y) and chart.log and y <= 0]
+    place = axes.get_xaxis_transform()  # 0 and 1 are the edges
+    for where, level, mark, what in ((above, 1, "^", "\u221e, nan"), (below, 0, "v", "0")):
+        if where:
+            axes.plot(
+                where,
+                [level] * len(where),
+                color=colour,
+                marker=mark,
+                markersize=5,
+                linestyle="none",
+                markevery=math.ceil(len(where) / _FEW_MARKS),
+                transform=place,
+                clip_on=False,
+                label=f"_{what}",  # not in the legend
+            )
+            axes.text(
+                1.0, level, f" {what}", transform=axes.transAxes, fontsize="small", va="center"
+            )
+
+
+def _draw_ridges(axes: Any, picture: Ridges) -> None:
+    colour = _palette("s")[0]
+    for row, ridge in enumerate(picture.ridges):
+        base = len(picture.ridges) - row - 1
+        highest = max([1, *ridge.counts])
+        count = len(ridge.counts)
+        ends = [ridge.low + (ridge.high - ridge.low) * k / count for k in range(count + 1)]
+        if ridge.low == ridge.high:
+            axes.plot([ridge.low] * 2, [base, base + _OVERLAP], color=colour, zorder=row)
+            continue
+        axes.stairs(
+            [base + _OVERLAP * each / highest for each in ridge.counts],
+            ends,
+            baseline=base,
+            fill=True,
+            facecolor=_pale(colour),
+            edgecolor=colour,
+            linewidth=0.8,
+            zorder=row,
+        )
+    names = _short([ridge.name for ridge in picture.ridges])
+    axes.set_yticks(range(len(names) - 1, -1, -1), names, fontsize="small")
+    axes.set_ylim(-0.3, len(names) - 1 + _OVERLAP + 0.1)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _pale(colour: str) -> str:
+    """The colour with 70% white."""
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - 0.3 * (255 - part)):02x}" for part in parts)
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names without the parts that all of them begin with, and with a gap where they are long."""
+    if len(names) < 2:
+        return [_with_gap(name) for name in names]
+    parts = [name.split(".") for name in names]
+    same = 0
+    while all(len(each) > same + 1 and each[same] == parts[0][same] for each in parts):
+        same += 1
+    common = len(".".join(parts[0][:same]))
+    return [_with_gap(f"\u2026{name[common + 1 :]}" if common > 3 else name) for name in names]
+
+
+def _with_gap(name: str) -> str:
+    if len(name) <= _LETTERS:
+        return name
+    return f"{name[: _LETTERS // 3]}\u2026{name[1 - _LETTERS * 2 // 3 :]}"
