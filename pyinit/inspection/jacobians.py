@@ -43,7 +43,15 @@ def with_jacobians(look: Look, model: nn.Module, batch: Batch, layers: Any) -> L
     # The rows are those of the look, so the layers must be, too.
     chosen = WITH_ACTIVATIONS if layers is None else layers
     source = batch.kwargs or batch.args
-    walk(model, source, target=batch.target, layers=chosen, loss=along, visit_gradient=visit)
+    walk(
+        model,
+        source,
+        target=batch.target,
+        layers=chosen,
+        loss=along,
+        visit_gradient=visit,
+        reads_only=True,
+    )
     rows = list(look.with_weights())
     found = {}
     for row, after in pairwise(rows):

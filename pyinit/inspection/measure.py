@@ -55,6 +55,7 @@ def look_at(
         loss=loss,
         visit_gradient=None if loss is None else measured.backward,
         visit_weight=None if loss is None else measured.weight,
+        reads_only=True,
     )
     weights = _weights(model, measured, report, spectra=spectra)
     expected = measured.chain.expected() or [Expected()] * len(measured.rows)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,8 @@ Bounds = tuple[float, float]
 """Where an activation saturates: the largest low value, and the smallest high one."""
 
 _NOWHERE: Bounds = (-math.inf, math.inf)
-_ZEROS = 7  # where the number of zeros stands in it
+_NUMBERS = 11  # of a row
+_LEAST, _ZEROS = 5, 7  # where the minimum and the number of zeros stand in it
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def describe_many(
             view_of(found),
             torch.get_num_threads(),
         )
+        if len(native) == len(rows):
+            return _statistics(found)
         rows[[i for i, _ in native]] = found
     for some in on_devices.values():
         numbers = [i for i, _ in some]
@@ -186,18 +190,24 @@ def describe_units(
     The arguments are those of ``describe_channels``, whose moments are combined as in Pébay 2008.
     """
     rows, total = _by_channel(tensor, channel, samples, bounds)
-    count, mean, squares, cubes, fourths, least, greatest, *_ = rows.unbind(1)
-    n = count.sum()
-    middle = (count * mean).sum() / n
-    d = mean - middle
-    moments = (
-        squares + count * d**2,
-        cubes + 3 * d * squares + count * d**3,
-        fourths + 4 * d * cubes + 6 * d**2 * squares + count * d**4,
-    )
-    whole = torch.stack([n, middle, *(each.sum() for each in moments), least.min(), greatest.max()])
-    whole = torch.cat([whole, rows[:, _ZEROS:].sum(0)])
-    return _from_row(*whole.tolist()), rows[:, _ZEROS] == count, total
+    each = rows.numpy()  # whose small operations take a tenth of the time of torch's
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are told as such
+        counts, mean, squares, cubes, _, least, greatest, *_ = each.T
+        count, (n, middle, *sums) = counts[0], each[:, :_LEAST].sum(0)  # all channels have as many
+        middle /= len(each)
+        d = mean - middle
+        d2, with_squares = d * d, d * squares
+        whole = (
+            n,
+            middle,
+            sums[0] + count * d2.sum(),
+            sums[1] + 3 * with_squares.sum() + count * (d2 * d).sum(),
+            sums[2] + (4 * d * cubes + 6 * d * with_squares).sum() + count * (d2 * d2).sum(),
+            least.min(),
+            greatest.max(),
+        )
+    dead = torch.from_numpy(each[:, _ZEROS] == counts)
+    return _from_row(*map(float, (*whole, *each[:, _ZEROS:].sum(0)))), dead, total
 
 
 def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> tuple[Tensor, float]:

@@ -64,6 +64,7 @@ def walk(
     loss: Callable[..., Tensor] | None = None,
     visit_gradient: VisitGradient | None = None,
     visit_weight: VisitWeight | None = None,
+    reads_only: bool = False,
 ) -> Walked:
     """Run one pass through a model, and stop at each call of a layer, in the order of execution.
 
@@ -94,6 +95,8 @@ def walk(
             which the backward pass gets there; needs ``loss``
         visit_weight: called, after the backward pass, with each parameter's name, the parameter and
             the gradient by it; needs ``loss``
+        reads_only: the visits only read: they write to nothing, draw from no global generator and have no
+            layer computed again. Nothing is then kept for them to go back to, which takes time
 
     Returns:
         Output, loss, calls, and the layers that were not used.
@@ -134,8 +137,9 @@ def walk(
         found = Layers(plain, layers)
         with global_states_kept():
             read = read_batch(plain, batch, target)
+        visitors = Visitors(visit, visit_gradient, visit_weight, reads_only)
         with progress() as bar, no_training():
-            one = Pass(plain, found, Visitors(visit, visit_gradient, visit_weight), bar)
+            one = Pass(plain, found, visitors, bar)
             output, value = one.run(read, loss, training)
         return Walked(
             output,

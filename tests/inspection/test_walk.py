@@ -1045,3 +1045,28 @@ def test_models_of_transformers_are_walked(kind: str, training: bool) -> None:
     assert torch.equal(walked.output.logits, model(**batch).logits)
     layers = [n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D")]
     assert set(layers) <= set(walked.calls)
+
+
+def test_a_walk_that_only_reads_sees_the_same_and_computes_nothing_again() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+
+    def seen(**options: Any) -> list[Tensor]:
+        torch.manual_seed(0)
+        found: list[Tensor] = []
+        walk(
+            model,
+            X,
+            lambda call: found.append(call.tensor.clone()),  # type: ignore[union-attr]
+            loss=total,
+            visit_gradient=lambda _, gradient: found.append(gradient.clone()),
+            visit_weight=lambda _, __, gradient: found.append(gradient.clone()),
+            **options,
+        )
+        return found
+
+    assert is_same(seen(), seen(reads_only=True))
+    with pytest.raises(RuntimeError, match="nothing is computed again in a walk with reads_only"):
+        walk(model, X, lambda call: call.again(), reads_only=True)
+    with pytest.raises(ZeroDivisionError):
+        walk(model, X, lambda _: 1 / 0, reads_only=True)
+    assert not any(module._forward_hooks for module in model.modules())
