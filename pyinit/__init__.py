@@ -61,11 +61,19 @@ from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
 from pyinit.whole_model.initialize import initialize_
+from pyinit.whole_model.methods import (
+    Method,
+    method,
+    methods,
+    register_method,
+    register_package,
+)
 from pyinit.whole_model.recipes import Choice, Recipe, recipe, recipes, register_recipe
 from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.rules import Rule
 
 if TYPE_CHECKING:
+    from pyinit.data_driven import LsuvReport, lsuv_
     from pyinit.inspection import theory
     from pyinit.inspection.check import assert_initialized, check
     from pyinit.inspection.findings import Finding, Findings
@@ -82,6 +90,8 @@ __all__ = [
     "InitReport",
     "Inspection",
     "LoadReport",
+    "LsuvReport",
+    "Method",
     "Monitor",
     "Recipe",
     "Rule",
@@ -112,6 +122,9 @@ __all__ = [
     "lecun_normal_",
     "lecun_uniform_",
     "load_pretrained_",
+    "lsuv_",
+    "method",
+    "methods",
     "nn",
     "normal",
     "normal_",
@@ -122,6 +135,7 @@ __all__ = [
     "patch",
     "recipe",
     "recipes",
+    "register_method",
     "register_recipe",
     "replay_",
     "rng",
@@ -144,6 +158,7 @@ __all__ = [
 # Names that are looked up when they are first asked for, and the modules that have them, since a program that
 # initializes weights needs none of these.
 _LATER = {
+    **dict.fromkeys(("LsuvReport", "lsuv_"), "pyinit.data_driven"),
     **dict.fromkeys(("assert_initialized", "check"), "pyinit.inspection.check"),
     **dict.fromkeys(("Finding", "Findings"), "pyinit.inspection.findings"),
     "Inspection": "pyinit.inspection.results",
@@ -151,6 +166,8 @@ _LATER = {
     "inspect": "pyinit.inspection.inspect",
     "theory": "pyinit.inspection.theory",
 }
+
+register_package("pyinit.data_driven")
 
 
 def _publish(value: Any) -> None:

@@ -15,11 +15,12 @@ import torch.nn.init
 from torch import Tensor, nn
 
 from pyinit._random.generators import cuda_in_use, python_seeded, torch_seeded
+from pyinit._torch.digests import bits
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit.init import _basic as _pyinits
 from pyinit.init import _torch_names
 from pyinit.initializers import TruncNormal
-from pyinit.inspection.tensors import Held, bits, held_by, not_examined
+from pyinit.inspection.tensors import Held, held_by, not_examined
 from pyinit.reports.initialization import InitReport
 
 Init = str | Callable[..., Any]

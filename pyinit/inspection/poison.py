@@ -17,15 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyinit import _core
 from pyinit._random.distributions import CONSTANT, padded
+from pyinit._torch.digests import bits, once_each, parts
 from pyinit._torch.views import View
 from pyinit.inspection.statistics import Statistics
 from pyinit.inspection.tensors import (
-    bits,
     described,
     examinable,
     not_examined,
-    once_each,
-    parts,
     sample,
 )
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pyinit._torch.digests import digest
 from pyinit.inspection.initialization import Initialization, seeded
 from pyinit.inspection.subject import Difference
-from pyinit.inspection.tensors import digest, examinable
+from pyinit.inspection.tensors import examinable
 from pyinit.whole_model.engine.materialize import materialize_
 
 Digests = Mapping[str, int]

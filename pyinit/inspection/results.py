@@ -103,13 +103,7 @@ class Inspection(Sequence[LayerRow]):
         Raises:
             ImportError: If pandas is not installed.
         """
-        try:
-            import pandas  # noqa: PLC0415  an extra
-        except ImportError as error:
-            raise ImportError(
-                'to_frame needs pandas: pip install "pyinit[data]"; to_records gives the same as dicts'
-            ) from error
-        return pandas.DataFrame(self.to_records())
+        return table.frame(self.to_records())
 
     @property
     def summary(self) -> str:

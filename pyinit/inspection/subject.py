@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyinit._graph.graph import Branch, Graph
 from pyinit._graph.kinds import is_layer
+from pyinit._torch.digests import digest
 from pyinit._torch.once import once
 from pyinit.initializers import Initializer, Weight
 from pyinit.inspection.initialization import Truncation
@@ -19,7 +20,6 @@ from pyinit.inspection.statistics import Statistics
 from pyinit.inspection.tensors import (
     Held,
     described,
-    digest,
     held_by,
     not_examined,
     sample,

@@ -12,11 +12,16 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torch import Tensor
+
 from pyinit._random.rng import NAMES
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
 from pyinit.reports import table
+from pyinit.reports.adjustment import Adjustment, Span
 from pyinit.reports.figure import figure
+from pyinit.reports.files import check_output
 from pyinit.reports.page import (
+    SUFFIXES,
     Cell,
     Chart,
     Page,
@@ -28,6 +33,7 @@ from pyinit.reports.page import (
     table_section,
     write_report,
 )
+from pyinit.reports.tensors import Tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,6 +74,8 @@ class Row(NamedTuple):
     tied: its further names
     originals: the names of the parameters that it is computed from, if a parametrization does so
     kept: what ``replay_`` must know of a parameter that was kept
+    adjustment: what a data-driven method made of these values
+    start: 64 bits of what a kept parameter held when a data-driven method began
     """
 
     name: str
@@ -85,6 +93,8 @@ class Row(NamedTuple):
     tied: tuple[str, ...] = ()
     originals: tuple[str, ...] = ()
     kept: Kept | None = None
+    adjustment: Adjustment | None = None
+    start: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,7 +109,7 @@ class Row(NamedTuple):
     @property
     def is_kept(self) -> bool:
         """Whether the parameter stayed as it was."""
-        return isinstance(self.initializer, Keep)
+        return isinstance(self.initializer, Keep) and self.adjustment is None
 
     @property
     def fan_in(self) -> int | None:
@@ -139,6 +149,8 @@ class Row(NamedTuple):
             "tied": list(self.tied),
             "originals": list(self.originals),
             "kept": self.kept and self.kept.value,
+            **({} if self.adjustment is None else {"adjustment": self.adjustment.to_dict()}),
+            **({} if self.start is None else {"start": self.start}),
         }
 
     @classmethod
@@ -157,6 +169,8 @@ class Row(NamedTuple):
             tied=tuple(value["tied"]),
             originals=tuple(value["originals"]),
             kept=None if kept is None else Kept(kept),
+            adjustment=Adjustment.from_dict(value["adjustment"]) if "adjustment" in value else None,
+            start=_word(value.get("start")),
         )
 
 
@@ -173,7 +187,7 @@ def _kept_in_0_1_0(initializer: Initializer, why: str) -> Kept | None:
 
 def _word(value: int | None) -> int | None:
     if value is not None and not 0 <= operator.index(value) < 2**64:
-        raise ValueError(f"key and stream must be in [0, 2^64), got {value}")
+        raise ValueError(f"key, stream and start must be in [0, 2^64), got {value}")
     return value
 
 
@@ -193,7 +207,8 @@ def _lines(row: Row) -> Iterator[table.Line]:
     elements = table.Pooled()
     if row.mean is not None and row.std is not None:
         elements = table.Pooled(row.elements, row.mean, row.elements * row.std**2)
-    yield table.Line(row.name, row.shape, str(row.initializer), row.why, elements)
+    adjusted = None if row.adjustment is None else Span.of(row.adjustment)
+    yield table.Line(row.name, row.shape, str(row.initializer), row.why, elements, adjusted)
     for name in row.tied:
         yield table.Line(name, row.shape, "", f"tied to {row.name}")
 
@@ -221,6 +236,8 @@ class InitReport:
         skipped: Pairs of a parameter's name and why ``replay_`` could not give it again.
         version: pyinit's version.
         torch: torch's version, or "" if a file does not say.
+        method: The data-driven method that went over it, with its options; "" if there was none.
+        tensors: The values that rows with an adjustment name, if they are data themselves.
 
     Example:
         >>> import torch, pyinit
@@ -249,6 +266,8 @@ class InitReport:
     skipped: Sequence[tuple[str, str]] = ()
     version: str = field(default_factory=version_of_pyinit)
     torch: str = field(default_factory=torch_version)
+    method: str = ""
+    tensors: Mapping[str, Tensor] = field(default_factory=Tensors)
 
     @property
     def parameters(self) -> int:
@@ -300,6 +319,8 @@ class InitReport:
             how.append(f"seed {self.seed}")
         if self.graph is not None:
             how.append(f"order of layers by {self.graph}")
+        if self.method:
+            how.append(f"then {self.method}")
         return (
             f"{did} {len(self.rows) - kept} of {len(self.rows)} parameters, "
             f"{self.initialized:,} of {self.parameters:,} elements ({', '.join(how)})"
@@ -326,6 +347,7 @@ class InitReport:
             "elements": f"{self.parameters:,}",
             "elements initialized": "none, a dry run" if self.dry_run else f"{self.initialized:,}",
             **({"order of layers": self.graph} if self.graph is not None else {}),
+            **({"method": self.method} if self.method else {}),
             "pyinit": self.version,
             **({"torch": self.torch} if self.torch else {}),
         }
@@ -349,8 +371,10 @@ class InitReport:
         """Sections of a page for all parameters: a picture, and a table under ``title``."""
         if not self.rows:
             return []
+        is_adjusted = any(row.adjustment is not None for row in self)
         columns = (
             *("parameter", "shape", "initializer", "why"),
+            *(("adjusted",) if is_adjusted else ()),
             *("target std", "std", "mean", "min", "max", "fan in", "fan out", "stream"),
         )
         rows = [
@@ -359,6 +383,7 @@ class InitReport:
                 shape_cell(row.shape),
                 str(row.initializer),
                 row.why,
+                *((str(row.adjustment or ""),) if is_adjusted else ()),
                 row.target_std,
                 row.std,
                 row.mean,
@@ -427,15 +452,20 @@ class InitReport:
             "initialized": self.initialized,
             "buffers": [list(buffer) for buffer in self.buffers],
             "skipped": [list(skipped) for skipped in self.skipped],
+            "method": self.method,
+            "tensors": Tensors(self.tensors).digests(),
             "rows": [row.to_dict() for row in self.rows],
         }
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "InitReport":
+    def from_dict(
+        cls, value: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None
+    ) -> "InitReport":
         """The report that ``to_dict`` made the values from.
 
         Args:
             value: A dictionary of ``to_dict``, also one of an earlier version.
+            tensors: The report's ``tensors``, which no dictionary has.
 
         Raises:
             ValueError: If it is no such dictionary.
@@ -445,12 +475,17 @@ class InitReport:
         try:
             if value["rng"] not in NAMES:
                 raise ValueError(f"rng must be one of {NAMES}, got {value['rng']!r}")
+            held = Tensors(tensors or {})
+            if held.digests() != value.get("tensors", {}):
+                raise ValueError("tensors must be those that the report was made with")
             return cls(
                 rows=[Row.from_dict(row) for row in value["rows"]],
                 version=value["pyinit"],
                 torch=value.get("torch", ""),
                 buffers=[(name, how) for name, how in value["buffers"]],
                 skipped=tuple((name, why) for name, why in value.get("skipped", ())),
+                method=value.get("method", ""),
+                tensors=held,
                 **{
                     key: value[key]
                     for key in ("recipe", "rules", "seed", "rng", "graph", "dry_run")
@@ -462,6 +497,8 @@ class InitReport:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the report as a file, which is there whole or not at all.
 
+        Tensors, if there are any, go to a safetensors file of the same name beside a JSON file.
+
         Args:
             path: The file's path; a file that is there is replaced. A name that ends in ``.html``
                 makes it a page for a browser, any other a JSON file.
@@ -470,6 +507,8 @@ class InitReport:
             ValueError: If the name has the suffix of another format.
             OSError: If the file cannot be written.
         """
+        if check_output(Path(path), *SUFFIXES) != ".html":
+            Tensors(self.tensors).save_beside(Path(path))
         write_report(self, path)
 
     @classmethod
@@ -499,6 +538,6 @@ class InitReport:
         if not isinstance(value, dict):
             raise ValueError(f"{path}: not a report")  # noqa: TRY004  it is the value of a file
         try:
-            return cls.from_dict(value)
+            return cls.from_dict(value, Tensors.beside(Path(path), value.get("tensors", {})))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None

@@ -11,6 +11,8 @@ from functools import reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from pyinit.reports.adjustment import Span
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -54,6 +56,7 @@ class Line:
     initializer: str
     why: str
     elements: Pooled = Pooled()
+    adjusted: Span | None = None
 
 
 def as_text(report: Any, width: int) -> str:
@@ -77,9 +80,8 @@ def grouped(lines: Iterable[Line]) -> list[Line]:
         same: dict[Any, list[tuple[Parts, Line]]] = {}
         for parts, line in split:
             rest = parts[:place], parts[place + 1 :]
-            same.setdefault((rest, line.shape, line.initializer, line.why), []).append(
-                (parts, line)
-            )
+            key = rest, line.shape, line.initializer, line.why, line.adjusted is None
+            same.setdefault(key, []).append((parts, line))
         split = [_merge(members, place) for members in same.values()]
     return [replace(line, name="".join(map(_text, parts))) for parts, line in split]
 
@@ -99,7 +101,10 @@ def _merge(members: list[tuple[Parts, Line]], place: int) -> tuple[Parts, Line]:
         return parts, line
     numbers = frozenset[str]().union(*(parts[place] for parts, _ in members))
     total = reduce(Pooled.__add__, (line.elements for _, line in members))
-    return (*parts[:place], numbers, *parts[place + 1 :]), replace(line, elements=total)
+    spans = [line.adjusted for _, line in members if line.adjusted is not None]
+    adjusted = reduce(Span.__add__, spans) if spans else None
+    merged = replace(line, elements=total, adjusted=adjusted)
+    return (*parts[:place], numbers, *parts[place + 1 :]), merged
 
 
 def _text(part: str | frozenset[str]) -> str:
@@ -125,6 +130,21 @@ def columns(*names: str) -> "Table":
     for name in names:
         table.add_column(name, overflow="fold")
     return table
+
+
+def frame(records: list[dict[str, Any]]) -> Any:
+    """A ``pandas.DataFrame`` of records.
+
+    Raises:
+        ImportError: If pandas is not installed.
+    """
+    try:
+        import pandas  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise ImportError(
+            'to_frame needs pandas: pip install "pyinit[data]"; to_records gives the same as dicts'
+        ) from error
+    return pandas.DataFrame(records)
 
 
 def in_parts(
@@ -168,11 +188,15 @@ def of_lines(lines: Iterable[Line]) -> "Table":
     """The table of an initialization; repeated blocks stand indented under the name they share."""
     from rich.table import Table  # noqa: PLC0415
 
+    lines = list(lines)
+    is_adjusted = any(line.adjusted is not None for line in lines)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("parameter", overflow="fold")
     table.add_column("shape", no_wrap=True)
     table.add_column("initializer", overflow="fold")
     table.add_column("why", overflow="fold")
+    if is_adjusted:
+        table.add_column("adjusted", overflow="fold")
     table.add_column("mean", justify="right", no_wrap=True)
     table.add_column("std", justify="right", no_wrap=True)
     for block, members in groupby(lines, lambda line: _block(line.name)):
@@ -185,6 +209,7 @@ def of_lines(lines: Iterable[Line]) -> "Table":
                 "x".join(map(str, line.shape)),
                 line.initializer,
                 line.why,
+                *((str(line.adjusted or ""),) if is_adjusted else ()),
                 f"{line.elements.mean:.2g}" if known else "",
                 f"{line.elements.std:.3g}" if known else "",
             )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, p
 from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
 from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
+from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
@@ -38,6 +39,7 @@ def initialize_(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
     dry_run: bool = False,
+    data: Any = None,
 ) -> InitReport:
     """Initialize all parameters of a model in one native call, as suits each layer.
 
@@ -65,6 +67,8 @@ def initialize_(
         device: Where parameters on the meta device get their memory; torch's default device if
             it is not given.
         dry_run: Report what would be done, and do nothing.
+        data: A batch for the data-driven method that a recipe file names by ``after``: what
+            ``pyinit.inspect`` takes.
 
     Returns:
         A report with a row for each parameter: what it got, why, and the mean, standard deviation,
@@ -102,7 +106,13 @@ def initialize_(
     device = None if device is None else torch.empty(0, device=device).device
     if device is not None and device.type == "meta":
         raise ValueError("device must be one that has memory, got meta")
-    chosen, by_rules = _chosen(recipe, rules)
+    chosen, by_rules, after = _chosen(recipe, rules)
+    if data is not None and after is None:
+        raise ValueError(f"data is for a method, and recipe {chosen} names none by after=")
+    if after is not None and not dry_run:
+        start = Start(chosen, by_rules, only, skip, generator, device)
+        report: InitReport = after.run(model, data, base=start, seed=seed).init
+        return report
     network = Network(model)
     plan = make_plan(
         network,
@@ -132,6 +142,7 @@ def initialize_(
         graph=network.graph.source if "graph" in vars(network) else None,
         buffers=[(path, how) for path, how, _ in resets],
         dry_run=dry_run,
+        method="" if after is None else str(after),
     )
 
 
@@ -147,17 +158,26 @@ def _check_source(seed: object, generator: object) -> None:
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
 
 
-def _chosen(recipe: object, rules: Any) -> tuple[Recipe, Rules]:
+class _Chosen(NamedTuple):
+    """A recipe, the rules that go before it, and the method that comes after."""
+
+    recipe: Recipe
+    rules: Rules
+    after: Method | None = None
+
+
+def _chosen(recipe: object, rules: Any) -> _Chosen:
     given = as_rules(rules)
     if isinstance(recipe, Recipe):
-        return recipe, given
+        return _Chosen(recipe, given)
     if isinstance(recipe, PathLike) or (
         isinstance(recipe, str) and Path(recipe).suffix in (".toml", ".json")
     ):
-        of_file, further = load_recipe(fspath(recipe))
-        return of_file or recipe_of("torch"), Rules((*given, *further))
+        file = load_recipe(fspath(recipe))
+        of_file = file.recipe or recipe_of("torch")
+        return _Chosen(of_file, Rules((*given, *file.rules)), file.after)
     if isinstance(recipe, str):
-        return recipe_of(recipe), given
+        return _Chosen(recipe_of(recipe), given)
     raise TypeError(f"recipe must be a name, a Recipe or a file, got {type(recipe).__name__}")
 
 
@@ -228,7 +248,7 @@ def carry_out(  # noqa: PLR0917
     moments = dict(zip(plain, batch.run(), strict=True))
     for entry, source in zip(plan, of_each, strict=True):
         if entry.site.computed is not None and entry.blocks:
-            _set_computed(entry, entry.site.computed, source)
+            set_computed(entry, entry.site.computed, source)
     with torch.no_grad():
         for _, _, reset in resets:
             reset(sources)
@@ -239,7 +259,7 @@ def carry_out(  # noqa: PLR0917
     return [moments[i] for i in range(len(plan))]
 
 
-def _set_computed(entry: Entry, computed: Computed, source: Source) -> None:
+def set_computed(entry: Entry, computed: Computed, source: Source) -> None:
     like = entry.site.parameters[0]
     value = torch.empty(entry.site.shape, dtype=entry.site.tensor.dtype, device=like.device)
     Batch([entry], [source], [value]).run()

@@ -1,6 +1,7 @@
 """``replay_``: the same values again, from a report."""
 
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -9,7 +10,7 @@ from pyinit._random.rng import Key, Source, rng, stream_of
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
-from pyinit.initializers import KEEP, OwnReset
+from pyinit.initializers import KEEP, ZEROS, Keep, OwnReset
 from pyinit.reports.initialization import (
     InitReport,
     Kept,
@@ -17,26 +18,29 @@ from pyinit.reports.initialization import (
     torch_version,
     version_of_pyinit,
 )
+from pyinit.whole_model.engine.adjust import adjust_site_, start_of
 from pyinit.whole_model.engine.buffers import IsTouched, plan_resets
+from pyinit.whole_model.engine.execute import measured
 from pyinit.whole_model.engine.plan import Entry, check
 from pyinit.whole_model.initialize import carry_out, refuse_buffers_elsewhere, row_of
 from pyinit.whole_model.network import Network, Site
 
 
 @eager
-def replay_(model: nn.Module, report: InitReport, *, strict: bool = True) -> InitReport:
+def replay_(model: nn.Module, report: Any, *, strict: bool = True) -> InitReport:
     """Give a model the same values again, from the keys in a report: bit for bit.
 
     A report cannot give all values again. Those of parameters that stayed as they were are not in
     it; numbers that were drawn without a key are lost; torch's own numbers, and those of a
     module's own ``reset_parameters``, need the same version of torch (and the same code of that
-    function, which is not in the report). Parameters that are missing, or have another shape, dtype
+    function, which is not in the report). What a data-driven method found is in its report, and needs no
+    data; if it began with the weights as they were, so must the replay. Parameters that are missing, or have another shape, dtype
     or tie, are not the same parameters.
 
     Args:
         model: A model whose parameters have the names, shapes and dtypes of the report's rows. It
             may be on the meta device.
-        report: What ``initialize_`` returned or ``InitReport.load`` read.
+        report: What ``initialize_`` or a data-driven method returned, or ``InitReport.load`` read.
         strict: Raise if anything cannot be given again. If False, such parameters stay as they are.
 
     Returns:
@@ -61,12 +65,21 @@ def replay_(model: nn.Module, report: InitReport, *, strict: bool = True) -> Ini
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    given, report = report, getattr(report, "init", report)
     if not isinstance(report, InitReport):
-        raise TypeError(f"report must be an InitReport, got {type(report).__name__}")
+        raise TypeError(f"report must be an InitReport, got {type(given).__name__}")
     network = Network(model)
     rows, lost = _rows(network, report)
     plan = [_entry(site, rows.get(site.name), lost) for site in network.sites]
-    written = (entry.site for entry in plan if not entry.is_kept)
+    adjusted = [
+        (site, row)
+        for site in network.sites
+        if (row := rows.get(site.name)) and row.adjustment is not None and row.name not in lost
+    ]
+    written = (
+        *(entry.site for entry in plan if not entry.is_kept),
+        *(site for site, _ in adjusted),
+    )
     refuse_elsewhere("replay_", (n for site in written for n in site.named_parameters), model)
     lost |= _check(plan)
     if lost and strict:
@@ -86,9 +99,15 @@ def replay_(model: nn.Module, report: InitReport, *, strict: bool = True) -> Ini
     of_each = [sources(entry.site.name) for entry in plan]
     with rng(report.rng):
         moments = carry_out(network, plan, of_each, sources, resets, device=None)
+    made = {row.name: row for row in map(row_of, plan, of_each, moments)}
+    for name, row in rows.items():
+        if row.name not in lost:
+            made[name] = made[name]._replace(start=row.start)
+    for site, row in adjusted:
+        made[site.name] = _adjusted(site, row, report)
     return replace(
         report,
-        rows=list(map(row_of, plan, of_each, moments)),
+        rows=list(made.values()),
         buffers=[(path, how) for path, how, _ in resets],
         dry_run=False,
         skipped=tuple(lost.items()),
@@ -109,7 +128,9 @@ def _rows(network: Network, report: InitReport) -> tuple[dict[str, Row], dict[st
         first = rows.setdefault(site.name, row)
         if first is not row:
             lost[row.name] = f"the model ties it to {first.name}, the report has it apart"
-        elif why := _other_place(row, site) or _no_numbers(row, report):
+        elif why := (
+            _other_place(row, site) or _no_numbers(row, site, report) or _misfit(row, report)
+        ):
             lost[row.name] = why
     lost |= {site.name: _no_row(site, report) for site in network.sites if site.name not in rows}
     return rows, lost
@@ -118,8 +139,13 @@ def _rows(network: Network, report: InitReport) -> tuple[dict[str, Row], dict[st
 def _entry(site: Site, row: Row | None, lost: dict[str, str]) -> Entry:
     if row is None:
         return Entry(site, KEEP, lost[site.name], ())
-    if row.name in lost and not row.is_kept:
+    is_kept = isinstance(row.initializer, Keep)
+    if row.name in lost and not is_kept:
         return Entry(site, KEEP, lost[row.name], ())
+    if is_kept and row.name not in lost and _has_values(row) and site.tensor.is_meta:
+        return Entry(
+            site, ZEROS, row.why, ZEROS.resolve(row.weight)
+        )  # memory, until they are there
     return Entry(site, row.initializer, row.why, row.initializer.resolve(row.weight), row.kept)
 
 
@@ -132,10 +158,25 @@ def _other_place(row: Row, site: Site) -> str | None:
     )
 
 
-def _no_numbers(row: Row, report: InitReport) -> str | None:
-    if row.is_kept:
-        is_filled = row.kept is Kept.SAME_MEMORY
-        return None if is_filled else f"it stayed as it was ({row.why})"
+def _has_values(row: Row) -> bool:
+    return row.adjustment is not None and bool(row.adjustment.values)
+
+
+def _misfit(row: Row, report: InitReport) -> str | None:
+    if row.adjustment is None:
+        return None
+    if name := row.adjustment.values:
+        values = report.tensors.get(name)
+        if values is None or tuple(values.shape) != row.shape:
+            found = "none" if values is None else f"one of shape {tuple(values.shape)}"
+            return f"its values are to be the report's tensor {name!r}, and there is {found}"
+    return row.adjustment.misfit(row.weight)
+
+
+def _no_numbers(row: Row, site: Site, report: InitReport) -> str | None:
+    if isinstance(row.initializer, Keep):
+        is_filled = row.kept is Kept.SAME_MEMORY or _has_values(row)
+        return None if is_filled else _other_start(row, site, report)
     if row.key is None:
         return "drawn from torch's generator, without a key (give initialize_ a seed to replay it)"
     if report.torch == torch_version():
@@ -144,6 +185,41 @@ def _no_numbers(row: Row, report: InitReport) -> str | None:
     if isinstance(row.initializer, OwnReset):
         return f"its module's own reset function ran under {there}"
     return f"its numbers are those of {there}" if report.rng == "torch" else None
+
+
+def _other_start(row: Row, site: Site, report: InitReport) -> str | None:
+    if row.start is None:
+        return f"it stayed as it was ({row.why})"
+    method = report.method.partition("(")[0]
+    if any(tensor.is_meta for tensor in site.parameters):
+        return f"{method} began with the values that it had, and here it is on the meta device"
+    refuse_elsewhere("replay_", site.named_parameters)
+    if start_of(site) == row.start:
+        return None
+    return f"{method} began with other values than it has here"
+
+
+def _adjusted(site: Site, row: Row, report: InitReport) -> Row:
+    """Adjust a parameter, which has its base. What is in the report of it."""
+    adjustment = row.adjustment
+    assert adjustment is not None
+    like = site.parameters[0]
+    if adjustment.values:
+        base = report.tensors[adjustment.values].to(like.device)
+    else:
+        base = like if site.computed is None else site.computed.value().detach()
+    adjust_site_(site, base, adjustment)
+    value = site.parameters[0] if site.computed is None else site.computed.value()
+    mean, std, least, most = measured(value.detach()) or (None, None, None, None)
+    return row._replace(
+        name=site.name,
+        mean=mean,
+        std=std,
+        min=least,
+        max=most,
+        tied=site.tied,
+        originals=site.originals,
+    )
 
 
 def _by_reason(lost: dict[str, str]) -> str:

@@ -1,12 +1,13 @@
 """Lists of rules, of which the first that matches a parameter wins."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pyinit._messages import near
 from pyinit.initializers import Initializer
+from pyinit.whole_model.methods import Method, method
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes import Choice, Recipe, recipe
 from pyinit.whole_model.recipes.choices import with_padding
@@ -15,14 +16,16 @@ from pyinit.whole_model.rules.patterns import Pattern, matcher
 from pyinit.whole_model.rules.recipe_file import read_data
 from pyinit.whole_model.rules.rule import Rule, errors_in
 
-__all__ = ["Rule", "Rules", "RulesLike", "as_rules", "load_recipe", "matcher"]
+__all__ = ["RecipeFile", "Rule", "Rules", "RulesLike", "as_rules", "load_recipe", "matcher"]
 
 _Item: TypeAlias = (
     "Rule | tuple[Pattern, Initializer | str | Mapping[str, Any]] | Mapping[str, Any]"
 )
 RulesLike: TypeAlias = "Rule | Sequence[_Item] | Mapping[str, Any] | str | PathLike[str] | None"
 
-_FILE_KEYS = dict.fromkeys(("recipe", "rules"))
+_Named = TypeVar("_Named")
+
+_FILE_KEYS = dict.fromkeys(("recipe", "rules", "after"))
 
 
 class Rules(tuple[Rule, ...]):
@@ -83,10 +86,11 @@ def as_rules(value: RulesLike) -> Rules:
     if isinstance(value, Rule):
         return Rules((value,))
     if isinstance(value, (str, PathLike)):
-        chosen, rules = load_recipe(value)
-        if chosen is not None:
-            raise ValueError(f"{value}: names a recipe, too: give the file as the recipe")
-        return rules
+        file = load_recipe(value)
+        if file.recipe is not None or file.after is not None:
+            what = "recipe" if file.after is None else "method"
+            raise ValueError(f"{value}: names a {what}, too: give the file as the recipe")
+        return file.rules
     if isinstance(value, Mapping):
         is_one = "init" in value or is_init_cfg(value)
         return _from_items([value] if is_one else list(value.items()))
@@ -98,8 +102,16 @@ def as_rules(value: RulesLike) -> Rules:
     )
 
 
-def load_recipe(path: str | PathLike[str]) -> tuple[Recipe | None, Rules]:
-    """Read a .toml or .json file: the recipe, if it names one, and the rules (docs/rules.md).
+class RecipeFile(NamedTuple):
+    """What a file names: a recipe, rules that go before it, and the method that comes after."""
+
+    recipe: Recipe | None
+    rules: Rules
+    after: Method | None
+
+
+def load_recipe(path: str | PathLike[str]) -> RecipeFile:
+    """Read a .toml or .json file (docs/rules.md).
 
     Raises:
         ValueError: For a file that is wrong; the message names the file, the rule and the key.
@@ -110,17 +122,21 @@ def load_recipe(path: str | PathLike[str]) -> tuple[Recipe | None, Rules]:
         for key in data:
             if key not in _FILE_KEYS:
                 raise ValueError(f"unknown key {key!r}; {near(key, _FILE_KEYS)}")
-        return _recipe(data.get("recipe")), _rules_of_file(data.get("rules", []))
+        return RecipeFile(
+            _named("recipe", data.get("recipe"), recipe),
+            _rules_of_file(data.get("rules", [])),
+            _named("after", data.get("after"), method),
+        )
 
 
-def _recipe(value: object) -> Recipe | None:
+def _named(key: str, value: object, make: Callable[..., _Named]) -> _Named | None:
     if value is None:
         return None
     options = {"name": value} if isinstance(value, str) else value
     if not isinstance(options, dict) or not isinstance(options.get("name"), str):
-        raise ValueError(f"recipe must be a name, or a table of a name and options, got {value!r}")  # noqa: TRY004
+        raise ValueError(f"{key} must be a name, or a table of a name and options, got {value!r}")  # noqa: TRY004
     options = dict(options)
-    return recipe(options.pop("name"), **options)
+    return make(options.pop("name"), **options)
 
 
 def _rules_of_file(items: object) -> Rules:

@@ -339,7 +339,7 @@ Write = Callable[[str, str | bytes], Path]
 def test_a_file_holds_a_recipe_and_rules(
     write: Write, network: Network, name: str, content: str | bytes
 ) -> None:
-    recipe, rules = load_recipe(write(name, content))
+    recipe, rules, _ = load_recipe(write(name, content))
     assert str(recipe) == "test(zero_last=True)"
     kaiming = "kaiming_normal(mode=fan_out, nonlinearity=relu)"
     assert {name: str(c.initializer) for name, c in rules.choose(network).items()} == {
@@ -355,11 +355,11 @@ def test_a_file_holds_a_recipe_and_rules(
 
 
 def test_a_file_may_hold_a_recipe_alone_or_rules_alone_or_nothing(write: Write) -> None:
-    recipe, rules = load_recipe(write("a.toml", 'recipe = "test"'))
+    recipe, rules, _ = load_recipe(write("a.toml", 'recipe = "test"'))
     assert (str(recipe), rules) == ("test", Rules())
-    recipe, rules = load_recipe(write("a.toml", '[[rules]]\nname = "*"\ninit = "keep"'))
+    recipe, rules, _ = load_recipe(write("a.toml", '[[rules]]\nname = "*"\ninit = "keep"'))
     assert (recipe, rules) == (None, Rules((Rule("*", "keep"),)))
-    assert load_recipe(write("a.json", "{}")) == (None, Rules())
+    assert load_recipe(write("a.json", "{}")) == (None, Rules(), None)
 
 
 def test_the_documented_file_says_what_the_documented_python_says(write: Write) -> None:
@@ -369,7 +369,7 @@ def test_the_documented_file_says_what_the_documented_python_says(write: Write) 
     )
     names: dict[str, Any] = {}
     exec(python.replace('"gpt2"', '"test"'), names)  # noqa: S102  our own
-    _, rules = load_recipe(write("rules.toml", toml.replace('"gpt2"', '"test"')))
+    _, rules, _ = load_recipe(write("rules.toml", toml.replace('"gpt2"', '"test"')))
     with torch.device("meta"):
         network = Network(GPT2())
     in_files = rules.choose(network)

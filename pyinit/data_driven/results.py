@@ -1,0 +1,211 @@
+"""The report of a data-driven method: what is needed to give the weights again, and what was measured."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+from typing_extensions import Self
+
+from pyinit.reports import table
+from pyinit.reports.files import check_output, write_json
+from pyinit.reports.initialization import InitReport
+from pyinit.reports.tensors import Tensors
+
+_FORMAT = 1
+_WIDTH = 140  # of a report as text
+_MODEL = "(model)"  # what a layer is called that is the model itself
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a method measured of one layer; a method's own rows add numbers.
+
+    Args:
+        name: the layer's name
+    """
+
+    name: str
+
+    def to_record(self) -> dict[str, Any]:
+        """The numbers by their names."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        record = self.to_record()
+        return f"{record.pop('name') or _MODEL}: " + ", ".join(
+            f"{name} {_text(value)}" for name, value in record.items() if value not in (None, "")
+        )
+
+
+_Row = TypeVar("_Row", bound=Measured)
+
+
+@dataclass(frozen=True)
+class MethodReport(Sequence[_Row], Generic[_Row]):
+    """What a data-driven method did: a sequence of rows, one for each layer.
+
+    A method's own report is a subclass, whose further fields are the network's totals.
+
+    Args:
+        init: what ``replay_`` needs: initializers, adjustments, and what the parameters hold now
+        layers: what was measured, layer by layer
+        left: pairs of the name of a layer that stays as it was, and why
+    """
+
+    row: ClassVar[type[Measured]] = Measured
+
+    init: InitReport
+    layers: tuple[_Row, ...]
+    left: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> _Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[_Row, ...]: ...
+    def __getitem__(self, index: int | slice) -> _Row | tuple[_Row, ...]:
+        return self.layers[index]
+
+    def of(self, name: str) -> _Row:
+        """The row of a layer.
+
+        Raises:
+            KeyError: If no row has the name.
+        """
+        for row in self.layers:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        """What was measured of the whole network, by name."""
+        own = {field.name for field in fields(MethodReport)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+
+    @property
+    def summary(self) -> str:
+        """What was done, in one line."""
+        totals = "".join(
+            f", {name.replace('_', ' ')} {_text(value)}" for name, value in self.totals.items()
+        )
+        count = len(self.layers)
+        layers = "1 layer" if count == 1 else f"{count} layers"
+        return f"{self.init.method}: {layers}{totals}"
+
+    def __rich_console__(self, *_: Any) -> Iterator[Any]:
+        names = [field.name for field in fields(self.row)]
+        made = table.columns("layer", *(name.replace("_", " ") for name in names[1:]))
+        for column in made.columns[1:]:
+            column.justify = "right"
+        for row in self.layers:
+            name, *numbers = row.to_record().values()
+            made.add_row(name or _MODEL, *map(_text, numbers))
+        yield made
+        yield ""
+        for name, why in self.left:
+            yield f"left as it was: {name or _MODEL}: {why}"
+        yield self.summary
+
+    def __str__(self) -> str:
+        return table.as_text(self, _WIDTH).rstrip()
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """A dictionary of plain numbers and texts for each row."""
+        return [row.to_record() for row in self.layers]
+
+    def to_frame(self) -> Any:
+        """A ``pandas.DataFrame`` with a line for each row.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        return table.frame(self.to_records())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as values that JSON has; ``from_dict`` takes them back."""
+        return {
+            "format": _FORMAT,
+            "report": type(self).__name__,
+            "init": self.init.to_dict(),
+            "layers": self.to_records(),
+            "left": [list(pair) for pair in self.left],
+            "totals": self.totals,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> Self:
+        """The report that ``to_dict`` made the values from.
+
+        Args:
+            value: what ``to_dict`` gave
+            tensors: the tensors of ``init``, which no dictionary has
+
+        Raises:
+            ValueError: If they are none.
+        """
+        if (value.get("format"), value.get("report")) != (_FORMAT, cls.__name__):
+            raise ValueError(f"report: not a {cls.__name__} of format {_FORMAT}")
+        try:
+            rows = (cls.row(**{k: _listed(v) for k, v in row.items()}) for row in value["layers"])
+            return cls(
+                init=InitReport.from_dict(value["init"], tensors),
+                layers=tuple(rows),  # type: ignore[arg-type]
+                left=tuple((name, why) for name, why in value["left"]),
+                **{name: _listed(total) for name, total in value["totals"].items()},
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"report: not what to_dict gives: {error!r}") from None
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the report as a JSON file, which is there whole or not at all; tensors, if there are
+        any, go to a safetensors file of the same name beside it.
+
+        Args:
+            path: The file's path; a file that is there is replaced.
+
+        Raises:
+            ValueError: If the name has the suffix of another format.
+            OSError: If a file cannot be written.
+        """
+        check_output(Path(path), ".json")
+        Tensors(self.init.tensors).save_beside(Path(path))
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read a report that ``save`` wrote.
+
+        Args:
+            path: The path of the JSON file.
+
+        Raises:
+            ValueError: If the file holds none.
+            OSError: If a file cannot be read.
+        """
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise ValueError(f"{path}: not a report")  # noqa: TRY004  it is the value of a file
+        try:
+            digests = value.get("init", {}).get("tensors", {})
+            return cls.from_dict(value, Tensors.beside(Path(path), digests))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _listed(value: Any) -> Any:
+    return tuple(map(_listed, value)) if isinstance(value, list) else value

@@ -1,0 +1,181 @@
+"""The register of data-driven methods: by their names, with their options."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, TypeVar
+
+import torch
+
+from pyinit._messages import near
+from pyinit.whole_model.recipes.registry import Recipe
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# What every method takes beside its options.
+_COMMON = ("base", "seed", "layers", "verbose")
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a method gets the weights that it begins with: what ``initialize_`` was called with."""
+
+    recipe: Recipe
+    rules: Any = None
+    only: Any = None
+    skip: Any = None
+    generator: torch.Generator | None = None
+    device: torch.device | str | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A data-driven method with its options: ``method`` and ``methods`` give them.
+
+    Args:
+        name: the name that it is registered by
+        function: a function of a model, of data, and of options that are keyword-only; its report's
+            ``init`` is an ``InitReport``
+        source: the paper that it follows
+        needs_data: whether it can do nothing without data
+        options: the options that differ from the function's defaults
+
+    Example:
+        >>> import pyinit
+        >>> quick = pyinit.method("lsuv", iterations=3)
+        >>> print(quick, "-", quick.source)
+        lsuv(iterations=3) - Mishkin & Matas 2016
+    """
+
+    name: str
+    function: Callable[..., Any]
+    source: str
+    needs_data: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    def run(self, model: torch.nn.Module, data: Any, **common: Any) -> Any:
+        """Run the method.
+
+        Args:
+            model: the model
+            data: what the method measures on
+            common: ``base``, ``seed``, ``layers`` and ``verbose``, as every method takes them
+
+        Returns:
+            The method's report.
+
+        Raises:
+            ValueError: without data that it needs, or as the method does.
+        """
+        if data is None and self.needs_data:
+            raise ValueError(f"method {self.name!r} measures on data, got none: give data=")
+        return self.function(model, data, **common, **self.options)
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{self.name}({options})" if options else self.name
+
+
+_REGISTRY: dict[str, Method] = {}
+_PACKAGES: set[str] = set()  # that register methods when they are imported
+
+
+def register_package(name: str) -> None:
+    """Have a package of methods imported when a method is first asked for."""
+    _PACKAGES.add(name)
+
+
+def _registry() -> dict[str, Method]:
+    for package in sorted(_PACKAGES):
+        import_module(package)
+    return _REGISTRY
+
+
+def register_method(
+    name: str, *, source: str = "", needs_data: bool = True
+) -> Callable[[_Function], _Function]:
+    """Decorator that makes a function known as a data-driven method.
+
+    Args:
+        name: the name that recipe files will know it by
+        source: the paper that it follows
+        needs_data: whether it can do nothing without data
+
+    Returns:
+        The decorator, which returns the function as it is.
+
+    Raises:
+        ValueError: if another method has the name.
+
+    Example:
+        >>> from pyinit.whole_model.methods import method, register_method
+        >>> @register_method("nothing", source="this page", needs_data=False)
+        ... def nothing_(model, data, *, base=None, seed=None, layers=None, verbose=False):
+        ...     \"""Leaves everything as it is.\"""
+        >>> method("nothing").summary
+        'Leaves everything as it is.'
+    """
+
+    def add(function: _Function) -> _Function:
+        known = _REGISTRY.get(name)
+        if known is not None and known.function.__qualname__ != function.__qualname__:
+            raise ValueError(f"name {name!r} is taken by another method")
+        _REGISTRY[name] = Method(name, function, source, needs_data)
+        return function
+
+    return add
+
+
+def methods() -> dict[str, Method]:
+    """All data-driven methods, in alphabetical order.
+
+    Returns:
+        The methods by their names. Each has a ``summary`` and a ``source``.
+
+    Example:
+        >>> import pyinit
+        >>> pyinit.methods()["lsuv"].source
+        'Mishkin & Matas 2016'
+    """
+    return dict(sorted(_registry().items()))
+
+
+def method(name: str, **options: Any) -> Method:
+    """A data-driven method by its name, with options.
+
+    Args:
+        name: one of the names in ``methods()``
+        options: what the method's function takes as keywords; the others keep their defaults
+
+    Returns:
+        The method.
+
+    Raises:
+        ValueError: for an unknown name, or an option that the method does not have.
+
+    Example:
+        >>> import pyinit
+        >>> pyinit.method("lsuv", tolerance=0.05).options
+        {'tolerance': 0.05}
+    """
+    registry = _registry()
+    known = registry.get(name)
+    if known is None:
+        raise ValueError(f"unknown method {name!r}; {near(name, registry)}")
+    taken = [
+        p.name
+        for p in inspect.signature(known.function).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name not in _COMMON
+    ]
+    for option in options:
+        if option not in taken:
+            raise ValueError(
+                f"method {name!r} has no option {option!r}; it has {', '.join(taken) or 'none'}"
+            )
+    return Method(known.name, known.function, known.source, known.needs_data, options)

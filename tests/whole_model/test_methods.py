@@ -1,0 +1,120 @@
+"""Data-driven methods by name, and in recipe files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pyinit
+from pyinit.whole_model.methods import _REGISTRY, method, methods, register_method
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    before = dict(_REGISTRY)
+    yield
+    _REGISTRY.clear()
+    _REGISTRY.update(before)
+
+
+def batch() -> Tensor:
+    return torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+
+
+def model() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+def test_methods_are_known_by_name_with_source_and_summary() -> None:
+    assert "lsuv" in methods()
+    assert methods()["lsuv"].summary.endswith(".")
+    assert methods()["lsuv"].source
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "what"),
+    [
+        ("lsvu", {}, "did you mean lsuv"),
+        ("lsuv", {"tolerances": 1}, "tolerance"),
+        ("lsuv", {"seed": 1}, "no option 'seed'"),
+    ],
+)
+def test_unknown_methods_and_options_are_refused(name: str, options: Any, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        method(name, **options)
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(ValueError, match="taken"):
+
+        @register_method("lsuv")
+        def other(model: Any, data: Any) -> None: ...
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_a_recipe_file_names_a_method(tmp_path: Path, suffix: str) -> None:
+    text = {
+        ".toml": 'recipe = "kaiming"\nafter = { name = "lsuv", tolerance = 0.001 }\n'
+        '[[rules]]\nname = "2.bias"\ninit = { name = "constant", val = 0.5 }\n',
+        ".json": '{"recipe": "kaiming", "after": {"name": "lsuv", "tolerance": 0.001}, '
+        '"rules": [{"name": "2.bias", "init": {"name": "constant", "val": 0.5}}]}',
+    }
+    path = tmp_path / f"recipe{suffix}"
+    path.write_text(text[suffix])
+    first = model()
+    report = pyinit.initialize_(first, path, seed=3, data=batch())
+    assert report.method == "lsuv(tolerance=0.001)"
+    assert (report.recipe, report.seed, len(report.rules)) == ("kaiming", 3, 1)
+    assert "then lsuv" in report.summary
+    assert torch.equal(first[2].bias, torch.full((4,), 0.5))
+    assert abs(first(batch()).std(correction=0) - 1) < 0.0011
+    second = model().to("meta")
+    pyinit.replay_(second, report)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_method_in_a_file_needs_data_before_anything_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('after = "lsuv"\n')
+    first = model()
+    before = first[0].weight.clone()
+    with pytest.raises(ValueError, match=r"'lsuv' measures on data.*data="):
+        pyinit.initialize_(first, path)
+    assert torch.equal(first[0].weight, before)
+    assert pyinit.initialize_(first, path, dry_run=True).method == "lsuv"
+    assert torch.equal(first[0].weight, before)
+
+
+def test_data_without_a_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="after="):
+        pyinit.initialize_(model(), "kaiming", data=batch())
+
+
+@pytest.mark.parametrize("after", ["3", "{ tolerance = 1 }", '"lsvu"', '{ name = "lsuv", x = 1 }'])
+def test_a_wrong_method_in_a_file_is_named(tmp_path: Path, after: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f"after = {after}\n")
+    with pytest.raises(ValueError, match=r"recipe\.toml"):
+        pyinit.initialize_(model(), path, data=batch())
+
+
+def test_rules_and_only_go_to_the_base(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('recipe = "kaiming"\nafter = "lsuv"\n')
+    first = model()
+    before = first[0].weight.clone()
+    report = pyinit.initialize_(first, path, seed=3, only="2.*", data=batch())
+    assert torch.equal(first[0].weight, before)
+    assert report["0.weight"].is_kept
+    assert report["2.weight"].adjustment is not None
+
+
+def test_a_base_with_a_method_of_its_own_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('after = "lsuv"\n')
+    with pytest.raises(ValueError, match="base names the method lsuv"):
+        pyinit.lsuv_(model(), batch(), base=path)
