@@ -79,7 +79,9 @@ class Rows {
       scales[c] = frames[c].scale;
     }
     ColumnPowers powers;
-    kernels.column_powers[is_double_](values_, offsets_, count_, centres, scales, bounds, powers);
+    const bool counts_bounds = std::any_of(of, of + some, [&](const Moments& m) { return reaches(m, bounds); });
+    kernels.column_powers[is_double_](values_, offsets_, count_, centres, scales, counts_bounds ? &bounds : nullptr,
+                                      powers);
     for (int64_t c = 0; c < some; ++c) {
       finish_statistics({powers.first[c], powers.second[c], powers.third[c], powers.fourth[c], powers.zeros[c],
                          powers.low[c], powers.high[c]},

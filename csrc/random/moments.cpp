@@ -30,7 +30,8 @@ template <bool all> Moments from_sums(const Sums& sums, const void* values, DTyp
   if (!all && !frame.is_needed) return m;
   Powers powers{};
   if (count % kWhole == 0) {
-    moments_kernels().powers[static_cast<int>(dtype)](values, count, frame.centre, frame.scale, bounds, powers);
+    const Bounds* const counted = reaches(m, bounds) ? &bounds : nullptr;
+    moments_kernels().powers[static_cast<int>(dtype)](values, count, frame.centre, frame.scale, counted, powers);
   } else {
     powers = visit(dtype, [&](auto zero) {
       const auto* x = static_cast<const decltype(zero)*>(values);

@@ -75,7 +75,7 @@ template <class U> PYINIT_INLINE int64_t total_count(U counts) {
   return all;
 }
 
-template <class Element>
+template <class Element, bool has_bounds>
 void powers(const void* values, int64_t count, double centre, double scale, const Bounds& bounds, Powers& out) {
   using T = std::conditional_t<std::is_same_v<Element, double>, double, float>;
   using V = Vec<T>;
@@ -84,7 +84,7 @@ void powers(const void* values, int64_t count, double centre, double scale, cons
   const V about = vec(static_cast<T>(centre)), by = vec(static_cast<T>(scale)), low = vec(static_cast<T>(bounds.low)),
           high = vec(static_cast<T>(bounds.high));
   PowerSums<V> of[kVectors];
-  Counts<V> counts;
+  Counts<V, has_bounds> counts;
   for (int v = 0; v < kVectors; ++v) of[v].begin();
   counts.begin();
   for (const Element* const end = x + count; x < end; x += kSums * kParts) {
@@ -102,6 +102,12 @@ void powers(const void* values, int64_t count, double centre, double scale, cons
   out = {total<Sum>(of, &Lane::first),  total<Sum>(of, &Lane::second), total<Sum>(of, &Lane::third),
          total<Sum>(of, &Lane::fourth), total_count(counts.zeros),     total_count(counts.low),
          total_count(counts.high)};
+}
+
+template <class Element>
+void powers(const void* values, int64_t count, double centre, double scale, const Bounds* bounds, Powers& out) {
+  return bounds != nullptr ? powers<Element, true>(values, count, centre, scale, *bounds, out)
+                           : powers<Element, false>(values, count, centre, scale, {}, out);
 }
 
 template <class T> PYINIT_INLINE void store_doubles(double* to, Vec<T> x) {
@@ -134,7 +140,7 @@ template <class T> void column_sums(const void* values, const int64_t* offsets, 
   }
 }
 
-template <class T>
+template <class T, bool has_bounds>
 void column_powers(const void* values, const int64_t* offsets, int64_t rows, const double* centres,
                    const double* scales, const Bounds& bounds, ColumnPowers& out) {
   using V = Vec<T>;
@@ -147,7 +153,7 @@ void column_powers(const void* values, const int64_t* offsets, int64_t rows, con
     for (int i = 0; i < kLanes<T>; ++i) lanes[i] = static_cast<T>(scales[c + i]);
     const V by = load(lanes);
     PowerSums<V> of;
-    Counts<V> counts;
+    Counts<V, has_bounds> counts;
     of.begin();
     counts.begin();
     for (int64_t i = 0; i < rows; ++i) {
@@ -163,6 +169,13 @@ void column_powers(const void* values, const int64_t* offsets, int64_t rows, con
     store_counts(out.low + c, counts.low);
     store_counts(out.high + c, counts.high);
   }
+}
+
+template <class T>
+void column_powers(const void* values, const int64_t* offsets, int64_t rows, const double* centres,
+                   const double* scales, const Bounds* bounds, ColumnPowers& out) {
+  return bounds != nullptr ? column_powers<T, true>(values, offsets, rows, centres, scales, *bounds, out)
+                           : column_powers<T, false>(values, offsets, rows, centres, scales, {}, out);
 }
 
 template <class T>

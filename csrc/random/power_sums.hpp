@@ -38,19 +38,20 @@ template <class V> struct PowerSums {
 };
 
 // Counts in lanes as wide as the values.
-PYINIT_INLINE U32 counted(M32 m, U32 counts) { return counts + select(m, u32(1), u32(0)); }
-PYINIT_INLINE U64 counted(M64 m, U64 counts) { return counts + select(m, u64(1), u64(0)); }
 PYINIT_INLINE U32 no_counts(F32) { return u32(0); }
 PYINIT_INLINE U64 no_counts(F64) { return u64(0); }
 
-template <class V> struct Counts {
+// Where it is known that no value is at the bounds, these are not looked at.
+template <class V, bool has_bounds = true> struct Counts {
   decltype(no_counts(V{})) zeros, low, high;
 
   PYINIT_METHOD void begin() { zeros = low = high = no_counts(V{}); }
   PYINIT_METHOD void add(V value, V low_bound, V high_bound) {
     zeros = counted(equal(value, constant<V>(0)), zeros);
-    low = counted(less_equal(value, low_bound), low);
-    high = counted(less_equal(high_bound, value), high);
+    if constexpr (has_bounds) {
+      low = counted(less_equal(value, low_bound), low);
+      high = counted(less_equal(high_bound, value), high);
+    }
   }
 };
 

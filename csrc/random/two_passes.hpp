@@ -69,6 +69,11 @@ PYINIT_METHOD void finish_statistics(const Powers& powers, const Frame& frame, M
   }
 }
 
+// Whether a value may be at the bounds.
+inline bool reaches(const Moments& m, const Bounds& bounds) {
+  return m.nonfinite > 0 || m.min <= bounds.low || bounds.high <= m.max;
+}
+
 // What a kernel for powers tells of value(0), value(1), ..., in double precision and for any number of them.
 template <class Real = double, class Value>
 PYINIT_METHOD Powers powers_of_few(const Value& value, int64_t count, const Frame& frame, const Bounds& bounds) {

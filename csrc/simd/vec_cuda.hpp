@@ -140,6 +140,9 @@ PYINIT_INLINE F32 select(M32 m, F32 yes, F32 no) { return m.v ? yes : no; }
 PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return m.v ? yes : no; }
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return m.v ? yes : no; }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return m.v ? yes : no; }
+// counts, plus 1 in the lanes of m.
+PYINIT_INLINE U32 counted(M32 m, U32 counts) { return counts + u32(m.v ? 1 : 0); }
+PYINIT_INLINE U64 counted(M64 m, U64 counts) { return counts + u64(m.v ? 1 : 0); }
 PYINIT_INLINE bool any(M32 m) { return m.v; }
 PYINIT_INLINE bool any(M64 m) { return m.v; }
 
