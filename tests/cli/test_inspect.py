@@ -89,7 +89,7 @@ def test_recipes_stand_side_by_side_and_faults_below() -> None:
         "auto",
     ]
     assert lines[3].startswith("layers.0")
-    assert any(line.startswith("[torch] variance falls") for line in lines)
+    assert any(line.startswith("[torch] variance over the samples falls") for line in lines)
     assert "61 calls of layers under 2 recipes" in lines[-1]
 
 
