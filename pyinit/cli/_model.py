@@ -65,7 +65,9 @@ def imported(option: str, spec: str, what: str = "function") -> Callable[..., An
     try:
         found = attrgetter(attribute)(importlib.import_module(module))
     except Exception as error:
-        raise bad_parameter(option, f"cannot import {spec!r}: {one_line(error)}") from error
+        is_path = module.endswith(".py") or "/" in module
+        hint = "; a module goes by its name, package.module, not by its path" if is_path else ""
+        raise bad_parameter(option, f"cannot import {spec!r}: {one_line(error)}{hint}") from error
     if not callable(found):
         raise bad_parameter(option, f"{spec!r} is not a {what} but {type(found).__name__}")
     return cast(Callable[..., Any], found)
