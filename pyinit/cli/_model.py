@@ -65,8 +65,11 @@ def imported(option: str, spec: str, what: str = "function") -> Callable[..., An
     try:
         found = attrgetter(attribute)(importlib.import_module(module))
     except Exception as error:
-        is_path = module.endswith(".py") or "/" in module
-        hint = "; a module goes by its name, package.module, not by its path" if is_path else ""
+        hint = ""
+        if module.endswith(".py") or "/" in module:
+            hint = "; a module goes by its name, package.module, not by its path"
+        elif not attribute:
+            hint = f"; a {what} is named as package.module:{what}"
         raise bad_parameter(option, f"cannot import {spec!r}: {one_line(error)}{hint}") from error
     if not callable(found):
         raise bad_parameter(option, f"{spec!r} is not a {what} but {type(found).__name__}")
