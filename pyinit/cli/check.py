@@ -15,6 +15,7 @@ from pyinit.inspection.check import check as check_model
 from pyinit.models import MODELS
 
 _WIDTH_IN_FILES = 160  # of findings, which are sentences
+_OF_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _FAILED = 1
 _UNCHECKED = 2
 
@@ -73,6 +74,8 @@ def check(
     as_json: bool,
 ) -> None:
     is_file = model not in MODELS and os.path.exists(model)
+    if not is_file and ":" not in model and ("/" in model or model.endswith(_OF_WEIGHTS)):
+        raise bad_parameter("MODEL", f"cannot read {model}: No such file or directory")
     if is_file and (init is not None or reproducible):
         raise bad_parameter("MODEL", f"{model} is a file: it has no init, and is not made again")
     # What nothing else initializes has what its constructors draw.

@@ -110,6 +110,10 @@ def test_a_file_of_weights_is_checked(tmp_path: Path) -> None:
     [
         (("nowhere:build",), "cannot import 'nowhere:build'"),
         (("gpt3",), "is neither package.module:factory nor one of"),
+        (("none.safetensors",), "cannot read none.safetensors: No such file or directory"),
+        (("runs/none",), "cannot read runs/none: No such file or directory"),
+        (("nowhere.py:build",), "; a module goes by its name, package.module, not by its path"),
+        (("./models/nowhere.py:build",), "not by its path"),
         (("{}:Net", "--init", "nothing"), "Net has no method 'nothing'"),
         (("{}:Net", "--init", "fail"), "init fail raised OSError: no such file"),
         (("{}:Net", "--init", "{}:number"), "'{}:number' is not a function but int"),
