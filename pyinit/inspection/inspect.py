@@ -79,7 +79,8 @@ def inspect(
         The inspection.
 
     Raises:
-        TypeError, ValueError: for arguments that are none of these, before anything is written; for a batch
+        TypeError, ValueError: for arguments that are none of these, before anything is written; where the
+            pass calls none of the layers; for a batch
             that does not fit, is empty or has NaN; for lazy parameters and those on the meta device; for a
             loss that is no scalar or cannot be differentiated.
         RuntimeError: where the model fails, naming the layer.
@@ -192,6 +193,8 @@ class _View:
                 report=report,
                 spectra=self.spectra,
             )
+            if not look.rows and (self.layers is not None or not look.unused):
+                raise ValueError(_nothing(self.model, self.layers))
             if self.jacobians:
                 look = with_jacobians(look, self.model, self.batch, self.layers)
             if self.steps and self.loss is not None:
@@ -207,6 +210,15 @@ class _View:
                 if self.optimizer is None:  # rates that nobody chose are nobody's fault
                     look = look._replace(optimizer="")
         return look
+
+
+def _nothing(model: nn.Module, layers: Any) -> str:
+    if layers is None:
+        return (
+            f"{type(model).__name__} has called nothing to look at: no layer with parameters, and no "
+            "activation"
+        )
+    return f"layers: the pass called no layer that {layers!r} chooses"
 
 
 def name_of(recipe: Given | None) -> str:

@@ -31,7 +31,7 @@ class Text:
     """A paragraph.
 
     Args:
-        text: Plain text; line breaks stay.
+        text: Plain text; line breaks stay, and what stands between backticks is shown as code.
         warns: Whether it must not be missed.
     """
 
@@ -382,6 +382,17 @@ def _breakable(name: str) -> str:
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._])", name))
 
 
+def _with_code(text: str) -> str:
+    """A text as HTML, what stands between backticks as code."""
+    from markupsafe import Markup  # noqa: PLC0415
+
+    parts = re.split(r"`([^`]+)`", text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part
+        for place, part in enumerate(parts)
+    )
+
+
 @cache
 def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  most runs write no page
@@ -390,5 +401,6 @@ def _template() -> "Template":
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters["breakable"] = _breakable
+    environment.filters["with_code"] = _with_code
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.from_string(_source("page.html.jinja"))

@@ -663,3 +663,21 @@ def test_a_path_that_cannot_be_written_is_refused_by_name(
 def test_what_is_no_writer_of_tensorboards_is_refused() -> None:
     with pytest.raises(TypeError, match="writer must have add_scalar, got int"):
         monitored().to_tensorboard(3)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "message"),
+    [
+        (
+            nn.Sequential(nn.Linear(4, 4)),
+            "0.bias",
+            "layers: the pass called no layer that '0.bias'",
+        ),
+        (nn.Identity(), None, "Identity has called nothing to look at"),
+    ],
+)
+def test_inspect_refuses_to_look_at_nothing(
+    model: nn.Module, layers: str | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        pyinit.inspect(model, torch.randn(8, 4), layers=layers)

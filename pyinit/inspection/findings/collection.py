@@ -123,8 +123,8 @@ class Findings(Sequence[Finding]):
     def __len__(self) -> int:
         return len(self.findings)
 
-    def __rich_console__(self, *_: Any) -> Iterator[Any]:
-        yield from rendered(self.findings, self.summary)
+    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
+        yield from rendered(self.findings, self.summary, options.max_width)
 
     def __str__(self) -> str:
         return as_text(self, _WIDTH).rstrip()

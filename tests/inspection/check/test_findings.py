@@ -68,6 +68,17 @@ def test_repeated_blocks_are_one_line_of_the_table() -> None:
     assert "{0-3}.weight" in capture.get()
 
 
+def test_where_the_table_is_too_wide_each_finding_is_a_paragraph() -> None:
+    console = Console(width=60, force_terminal=False)
+    with console.capture() as capture:
+        console.print(pyinit.check(build))
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 60
+    heads = [line for line in lines if line.startswith("PI")]
+    assert "PI103 {0-3}.weight (certain)" in heads
+    assert all(line.startswith(("PI", "  ", "build: ")) or not line for line in lines)
+
+
 def test_findings_go_to_json_and_pickle() -> None:
     findings = pyinit.check(build, ignore={"PI109": "a gate"})
     found = json.loads(json.dumps(findings.to_dict(), allow_nan=False))
