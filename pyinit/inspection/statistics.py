@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ Bounds = tuple[float, float]
 
 _NOWHERE: Bounds = (-math.inf, math.inf)
 _NUMBERS = 11  # of a row
+_SMALL = 1e-200  # of the sum of fourth powers: far from the least number, whose digits are few
 _ZEROS = 7  # where the number of zeros stands in it
 
 
@@ -56,6 +57,11 @@ class Statistics:
     nonfinite: int
     low: int
     high: int
+
+    @property
+    def mean_square(self) -> float:
+        """The mean of the squares; infinite where double precision ends."""
+        return self.std * self.std + self.mean * self.mean
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,10 @@ def describe_many(
             torch.get_num_threads(),
         )
         rows[[i for i, _ in native]] = found
-    return _statistics(rows)
+    return [
+        _scaled(tensor, statistics) if _is_beyond(tensor, row) else statistics
+        for tensor, statistics, row in zip(tensors, _statistics(rows), rows.tolist(), strict=True)
+    ]
 
 
 def describe_channels(
@@ -164,7 +173,11 @@ def describe_channels(
         ([1.0, 1.0], 1.0)
     """
     rows, total = _by_channel(tensor, channel, samples, bounds)
-    return Channels(tuple(_statistics(rows)), total)
+    statistics = tuple(
+        describe(tensor.select(channel, i), bounds) if _is_beyond(tensor, row) else _from_row(*row)
+        for i, row in enumerate(rows.tolist())
+    )
+    return Channels(statistics, total)
 
 
 def describe_units(
@@ -177,6 +190,9 @@ def describe_units(
     """
     rows, total = _by_channel(tensor, channel, samples, bounds)
     count, mean, squares, cubes, fourths, least, greatest, *_ = rows.unbind(1)
+    all_zero = rows[:, _ZEROS] == count
+    if not len(rows):
+        return describe(tensor, bounds), all_zero, total
     n = count.sum()
     middle = (count * mean).sum() / n
     d = mean - middle
@@ -186,8 +202,9 @@ def describe_units(
         fourths + 4 * d * cubes + 6 * d**2 * squares + count * d**4,
     )
     whole = torch.stack([n, middle, *(each.sum() for each in moments), least.min(), greatest.max()])
-    whole = torch.cat([whole, rows[:, _ZEROS:].sum(0)])
-    return _from_row(*whole.tolist()), rows[:, _ZEROS] == count, total
+    row = torch.cat([whole, rows[:, _ZEROS:].sum(0)]).tolist()
+    found = describe(tensor, bounds) if _is_beyond(tensor, row) else _from_row(*row)
+    return found, all_zero, total
 
 
 def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> tuple[Tensor, float]:
@@ -234,6 +251,36 @@ def _by_torch(values: Tensor, bounds: Bounds) -> Tensor:
         powers = [(distance**k).sum() for k in (2, 3, 4)]
         row[1:7] = torch.stack([mean, *powers, exact.min(), exact.max()]).double().cpu()
     return row
+
+
+def _is_beyond(tensor: Tensor, row: Sequence[float]) -> bool:
+    """Whether fourth powers of finite values are beyond double precision: above its greatest number, or
+    so small that their digits are lost."""
+    count, _, _, _, fourths, least, greatest, _, nonfinite, *_ = row
+    if tensor.dtype is not torch.float64 or not count or nonfinite:
+        return False
+    return not (math.isfinite(fourths) and (fourths > _SMALL or least == greatest))
+
+
+def _scaled(tensor: Tensor, found: Statistics) -> Statistics:
+    """The statistics of values whose powers are beyond double precision, times a power of 2."""
+    values = tensor.detach()
+    if values.layout is not torch.strided:
+        values = values.to_dense()
+    exponent = math.frexp(float(values.abs().max()))[1]
+    # Twice half of it, since 2.0**1074 is beyond, too.
+    down, up = 2.0 ** -(exponent // 2), 2.0 ** (exponent // 2)
+    odd = 2.0 ** (exponent % 2)
+    one = describe(values * down * down / odd)
+    return replace(
+        found,
+        mean=one.mean * odd * up * up,
+        std=one.std * odd * up * up,
+        skewness=one.skewness,
+        kurtosis=one.kurtosis,
+        min=one.min * odd * up * up,
+        max=one.max * odd * up * up,
+    )
 
 
 def _statistics(rows: Tensor) -> list[Statistics]:
