@@ -26,9 +26,16 @@ def default_loss(output: Any, target: Any = None) -> Tensor:
     if not isinstance(target, Tensor):
         raise ValueError(f"a target of {described(target)} needs a loss: give loss=")  # noqa: TRY004
     if not target.is_floating_point():
-        return functional.cross_entropy(first, target.long())
+        return functional.cross_entropy(classes_second(first, target), target.long())
     if target.shape != first.shape:
         raise ValueError(
             f"the target {described(target)} does not fit the output {described(first)}: give loss="
         )
     return functional.mse_loss(first, target)
+
+
+def classes_second(logits: Tensor, target: Tensor) -> Tensor:
+    """Logits as torch's cross-entropy takes them. Sequence models have the classes last."""
+    is_last = logits.dim() > 2 and logits.shape[:-1] == target.shape
+    is_second = logits.shape[:1] + logits.shape[2:] == target.shape
+    return logits.movedim(-1, 1) if is_last and not is_second else logits

@@ -1,7 +1,7 @@
 """What was found, and what other recipes do about it: each is tried, and what came of it is told."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from pyinit.inspection.detectors import DETECTORS, Detector
@@ -43,18 +43,38 @@ def diagnosed(looks: Sequence[Look], under: Callable[[str, float], Look]) -> Ite
 
 def _remedy(detector: Detector, found: Diagnosis, look_under: Callable[[str], Look | None]) -> str:
     recipes = [recipe for recipe in detector.recipes if recipe != found.recipe][:_TRIED]
-    tried = []
+    tried: dict[str, tuple[Look, list[str]]] = {}
     for recipe in recipes:
         look = look_under(recipe)
-        if look is None:
-            continue
-        tried.append(recipe)
-        if all(other.kind != found.kind for other in detector.detect(look)):
-            row = by_label(look, found.layer)
-            initializer = row.weight.initializer if row is not None and row.weight else ""
-            filled = f" ({initializer})" if initializer else ""
-            return f"with {recipe}{filled} {detector.afterwards(look, found)}"
-    return f"it is there with {', '.join(tried)}, too" if tried else ""
+        if look is not None:
+            tried[recipe] = look, _faults(look)
+            if not tried[recipe][1]:
+                break
+    helps = [
+        recipe
+        for recipe, (look, faults) in tried.items()
+        if found.kind not in faults and detector.is_mended(look, found)
+    ]
+    if not helps:
+        return f"it is there with {_joined(tried)}, too" if tried else ""
+    best = min(helps, key=lambda recipe: len(tried[recipe][1]))
+    look, left = tried[best]
+    row = by_label(look, found.layer)
+    initializer = row.weight.initializer if row is not None and row.weight else ""
+    filled = f" ({initializer})" if initializer else ""
+    but = f", but it shows {_joined(left)}" if left else ""
+    return f"with {best}{filled} {detector.afterwards(look, found)}{but}"
+
+
+def _faults(look: Look) -> list[str]:
+    """The kinds of faults, but not those that learning rates mend."""
+    detectors = (detector for detector in DETECTORS if detector.factor is None)
+    return [found.kind for detector in detectors for found in detector.detect(look)]
+
+
+def _joined(words: Iterable[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _other_rates(

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from pyinit._random.rng import NAMES
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
 from pyinit.reports import table
 from pyinit.reports.adjustment import Adjustment, Span
+from pyinit.reports.figure import figure
 from pyinit.reports.files import check_output
 from pyinit.reports.page import (
     SUFFIXES,
@@ -34,8 +35,15 @@ from pyinit.reports.page import (
 )
 from pyinit.reports.tensors import Tensors
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _FORMAT = 1
 _WIDTH = 140  # of a report as text
+_ABOUT_SPREAD = (
+    "Of each parameter, in the model's order from the first to the last. Those that hold a single "
+    "value are left out."
+)
 
 
 class Kept(Enum):
@@ -387,9 +395,29 @@ class InitReport:
             )
             for row in self
         ]
-        return [*self._spread(), Section(title, [Table(columns, rows)])]
+        spread = [
+            Section("Standard deviations", [Text(_ABOUT_SPREAD), chart])
+            for chart in self._pictures()
+        ]
+        return [*spread, Section(title, [Table(columns, rows)])]
 
-    def _spread(self) -> Iterator[Section]:
+    def plot(self) -> "Figure":
+        """The standard deviations of parameters beside what the initializers aim at, by matplotlib.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which a notebook shows, and whose ``savefig`` writes it.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+
+        Example:
+            >>> import torch, pyinit
+            >>> report = pyinit.initialize_(torch.nn.Linear(3, 2), seed=1)
+            >>> report.plot().savefig("init.png")  # doctest: +SKIP
+        """
+        return figure(list(self._pictures()))
+
+    def _pictures(self) -> Iterator[Chart]:
         """The standard deviations that were measured, and those that were aimed at."""
         drawn = [(place, row) for place, row in enumerate(self, 1) if row.target_std or row.std]
         if not drawn:
@@ -398,23 +426,14 @@ class InitReport:
             Series("target", [row.target_std or None for _, row in drawn], "dashes"),
             Series("measured", [row.std or None for _, row in drawn], "points"),
         ]
-        yield Section(
-            "Standard deviations",
-            [
-                Text(
-                    "Of each parameter, in the model's order from the first to the last. Those that "
-                    "hold a single value are left out."
-                ),
-                Chart(
-                    "Measured beside what the initializers aim at",
-                    x=[place for place, _ in drawn],
-                    series=[one for one in series if any(one.y)],
-                    x_label="parameter",
-                    y_label="standard deviation",
-                    log=True,
-                    names=[row.name for _, row in drawn],
-                ),
-            ],
+        yield Chart(
+            "Measured beside what the initializers aim at",
+            x=[place for place, _ in drawn],
+            series=[one for one in series if any(one.y)],
+            x_label="parameter",
+            y_label="standard deviation",
+            log=True,
+            names=[row.name for _, row in drawn],
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from torch import nn
 
+from pyinit import initialize_
 from pyinit.reports.figure import figure
 from pyinit.reports.page import Chart, Ridge, Ridges, Series
 
@@ -98,6 +100,15 @@ def test_colours_are_those_of_the_page() -> None:
     series = [Series("a", [1.0]), Series("b", [1.0], scale=0.0), Series("c", [1.0], scale=1.0)]
     (axes,) = figure([Chart("t", [1], series)]).axes
     assert [line.get_color() for line in axes.get_lines()] == ["#0067b1", "#2b1055", "#d9780f"]
+
+
+def test_an_initialization_is_drawn_as_on_its_page() -> None:
+    report = initialize_(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), "auto", seed=0)
+    (axes,) = report.plot().axes
+    drawn = [row for row in report if row.target_std or row.std]
+    assert lines(axes)["measured"] == [row.std for row in drawn]
+    assert lines(axes)["target"] == [row.target_std for row in drawn]
+    assert axes.get_yscale() == "log"
 
 
 def test_nothing_to_show_is_said() -> None:

@@ -1,20 +1,25 @@
 """Samples that become alike on their way through a network, so that it cannot tell them apart."""
 
 from collections.abc import Iterator
+from itertools import takewhile
 
 from pyinit.inspection.detectors.detector import Detector, by_label, described
 from pyinit.inspection.diagnosis import Diagnosis
 from pyinit.inspection.rows import Look
 
 _ALIKE, _DIFFERENT = 0.99, 0.9  # mean cosines
+_APART = 0.95  # what a remedy must come below
 
 
 def _detect(look: Look) -> Iterator[Diagnosis]:
     rows = look.with_weights()
     if not rows or not rows[0].forward.mean_cosine < _DIFFERENT:
         return
-    row = next((row for row in rows if row.forward.mean_cosine > _ALIKE), None)
-    if row is None:
+    alike = list(takewhile(lambda row: not row.forward.mean_cosine <= _ALIKE, reversed(rows)))
+    row = next((row for row in reversed(alike) if row.forward.mean_cosine > _ALIKE), None)
+    # Or they come apart again, as behind a norm or beside a residual branch. The outputs of a head may be
+    # alike before it has learned anything.
+    if row is None or row is rows[-1]:
         return
     yield Diagnosis(
         "collapsed samples",
@@ -31,4 +36,9 @@ def _afterwards(look: Look, found: Diagnosis) -> str:
     return "" if row is None else f"it is {row.forward.mean_cosine:.2f}"
 
 
-COLLAPSED = Detector(_detect, _afterwards)
+def _is_mended(look: Look, found: Diagnosis) -> bool:
+    row = by_label(look, found.layer)
+    return row is not None and row.forward.mean_cosine < _APART
+
+
+COLLAPSED = Detector(_detect, _afterwards, is_mended=_is_mended)

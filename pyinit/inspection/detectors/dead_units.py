@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import prod
 
-from pyinit.inspection.detectors.detector import Detector, before, by_label
+from pyinit.inspection.detectors.detector import Detector, before, by_label, others
 from pyinit.inspection.diagnosis import Diagnosis
 from pyinit.inspection.rows import LayerRow, Look
 
@@ -26,7 +26,7 @@ def _detect(look: Look) -> Iterator[Diagnosis]:
         "dead units",
         row.label,
         f"{row.forward.dead:.0%} of the units of {row.activation} `{row.label}` are 0 for the whole batch"
-        + (f", and most of {len(found) - 1} others" if len(found) > 1 else ""),
+        + (f", and most of those of {others(len(found) - 1)}" if len(found) > 1 else ""),
         ""
         if into is None
         else f"what comes in has mean {into.forward.mean:.2g} and std {into.forward.std:.2g}",

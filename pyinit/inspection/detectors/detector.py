@@ -16,12 +16,14 @@ class Detector(NamedTuple):
     afterwards: the number that the fault was about, in another look and in words: "it is 0.97"
     recipes: those that may help, the likeliest first
     factor: of a fault that other learning rates may mend, the factor to them
+    is_mended: whether the fault is clearly gone in another look that does not show it
     """
 
     detect: Callable[[Look], Iterator[Diagnosis]]
     afterwards: Callable[[Look, Diagnosis], str]
     recipes: tuple[str, ...] = ("auto", "orthogonal", "kaiming", "xavier")
     factor: Callable[[Diagnosis], float] | None = None
+    is_mended: Callable[[Look, Diagnosis], bool] = lambda _look, _found: True
 
 
 def by_label(look: Look, label: str) -> LayerRow | None:
@@ -35,6 +37,11 @@ def before(look: Look, row: LayerRow) -> LayerRow | None:
     return look.rows[index - 1] if index else None
 
 
+def others(count: int) -> str:
+    """So many others, in words."""
+    return f"{count} other{'s' * (count != 1)}"
+
+
 def described(look: Look, row: LayerRow) -> str:
     """What acts in a layer: its activation, and how its weight was filled."""
     weight = row.weight
@@ -45,7 +52,14 @@ def described(look: Look, row: LayerRow) -> str:
     wanted = _wanted(activation)
     if not weight.initializer and not math.isnan(wanted):
         filled += f", where {activation} wants {wanted:.3g}"
-    return f"{activation} behind {filled}" if activation else filled
+    return f"{activation}{_KNOWN.get(activation, '')} behind {filled}" if activation else filled
+
+
+# What is known of activations that no gain helps.
+_KNOWN = {
+    "sigmoid": " (slope at most 1/4, mean 1/2)",
+    "hardsigmoid": " (slope at most 1/6, mean 1/2)",
+}
 
 
 def _wanted(activation: str) -> float:

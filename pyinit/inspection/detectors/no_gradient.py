@@ -3,9 +3,11 @@
 import math
 from collections.abc import Iterator
 
-from pyinit.inspection.detectors.detector import Detector
+from pyinit.inspection.detectors.detector import Detector, others
 from pyinit.inspection.diagnosis import Diagnosis
 from pyinit.inspection.rows import LayerRow, Look
+
+_UNDERFLOW = 1e-38  # the least normal number of float32 and bfloat16
 
 
 def _detect(look: Look) -> Iterator[Diagnosis]:
@@ -14,13 +16,14 @@ def _detect(look: Look) -> Iterator[Diagnosis]:
     found = [row for row in look.rows if _has_none(row) and not _opens_later(look, row)]
     if not found:
         return
-    row, others = found[0], len({row.name for row in found}) - 1
+    row, more = found[0], len({row.name for row in found}) - 1
     yield Diagnosis(
         "no gradient",
         row.label,
-        f"the weight of `{row.label}` gets no gradient"
-        + (f", nor do those of {others} others" if others else ""),
-        _why(row),
+        f"the weights of `{row.label}` and {others(more)} get no gradient"
+        if more
+        else f"the weight of `{row.label}` gets no gradient",
+        _why(look, row),
         look.recipe,
     )
 
@@ -41,10 +44,16 @@ def _opens_later(look: Look, row: LayerRow) -> bool:
     return any(each.norm == 0 and each.gradient_norm > 0 for each in later)
 
 
-def _why(row: LayerRow) -> str:
+def _why(look: Look, row: LayerRow) -> str:
     if row.backward is None:
         return "nothing that can be differentiated leads from it to the loss"
     if row.backward.std == 0 and row.backward.mean == 0:
+        if any(
+            0 < each.backward.std < _UNDERFLOW for each in look.rows if each.backward is not None
+        ):
+            return (
+                "the gradients become smaller than the dtype's least number on their way back to it"
+            )
         return "all gradients that come back to it are 0"
     return "what comes into it is 0"
 

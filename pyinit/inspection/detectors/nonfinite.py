@@ -34,7 +34,9 @@ def _detect(look: Look) -> Iterator[Diagnosis]:
 
 def _why(look: Look, row: LayerRow) -> str:
     if row.weight is not None and row.weight.nonfinite:
-        return f"{row.weight.nonfinite:,} elements of {row.weight.name} are themselves"
+        count = row.weight.nonfinite
+        are = "element of {} is itself" if count == 1 else "elements of {} are themselves"
+        return f"{count:,} {are.format(row.weight.name)}"
     if row.finite_inputs:
         return "all that comes in is finite, so it comes from this layer: it overflows, or another parameter is not finite"
     last = before(look, row)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pyinit.inspection.detectors.detector import Detector, before, by_label
+from pyinit.inspection.detectors.detector import Detector, before, by_label, others
 from pyinit.inspection.diagnosis import Diagnosis
 from pyinit.inspection.rows import Look
 
@@ -19,7 +19,7 @@ def _detect(look: Look) -> Iterator[Diagnosis]:
         "saturated",
         row.label,
         f"{row.forward.saturated:.0%} of the values of {row.activation} `{row.label}` are saturated"
-        + (f", and more than half in {len(found) - 1} others" if len(found) > 1 else ""),
+        + (f", and more than half in {others(len(found) - 1)}" if len(found) > 1 else ""),
         ""
         if into is None
         else f"what comes in has mean {into.forward.mean:.2g} and std {into.forward.std:.2g}",

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from pyinit.inspection.detectors.detector import Detector, by_label
+from pyinit.inspection.detectors.detector import Detector, by_label, others
 from pyinit.inspection.diagnosis import Diagnosis
 from pyinit.inspection.rows import LayerRow, Look
 
 USUAL = 1e-3  # of the weight's norm a step
-_FAR = 30.0
+_FAR = 100.0  # the first steps of Adam change weights of std 0.02 by its learning rate over that
 
 
 def _detect(look: Look) -> Iterator[Diagnosis]:
-    if not look.steps:
+    if not look.optimizer or any(row.forward.nonfinite for row in look.rows):
         return
     ratios = [
         (row, row.weight.update_ratio)
@@ -28,12 +28,12 @@ def _detect(look: Look) -> Iterator[Diagnosis]:
 
 def _diagnosis(look: Look, found: list[tuple[LayerRow, float]], how: str) -> Diagnosis:
     row, ratio = found[0]
-    others = len({row.name for row, _ in found}) - 1
+    more = len({row.name for row, _ in found}) - 1
     return Diagnosis(
         f"{how} updates",
         row.label,
         f"a step of training changes the weight of `{row.label}` by {ratio:.1e} of its norm"
-        + (f", and {others} others as far from what is usual" if others else ""),
+        + (f", and is as far from what is usual in {others(more)}" if more else ""),
         f"about {USUAL:.0e} is usual; the learning rate is too {'high' if how == 'long' else 'low'} "
         "for it",
         look.recipe,

@@ -1,5 +1,6 @@
 """Units that are 0 for every sample."""
 
+import pytest
 import torch
 from faults import X, Y, deep, kinds, the
 from torch import nn
@@ -17,6 +18,15 @@ def test_a_large_negative_bias_kills_units() -> None:
     assert "100%" in found.found
     assert "mean -20" in found.why
     assert "with auto it is" in found.remedy
+
+
+@pytest.mark.parametrize(("layer", "words"), [(6, ""), (4, "1 other"), (2, "2 others")])
+def test_others_are_counted_in_words(layer: int, words: str) -> None:
+    model = deep(nn.ReLU, "kaiming", 4)
+    with torch.no_grad():
+        model[layer].bias.fill_(-20)  # and nothing comes into those behind
+    found = the("dead units", pyinit.inspect(model, X, Y)).found
+    assert found.endswith(f", and most of those of {words}" if words else "whole batch")
 
 
 def test_of_few_samples_nothing_is_said() -> None:

@@ -27,7 +27,7 @@ def test_the_first_layer_is_named_and_its_weight_blamed() -> None:
         model[4].weight[3, 7] = torch.nan
     found = the("not finite", pyinit.inspect(model, X, Y))
     assert found.layer == "4"
-    assert "1 elements of 4.weight" in found.why
+    assert "1 element of 4.weight is itself" in found.why
     assert found.remedy == "with auto (xavier_normal(gain=1.667)) all is finite"
 
 

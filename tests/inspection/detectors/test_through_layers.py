@@ -57,9 +57,10 @@ def test_the_first_layer_is_where_the_fall_begins() -> None:
 def test_the_words_name_activation_initializer_and_a_remedy_that_was_tried() -> None:
     report = pyinit.inspect(deep(nn.Tanh, "auto"), X, Y, recipes="torch", seed=0)
     found = the("vanishing signal", report)
-    assert "variance falls by 0.33 a layer from `2` on" in str(found)
+    assert "variance over the samples falls by a factor of 0.33 a layer from `2` on" in str(found)
     assert "tanh behind kaiming_uniform(a=2.236)" in str(found)
     assert "with auto (" in found.remedy
+    assert ") the factor is " in found.remedy
     assert float(found.remedy.rpartition(" ")[2]) == pytest.approx(0.93, abs=0.1)
 
 
@@ -90,6 +91,29 @@ class Residual(nn.Module):
 
 def test_branches_that_end_in_zero_are_no_fault() -> None:
     assert kinds(pyinit.inspect(Residual(), X, Y).findings) == set()
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e4])
+def test_the_scale_of_a_head_is_no_trend(factor: float) -> None:
+    model = linear(0.7, 5) if factor < 1 else linear(1.4, 5)
+    model.append(nn.Linear(256, 10))
+    with torch.no_grad():
+        model[-1].weight.mul_(factor)
+    assert "signal" not in "".join(kinds(pyinit.inspect(model, numbers(64, 256)).findings))
+
+
+def test_a_recipe_that_leaves_other_faults_is_told_with_them() -> None:
+    report = pyinit.inspect(deep(nn.Sigmoid, "torch", 8), X, Y)
+    found = the("vanishing signal", report)
+    assert "sigmoid (slope at most 1/4, mean 1/2)" in found.why
+    assert found.remedy == "it is there with auto, orthogonal and kaiming, too"
+    model = deep(nn.Sigmoid, "torch", 30)
+    with torch.no_grad():
+        for layer in model[::2]:
+            layer.weight.mul_(0.1)
+    gone = the("no gradient", pyinit.inspect(model, X, Y))
+    assert "smaller than the dtype's least number" in gone.why
+    assert "all weights get one, but it shows vanishing signal" in gone.remedy
 
 
 def test_a_trend_does_not_see_single_outliers() -> None:

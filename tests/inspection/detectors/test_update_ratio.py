@@ -25,6 +25,26 @@ def test_the_learning_rate_shows_in_the_updates(lr: float, expected: str) -> Non
             assert "3 others" in finding.found
 
 
+def test_rates_that_nobody_chose_are_no_fault() -> None:
+    model = deep(nn.Tanh, "auto", 3)
+    with torch.no_grad():
+        model[2].weight.mul_(1e-3)
+    assert "long updates" not in kinds(pyinit.inspect(model, X, Y, steps=1).findings)
+    adam = partial(torch.optim.Adam, lr=1e-3)
+    report = pyinit.inspect(model, X, Y, steps=1, optimizer=adam)
+    (found,) = (finding for finding in report.findings if finding.kind == "long updates")
+    assert found.layer == "2"
+    assert "others" not in found.found
+
+
+def test_nan_is_told_once() -> None:
+    model = deep(nn.Tanh, "auto", 3)
+    with torch.no_grad():
+        model[2].weight[0, 0] = torch.nan
+    sgd = partial(torch.optim.SGD, lr=1.0)
+    assert kinds(pyinit.inspect(model, X, Y, steps=1, optimizer=sgd).findings) == {"not finite"}
+
+
 @pytest.mark.parametrize("lr", [1.0, 1e-6])
 def test_other_learning_rates_are_tried(lr: float) -> None:
     model = deep(nn.Tanh, "auto", 3)
