@@ -1,16 +1,21 @@
 """Initialization from data: methods that measure what the layers of a model do with a batch."""
 
+from pyinit.data_driven import distances
 from pyinit.data_driven.autoinit import AutoInitReport, autoinit_
+from pyinit.data_driven.consistency import ConsistencyReport, consistency_aware_
 from pyinit.data_driven.gradinit import GradInitReport, gradinit_
 from pyinit.data_driven.lsuv import LsuvReport, lsuv_
 from pyinit.data_driven.metainit import MetaInitReport, metainit_
 
 __all__ = [
     "AutoInitReport",
+    "ConsistencyReport",
     "GradInitReport",
     "LsuvReport",
     "MetaInitReport",
     "autoinit_",
+    "consistency_aware_",
+    "distances",
     "gradinit_",
     "lsuv_",
     "metainit_",
