@@ -22,6 +22,8 @@ from pyinit._scale.pointwise import Pointwise
 _PLACES = 49
 """How many places a pool is taken to average where nothing says how many: 7 x 7."""
 
+_ROUNDING = 1e-12  # what is left of a mean of 0
+
 _TOKEN_STD = 0.02  # of parameters that join the signal, as recipes draw them
 
 
@@ -100,7 +102,8 @@ class _Run:
     def layer(self, path: str, laws: list[Law], channels: int | None) -> Law:
         """A layer settled at its first call."""
         second = math.prod(law.second for law in laws)
-        first = self.met.setdefault(path, Fed(laws[0].mean, laws[0].variance, second))
+        mean = laws[0].mean if abs(laws[0].mean) > _ROUNDING else 0.0
+        first = self.met.setdefault(path, Fed(mean, laws[0].variance, second))
         return normal(0.0, second / first.second if first.second > 0 else 0.0, channels)
 
     def module(self, path: str, laws: list[Law]) -> Law:

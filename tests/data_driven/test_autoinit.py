@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,6 +182,16 @@ def test_weights_of_another_base_are_multiplied() -> None:
         weight = model.get_parameter(row.name)
         assert torch.equal(weight, plain.get_parameter(row.name) * row.scale)
         assert float(weight.detach().square().mean().sqrt()) == pytest.approx(row.std, rel=1e-5)
+
+
+def test_behind_a_recipe_it_multiplies_that_recipes_weights(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text('recipe = "orthogonal"\nafter = "autoinit"\n')
+    models = [nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)) for _ in range(2)]
+    report = pyinit.initialize_(models[0], file, seed=0)
+    pyinit.autoinit_(models[1], base="orthogonal", seed=0)
+    assert report.method == "autoinit"
+    assert all(map(torch.equal, models[0].parameters(), models[1].parameters()))
 
 
 def test_a_model_that_cannot_be_traced_is_initialized_by_what_its_modules_tell() -> None:
