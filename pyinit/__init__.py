@@ -21,7 +21,7 @@ from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._random.rng import get_rng, rng, set_rng
-from pyinit.data_driven import LsuvReport, lsuv_
+from pyinit.data_driven import DataDependentReport, LsuvReport, data_dependent_, lsuv_
 from pyinit.init import (
     calculate_gain,
     constant,
@@ -75,6 +75,7 @@ __version__ = version("pyinit")
 
 __all__ = [
     "Choice",
+    "DataDependentReport",
     "Finding",
     "Findings",
     "InitReport",
@@ -91,6 +92,7 @@ __all__ = [
     "check",
     "constant",
     "constant_",
+    "data_dependent_",
     "delta_orthogonal_",
     "dirac",
     "dirac_",

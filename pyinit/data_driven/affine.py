@@ -106,9 +106,11 @@ class Affine:
             self._shown = state
         return self.output
 
-    def finish(self) -> None:
-        """Go on from what the weights now give, and let their base go."""
+    def finish(self, *, is_last: bool = True) -> None:
+        """Go on from what the weights now give; let their base go if they are not set again."""
         self.again()
+        if not is_last:
+            return
         self.weight.done()
         if self.bias is not None:
             self.bias.done()

@@ -96,11 +96,13 @@ class Work:
         with self._reproducible(), _norms_by_batch(self.model):
             return walk(self.model, batch.kwargs or batch.args, visit, **arguments)
 
-    def affines(self, call: Call) -> Iterator[Affine]:
+    def affines(self, call: Call, *, is_last: bool = True) -> Iterator[Affine]:
         """The affine maps of a call that are to be settled now, in order: each weight at its first call.
 
         What was changed when the next one is asked for, or at the end, is computed again, if the method
         has not done so; so the pass goes on from what the weights now give.
+
+        is_last: whether nothing of these is set afterwards, so that their bases need not be kept
         """
         for each in affines_of(call, self.at, self._hooked, self.leave):
             site, rows = each.weight.site, each.weight.rows
@@ -111,7 +113,7 @@ class Work:
                 continue
             self._settled.setdefault(site.name, []).append(rows)
             yield each
-            each.finish()
+            each.finish(is_last=is_last)
 
     def at(self, name: str, rows: range | None = None, dim: int | None = None) -> Adjustable | None:
         """A parameter by any of its names, or some output channels of it; None if the model has none."""
