@@ -21,7 +21,14 @@ from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._random.rng import get_rng, rng, set_rng
-from pyinit.data_driven import DataDependentReport, LsuvReport, data_dependent_, lsuv_
+from pyinit.data_driven import (
+    DataDependentReport,
+    LsuvReport,
+    WhiteningReport,
+    data_dependent_,
+    lsuv_,
+    whitening_,
+)
 from pyinit.init import (
     calculate_gain,
     constant,
@@ -86,6 +93,7 @@ __all__ = [
     "Monitor",
     "Recipe",
     "Rule",
+    "WhiteningReport",
     "__version__",
     "assert_initialized",
     "calculate_gain",
@@ -140,6 +148,7 @@ __all__ = [
     "uniform_",
     "unpatch",
     "variance_scaling_",
+    "whitening_",
     "xavier_normal",
     "xavier_normal_",
     "xavier_uniform",

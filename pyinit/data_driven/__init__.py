@@ -2,5 +2,13 @@
 
 from pyinit.data_driven.data_dependent import DataDependentReport, data_dependent_
 from pyinit.data_driven.lsuv import LsuvReport, lsuv_
+from pyinit.data_driven.whitening import WhiteningReport, whitening_
 
-__all__ = ["DataDependentReport", "LsuvReport", "data_dependent_", "lsuv_"]
+__all__ = [
+    "DataDependentReport",
+    "LsuvReport",
+    "WhiteningReport",
+    "data_dependent_",
+    "lsuv_",
+    "whitening_",
+]
