@@ -24,9 +24,11 @@ from pyinit._random.rng import get_rng, rng, set_rng
 from pyinit.data_driven import (
     DataDependentReport,
     LsuvReport,
+    WeightNormReport,
     WhiteningReport,
     data_dependent_,
     lsuv_,
+    weight_norm_init_,
     whitening_,
 )
 from pyinit.init import (
@@ -93,6 +95,7 @@ __all__ = [
     "Monitor",
     "Recipe",
     "Rule",
+    "WeightNormReport",
     "WhiteningReport",
     "__version__",
     "assert_initialized",
@@ -148,6 +151,7 @@ __all__ = [
     "uniform_",
     "unpatch",
     "variance_scaling_",
+    "weight_norm_init_",
     "whitening_",
     "xavier_normal",
     "xavier_normal_",
