@@ -24,10 +24,12 @@ from pyinit._random.rng import get_rng, rng, set_rng
 from pyinit.data_driven import (
     DataDependentReport,
     LsuvReport,
+    UnsupervisedReport,
     WeightNormReport,
     WhiteningReport,
     data_dependent_,
     lsuv_,
+    pretrain_unsupervised_,
     weight_norm_init_,
     whitening_,
 )
@@ -95,6 +97,7 @@ __all__ = [
     "Monitor",
     "Recipe",
     "Rule",
+    "UnsupervisedReport",
     "WeightNormReport",
     "WhiteningReport",
     "__version__",
@@ -136,6 +139,7 @@ __all__ = [
     "orthogonal_",
     "orthogonal_many_",
     "patch",
+    "pretrain_unsupervised_",
     "recipe",
     "recipes",
     "register_method",

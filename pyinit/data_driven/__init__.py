@@ -2,16 +2,19 @@
 
 from pyinit.data_driven.data_dependent import DataDependentReport, data_dependent_
 from pyinit.data_driven.lsuv import LsuvReport, lsuv_
+from pyinit.data_driven.unsupervised import UnsupervisedReport, pretrain_unsupervised_
 from pyinit.data_driven.weight_norm import WeightNormReport, weight_norm_init_
 from pyinit.data_driven.whitening import WhiteningReport, whitening_
 
 __all__ = [
     "DataDependentReport",
     "LsuvReport",
+    "UnsupervisedReport",
     "WeightNormReport",
     "WhiteningReport",
     "data_dependent_",
     "lsuv_",
+    "pretrain_unsupervised_",
     "weight_norm_init_",
     "whitening_",
 ]

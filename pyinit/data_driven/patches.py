@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pyinit.data_driven.affine import Affine
 
-_AT_ONCE = 2**22  # elements of the patches that are there at a time
+_AT_ONCE = 2**20  # elements of the patches that are there at a time
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -38,6 +38,7 @@ class Patches:
 
     groups: the number of groups
     size: the length of a row
+    count: the number of rows of a group
     """
 
     def __init__(self, affine: Affine) -> None:
@@ -45,6 +46,7 @@ class Patches:
         self._input: Tensor = affine.input  # type: ignore[assignment]
         self.groups: int = getattr(self._module, "groups", 1)
         self.size = math.prod(affine.weight.site.shape[1:])
+        self.count = affine.output.numel() // affine.channels
 
     @property
     def dtype(self) -> torch.dtype:
@@ -83,10 +85,14 @@ class Patches:
         return mean + middle, squares / count - mean.outer(mean)
 
     def sample(self, group: int, count: int, generator: torch.Generator) -> Tensor:
-        """Some of a group's rows at random, each at most once."""
-        blocks = [rows.cpu() for rows in self.blocks(group)]
-        rows = torch.cat(blocks)
-        return rows[torch.randperm(len(rows), generator=generator)[:count]]
+        """Some of a group's rows at random, each at most once, on the CPU."""
+        chosen = torch.randperm(self.count, generator=generator)[:count].sort().values
+        found, start = [], 0
+        for rows in self.blocks(group):
+            here = chosen[(chosen >= start) & (chosen < start + len(rows))] - start
+            found.append(rows[here.to(rows.device)].cpu())
+            start += len(rows)
+        return torch.cat(found)
 
     def _unfolded(self, images: Tensor) -> Tensor:
         found = padded(self._module, images)
