@@ -26,7 +26,8 @@ pybind11_add_module(_cuda
   csrc/cuda/columns.cu
   csrc/cuda/fill.cu
   csrc/cuda/moments.cu
-  csrc/cuda/sparse.cu)
+  csrc/cuda/sparse.cu
+  csrc/cuda/unit_variances.cu)
 set_target_properties(_cuda PROPERTIES
   CUDA_ARCHITECTURES "${architectures}"
   CUDA_RUNTIME_LIBRARY Static

@@ -12,7 +12,9 @@ Example:
 """
 
 import sys
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 # torch comes first: it brings the OpenMP runtime that the extension shares.
 import torch  # noqa: F401
@@ -21,18 +23,6 @@ from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
 from pyinit._random.rng import get_rng, rng, set_rng
-from pyinit.data_driven import (
-    DataDependentReport,
-    LsuvReport,
-    UnsupervisedReport,
-    WeightNormReport,
-    WhiteningReport,
-    data_dependent_,
-    lsuv_,
-    pretrain_unsupervised_,
-    weight_norm_init_,
-    whitening_,
-)
 from pyinit.init import (
     calculate_gain,
     constant,
@@ -67,20 +57,40 @@ from pyinit.init import (
     xavier_uniform_,
     zeros_,
 )
-from pyinit.inspection import theory
-from pyinit.inspection.check import assert_initialized, check
-from pyinit.inspection.findings import Finding, Findings
-from pyinit.inspection.inspect import inspect
-from pyinit.inspection.monitor import Monitor
-from pyinit.inspection.results import Inspection
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.loading import LoadReport
 from pyinit.whole_model.initialize import initialize_
-from pyinit.whole_model.methods import Method, method, methods, register_method
+from pyinit.whole_model.methods import (
+    Method,
+    method,
+    methods,
+    register_method,
+    register_package,
+)
 from pyinit.whole_model.recipes import Choice, Recipe, recipe, recipes, register_recipe
 from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.rules import Rule
+
+if TYPE_CHECKING:
+    from pyinit.data_driven import (
+        DataDependentReport,
+        LsuvReport,
+        UnsupervisedReport,
+        WeightNormReport,
+        WhiteningReport,
+        data_dependent_,
+        lsuv_,
+        pretrain_unsupervised_,
+        weight_norm_init_,
+        whitening_,
+    )
+    from pyinit.inspection import theory
+    from pyinit.inspection.check import assert_initialized, check
+    from pyinit.inspection.findings import Finding, Findings
+    from pyinit.inspection.inspect import inspect
+    from pyinit.inspection.monitor import Monitor
+    from pyinit.inspection.results import Inspection
 
 __version__ = version("pyinit")
 
@@ -164,10 +174,59 @@ __all__ = [
     "zeros_",
 ]
 
-# A function or class is pickled by the name that it has here, or in pyinit.init if it is from there.
-for _name in {*__all__} - {*init.__all__}:
-    if hasattr(globals()[_name], "__qualname__"):
-        globals()[_name].__module__ = __name__
+# Names that are looked up when they are first asked for, and the modules that have them, since a program that
+# initializes weights needs none of these.
+_LATER = {
+    **dict.fromkeys(
+        (
+            "DataDependentReport",
+            "LsuvReport",
+            "UnsupervisedReport",
+            "WeightNormReport",
+            "WhiteningReport",
+            "data_dependent_",
+            "lsuv_",
+            "pretrain_unsupervised_",
+            "weight_norm_init_",
+            "whitening_",
+        ),
+        "pyinit.data_driven",
+    ),
+    **dict.fromkeys(("assert_initialized", "check"), "pyinit.inspection.check"),
+    **dict.fromkeys(("Finding", "Findings"), "pyinit.inspection.findings"),
+    "Inspection": "pyinit.inspection.results",
+    "Monitor": "pyinit.inspection.monitor",
+    "inspect": "pyinit.inspection.inspect",
+    "theory": "pyinit.inspection.theory",
+}
+
+register_package("pyinit.data_driven")
+
+
+def _publish(value: Any) -> None:
+    """A function or class is pickled by the name that it has here, or in pyinit.init if it is from there."""
+    if hasattr(value, "__qualname__"):
+        value.__module__ = __name__
+
+
+if not TYPE_CHECKING:  # to whom it would say that there is any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = import_module(_LATER[name])
+        value = getattr(module, name, module)  # of a module's name the module itself
+        _publish(value)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+for _name in {*__all__} - {*init.__all__, *_LATER}:
+    _publish(globals()[_name])
 
 # What earlier versions pickled is found in these modules, whose code has another place now.
 for _earlier, _now in {

@@ -34,11 +34,31 @@ def fill_many(
 def fill_sparse(
     target: View, zeros: int, std: float, key: tuple[int, int], queue: tuple[int, int], /
 ) -> None: ...
-def moments_scratch(targets: list[View], /) -> int:
-    """Bytes that ``measure_many`` works in."""
+def describe_many_scratch(targets: list[View], /) -> int:
+    """Bytes of device memory that ``describe_many`` works in. Both refuse more than 6 dims once joined."""
 
-def measure_many(targets: list[View], scratch: int, out: int, queue: tuple[int, int], /) -> None:
-    """To ``out``, float64, the mean, standard deviation, minimum and maximum of each target.
+def describe_many(
+    targets: list[View],
+    bounds: list[tuple[float, float]],
+    scratch: int,
+    out: int,
+    queue: tuple[int, int],
+    /,
+) -> None:
+    """To ``out``, float64, the rows of ``_core.describe_many``."""
 
-    Targets are dense and not empty; a row is NaN where an element is not finite.
-    """
+def describe_channels_scratch(target: View, samples: int, channel: int, /) -> int:
+    """Bytes of device memory that ``describe_channels`` works in."""
+
+def describe_channels(
+    target: View,
+    samples: int,
+    channel: int,
+    low: float,
+    high: float,
+    scratch: int,
+    out: int,
+    queue: tuple[int, int],
+    /,
+) -> None:
+    """To ``out``, float64, the rows of ``_core.describe_channels``, and behind them what that returns."""

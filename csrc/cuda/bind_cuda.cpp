@@ -6,6 +6,7 @@
 #include "cuda/moments.hpp"
 #include "cuda/sparse.hpp"
 #include "python/bind.hpp"
+#include "python/bounds.hpp"
 #include "python/columns.hpp"
 #include "python/fastcall.hpp"
 #include "python/target.hpp"
@@ -67,13 +68,27 @@ void sparse(PyObject* target, int64_t zeros, double std, const Stream& stream, c
   cuda::fill_sparse(view, stream, zeros, std, queue);
 }
 
-PyObject* moments_scratch(const std::vector<View>& targets) {
-  return PyLong_FromLongLong(cuda::moments_scratch(targets));
+PyObject* scratch_of_each(const std::vector<View>& targets) {
+  return PyLong_FromLongLong(cuda::describe_many_scratch(targets));
 }
 
-void measure(const std::vector<View>& targets, uint64_t scratch, uint64_t out, const Queue& queue) {
+void describe_each(const std::vector<View>& targets, const std::vector<Bounds>& bounds, uint64_t scratch, uint64_t out,
+                   const Queue& queue) {
+  if (bounds.size() != targets.size()) throw std::invalid_argument("bounds: must be as many as targets");
   const py::gil_scoped_release release;
-  cuda::measure_many(targets, reinterpret_cast<char*>(scratch), reinterpret_cast<double*>(out), queue);
+  cuda::describe_many(targets, bounds, reinterpret_cast<char*>(scratch), reinterpret_cast<double*>(out), queue);
+}
+
+PyObject* scratch_of_channels(PyObject* target, uint64_t samples, uint64_t channel) {
+  return PyLong_FromLongLong(cuda::describe_channels_scratch(device_view(target, Py_None, Py_None), samples, channel));
+}
+
+void describe_by_channel(PyObject* target, uint64_t samples, uint64_t channel, double low, double high,
+                         uint64_t scratch, uint64_t out, const Queue& queue) {
+  const View view = device_view(target, Py_None, Py_None);
+  const py::gil_scoped_release release;
+  cuda::describe_channels(view, samples, channel, {low, high}, reinterpret_cast<char*>(scratch),
+                          reinterpret_cast<double*>(out), queue);
 }
 
 // im2col, or transposed col2im.
@@ -111,8 +126,10 @@ PYBIND11_MODULE(PYINIT_CUDA_MODULE, m, py::mod_gil_not_used()) {
   fastcall::define<can_fill>(m, "can_fill");
   fastcall::define<fill>(m, "fill_many");
   fastcall::define<sparse>(m, "fill_sparse");
-  fastcall::define<moments_scratch>(m, "moments_scratch");
-  fastcall::define<measure>(m, "measure_many");
+  fastcall::define<scratch_of_each>(m, "describe_many_scratch");
+  fastcall::define<describe_each>(m, "describe_many");
+  fastcall::define<scratch_of_channels>(m, "describe_channels_scratch");
+  fastcall::define<describe_by_channel>(m, "describe_channels");
   fastcall::define<columns<false>>(m, "im2col");
   fastcall::define<columns<true>>(m, "col2im");
 }

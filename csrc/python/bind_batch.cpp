@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "python/bind.hpp"
+#include "python/bounds.hpp"
 #include "python/fastcall.hpp"
 #include "python/released.hpp"
 #include "python/target.hpp"
@@ -33,17 +34,6 @@ template <> inline std::vector<View> fastcall::from_python<std::vector<View>>(Py
     views.push_back(to_view(from_python<Target>(PyList_GET_ITEM(x, i)), {}, {}));
   }
   return views;
-}
-
-template <> inline std::vector<Bounds> fastcall::from_python<std::vector<Bounds>>(PyObject* x) {
-  if (!PyList_Check(x)) throw py::type_error("expected a list of bounds");
-  std::vector<Bounds> all;
-  all.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
-    PyObject* const one = PyList_GET_ITEM(x, i);
-    all.push_back({from_python<double>(item(one, 2, 0)), from_python<double>(item(one, 2, 1))});
-  }
-  return all;
 }
 
 namespace {

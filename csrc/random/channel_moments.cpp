@@ -1,12 +1,12 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <stdexcept>
 #include <tuple>
 #include <vector>
 
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
+#include "random/channel_layout.hpp"
 #include "random/gather.hpp"
 #include "random/moments.hpp"
 #include "random/two_passes.hpp"
@@ -15,40 +15,6 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kGrain = 1 << 16;  // elements that are worth a thread
-constexpr int64_t kBlock = 1024;     // elements of a channel that are described at a time
-constexpr int64_t kRows = 256;       // of columns
-constexpr int64_t kTask = 1 << 16;   // elements of a task, about
-constexpr int64_t kUnits = 2048;     // units whose variances are taken at a time
-
-// A tensor by samples, channels and positions.
-struct Layout {
-  Layout(const View& view, size_t sample_dims, size_t channel_dim)
-      : data(view.data), dtype(view.dtype), size(size_of(view.dtype)), channel(view.dims[channel_dim]) {
-    InlineVector<Dim> of_samples, of_positions, all;
-    for (size_t d = 0; d < view.dims.size(); ++d) {
-      if (d == channel_dim) continue;
-      (d < sample_dims ? of_samples : of_positions).push_back(view.dims[d]);
-      all.push_back(view.dims[d]);
-    }
-    samples = joined(of_samples);
-    positions = joined(of_positions);
-    elements = joined(all);
-    const bool are_columns = channel.size > 1 && channel.stride == 1 && elements[elements.size() - 1].stride != 1;
-    together = are_columns ? kColumns : 1;
-  }
-
-  const char* at(int64_t channel_number, int64_t offset) const {
-    return data + (channel_number * channel.stride + offset) * size;
-  }
-
-  char* data;
-  DType dtype;
-  int64_t size;
-  Dim channel;
-  InlineVector<Dim> samples, positions;
-  InlineVector<Dim> elements;  // of a channel: samples, then positions
-  int64_t together;            // channels side by side that are described together
-};
 
 // The elements [begin, end) of one channel, by blocks.
 void describe_blocks(const Layout& layout, int64_t channel, int64_t begin, int64_t end, const Bounds& bounds,
@@ -113,7 +79,9 @@ class Rows {
       scales[c] = frames[c].scale;
     }
     ColumnPowers powers;
-    kernels.column_powers[is_double_](values_, offsets_, count_, centres, scales, bounds, powers);
+    const bool counts_bounds = std::any_of(of, of + some, [&](const Moments& m) { return reaches(m, bounds); });
+    kernels.column_powers[is_double_](values_, offsets_, count_, centres, scales, counts_bounds ? &bounds : nullptr,
+                                      powers);
     for (int64_t c = 0; c < some; ++c) {
       finish_statistics({powers.first[c], powers.second[c], powers.third[c], powers.fourth[c], powers.zeros[c],
                          powers.low[c], powers.high[c]},
@@ -199,9 +167,6 @@ struct Task {
 }  // namespace
 
 Channels describe_channels(const View& view, size_t samples, size_t channel, const Bounds& bounds, int threads) {
-  if (channel >= view.dims.size() || samples > channel) {
-    throw std::invalid_argument("channel: must be a dimension behind the samples'");
-  }
   const Layout layout(view, samples, channel);
   const int64_t channels = layout.channel.size;
   Channels all;
@@ -209,8 +174,8 @@ Channels describe_channels(const View& view, size_t samples, size_t channel, con
   if (view.count() == 0) return all;
   const int64_t elements = count_of(layout.elements), positions = count_of(layout.positions);
   // Channels of a task, a multiple of those together, and parts of a channel.
-  const int64_t each = round_up(divide_up(kTask / 4, elements), layout.together);
-  const int64_t parts = divide_up(elements, kTask), some_positions = kUnits / layout.together;
+  const int64_t each = round_up(divide_up(kPart / 4, elements), layout.together);
+  const int64_t parts = divide_up(elements, kPart), some_positions = layout.positions_of_part();
   const int64_t position_parts = positions > 1 ? divide_up(positions, some_positions) : 0;
   std::vector<Moments> moments(static_cast<size_t>(channels * parts));
   std::vector<double> variances(static_cast<size_t>(channels * position_parts));
@@ -231,7 +196,7 @@ Channels describe_channels(const View& view, size_t samples, size_t channel, con
         continue;
       }
       Moments of[kColumns];
-      const int64_t begin = task.part * kTask, end = std::min(elements, begin + kTask);
+      const int64_t begin = task.part * kPart, end = std::min(elements, begin + kPart);
       if (layout.together == 1) {
         describe_blocks(layout, c, begin, end, bounds, of);
       } else {

@@ -14,34 +14,12 @@ namespace pyinit {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr int64_t kWhole = 32;       // elements that kernels take at a time
-constexpr int64_t kChunk = 1 << 16;  // elements of a task
 constexpr int64_t kGrain = 1 << 17;  // elements that are worth a thread
 
 int64_t count_nonfinite(const void* values, DType dtype, int64_t count) {
   return visit(dtype, [&](auto zero) {
     const auto* x = static_cast<const decltype(zero)*>(values);
     return std::count_if(x, x + count, [](auto value) { return !std::isfinite(value_of(value)); });
-  });
-}
-
-// What the kernel tells, in double precision and for any number of elements.
-Powers powers_of_few(const void* values, DType dtype, int64_t count, double centre, double scale,
-                     const Bounds& bounds) {
-  return visit(dtype, [&](auto zero) {
-    Powers of{};
-    for (int64_t i = 0; i < count; ++i) {
-      const auto x = value_of(static_cast<const decltype(zero)*>(values)[i]);
-      const double z = (static_cast<double>(x) - centre) * scale, square = z * z;
-      of.first += z;
-      of.second += square;
-      of.third += square * z;
-      of.fourth += square * square;
-      of.zeros += x == 0;
-      of.low += x <= static_cast<decltype(x)>(bounds.low);
-      of.high += x >= static_cast<decltype(x)>(bounds.high);
-    }
-    return of;
   });
 }
 
@@ -52,9 +30,13 @@ template <bool all> Moments from_sums(const Sums& sums, const void* values, DTyp
   if (!all && !frame.is_needed) return m;
   Powers powers{};
   if (count % kWhole == 0) {
-    moments_kernels().powers[static_cast<int>(dtype)](values, count, frame.centre, frame.scale, bounds, powers);
+    const Bounds* const counted = reaches(m, bounds) ? &bounds : nullptr;
+    moments_kernels().powers[static_cast<int>(dtype)](values, count, frame.centre, frame.scale, counted, powers);
   } else {
-    powers = powers_of_few(values, dtype, count, frame.centre, frame.scale, bounds);
+    powers = visit(dtype, [&](auto zero) {
+      const auto* x = static_cast<const decltype(zero)*>(values);
+      return powers_of_few([x](int64_t i) { return value_of(x[i]); }, count, frame, bounds);
+    });
   }
   finish_statistics(powers, frame, m);
   return m;
@@ -117,7 +99,7 @@ std::vector<Moments> of_each(const std::vector<View>& views, int threads, Measur
     const int64_t count = views[v].count();
     orders.push_back(memory_order(views[v]));
     work += count;
-    for (int64_t i = 0; i < count; i += kChunk) chunks.push_back({v, i, std::min(count, i + kChunk), {}});
+    for (int64_t i = 0; i < count; i += kPart) chunks.push_back({v, i, std::min(count, i + kPart), {}});
   }
   Steps steps;
   steps.add(static_cast<int64_t>(chunks.size()), [&](int64_t i, int) {
@@ -135,25 +117,7 @@ std::vector<Moments> of_each(const std::vector<View>& views, int threads, Measur
 
 double Moments::std() const { return count > 0 ? std::sqrt(squares / static_cast<double>(count)) : kNan; }
 
-Moments operator+(const Moments& a, const Moments& b) {
-  if (a.count == 0) return b;
-  if (b.count == 0) return a;
-  const double na = static_cast<double>(a.count), nb = static_cast<double>(b.count);
-  const double n = static_cast<double>(a.count + b.count), share = nb / n;
-  const double shift = b.mean - a.mean, step = shift / n;
-  const bool is_nan = std::isnan(a.min) || std::isnan(b.min);
-  Moments m{a.count + b.count, a.mean + shift * share, a.squares + b.squares + shift * shift * na * share,
-            is_nan ? kNan : std::min(a.min, b.min), is_nan ? kNan : std::max(a.max, b.max)};
-  m.cubes =
-      a.cubes + b.cubes + shift * step * step * na * nb * (na - nb) + 3 * step * (na * b.squares - nb * a.squares);
-  m.fourths = a.fourths + b.fourths + shift * step * step * step * na * nb * (na * na - na * nb + nb * nb) +
-              6 * step * step * (na * na * b.squares + nb * nb * a.squares) + 4 * step * (na * b.cubes - nb * a.cubes);
-  m.zeros = a.zeros + b.zeros;
-  m.nonfinite = a.nonfinite + b.nonfinite;
-  m.low = a.low + b.low;
-  m.high = a.high + b.high;
-  return m;
-}
+Moments operator+(const Moments& a, const Moments& b) { return merged(a, b); }
 
 Moments measure(const void* values, DType dtype, int64_t count) {
   return statistics<false>(values, dtype, count, Bounds{});

@@ -30,7 +30,9 @@ struct Bounds {
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
 };
 
+constexpr int64_t kWhole = 32;       // elements that kernels take at a time
 constexpr int64_t kMeasured = 4096;  // elements that are measured at a time
+constexpr int64_t kPart = 1 << 16;   // elements whose statistics are combined before those of all
 
 // Mean, squares and range of at most kMeasured elements side by side.
 Moments measure(const void* values, DType dtype, int64_t count);
@@ -75,15 +77,15 @@ struct ColumnPowers {
 };
 
 struct MomentsKernels {
-  // In both, `count` is a multiple of 32, at most kMeasured, and not 0.
+  // In both, `count` is a multiple of 32, at most kMeasured, and not 0. Without bounds no value is at them.
   void (*sums[kDTypes])(const void* values, int64_t count, Sums& out);
-  void (*powers[kDTypes])(const void* values, int64_t count, double centre, double scale, const Bounds& bounds,
+  void (*powers[kDTypes])(const void* values, int64_t count, double centre, double scale, const Bounds* bounds,
                           Powers& out);
   // Of kColumns columns: row i begins offsets[i] elements from `values`. The first is for floats, the second for
   // doubles. At least one row.
   void (*column_sums[2])(const void* values, const int64_t* offsets, int64_t rows, ColumnSums& out);
   void (*column_powers[2])(const void* values, const int64_t* offsets, int64_t rows, const double* centres,
-                           const double* scales, const Bounds& bounds, ColumnPowers& out);
+                           const double* scales, const Bounds* bounds, ColumnPowers& out);
   // Adds the distances of `count` values from `first`, and their squares, to those sums.
   void (*add_distances[2])(const void* values, int64_t count, const double* first, double* sum, double* squares);
 };

@@ -1,5 +1,5 @@
 // Sums for statistics. Compiled once per instruction set.
-#include "random/moments.hpp"
+#include "random/power_sums.hpp"
 #include "simd/math.hpp"
 
 namespace pyinit::PYINIT_NS {
@@ -26,18 +26,19 @@ PYINIT_INLINE void load_values(const Half* p, F32 (&x)[2]) {
 PYINIT_INLINE void as_doubles(F32 x, F64* to) { widen(x, to[0], to[1]); }
 PYINIT_INLINE void as_doubles(F64 x, F64* to) { to[0] = x; }
 
-// The sum over all lanes: i + (i + 8), then i + (i + 4), ...
-template <class V, int n> PYINIT_INLINE double total(const V (&lanes)[n]) {
+// Over all lanes, member by member: i and i + 8, then i and i + 4, ...
+template <class Operation, class Lane, class V, int n> PYINIT_INLINE double total(const Lane (&lanes)[n],
+                                                                                  V Lane::* of) {
   constexpr int kDoubles = kSums / kLanes64;
   F64 x[kDoubles];
-  for (int v = 0; v < n; ++v) as_doubles(lanes[v], x + v * (kDoubles / n));
+  for (int v = 0; v < n; ++v) as_doubles(lanes[v].*of, x + v * (kDoubles / n));
   for (int half = kDoubles / 2; half > 0; half /= 2) {
-    for (int v = 0; v < half; ++v) x[v] = x[v] + x[v + half];
+    for (int v = 0; v < half; ++v) x[v] = Operation{}(x[v], x[v + half]);
   }
   double rest[kLanes64];
   store(rest, x[0]);
   for (int half = kLanes64 / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) rest[i] += rest[i + half];
+    for (int i = 0; i < half; ++i) rest[i] = Operation{}(rest[i], rest[i + half]);
   }
   return rest[0];
 }
@@ -52,47 +53,19 @@ template <class Element> void sums(const void* values, int64_t count, Sums& out)
   T lanes[kLanes<T>];
   store(lanes, parts[0]);
   const V first = vec(lanes[0]);
-  V sum[kVectors], squares[kVectors], low[kVectors], high[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    sum[v] = squares[v] = vec(T{0});
-    low[v] = high[v] = first;
-  }
+  DistanceSums<V> of[kVectors];
+  for (int v = 0; v < kVectors; ++v) of[v].begin(first);
   for (const Element* const end = x + count; x < end; x += kSums * kParts) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       load_values(x + v * kLanes<T> * kParts, parts);
-      for (const V& value : parts) {
-        const V distance = value - first;
-        sum[v] = sum[v] + distance;
-        squares[v] = multiply_add(distance, distance, squares[v]);
-        low[v] = min(value, low[v]);
-        high[v] = max(value, high[v]);
-      }
+      for (const V& value : parts) of[v].add(value, first);
     }
   }
-  out.first = static_cast<double>(lanes[0]);
-  out.sum = total(sum);
-  out.squares = total(squares);
-  for (int v = 1; v < kVectors; ++v) {
-    low[0] = min(low[0], low[v]);
-    high[0] = max(high[0], high[v]);
-  }
-  T highest[kLanes<T>];
-  store(lanes, low[0]);
-  store(highest, high[0]);
-  for (int i = 1; i < kLanes<T>; ++i) {
-    lanes[0] = lanes[i] < lanes[0] ? lanes[i] : lanes[0];
-    highest[0] = highest[i] > highest[0] ? highest[i] : highest[0];
-  }
-  out.min = static_cast<double>(lanes[0]);
-  out.max = static_cast<double>(highest[0]);
+  using Lane = DistanceSums<V>;
+  out = {static_cast<double>(lanes[0]), total<Sum>(of, &Lane::sum), total<Sum>(of, &Lane::squares),
+         total<Least>(of, &Lane::low), total<Greatest>(of, &Lane::high)};
 }
-
-// Counts in lanes as wide as the values.
-PYINIT_INLINE U32 counted(M32 m, U32 counts) { return counts + select(m, u32(1), u32(0)); }
-PYINIT_INLINE U64 counted(M64 m, U64 counts) { return counts + select(m, u64(1), u64(0)); }
-PYINIT_INLINE U32 no_counts(F32) { return u32(0); }
-PYINIT_INLINE U64 no_counts(F64) { return u64(0); }
 
 template <class U> PYINIT_INLINE int64_t total_count(U counts) {
   std::conditional_t<std::is_same_v<U, U32>, uint32_t, uint64_t> lanes[kLanes32];
@@ -102,36 +75,39 @@ template <class U> PYINIT_INLINE int64_t total_count(U counts) {
   return all;
 }
 
-template <class Element>
+template <class Element, bool has_bounds>
 void powers(const void* values, int64_t count, double centre, double scale, const Bounds& bounds, Powers& out) {
   using T = std::conditional_t<std::is_same_v<Element, double>, double, float>;
   using V = Vec<T>;
   constexpr int kVectors = kSums / kLanes<T>, kParts = sizeof(T) / sizeof(Element);
   const Element* x = static_cast<const Element*>(values);
-  const V about = vec(static_cast<T>(centre)), by = vec(static_cast<T>(scale)), zero = vec(T{0}),
-          low_bound = vec(static_cast<T>(bounds.low)), high_bound = vec(static_cast<T>(bounds.high));
-  V first[kVectors], second[kVectors], third[kVectors], fourth[kVectors];
-  auto zeros = no_counts(zero), low = zeros, high = zeros;
-  for (int v = 0; v < kVectors; ++v) first[v] = second[v] = third[v] = fourth[v] = zero;
+  const V about = vec(static_cast<T>(centre)), by = vec(static_cast<T>(scale)), low = vec(static_cast<T>(bounds.low)),
+          high = vec(static_cast<T>(bounds.high));
+  PowerSums<V> of[kVectors];
+  Counts<V, has_bounds> counts;
+  for (int v = 0; v < kVectors; ++v) of[v].begin();
+  counts.begin();
   for (const Element* const end = x + count; x < end; x += kSums * kParts) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       V parts[kParts];
       load_values(x + v * kLanes<T> * kParts, parts);
       for (const V& value : parts) {
-        const V z = (value - about) * by, square = z * z;
-        first[v] = first[v] + z;
-        second[v] = second[v] + square;
-        third[v] = multiply_add(square, z, third[v]);
-        fourth[v] = multiply_add(square, square, fourth[v]);
-        zeros = counted(equal(value, zero), zeros);
-        low = counted(less_equal(value, low_bound), low);
-        high = counted(less_equal(high_bound, value), high);
+        of[v].add(value, about, by);
+        counts.add(value, low, high);
       }
     }
   }
-  out = {total(first),       total(second),    total(third),     total(fourth),
-         total_count(zeros), total_count(low), total_count(high)};
+  using Lane = PowerSums<V>;
+  out = {total<Sum>(of, &Lane::first),  total<Sum>(of, &Lane::second), total<Sum>(of, &Lane::third),
+         total<Sum>(of, &Lane::fourth), total_count(counts.zeros),     total_count(counts.low),
+         total_count(counts.high)};
+}
+
+template <class Element>
+void powers(const void* values, int64_t count, double centre, double scale, const Bounds* bounds, Powers& out) {
+  return bounds != nullptr ? powers<Element, true>(values, count, centre, scale, *bounds, out)
+                           : powers<Element, false>(values, count, centre, scale, {}, out);
 }
 
 template <class T> PYINIT_INLINE void store_doubles(double* to, Vec<T> x) {
@@ -153,27 +129,22 @@ template <class T> void column_sums(const void* values, const int64_t* offsets, 
   for (int c = 0; c < kColumns; c += kLanes<T>) {
     const T* const x = static_cast<const T*>(values) + c;
     const V first = load(x + offsets[0]);
-    V sum = vec(T{0}), squares = sum, low = first, high = first;
-    for (int64_t i = 0; i < rows; ++i) {
-      const V value = load(x + offsets[i]), distance = value - first;
-      sum = sum + distance;
-      squares = multiply_add(distance, distance, squares);
-      low = min(value, low);
-      high = max(value, high);
-    }
+    DistanceSums<V> of;
+    of.begin(first);
+    for (int64_t i = 0; i < rows; ++i) of.add(load(x + offsets[i]), first);
     store_doubles<T>(out.first + c, first);
-    store_doubles<T>(out.sum + c, sum);
-    store_doubles<T>(out.squares + c, squares);
-    store_doubles<T>(out.min + c, low);
-    store_doubles<T>(out.max + c, high);
+    store_doubles<T>(out.sum + c, of.sum);
+    store_doubles<T>(out.squares + c, of.squares);
+    store_doubles<T>(out.min + c, of.low);
+    store_doubles<T>(out.max + c, of.high);
   }
 }
 
-template <class T>
+template <class T, bool has_bounds>
 void column_powers(const void* values, const int64_t* offsets, int64_t rows, const double* centres,
                    const double* scales, const Bounds& bounds, ColumnPowers& out) {
   using V = Vec<T>;
-  const V zero = vec(T{0}), low_bound = vec(static_cast<T>(bounds.low)), high_bound = vec(static_cast<T>(bounds.high));
+  const V low = vec(static_cast<T>(bounds.low)), high = vec(static_cast<T>(bounds.high));
   for (int c = 0; c < kColumns; c += kLanes<T>) {
     const T* const x = static_cast<const T*>(values) + c;
     T lanes[kLanes<T>];
@@ -181,26 +152,30 @@ void column_powers(const void* values, const int64_t* offsets, int64_t rows, con
     const V about = load(lanes);
     for (int i = 0; i < kLanes<T>; ++i) lanes[i] = static_cast<T>(scales[c + i]);
     const V by = load(lanes);
-    V first = zero, second = zero, third = zero, fourth = zero;
-    auto zeros = no_counts(zero), low = zeros, high = zeros;
+    PowerSums<V> of;
+    Counts<V, has_bounds> counts;
+    of.begin();
+    counts.begin();
     for (int64_t i = 0; i < rows; ++i) {
-      const V value = load(x + offsets[i]), z = (value - about) * by, square = z * z;
-      first = first + z;
-      second = second + square;
-      third = multiply_add(square, z, third);
-      fourth = multiply_add(square, square, fourth);
-      zeros = counted(equal(value, zero), zeros);
-      low = counted(less_equal(value, low_bound), low);
-      high = counted(less_equal(high_bound, value), high);
+      const V value = load(x + offsets[i]);
+      of.add(value, about, by);
+      counts.add(value, low, high);
     }
-    store_doubles<T>(out.first + c, first);
-    store_doubles<T>(out.second + c, second);
-    store_doubles<T>(out.third + c, third);
-    store_doubles<T>(out.fourth + c, fourth);
-    store_counts(out.zeros + c, zeros);
-    store_counts(out.low + c, low);
-    store_counts(out.high + c, high);
+    store_doubles<T>(out.first + c, of.first);
+    store_doubles<T>(out.second + c, of.second);
+    store_doubles<T>(out.third + c, of.third);
+    store_doubles<T>(out.fourth + c, of.fourth);
+    store_counts(out.zeros + c, counts.zeros);
+    store_counts(out.low + c, counts.low);
+    store_counts(out.high + c, counts.high);
   }
+}
+
+template <class T>
+void column_powers(const void* values, const int64_t* offsets, int64_t rows, const double* centres,
+                   const double* scales, const Bounds* bounds, ColumnPowers& out) {
+  return bounds != nullptr ? column_powers<T, true>(values, offsets, rows, centres, scales, *bounds, out)
+                           : column_powers<T, false>(values, offsets, rows, centres, scales, {}, out);
 }
 
 template <class T>

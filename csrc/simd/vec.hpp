@@ -9,14 +9,7 @@
 #include <cstring>
 #include <type_traits>
 
-// Before a function, and before a method.
-#if defined(__CUDACC__)
-#define PYINIT_INLINE static __host__ __device__ __forceinline__
-#define PYINIT_METHOD __host__ __device__ __forceinline__
-#else
-#define PYINIT_INLINE [[gnu::always_inline]] static inline
-#define PYINIT_METHOD [[gnu::always_inline]] inline
-#endif
+#include "core/inline.hpp"
 
 #if defined(PYINIT_NS_cuda)
 #include "simd/vec_cuda.hpp"

@@ -126,6 +126,13 @@ PYINIT_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm512_mask_blend_ps(
 PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return {_mm512_mask_blend_pd(m.v, no.v, yes.v)}; }
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return {_mm512_mask_blend_epi32(m.v, no.v, yes.v)}; }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return {_mm512_mask_blend_epi64(m.v, no.v, yes.v)}; }
+// counts, plus 1 in the lanes of m.
+PYINIT_INLINE U32 counted(M32 m, U32 counts) {
+  return {_mm512_mask_add_epi32(counts.v, m.v, counts.v, _mm512_set1_epi32(1))};
+}
+PYINIT_INLINE U64 counted(M64 m, U64 counts) {
+  return {_mm512_mask_add_epi64(counts.v, m.v, counts.v, _mm512_set1_epi64(1))};
+}
 // Bit i tells lane i.
 PYINIT_INLINE unsigned mask_bits(M32 m) { return m.v; }
 PYINIT_INLINE unsigned mask_bits(M64 m) { return m.v; }

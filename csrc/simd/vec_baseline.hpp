@@ -191,6 +191,9 @@ PYINIT_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm_blendv_ps(no.v, y
 PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return {_mm_blendv_pd(no.v, yes.v, m.v)}; }
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return bits(select(m, from_bits(yes), from_bits(no))); }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return bits(select(m, from_bits(yes), from_bits(no))); }
+// counts, plus 1 in the lanes of m.
+PYINIT_INLINE U32 counted(M32 m, U32 counts) { return {_mm_sub_epi32(counts.v, _mm_castps_si128(m.v))}; }
+PYINIT_INLINE U64 counted(M64 m, U64 counts) { return {_mm_sub_epi64(counts.v, _mm_castpd_si128(m.v))}; }
 // Bit i tells lane i.
 PYINIT_INLINE unsigned mask_bits(M32 m) { return static_cast<unsigned>(_mm_movemask_ps(m.v)); }
 PYINIT_INLINE unsigned mask_bits(M64 m) { return static_cast<unsigned>(_mm_movemask_pd(m.v)); }

@@ -128,6 +128,10 @@ PYINIT_INLINE F32 signed_to_f32(U32 a) { return {static_cast<float>(static_cast<
 // Masks.
 PYINIT_INLINE M32 less(F32 a, F32 b) { return {a.v < b.v}; }
 PYINIT_INLINE M64 less(F64 a, F64 b) { return {a.v < b.v}; }
+PYINIT_INLINE M32 less_equal(F32 a, F32 b) { return {a.v <= b.v}; }
+PYINIT_INLINE M64 less_equal(F64 a, F64 b) { return {a.v <= b.v}; }
+PYINIT_INLINE M32 equal(F32 a, F32 b) { return {a.v == b.v}; }
+PYINIT_INLINE M64 equal(F64 a, F64 b) { return {a.v == b.v}; }
 PYINIT_INLINE M32 signed_greater(U32 a, U32 b) { return {static_cast<int32_t>(a.v) > static_cast<int32_t>(b.v)}; }
 PYINIT_INLINE M64 signed_greater(U64 a, U64 b) { return {static_cast<int64_t>(a.v) > static_cast<int64_t>(b.v)}; }
 PYINIT_INLINE M32 sign_bit(U32 a) { return {(a.v >> 31) != 0}; }
@@ -136,6 +140,9 @@ PYINIT_INLINE F32 select(M32 m, F32 yes, F32 no) { return m.v ? yes : no; }
 PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return m.v ? yes : no; }
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return m.v ? yes : no; }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return m.v ? yes : no; }
+// counts, plus 1 in the lanes of m.
+PYINIT_INLINE U32 counted(M32 m, U32 counts) { return counts + u32(m.v ? 1 : 0); }
+PYINIT_INLINE U64 counted(M64 m, U64 counts) { return counts + u64(m.v ? 1 : 0); }
 PYINIT_INLINE bool any(M32 m) { return m.v; }
 PYINIT_INLINE bool any(M64 m) { return m.v; }
 

@@ -128,6 +128,9 @@ PYINIT_INLINE F32 select(M32 m, F32 yes, F32 no) { return {vbslq_f32(m.v, yes.v,
 PYINIT_INLINE F64 select(M64 m, F64 yes, F64 no) { return {vbslq_f64(m.v, yes.v, no.v)}; }
 PYINIT_INLINE U32 select(M32 m, U32 yes, U32 no) { return {vbslq_u32(m.v, yes.v, no.v)}; }
 PYINIT_INLINE U64 select(M64 m, U64 yes, U64 no) { return {vbslq_u64(m.v, yes.v, no.v)}; }
+// counts, plus 1 in the lanes of m.
+PYINIT_INLINE U32 counted(M32 m, U32 counts) { return {vsubq_u32(counts.v, m.v)}; }
+PYINIT_INLINE U64 counted(M64 m, U64 counts) { return {vsubq_u64(counts.v, m.v)}; }
 // Bit i tells lane i.
 PYINIT_INLINE unsigned mask_bits(M32 m) {
   return vaddvq_u32(vandq_u32(m.v, vcombine_u32(vcreate_u32(0x0000000200000001U), vcreate_u32(0x0000000800000004U))));

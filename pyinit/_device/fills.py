@@ -82,11 +82,17 @@ def queue_of(tensor: Tensor) -> Queue:
     return tensor.device.index, stream.cuda_stream
 
 
-def _launch(kernel: str, tensor: Tensor, *arguments: Any) -> None:
+def launch(kernel: str, tensor: Tensor, *arguments: Any) -> None:
     """Call a kernel on the tensor's device, on torch's current stream there."""
     # torch's guard makes no context on a device that the thread does not use.
     with torch.cuda.device(tensor.get_device()):
         getattr(_cuda, kernel)(*arguments, queue_of(tensor))
+
+
+def scratch_for(kernel: str, tensor: Tensor, *arguments: Any) -> Tensor:
+    """Memory on the tensor's device for that kernel and those arguments to work in."""
+    size = getattr(_cuda, f"{kernel}_scratch")(*arguments)
+    return torch.empty(size, dtype=torch.uint8, device=tensor.device)
 
 
 def key_for(tensor: Tensor, generator: Source) -> tuple[int, int] | None:
@@ -132,7 +138,7 @@ def run(fills: list[Fill], *tensors: Tensor) -> None:
         (view, distribution.code, padded(parameters), key, whole, start)
         for view, distribution, parameters, key, whole, start in fills
     ]
-    _launch("fill_many", tensors[0], batch)
+    launch("fill_many", tensors[0], batch)
     torch._C._increment_version(tensors)
 
 
@@ -197,31 +203,12 @@ def sparse(tensor: Tensor, zeros: int, std: float, generator: Source) -> bool:
     key = key_for(tensor, generator)
     if key is None:
         return False
-    _launch("fill_sparse", tensor, view, zeros, std, key)
+    launch("fill_sparse", tensor, view, zeros, std, key)
     torch._C._increment_version((tensor,))
     return True
-
-
-def measurable_view(tensor: Tensor) -> View | None:
-    """Where a CUDA kernel may measure the tensor; None where torch has to."""
-    view = writable_view(tensor)
-    return view if view is not None and _core.is_dense(view.shape, view.strides) else None
-
-
-def moments(tensor: Tensor, views: list[View]) -> Tensor:
-    """Measure views that all lie on the device of ``tensor``.
-
-    Returns:
-        A tensor on that device, with a row for each view: mean, standard deviation, minimum, maximum.
-    """
-    out = torch.empty((len(views), 4), dtype=torch.float64, device=tensor.device)
-    size = _cuda.moments_scratch(views)
-    scratch = torch.empty(size, dtype=torch.uint8, device=tensor.device)
-    _launch("measure_many", tensor, views, scratch.data_ptr(), out.data_ptr())
-    return out
 
 
 def columns(kernel: str, source: Tensor, target: Tensor, *numbers: tuple[int, ...]) -> None:
     """Call ``im2col`` or ``col2im`` for CUDA tensors, with the numbers that the CPU's kernel takes."""
     views = [(t.data_ptr(), DTYPES[t.dtype], tuple(t.shape), t.stride()) for t in (source, target)]
-    _launch(kernel, target, *views, *numbers)
+    launch(kernel, target, *views, *numbers)

@@ -4,6 +4,7 @@ from pyinit.bench._activations import ActivationCase, activations, usual_activat
 from pyinit.bench._case import LIBRARIES, Case, Result, measure
 from pyinit.bench._convolutions import Convolution, convolutions, usual_convolutions
 from pyinit.bench._fills import RESNET50, Fill, Shapes, fills
+from pyinit.bench._looks import Look, Statistics, looks
 from pyinit.bench._models import Model, models, usual_models
 
 __all__ = [
@@ -13,13 +14,16 @@ __all__ = [
     "Case",
     "Convolution",
     "Fill",
+    "Look",
     "Model",
     "Result",
     "Shapes",
+    "Statistics",
     "activations",
     "cases",
     "convolutions",
     "fills",
+    "looks",
     "measure",
     "models",
     "usual_activations",
@@ -36,4 +40,4 @@ def usual_cases() -> list[Case]:
 
 def cases() -> list[Case]:
     """All cases, from which ``pyinit bench PATTERN`` chooses."""
-    return [*fills(), *convolutions(), *activations(), *models()]
+    return [*fills(), *convolutions(), *activations(), *models(), *looks()]

@@ -155,6 +155,13 @@ def bytes_per_second(case: Case, warm: Tensor) -> float:
     return warm.nbytes / min(samples)
 
 
+def bytes_read_per_second(case: Case, warm: Tensor) -> float:
+    """The highest rate at which torch reads such memory, for the sum or the greatest of its values."""
+    readers = (torch.sum, torch.amax)
+    samples = (_sample(case, warm, read) for read in readers for _ in range(_PEAK_SAMPLES))
+    return warm.nbytes / min(samples)
+
+
 def flops_per_second(dtype: torch.dtype) -> float:
     """The highest rate of one thread times the number of torch's threads; a multiply-add counts as two."""
     fused = partial(_core.multiply_adds, DTYPES[dtype])

@@ -65,7 +65,12 @@ def imported(option: str, spec: str, what: str = "function") -> Callable[..., An
     try:
         found = attrgetter(attribute)(importlib.import_module(module))
     except Exception as error:
-        raise bad_parameter(option, f"cannot import {spec!r}: {one_line(error)}") from error
+        hint = ""
+        if module.endswith(".py") or "/" in module:
+            hint = "; a module goes by its name, package.module, not by its path"
+        elif not attribute:
+            hint = f"; a {what} is named as package.module:{what}"
+        raise bad_parameter(option, f"cannot import {spec!r}: {one_line(error)}{hint}") from error
     if not callable(found):
         raise bad_parameter(option, f"{spec!r} is not a {what} but {type(found).__name__}")
     return cast(Callable[..., Any], found)

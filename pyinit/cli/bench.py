@@ -33,17 +33,19 @@ def bench(as_json: bool, chosen: list[Case], quick: bool) -> None:
     """Time initializers, convolutions, activations and whole models against torch.
 
     PATTERN is a regular expression, and all cases run whose name has a match of it, as for 'normal_
-    float32 2^24'. Without it a selection runs. 'activation' runs every activation, and 'initialize_'
-    all whole models. 'conv' runs all layers of ResNet-50, VGG-16, MobileNetV2 (depthwise), LeNet-5
-    and a ResNet for CIFAR, forward and backward, in both layouts and in batches of 1 (b1), 16 and
-    64, except those of more than 20 thousand million operations or 256 MiB a tensor; 'conv2d forward
-    .* resnet50 .* b1$' runs some of these. Geometric means of the ratios, by groups, stand under the
-    table.
+    float32 2^24'. Without it a selection runs. 'activation' runs every activation, and
+    'initialize_' all whole models. 'statistics|inspect' compares statistics with the same numbers
+    by torch's functions, and inspect with a plain pass forward and backward. 'conv' runs all layers
+    of ResNet-50, VGG-16, MobileNetV2 (depthwise), LeNet-5 and a ResNet for CIFAR, forward and
+    backward, in both layouts and in batches of 1 (b1), 16 and 64, except those of more than 20
+    thousand million operations or 256 MiB a tensor; 'conv2d forward .* resnet50 .* b1$' runs some
+    of these. Geometric means of the ratios, by groups, stand under the table.
 
     torch and pyinit are called in turn. The ratio is the median over the pairs of calls, and the
-    times are medians. The rate is that of the shortest time, and "of peak" compares it with the most
-    that the machine did: for GB/s, zeroing the same memory; for GF/s (billions of additions and
-    multiplications a second), fused multiply-adds on one thread, times the number of threads.
+    times are medians. The rate is that of the shortest time, and "of peak" compares it with the
+    most that the machine did: for GB/s, zeroing the same memory, or reading it for statistics; for
+    GF/s (billions of additions and multiplications a second), fused multiply-adds on one thread,
+    times the number of threads.
     """
     results = []
     with _console.progress() as progress:

@@ -15,7 +15,9 @@ from pyinit.inspection.check import check as check_model
 from pyinit.models import MODELS
 
 _WIDTH_IN_FILES = 160  # of findings, which are sentences
+_OF_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _FAILED = 1
+_UNCHECKED = 2
 
 
 def _ignored(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -34,7 +36,7 @@ def _ignored(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> d
 
     MODEL is package.module:factory, one of {", ".join(MODELS)}, or a file or folder of weights. docs/check.md
     has a page for each finding. The exit status is 1 if something is found that is more than
-    information.
+    information, and 2 if the model cannot be checked.
     """
 )
 @click.argument("model")
@@ -72,6 +74,8 @@ def check(
     as_json: bool,
 ) -> None:
     is_file = model not in MODELS and os.path.exists(model)
+    if not is_file and ":" not in model and ("/" in model or model.endswith(_OF_WEIGHTS)):
+        raise bad_parameter("MODEL", f"cannot read {model}: No such file or directory")
     if is_file and (init is not None or reproducible):
         raise bad_parameter("MODEL", f"{model} is a file: it has no init, and is not made again")
     # What nothing else initializes has what its constructors draw.
@@ -85,7 +89,9 @@ def check(
     except click.ClickException:
         raise
     except Exception as error:
-        raise click.ClickException(f"cannot check {model}: {one_line(error)}") from error
+        failure = click.ClickException(f"cannot check {model}: {one_line(error)}")
+        failure.exit_code = _UNCHECKED  # type: ignore[misc]  # click declares it so, and reads it here
+        raise failure from error
     findings = replace(findings, what=model)
     if as_json:
         _console.print_json(findings.to_dict())

@@ -14,7 +14,7 @@ from pyinit._torch.eager import eager
 from pyinit.data_driven.adjustable import Adjustable
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, Work, working
-from pyinit.data_driven.patches import Patches, directions, why_no_patches
+from pyinit.data_driven.patches import Patches, why_no_patches
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.data_driven.standardized import Standardized, standardize
 from pyinit.inspection.batches import named_tensors
@@ -387,8 +387,7 @@ def _principal(affine: Affine, _: int) -> Tensor:
     patches = Patches(affine)
 
     def filters(group: int, count: int) -> Tensor:
-        _, covariance = patches.moments(group)
-        return directions(covariance, patches.dtype)[1][:count]
+        return patches.components(group)[2][:count]
 
     return _by_group(affine, patches, filters)
 
@@ -400,8 +399,7 @@ def _centres(affine: Affine, seed: int) -> Tensor:
     def filters(group: int, count: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         rows = patches.sample(group, _CLUSTERED, generator)
-        mean, covariance = (each.cpu() for each in patches.moments(group))
-        values, components = directions(covariance, patches.dtype)
+        mean, values, components = (each.cpu() for each in patches.components(group))
         whitener = components / (values + _NOISE * values[:1]).sqrt().unsqueeze(1)
         white = torch.nn.functional.normalize((rows - mean) @ whitener.T)
         count = min(count, len(torch.unique(white, dim=0))) if len(values) else 0

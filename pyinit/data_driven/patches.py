@@ -48,11 +48,6 @@ class Patches:
         self.size = math.prod(affine.weight.site.shape[1:])
         self.count = affine.output.numel() // affine.channels
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the inputs."""
-        return self._input.dtype
-
     def blocks(self, group: int = 0) -> Iterator[Tensor]:
         """The rows of a group, some at a time, in float64."""
         if isinstance(self._module, nn.Linear):
@@ -70,19 +65,27 @@ class Patches:
         for some in torch.split(images, max(1, _AT_ONCE // each)):
             yield self._unfolded(some.double())
 
-    def moments(self, group: int = 0) -> tuple[Tensor, Tensor]:
-        """The mean and the covariance of a group's rows, in float64."""
+    def components(self, group: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """The mean of a group's rows, and ``directions`` of their covariance, in float64."""
         middle = next(self.blocks(group)).mean(
             0
         )  # near the mean, so that little is lost by subtraction
-        count, total, squares = 0, torch.zeros_like(middle), middle.new_zeros(self.size, self.size)
+        if self.count < self.size:  # the covariance would be larger than the rows
+            rows = torch.cat(list(self.blocks(group)))
+            mean = rows.mean(0)
+            _, singular, vectors = torch.linalg.svd(rows - mean, full_matrices=False)
+            return mean, *_chosen(singular.square() / len(rows), vectors, self._input.dtype)
+        middle = next(self.blocks(group)).mean(
+            0
+        )  # near the mean, so that little is lost by subtraction
+        total, squares = torch.zeros_like(middle), middle.new_zeros(self.size, self.size)
         for rows in self.blocks(group):
             centred = rows - middle
-            count += len(rows)
             total += centred.sum(0)
             squares += centred.T @ centred
-        mean = total / count
-        return mean + middle, squares / count - mean.outer(mean)
+        mean = total / self.count
+        covariance = squares / self.count - mean.outer(mean)
+        return mean + middle, *directions(covariance, self._input.dtype)
 
     def sample(self, group: int, count: int, generator: torch.Generator) -> Tensor:
         """Some of a group's rows at random, each at most once, on the CPU."""
@@ -108,7 +111,10 @@ def directions(covariance: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The eigenvalues of a covariance that are not 0 to the precision of a dtype, the largest first, and
     the eigenvectors as rows, whose largest element is positive."""
     values, vectors = torch.linalg.eigh(covariance)
-    values, rows = values.flip(0), vectors.T.flip(0)
+    return _chosen(values.flip(0), vectors.T.flip(0), dtype)
+
+
+def _chosen(values: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     least = values[0].clamp(min=0) * torch.finfo(dtype).eps ** 0.75
     is_there = values > least
     values, rows = values[is_there], rows[is_there]

@@ -55,7 +55,7 @@ class WhiteningReport(MethodReport[WhiteningLayer]):
         >>> report = pyinit.whitening_(torch.nn.Linear(4, 8), x, eps=0.0, seed=0)
         >>> report[0].axes, report.largest_deviation < 1e-4
         (4, True)
-        >>> pyinit.WhiteningReport.from_dict(report.to_dict()) == report
+        >>> pyinit.WhiteningReport.from_dict(report.to_dict(), report.init.tensors) == report
         True
     """
 
@@ -163,17 +163,15 @@ def whitening_(
 
 def _principal(affine: Affine, eps: float) -> WhiteningLayer | str:
     """Whiten what a layer's weight multiplies, in its first channels, and in others the negatives."""
-    why = why_no_patches(affine) or _why_groups(affine)
+    why = why_no_patches(affine) or _why_not(affine)
     if why is not None:
         raise ValueError(
             f"whitening_ cannot begin with the layer {affine.name or '(model)'}: {why}; choose another "
             "first layer by layers=, or mode='zca'"
         )
-    patches = Patches(affine)
-    mean, covariance = patches.moments()
-    if not bool(covariance.isfinite().all()):
-        return "its input is not finite"
-    variances, components = directions(covariance, patches.dtype)
+    if not bool(affine.output.isfinite().all()):
+        return "its output is not finite"
+    mean, variances, components = Patches(affine).components()
     half = (affine.channels + 1) // 2
     count = min(half, len(variances))
     if count == 0:
@@ -192,9 +190,7 @@ def _principal(affine: Affine, eps: float) -> WhiteningLayer | str:
 
 def _zca(affine: Affine, eps: float) -> WhiteningLayer | str:
     """Multiply a layer by the inverse square root of its output's covariance."""
-    if not (affine.weight.is_whole and isinstance(affine.module, (nn.Linear, _ConvNd))):
-        return "it is neither a linear layer nor a convolution"
-    if (why := _why_groups(affine)) is not None:
+    if (why := _why_not(affine)) is not None:
         return why
     rows = _rows(affine)
     if not bool(rows.isfinite().all()):
@@ -233,7 +229,11 @@ def _written(  # noqa: PLR0917
     return "its output does not follow its weight"
 
 
-def _why_groups(affine: Affine) -> str | None:
+def _why_not(affine: Affine) -> str | None:
+    if not (affine.weight.is_whole and isinstance(affine.module, (nn.Linear, _ConvNd))):
+        return "it is neither a linear layer nor a convolution"
+    if affine.channel is None:
+        return "where its output channels stand cannot be told"
     if getattr(affine.module, "groups", 1) == 1:
         return None
     return "its groups see a part of the input each"

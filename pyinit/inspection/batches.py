@@ -83,7 +83,8 @@ def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 def described(value: Any) -> str:
     """A value in an error: shapes, dtypes and devices of tensors, the types of everything else."""
     if isinstance(value, Tensor):
-        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
+        shape = "nested" if value.is_nested else tuple(value.shape)
+        return f"{shape} {str(value.dtype).removeprefix('torch.')} on {value.device}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {described(each)}" for key, each in value.items()) + "}"
     if isinstance(value, (tuple, list)) and len(value) <= 8:
@@ -110,6 +111,7 @@ def _one(source: Any) -> Any:
         if _is_iterable(source):
             return _first(iter(source), f"the {type(source).__name__} has no batch: it is empty")
         if callable(source) and not isinstance(source, nn.Module):
+            _refuse_arguments(source)
             made = source()
             if not _is_value(made):
                 raise TypeError(f"the function must return one batch, got {type(made).__name__}")
@@ -117,6 +119,16 @@ def _one(source: Any) -> Any:
     if source is None or isinstance(source, nn.Module):
         raise TypeError(f"a batch must be data, got {type(source).__name__}")
     return source
+
+
+def _refuse_arguments(source: Any) -> None:
+    try:
+        inspect.signature(source).bind()
+    except TypeError as error:
+        name = getattr(source, "__name__", type(source).__name__)
+        raise TypeError(f"a batch's function must take no arguments: {name}: {error}") from None
+    except ValueError:  # of code that tells nothing about itself
+        pass
 
 
 def _is_value(source: Any) -> bool:

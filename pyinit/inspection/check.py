@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from pyinit._torch.eager import eager
+from pyinit._torch.fork_safe_lock import fork_safe_lock
 from pyinit.inspection.findings import KINDS, Findings
 from pyinit.inspection.findings.collection import check_ignore
 from pyinit.inspection.initialization import (
@@ -84,7 +85,7 @@ def check(
     """
     ignored = check_ignore(ignore)
     initialization = None if init is None else Initialization(init)
-    with progress() as bar, ExitStack() as after:
+    with _lock, progress() as bar, ExitStack() as after:
         if isinstance(model, (str, os.PathLike, Mapping)):
             if init is not None or reproducible:
                 raise TypeError("a checkpoint has no init, and is not made again: give a model")
@@ -134,6 +135,8 @@ def assert_initialized(
         raise AssertionError("\n".join((findings.summary, *map(str, findings.failures))))
 
 
+# Generators are seeded, and functions of torch watched, for the whole process.
+_lock = fork_safe_lock()
 _OURS = 2  # references to a model that nobody else has
 
 

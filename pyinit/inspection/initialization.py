@@ -1,6 +1,7 @@
 """A user's initialization run on a model: watched, with seeded generators, and all put back after."""
 
 import copy
+import functools
 import inspect
 import random
 from collections import OrderedDict
@@ -276,10 +277,11 @@ class Watch:
         return truncated
 
     def _applied(self, apply: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        def applied(module: nn.Module, function: Callable[[nn.Module], None]) -> nn.Module:
-            if isinstance(function, _Framed):  # of a child
-                return apply(module, function)
-            return apply(module, _Framed(self, function))
+        @functools.wraps(apply)
+        def applied(module: nn.Module, fn: Callable[[nn.Module], None]) -> nn.Module:
+            if isinstance(fn, _Framed):  # of a child
+                return apply(module, fn)
+            return apply(module, _Framed(self, fn))
 
         return applied
 

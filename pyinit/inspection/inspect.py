@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from pyinit._random.generators import States, global_states_kept, set_global_states
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.wrappers import unwrapped
+from pyinit.inspection.arguments import check_flag, check_function, check_model, whole_number
 from pyinit.inspection.batches import Batch, read_batch
 from pyinit.inspection.default_loss import default_loss
 from pyinit.inspection.jacobians import with_jacobians
 from pyinit.inspection.layers import refuse_unready
 from pyinit.inspection.measure import look_at
+from pyinit.inspection.no_training import no_training
 from pyinit.inspection.put_back import put_back
 from pyinit.inspection.remedies import diagnosed
 from pyinit.inspection.results import Inspection
@@ -77,7 +79,8 @@ def inspect(
         The inspection.
 
     Raises:
-        TypeError, ValueError: for arguments that are none of these, before anything is written; for a batch
+        TypeError, ValueError: for arguments that are none of these, before anything is written; where the
+            pass calls none of the layers; for a batch
             that does not fit, is empty or has NaN; for lazy parameters and those on the meta device; for a
             loss that is no scalar or cannot be differentiated.
         RuntimeError: where the model fails, naming the layer.
@@ -100,11 +103,16 @@ def inspect(
         >>> {finding.recipe for finding in report.findings}
         {'torch'}
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    _check_steps(steps, optimizer)
+    check_model(model)
+    check_function("loss", loss, "the output, or of output and target")
+    steps = whole_number("steps", steps, 0)
+    if seed is not None:
+        seed = whole_number("seed", seed, 0, 2**64 - 1)
+    check_flag("spectra", spectra)
+    check_flag("jacobians", jacobians)
+    _check_optimizer(optimizer)
     chosen = _recipes(recipes)
-    with unwrapped(model) as plain, global_states_kept() as states:
+    with unwrapped(model) as plain, global_states_kept() as states, no_training():
         refuse_unready(plain)
         refuse_elsewhere("inspect", plain.named_parameters(remove_duplicate=False), plain)
         if steps and not any(each.requires_grad for each in plain.parameters()):
@@ -185,6 +193,8 @@ class _View:
                 report=report,
                 spectra=self.spectra,
             )
+            if not look.rows and (self.layers is not None or not look.unused):
+                raise ValueError(_nothing(self.model, self.layers))
             if self.jacobians:
                 look = with_jacobians(look, self.model, self.batch, self.layers)
             if self.steps and self.loss is not None:
@@ -202,6 +212,15 @@ class _View:
         return look
 
 
+def _nothing(model: nn.Module, layers: Any) -> str:
+    if layers is None:
+        return (
+            f"{type(model).__name__} has called nothing to look at: no layer with parameters, and no "
+            "activation"
+        )
+    return f"layers: the pass called no layer that {layers!r} chooses"
+
+
 def name_of(recipe: Given | None) -> str:
     """How a recipe is named in rows."""
     if recipe is None:
@@ -214,7 +233,7 @@ def _recipes(given: Any) -> list[Given | None]:
         return [None]
     if isinstance(given, (str, Recipe, PathLike)):
         return [given]
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or isinstance(given, bytes):
         raise TypeError(f"recipes must be a recipe or several, got {type(given).__name__}")
     chosen = list(given)
     for each in chosen:
@@ -228,9 +247,7 @@ def _recipes(given: Any) -> list[Given | None]:
     return chosen
 
 
-def _check_steps(steps: object, optimizer: object) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise ValueError(f"steps must be a whole number of at least 0, got {steps!r}")
+def _check_optimizer(optimizer: object) -> None:
     if isinstance(optimizer, torch.optim.Optimizer) or (optimizer and not callable(optimizer)):
         raise TypeError(
             "optimizer must be a function that makes an optimizer for parameters, such as "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyinit.inspection.batches import Batch, named_tensors
 from pyinit.inspection.calls import Call
-from pyinit.inspection.layers import has_parameters, is_activation
+from pyinit.inspection.layers import WITH_ACTIVATIONS
 from pyinit.inspection.rows import Backward, Look
 from pyinit.inspection.statistics import describe
 from pyinit.inspection.walk import walk
@@ -26,7 +26,7 @@ def with_jacobians(look: Look, model: nn.Module, batch: Batch, layers: Any) -> L
 
     def visit(call: Call, gradient: Tensor) -> None:
         found = describe(gradient)
-        squares[call.name, call.number] = found.count * (found.std**2 + found.mean**2)
+        squares[call.name, call.number] = found.count * found.mean_square
 
     def along(output: Any, _: Any = None) -> Tensor:
         generator = torch.Generator().manual_seed(0)
@@ -41,9 +41,17 @@ def with_jacobians(look: Look, model: nn.Module, batch: Batch, layers: Any) -> L
         )
 
     # The rows are those of the look, so the layers must be, too.
-    chosen = [has_parameters, is_activation] if layers is None else layers
+    chosen = WITH_ACTIVATIONS if layers is None else layers
     source = batch.kwargs or batch.args
-    walk(model, source, target=batch.target, layers=chosen, loss=along, visit_gradient=visit)
+    walk(
+        model,
+        source,
+        target=batch.target,
+        layers=chosen,
+        loss=along,
+        visit_gradient=visit,
+        reads_only=True,
+    )
     rows = list(look.with_weights())
     found = {}
     for row, after in pairwise(rows):

@@ -51,6 +51,10 @@ def is_activation(layer: Layer) -> bool:
     return layer.kind == "activation"
 
 
+WITH_ACTIVATIONS = (has_parameters, is_activation)
+"""What is looked at where signals are measured, if nothing else is asked for."""
+
+
 class Layers:
     """All layers that are modules, and those that are functions as they are met.
 
@@ -59,7 +63,7 @@ class Layers:
     """
 
     def __init__(self, model: nn.Module, patterns: Any) -> None:
-        self._matches = None if patterns is None else matcher(patterns)
+        self._matches = None if patterns is None else _matcher(patterns)
         self.paths: dict[nn.Module, list[str]] = {}
         self._own: dict[nn.Module, dict[str, nn.Parameter]] = {}
         self._uses: dict[int, list[tuple[str, nn.Module]]] = {}
@@ -67,9 +71,8 @@ class Layers:
         self._inside: set[nn.Module] = set()  # parametrizations, which are parts of their module
         self._read(model, "", None)
         self.by_module = {module: self._layer(module) for module in self.paths}
-        self._plain = {module for module in self.by_module if self._is_plain(module)}
         self._functions: dict[str, Layer] = {}
-        self._refuse_unmatched()
+        self.refuse_unmatched(self._known(), _is_checkable)
 
     def selects(self, layer: Layer) -> bool:
         """Whether it is to be visited."""
@@ -78,6 +81,11 @@ class Layers:
         if self._matches is None:
             return bool(layer.parameters)
         return self._matches(cast(Any, layer))  # which has what matchers ask of a Site
+
+    @property
+    def modules(self) -> list[Layer]:
+        """Those that are modules, and not parts of one."""
+        return [layer for layer in self.by_module.values() if layer.module not in self._inside]
 
     @property
     def by_default(self) -> bool:
@@ -165,8 +173,12 @@ class Layers:
         inner = (each for each in module.modules() if each is not module)
         return any(self._own.get(each) for each in inner if each not in self._inside)
 
+    @functools.cached_property
+    def _plain(self) -> set[nn.Module]:
+        """Modules beside whose own call functions of their parameters are nothing."""
+        return {module for module in self.by_module if self._is_plain(module)}
+
     def _is_plain(self, module: nn.Module) -> bool:
-        """Whether functions of its parameters are nothing beside the module's own call."""
         parametrized = set(getattr(module, "parametrizations", ()))
         own = self._own.get(module, {})
         weights = {
@@ -222,17 +234,27 @@ class Layers:
 
     # ---- patterns ---------------------------------------------------------------------------------
 
-    def _refuse_unmatched(self) -> None:
-        if self._matches is None:
-            return
-        matchers = getattr(self._matches, "matchers", (self._matches,))
-        known = [layer for layer in self.by_module.values() if layer.module not in self._inside]
+    def _known(self) -> Iterator[Layer]:
+        """What is known before the pass: modules, and functions by the names of their weights."""
+        yield from self.modules
         for places in self._uses.values():
             for name, owner in places:
-                known.append(Layer(name.removesuffix(".weight"), owner, "", {}))
-        for each in matchers:
-            if _is_checkable(each) and not any(each(cast(Any, layer)) for layer in known):
-                names = cast(Any, _Names(known))
+                yield Layer(name.removesuffix(".weight"), owner, "", {})
+
+    def refuse_unmatched(
+        self, known: Iterable[Layer], is_to_match: Callable[[Matcher], bool] = lambda _: True
+    ) -> None:
+        """Refuse patterns that choose none of the layers.
+
+        Raises:
+            ValueError: for the first one, with names that are near.
+        """
+        if self._matches is None:
+            return
+        layers = list(known)
+        for each in getattr(self._matches, "matchers", (self._matches,)):
+            if not any(each(cast(Any, layer)) for layer in layers) and is_to_match(each):
+                names = cast(Any, _Names(layers))
                 raise ValueError(f"layers: no layer matches {each}; {each.near(names)}")
 
 
@@ -242,6 +264,15 @@ class _Names:
     def __init__(self, layers: list[Layer]) -> None:
         self.by_name = {layer.name: layer for layer in layers}
         self.sites = layers
+
+
+def _matcher(patterns: Any) -> Matcher:
+    if isinstance(patterns, (list, tuple)) and not patterns:
+        raise ValueError("layers: an empty list chooses none; give at least one pattern, or None")
+    try:
+        return matcher(patterns)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"layers: {error}") from None
 
 
 def _is_checkable(each: Matcher) -> bool:
@@ -315,24 +346,30 @@ def refuse_unready(model: nn.Module) -> None:
     """What no data can run through, lazy parameters and tensors without values, and what cannot be
     looked into."""
     for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
         if isinstance(module, torch.jit.ScriptModule):
             raise TypeError(
                 f"{path or 'the model'} is compiled by TorchScript, whose layers nothing outside sees: "
                 "give the model as it was before"
             )
-        for leaf, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if tensor is None:
-                continue
-            if nn.parameter.is_lazy(tensor):
-                raise ValueError(
-                    f"{prefix}{leaf} has no shape yet: it is lazy; run a batch through the model first"
-                )
-            if tensor.is_meta:
-                raise ValueError(
-                    f"{prefix}{leaf} is on the meta device, where no data can run: initialize the "
-                    'model first, as by pyinit.initialize_(model, device="cpu")'
-                )
+        prefix = f"{path}." if path else ""
+        held = (*module._parameters.items(), *module._buffers.items())
+        refuse_without_values(
+            (prefix + leaf, tensor) for leaf, tensor in held if tensor is not None
+        )
+
+
+def refuse_without_values(named: Iterable[tuple[str, Tensor]]) -> None:
+    """Lazy tensors, and those on the meta device."""
+    for name, tensor in named:
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError(
+                f"{name} has no shape yet: it is lazy; run a batch through the model first"
+            )
+        if tensor.is_meta:
+            raise ValueError(
+                f"{name} is on the meta device, where no data can run: initialize the model first, "
+                'as by pyinit.initialize_(model, device="cpu")'
+            )
 
 
 def is_quantized(module: nn.Module) -> bool:

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _NormBase
 
 from pyinit.inspection.batches import Batch, named_tensors
 from pyinit.inspection.calls import Call
 from pyinit.inspection.default_loss import classes_second
 from pyinit.inspection.expectation import Chain, Expected
 from pyinit.inspection.histogram import histogram
-from pyinit.inspection.layers import has_parameters, is_activation
+from pyinit.inspection.layers import WITH_ACTIVATIONS
+from pyinit.inspection.layouts import Layouts
 from pyinit.inspection.rows import NAN, Backward, Forward, LayerRow, Look, WeightRow
 from pyinit.inspection.samples import angles
 from pyinit.inspection.saturation import NOWHERE, bounds_of, name_of_activation
@@ -32,8 +32,6 @@ from pyinit.reports.initialization import InitReport
 from pyinit.whole_model.network import Network
 
 Loss = Callable[..., Tensor]
-
-LAYERS = (has_parameters, is_activation)
 
 
 def look_at(
@@ -53,10 +51,11 @@ def look_at(
         batch.kwargs or batch.args,
         measured.forward,
         target=batch.target,
-        layers=list(LAYERS) if layers is None else layers,
+        layers=WITH_ACTIVATIONS if layers is None else layers,
         loss=loss,
         visit_gradient=None if loss is None else measured.backward,
         visit_weight=None if loss is None else measured.weight,
+        reads_only=True,
     )
     weights = _weights(model, measured, report, spectra=spectra)
     expected = measured.chain.expected() or [Expected()] * len(measured.rows)
@@ -90,10 +89,12 @@ class _Measured:
         self.rows: list[tuple[LayerRow, str]] = []  # and the name of each one's weight
         self.backwards: dict[tuple[str, int], Backward] = {}
         self.gradients: dict[int, tuple[float, float]] = {}  # std and norm, by the parameter
-        self._channels: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._layouts = Layouts()
 
     def forward(self, call: Call) -> None:
         tensor = call.tensor
+        if tensor is not None and tensor.is_nested:  # whose sizes are several
+            tensor = None
         usable = tensor is not None and not tensor.is_meta and not tensor.is_complex()
         shape = () if tensor is None else tuple(tensor.shape)
         found = self._forward(call, tensor) if usable and tensor is not None else Forward(0)
@@ -118,6 +119,8 @@ class _Measured:
         )
 
     def weight(self, _: str, parameter: nn.Parameter, gradient: Tensor) -> None:
+        if gradient.is_complex():  # of a weight that has no row
+            return
         found = describe(gradient)
         self.gradients[id(parameter)] = found.std, _norm(found.count, found.mean, found.std)
 
@@ -127,32 +130,18 @@ class _Measured:
         if not strided or tensor.dim() < 2 or not tensor.numel():
             kept = histogram(tensor) if strided else None
             return replace(_whole(describe(tensor, bounds), bounds), histogram=kept)
-        samples, channel = self._places(call, tensor)
+        samples, channel = self._layouts.of(call.layer, tensor)
         whole, dead, total_variance = describe_units(tensor, channel, samples, bounds)
         cosine, rank = angles(tensor.detach(), samples)
         return replace(
             _whole(whole, bounds),
-            dead=dead,
+            dead=float(dead.double().mean()),
             units=math.prod(tensor.shape[samples:]),
             total_variance=total_variance,
             mean_cosine=cosine,
             effective_rank=rank,
             histogram=histogram(tensor),
         )
-
-    def _places(self, call: Call, tensor: Tensor) -> tuple[int, int]:
-        """How many leading dimensions number samples, and which dimension numbers channels.
-
-        Of an activation they are those of the last layer with an output of the same shape.
-        """
-        shape, last = tuple(tensor.shape), tensor.dim() - 1
-        known = self._channels.get(shape)
-        if call.kind == "activation" and known is not None:
-            return known
-        first = call.kind == "conv" or isinstance(call.module, (_NormBase, nn.GroupNorm))
-        places = (1, 1) if first or (call.kind == "activation" and last > 2) else (last, last)
-        self._channels[shape] = places
-        return places
 
 
 def _whole(found: Statistics, bounds: Bounds) -> Forward:
@@ -254,8 +243,10 @@ def _classes(walked: Walked, target: Any) -> int:
     """The number of classes, if the loss is the cross-entropy of output and target, or one that the
     model has computed from its logits."""
     own, logits = (getattr(walked.output, name, None) for name in ("loss", "logits"))
-    if isinstance(own, Tensor) and isinstance(logits, Tensor) and own.item() == walked.loss:
-        return logits.shape[-1]
+    if isinstance(own, Tensor) and isinstance(logits, Tensor) and logits.dim():
+        value = own.item() if own.numel() == 1 else None  # some models have one for each sample
+        if value == walked.loss:
+            return logits.shape[-1]
     logits = walked.output
     if not (isinstance(logits, Tensor) and isinstance(target, Tensor)) or walked.loss is None:
         return 0
@@ -274,4 +265,4 @@ def _share(some: int, count: int) -> float:
 
 
 def _norm(count: int, mean: float, std: float) -> float:
-    return math.sqrt(count * (std * std + mean * mean))
+    return math.sqrt(count) * math.hypot(mean, std)  # whose squares may be beyond double precision

@@ -36,11 +36,15 @@ from pyinit.inspection.recomputed import Recomputed
 
 
 class Visitors(NamedTuple):
-    """What is called at each call of a layer, with the gradient by its output, and by parameters."""
+    """What is called at each call of a layer, with the gradient by its output, and by parameters.
+
+    reads_only: none of them writes, draws from global generators, or has a layer computed again
+    """
 
     call: Callable[[Call], object] | None = None
     gradient: Callable[[Call, Tensor], object] | None = None
     weight: Callable[[str, nn.Parameter, Tensor], object] | None = None
+    reads_only: bool = False
 
 
 class _Frame:
@@ -233,7 +237,7 @@ class Pass(TorchFunctionMode):
     # ---- visits -----------------------------------------------------------------------------------
 
     def _start(self, *inputs: Any) -> _Start | None:
-        if self._visitors.call is None:
+        if self._visitors.call is None or self._visitors.reads_only:
             return None
         tensors = tuple(tensor for _, tensor in named_tensors(inputs))
         calls = len(self._following)
@@ -249,7 +253,14 @@ class Pass(TorchFunctionMode):
         layer, start = frame.layer, frame.start
         self._counts[layer.name] += 1
         call = Call(layer, self._counts[layer.name])
-        if self._visitors.call is not None and start is not None and self._raised is None:
+        if self._visitors.reads_only and self._visitors.call is not None and self._raised is None:
+            call._values = Values(frame.args, frame.kwargs, output, _not_again)
+            try:
+                with self._aside():
+                    self._visitors.call(call)
+            finally:
+                call._values = None
+        elif self._visitors.call is not None and start is not None and self._raised is None:
             with_gradients = torch.is_grad_enabled()
             try:
                 with self._aside() as back:
@@ -332,16 +343,25 @@ class Pass(TorchFunctionMode):
         """For code of the visitor: outside the pass, with random numbers of its own. What is yielded
         leads back into the pass for a while."""
         self._is_aside = True
-        self._passing = global_states()
-        set_global_states(self._theirs)
         try:
-            with without(self) as back, torch.no_grad():
+            with self._numbers_of_their_own(), without(self) as back, torch.no_grad():
                 yield back
         except BaseException as error:
             self._raised = self._raised or error
             raise
         finally:
             self._is_aside = False
+
+    @contextmanager
+    def _numbers_of_their_own(self) -> Iterator[None]:
+        if self._visitors.reads_only:
+            yield
+            return
+        self._passing = global_states()
+        set_global_states(self._theirs)
+        try:
+            yield
+        finally:
             self._theirs = global_states()
             set_global_states(self._passing)
 
@@ -391,6 +411,8 @@ class Pass(TorchFunctionMode):
             ) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise ValueError(f"loss must return a scalar tensor, got {described(value)}")
+        if value.is_complex():
+            raise ValueError(f"loss must return a real number, got {described(value)}")
         if not value.requires_grad:
             frozen = not any(each.requires_grad for each in self._model.parameters())
             why = "all of its parameters are frozen" if frozen else "nothing leads back from it"
@@ -422,6 +444,10 @@ def _eager() -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def _not_again() -> Any:
+    raise RuntimeError("nothing is computed again in a walk with reads_only=True")
 
 
 def _itself(tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from pyinit.inspection.histogram import Histogram
 from pyinit.inspection.rows import NAN, LayerRow
@@ -50,30 +51,60 @@ def _has_matrix(under: Mapping[str, LayerRow]) -> bool:
 _BESIDE = ("embedding", "norm", "activation", "composite")  # kinds that are no steps of depth
 
 
+class _Picture(NamedTuple):
+    """What a chart shows of each row.
+
+    value: the number; None where there is none
+    expected: what theory expects it to be
+    reference: what it is compared with, everywhere
+    """
+
+    title: str
+    label: str
+    value: Callable[[LayerRow], Number]
+    log: bool = True
+    expected: Callable[[LayerRow], Number] | None = None
+    reference: float | None = None
+    note: str = ""
+
+
 def _charts(by_call: Calls, recipes: Sequence[str], what: str) -> Iterator[Chart]:
-    for title, label, value, log, reference, note in _CHARTS:
+    for picture in _PICTURES:
+        lines = [(recipe or AS_IT_IS, recipe, picture.value) for recipe in recipes]
+        if picture.expected is not None:
+            lines += [(f"{name}, theory", recipe, picture.expected) for name, recipe, _ in lines]
         found: list[tuple[int, str, list[Number]]] = []
         for place, under in enumerate(by_call.values(), 1):
-            values = [value(under[recipe]) if recipe in under else None for recipe in recipes]
+            values = [take(under[recipe]) if recipe in under else None for _, recipe, take in lines]
             if any(each is not None for each in values):
                 found.append((place, next(iter(under.values())).label, values))
         if not found:
             continue
         shown = [found[i] for i in evenly(len(found), _PLACES)]
         thin = f" {len(shown):,} of {len(found):,}, evenly." if len(shown) < len(found) else ""
+        series = [
+            Series(
+                name,
+                [values[i] for _, _, values in shown],
+                "line" if take is picture.value else "dashes",
+                hue=i % len(recipes),
+            )
+            for i, (name, _, take) in enumerate(lines)
+        ]
         yield Chart(
-            title,
+            picture.title,
             x=[place for place, _, _ in shown],
             series=[
-                Series(recipe or AS_IT_IS, [values[i] for _, _, values in shown])
-                for i, recipe in enumerate(recipes)
+                each
+                for each in series
+                if each.marks == "line" or any(value is not None for value in each.y)
             ],
             x_label=f"{what}, in the order of execution",
-            y_label=label,
-            log=log,
+            y_label=picture.label,
+            log=picture.log,
             names=[name for _, name, _ in shown],
-            reference=reference,
-            note=(note + thin).strip(),
+            reference=picture.reference,
+            note=(picture.note + thin).strip(),
         )
 
 
@@ -97,10 +128,6 @@ def _gradient(row: LayerRow) -> Number:
     return None if row.backward is None else _known(row.backward.std, row.backward.nonfinite)
 
 
-def _cosine(row: LayerRow) -> Number:
-    return _known(row.forward.mean_cosine)
-
-
 def _jacobian(row: LayerRow) -> Number:
     return None if row.backward is None else _known(row.backward.jacobian)
 
@@ -109,51 +136,44 @@ def _update(row: LayerRow) -> Number:
     return None if row.weight is None else _known(row.weight.update_ratio)
 
 
-# Title, axis, value, whether it is logarithmic, what is compared with, note.
-_CHARTS: tuple[
-    tuple[str, str, Callable[[LayerRow], Number], bool, float | None, str],
-    ...,
-] = (
-    ("Standard deviation of the outputs", "std", _std, True, None, "Of all values of an output."),
-    (
+_PICTURES = (
+    _Picture(
+        "Standard deviation of the outputs",
+        "std",
+        _std,
+        expected=lambda row: _known(row.forward.expected_std),
+        note="Of all values of an output.",
+    ),
+    _Picture(
         "Standard deviation over the samples",
         "std over samples",
         _std_over_samples,
-        True,
-        None,
-        "Of a unit, on average: what is left of the difference between samples.",
+        note="Of a unit, on average: what is left of the difference between samples.",
     ),
-    (
-        "Standard deviation of the gradients by the outputs",
-        "std of the gradient",
-        _gradient,
-        True,
-        None,
-        "",
+    _Picture(
+        "Standard deviation of the gradients by the outputs", "std of the gradient", _gradient
     ),
-    (
+    _Picture(
         "Correlation between samples",
         "mean cosine",
-        _cosine,
-        False,
-        None,
-        "The mean cosine of the angle between two samples: near 1, they are no longer told apart.",
+        lambda row: _known(row.forward.mean_cosine),
+        log=False,
+        expected=lambda row: _known(row.forward.expected_cosine),
+        note="The mean cosine of the angle between two samples: near 1, they are no longer told apart.",
     ),
-    (
+    _Picture(
         "Norm of the Jacobians",
         "squared norm",
         _jacobian,
-        True,
-        1.0,
-        "Squared, from layer to layer; at the dashed line, 1, gradients keep their size.",
+        reference=1.0,
+        note="Squared, from layer to layer; at the dashed line, 1, gradients keep their size.",
     ),
-    (
+    _Picture(
         "Updates of training, over the weights",
         "update ratio",
         _update,
-        True,
-        1e-3,
-        "The norm of a step's update over that of the weight; the dashed line is at the usual 0.001.",
+        reference=1e-3,
+        note="The norm of a step's update over that of the weight; the dashed line is at the usual 0.001.",
     ),
 )
 

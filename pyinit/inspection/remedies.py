@@ -50,7 +50,11 @@ def _remedy(detector: Detector, found: Diagnosis, look_under: Callable[[str], Lo
             tried[recipe] = look, _faults(look)
             if not tried[recipe][1]:
                 break
-    helps = [recipe for recipe, (_, faults) in tried.items() if found.kind not in faults]
+    helps = [
+        recipe
+        for recipe, (look, faults) in tried.items()
+        if found.kind not in faults and detector.is_mended(look, found)
+    ]
     if not helps:
         return f"it is there with {_joined(tried)}, too" if tried else ""
     best = min(helps, key=lambda recipe: len(tried[recipe][1]))

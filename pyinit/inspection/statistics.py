@@ -2,20 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyinit import _core
+from pyinit._device import statistics as device_statistics
 from pyinit._torch.views import View, readable_view, view_of
 
 Bounds = tuple[float, float]
 """Where an activation saturates: the largest low value, and the smallest high one."""
 
 _NOWHERE: Bounds = (-math.inf, math.inf)
-_NUMBERS = 11  # of a row
-_ZEROS = 7  # where the number of zeros stands in it
+_SMALL = 1e-200  # of the sum of fourth powers: far from the least number, whose digits are few
+_LEAST, _ZEROS = 5, 7  # where the minimum and the number of zeros stand in it
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Statistics:
     low: int
     high: int
 
+    @property
+    def mean_square(self) -> float:
+        """The mean of the squares; infinite where double precision ends."""
+        return self.std * self.std + self.mean * self.mean
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -81,8 +88,8 @@ def describe(tensor: Tensor, bounds: Bounds = _NOWHERE) -> Statistics:
 
     Returns:
         The statistics, computed in the tensor's precision by blocks of 4096 values and in double precision
-        beyond. On the CPU they have the same bits for any number of threads, and for any instruction set
-        that has a fused multiply-add.
+        beyond. On the CPU and, if pyinit was built with CUDA kernels, on CUDA devices they have the same
+        bits, for any number of threads, and for any instruction set that has a fused multiply-add.
 
     Raises:
         ValueError: for a tensor without values of its own.
@@ -117,25 +124,37 @@ def describe_many(
         ValueError: as ``describe``.
     """
     limits = [_NOWHERE] * len(tensors) if bounds is None else list(bounds)
-    rows = torch.full((len(tensors), _NUMBERS), math.nan, dtype=torch.float64, device="cpu")
+    rows = torch.full(
+        (len(tensors), device_statistics.ROW), math.nan, dtype=torch.float64, device="cpu"
+    )
     native: list[tuple[int, View]] = []
+    on_devices: dict[torch.device, list[tuple[int, View]]] = {}
     for i, tensor in enumerate(tensors):
         _check(tensor)
-        view = readable_view(tensor.detach())
-        if view is None:
-            rows[i] = _by_torch(tensor.detach(), limits[i])
-        else:
+        values = tensor.detach()
+        if (view := readable_view(values)) is not None:
             native.append((i, view))
+        elif (view := device_statistics.readable_view(values)) is not None:
+            on_devices.setdefault(tensor.device, []).append((i, view))
+        else:
+            rows[i] = _by_torch(values, limits[i])
     if native:
-        found = torch.empty((len(native), _NUMBERS), dtype=torch.float64, device="cpu")
+        found = torch.empty((len(native), device_statistics.ROW), dtype=torch.float64, device="cpu")
         _core.describe_many(
             [view for _, view in native],
             [limits[i] for i, _ in native],
             view_of(found),
             torch.get_num_threads(),
         )
+        if len(native) == len(rows):
+            return _told(tensors, found)
         rows[[i for i, _ in native]] = found
-    return _statistics(rows)
+    for some in on_devices.values():
+        numbers = [i for i, _ in some]
+        rows[numbers] = device_statistics.describe_many(
+            tensors[numbers[0]], [view for _, view in some], [limits[i] for i in numbers]
+        ).cpu()
+    return _told(tensors, rows)
 
 
 def describe_channels(
@@ -164,31 +183,45 @@ def describe_channels(
         ([1.0, 1.0], 1.0)
     """
     rows, total = _by_channel(tensor, channel, samples, bounds)
-    return Channels(tuple(_statistics(rows)), total)
+    statistics = tuple(
+        describe(tensor.select(channel, i), bounds) if _is_beyond(tensor, row) else _from_row(*row)
+        for i, row in enumerate(rows.tolist())
+    )
+    return Channels(statistics, total)
 
 
 def describe_units(
     tensor: Tensor, channel: int = 1, samples: int = 1, bounds: Bounds = _NOWHERE
-) -> tuple[Statistics, float, float]:
-    """The statistics of all values, the share of channels all of whose values are 0, and the total
+) -> tuple[Statistics, Tensor, float]:
+    """The statistics of all values, of each channel whether all of its values are 0, and the total
     variance, in one pass and without an object for each channel.
 
     The arguments are those of ``describe_channels``, whose moments are combined as in Pébay 2008.
     """
     rows, total = _by_channel(tensor, channel, samples, bounds)
-    count, mean, squares, cubes, fourths, least, greatest, *_ = rows.unbind(1)
-    n = count.sum()
-    middle = (count * mean).sum() / n
-    d = mean - middle
-    moments = (
-        squares + count * d**2,
-        cubes + 3 * d * squares + count * d**3,
-        fourths + 4 * d * cubes + 6 * d**2 * squares + count * d**4,
-    )
-    whole = torch.stack([n, middle, *(each.sum() for each in moments), least.min(), greatest.max()])
-    whole = torch.cat([whole, rows[:, _ZEROS:].sum(0)])
-    dead = (rows[:, _ZEROS] == count).double().mean()
-    return _from_row(*whole.tolist()), float(dead), total
+    each = rows.numpy()
+    all_zero = torch.from_numpy(each[:, _ZEROS] == each[:, 0])
+    if not len(rows):
+        return describe(tensor, bounds), all_zero, total
+    # NumPy's small operations take a tenth of the time of torch's.
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are told as such
+        counts, mean, squares, cubes, _, least, greatest, *_ = each.T
+        count, (n, middle, *sums) = counts[0], each[:, :_LEAST].sum(0)  # all channels have as many
+        middle /= len(each)
+        d = mean - middle
+        d2, with_squares = d * d, d * squares
+        whole = (
+            n,
+            middle,
+            sums[0] + count * d2.sum(),
+            sums[1] + 3 * with_squares.sum() + count * (d2 * d).sum(),
+            sums[2] + (4 * d * cubes + 6 * d * with_squares).sum() + count * (d2 * d2).sum(),
+            least.min(),
+            greatest.max(),
+        )
+    row = [*map(float, (*whole, *each[:, _ZEROS:].sum(0)))]
+    found = describe(tensor, bounds) if _is_beyond(tensor, row) else _from_row(*row)
+    return found, all_zero, total
 
 
 def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> tuple[Tensor, float]:
@@ -201,10 +234,17 @@ def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> t
         )
     values = tensor.detach()
     view = readable_view(values)
+    if view is None and (there := device_statistics.readable_view(values)) is not None:
+        found, variance = device_statistics.describe_channels(
+            values, there, samples, channel, bounds
+        )
+        return found.cpu(), float(variance)
     if view is None:
         values = values.to("cpu", torch.float64)
         view = view_of(values)
-    rows = torch.empty((values.shape[channel], _NUMBERS), dtype=torch.float64, device="cpu")
+    rows = torch.empty(
+        (values.shape[channel], device_statistics.ROW), dtype=torch.float64, device="cpu"
+    )
     total = _core.describe_channels(
         view, samples, channel, *bounds, view_of(rows), torch.get_num_threads()
     )
@@ -226,7 +266,7 @@ def _by_torch(values: Tensor, bounds: Bounds) -> Tensor:
     exact = x.double() if x.device.type != "mps" else x.float()
     finite = torch.isfinite(exact)
     counts = (exact == 0, ~finite, exact <= low, exact >= high)
-    row = torch.full((_NUMBERS,), math.nan, dtype=torch.float64, device="cpu")
+    row = torch.full((device_statistics.ROW,), math.nan, dtype=torch.float64, device="cpu")
     row[0] = exact.numel()
     row[7:] = torch.stack([some.sum() for some in counts]).double().cpu()
     if exact.numel() and finite.all():
@@ -235,6 +275,43 @@ def _by_torch(values: Tensor, bounds: Bounds) -> Tensor:
         powers = [(distance**k).sum() for k in (2, 3, 4)]
         row[1:7] = torch.stack([mean, *powers, exact.min(), exact.max()]).double().cpu()
     return row
+
+
+def _told(tensors: Sequence[Tensor], rows: Tensor) -> list[Statistics]:
+    return [
+        _scaled(tensor, statistics) if _is_beyond(tensor, row) else statistics
+        for tensor, statistics, row in zip(tensors, _statistics(rows), rows.tolist(), strict=True)
+    ]
+
+
+def _is_beyond(tensor: Tensor, row: Sequence[float]) -> bool:
+    """Whether fourth powers of finite values are beyond double precision: above its greatest number, or
+    so small that their digits are lost."""
+    count, _, _, _, fourths, least, greatest, _, nonfinite, *_ = row
+    if tensor.dtype is not torch.float64 or not count or nonfinite:
+        return False
+    return not (math.isfinite(fourths) and (fourths > _SMALL or least == greatest))
+
+
+def _scaled(tensor: Tensor, found: Statistics) -> Statistics:
+    """The statistics of values whose powers are beyond double precision, times a power of 2."""
+    values = tensor.detach()
+    if values.layout is not torch.strided:
+        values = values.to_dense()
+    exponent = math.frexp(float(values.abs().max()))[1]
+    # Twice half of it, since 2.0**1074 is beyond, too.
+    down, up = 2.0 ** -(exponent // 2), 2.0 ** (exponent // 2)
+    odd = 2.0 ** (exponent % 2)
+    one = describe(values * down * down / odd)
+    return replace(
+        found,
+        mean=one.mean * odd * up * up,
+        std=one.std * odd * up * up,
+        skewness=one.skewness,
+        kurtosis=one.kurtosis,
+        min=one.min * odd * up * up,
+        max=one.max * odd * up * up,
+    )
 
 
 def _statistics(rows: Tensor) -> list[Statistics]:

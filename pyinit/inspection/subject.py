@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyinit._graph.graph import Graph
+from pyinit._graph.graph import Branch, Graph
 from pyinit._graph.kinds import is_layer
 from pyinit._torch.digests import digest
 from pyinit._torch.once import once
@@ -110,6 +110,12 @@ class Item:
             and writing.by_constructor is not False
             and (not self.is_parameter or writing.is_kept)
         )
+
+    @property
+    def is_written_by_init(self) -> bool:
+        """Whether it is known that ``init`` has written all of it, whatever the constructor did."""
+        writing = self.writing
+        return writing is not None and writing.by_constructor is not False and not writing.unwritten
 
     @property
     def is_constant(self) -> bool:
@@ -260,8 +266,18 @@ class Subject:
 
     @once
     def last_norms(self) -> frozenset[str]:
-        """The paths of the norms at the ends of residual branches."""
-        return frozenset(branch.last_norm for branch in self.graph.branches if branch.last_norm)
+        """The paths of the norms at the ends of residual branches, where only a gate may follow them."""
+        norms = (
+            branch.last_norm or self._norm_before_gate(branch) for branch in self.graph.branches
+        )
+        return frozenset(norm for norm in norms if norm)
+
+    def _norm_before_gate(self, branch: Branch) -> str | None:
+        """Of a branch that ends in squeeze and excitation, whose last layer has an activation."""
+        graph = self.graph
+        if not branch.layers or branch.layers[-1] not in graph.activation:
+            return None
+        return next((graph.norms[p] for p in reversed(branch.layers) if p in graph.norms), None)
 
     @once
     def planned(self) -> Choices:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyinit._random.generators import global_states_kept
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.wrappers import unwrapped
+from pyinit.inspection.arguments import check_flag, check_function, check_model
 from pyinit.inspection.batches import read_batch
 from pyinit.inspection.calls import Call
 from pyinit.inspection.layers import (
@@ -20,6 +21,7 @@ from pyinit.inspection.layers import (
     is_quantized,
     refuse_unready,
 )
+from pyinit.inspection.no_training import no_training
 from pyinit.inspection.one_pass import Pass, Visitors
 from pyinit.inspection.progress import progress
 
@@ -62,6 +64,7 @@ def walk(
     loss: Callable[..., Tensor] | None = None,
     visit_gradient: VisitGradient | None = None,
     visit_weight: VisitWeight | None = None,
+    reads_only: bool = False,
 ) -> Walked:
     """Run one pass through a model, and stop at each call of a layer, in the order of execution.
 
@@ -92,6 +95,8 @@ def walk(
             which the backward pass gets there; needs ``loss``
         visit_weight: called, after the backward pass, with each parameter's name, the parameter and
             the gradient by it; needs ``loss``
+        reads_only: the visits only read: they write to nothing, draw from no global generator and have no
+            layer computed again. Nothing is then kept for them to go back to, which takes time
 
     Returns:
         Output, loss, calls, and the layers that were not used.
@@ -113,6 +118,13 @@ def walk(
         >>> walk(model, torch.randn(64, 3), unit_variance).calls
         {'0': 1, '2': 1}
     """
+    check_model(model)
+    check_function("loss", loss, "the output, or of output and target")
+    check_function("visit", visit, "a Call")
+    check_function("visit_gradient", visit_gradient, "a Call and a gradient")
+    check_function("visit_weight", visit_weight, "a name, a parameter and a gradient")
+    if training is not None:
+        check_flag("training", training)
     if loss is None and (visit_gradient or visit_weight):
         raise ValueError("visit_gradient and visit_weight need a loss, got loss=None")
     if loss is not None and torch.is_inference_mode_enabled():
@@ -125,8 +137,9 @@ def walk(
         found = Layers(plain, layers)
         with global_states_kept():
             read = read_batch(plain, batch, target)
-        with progress() as bar:
-            one = Pass(plain, found, Visitors(visit, visit_gradient, visit_weight), bar)
+        visitors = Visitors(visit, visit_gradient, visit_weight, reads_only)
+        with progress() as bar, no_training():
+            one = Pass(plain, found, visitors, bar)
             output, value = one.run(read, loss, training)
         return Walked(
             output,

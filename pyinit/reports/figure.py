@@ -119,7 +119,7 @@ def _palette(letter: str) -> Sequence[str]:
 
 def _colour(series: Series, number: int) -> str:
     if series.scale is None:
-        return _palette("s")[number % 8]
+        return _palette("s")[(number if series.hue is None else series.hue) % 8]
     return _palette("d")[round(series.scale * 7)]
 
 

@@ -31,7 +31,7 @@ class Text:
     """A paragraph.
 
     Args:
-        text: Plain text; line breaks stay.
+        text: Plain text; line breaks stay, and what stands between backticks is shown as code.
         warns: Whether it must not be missed.
     """
 
@@ -102,12 +102,14 @@ class Series(NamedTuple):
     marks: how they are drawn: as a line, as points, or as short horizontal dashes
     scale: where their colour is on a scale from 0 to 1, such as that of depth; None for a colour
         that differs from the others'
+    hue: the place of the series whose colour they take, if not their own
     """
 
     name: str
     y: Sequence[Number]
     marks: Literal["line", "points", "dashes"] = "line"
     scale: float | None = None
+    hue: int | None = None
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,9 @@ class Chart:
                     "y": _numbers(one.y),
                     "marks": one.marks,
                     "scale": _number(one.scale),
+                    "hue": place if one.hue is None else one.hue,
                 }
-                for one in self.series
+                for place, one in enumerate(self.series)
             ],
         }
 
@@ -379,6 +382,17 @@ def _breakable(name: str) -> str:
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._])", name))
 
 
+def _with_code(text: str) -> str:
+    """A text as HTML, what stands between backticks as code."""
+    from markupsafe import Markup  # noqa: PLC0415
+
+    parts = re.split(r"`([^`]+)`", text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part
+        for place, part in enumerate(parts)
+    )
+
+
 @cache
 def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  most runs write no page
@@ -387,5 +401,6 @@ def _template() -> "Template":
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters["breakable"] = _breakable
+    environment.filters["with_code"] = _with_code
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.from_string(_source("page.html.jinja"))

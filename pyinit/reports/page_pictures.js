@@ -150,7 +150,7 @@
     const distance = (right - left) / Math.max(1, data.x.length);
     const marks = [];
     data.series.forEach((series, s) => {
-      const group = svg(root, "g", { class: hue(series, s) });
+      const group = svg(root, "g", { class: hue(series) });
       const points = series.y.map((value, i) => (value === null ? null : [places[i], level(value)]));
       if (series.marks === "line") {
         const line = points.map((p, i) => p && `${points[i - 1] ? "L" : "M"}${p[0].toFixed(1)},${p[1].toFixed(1)}`);
@@ -187,7 +187,7 @@
 
   // Colours come again after the eighth series: with other strokes and marks.
   const dashes = (s) => ["none", "7 3", "2 3"][Math.floor(s / HUES) % 3];
-  const hue = (series, s) => (series.scale === null ? `s${s % HUES}` : `d${Math.round(series.scale * (HUES - 1))}`);
+  const hue = (series) => (series.scale === null ? `s${series.hue % HUES}` : `d${Math.round(series.scale * (HUES - 1))}`);
   const shape = (s) => SHAPES[(s + Math.floor(s / HUES)) % SHAPES.length];
 
   // Whether a value has a mark of its own: on a long line at even distances, each series elsewhere.
@@ -266,7 +266,7 @@
     list.className = "legend";
     data.series.forEach((series, s) => {
       const entry = document.createElement("li");
-      entry.className = hue(series, s);
+      entry.className = hue(series);
       const sample = svg(entry, "svg", { viewBox: "0 0 26 14", "aria-hidden": "true" });
       if (series.marks === "line") svg(sample, "path", { class: "path", d: "M0,7H26", "stroke-dasharray": dashes(s) });
       drawMark(sample, series, s, [13, 7], 20);

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -82,6 +83,18 @@ class Method:
 
 
 _REGISTRY: dict[str, Method] = {}
+_PACKAGES: set[str] = set()  # that register methods when they are imported
+
+
+def register_package(name: str) -> None:
+    """Have a package of methods imported when a method is first asked for."""
+    _PACKAGES.add(name)
+
+
+def _registry() -> dict[str, Method]:
+    for package in sorted(_PACKAGES):
+        import_module(package)
+    return _REGISTRY
 
 
 def register_method(
@@ -130,7 +143,7 @@ def methods() -> dict[str, Method]:
         >>> pyinit.methods()["lsuv"].source
         'Mishkin & Matas 2016'
     """
-    return dict(sorted(_REGISTRY.items()))
+    return dict(sorted(_registry().items()))
 
 
 def method(name: str, **options: Any) -> Method:
@@ -151,9 +164,10 @@ def method(name: str, **options: Any) -> Method:
         >>> pyinit.method("lsuv", tolerance=0.05).options
         {'tolerance': 0.05}
     """
-    known = _REGISTRY.get(name)
+    registry = _registry()
+    known = registry.get(name)
     if known is None:
-        raise ValueError(f"unknown method {name!r}; {near(name, _REGISTRY)}")
+        raise ValueError(f"unknown method {name!r}; {near(name, registry)}")
     taken = [
         p.name
         for p in inspect.signature(known.function).parameters.values()

@@ -22,10 +22,12 @@ from pyinit.bench import (
     Convolution,
     Fill,
     Shapes,
+    Statistics,
     activations,
     cases,
     convolutions,
     fills,
+    looks,
     measure,
     models,
     usual_cases,
@@ -334,5 +336,19 @@ def test_pattern_chooses_from_more_than_the_usual_cases() -> None:
     assert choose(None, parameter, "conv") == convolutions()
     assert choose(None, parameter, "activation") == activations()
     assert choose(None, parameter, "^initialize_") == models()
+    assert choose(None, parameter, "^statistics|^inspect") == looks()
     orthogonal: list[Case] = choose(None, parameter, "^orthogonal")
     assert orthogonal == [case for case in fills() if "orthogonal" in case.operation]
+
+
+def test_statistics_are_compared_with_the_same_numbers() -> None:
+    case = Statistics(2**12)
+    values = case.argument()
+    values[:3] = 0
+    found = case.function("pyinit")(values)
+    theirs = [float(number) for number in case.function("torch")(values)]
+    assert theirs[:6] == pytest.approx(
+        [found.mean, found.std, found.skewness, found.kurtosis, found.min, found.max], abs=1e-4
+    )
+    assert theirs[6:] == [found.zeros, found.nonfinite, found.low, found.high] == [3, 0, 0, 0]
+    assert measure(case, 0)["ratio"] > 0

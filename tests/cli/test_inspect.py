@@ -89,7 +89,7 @@ def test_recipes_stand_side_by_side_and_faults_below() -> None:
         "auto",
     ]
     assert lines[3].startswith("layers.0")
-    assert any(line.startswith("[torch] variance falls") for line in lines)
+    assert any(line.startswith("[torch] variance over the samples falls") for line in lines)
     assert "61 calls of layers under 2 recipes" in lines[-1]
 
 
@@ -196,6 +196,7 @@ def test_a_model_that_the_data_do_not_fit_is_named_with_their_shape() -> None:
         ((NET, "--data", "data.npz", *("--recipe", "auto") * 2), "all must differ, got auto, auto"),
         ((NET, "--data", "data.npz", "--loss", "looked_at_by_user:number"), "is not a function"),
         ((NET, "--data", "data.npz", "--loss", "mean"), "'--loss': cannot import 'mean'"),
+        ((NET, "--data", "data.npz", "--loss", "mean"), "is named as package.module:function"),
         ((NET, "--data", "data.npz", "--batch", "0"), "'--batch'"),
         ((NET, "--data", "data.npz", "--report", "a.pdf"), "must end in .json or .html"),
         ((NET, "--data", "data.npz", "--report", "none/a.json"), "cannot write none/a.json"),

@@ -300,7 +300,11 @@ def test_attention_and_embeddings_are_brought_to_variance_1() -> None:
             return self.attention(y, y, y)[0]
 
     model, x = Encoder(), torch.arange(60).view(6, 10) % 30
-    pyinit.data_dependent_(model, x, equalize=False, seed=0)
+    found = pyinit.data_dependent_(model, x, equalize=False, seed=0)
+    assert found.left == ()
+    output = model(x).flatten(0, 1)
+    assert (output.var(0, correction=0) - 1).abs().max() < 1e-5
+    assert output.mean(0).abs().max() < 1e-5
     y = model.embed(x).flatten(0, 1)
     assert (y.var(0, correction=0) - 1).abs().max() < 1e-5
     inner = y @ model.attention.in_proj_weight.T + model.attention.in_proj_bias

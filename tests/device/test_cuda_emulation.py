@@ -86,19 +86,25 @@ def test_unknown_codes_are_refused(emulation, code, distribution, text):
     assert memory.isnan().all()
 
 
+SEVEN_DIMS = torch.zeros((3,) * 7)[(slice(2),) * 7]
+
+
 @pytest.mark.parametrize(
-    ("values", "text"),
+    ("kernel", "values", "numbers", "text"),
     [
-        (torch.zeros(0), "must not be empty"),
-        (torch.zeros(9)[::2], "must be dense"),
+        ("describe_many", SEVEN_DIMS, ([(0.0, 1.0)],), "has too many dimensions"),
+        ("describe_many", torch.zeros(3), ([],), "bounds: must be as many as targets"),
+        ("describe_channels", torch.zeros(2, 3), (1, 2, 0.0, 1.0), "channel: must be a dimension"),
+        ("describe_channels", torch.zeros(2, 3), (2, 1, 0.0, 1.0), "channel: must be a dimension"),
     ],
 )
-def test_moments_of_what_cannot_be_measured_are_refused(emulation, values, text):
-    out = torch.full((4,), 7.0, dtype=torch.float64)
+def test_what_cannot_be_described_is_refused(emulation, kernel, values, numbers, text):
+    memory = torch.full((4096,), 7.0, dtype=torch.float64)
     view = values.data_ptr(), _core.FLOAT32, tuple(values.shape), values.stride()
+    target = [view] if kernel == "describe_many" else view
     with pytest.raises(ValueError, match=text):
-        emulation.measure_many([view], out.data_ptr(), out.data_ptr(), queue("cpu"))
-    assert (out == 7.0).all()
+        getattr(emulation, kernel)(target, *numbers, *[memory.data_ptr()] * 2, queue("cpu"))
+    assert (memory == 7.0).all()
 
 
 @pytest.mark.parametrize("kernel", ["im2col", "col2im"])

@@ -3,29 +3,21 @@ on CPU tensors in the device's place; ``test_cuda.py`` does the same on a device
 
 import math
 from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import pyinit
+from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._device import orthogonal as device_orthogonal
 from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
 from pyinit._random.rng import Key
-from pyinit._torch.views import DTYPES, writable_view
+from pyinit._torch.views import DTYPES, view_of
 from pyinit.whole_model.engine import plan
 
 KEY = Key(0xFEDCBA9876543210, (1 << 33) + 1)
-
-
-@pytest.fixture
-def device(emulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_fills, "_cuda", emulation)
-    monkeypatch.setattr(device_fills, "writable_view", writable_view)
-    monkeypatch.setattr(device_fills, "has_kernels_for", lambda _: True)
-    monkeypatch.setattr(device_fills, "queue_of", lambda _: (0, 0))
 
 
 def pair(dtype: torch.dtype = torch.float32, *shape: int) -> tuple[Tensor, Tensor]:
@@ -175,6 +167,9 @@ def test_whole_models_go_in_launches(
     for name, parameter in ours.named_parameters():
         assert torch.equal(parameter, cpu.get_parameter(name)), name
         assert report[name].std == pytest.approx(expected[name].std, rel=1e-5, abs=1e-12)
+        row = report[name]
+        (measured,) = _core.measure_many([view_of(parameter.detach())], 1)
+        assert (row.mean, row.std, row.min, row.max) == measured, name
     assert launched == [9, 1]  # and the padding's row after the others
 
 

@@ -2,12 +2,13 @@
 
 A case makes the same poisoned memory twice, has one filled by the CPU's kernels and the other by
 the module's, and compares all of it, so that what lies between and around the elements counts too.
-Means and standard deviations alone are compared with float64, within rounding.
+Statistics are compared bit for bit as well; which NaN stands for "not finite" does not count.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -337,83 +338,189 @@ def columns_cases() -> Iterator[Case]:
             yield columns_case("col2im", window, (b, a), dtype, seed)
 
 
-# ---- Moments ------------------------------------------------------------------------------------
+# ---- Statistics ----------------------------------------------------------------------------------
 
-ROUNDING = dict.fromkeys(DTYPES, 2e-6) | {torch.float64: 1e-13}  # of the range
+BOUNDS = (-0.5, 0.75)
+NUMBERS = 11  # of a row
 
-
-def moments(values: Tensor) -> tuple[float, ...]:
-    """In float64; none of values that are not all finite."""
-    values = values.double()
-    if not values.isfinite().all():
-        return (math.nan,) * 4
-    std, mean = torch.std_mean(values, correction=0)
-    return mean.item(), std.item(), values.min().item(), values.max().item()
+Take = Callable[[Tensor], Tensor]
+"""What is described of memory that is dense, and the same on both devices."""
 
 
-def near(row: tuple[float, ...], expected: tuple[float, ...], rounding: float) -> bool:
-    if math.isnan(expected[0]):
-        return all(map(math.isnan, row))
-    limit = rounding * (expected[3] - expected[2])
-    return row[2:] == expected[2:] and all(
-        abs(a - b) <= limit for a, b in zip(row[:2], expected[:2], strict=True)
-    )
+class Described(NamedTuple):
+    memory: Tensor
+    take: Take
 
 
-def normal(count: int, dtype: torch.dtype) -> Tensor:
-    generator = torch.Generator().manual_seed(count)
-    return torch.randn(count, generator=generator, dtype=torch.float64).to(dtype)
+@contextmanager
+def fused() -> Iterator[None]:
+    """The CPU's best instruction set: bits are promised where there is a fused multiply-add."""
+    usual = _core.isa()
+    _core.set_isa(_core.available_isas()[-1])
+    try:
+        yield
+    finally:
+        _core.set_isa(usual)
 
 
-def with_number(dtype: torch.dtype, number: float, place: int, count: int) -> Tensor:
-    values = normal(count, dtype)
-    values[place] = number
+def view_on(tensor: Tensor) -> View:
+    return tensor.data_ptr(), DTYPES[tensor.dtype], tuple(tensor.shape), tensor.stride()
+
+
+def guarded(count: int, dtype: torch.dtype, poison: float, device: str) -> tuple[Tensor, int]:
+    """Poisoned memory, and the address of ``count`` elements in the middle of it."""
+    memory = torch.full((count + 2 * GUARD,), poison, dtype=dtype, device=device)
+    return memory, memory.data_ptr() + GUARD * memory.element_size()
+
+
+def is_left(memory: Tensor, poison: float) -> bool:
+    return bool((memory[:GUARD] == poison).all() and (memory[-GUARD:] == poison).all())
+
+
+def same_numbers(expected: Tensor, found: Tensor) -> bool:
+    one_nan = torch.full((), math.nan, dtype=torch.float64)
+    numbers = [torch.where(x.isnan(), one_nan, x) for x in (expected, found.cpu())]
+    return same_bits(numbers[0], numbers[1])
+
+
+def by_module(
+    module: ModuleType, device: str, kernel: str, views: Any, numbers: tuple[Any, ...], *, size: int
+) -> Tensor | None:
+    """The ``size`` numbers that the kernel writes; None if it writes anywhere else."""
+    sizes = numbers[:2] if kernel == "describe_channels" else ()
+    needed = getattr(module, f"{kernel}_scratch")(views, *sizes)
+    scratch, scratch_place = guarded(needed, torch.uint8, 0xFF, device)
+    out, place = guarded(size, torch.float64, 7.0, device)
+    getattr(module, kernel)(views, *numbers, scratch_place, place, queue(device))
+    return out[GUARD:-GUARD] if is_left(scratch, 0xFF) and is_left(out, 7.0) else None
+
+
+def statistics_case(kind: str, dtype: str, make: Callable[[], list[Described]]) -> Case:
+    def matches(module: ModuleType, device: str) -> bool:
+        some = make()
+        bounds = [BOUNDS] * len(some)
+        expected = torch.empty((len(some), NUMBERS), dtype=torch.float64)
+        views = [view_on(each.take(each.memory)) for each in some]
+        with fused():
+            _core.describe_many(views, bounds, view_on(expected), 1)
+        there = [each.memory.to(device) for each in some]
+        views = [view_on(each.take(memory)) for each, memory in zip(some, there, strict=True)]
+        found = by_module(module, device, "describe_many", views, (bounds,), size=expected.numel())
+        untouched = (same_bits(a.memory, b) for a, b in zip(some, there, strict=True))
+        return found is not None and all(untouched) and same_numbers(expected.flatten(), found)
+
+    return Case("statistics", dtype, kind, kind, matches)
+
+
+def channels_case(kind: str, dtype: str, make: Callable[[], Described], samples: int) -> Case:
+    """Channels are the dimension behind the samples'."""
+
+    def matches(module: ModuleType, device: str) -> bool:
+        memory, take = make()
+        here = take(memory)
+        rows = torch.empty((here.shape[samples], NUMBERS), dtype=torch.float64)
+        with fused():
+            total = _core.describe_channels(
+                view_on(here), samples, samples, *BOUNDS, view_on(rows), 1
+            )
+        expected = torch.cat([rows.flatten(), torch.tensor([total], dtype=torch.float64)])
+        there = memory.to(device)
+        numbers = samples, samples, *BOUNDS
+        view = view_on(take(there))
+        found = by_module(module, device, "describe_channels", view, numbers, size=len(expected))
+        return found is not None and same_bits(memory, there) and same_numbers(expected, found)
+
+    return Case("channels", dtype, kind, kind, matches)
+
+
+def drawn(shape: Shape, dtype: torch.dtype, scale: float = 1.0, shift: float = 0.0) -> Tensor:
+    """Skewed values, of which some are zeros of both signs, and some saturate."""
+    generator = torch.Generator().manual_seed(math.prod(shape))
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    x = (x.exp() - 1) * scale + shift
+    x[torch.rand(shape, generator=generator) < 0.1] = 0.0
+    x[torch.rand(shape, generator=generator) < 0.1] = -0.0
+    x[torch.rand(shape, generator=generator) < 0.1] = BOUNDS[1]
+    return x.to(dtype)
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+def with_number(shape: Shape, dtype: torch.dtype, number: float, place: int) -> Tensor:
+    values = drawn(shape, dtype)
+    values.view(-1)[place] = number
     return values
 
 
-def moments_case(kind: str, dtype: str, make: Callable[[], list[Tensor]]) -> Case:
-    def matches(module: ModuleType, device: str) -> bool:
-        tensors = make()
-        there = [tensor.to(device) for tensor in tensors]
-        views = [(t.data_ptr(), DTYPES[t.dtype], tuple(t.shape), t.stride()) for t in there]
-        size = module.moments_scratch(views)
-        scratch = torch.full((size + 2 * GUARD,), 0xFF, dtype=torch.uint8, device=device)
-        out = torch.full((4 * len(views) + 2 * GUARD,), 7.0, dtype=torch.float64, device=device)
-        places = scratch.data_ptr() + GUARD, out.data_ptr() + 8 * GUARD
-        module.measure_many(views, *places, queue(device))
-        rows = out[GUARD:-GUARD].view(-1, 4).tolist()
-        is_around_left = all(
-            bool((ends == poison).all())
-            for guarded, poison in ((out, 7.0), (scratch, 0xFF))
-            for ends in (guarded[:GUARD], guarded[-GUARD:])
-        )
-        return (
-            is_around_left
-            and all(same_bits(*pair) for pair in zip(tensors, there, strict=True))
-            and all(
-                near(tuple(row), moments(tensor), ROUNDING[tensor.dtype])
-                for row, tensor in zip(rows, tensors, strict=True)
-            )
-        )
+# Around what kernels take at a time, what is described at a time, and the parts that are combined.
+COUNTS = (
+    *range(41),
+    *(63, 64, 65, 95, 96, 97),
+    *(edge + n for edge in (4096, 1 << 16, 1 << 17) for n in (-32, -1, 0, 1, 31, 32, 33)),
+)
+SCALES = ((1e-44, 0.0), (1e-30, 0.0), (1e20, 0.0), (3e38, 0.0), (1.0, 1000.0))
+RUNS = ((300, 3), (300, 31), (300, 33), (20, 4097), (3, 65537), (2, 40000), (5, 7, 9, 11))
+VIEWS: dict[str, Take] = {
+    "transposed": lambda x: x.transpose(0, 1),
+    "rows with gaps": lambda x: x[..., : x.shape[-1] - 1],
+    "steps": lambda x: x[..., ::3],
+    "repeated": lambda x: x[:1].expand(x.shape),
+    "six dims": lambda x: x.view(-1)[: 3 * 2**6].view((3,) + (2,) * 6)[0].permute(3, 1, 5, 0, 4, 2),
+}
+CHANNELS = (
+    *((8, 3, 5, 7), (64, 100), (3, 17, 40, 40), (2, 1, 1, 1), (300, 5, 3), (1, 4, 9)),
+    *((5, 1, 5000), (4, 33, 1), (2, 33, 130), (0, 3), (3, 0), (2, 0, 4), (70_000, 2)),
+    *((1, 17, 2048), (2, 16, 2049), (1024, 2), (1025, 17), (257, 16), (1, 2, 66_000)),
+)
+CHANNEL_VIEWS: dict[str, tuple[Callable[[Shape], Shape], Take]] = {
+    "contiguous": (tuple, same),
+    "channels last": (lambda s: (s[0], *s[2:], s[1]), lambda x: x.movedim(-1, 1)),
+    "channels outermost": (lambda s: (s[1], s[0], *s[2:]), lambda x: x.transpose(0, 1)),
+    "steps": (tuple, lambda x: x[..., ::2]),
+    "repeated": (tuple, lambda x: x[:1].expand(x.shape)),
+}
 
-    return Case("moments", dtype, kind, kind, matches)
+
+def numbers_cases(dtype: torch.dtype, name: str) -> Iterator[Case]:
+    def case(kind: str, make: Callable[[], Tensor], take: Take = same) -> Case:
+        return statistics_case(kind, name, lambda: [Described(make(), take)])
+
+    for count in (*COUNTS, (1 << 21) + 5):
+        yield case("dense", lambda n=count: drawn((n,), dtype))
+    for (scale, shift), count in itertools.product(SCALES, (5, 33, 5000)):
+        yield case("scaled", lambda n=count, s=(scale, shift): drawn((n,), dtype, *s))
+    for shape, (kind, take) in itertools.product(RUNS, VIEWS.items()):
+        yield case(kind, lambda s=shape: drawn(s, dtype), take)
+    yield case("equal", lambda: torch.full((70_001,), 0.3, dtype=dtype))
+    for number, place in itertools.product((math.nan, math.inf, -math.inf), (0, 31, 32, 4999)):
+        yield case("not finite", lambda n=number, p=place: with_number((5000,), dtype, n, p))
+        yield case("not finite", lambda n=number: with_number((1,), dtype, n, 0))
 
 
-def moments_cases() -> Iterator[Case]:
-    counts = (1, 2, 31, 32, 33, 2047, 2048, 2049, 65536 + 5, (1 << 17) + 77)
+def statistics_cases() -> Iterator[Case]:
+    if _core.available_isas() == ["baseline"]:  # no fused multiply-add to have the bits of
+        return
     for dtype in DTYPES:
         name = name_of(dtype)
-        for count in (*counts, (1 << 22) + 1):
-            yield moments_case("normal", name, lambda d=dtype, n=count: [normal(n, d)])
-        yield moments_case("shifted", name, lambda d=dtype: [normal(30011, d) + 100])
-        yield moments_case("transposed", name, lambda d=dtype: [normal(6510, d).view(70, 93).t()])
-        yield moments_case("equal", name, lambda d=dtype: [torch.full((70001,), 0.3, dtype=d)])
-        places = (0, 1), (0, 5001), (1, 5001), (5000, 5001)
-        for number, place in itertools.product((math.nan, math.inf, -math.inf), places):
-            there = dtype, number, *place
-            yield moments_case("not finite", name, lambda t=there: [with_number(*t)])
-    every = [*itertools.product(counts, DTYPES)] * 9
-    yield moments_case("many", "all", lambda: list(itertools.starmap(normal, every)))
+        yield from numbers_cases(dtype, name)
+        for shape, (kind, (lie, take)) in itertools.product(CHANNELS, CHANNEL_VIEWS.items()):
+            lying = lie(shape)
+            make = lambda s=lying, d=dtype, t=take: Described(drawn(s, d), t)
+            yield channels_case(kind, name, make, 1)
+        for kind, take in (("sequence", same), ("sequence", lambda x: x.permute(2, 1, 0))):
+            make = lambda d=dtype, t=take: Described(drawn((4, 50, 24), d), t)
+            yield channels_case(kind, name, make, 2)
+        for number, place in itertools.product((math.nan, math.inf, -math.inf), (0, 99, 9999)):
+            for shape in ((100, 100), (10, 10, 100)):
+                there = shape, dtype, number, place
+                make = lambda t=there: Described(with_number(*t), same)
+                yield channels_case("not finite", name, make, 1)
+    every = list(itertools.product(COUNTS, DTYPES))
+    for step in (1, 5):
+        many = lambda some=every[::step]: [Described(drawn((n,), d), same) for n, d in some]
+        yield statistics_case("many", "all", many)
 
 
 # ---- All -----------------------------------------------------------------------------------------
@@ -424,7 +531,7 @@ def all_cases() -> Iterator[Case]:
     yield from batch_cases()
     yield from sparse_cases()
     yield from columns_cases()
-    yield from moments_cases()
+    yield from statistics_cases()
 
 
 def cases_by_kernel() -> dict[str, list[Case]]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import pyinit
+from pyinit.inspection.diagnosis import Diagnosis
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -26,12 +27,12 @@ def deep(
 X, Y = numbers(128, 64), torch.arange(128) % 10
 
 
-def kinds(findings: Iterable[pyinit.inspection.diagnosis.Diagnosis]) -> set[str]:
+def kinds(findings: Iterable[Diagnosis]) -> set[str]:
     """What kinds of faults there are."""
     return {finding.kind for finding in findings}
 
 
-def the(kind: str, report: pyinit.Inspection) -> pyinit.inspection.diagnosis.Diagnosis:
+def the(kind: str, report: pyinit.Inspection) -> Diagnosis:
     """The one fault of a kind."""
     (found,) = (finding for finding in report.findings if finding.kind == kind)
     return found

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pyinit.inspection.layers import Layer
+from pyinit.inspection.layouts import Layouts
 from pyinit.inspection.monitor.activations import (
     Moments,
     _on_device,
     first_measurable,
-    layout_of,
     measured,
     pooled,
 )
@@ -23,9 +24,10 @@ from pyinit.inspection.monitor.norms import norms, ratio, together
 @pytest.mark.parametrize("shape", [(7, 5), (4, 3, 6, 5), (3, 4, 6)])
 def test_devices_without_kernels_give_the_same(shape: tuple[int, ...]) -> None:
     values = torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 0.5
-    layout = layout_of(values, None)
+    layer, layouts = Layer("", nn.ReLU(), "activation", {}), Layouts()
+    layout = layouts.of(layer, values)
     values.select(layout[1], 1).zero_()
-    expected = measured(values, layout)
+    expected = measured(layer, values, layouts)
     moments, samples, total, dead = _on_device(values, *layout, math.prod(shape[: layout[0]]))
     assert moments == pytest.approx(expected.moments, rel=1e-5)
     assert samples == expected.samples

@@ -176,6 +176,10 @@ class Regression(nn.Module):
         return {"loss": (self.layer(x).squeeze(-1) - labels).square().mean()}
 
 
+def raising(*_: Any) -> None:
+    raise ZeroDivisionError
+
+
 @pytest.mark.filterwarnings("ignore")  # of the libraries
 def test_hugging_faces_trainer_calls_back(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
@@ -203,6 +207,15 @@ def test_hugging_faces_trainer_calls_back(tmp_path: Path) -> None:
         (step, "layer", 2) for step in (0, 2, 4)
     ]
     assert all(each.update_ratio > 0 for each in records[1:])
+    assert not model.layer._forward_hooks
+
+    handle = model.layer.register_full_backward_hook(raising)
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
+    handle.remove()
+    failed = callback.monitor
+    trainer.train()
+    assert (failed.steps, callback.monitor.steps) == (0, 6)
     assert not model.layer._forward_hooks
 
 

@@ -1,11 +1,14 @@
 """What counts as a step, and which passes belong to it."""
 
+import itertools
 import math
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from programs import json_of
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils.checkpoint import checkpoint
@@ -384,6 +387,71 @@ def test_models_in_distributed_data_parallel_have_their_own_names() -> None:
     (record,) = of_layer(monitor, "0")
     assert record.calls == 2
     assert record.gradient_norm == record.unclipped_norm == pytest.approx(expected, rel=1e-6)
+
+
+OF_ONE_RANK = """
+    import json, sys
+    import torch, pyinit
+    from torch import nn
+
+    rank, port = int(sys.argv[1]), sys.argv[2]
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+    )
+    torch.manual_seed(0)
+    model = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Linear(4, 6), nn.Tanh()))
+    optimizer = torch.optim.Adam(model.parameters())
+    x = torch.randn(2, 2, 5, 4)[rank]
+    with pyinit.Monitor(model, optimizer, every=1, start="copy") as monitor:
+        for _ in range(2):
+            optimizer.zero_grad()
+            with model.no_sync():
+                model(x[0]).square().mean().backward()
+            model(x[1]).square().mean().backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+            optimizer.step()
+    torch.distributed.destroy_process_group()
+    print(json.dumps([vars(r) for r in monitor.records if r.layer == "0"]))
+"""
+
+
+def test_in_several_processes_gradients_are_those_of_all_and_outputs_those_of_each() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda rank: json_of(OF_ONE_RANK, str(rank), port), range(2)))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh())
+    optimizer = torch.optim.Adam(model.parameters())
+    x = torch.randn(2, 2, 5, 4)
+    start = [each.detach().clone() for each in model.parameters()]
+    for step in range(2):
+        optimizer.zero_grad()
+        for rank, micro in itertools.product(range(2), range(2)):
+            (model(x[rank, micro]).square().mean() / 2).backward()
+        with torch.no_grad():
+            outputs = [model[0](x[rank].flatten(0, 1)) for rank in range(2)]
+        unclipped = gradients(model[0])
+        nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+        clipped = gradients(model[0])
+        before = [each.detach().clone() for each in model.parameters()]
+        optimizer.step()
+        updates = [a - b for a, b in zip(model.parameters(), before, strict=True)]
+        moved = [a - b for a, b in zip(before, start, strict=True)]
+        for rank in range(2):
+            record = found[rank][step]
+            assert (record["step"], record["calls"]) == (step, 2)
+            expected = {
+                "mean": outputs[rank].mean().item(),
+                "variance": outputs[rank].var(correction=0).item(),
+                "unclipped_norm": unclipped,
+                "gradient_norm": clipped,
+                "update_ratio": norm(*updates) / norm(*before),
+                "distance": norm(*moved) / norm(*start),
+            }
+            got = {name: record[name] for name in expected}
+            assert got == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
 def test_learning_rate_schedules_and_wrappers_of_optimizers_are_seen_through() -> None:

@@ -49,6 +49,7 @@ def large(layers: int, recipes: tuple[str, ...]) -> Inspection:
                 *(-some * (i + 1), some / (i + 1), some, some, -some, some),
                 *(0, some, some, some, 512, some, some, some),
                 Histogram(-some, some, tuple(range(40))),
+                *(some, some, some),
             )
             numbers = dict.fromkeys(
                 ("norm", "mean", "std", "expected_std", "gradient_std", "gradient_norm"), some
@@ -73,7 +74,7 @@ def test_each_recipe_has_a_line_with_the_numbers_of_its_rows() -> None:
     std = found["Standard deviation of the outputs"]
     assert std.log
     assert list(std.names) == ["0", "2", "4", "6", "8", "10"]
-    assert {one.name: list(one.y) for one in std.series} == {
+    assert {one.name: list(one.y) for one in std.series if one.marks == "line"} == {
         recipe: [row.forward.std for row in rows] for recipe, rows in weighted.items()
     }
     gradient = found["Standard deviation of the gradients by the outputs"]
@@ -82,6 +83,21 @@ def test_each_recipe_has_a_line_with_the_numbers_of_its_rows() -> None:
     cosine = found["Correlation between samples"]
     assert list(cosine.series[0].y) == [row.forward.mean_cosine for row in weighted["torch"]]
     assert not cosine.log
+
+
+def test_what_theory_expects_is_drawn_in_the_colour_of_its_recipe() -> None:
+    report = inspected()
+    found = charts(report)
+    for title, field in (
+        ("Standard deviation of the outputs", "expected_std"),
+        ("Correlation between samples", "expected_cosine"),
+    ):
+        series = {each.name: each for each in found[title].series}
+        for place, recipe in enumerate(report.recipes):
+            theory = series[f"{recipe}, theory"]
+            assert (theory.marks, theory.hue) == ("dashes", place)
+            rows = [row.forward for row in report.of(recipe) if row.weight]
+            assert list(theory.y) == [getattr(forward, field) for forward in rows]
 
 
 def test_steps_and_jacobians_have_pictures_if_they_were_asked_for() -> None:
@@ -117,7 +133,7 @@ def test_what_is_nan_under_one_recipe_is_shown_under_another() -> None:
     report = inspected(model, recipes=[None, "auto"])
     found = charts(report)
     for title in ("Standard deviation of the outputs", "Standard deviation over the samples"):
-        before, after = found[title].series
+        before, after = (each for each in found[title].series if each.marks == "line")
         assert all(math.isnan(value) for value in before.y if value is not None)
         assert all(math.isfinite(value) for value in after.y if value is not None)
         assert len([value for value in before.y if value is not None]) == 6

@@ -201,6 +201,17 @@ def test_the_bits_depend_on_neither_threads_nor_instruction_set(
         assert found == expected
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("places", [(1, 9), (9, 1), (5, 1), (3, 1), (13, 5), (2, 33)])
+def test_the_sign_of_a_zero_at_the_end_of_the_range_is_the_same_everywhere(
+    dtype: torch.dtype, places: tuple[int, int], every_way: Iterator[None]
+) -> None:
+    plus, minus = places
+    x = torch.ones(64, dtype=dtype)
+    x[plus], x[minus] = 0.0, -0.0
+    assert len({(repr(describe(x).min), repr(describe(-x).max)) for _ in every_way}) == 1
+
+
 def test_mean_std_and_range_have_the_bits_of_reports(isa: str) -> None:
     for dtype, count in product(DTYPES, (1, 31, 4097, 200_003)):
         x = drawn((count,), dtype)
@@ -286,7 +297,7 @@ def test_statistics_of_all_units_are_those_of_the_whole_and_of_the_channels() ->
     tensor[:, 1] = 0
     tensor[:, 2] += 30
     whole, dead, total = describe_units(tensor, bounds=(-1.0, 1.0))
-    assert dead == 0.25
+    assert dead.tolist() == [False, True, False, False]
     assert total == describe_channels(tensor).total_variance
     expected = describe(tensor, (-1.0, 1.0))
     for name, value in vars(expected).items():
@@ -295,3 +306,35 @@ def test_statistics_of_all_units_are_those_of_the_whole_and_of_the_channels() ->
     whole, _, _ = describe_units(tensor)
     assert whole.nonfinite == 1
     assert all(math.isnan(each) for each in (whole.mean, whole.std, whole.min, whole.max))
+
+
+@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-530, 2.0**-330, 2.0**330, 2.0**530, 2.0**1000])
+def test_moments_of_float64_beyond_the_range_of_their_powers(scale: float) -> None:
+    x = torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = describe(x, (-1.0, 1.0))
+    bounds = (-scale, scale)
+    every = [describe(x * scale, bounds), describe_units(x * scale, bounds=bounds)[0]]
+    for found in every:
+        assert found.std / scale == pytest.approx(expected.std, rel=1e-12)
+        assert found.mean / scale == pytest.approx(expected.mean, rel=1e-12)
+        assert found.skewness == pytest.approx(expected.skewness, rel=1e-10)
+        assert found.kurtosis == pytest.approx(expected.kurtosis, rel=1e-10)
+        assert (found.min, found.max) == (expected.min * scale, expected.max * scale)
+        assert (found.low, found.high) == (expected.low, expected.high)
+    channels = describe_channels(x * scale).statistics
+    for channel, one in zip(channels, describe_channels(x).statistics, strict=True):
+        assert channel.std / scale == pytest.approx(one.std, rel=1e-12)
+
+
+def test_the_least_and_the_greatest_number_of_float64_have_a_std() -> None:
+    greatest = torch.finfo(torch.float64).max
+    assert describe(torch.tensor([greatest, -greatest], dtype=torch.float64)).std == greatest
+    least = torch.tensor([0.0, 5e-324], dtype=torch.float64)
+    assert describe(least).kurtosis == pytest.approx(-2)
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (4, 0, 3), (0, 0)])
+def test_no_channels_have_units_without_values(shape: tuple[int, ...]) -> None:
+    found, all_zero, total_variance = describe_units(torch.zeros(shape))
+    assert (found.count, len(all_zero), total_variance) == (0, 0, 0.0)
+    assert math.isnan(found.mean)

@@ -166,6 +166,12 @@ def test_names_and_reasons_are_text_whatever_is_in_them() -> None:
     assert [attributes for tag, attributes in elements.tags if tag == "script"] == [{}]
 
 
+def test_what_stands_between_backticks_is_code() -> None:
+    text = Text("falls from `0.<b>` on, `alone")
+    page = Page("title", "summary", [Section("Findings", [text])]).html()
+    assert "falls from <code>0.&lt;b&gt;</code> on, `alone" in page
+
+
 def test_data_of_a_picture_is_what_it_was_given() -> None:
     (text,) = Elements(of_initialization().page().html()).of("script")[:1]
     data = json.loads(text)

@@ -8,6 +8,7 @@ from pyinit.inspection.diagnosis import Diagnosis
 from pyinit.inspection.rows import Look
 
 _ALIKE, _DIFFERENT = 0.99, 0.9  # mean cosines
+_APART = 0.95  # what a remedy must come below
 
 
 def _detect(look: Look) -> Iterator[Diagnosis]:
@@ -35,4 +36,9 @@ def _afterwards(look: Look, found: Diagnosis) -> str:
     return "" if row is None else f"it is {row.forward.mean_cosine:.2f}"
 
 
-COLLAPSED = Detector(_detect, _afterwards)
+def _is_mended(look: Look, found: Diagnosis) -> bool:
+    row = by_label(look, found.layer)
+    return row is not None and row.forward.mean_cosine < _APART
+
+
+COLLAPSED = Detector(_detect, _afterwards, is_mended=_is_mended)

@@ -16,12 +16,14 @@ class Detector(NamedTuple):
     afterwards: the number that the fault was about, in another look and in words: "it is 0.97"
     recipes: those that may help, the likeliest first
     factor: of a fault that other learning rates may mend, the factor to them
+    is_mended: whether the fault is clearly gone in another look that does not show it
     """
 
     detect: Callable[[Look], Iterator[Diagnosis]]
     afterwards: Callable[[Look, Diagnosis], str]
     recipes: tuple[str, ...] = ("auto", "orthogonal", "kaiming", "xavier")
     factor: Callable[[Diagnosis], float] | None = None
+    is_mended: Callable[[Look, Diagnosis], bool] = lambda _look, _found: True
 
 
 def by_label(look: Look, label: str) -> LayerRow | None:

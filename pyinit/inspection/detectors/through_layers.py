@@ -35,14 +35,15 @@ class _Trend(NamedTuple):
 def variance(row: LayerRow) -> float:
     """That of a unit over the samples, or what rounding makes of none."""
     seen = row.forward
-    return max(seen.variance, _ROUNDING**2 * (seen.mean**2 + seen.std**2))
+    return max(seen.variance, _ROUNDING**2 * (seen.mean * seen.mean + seen.std * seen.std))
 
 
 def gradient(row: LayerRow) -> float:
     """The squared norm of the gradient by the output, which does not depend on the layer's size."""
     if row.backward is None:
         return NAN
-    return row.forward.count * (row.backward.std**2 + row.backward.mean**2)
+    seen = row.backward
+    return row.forward.count * (seen.mean * seen.mean + seen.std * seen.std)
 
 
 def _chain(look: Look, trend: _Trend) -> list[tuple[LayerRow, float]]:
@@ -68,7 +69,7 @@ def _detect(trend: _Trend, look: Look) -> Iterator[Diagnosis]:
     yield Diagnosis(
         trend.kind,
         first.label,
-        f"{trend.words} {does} by {factor:.2g} a layer from `{first.label}` {onward}, "
+        f"{trend.words} {does} by a factor of {factor:.2g} a layer from `{first.label}` {onward}, "
         f"{values[fall.start]:.1e} to {values[fall.end]:.1e} at `{last.label}`",
         described(look, first),
         look.recipe,
@@ -84,18 +85,21 @@ def _afterwards(trend: _Trend, look: Look, found: Diagnosis) -> str:
         return ""
     # The first number is that of the layer before.
     part = chain[max(labels.index(found.layer) - 1, 0) : labels.index(found.until) + 1]
-    return f"it is {rate([value for _, value in part]):.2g}" if len(part) > 1 else ""
+    return f"the factor is {rate([value for _, value in part]):.2g}" if len(part) > 1 else ""
 
 
 def _detector(trend: _Trend) -> Detector:
     return Detector(partial(_detect, trend), partial(_afterwards, trend))
 
 
+# Not the square of the table's std, which is of all values: what units share stays in that.
+_VARIANCE = "variance over the samples"
+
 VANISHING_SIGNAL = _detector(
-    _Trend("vanishing signal", variance, "variance", 1e-3, backward=False, rises=False)
+    _Trend("vanishing signal", variance, _VARIANCE, 1e-3, backward=False, rises=False)
 )
 EXPLODING_SIGNAL = _detector(
-    _Trend("exploding signal", variance, "variance", 1e-4, backward=False, rises=True)
+    _Trend("exploding signal", variance, _VARIANCE, 1e-4, backward=False, rises=True)
 )
 VANISHING_GRADIENT = _detector(
     _Trend("vanishing gradient", gradient, "squared gradient", 1e-6, backward=True, rises=False)

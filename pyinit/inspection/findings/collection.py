@@ -12,7 +12,7 @@ from pyinit.reports.table import as_text
 
 _WIDTH = 160  # of findings as text
 
-_CODE = re.compile(r"PI\d{3}")
+_CODE = re.compile(r"PI\d+|pi\d{3}")  # what can only be meant as one
 
 
 def check_ignore(ignore: Mapping[str, str] | None) -> Mapping[str, str]:
@@ -123,8 +123,8 @@ class Findings(Sequence[Finding]):
     def __len__(self) -> int:
         return len(self.findings)
 
-    def __rich_console__(self, *_: Any) -> Iterator[Any]:
-        yield from rendered(self.findings, self.summary)
+    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
+        yield from rendered(self.findings, self.summary, options.max_width)
 
     def __str__(self) -> str:
         return as_text(self, _WIDTH).rstrip()

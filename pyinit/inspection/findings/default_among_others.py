@@ -19,7 +19,8 @@ def default_among_others(subject: Subject) -> Iterator[Found]:
 
     The usual cause is a head that is replaced after the model was initialized, for another number
     of classes, or a layer that is added and that the model's initialization does not reach. Of layers that
-    are no head, or that every block has, it is only possible: some models draw these as torch does.
+    are no head, or that every block has, or that `init` itself has drawn, it is only possible: some models
+    draw these as torch does.
 
     ```python
     import pyinit
@@ -67,7 +68,7 @@ def default_among_others(subject: Subject) -> Iterator[Found]:
         in_each_block = Counter(map(_place, default)) - Counter(map(_place, others))
         for item in default:
             is_head = item.path in subject.graph.heads or item is last
-            is_meant = in_each_block[_place(item)] > 1 or not is_head
+            is_meant = in_each_block[_place(item)] > 1 or not is_head or item.is_written_by_init
             confidence = _confidence(item, others, subject, is_meant)
             if confidence is not None:
                 yield (

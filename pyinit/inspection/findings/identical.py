@@ -62,7 +62,7 @@ def identical(subject: Subject) -> Iterator[Found]:
                 confidence,
             )
     for item in subject.items:
-        if item.is_matrix and item.looks_drawn:
+        if item.is_matrix and (item.looks_drawn or _is_dense(item)):
             repeated = _repeated(item.tensor.detach())
             if repeated is not None:
                 parts, dim = repeated
@@ -73,6 +73,17 @@ def identical(subject: Subject) -> Iterator[Found]:
                     "shards were drawn from the same seed",
                     "certain",
                 )
+
+
+def _is_dense(item: Item) -> bool:
+    """Whether it is a weight whose units all see the same inputs, so that no two of them may be alike;
+    a mean far from 0, as a few numbers many times have it, then says nothing against chance."""
+    return (
+        item.is_weight
+        and item.is_finite
+        and not item.is_structured
+        and getattr(item.module, "groups", 1) == 1
+    )
 
 
 def _repeated(tensor: Tensor) -> tuple[int, int] | None:

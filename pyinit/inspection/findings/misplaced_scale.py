@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from pyinit.inspection.findings.finding import Found, kind
-from pyinit.inspection.subject import Item, Subject, plain
+from pyinit.inspection.subject import Item, Subject, expected_std, plain
 
 _LEAST_BRANCHES = 4
 _LEAST_FOUND = 2  # what one branch alone shows may be chance
@@ -67,7 +67,9 @@ def misplaced_scale(subject: Subject) -> Iterator[Found]:
         (item, branch[-1])
         for branch in branches
         for item in branch[:-1]
-        if not _is_separate_query(item, subject)
+        if item.path not in subject.branch_ends  # of a branch inside this one, say
+        and not _is_separate_query(item, subject)
+        and not _is_as_wanted(item, subject)
         and (_is_alone(item, branch, usual, factors) or _has_unscaled_twin(item, branch, factors))
     ]
     if len(found) < _LEAST_FOUND:
@@ -125,6 +127,13 @@ def _is_separate_query(item: Item, subject: Subject) -> bool:
     """T5 draws its queries smaller than its keys, by the size of a head."""
     outputs, inputs = item.shape[:2]
     return item.path in subject.graph.attention and outputs <= inputs
+
+
+def _is_as_wanted(item: Item, subject: Subject) -> bool:
+    """Whether it has what suits its layer: beside a gate, whose activation has a gain, that is smaller."""
+    choice = subject.expected(item)
+    wanted = None if choice is None else expected_std(choice.initializer, item.weight)
+    return wanted is not None and _is_near(_std(item), wanted)
 
 
 def _std(item: Item) -> float:

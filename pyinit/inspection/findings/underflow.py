@@ -11,7 +11,7 @@ def underflow(subject: Subject) -> Iterator[Found]:
     """A weight whose values are so small that its dtype has few digits for them, or none.
 
     float16 has full precision down to 6e-5 alone. Smaller numbers lose digit after digit, and below
-    6e-8 they are 0.
+    6e-8 they are 0. A scale of 1e-6, as layers' outputs get in some deep models, is such a number.
 
     ```python
     import pyinit
@@ -37,13 +37,17 @@ def underflow(subject: Subject) -> Iterator[Found]:
     """
     for item in subject.items:
         one = item.statistics
-        if one is None or not item.is_parameter or not item.is_finite or not one.std > 0:
+        if one is None or not item.is_parameter or not item.is_finite or one.zeros == one.count:
             continue
         least = smallest_normal(item.tensor.dtype)
-        if max(-one.min, one.max) < least or (item.is_matrix and one.std < 2 * least):
+        is_matrix_drawn = item.is_matrix and one.std > 0
+        if max(-one.min, one.max) < least or (is_matrix_drawn and one.std < 2 * least):
+            found = f"std {plain(one.std)}, {one.zeros} of {one.count} elements are 0"
+            if item.is_constant:
+                found = f"all {one.count} elements are {plain(one.min)}"
             yield (
                 item.name,
-                f"std {plain(one.std)}, {one.zeros} of {one.count} elements are 0",
+                found,
                 f"values above {plain(least)}",
                 f"{str(item.tensor.dtype).removeprefix('torch.')} has no full precision below that",
                 "likely",

@@ -18,8 +18,8 @@ def unsuitable_std(subject: Subject) -> Iterator[Found]:
 
     Signals grow or shrink by the same factor at each such layer. What is wanted is what the recipe
     `auto` would give. Four times that, or a fourth, is still left alone, and eight times that, or a two
-    hundredth, is still only possible. Small weights next to a norm, in a residual branch or in a head do
-    no harm.
+    hundredth, is still only possible. Small weights next to a norm, in a residual branch, or of a gate that
+    its bias holds open do no harm, and in a head the smaller, the nearer the first loss is to chance.
 
     ```python
     import pyinit
@@ -50,7 +50,7 @@ def unsuitable_std(subject: Subject) -> Iterator[Found]:
         if item.is_structured or item.tied:
             continue  # identities and the like; tied ones are PI111's
         ratio = one.std / wanted
-        least = _TOO_SMALL if _is_made_up_for(item, subject) else 1 / _USUAL
+        least = _least(item, subject)
         # The last layers of branches do without the scaling by depth that "auto" gives them.
         depth = math.sqrt(len(subject.graph.branches)) if item.path in subject.branch_ends else 1.0
         if not least <= ratio <= _USUAL * depth:
@@ -63,10 +63,26 @@ def unsuitable_std(subject: Subject) -> Iterator[Found]:
             )
 
 
-def _is_made_up_for(item: Item, subject: Subject) -> bool:
-    """Whether a norm, or the stream that a branch is added to, makes up for a small weight; or it is
-    that of a head, whose logits had better begin small."""
+def _least(item: Item, subject: Subject) -> float:
+    """The part of the expected standard deviation that does no harm.
+
+    Logits had better begin small, as may a gate that a constant bias holds open. A norm, or the
+    stream that a branch is added to, makes up for a weight that is not too small.
+    """
     graph = subject.graph
-    return item.path in graph.heads or (
+    if item.path in graph.heads or _is_held_open(item, subject):
+        return 0.0
+    is_made_up_for = (
         item.path in graph.norms or item.path in graph.attention or item.path in subject.in_branches
+    )
+    return _TOO_SMALL if is_made_up_for else 1 / _USUAL
+
+
+def _is_held_open(item: Item, subject: Subject) -> bool:
+    bias = subject.by_name.get(f"{item.path}.bias")
+    return (
+        bias is not None
+        and bias.is_constant
+        and bias.statistics is not None
+        and bias.statistics.min > 0
     )

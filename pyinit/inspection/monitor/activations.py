@@ -1,18 +1,18 @@
 """What is measured of a layer's outputs, call by call, and pooled over calls."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from pyinit.inspection.statistics import describe, describe_channels
-
-Layout = tuple[int, int]
-"""How many leading dimensions number samples, and which dimension is that of the channels."""
+from pyinit.inspection.batches import named_tensors
+from pyinit.inspection.layers import Layer
+from pyinit.inspection.layouts import Layouts
+from pyinit.inspection.statistics import Statistics, describe, describe_units
 
 
 class Moments(NamedTuple):
@@ -48,16 +48,7 @@ class Call:
 
 def first_measurable(output: Any) -> Tensor | None:
     """The first tensor in what a module returned that has values to measure."""
-    if isinstance(output, Tensor):
-        return output if _is_measurable(output) else None
-    inner: Iterable[Any] = ()
-    if isinstance(output, Mapping):
-        inner = output.values()
-    elif isinstance(output, (tuple, list)):
-        inner = output
-    elif is_dataclass(output):
-        inner = (getattr(output, field.name) for field in fields(output))
-    return next((found for each in inner if (found := first_measurable(each)) is not None), None)
+    return next((each for _, each in named_tensors(output) if _is_measurable(each)), None)
 
 
 def _is_measurable(tensor: Tensor) -> bool:
@@ -71,30 +62,17 @@ def _is_measurable(tensor: Tensor) -> bool:
     )
 
 
-def layout_of(tensor: Tensor, known: Layout | None) -> Layout:
-    """The layout of an output: what its layer says of it, or the usual one of its dimensions."""
-    samples, channel = known or ((1, 1) if tensor.dim() > 3 else (-1, -1))
-    last = max(tensor.dim() - 1, 1)
-    if channel < 0 or tensor.dim() < 3:
-        return last, last
-    return samples, channel
-
-
-def measured(output: Tensor, layout: Layout) -> Call:
+def measured(layer: Layer, output: Tensor, layouts: Layouts) -> Call:
     """The measures of an output."""
     values = output.detach()
     if values.dim() < 2:
         values = values.reshape(1, -1)  # one sample
-    samples, channel = layout
+    samples, channel = layouts.of(layer, values)
     count = math.prod(values.shape[:samples])
     if not values.is_cpu:
         return Call(*_on_device(values, samples, channel, count))
-    found = describe_channels(values, channel, samples)
-    moments = pooled(
-        Moments(each.count, each.mean, each.std**2 * each.count) for each in found.statistics
-    )
-    dead = torch.tensor([each.zeros == each.count for each in found.statistics])
-    return Call(moments, count, found.total_variance, dead)
+    whole, dead, total_variance = describe_units(values, channel, samples)
+    return Call(_moments(whole), count, total_variance, dead)
 
 
 def _on_device(
@@ -113,10 +91,13 @@ def _on_device(
 def moments_of(values: Tensor) -> Moments:
     """The moments of a tensor of any shape."""
     if values.is_cpu:
-        found = describe(values)
-        return Moments(found.count, found.mean, found.std**2 * found.count)
+        return _moments(describe(values))
     variance, mean = torch.stack(torch.var_mean(values.float(), correction=0)).tolist()
     return Moments(values.numel(), mean, variance * values.numel())
+
+
+def _moments(found: Statistics) -> Moments:
+    return Moments(found.count, found.mean, found.std * found.std * found.count)
 
 
 def pooled(some: Iterable[Moments]) -> Moments:

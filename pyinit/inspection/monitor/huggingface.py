@@ -32,6 +32,7 @@ class PyinitTrainerCallback(_Callback):  # type: ignore[misc]  # the library may
 
     def on_train_begin(self, *_: Any, model: Any, optimizer: Any, **__: Any) -> None:
         """Begin to monitor."""
+        self.on_train_end()  # of a training that an error has ended
         self.monitor = Monitor(model, optimizer, **self._arguments)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:

@@ -1,6 +1,5 @@
 """``Monitor``: records what training does to the layers of a model."""
 
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 
 from pyinit._messages import first_of
 from pyinit._torch.eager import eager
+from pyinit.inspection.arguments import check_model, whole_number
 from pyinit.inspection.monitor import exports
 from pyinit.inspection.monitor.activations import of_calls
 from pyinit.inspection.monitor.layers import layers_of
@@ -42,7 +42,7 @@ class Monitor:
     pass left them and as the optimizer got them. Of an optimizer that is given a closure, the last
     evaluation counts.
 
-    Hooks do not reach into graphs that ``torch.compile`` makes. Of layers there, parameters are recorded,
+    Hooks do not reach into graphs that ``torch.compile`` or TorchScript makes. Of layers there, parameters are recorded,
     and not outputs; ``uncalled`` names them.
 
     Args:
@@ -69,6 +69,7 @@ class Monitor:
         ValueError: for ``every`` below 1; if the optimizer has none of the watched parameters; for a
             pattern that no layer matches; for parameters that are lazy, on the meta device or have their
             values elsewhere (sharded, offloaded); for a report of another model.
+        RuntimeError: for a monitor that is entered after it has been stopped.
 
     Example:
         >>> import torch, pyinit
@@ -97,19 +98,15 @@ class Monitor:
         layers: Any = None,
         start: From = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        check_model(model)
         self._optimizer = _inside(optimizer)
-        self._every = _checked(every)
+        self._every = whole_number("every", every, 1)
         check_start(start)
         self._layers = layers_of(model, layers)
         self._parameters: dict[str, nn.Parameter] = {
             name: each for layer in self._layers for name, each in layer.parameters.items()
         }
-        if not self._trained():
-            raise ValueError(
-                f"optimizer has none of the parameters that are watched: {first_of(self._parameters)}"
-            )
+        self._refuse_other(model)
         self._start = Start(start, self._parameters)
         self.records: list[Record] = []
         self.steps = 0
@@ -149,6 +146,8 @@ class Monitor:
         self._before = None
 
     def __enter__(self) -> "Self":
+        if not self._on_optimizer:
+            raise RuntimeError("the monitor has been stopped and records no more: make another")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -241,6 +240,9 @@ class Monitor:
         Args:
             writer: a ``torch.utils.tensorboard.SummaryWriter``, or what else has its ``add_scalar``
 
+        Raises:
+            TypeError: if it has none.
+
         Example:
             >>> import torch, pyinit
             >>> class Writer:
@@ -255,9 +257,22 @@ class Monitor:
             0/mean ...
             0/update_ratio 0.0 0
         """
+        if not callable(getattr(writer, "add_scalar", None)):
+            raise TypeError(f"writer must have add_scalar, got {type(writer).__name__}")
         exports.to_tensorboard(self.records, writer)
 
     # ---- a step -----------------------------------------------------------------------------------
+
+    def _refuse_other(self, model: nn.Module) -> None:
+        """Refuse an optimizer of another model."""
+        if self._parameters and not self._trained():
+            raise ValueError(
+                f"optimizer has none of the parameters that are watched: {first_of(self._parameters)}"
+            )
+        if not self._parameters:  # activations alone are watched
+            has = {id(each) for group in self._optimizer.param_groups for each in group["params"]}
+            if has.isdisjoint(map(id, model.parameters())):
+                raise ValueError("optimizer has none of the model's parameters")
 
     def _trained(self) -> dict[str, nn.Parameter]:
         """The watched parameters that the optimizer has."""
@@ -357,18 +372,6 @@ def _distance(names: Iterable[str], distances: Mapping[str, Distance]) -> float 
     """The relative distance of some parameters from their start."""
     known = [distances[name] for name in names if name in distances]
     return ratio(together(each.moved for each in known), together(each.start for each in known))
-
-
-def _checked(every: Any) -> int:
-    try:
-        number = operator.index(every)
-    except TypeError:
-        number = None
-    if number is None or isinstance(every, bool):
-        raise TypeError(f"every must be an integer, got {every!r}")
-    if number < 1:
-        raise ValueError(f"every must be at least 1, got {number}")
-    return number
 
 
 def _inside(optimizer: Any) -> Optimizer:

@@ -11,16 +11,12 @@ from torch.utils.hooks import RemovableHandle
 
 from pyinit._torch.views import is_transformed
 from pyinit._torch.wrappers import named_modules
-from pyinit.inspection.monitor.activations import (
-    Call,
-    Layout,
-    first_measurable,
-    layout_of,
-    measured,
-    moments_of,
-)
-from pyinit.inspection.monitor.layers import Layer, compiled_parts
+from pyinit.inspection.layers import Layer
+from pyinit.inspection.layouts import Layouts
+from pyinit.inspection.monitor.activations import Call, first_measurable, measured, moments_of
+from pyinit.inspection.monitor.layers import compiled_parts
 from pyinit.inspection.monitor.norms import norms_of_gradients
+from pyinit.inspection.no_training import is_no_training
 
 _at_end_of_backward: Callable[[Callable[[], None]], None] = (
     Variable._execution_engine.queue_callback
@@ -36,7 +32,7 @@ class Hook:
     def __call__(self, *args: Any) -> None:
         if torch.compiler.is_compiling():  # a graph that is compiled now outlives this step
             return
-        if self._run is not None and not is_transformed():
+        if self._run is not None and not is_transformed() and not is_no_training():
             self._run(*args)
 
     def __reduce__(self) -> tuple[type["Hook"], tuple[()]]:
@@ -47,14 +43,14 @@ class _Pass:
     """One forward pass.
 
     calls: those of layers, in order
-    layouts: of the shapes of their outputs, the layout of the last that its layer told
+    layouts: where samples and channels are in their outputs
     is_backward: whether a gradient has come back
     is_over: whether the backward pass that brought it has ended
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[Layer, Call]] = []
-        self.layouts: dict[torch.Size, Layout] = {}
+        self.layouts = Layouts()
         self.is_backward = self.is_over = False
 
 
@@ -146,11 +142,7 @@ class Passes:
         if self._trains is None and (not self._passes or self._passes[-1].is_backward):
             self._passes.append(_Pass())
         now = self._passes[-1]
-        told = layer.samples_and_channel
-        layout = layout_of(output, told or now.layouts.get(output.shape))
-        if told is not None:
-            now.layouts[output.shape] = layout
-        call = measured(output, layout)
+        call = measured(layer, output, now.layouts)
         now.calls.append((layer, call))
         if output.requires_grad:
             hook = partial(self._returns, now, call)

@@ -13,7 +13,7 @@ class Record:
     vector. A value is None where there is nothing to measure, and NaN or infinite where training is.
 
     Args:
-        step: how many steps the optimizer had made before this one
+        step: how many steps the optimizer had made before this one, since the monitor began
         layer: the layer's qualified name, ``""`` for the model itself
         calls: how often the layer was called
         mean: the mean of its outputs

@@ -137,7 +137,11 @@ def check_start(start: Any) -> None:
     Raises:
         TypeError: if it is something else.
     """
-    if not (start is None or isinstance(start, InitReport) or start == "copy"):
+    if not (
+        start is None
+        or isinstance(start, InitReport)
+        or (isinstance(start, str) and start == "copy")
+    ):
         raise TypeError(f'start must be an InitReport, "copy" or None, got {start!r}')
 
 

@@ -1,5 +1,6 @@
 """Carries out a plan: one native call for all that the kernels can write, torch for the rest."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._device import orthogonal as device_orthogonal
+from pyinit._device import statistics as device_statistics
 from pyinit._random.distributions import (
     CONSTANT,
     NORMAL,
@@ -44,6 +46,7 @@ from pyinit.initializers import (
 from pyinit.whole_model.engine.plan import Entry
 
 Moments = tuple[float, float, float, float]
+_NOWHERE = -math.inf, math.inf  # bounds beyond all values
 """Mean, standard deviation (of all elements), minimum, maximum."""
 
 _Fill = tuple[View, int, tuple[float, float, float, float], tuple[int, int]]
@@ -226,30 +229,27 @@ def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:
     Each device is waited for once or twice, not once for each tensor.
     """
     found: list[Moments | None] = [None] * len(tensors)
-    dense: dict[torch.device, list[tuple[int, View]]] = {}
+    native: dict[torch.device, list[tuple[int, View]]] = {}
     others: dict[torch.device, list[tuple[int, Tensor]]] = {}
     for i, tensor in enumerate(tensors):
         if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
             continue
         if elsewhere(tensor) is not None:
             continue
-        view = device_fills.measurable_view(tensor)
+        view = device_statistics.readable_view(tensor)
         if view is not None:
-            dense.setdefault(tensor.device, []).append((i, view))
+            native.setdefault(tensor.device, []).append((i, view))
         else:
             others.setdefault(tensor.device, []).append((i, _moments_by_torch(tensor.detach())))
-    rows = [
-        (
-            [i for i, _ in some],
-            device_fills.moments(tensors[some[0][0]], [view for _, view in some]),
-        )
-        for some in dense.values()
-    ]
-    rows += [
-        ([i for i, _ in some], torch.stack([row for _, row in some])) for some in others.values()
-    ]
-    for numbers, moments in rows:
-        for i, row in zip(numbers, moments.tolist(), strict=True):
+    for some in native.values():
+        views = [view for _, view in some]
+        rows = device_statistics.describe_many(tensors[some[0][0]], views, [_NOWHERE] * len(views))
+        for (i, _), row in zip(some, rows.tolist(), strict=True):
+            count, mean, squares, _, _, least, most, *_ = row
+            found[i] = mean, math.sqrt(squares / count), least, most
+    for each in others.values():
+        stacked = torch.stack([row for _, row in each])
+        for (i, _), row in zip(each, stacked.tolist(), strict=True):
             found[i] = tuple(row)
     return found
 

@@ -148,3 +148,9 @@ def test_a_compiled_model_is_the_model_inside(compiler: Any) -> None:
     nn.init.zeros_(model[1].weight)
     (finding,) = pyinit.check(compiler(model)).failures
     assert (finding.code, finding.parameter) == ("PI109", "1.weight")
+
+
+@pytest.mark.parametrize("code", ["PI1", "pi001", "PI0001"])
+def test_ignore_takes_no_misspelt_code_for_a_pattern(code: str) -> None:
+    with pytest.raises(ValueError, match=f"no finding has the code {code}; known are PI001"):
+        pyinit.check(nn.Linear(2, 2), ignore={code: "why"})

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import pyinit
+from pyinit.inspection.check import Init
 from pyinit.models.gpt2 import GPT2
 from pyinit.models.llama import Llama
 from pyinit.models.resnet import ResNet
@@ -107,6 +108,6 @@ def transformers_models() -> dict[str, Callable[[], nn.Module]]:
 
 @pytest.mark.parametrize("init", [None, "init_weights", pyinit.initialize_])
 @pytest.mark.parametrize("model", ["gpt2", "llama", "vit", "t5", "bert", "mamba"])
-def test_models_of_transformers(model: str, init: pyinit.inspection.check.Init | None) -> None:
+def test_models_of_transformers(model: str, init: Init | None) -> None:
     findings = pyinit.check(transformers_models()[model], init)
     assert not findings.failures, findings

@@ -68,6 +68,17 @@ def test_repeated_blocks_are_one_line_of_the_table() -> None:
     assert "{0-3}.weight" in capture.get()
 
 
+def test_where_the_table_is_too_wide_each_finding_is_a_paragraph() -> None:
+    console = Console(width=60, force_terminal=False)
+    with console.capture() as capture:
+        console.print(pyinit.check(build))
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 60
+    heads = [line for line in lines if line.startswith("PI")]
+    assert "PI103 {0-3}.weight (certain)" in heads
+    assert all(line.startswith(("PI", "  ", "build: ")) or not line for line in lines)
+
+
 def test_findings_go_to_json_and_pickle() -> None:
     findings = pyinit.check(build, ignore={"PI109": "a gate"})
     found = json.loads(json.dumps(findings.to_dict(), allow_nan=False))
@@ -95,3 +106,10 @@ def test_information_alone_does_not_fail() -> None:
     (finding,) = pyinit.check(nn.Linear(16, 16), init)
     assert finding.code == "PI107"
     assert str(finding).endswith("(certain, for information)")
+
+
+def test_a_line_has_the_numbers_of_its_own_parameter() -> None:
+    findings = pyinit.check(lambda: nn.Linear(8, 4, device="meta").to_empty(device="cpu"))
+    weight, bias = str(findings).splitlines()[1:3]
+    assert weight.startswith("PI001  weight     none of 32 elements")
+    assert bias.startswith("PI001  bias       none of 4 elements")

@@ -1,6 +1,7 @@
 """A module is as it was after a check: values, mode, gradients, hooks, attributes, generators."""
 
 import random
+import threading
 from typing import Any
 
 import numpy as np
@@ -146,3 +147,37 @@ def test_what_is_watched_is_as_before() -> None:
         nn.init._no_grad_trunc_normal_,
         pyinit.init._basic._trunc_normal,
     )
+
+
+def test_checks_in_several_threads_leave_torch_as_it_was() -> None:
+    before = nn.Module.apply, nn.init._no_grad_trunc_normal_
+    failures: list[object] = []
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait()
+        for _ in range(5):
+            failures.extend(pyinit.check(lambda: nn.Linear(8, 8), "reset_parameters").failures)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert (nn.Module.apply, nn.init._no_grad_trunc_normal_) == before
+
+
+def test_a_check_inside_an_init_is_no_deadlock() -> None:
+    def init(model: nn.Module) -> None:
+        pyinit.assert_initialized(nn.Linear(2, 2), "reset_parameters")
+        model.reset_parameters()  # type: ignore[operator]
+
+    assert not pyinit.check(nn.Linear(4, 4), init).failures
+
+
+def test_apply_takes_its_argument_by_name() -> None:
+    def init(model: nn.Module) -> None:
+        model.apply(fn=lambda module: module.reset_parameters())  # type: ignore[operator]
+
+    assert not pyinit.check(nn.Linear(4, 4), init).failures

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import pyinit
+from pyinit.models.llama import Llama
 
 
 def codes(model: Any, *, failures: bool = True) -> dict[str, set[str]]:
@@ -252,3 +253,155 @@ def test_the_best_initialization_of_a_deep_branch_scales_the_last_layer_alone() 
         changed(block, "3.weight", lambda w: w * math.sqrt(8))
         changed(block, "1.weight", lambda w: w / math.sqrt(8))
     assert codes(model) == {f"blocks.{i}.1.weight": {"PI110"} for i in range(8)}
+
+
+class Gated(nn.Module):
+    """A gate of one layer and a sigmoid, whose output multiplies that of the other layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate, self.head = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.first(x)) * torch.sigmoid(self.gate(x)))
+
+
+def test_a_gate_of_zeros_starts_half_open() -> None:
+    model = changed(Gated(), "gate.weight", torch.zeros_like)
+    assert not codes(model)
+    assert codes(model, failures=False) == {"gate.weight": {"PI104"}}
+    assert codes(changed(Gated(), "first.weight", torch.zeros_like)) == {"first.weight": {"PI104"}}
+
+
+def test_two_layers_of_zeros_in_a_branch_never_learn() -> None:
+    model = changed(Residual(), "blocks.1.3.weight", torch.zeros_like)
+    changed(model, "blocks.1.1.weight", torch.zeros_like)
+    assert not codes(model)  # the first one's bias lets the last one learn
+    changed(model, "blocks.1.1.bias", torch.zeros_like)
+    (finding,) = pyinit.check(model).failures
+    assert (finding.code, finding.parameter) == ("PI104", "blocks.1.1.weight")
+    assert finding.why.startswith("blocks.1.3.weight is 0, too")
+    model(torch.randn(5, 32)).square().sum().backward()
+    for layer in (model.blocks[1][1], model.blocks[1][3]):
+        assert layer.weight.grad is not None
+        assert not layer.weight.grad.any()
+
+
+def test_zero_queries_before_a_zero_output_learn() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.v, self.o = (nn.Linear(32, 32, bias=False) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.o(
+                functional.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x))
+            )
+
+    model = nn.Sequential(Attention(), nn.LayerNorm(32), nn.Linear(32, 4))
+    changed(changed(model, "0.o.weight", torch.zeros_like), "0.q.weight", torch.zeros_like)
+    assert not codes(model)
+
+
+@pytest.mark.parametrize(("value", "is_found"), [(1e-6, True), (1e-3, False), (0.0, False)])
+def test_a_constant_that_underflows_is_found(value: float, is_found: bool) -> None:
+    model = nn.Linear(64, 64, dtype=torch.float16)
+    model.scale = nn.Parameter(torch.full((64,), value, dtype=torch.float16))
+    assert codes(model) == ({"scale": {"PI108"}} if is_found else {})
+
+
+def test_units_that_are_all_alike_are_found_whatever_their_mean() -> None:
+    row = torch.randn(1, 64) + 1
+    found = codes(changed(chain(), "0.weight", lambda w: row.expand_as(w) / 8))
+    assert "PI102" in found["0.weight"]
+
+
+def test_channels_of_their_own_may_be_alike() -> None:
+    model = nn.ConvTranspose2d(16, 16, 4, 2, groups=16)
+    ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    changed(model, "weight", lambda w: torch.outer(ramp, ramp).expand_as(w))  # doubles an image
+    assert "PI102" not in codes(model, failures=False)["weight"]
+
+
+def test_a_head_may_be_as_small_as_it_likes() -> None:
+    assert not codes(changed(chain(), "4.weight", lambda w: w * 1e-4), failures=False)
+
+
+def test_a_small_gate_that_its_bias_holds_open_is_meant() -> None:
+    class SpatialGate(nn.Module):  # gMLP's
+        def __init__(self, bias: float) -> None:
+            super().__init__()
+            self.first, self.mix, self.head = nn.Linear(32, 64), nn.Linear(32, 32), nn.Linear(32, 4)
+            nn.init.normal_(self.mix.weight, std=1e-6)
+            nn.init.constant_(self.mix.bias, bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            one, other = self.first(x).chunk(2, dim=-1)
+            return self.head(one * self.mix(other))
+
+    assert "mix.weight" not in codes(SpatialGate(1.0), failures=False)
+    assert codes(SpatialGate(0.0))["mix.weight"] == {"PI106"}
+
+
+def test_a_norm_of_zeros_before_squeeze_and_excitation_ends_the_branch() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(16, 16, 3, padding=1)
+            self.bn1 = nn.BatchNorm2d(16)
+            self.conv2 = nn.Conv2d(16, 16, 3, padding=1)
+            self.bn2 = nn.BatchNorm2d(16)
+            self.squeeze, self.excite = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+            gate = self.excite(functional.relu(self.squeeze(y.mean((2, 3), keepdim=True))))
+            return functional.relu(x + y * torch.sigmoid(gate))
+
+    assert not codes(changed(Block(), "bn2.weight", torch.zeros_like))
+    assert codes(changed(Block(), "bn1.weight", torch.zeros_like)) == {"bn1.weight": {"PI109"}}
+
+
+def test_outputs_of_branches_inside_another_branch_are_scaled_rightly() -> None:
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c, self.d = (nn.Linear(32, 32) for _ in range(4))
+            for layer in (self.a, self.b, self.c, self.d):
+                nn.init.normal_(layer.weight, std=0.02 / (1 if layer is not self.b else 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x + self.b(functional.gelu(self.a(x)))
+            return x + functional.layer_norm(y + self.d(functional.gelu(self.c(y))), (32,))
+
+    model = nn.Sequential(*(Layer() for _ in range(3)))  # nine branches in all
+    assert "PI110" not in {code for found in codes(model).values() for code in found}
+
+
+def test_what_init_itself_draws_as_torch_does_is_meant() -> None:
+    def init(model: Any) -> None:
+        for layer in (model[0], model[2]):
+            nn.init.normal_(layer.weight, std=0.05)
+            nn.init.zeros_(layer.bias)
+        model[4].reset_parameters()
+
+    findings = pyinit.check(chain(), init)
+    assert [(f.code, f.parameter) for f in findings] == [("PI112", "4.weight")]
+    assert not findings.failures
+
+    def build() -> nn.Module:
+        model = chain()
+        init(model)
+        return model
+
+    assert codes(build) == {"4.weight": {"PI112"}}
+
+
+@pytest.mark.parametrize("layers", [2, 3, 4, 6])
+def test_the_gain_of_a_gate_is_no_scaling_of_what_stands_beside_it(layers: int) -> None:
+    def build() -> nn.Module:
+        return Llama(
+            vocab=64, width=64, hidden=128, layers=layers, heads=4, kv_heads=2, head_dim=16
+        )
+
+    assert not pyinit.check(build, pyinit.initialize_).codes

@@ -1,10 +1,12 @@
 """Samples that become alike."""
 
+import pytest
 import torch
 from faults import X, Y, deep, kinds, the
 from torch import Tensor, nn
 
 import pyinit
+from pyinit.inspection.detectors import collapsed
 
 
 def test_large_biases_make_samples_alike() -> None:
@@ -51,3 +53,12 @@ def test_samples_that_are_alike_from_the_start_are_no_fault_of_the_network() -> 
     model = deep(nn.Tanh, "auto", 8)
     findings = pyinit.inspect(model, X[:1] + 1e-3 * X, Y).findings
     assert "collapsed samples" not in kinds(findings)
+
+
+def test_a_recipe_that_only_just_passes_is_no_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = deep(nn.Tanh, "auto", 8)
+    with torch.no_grad():
+        model[6].bias.copy_(100 * torch.randn(64, generator=torch.Generator().manual_seed(0)))
+    assert "with auto" in the("collapsed samples", pyinit.inspect(model, X, Y)).remedy
+    monkeypatch.setattr(collapsed, "_APART", 1e-3)  # so that none is far enough apart
+    assert "it is there with auto" in the("collapsed samples", pyinit.inspect(model, X, Y)).remedy

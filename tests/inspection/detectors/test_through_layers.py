@@ -57,9 +57,10 @@ def test_the_first_layer_is_where_the_fall_begins() -> None:
 def test_the_words_name_activation_initializer_and_a_remedy_that_was_tried() -> None:
     report = pyinit.inspect(deep(nn.Tanh, "auto"), X, Y, recipes="torch", seed=0)
     found = the("vanishing signal", report)
-    assert "variance falls by 0.33 a layer from `2` on" in str(found)
+    assert "variance over the samples falls by a factor of 0.33 a layer from `2` on" in str(found)
     assert "tanh behind kaiming_uniform(a=2.236)" in str(found)
     assert "with auto (" in found.remedy
+    assert ") the factor is " in found.remedy
     assert float(found.remedy.rpartition(" ")[2]) == pytest.approx(0.93, abs=0.1)
 
 
