@@ -74,12 +74,15 @@ from pyinit.whole_model.rules import Rule
 
 if TYPE_CHECKING:
     from pyinit.data_driven import (
+        ConsistencyReport,
         DataDependentReport,
         LsuvReport,
         UnsupervisedReport,
         WeightNormReport,
         WhiteningReport,
+        consistency_aware_,
         data_dependent_,
+        distances,
         lsuv_,
         pretrain_unsupervised_,
         weight_norm_init_,
@@ -96,6 +99,7 @@ __version__ = version("pyinit")
 
 __all__ = [
     "Choice",
+    "ConsistencyReport",
     "DataDependentReport",
     "Finding",
     "Findings",
@@ -114,12 +118,14 @@ __all__ = [
     "assert_initialized",
     "calculate_gain",
     "check",
+    "consistency_aware_",
     "constant",
     "constant_",
     "data_dependent_",
     "delta_orthogonal_",
     "dirac",
     "dirac_",
+    "distances",
     "eye",
     "eye_",
     "fill",
@@ -179,11 +185,13 @@ __all__ = [
 _LATER = {
     **dict.fromkeys(
         (
+            "ConsistencyReport",
             "DataDependentReport",
             "LsuvReport",
             "UnsupervisedReport",
             "WeightNormReport",
             "WhiteningReport",
+            "consistency_aware_",
             "data_dependent_",
             "lsuv_",
             "pretrain_unsupervised_",
@@ -196,6 +204,7 @@ _LATER = {
     **dict.fromkeys(("Finding", "Findings"), "pyinit.inspection.findings"),
     "Inspection": "pyinit.inspection.results",
     "Monitor": "pyinit.inspection.monitor",
+    "distances": "pyinit.data_driven.distances",
     "inspect": "pyinit.inspection.inspect",
     "theory": "pyinit.inspection.theory",
 }

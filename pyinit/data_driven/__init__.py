@@ -1,5 +1,7 @@
 """Initialization from data: methods that measure what the layers of a model do with a batch."""
 
+from pyinit.data_driven import distances
+from pyinit.data_driven.consistency import ConsistencyReport, consistency_aware_
 from pyinit.data_driven.data_dependent import DataDependentReport, data_dependent_
 from pyinit.data_driven.lsuv import LsuvReport, lsuv_
 from pyinit.data_driven.unsupervised import UnsupervisedReport, pretrain_unsupervised_
@@ -7,12 +9,15 @@ from pyinit.data_driven.weight_norm import WeightNormReport, weight_norm_init_
 from pyinit.data_driven.whitening import WhiteningReport, whitening_
 
 __all__ = [
+    "ConsistencyReport",
     "DataDependentReport",
     "LsuvReport",
     "UnsupervisedReport",
     "WeightNormReport",
     "WhiteningReport",
+    "consistency_aware_",
     "data_dependent_",
+    "distances",
     "lsuv_",
     "pretrain_unsupervised_",
     "weight_norm_init_",

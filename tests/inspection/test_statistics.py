@@ -12,6 +12,7 @@ from torch import Tensor
 from pyinit import _core
 from pyinit.inspection.statistics import (
     Statistics,
+    channel_moments,
     describe,
     describe_channels,
     describe_many,
@@ -162,6 +163,16 @@ def test_a_value_that_is_not_finite_is_counted_and_makes_all_moments_nan(
     by_channel = describe_channels(x.reshape(100, 100)).statistics
     assert [s.nonfinite for s in by_channel] == [int(c == place % 100) for c in range(100)]
     assert [math.isnan(s.mean) for s in by_channel] == [c == place % 100 for c in range(100)]
+
+
+def test_moments_by_channel_are_those_of_each_channel() -> None:
+    x = torch.randn(50, 4, 7, generator=torch.Generator().manual_seed(0)).exp()
+    found, (moments, size, total) = describe_channels(x), channel_moments(x)
+    assert total == found.total_variance
+    for i, each in enumerate(found.statistics):
+        wanted = [each.mean, each.std**2, each.skewness, each.kurtosis]
+        assert moments[:, i].tolist() == pytest.approx(wanted, rel=1e-12)
+        assert size[i] == max(-each.min, each.max)
 
 
 @pytest.mark.parametrize("value", [0.1, -3.0, 0.0, 1e-30, 6e4])
