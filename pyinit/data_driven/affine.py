@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.rnn import PackedSequence
 
 from pyinit._graph.kinds import RECURRENT_LAYERS
@@ -115,9 +116,11 @@ class Affine:
             self._shown = state
         return self.output
 
-    def finish(self) -> None:
-        """Go on from what the weights now give, and let their base go."""
+    def finish(self, *, is_last: bool = True) -> None:
+        """Go on from what the weights now give; let their base go if they are not set again."""
         self.again()
+        if not is_last:
+            return
         self.weight.done()
         if self.bias is not None:
             self.bias.done()
@@ -217,7 +220,8 @@ def _channels(call: Call, layout: Layout | None, rows: range, inner: range) -> T
 
 
 def _is_attention(call: Call) -> bool:
-    return isinstance(call.module, nn.MultiheadAttention)
+    """Whether it is a projection of ``nn.MultiheadAttention``, the one at the end among them."""
+    return isinstance(call.module, (nn.MultiheadAttention, NonDynamicallyQuantizableLinear))
 
 
 def _is_bias(each: Adjustable) -> bool:

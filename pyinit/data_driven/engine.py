@@ -109,11 +109,13 @@ class Work:
             stack.enter_context(run_eagerly())
             yield
 
-    def affines(self, call: Call) -> Iterator[Affine]:
+    def affines(self, call: Call, *, is_last: bool = True) -> Iterator[Affine]:
         """The affine maps of a call that are to be settled now, in order: each weight at its first call.
 
         What was changed when the next one is asked for, or at the end, is computed again, if the method
         has not done so; so the pass goes on from what the weights now give.
+
+        is_last: whether nothing of these is set afterwards, so that their bases need not be kept
         """
         for each in affines_of(call, self.at, self._hooked, self.leave):
             site, rows = each.weight.site, each.weight.rows
@@ -124,7 +126,7 @@ class Work:
                 continue
             self._settled.setdefault(site.name, []).append(rows)
             yield each
-            each.finish()
+            each.finish(is_last=is_last)
 
     def seen(self, call: Call) -> Iterator[Affine]:
         """All affine maps of a call, to look at and not to change: frozen and settled ones among them."""

@@ -27,6 +27,11 @@ class Computed(ABC):
     def __init__(self, module: nn.Module, leaf: str, originals: tuple[str, ...]) -> None:
         self.module, self.leaf, self.originals = module, leaf, originals
 
+    @property
+    def is_weight_norm(self) -> bool:
+        """Whether it is a weight norm of torch's, g v / |v|."""
+        return False
+
     def tensors(self) -> list[Tensor]:
         """The originals as they are now."""
         return [self.module.get_parameter(name) for name in self.originals]
@@ -74,6 +79,10 @@ class _Parametrized(Computed):
         super().__init__(module, leaf, tuple(names))
         self._steps = steps
 
+    @property
+    def is_weight_norm(self) -> bool:
+        return isinstance(self._steps[0], _WeightNorm)
+
     def _value(self) -> Tensor:
         """Compute in evaluation mode, in which parametrizations change nothing of their own."""
         modes = [(part, part.training) for part in self._steps.modules()]
@@ -98,7 +107,7 @@ class _Parametrized(Computed):
                 for step in reversed(self._steps):
                     values = step.right_inverse(values)
         values = (values,) if isinstance(values, Tensor) else values
-        if isinstance(self._steps[0], _WeightNorm):
+        if self.is_weight_norm:
             values = values[0], _with_direction(*values)
         for original, new in zip(self.tensors(), values, strict=True):
             original.copy_(new)
@@ -110,6 +119,10 @@ class _WeightNormed(Computed):
     def __init__(self, module: nn.Module, hook: WeightNorm) -> None:
         super().__init__(module, hook.name, (hook.name + "_g", hook.name + "_v"))
         self._hook = hook
+
+    @property
+    def is_weight_norm(self) -> bool:
+        return True
 
     def _value(self) -> Tensor:
         value: Tensor = self._hook.compute_weight(self.module)
