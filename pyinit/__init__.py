@@ -73,7 +73,14 @@ from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.rules import Rule
 
 if TYPE_CHECKING:
-    from pyinit.data_driven import LsuvReport, lsuv_
+    from pyinit.data_driven import (
+        GradInitReport,
+        LsuvReport,
+        SearchReport,
+        gradinit_,
+        lsuv_,
+        search_recipe,
+    )
     from pyinit.inspection import theory
     from pyinit.inspection.check import assert_initialized, check
     from pyinit.inspection.findings import Finding, Findings
@@ -87,6 +94,7 @@ __all__ = [
     "Choice",
     "Finding",
     "Findings",
+    "GradInitReport",
     "InitReport",
     "Inspection",
     "LoadReport",
@@ -109,6 +117,7 @@ __all__ = [
     "fill",
     "functional",
     "get_rng",
+    "gradinit_",
     "hadamard_",
     "info",
     "init",
@@ -158,7 +167,17 @@ __all__ = [
 # Names that are looked up when they are first asked for, and the modules that have them, since a program that
 # initializes weights needs none of these.
 _LATER = {
-    **dict.fromkeys(("LsuvReport", "lsuv_"), "pyinit.data_driven"),
+    **dict.fromkeys(
+        (
+            "GradInitReport",
+            "LsuvReport",
+            "SearchReport",
+            "gradinit_",
+            "lsuv_",
+            "search_recipe",
+        ),
+        "pyinit.data_driven",
+    ),
     **dict.fromkeys(("assert_initialized", "check"), "pyinit.inspection.check"),
     **dict.fromkeys(("Finding", "Findings"), "pyinit.inspection.findings"),
     "Inspection": "pyinit.inspection.results",

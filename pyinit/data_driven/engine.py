@@ -28,6 +28,7 @@ from pyinit.data_driven.affine import Affine, affines_of
 from pyinit.data_driven.layouts import output_dim
 from pyinit.inspection.batches import Batch, read_batch
 from pyinit.inspection.layers import refuse_unready
+from pyinit.inspection.one_pass import run_eagerly
 from pyinit.inspection.walk import Call, Walked, walk
 from pyinit.reports.initialization import InitReport, Kept, Row
 from pyinit.reports.tensors import Tensors
@@ -95,6 +96,18 @@ class Work:
         arguments.setdefault("target", batch.target)
         with self._reproducible(), _norms_by_batch(self.model):
             return walk(self.model, batch.kwargs or batch.args, visit, **arguments)
+
+    @contextmanager
+    def passes(self) -> Iterator[None]:
+        """For passes that the method runs itself, with ``torch.func.functional_call``: as ``walk`` has it
+        with generators, norms and compiled parts, and all attributes put back at the end."""
+        with ExitStack() as stack:
+            stack.enter_context(global_states_kept())
+            stack.enter_context(self._reproducible())
+            stack.callback(snapshot(self.model))
+            stack.enter_context(_norms_by_batch(self.model))
+            stack.enter_context(run_eagerly())
+            yield
 
     def affines(self, call: Call) -> Iterator[Affine]:
         """The affine maps of a call that are to be settled now, in order: each weight at its first call.

@@ -2,8 +2,8 @@
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +63,50 @@ def read_batch(model: nn.Module, source: Any, target: Any = None) -> Batch:
     _refuse_misfit(model, batch)
     _refuse_values(batch)
     return batch
+
+
+@contextmanager
+def batches_of(source: Any) -> Iterator[Iterator[Any]]:
+    """All batches of a source, one after the other, before ``read_batch`` has read them.
+
+    What can be iterated over begins again at its end, a function is called each time, and a batch is
+    given again and again. An iterator ends. Generators are put back when the context ends.
+
+    Raises:
+        TypeError, ValueError: as ``read_batch``.
+
+    Example:
+        >>> from itertools import islice
+        >>> from pyinit.inspection.batches import batches_of
+        >>> with batches_of(torch.utils.data.DataLoader([1, 2])) as batches:
+        ...     [int(each) for each in islice(batches, 3)]
+        [1, 2, 1]
+    """
+    with ExitStack() as stack:
+        stack.enter_context(global_states_kept())
+        for generator in _generators(source):
+            stack.callback(generator.set_state, generator.get_state())
+        batches = _all(source)
+        stack.callback(batches.close)
+        yield batches
+
+
+def gives_several(source: Any) -> bool:
+    """Whether a source may give different batches one after the other, and is not a batch itself."""
+    return not _is_value(source) and (_is_iterable(source) or callable(source))
+
+
+def _all(source: Any) -> Generator[Any, None, None]:
+    if isinstance(source, Iterator):
+        yield from source
+        return
+    while True:
+        if _is_value(source) or not _is_iterable(source):
+            yield _one(source)
+            continue
+        batches = iter(source)
+        yield _first(batches, f"the {type(source).__name__} has no batch: it is empty")
+        yield from batches
 
 
 def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

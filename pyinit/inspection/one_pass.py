@@ -112,7 +112,7 @@ class Pass(TorchFunctionMode):
                 stack.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("ignore", "None of the inputs have requires_grad=True")
             self._passing = self._theirs = before
-            stack.enter_context(_eager())
+            stack.enter_context(run_eagerly())
             self._writes = stack.enter_context(restored(self._model, *batch))
             for module in self._model.modules():
                 first = module.register_forward_pre_hook(
@@ -437,7 +437,7 @@ class Pass(TorchFunctionMode):
 
 
 @contextmanager
-def _eager() -> Iterator[None]:
+def run_eagerly() -> Iterator[None]:
     """Compiled functions run as they were written."""
     if "torch._dynamo" not in sys.modules:  # then there are none
         yield
