@@ -34,11 +34,11 @@ class Differentiated:
         name: str,
         work: Work,
         loss: Callable[..., Tensor],
-        has_factor: Callable[[Adjustable], bool],
+        has_factor: Callable[[Adjustable], bool] | None,
     ) -> None:
         self._name, self._model, self._loss = name, work.model, loss
         self.parts: list[Adjustable] = []
-        for each in work.parameters():
+        for each in () if has_factor is None else work.parameters():
             if each.site.computed is not None:
                 work.leave(each.name, "its module computes it from other parameters")
             elif has_factor(each) and bool(each.base.any()):
@@ -53,7 +53,7 @@ class Differentiated:
             for path, parameter in work.model.named_parameters()
             if path not in own
         }
-        if not self.parts:
+        if has_factor is not None and not self.parts:
             raise ValueError(
                 f"{name} found no parameter that a factor would change: those that it may change are 0, "
                 "or computed from others"
@@ -133,13 +133,13 @@ def differentiated(
     name: str,
     work: Work,
     loss: Callable[..., Tensor],
-    has_factor: Callable[[Adjustable], bool] = lambda _: True,
+    has_factor: Callable[[Adjustable], bool] | None = lambda _: True,
 ) -> Iterator[Differentiated]:
     """The model at work as a function of factors.
 
     name: of the method, for messages
     loss: what is differentiated, as ``inspect`` takes it
-    has_factor: which parameters get factors; those that are 0 get none
+    has_factor: which parameters get factors; those that are 0 get none. None: none does
     """
     # Fused attention has no second derivatives.
     with work.passes(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
