@@ -2,5 +2,16 @@
 
 from pyinit.data_driven.gradinit import GradInitReport, gradinit_
 from pyinit.data_driven.lsuv import LsuvReport, lsuv_
+from pyinit.data_driven.metainit import MetaInitReport, metainit_
+from pyinit.data_driven.search import SearchReport, search_recipe
 
-__all__ = ["GradInitReport", "LsuvReport", "gradinit_", "lsuv_"]
+__all__ = [
+    "GradInitReport",
+    "LsuvReport",
+    "MetaInitReport",
+    "SearchReport",
+    "gradinit_",
+    "lsuv_",
+    "metainit_",
+    "search_recipe",
+]
