@@ -112,8 +112,8 @@ def search_recipe(
 
     A trial gives each layer, or each group of layers, one of the initializers in ``schemes``, and
     computes the score. If there are no more ways to choose than trials, all of them are tried;
-    otherwise Optuna's tree-structured Parzen estimator proposes them. The best of those tried stays in the
-    model. A weight has the same random numbers in all trials, and the model draws the same when it
+    otherwise Optuna's tree-structured Parzen estimator proposes them, after what the base gives, if that
+    may be chosen. The best of those tried stays in the model. A weight has the same random numbers in all trials, and the model draws the same when it
     runs. Biases and the parameters of norms have what the base gives them.
 
     This needs Optuna: ``pip install "pyinit[search]"``.
@@ -166,12 +166,13 @@ def search_recipe(
         >>> from torch import nn
         >>> model = nn.Sequential(*(p for _ in range(8) for p in (nn.Linear(16, 16), nn.Tanh())))
         >>> x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
-        >>> small, large = ({"name": "normal", "std": std} for std in (0.01, 0.25))
+        >>> small, large = ({"name": "normal", "std": std} for std in (0.25, 1.0))
         >>> report = pyinit.search_recipe(model, x, schemes={"*": [small, large]}, seed=0)
         >>> print(report[0].after)
         normal(std=0.25)
     """
-    check_search(trials)
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+        raise ValueError(f"trials must be a whole number of at least 1, got {trials!r}")
     check_search(steps, lr=lr)
     if base is None:
         raise ValueError("base must be a recipe, got None: a search draws weights anew")
@@ -413,7 +414,7 @@ _SCORES: Mapping[str, Callable[[_Scorer, Batch], float]] = {
 
 def _number(value: object) -> float:
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value.detach() if isinstance(value, Tensor) else value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"score must return a number, got {value!r}") from None
 
@@ -492,7 +493,9 @@ class _Search:
         optuna, study, finished = self._optuna, self._study, self._finished()
         if len(finished) >= trials:
             return None
-        if self.space <= trials:
+        if not finished and all(_BASE in group.choices for group in self._groups):
+            study.enqueue_trial({group.name: _BASE for group in self._groups})
+        elif self.space <= trials:
             seen = {_key(chosen) for chosen, _ in finished}
             chosen = next((each for each in self._all() if _key(each) not in seen), None)
             if chosen is None:
