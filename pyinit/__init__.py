@@ -74,10 +74,13 @@ from pyinit.whole_model.rules import Rule
 
 if TYPE_CHECKING:
     from pyinit.data_driven import (
+        ConsistencyReport,
         GradInitReport,
         LsuvReport,
         MetaInitReport,
         SearchReport,
+        consistency_aware_,
+        distances,
         gradinit_,
         lsuv_,
         metainit_,
@@ -94,6 +97,7 @@ __version__ = version("pyinit")
 
 __all__ = [
     "Choice",
+    "ConsistencyReport",
     "Finding",
     "Findings",
     "GradInitReport",
@@ -111,11 +115,13 @@ __all__ = [
     "assert_initialized",
     "calculate_gain",
     "check",
+    "consistency_aware_",
     "constant",
     "constant_",
     "delta_orthogonal_",
     "dirac",
     "dirac_",
+    "distances",
     "eye",
     "eye_",
     "fill",
@@ -175,10 +181,12 @@ __all__ = [
 _LATER = {
     **dict.fromkeys(
         (
+            "ConsistencyReport",
             "GradInitReport",
             "LsuvReport",
             "MetaInitReport",
             "SearchReport",
+            "consistency_aware_",
             "gradinit_",
             "lsuv_",
             "metainit_",
@@ -190,6 +198,7 @@ _LATER = {
     **dict.fromkeys(("Finding", "Findings"), "pyinit.inspection.findings"),
     "Inspection": "pyinit.inspection.results",
     "Monitor": "pyinit.inspection.monitor",
+    "distances": "pyinit.data_driven.distances",
     "inspect": "pyinit.inspection.inspect",
     "theory": "pyinit.inspection.theory",
 }

@@ -19,6 +19,7 @@ from pyinit.whole_model.recipes import registry
 
 MODULES = ("pyinit", *(f"pyinit.{name}" for name in ("init", "initializers", "fill", "functional")))
 MODULES += ("pyinit.nn", "pyinit.nn.grad", "pyinit.inspection.theory", "pyinit.datasets")
+MODULES += ("pyinit.data_driven.distances",)
 
 SUMMARY = r"[A-Z`].*\s.*[.:]"
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Warns", "References", "Example")

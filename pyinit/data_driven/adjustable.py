@@ -84,6 +84,13 @@ class Adjustable:
         return len(self.rows) == self.channels
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether ``redraw_`` can draw it again: it was drawn from a key, and these are all of its channels."""
+        row = self._work.row_of(self.site)
+        has_key = row.key is not None and row.stream is not None
+        return has_key and self.is_whole and bool(row.initializer.resolve(row.weight))
+
+    @property
     def base(self) -> Tensor:
         """What the adjustment starts from, in the parameter's dtype. Do not write to it."""
         if self._base is None:
@@ -137,10 +144,12 @@ class Adjustable:
         Raises:
             ValueError: for a parameter whose numbers have no key, or of which these are some channels.
         """
-        row = self._work.row_of(self.site)
-        blocks = row.initializer.resolve(row.weight)
-        if row.key is None or row.stream is None or not blocks or not self.is_whole:
+        if not self.is_drawn:
             raise ValueError(f"{self.name} cannot be drawn again: it was not drawn from a key")
+        row = self._work.row_of(self.site)
+        assert row.key is not None
+        assert row.stream is not None
+        blocks = row.initializer.resolve(row.weight)
         steps = (candidate - self.drawn) * len(blocks)
         source = Key(row.key, (row.stream + steps) % 2**64)
         entry = Entry(self.site, row.initializer, row.why, blocks)

@@ -57,7 +57,9 @@ class Affine:
         is_exact: bool,
     ) -> None:
         self.name, self.kind, self.module = name, call.kind, weight.site.module
-        self.weight, self.bias, self.channel = weight, bias, channel
+        self.weight, self.channel = weight, channel
+        self.bias = bias if bias is not None and bias.is_free else None
+        self._fixed = None if self.bias is bias else bias
         self.input = call.inputs[0] if call.inputs else None
         self._output, self._again, self._is_exact = output, again, is_exact
         self._shown = self._state()
@@ -71,6 +73,13 @@ class Affine:
     def channels(self) -> int:
         """The number of output channels."""
         return len(self.weight.rows)
+
+    @property
+    def offset(self) -> Tensor | None:
+        """What a bias adds to the base's output, whether it may be changed or not; None without one."""
+        if self._fixed is not None:
+            return self._fixed.now
+        return None if self.bias is None else self.bias.base
 
     def set_(self, scale: Numbers = 1.0, shift: Numbers = 0.0) -> None:
         """Make the output ``y * scale + shift``, where ``y`` is what the base gives (without the bias, if
@@ -124,7 +133,7 @@ class Affine:
         shown, state = self._shown, self._state()
         if shown.drawn != state.drawn or not (shown.is_factor and state.is_factor):
             return None
-        if self.bias is not None and bool(self.bias.base.any()):
+        if self.offset is not None and bool(self.offset.any()):
             return None
         old, new = (1.0 if each is None else each.scale for each in (shown.weight, state.weight))
         if isinstance(old, float) and isinstance(new, float):
@@ -213,7 +222,7 @@ def _is_attention(call: Call) -> bool:
 
 def _is_bias(each: Adjustable) -> bool:
     site = each.site
-    return len(site.shape) == 1 and "bias" in site.leaf and each.is_free
+    return len(site.shape) == 1 and "bias" in site.leaf
 
 
 def _rows_taken(call: Call, weight: Adjustable, count: int) -> range:
@@ -297,7 +306,7 @@ def _gates_of(call: Call, at: At, suffix: str, inputs: Tensor) -> Iterator[Affin
             " ".join(filter(None, (f"{path}weight_ih{suffix}", gate))),
             call,
             part,
-            shift if shift is not None and _is_bias(shift) else None,
+            shift,
             -1,
             partial(getattr, here, "output"),
             here.run,

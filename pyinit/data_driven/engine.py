@@ -129,6 +129,18 @@ class Work:
             yield each
             each.finish()
 
+    def seen(self, call: Call) -> Iterator[Affine]:
+        """All affine maps of a call, to look at and not to change: frozen and settled ones among them."""
+        return affines_of(call, self.at, self._hooked, lambda *_: None)
+
+    @contextmanager
+    def looking_at(self, model: nn.Module) -> Iterator["Work"]:
+        """Another model and the same batch, for ``walk`` and ``seen``: nothing of it is changed."""
+        with unwrapped(model) as plain:
+            refuse_unready(plain)
+            network, nothing = Network(plain), lambda _: False
+            yield Work(self._method, plain, self.batch, network, nothing, self._seed, verbose=False)
+
     def at(self, name: str, rows: range | None = None, dim: int | None = None) -> Adjustable | None:
         """A parameter by any of its names, or some output channels of it; None if the model has none."""
         site = self._sites.get(name)

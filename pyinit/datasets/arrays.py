@@ -29,7 +29,9 @@ def as_inputs(name: str, array: NDArray[Any]) -> Tensor:
     _refuse_others(name, "inputs", array)
     if array.dtype == np.uint8:
         return torch.from_numpy(array.astype(np.float32) / np.float32(255))
-    return torch.from_numpy(array.astype(np.int64 if array.dtype.kind in "iu" else np.float32))
+    if array.dtype.kind in "iu":
+        return torch.from_numpy(array.astype(np.int64))
+    return _as_float32(name, "inputs", array)
 
 
 def as_target(name: str, array: NDArray[Any]) -> Tensor:
@@ -39,7 +41,17 @@ def as_target(name: str, array: NDArray[Any]) -> Tensor:
         ValueError: For an array of anything else.
     """
     _refuse_others(name, "a target", array)
-    return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
+    if array.dtype.kind == "f":
+        return _as_float32(name, "a target", array)
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _as_float32(name: str, what: str, array: NDArray[Any]) -> Tensor:
+    with np.errstate(over="ignore"):
+        found = array.astype(np.float32)
+    if np.isinf(found).sum() > np.isinf(array).sum():
+        raise ValueError(f"{name} has {what} of more than float32's greatest number, 3.4e38")
+    return torch.from_numpy(found)
 
 
 def count_classes(target: Any) -> int | None:

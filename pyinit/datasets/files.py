@@ -1,6 +1,8 @@
 """Arrays in NumPy's files, read as numbers: nothing in them is executed."""
 
+import lzma
 import os
+import tokenize
 import zlib
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -13,6 +15,11 @@ from pyinit.datasets.arrays import as_inputs, as_target, count_classes
 from pyinit.datasets.dataset import Dataset
 
 SUFFIXES = (".npy", ".npz")
+# What NumPy and zipfile raise at what they cannot read: RuntimeError where it is encrypted.
+_DAMAGED = (
+    *(ValueError, EOFError, OverflowError, RuntimeError, NotImplementedError),
+    *(BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
+)
 _INPUTS, _TARGET = ("x", "inputs"), ("y", "target")
 
 
@@ -43,10 +50,20 @@ def _read(path: str) -> dict[str, Any]:
             if isinstance(found, np.ndarray):
                 return {_INPUTS[0]: found}
             return {name: found[name] if name in _INPUTS + _TARGET else None for name in found}
-    except (ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path}: not a whole .npy or .npz file of numbers (pickled objects are not loaded)"
-        ) from error
+    except MemoryError as error:
+        raise ValueError(f"{path}: too large for the memory: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _not_whole(path) from error  # so bz2 tells of what it cannot read
+    except _DAMAGED as error:
+        raise _not_whole(path) from error
+
+
+def _not_whole(path: str) -> ValueError:
+    return ValueError(
+        f"{path}: not a whole .npy or .npz file of numbers (pickled objects are not loaded)"
+    )
 
 
 def _one_of(names: Collection[str], arrays: Mapping[str, Any], file: str) -> NDArray[Any] | None:

@@ -66,6 +66,7 @@ class Call:
         buffers, the generators, its inputs where it writes to them.
         """
         now = self._now
+        now.output = None  # its memory is free for the new one
         now.output = now.run_again()
         return now.output
 

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pyinit.inspection.stored import read
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -40,5 +42,4 @@ class Diagnosis:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Diagnosis":
         """The diagnosis that ``to_dict`` made the values from."""
-        rate = value["rate"]
-        return cls(**{**value, "rate": float("nan") if rate is None else rate})
+        return read(cls, value)

@@ -15,7 +15,7 @@ from pyinit.inspection.calls import Call
 from pyinit.inspection.rows import NAN
 from pyinit.inspection.samples import angles
 from pyinit.inspection.saturation import name_of_activation
-from pyinit.inspection.statistics import Statistics, describe
+from pyinit.inspection.statistics import describe
 
 _BY_CHANCE = 6.0  # standard errors that the mean of random weights may be off 0
 
@@ -77,7 +77,7 @@ class Chain:
             return
         seen = describe(values)
         samples = 1 if isinstance(link, _ConvNd) else values.dim() - 1
-        self._start = _mean_square(seen), angles(values.detach(), samples)[0]
+        self._start = seen.mean_square, angles(values.detach(), samples)[0]
 
     def _end(self) -> None:
         self._links = self._last = None
@@ -184,17 +184,13 @@ def _variances(layer: nn.Module) -> tuple[float, float]:
         square = 0.0
         if values is not None:
             seen = describe(values.detach())
-            square = _mean_square(seen)
+            square = seen.mean_square
             if not abs(seen.mean) * math.sqrt(seen.count) <= _BY_CHANCE * math.sqrt(square):
                 raise ValueError(f"{name} has a mean of {seen.mean}")
         found.append(square)
     weight = layer._parameters["weight"]
     fan_in = 0 if weight is None else weight[0].numel()
     return fan_in * found[0], found[1]
-
-
-def _mean_square(seen: Statistics) -> float:
-    return seen.std**2 + seen.mean**2
 
 
 def _ratio(product: float, square: float) -> float:

@@ -45,7 +45,7 @@ def histogram(values: Tensor) -> Histogram | None:
     if not len(found):
         return None
     low, high = found.min().item(), found.max().item()
-    if not sys.float_info.min < high - low < math.inf:
+    if not _BINS * sys.float_info.min < high - low < math.inf:
         return Histogram(low, high, (len(found),))
     bins = ((found - low) * (_BINS / (high - low))).long().clamp_(max=_BINS - 1)
     counts = torch.bincount(bins, minlength=_BINS)

@@ -26,7 +26,7 @@ def with_jacobians(look: Look, model: nn.Module, batch: Batch, layers: Any) -> L
 
     def visit(call: Call, gradient: Tensor) -> None:
         found = describe(gradient)
-        squares[call.name, call.number] = found.count * (found.std**2 + found.mean**2)
+        squares[call.name, call.number] = found.count * found.mean_square
 
     def along(output: Any, _: Any = None) -> Tensor:
         generator = torch.Generator().manual_seed(0)

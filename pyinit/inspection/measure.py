@@ -119,6 +119,8 @@ class _Measured:
         )
 
     def weight(self, _: str, parameter: nn.Parameter, gradient: Tensor) -> None:
+        if gradient.is_complex():  # of a weight that has no row
+            return
         found = describe(gradient)
         self.gradients[id(parameter)] = found.std, _norm(found.count, found.mean, found.std)
 
@@ -241,8 +243,10 @@ def _classes(walked: Walked, target: Any) -> int:
     """The number of classes, if the loss is the cross-entropy of output and target, or one that the
     model has computed from its logits."""
     own, logits = (getattr(walked.output, name, None) for name in ("loss", "logits"))
-    if isinstance(own, Tensor) and isinstance(logits, Tensor) and own.item() == walked.loss:
-        return logits.shape[-1]
+    if isinstance(own, Tensor) and isinstance(logits, Tensor) and logits.dim():
+        value = own.item() if own.numel() == 1 else None  # some models have one for each sample
+        if value == walked.loss:
+            return logits.shape[-1]
     logits = walked.output
     if not (isinstance(logits, Tensor) and isinstance(target, Tensor)) or walked.loss is None:
         return 0
@@ -261,4 +265,4 @@ def _share(some: int, count: int) -> float:
 
 
 def _norm(count: int, mean: float, std: float) -> float:
-    return math.sqrt(count * (std * std + mean * mean))
+    return math.sqrt(count) * math.hypot(mean, std)  # whose squares may be beyond double precision

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from pyinit.inspection.diagnosis import Diagnosis
 from pyinit.inspection.pictures import AS_IT_IS, calls, pictures
 from pyinit.inspection.rows import NAN, LayerRow
+from pyinit.inspection.stored import read_number, read_texts
 from pyinit.reports import table
 from pyinit.reports.figure import figure
 from pyinit.reports.page import (
@@ -212,15 +213,21 @@ class Inspection(Sequence[LayerRow]):
         if value.get("format") != _FORMAT:
             raise ValueError(f"inspection: format must be {_FORMAT}, got {value.get('format')!r}")
         try:
-            return cls(
+            found = cls(
                 rows=tuple(map(LayerRow.from_dict, value["rows"])),
-                recipes=tuple(value["recipes"]),
-                losses=tuple(NAN if loss is None else loss for loss in value["losses"]),
+                recipes=read_texts(value["recipes"], "recipes"),
+                losses=tuple(read_number(loss, "losses") for loss in value["losses"]),
                 findings=tuple(map(Diagnosis.from_dict, value["findings"])),
-                **{name: tuple(value[name]) for name in _LISTS},
+                **{name: read_texts(value[name], name) for name in _LISTS},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"inspection: not what to_dict gives: {error!r}") from None
+        recipes = set(found.recipes)
+        if not recipes or not len(recipes) == len(found.recipes) == len(found.losses):
+            raise ValueError("inspection: each recipe has a name of its own, and a loss")
+        if not recipes.issuperset(row.recipe for row in found.rows):
+            raise ValueError("inspection: a row is of a recipe that is not among them")
+        return found
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the inspection as a file, which is there whole or not at all.
@@ -248,7 +255,7 @@ class Inspection(Sequence[LayerRow]):
         """
         try:
             value = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not JSON: {error}") from None
         if not isinstance(value, dict):
             raise ValueError(f"{path}: not an inspection")  # noqa: TRY004  the value of a file
@@ -343,10 +350,10 @@ _COLUMNS = (
     ("dead", "forward.dead", ".0%"),
     ("cosine", "forward.mean_cosine", ".2f"),
     ("theory cosine", "forward.expected_cosine", ".2f"),
-    ("chi", "forward.chi", ".2f"),
+    ("chi", "forward.chi", ".3g"),
     ("rank", "forward.effective_rank", ".1f"),
     ("grad", "backward.std", ".2e"),
-    ("jacobian", "backward.jacobian", ".2f"),
+    ("jacobian", "backward.jacobian", ".3g"),
     ("weight", "weight.std", ".3g"),
     ("expected", "weight.expected_std", ".3g"),
     ("g/w", "weight.gradient_to_weight", ".1e"),

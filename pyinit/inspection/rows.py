@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 from pyinit.inspection.histogram import Histogram
+from pyinit.inspection.stored import read
 
 NAN = math.nan
 
@@ -63,7 +64,7 @@ class Forward:
     def variance(self) -> float:
         """The variance of a unit over the samples, on average; with one sample that of all values."""
         one_sample = self.units == self.count or not self.units
-        return self.std**2 if one_sample else self.total_variance / self.units
+        return self.std * self.std if one_sample else self.total_variance / self.units
 
 
 @dataclass(frozen=True)
@@ -195,16 +196,12 @@ class LayerRow:
     def from_dict(cls, value: dict[str, Any]) -> "LayerRow":
         """The row that ``to_dict`` made the values from."""
         weight, backward = value["weight"], value["backward"]
-        return cls(
-            **{
-                **value,
-                "shape": tuple(value["shape"]),
-                "forward": _read_forward(value["forward"]),
-                "backward": None if backward is None else _read(Backward, backward),
-                "weight": None
-                if weight is None
-                else _read(WeightRow, {**weight, "shape": tuple(weight["shape"])}),
-            }
+        return read(
+            cls,
+            value,
+            forward=read(Forward, value["forward"]),
+            backward=None if backward is None else read(Backward, backward),
+            weight=None if weight is None else read(WeightRow, weight),
         )
 
 
@@ -260,14 +257,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, (tuple, list)) else value
-
-
-def _read(cls: Any, value: dict[str, Any]) -> Any:
-    return cls(**{key: NAN if each is None else each for key, each in value.items()})
-
-
-def _read_forward(value: dict[str, Any]) -> Forward:
-    value = dict(value)
-    kept = value.pop("histogram", None)  # earlier files have none
-    found: Forward = _read(Forward, value)
-    return replace(found, histogram=kept and Histogram(kept[0], kept[1], tuple(kept[2])))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ Bounds = tuple[float, float]
 """Where an activation saturates: the largest low value, and the smallest high one."""
 
 _NOWHERE: Bounds = (-math.inf, math.inf)
-_NUMBERS = 11  # of a row
+_SMALL = 1e-200  # of the sum of fourth powers: far from the least number, whose digits are few
 _LEAST, _ZEROS = 5, 7  # where the minimum and the number of zeros stand in it
 
 
@@ -58,6 +58,11 @@ class Statistics:
     nonfinite: int
     low: int
     high: int
+
+    @property
+    def mean_square(self) -> float:
+        """The mean of the squares; infinite where double precision ends."""
+        return self.std * self.std + self.mean * self.mean
 
 
 @dataclass(frozen=True)
@@ -142,14 +147,14 @@ def describe_many(
             torch.get_num_threads(),
         )
         if len(native) == len(rows):
-            return _statistics(found)
+            return _told(tensors, found)
         rows[[i for i, _ in native]] = found
     for some in on_devices.values():
         numbers = [i for i, _ in some]
         rows[numbers] = device_statistics.describe_many(
             tensors[numbers[0]], [view for _, view in some], [limits[i] for i in numbers]
         ).cpu()
-    return _statistics(rows)
+    return _told(tensors, rows)
 
 
 def describe_channels(
@@ -178,7 +183,11 @@ def describe_channels(
         ([1.0, 1.0], 1.0)
     """
     rows, total = _by_channel(tensor, channel, samples, bounds)
-    return Channels(tuple(_statistics(rows)), total)
+    statistics = tuple(
+        describe(tensor.select(channel, i), bounds) if _is_beyond(tensor, row) else _from_row(*row)
+        for i, row in enumerate(rows.tolist())
+    )
+    return Channels(statistics, total)
 
 
 def describe_units(
@@ -190,7 +199,11 @@ def describe_units(
     The arguments are those of ``describe_channels``, whose moments are combined as in Pébay 2008.
     """
     rows, total = _by_channel(tensor, channel, samples, bounds)
-    each = rows.numpy()  # whose small operations take a tenth of the time of torch's
+    each = rows.numpy()
+    all_zero = torch.from_numpy(each[:, _ZEROS] == each[:, 0])
+    if not len(rows):
+        return describe(tensor, bounds), all_zero, total
+    # NumPy's small operations take a tenth of the time of torch's.
     with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are told as such
         counts, mean, squares, cubes, _, least, greatest, *_ = each.T
         count, (n, middle, *sums) = counts[0], each[:, :_LEAST].sum(0)  # all channels have as many
@@ -206,8 +219,27 @@ def describe_units(
             least.min(),
             greatest.max(),
         )
-    dead = torch.from_numpy(each[:, _ZEROS] == counts)
-    return _from_row(*map(float, (*whole, *each[:, _ZEROS:].sum(0)))), dead, total
+    row = [*map(float, (*whole, *each[:, _ZEROS:].sum(0)))]
+    found = describe(tensor, bounds) if _is_beyond(tensor, row) else _from_row(*row)
+    return found, all_zero, total
+
+
+def channel_moments(
+    tensor: Tensor, channel: int = 1, samples: int = 1
+) -> tuple[Tensor, Tensor, float]:
+    """Mean, variance, skewness and excess kurtosis as rows with a column for each channel (float64), the
+    greatest size of a channel's values, and the total variance, without an object for each channel.
+
+    The arguments are those of ``describe_channels``, and the numbers, too.
+    """
+    rows, total = _by_channel(tensor, channel, samples, _NOWHERE)
+    count, mean, squares, cubes, fourths, least, greatest, *_ = rows.unbind(1)
+    variance = squares / count
+    std = variance.sqrt()
+    skewness = cubes / count / std / std / std
+    kurtosis = fourths / count / std / std / std / std - 3
+    moments = torch.stack([mean, variance, skewness, kurtosis])
+    return moments, torch.maximum(least.abs(), greatest.abs()), total
 
 
 def _by_channel(tensor: Tensor, channel: int, samples: int, bounds: Bounds) -> tuple[Tensor, float]:
@@ -261,6 +293,43 @@ def _by_torch(values: Tensor, bounds: Bounds) -> Tensor:
         powers = [(distance**k).sum() for k in (2, 3, 4)]
         row[1:7] = torch.stack([mean, *powers, exact.min(), exact.max()]).double().cpu()
     return row
+
+
+def _told(tensors: Sequence[Tensor], rows: Tensor) -> list[Statistics]:
+    return [
+        _scaled(tensor, statistics) if _is_beyond(tensor, row) else statistics
+        for tensor, statistics, row in zip(tensors, _statistics(rows), rows.tolist(), strict=True)
+    ]
+
+
+def _is_beyond(tensor: Tensor, row: Sequence[float]) -> bool:
+    """Whether fourth powers of finite values are beyond double precision: above its greatest number, or
+    so small that their digits are lost."""
+    count, _, _, _, fourths, least, greatest, _, nonfinite, *_ = row
+    if tensor.dtype is not torch.float64 or not count or nonfinite:
+        return False
+    return not (math.isfinite(fourths) and (fourths > _SMALL or least == greatest))
+
+
+def _scaled(tensor: Tensor, found: Statistics) -> Statistics:
+    """The statistics of values whose powers are beyond double precision, times a power of 2."""
+    values = tensor.detach()
+    if values.layout is not torch.strided:
+        values = values.to_dense()
+    exponent = math.frexp(float(values.abs().max()))[1]
+    # Twice half of it, since 2.0**1074 is beyond, too.
+    down, up = 2.0 ** -(exponent // 2), 2.0 ** (exponent // 2)
+    odd = 2.0 ** (exponent % 2)
+    one = describe(values * down * down / odd)
+    return replace(
+        found,
+        mean=one.mean * odd * up * up,
+        std=one.std * odd * up * up,
+        skewness=one.skewness,
+        kurtosis=one.kurtosis,
+        min=one.min * odd * up * up,
+        max=one.max * odd * up * up,
+    )
 
 
 def _statistics(rows: Tensor) -> list[Statistics]:

@@ -1,5 +1,6 @@
 """Some steps of training, and how far they take each weight."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
@@ -33,6 +34,11 @@ def trained(  # noqa: PLR0917
     """
     parameters = [each for each in model.parameters() if each.requires_grad]
     optimizer = make(parameters)
+    if _needs_closure(optimizer):
+        raise ValueError(
+            f"optimizer: {type(optimizer).__name__} evaluates the loss itself, by a closure, which "
+            "steps do not give it: give another one, such as torch.optim.AdamW"
+        )
     names = {row.weight.name for row in look.rows if row.weight is not None}
     named = dict(model.named_parameters(remove_duplicate=False))
     weights = {name: named[name].detach() for name in names if named[name].requires_grad}
@@ -69,6 +75,11 @@ def trained(  # noqa: PLR0917
             for row in look.rows
         ),
     )
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
 
 
 def _step(optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter]) -> None:

@@ -232,6 +232,19 @@ def test_a_hook_that_changes_the_output_is_run_again() -> None:
     torch.testing.assert_close(model(x), seen[0])
 
 
+def test_a_frozen_bias_is_not_multiplied_with_the_output() -> None:
+    layer, x, seen = nn.Linear(6, 5), batch(16, 6), []
+    nn.init.ones_(layer.bias).requires_grad_(False)
+    model = nn.Sequential(layer)
+
+    def double(affine: Any) -> None:
+        affine.set_(scale=2.0)
+        seen.append(affine.again().clone())
+
+    affines(model, x, double, base=None)
+    torch.testing.assert_close(model(x), seen[0])
+
+
 def test_autocast_computes_with_the_new_weights() -> None:
     model, x = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 4)), batch(64, 16)
     with torch.autocast("cpu", torch.bfloat16):

@@ -3,7 +3,7 @@
 import pickle
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_BZIP2, ZIP_LZMA, ZipFile
 
 import numpy as np
 import pytest
@@ -136,3 +136,48 @@ def test_arrays_that_are_no_data_are_refused(arrays: dict[str, Any], message: st
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.npy"):
         load("none.npy")
+
+
+@pytest.mark.parametrize(
+    "shape", ["(1000000000000000, 16)", "(99999999999999999999999, 16)", "(" * 500]
+)
+def test_a_header_of_no_array_is_refused(shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+    Path("x.npy").write_bytes(start + header + bytes(64))
+    with pytest.raises(ValueError, match=r"x\.npy: "):
+        load("x.npy")
+
+
+@pytest.mark.parametrize("method", [ZIP_BZIP2, ZIP_LZMA])
+def test_a_damaged_member_is_refused(method: int) -> None:
+    np.save("x.npy", np.random.default_rng(0).normal(size=(30, 16)))
+    with ZipFile("x.npz", "w", compression=method) as file:
+        file.write("x.npy")
+    assert load("x.npz").samples == 30
+    values = bytearray(Path("x.npz").read_bytes())
+    values[80:120] = b"\xff" * 40
+    Path("x.npz").write_bytes(values)
+    with pytest.raises(ValueError, match=r"x\.npz: not a whole"):
+        load("x.npz")
+
+
+@pytest.mark.parametrize(("place", "value"), [(8, 1), (10, 99)], ids=["encrypted", "method"])
+def test_a_member_that_cannot_be_unpacked_is_refused(place: int, value: int) -> None:
+    np.savez("x.npz", x=np.zeros((4, 3)))
+    values = bytearray(Path("x.npz").read_bytes())
+    values[values.find(b"PK\x01\x02") + place] = value
+    Path("x.npz").write_bytes(values)
+    with pytest.raises(ValueError, match=r"x\.npz: not a whole"):
+        load("x.npz")
+
+
+def test_numbers_beyond_float32_are_refused() -> None:
+    np.savez("x.npz", x=np.array([[1e300, np.inf]]))
+    with pytest.raises(ValueError, match=r"x\.npz has inputs of more than float32's greatest"):
+        load("x.npz")
+    np.savez("x.npz", x=np.array([[1.0, np.inf]]), y=np.array([-1e39]))
+    with pytest.raises(ValueError, match=r"x\.npz has a target of more than"):
+        load("x.npz")
+    np.savez("x.npz", x=np.array([[1.0, np.inf]]))
+    assert load("x.npz").samples == 1

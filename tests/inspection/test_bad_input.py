@@ -681,3 +681,11 @@ def test_inspect_refuses_to_look_at_nothing(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         pyinit.inspect(model, torch.randn(8, 4), layers=layers)
+
+
+def test_steps_refuse_an_optimizer_that_evaluates_the_loss_itself() -> None:
+    model, x = nn.Linear(4, 4), torch.randn(8, 4)
+    before = state_of(model)
+    with pytest.raises(ValueError, match=r"optimizer: LBFGS evaluates the loss itself"):
+        pyinit.inspect(model, x, steps=1, optimizer=torch.optim.LBFGS)
+    assert_as_before(state_of(model), before)

@@ -83,3 +83,9 @@ def test_generators_and_values_stay_as_they_are() -> None:
     histogram(x)
     assert torch.equal(x, before)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_range_near_the_least_number_of_float64_is_one_bin() -> None:
+    found = histogram(torch.tensor([0.0, 1e-307], dtype=torch.float64))
+    assert found is not None
+    assert found.counts == (2,)

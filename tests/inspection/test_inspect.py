@@ -1,9 +1,11 @@
 """``inspect`` measures what a float64 computation by torch finds, and leaves nothing behind."""
 
+import json
 import math
 import random
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -418,3 +420,100 @@ def test_optimizers_that_take_no_sparse_gradients_are_refused_by_name() -> None:
 def test_samples_of_numbers_near_the_least_have_their_angles() -> None:
     x = numbers(6, 20) + 0.5
     assert angles(x * 1e-25, 1) == pytest.approx(angles(x, 1), rel=1e-4)
+
+
+# ---- what once raised -----------------------------------------------------------------------------
+
+
+class Fourier(nn.Module):
+    """A layer with a complex weight, as Fourier neural operators have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((4, 4, 5), 0.3 + 0.1j))
+
+    def forward(self, x: Tensor) -> Tensor:
+        some = torch.fft.rfft(x)[..., :5]
+        out: Tensor = torch.fft.irfft(
+            torch.einsum("bix,iox->box", some, self.weight), n=x.shape[-1]
+        )
+        return out
+
+
+def test_models_with_complex_weights_are_looked_at() -> None:
+    model = nn.Sequential(nn.Conv1d(1, 4, 1), Fourier(), nn.GELU(), nn.Conv1d(4, 1, 1))
+    report = pyinit.inspect(model, numbers(8, 1, 16), steps=1, spectra=True, jacobians=True)
+    rows = {row.name: row for row in report}
+    assert rows["1"].weight is None
+    assert rows["1"].forward.std > 0
+    assert rows["0"].weight is not None
+    assert rows["0"].weight.gradient_norm > 0
+
+
+@pytest.mark.parametrize("logits", [lambda y: y, lambda y: y.sum()])
+def test_a_model_may_return_a_loss_for_each_sample(logits: Any) -> None:
+    class Model(nn.Linear):
+        def forward(self, x: Tensor) -> Any:
+            y = super().forward(x)
+            return SimpleNamespace(loss=y.square().mean(1), logits=logits(y))
+
+    report = pyinit.inspect(Model(4, 3), numbers(5, 4), loss=lambda output: output.loss.mean())
+    assert report.losses[0] > 0
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+@pytest.mark.parametrize("weight", [1e40, 1e-40])
+def test_signals_whose_squares_are_beyond_float64_are_looked_at(
+    samples: int, weight: float
+) -> None:
+    model = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(6))).double()
+    for each in model.parameters():
+        nn.init.constant_(each, weight)
+    x = numbers(samples, 1).double()
+    report = pyinit.inspect(model, x, loss=torch.sum, jacobians=True)
+    found = report[-1].forward
+    assert found.mean == pytest.approx(float(x.mean()) * weight**3 * weight**3, rel=1e-12)
+    assert found.std == pytest.approx(float(x.std(correction=0)) * weight**3 * weight**3, rel=1e-12)
+    assert all(row.weight is not None and row.weight.gradient_norm > 0 for row in report)
+    assert "no gradient" not in {finding.kind for finding in report.findings}
+    report.page()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("rows", 0, "forward", "histogram"), [1]),
+        (("rows", 0, "forward", "histogram"), "x"),
+        (("rows", 0, "forward", "histogram", 0), None),
+        (("rows", 0, "forward", "std"), "x"),
+        (("rows", 0, "forward", "std"), 10**400),
+        (("rows", 0, "call"), None),
+        (("rows", 0, "name"), 1),
+        (("rows", 0, "shape", 0), "x"),
+        (("rows", 0, "weight"), []),
+        (("rows", 0, "recipe"), "another"),
+        (("losses",), []),
+        (("losses", 0), "x"),
+        (("recipes",), []),
+        (("recipes", 0), {}),
+        (("unused",), [[1]]),
+    ],
+)
+def test_a_damaged_file_is_refused_as_it_is_loaded(
+    place: tuple[Any, ...], value: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.json"
+    pyinit.inspect(nn.Linear(4, 3), numbers(5, 4)).save(path)
+    held = whole = json.loads(path.read_text())
+    for each in place[:-1]:
+        held = held[each]
+    held[place[-1]] = value
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match=r"x\.json: "):
+        pyinit.Inspection.load(path)
+
+
+def test_a_file_of_many_brackets_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"x\.json: not JSON"):
+        pyinit.Inspection.load(tmp_path / "x.json")

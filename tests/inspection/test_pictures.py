@@ -255,6 +255,13 @@ def test_a_page_is_drawn_and_asks_for_nothing(
     assert_drawn(open_page(chromium, page, tmp_path), width, scheme)
 
 
+def test_long_names_of_recipes_make_a_page_no_wider(chromium: Browser, tmp_path: Path) -> None:
+    page = large(8, ("/home/me/rules_" * 8, "auto")).page()
+    tab = open_page(chromium, page, tmp_path)
+    tab.show(320)
+    assert tab.run("document.documentElement.scrollWidth") <= 320
+
+
 def test_a_page_of_1000_layers_under_4_recipes_stays_below_2_megabytes() -> None:
     report = large(1000, ("torch", "kaiming", "xavier", "auto"))
     page = report.page()

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyinit import _core
 from pyinit.inspection.statistics import (
     Statistics,
+    channel_moments,
     describe,
     describe_channels,
     describe_many,
@@ -164,6 +165,16 @@ def test_a_value_that_is_not_finite_is_counted_and_makes_all_moments_nan(
     assert [math.isnan(s.mean) for s in by_channel] == [c == place % 100 for c in range(100)]
 
 
+def test_moments_by_channel_are_those_of_each_channel() -> None:
+    x = torch.randn(50, 4, 7, generator=torch.Generator().manual_seed(0)).exp()
+    found, (moments, size, total) = describe_channels(x), channel_moments(x)
+    assert total == found.total_variance
+    for i, each in enumerate(found.statistics):
+        wanted = [each.mean, each.std**2, each.skewness, each.kurtosis]
+        assert moments[:, i].tolist() == pytest.approx(wanted, rel=1e-12)
+        assert size[i] == max(-each.min, each.max)
+
+
 @pytest.mark.parametrize("value", [0.1, -3.0, 0.0, 1e-30, 6e4])
 def test_equal_values_have_no_spread_and_no_shape(value: float, isa: str) -> None:
     for x in (torch.full((5000,), value), torch.full((7, 13), value)):
@@ -306,3 +317,35 @@ def test_statistics_of_all_units_are_those_of_the_whole_and_of_the_channels() ->
     whole, _, _ = describe_units(tensor)
     assert whole.nonfinite == 1
     assert all(math.isnan(each) for each in (whole.mean, whole.std, whole.min, whole.max))
+
+
+@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-530, 2.0**-330, 2.0**330, 2.0**530, 2.0**1000])
+def test_moments_of_float64_beyond_the_range_of_their_powers(scale: float) -> None:
+    x = torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = describe(x, (-1.0, 1.0))
+    bounds = (-scale, scale)
+    every = [describe(x * scale, bounds), describe_units(x * scale, bounds=bounds)[0]]
+    for found in every:
+        assert found.std / scale == pytest.approx(expected.std, rel=1e-12)
+        assert found.mean / scale == pytest.approx(expected.mean, rel=1e-12)
+        assert found.skewness == pytest.approx(expected.skewness, rel=1e-10)
+        assert found.kurtosis == pytest.approx(expected.kurtosis, rel=1e-10)
+        assert (found.min, found.max) == (expected.min * scale, expected.max * scale)
+        assert (found.low, found.high) == (expected.low, expected.high)
+    channels = describe_channels(x * scale).statistics
+    for channel, one in zip(channels, describe_channels(x).statistics, strict=True):
+        assert channel.std / scale == pytest.approx(one.std, rel=1e-12)
+
+
+def test_the_least_and_the_greatest_number_of_float64_have_a_std() -> None:
+    greatest = torch.finfo(torch.float64).max
+    assert describe(torch.tensor([greatest, -greatest], dtype=torch.float64)).std == greatest
+    least = torch.tensor([0.0, 5e-324], dtype=torch.float64)
+    assert describe(least).kurtosis == pytest.approx(-2)
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (4, 0, 3), (0, 0)])
+def test_no_channels_have_units_without_values(shape: tuple[int, ...]) -> None:
+    found, all_zero, total_variance = describe_units(torch.zeros(shape))
+    assert (found.count, len(all_zero), total_variance) == (0, 0, 0.0)
+    assert math.isnan(found.mean)

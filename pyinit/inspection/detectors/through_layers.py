@@ -35,14 +35,15 @@ class _Trend(NamedTuple):
 def variance(row: LayerRow) -> float:
     """That of a unit over the samples, or what rounding makes of none."""
     seen = row.forward
-    return max(seen.variance, _ROUNDING**2 * (seen.mean**2 + seen.std**2))
+    return max(seen.variance, _ROUNDING**2 * (seen.mean * seen.mean + seen.std * seen.std))
 
 
 def gradient(row: LayerRow) -> float:
     """The squared norm of the gradient by the output, which does not depend on the layer's size."""
     if row.backward is None:
         return NAN
-    return row.forward.count * (row.backward.std**2 + row.backward.mean**2)
+    seen = row.backward
+    return row.forward.count * (seen.mean * seen.mean + seen.std * seen.std)
 
 
 def _chain(look: Look, trend: _Trend) -> list[tuple[LayerRow, float]]:

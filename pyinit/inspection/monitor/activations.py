@@ -97,7 +97,7 @@ def moments_of(values: Tensor) -> Moments:
 
 
 def _moments(found: Statistics) -> Moments:
-    return Moments(found.count, found.mean, found.std**2 * found.count)
+    return Moments(found.count, found.mean, found.std * found.std * found.count)
 
 
 def pooled(some: Iterable[Moments]) -> Moments:
