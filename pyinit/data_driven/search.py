@@ -182,10 +182,10 @@ def search_recipe(
     states = global_states()
     model = _model(model_or_factory)
     kept = None if study is None else Path(study)
-    before = _facts(optuna, kept)
+    known = _facts(optuna, kept)
     try:
         if seed is None:
-            seed = before["seed"] if before else int(torch.randint(2**63 - 1, ()))
+            seed = known["seed"] if known else int(torch.randint(2**63 - 1, ()))
         with (
             working(
                 "search",
@@ -214,9 +214,10 @@ def search_recipe(
                 "base": [start.recipe, *start.rules],
                 "data": _digests(work.batch),
             }
-            _refuse_other(before, facts, kept)
-            search = _Search(optuna, kept, groups, facts, new=before is None)
-            return search.run(work, scorer, trials)
+            _refuse_other(known, facts, kept)
+            of_base = scorer.of_base()
+            search = _Search(optuna, kept, groups, facts, new=known is None)
+            return search.run(work, scorer, of_base, trials)
     except BaseException:
         set_global_states(states)
         raise
@@ -358,7 +359,7 @@ class _Scorer:
             each.name: _choice(work, each, None) for group in groups for each in group.weights
         }
 
-    def before(self) -> float:
+    def of_base(self) -> float:
         """The score with what the base gives."""
         return self._scored()
 
@@ -443,8 +444,7 @@ class _Search:
             self._study.set_user_attr(_STUDY, facts)
         self.space = math.prod(len(group.choices) for group in groups)
 
-    def run(self, work: Work, scorer: _Scorer, trials: int) -> SearchReport:
-        before = scorer.before()
+    def run(self, work: Work, scorer: _Scorer, of_base: float, trials: int) -> SearchReport:
         known = {_key(chosen): value for chosen, value in self._finished()}
         with progress() as bar:
             while (trial := self._next(trials)) is not None:
@@ -478,7 +478,7 @@ class _Search:
             work.report(),
             tuple(rows),
             tuple(work.left.items()),
-            before if math.isfinite(before) else None,
+            of_base if math.isfinite(of_base) else None,
             after,
             done,
             self.space,
@@ -565,10 +565,12 @@ def _facts(optuna: Any, path: Path | None) -> dict[str, Any] | None:
 
 
 def _refuse_other(
-    before: Mapping[str, Any] | None, now: Mapping[str, Any], path: Path | None
+    known: Mapping[str, Any] | None, now: Mapping[str, Any], path: Path | None
 ) -> None:
-    for name, value in now.items() if before is not None else ():
-        found = (before or {}).get(name)
+    if known is None:
+        return
+    for name, value in now.items():
+        found = known.get(name)
         if found != value:
             what = f"{name} is {found!r}, got {value!r}"
             if name in ("data", "schemes", "weights"):

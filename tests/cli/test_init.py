@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -131,7 +132,7 @@ RULE_FILES = {
         rules = [{name = "2.bias", init = {name = "constant", val = 0.5}}]
     """,
     "unknown-method.toml": 'after = "lsu"',
-    "unknown-option.toml": 'after = {name = "lsuv", tolerence = 0.02}',
+    "unknown-option.toml": 'after = {name = "lsuv", tol = 0.02}',
 }
 
 
@@ -520,7 +521,7 @@ def test_bad_input_is_one_clear_line(
         ("--recipe", "nothing.json", "matches no parameter"),
         ("--recipe", "cannot.json", "cannot fill norm.weight"),
         ("--recipe", "unknown-method.toml", "did you mean lsuv"),
-        ("--recipe", "unknown-option.toml", "no option 'tolerence'"),
+        ("--recipe", "unknown-option.toml", "no option 'tol'"),
         ("--from", "damaged.safetensors", "damaged.safetensors"),
         ("--from", "code.pt", "code.pt"),
         ("--from", "other.safetensors", "name and shape of any parameter"),
@@ -619,6 +620,12 @@ def test_data_have_the_dtype_of_the_parameters(dtype: str) -> None:
     answer = report(CHAIN, *LSUV, "--dtype", dtype)
     assert {layer["dtype"] for layer in answer["layers"]} == {dtype}
     assert all(row["after"] == pytest.approx(1, abs=0.02) for row in answer["method"]["layers"])
+
+
+def test_data_may_be_an_array_in_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(50, 8)).astype("f4"))
+    answer = report(CHAIN, "--method", "lsuv", "--data", str(tmp_path / "x.npy"))
+    assert answer["data"].endswith("x.npy: 50 samples of 8, float32")
 
 
 def test_methods_are_listed() -> None:

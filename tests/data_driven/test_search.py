@@ -417,9 +417,13 @@ def test_what_cannot_be_searched_is_refused_and_nothing_changes(
         assert same(state(model), before)
 
 
-def test_refusals_leave_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown initializer"):
-        pyinit.search_recipe(net(), batch(), schemes=["x"], study=tmp_path / "s.log")
+@pytest.mark.parametrize(
+    "arguments", [{"schemes": ["x"]}, {"data": torch.ones(3, 5)}, {"score": lambda *_: "low"}]
+)
+def test_refusals_leave_no_file(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"data": batch(), "study": tmp_path / "s.log", **arguments}
+    with pytest.raises((ValueError, TypeError, RuntimeError)):
+        pyinit.search_recipe(net(), **given)
     assert not list(tmp_path.iterdir())
 
 
