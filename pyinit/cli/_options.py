@@ -5,8 +5,13 @@ from pathlib import Path
 
 import click
 
-from pyinit.cli._model import DTYPES
+from pyinit.cli import _console
+from pyinit.cli._model import DTYPES, bad_parameter, look_in_working_folder
+from pyinit.datasets import DATASETS, Dataset
+from pyinit.datasets import load as load_data
 from pyinit.reports.files import check_output
+
+_BATCH = 256
 
 dtype = click.option(
     "--dtype", type=click.Choice(list(DTYPES)), help="The dtype of the parameters."
@@ -14,6 +19,41 @@ dtype = click.option(
 kwargs = click.option(
     "--kwargs", metavar="JSON", default="{}", help="The factory's arguments, as a JSON object."
 )
+
+batch_size = click.option(
+    "--batch",
+    "size",
+    metavar="N",
+    type=click.IntRange(1),
+    default=_BATCH,
+    show_default=True,
+    help="How many samples to take, at random.",
+)
+
+
+def data(what_for: str = "") -> Callable[..., Callable[..., object]]:
+    """``--data``, as ``source``."""
+    return click.option(
+        "--data",
+        "source",
+        metavar="NAME|FILE|FUNCTION",
+        help=f"{what_for}{', '.join(DATASETS)}; a .npy or .npz file; or package.module:function, which "
+        "returns a batch, or inputs and their target.",
+    )
+
+
+def loaded(source: str, size: int, seed: int, dtype: str | None) -> Dataset:
+    """A batch of what ``--data`` names."""
+    look_in_working_folder()
+    try:
+        with _console.working(f"loading {source}"):
+            found = load_data(source).batch(size, seed)
+    except OSError as error:
+        message = f"cannot read {source}: {error.strerror or error}"
+        raise bad_parameter("--data", message) from error
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise bad_parameter("--data", " ".join(str(error).split())) from error
+    return found if dtype is None else found.to(DTYPES[dtype])
 
 
 def output_file(*suffixes: str) -> Callable[..., Path | None]:

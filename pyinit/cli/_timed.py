@@ -11,6 +11,7 @@ from torch import nn
 
 from pyinit.cli import _console
 from pyinit.cli._model import bad_parameter, one_line
+from pyinit.data_driven.results import MethodReport
 from pyinit.initializers import fill_by_torch_
 from pyinit.pretrained.load import load_pretrained_
 from pyinit.reports.initialization import InitReport
@@ -33,7 +34,7 @@ class Timed:
     torch_error: why torch could not do it
     """
 
-    report: InitReport | LoadReport
+    report: InitReport | LoadReport | MethodReport[Any]
     parameters: int
     seconds: float | None = None
     torch_seconds: float | None = None
@@ -44,9 +45,15 @@ class Timed:
         return self.report if isinstance(self.report, LoadReport) else None
 
     @property
+    def by_method(self) -> MethodReport[Any] | None:
+        return self.report if isinstance(self.report, MethodReport) else None
+
+    @property
     def initialization(self) -> InitReport | None:
         """The report of the initialization; None if a file of weights had everything."""
-        return self.report.initialized if isinstance(self.report, LoadReport) else self.report
+        if isinstance(self.report, LoadReport):
+            return self.report.initialized
+        return self.report.init if isinstance(self.report, MethodReport) else self.report
 
     @property
     def initialized(self) -> int:
@@ -62,7 +69,7 @@ class Timed:
     @property
     def speed(self) -> float | None:
         """The number of elements that were initialized in a second."""
-        if self.seconds is None or self.loaded is not None or not self.initialized:
+        if self.seconds is None or not isinstance(self.report, InitReport) or not self.initialized:
             return None
         return self.initialized / self.seconds
 
@@ -77,12 +84,19 @@ class Timed:
             "parameters_per_second": self.speed,
             "layers": [row.to_dict() for row in self.initialization or ()],
             **({} if self.loaded is None else {"loaded": self.loaded.to_dict()}),
+            **({} if self.by_method is None else {"method": _measured(self.by_method)}),
         }
+
+
+def _measured(report: MethodReport[Any]) -> dict[str, Any]:
+    found = report.to_dict()
+    found.pop("init")  # whose rows stand beside it
+    return {"name": report.init.method, **found}
 
 
 def plan(model: nn.Module, recipe: str, seed: int) -> InitReport:
     """Report what would be done to a model."""
-    _check(model, recipe)
+    check_recipe(model, recipe)
     try:
         with _console.working("planning"):
             return initialize_(model, recipe, seed=seed, dry_run=True)
@@ -97,7 +111,7 @@ def initialize(model: nn.Module, recipe: str, seed: int) -> Timed:
     torch_seconds, torch_error = _by_torch(plan(model, recipe, seed), Network(model))
     try:
         with _console.working("initializing"):
-            seconds, report = _seconds(lambda: initialize_(model, recipe, seed=seed))
+            seconds, report = seconds_of(lambda: initialize_(model, recipe, seed=seed))
     except Exception as error:
         raise bad_parameter("MODEL", f"cannot initialize the model: {one_line(error)}") from error
     return Timed(report, report.parameters, seconds, torch_seconds, torch_error)
@@ -105,10 +119,10 @@ def initialize(model: nn.Module, recipe: str, seed: int) -> Timed:
 
 def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Timed:
     """Load what a file of weights has, and initialize the rest of a model."""
-    _check(model, recipe)
+    check_recipe(model, recipe)
     try:
         with _console.working(f"loading {source}"):
-            seconds, loaded = _seconds(
+            seconds, loaded = seconds_of(
                 lambda: load_pretrained_(model, source, init_missing=recipe, seed=seed)
             )
     except Exception as error:
@@ -117,7 +131,7 @@ def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Timed:
     return Timed(loaded, parameters, seconds)
 
 
-def _check(model: nn.Module, recipe: str) -> None:
+def check_recipe(model: nn.Module, recipe: str) -> None:
     """Tell a faulty model from a faulty recipe.
 
     This comes after the model is built, because its module may register the recipe.
@@ -152,14 +166,15 @@ def _by_torch(plan: InitReport, network: Network) -> tuple[float | None, str | N
                 return None, f"{row.name}: it has no memory yet"
             try:
                 tensor.zero_()
-                seconds += _seconds(partial(fill_by_torch_, tensor, blocks))[0]
+                seconds += seconds_of(partial(fill_by_torch_, tensor, blocks))[0]
             except (RuntimeError, ValueError) as error:
                 return None, f"{row.name}: {one_line(error)}"
             progress.advance(task, row.elements)
     return (seconds if rows else None), None
 
 
-def _seconds(work: Callable[[], _T]) -> tuple[float, _T]:
+def seconds_of(work: Callable[[], _T]) -> tuple[float, _T]:
+    """How long some work takes, and what it returns."""
     start = perf_counter()
     result = work()
     return perf_counter() - start, result

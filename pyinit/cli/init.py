@@ -9,12 +9,14 @@ from rich.table import Table
 from torch import nn
 
 from pyinit._machine import Info, info
-from pyinit.cli import _console, _options, _output, _timed
+from pyinit.cli import _console, _method, _options, _output, _timed
 from pyinit.cli._model import bad_parameter, load, one_line
 from pyinit.cli._timed import Timed
 from pyinit.models import MODELS
+from pyinit.reports.files import check_output
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.page import SUFFIXES
+from pyinit.whole_model.methods import Method, methods
 from pyinit.whole_model.recipes import recipes
 
 _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
@@ -25,6 +27,19 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
         table = Table("recipe", "what", "source", box=None, pad_edge=False, header_style="bold")
         for name, recipe in recipes().items():
             table.add_row(name, recipe.summary, recipe.source)
+        _console.stdout(_WIDTH_IN_FILES).print(table)
+        context.exit()
+
+
+def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        table = Table(
+            "method", "data", "what", "source", box=None, pad_edge=False, header_style="bold"
+        )
+        for name, method in methods().items():
+            table.add_row(
+                name, "needed" if method.needs_data else "", method.summary, method.source
+            )
         _console.stdout(_WIDTH_IN_FILES).print(table)
         context.exit()
 
@@ -40,8 +55,7 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    default="auto",
-    show_default=True,
+    show_default="auto, or what the method begins with",
     help="A name that --list-recipes shows, or a .toml or .json file of rules.",
 )
 @click.option(
@@ -52,10 +66,27 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
     callback=_list_recipes,
     help="Show the recipes and exit.",
 )
-@_options.seed("all numbers")
+@click.option(
+    "--method",
+    "method_name",
+    metavar="NAME",
+    help="Go over the weights by a data-driven method, a name that --list-methods shows. A file of rules may "
+    "name one, too, with options.",
+)
+@click.option(
+    "--list-methods",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_methods,
+    help="Show the data-driven methods and exit.",
+)
+@_options.data("What the method measures on: ")
+@_options.batch_size
+@_options.seed("all numbers, and of the choice of samples")
 @click.option(
     "--from",
-    "source",
+    "weights",
     type=click.Path(exists=True, path_type=Path),
     help="Take the weights that this file or folder has, and initialize the others.",
 )
@@ -79,9 +110,12 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
 def init(
     *,
     model: str,
-    recipe: str,
+    recipe: str | None,
+    method_name: str | None,
+    source: str | None,
+    size: int,
     seed: int,
-    source: Path | None,
+    weights: Path | None,
     dry_run: bool,
     report_file: Path | None,
     out: Path | None,
@@ -89,58 +123,104 @@ def init(
     kwargs: str,
     as_json: bool,
 ) -> None:
-    _check_together(dry_run, source, report_file, out)
+    has_method = method_name is not None or source is not None
+    _check_together(dry_run, weights, report_file, out, has_method)
 
     def build() -> nn.Module:
         with _console.working(f"building {model}"):
-            return load(model, dtype, kwargs, seed)
+            return load(model, dtype, kwargs, seed, drawn=has_method)
 
     machine = info()
+    described = {"model": model, "recipe": recipe or "auto", "seed": seed}
     if dry_run:
-        report = _planned(build, recipe, seed)
+        report = _planned(build, recipe or "auto", seed)
         timed = Timed(report, report.parameters)
     else:
         network = build()
         if out is not None:
             _check_savable(network, out)
-        if source is None:
-            timed = _timed.initialize(network, recipe, seed)
+        method = _method.named(network, method_name, recipe)
+        _check_method(method, source, weights, report_file, out)
+        if method is not None:
+            data = None if source is None else _options.loaded(source, size, seed, dtype)
+            timed = _method.run(network, model, method, recipe, data, seed)
+            if timed.initialization is not None:
+                described["recipe"] = recipe or timed.initialization.recipe
+            described["method"] = str(method)
+            if data is not None:
+                described["data"] = str(data)
+        elif weights is None:
+            timed = _timed.initialize(network, recipe or "auto", seed)
         else:
-            timed = _timed.load(network, source, recipe, seed)
+            timed = _timed.load(network, weights, recipe or "auto", seed)
+            described["from"] = str(weights)
         if out is not None:
-            metadata = {
-                "format": "pt",
-                "model": model,
-                "pyinit": machine["version"],
-                "recipe": recipe,
-                "rng": machine["rng"],
-                "seed": str(seed),
-                **({} if source is None else {"from": str(source)}),
-            }
-            _save(network, out, metadata)
+            texts = {name: str(value) for name, value in described.items()}
+            versions = {"pyinit": machine["version"], "rng": machine["rng"]}
+            _save(network, out, {"format": "pt", **texts, **versions})
     if report_file is not None:
         _output.save_report(timed.report, report_file)
     if as_json:
-        described = {
-            "model": model,
-            "recipe": recipe,
-            "seed": seed,
-            "out": None if out is None else str(out),
-        }
-        _console.print_json({**described, **timed.to_dict(), "machine": machine})
+        written = None if out is None else str(out)
+        _console.print_json({**described, "out": written, **timed.to_dict(), "machine": machine})
     else:
         _print(timed, machine, out)
 
 
 def _check_together(
-    dry_run: bool, source: Path | None, report_file: Path | None, out: Path | None
+    dry_run: bool,
+    weights: Path | None,
+    report_file: Path | None,
+    out: Path | None,
+    has_method: bool,
 ) -> None:
     if dry_run and out is not None:
         raise bad_parameter("--dry-run", "it writes no model: leave out --out, or --dry-run")
-    if dry_run and source is not None:
+    if dry_run and weights is not None:
         raise bad_parameter("--dry-run", "it reads no weights: leave out --from, or --dry-run")
+    if dry_run and has_method:
+        raise bad_parameter(
+            "--dry-run", "it runs no method: leave out --method and --data, or --dry-run"
+        )
+    if weights is not None and has_method:
+        raise bad_parameter(
+            "--from", "a method begins with a recipe: leave out --method and --data, or --from"
+        )
     if out and report_file and out.resolve() == report_file.resolve():
         raise bad_parameter("--report", f"--out writes {out}, too")
+
+
+def _check_method(
+    method: Method | None,
+    source: str | None,
+    weights: Path | None,
+    report_file: Path | None,
+    out: Path | None,
+) -> None:
+    """Refuse what does not go with a method, which a file of rules may have named."""
+    if method is None:
+        if source is not None:
+            raise bad_parameter(
+                "--data", "no method measures on it: give --method, or a file of rules with after="
+            )
+        return
+    if weights is not None:
+        raise bad_parameter(
+            "--from", f"the method {method.name} begins with a recipe: leave out --from"
+        )
+    if source is None and method.needs_data:
+        raise bad_parameter("--data", f"the method {method.name} needs it to measure on")
+    if report_file is None:
+        return
+    try:
+        check_output(report_file, ".json")
+    except ValueError as error:
+        raise bad_parameter("--report", f"of a method: {error}") from None
+    if out is not None and out.resolve() == report_file.with_suffix(".safetensors").resolve():
+        raise bad_parameter(
+            "--report",
+            f"tensors that belong to {report_file} go to {out}, which --out writes: give another name",
+        )
 
 
 def _planned(build: Callable[[], nn.Module], recipe: str, seed: int) -> InitReport:
@@ -174,7 +254,9 @@ def _print(timed: Timed, machine: Info, out: Path | None) -> None:
     console = _console.stdout(_WIDTH_IN_FILES)
     console.print(timed.report)
     where = f"({machine['threads']} threads, {machine['isa']})"
-    if timed.loaded is not None:
+    if timed.by_method is not None:
+        console.print(f"{timed.by_method.init.method} took {timed.seconds:.3f} s {where}")
+    elif timed.loaded is not None:
         console.print(f"loaded in {timed.seconds:.3f} s {where}")
     elif timed.ratio is not None and timed.speed is not None:
         console.print(

@@ -7,22 +7,13 @@ import torch
 from torch import nn
 
 from pyinit.cli import _console, _options, _output, _timed
-from pyinit.cli._model import (
-    DTYPES,
-    bad_parameter,
-    imported,
-    load,
-    look_in_working_folder,
-    one_line,
-)
-from pyinit.datasets import DATASETS, Dataset
-from pyinit.datasets import load as load_data
+from pyinit.cli._model import DTYPES, bad_parameter, imported, load, one_line
+from pyinit.datasets import Dataset
 from pyinit.inspection.inspect import inspect as inspect_model
 from pyinit.models import MODELS
 from pyinit.reports.page import SUFFIXES
 
 _WIDTH_IN_FILES = 140  # of a report, as under init
-_BATCH = 256
 _AS_IT_IS = "none"
 
 
@@ -47,13 +38,7 @@ def _shape(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
     """
 )
 @click.argument("model")
-@click.option(
-    "--data",
-    "source",
-    metavar="NAME|FILE|FUNCTION",
-    help=f"{', '.join(DATASETS)}; a .npy or .npz file; or package.module:function, which returns a batch, "
-    "or inputs and their target.",
-)
+@_options.data()
 @click.option(
     "--shape",
     metavar="SIZES",
@@ -76,15 +61,7 @@ def _shape(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
     callback=_options.output_file(*SUFFIXES),
     help="Write the report to this file: as JSON (.json), or as a page for a browser (.html).",
 )
-@click.option(
-    "--batch",
-    "size",
-    metavar="N",
-    type=click.IntRange(1),
-    default=_BATCH,
-    show_default=True,
-    help="How many samples to take, at random.",
-)
+@_options.batch_size
 @_options.seed("weights and of the choice of samples")
 @click.option(
     "--loss",
@@ -134,9 +111,10 @@ def inspect(
         raise click.UsageError("Give either --data or --shape.")
     network = _built(model, recipes, dtype, kwargs, seed)
     criterion = None if loss is None else imported("--loss", loss)
-    data = _noise(shape, size, seed) if shape is not None else _data(source or "", size, seed)
-    if dtype is not None:
-        data = data.to(DTYPES[dtype])
+    if shape is None:
+        data = _options.loaded(source or "", size, seed, dtype)
+    else:
+        data = _noise(shape, size, seed, dtype)
     try:
         report = inspect_model(
             network,
@@ -181,18 +159,7 @@ def _built(
     return network
 
 
-def _data(source: str, size: int, seed: int) -> Dataset:
-    look_in_working_folder()
-    try:
-        with _console.working(f"loading {source}"):
-            return load_data(source).batch(size, seed)
-    except OSError as error:
-        message = f"cannot read {source}: {error.strerror or error}"
-        raise bad_parameter("--data", message) from error
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise bad_parameter("--data", " ".join(str(error).split())) from error
-
-
-def _noise(shape: tuple[int, ...], size: int, seed: int) -> Dataset:
+def _noise(shape: tuple[int, ...], size: int, seed: int, dtype: str | None) -> Dataset:
     generator = torch.Generator().manual_seed(seed)
-    return Dataset("normal random numbers", torch.randn(size, *shape, generator=generator))
+    inputs = torch.randn(size, *shape, generator=generator)
+    return Dataset("normal random numbers", inputs.to(DTYPES[dtype or "float32"]))

@@ -7,6 +7,7 @@ from pyinit.data_driven.data_dependent import DataDependentReport, data_dependen
 from pyinit.data_driven.gradinit import GradInitReport, gradinit_
 from pyinit.data_driven.lsuv import LsuvReport, lsuv_
 from pyinit.data_driven.metainit import MetaInitReport, metainit_
+from pyinit.data_driven.search import SearchReport, search_recipe
 from pyinit.data_driven.unsupervised import UnsupervisedReport, pretrain_unsupervised_
 from pyinit.data_driven.weight_norm import WeightNormReport, weight_norm_init_
 from pyinit.data_driven.whitening import WhiteningReport, whitening_
@@ -18,6 +19,7 @@ __all__ = [
     "GradInitReport",
     "LsuvReport",
     "MetaInitReport",
+    "SearchReport",
     "UnsupervisedReport",
     "WeightNormReport",
     "WhiteningReport",
@@ -29,6 +31,7 @@ __all__ = [
     "lsuv_",
     "metainit_",
     "pretrain_unsupervised_",
+    "search_recipe",
     "weight_norm_init_",
     "whitening_",
 ]

@@ -34,15 +34,12 @@ class Differentiated:
         name: str,
         work: Work,
         loss: Callable[..., Tensor],
-        has_factor: Callable[[Adjustable], bool],
+        has_factor: Callable[[Adjustable], bool] | None,
     ) -> None:
         self._name, self._model, self._loss = name, work.model, loss
         self.parts: list[Adjustable] = []
-        for each in work.parameters():
-            if each.site.computed is not None:
-                work.leave(each.name, "its module computes it from other parameters")
-            elif has_factor(each) and bool(each.base.any()):
-                self.parts.append(each)
+        if has_factor is not None:
+            self._take_parts(work, has_factor)
         for path, parameter in work.model.named_parameters():
             if not parameter.requires_grad:
                 work.leave(path, "frozen: requires no gradient")
@@ -53,14 +50,11 @@ class Differentiated:
             for path, parameter in work.model.named_parameters()
             if path not in own
         }
-        if not self.parts:
-            raise ValueError(
-                f"{name} found no parameter that a factor would change: those that it may change are 0, "
-                "or computed from others"
-            )
 
-    def values(self, factors: Tensor) -> Values:
-        """What the trained and all other parameters hold with these factors."""
+    def values(self, factors: Tensor | None = None) -> Values:
+        """What the trained and all other parameters hold with these factors, if there are parts."""
+        if factors is None:
+            return dict(self._others)
         pairs = zip(self._bases, factors.unbind(), strict=True)
         scaled = (base * factor for base, factor in pairs)
         if not factors.requires_grad:
@@ -124,6 +118,18 @@ class Differentiated:
                 raise RuntimeError(f"the backward pass failed: {error}") from error
             raise RuntimeError(self._needs(lacking)) from error
 
+    def _take_parts(self, work: Work, has_factor: Callable[[Adjustable], bool]) -> None:
+        for each in work.parameters():
+            if each.site.computed is not None:
+                work.leave(each.name, "its module computes it from other parameters")
+            elif has_factor(each) and bool(each.base.any()):
+                self.parts.append(each)
+        if not self.parts:
+            raise ValueError(
+                f"{self._name} found no parameter that a factor would change: those that it may change are "
+                "0, or computed from others"
+            )
+
     def _needs(self, lacking: str) -> str:
         return f"{self._name} needs second derivatives, and {lacking} has none"
 
@@ -133,13 +139,13 @@ def differentiated(
     name: str,
     work: Work,
     loss: Callable[..., Tensor],
-    has_factor: Callable[[Adjustable], bool] = lambda _: True,
+    has_factor: Callable[[Adjustable], bool] | None = lambda _: True,
 ) -> Iterator[Differentiated]:
     """The model at work as a function of factors.
 
     name: of the method, for messages
     loss: what is differentiated, as ``inspect`` takes it
-    has_factor: which parameters get factors; those that are 0 get none
+    has_factor: which parameters get factors; those that are 0 get none. None: none does
     """
     # Fused attention has no second derivatives.
     with work.passes(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):

@@ -26,6 +26,7 @@ from pyinit._torch.wrappers import unwrapped
 from pyinit.data_driven.adjustable import Adjustable, joined
 from pyinit.data_driven.affine import Affine, affines_of
 from pyinit.data_driven.layouts import output_dim
+from pyinit.initializers import Initializer
 from pyinit.inspection.batches import Batch, read_batch
 from pyinit.inspection.layers import refuse_unready
 from pyinit.inspection.one_pass import run_eagerly
@@ -34,11 +35,13 @@ from pyinit.reports.initialization import InitReport, Kept, Row
 from pyinit.reports.tensors import Tensors
 from pyinit.whole_model.engine.adjust import start_of
 from pyinit.whole_model.engine.execute import measured
+from pyinit.whole_model.engine.plan import checked_blocks
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.methods import Method, Start, methods
 from pyinit.whole_model.methods import method as method_of
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.registry import Recipe
+from pyinit.whole_model.recipes.choices import with_padding
+from pyinit.whole_model.recipes.registry import Choice, Recipe
 from pyinit.whole_model.rules.patterns import Matcher, matcher
 
 Base = str | Recipe | PathLike[str] | Start | None
@@ -152,6 +155,22 @@ class Work:
         """All parameters that the method may change: chosen by ``layers``, floating-point, and trained."""
         found = (self.at(site.name) for site in self._network.sites if self.is_free(site))
         return [each for each in found if each is not None]
+
+    def chosen(self, part: Adjustable, initializer: Initializer, why: str) -> Choice:
+        """An initializer for a parameter, which keeps a padding of zeros.
+
+        Raises:
+            ValueError: if it cannot fill the parameter.
+        """
+        choice = with_padding(Choice(initializer, why), part.site, self._network)
+        checked_blocks(part.site, choice)
+        return choice
+
+    def initialize_(self, part: Adjustable, choice: Choice) -> None:
+        """Give a parameter another base: what an initializer makes of its key."""
+        row = self._rows[part.name]
+        self.set_row(row._replace(initializer=choice.initializer, why=choice.why, mean=None))
+        part.redraw_(part.drawn)
 
     def say(self, what: object) -> None:
         """With ``verbose``, print a line."""
@@ -399,7 +418,7 @@ def _selected(network: Network, layers: Any) -> Callable[[Site], bool]:
     matches = matcher(layers)
 
     def selects(site: Site) -> bool:
-        return matches(site) or matches(_as_layer(site))
+        return matches(site) or matches(as_layer(site))
 
     if not any(map(selects, network.sites)):
         raise ValueError(f"layers={str(matches)!r} matches no layer; {_near(matches, network)}")
@@ -414,7 +433,7 @@ def _everything(_: Site) -> bool:
     return True
 
 
-def _as_layer(site: Site) -> Site:
+def as_layer(site: Site) -> Site:
     """A site under its module's name."""
     found = copy.copy(site)
     found.name, found.tied, found.originals = site.path, (), ()

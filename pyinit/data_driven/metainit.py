@@ -13,6 +13,7 @@ from pyinit._random.generators import global_states, global_states_kept, set_glo
 from pyinit._torch.eager import eager
 from pyinit.data_driven.differentiated import Differentiated, check_search, differentiated
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.quotient import gradient_quotient
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.inspection.batches import Batch, batches_of, named_tensors, read_batch
 from pyinit.inspection.default_loss import default_loss
@@ -20,7 +21,6 @@ from pyinit.inspection.progress import progress
 from pyinit.whole_model.methods import register_method
 
 _MOMENTUM = 0.9
-_SMALL = 1e-5  # what is added to the size of each element of the gradient
 _LEAST = 0.01  # of a norm, as a part of what it was
 
 
@@ -228,19 +228,7 @@ class _Search:
             return float(self._quotient(chosen, batch).detach())
 
     def _quotient(self, factors: Tensor, batch: Batch) -> Tensor:
-        network = self._network
-        values = network.values(factors)
-        gradients = list(network.gradients(network.loss(values, batch), values).values())
-        trained = [each for each in values.values() if each.requires_grad]
-        half = torch.stack([each.square().sum() for each in gradients]).sum() / 2
-        products = network.by(half, trained)
-        total = torch.stack(
-            [
-                ((g - p) / (g + _SMALL * (2 * (g >= 0) - 1)) - 1).abs().sum()
-                for g, p in zip(gradients, products, strict=True)
-            ]
-        ).sum()
-        return total / sum(each.numel() for each in gradients)
+        return gradient_quotient(self._network, self._network.values(factors), batch)
 
 
 def _is_weight(each: Any) -> bool:

@@ -106,7 +106,7 @@ def initialize_(
     device = None if device is None else torch.empty(0, device=device).device
     if device is not None and device.type == "meta":
         raise ValueError("device must be one that has memory, got meta")
-    chosen, by_rules, after = _chosen(recipe, rules)
+    chosen, by_rules, after = chosen_by(recipe, rules)
     if data is not None and after is None:
         raise ValueError(f"data is for a method, and recipe {chosen} names none by after=")
     if after is not None and not dry_run:
@@ -158,7 +158,7 @@ def _check_source(seed: object, generator: object) -> None:
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
 
 
-class _Chosen(NamedTuple):
+class Chosen(NamedTuple):
     """A recipe, the rules that go before it, and the method that comes after."""
 
     recipe: Recipe
@@ -166,18 +166,24 @@ class _Chosen(NamedTuple):
     after: Method | None = None
 
 
-def _chosen(recipe: object, rules: Any) -> _Chosen:
+def chosen_by(recipe: object, rules: Any = None) -> Chosen:
+    """What a recipe, or the path of a recipe file, and rules that go before it ask for.
+
+    Raises:
+        TypeError, ValueError: if they are none.
+        OSError: if a file cannot be read.
+    """
     given = as_rules(rules)
     if isinstance(recipe, Recipe):
-        return _Chosen(recipe, given)
+        return Chosen(recipe, given)
     if isinstance(recipe, PathLike) or (
         isinstance(recipe, str) and Path(recipe).suffix in (".toml", ".json")
     ):
         file = load_recipe(fspath(recipe))
         of_file = file.recipe or recipe_of("torch")
-        return _Chosen(of_file, Rules((*given, *file.rules)), file.after)
+        return Chosen(of_file, Rules((*given, *file.rules)), file.after)
     if isinstance(recipe, str):
-        return _Chosen(recipe_of(recipe), given)
+        return Chosen(recipe_of(recipe), given)
     raise TypeError(f"recipe must be a name, a Recipe or a file, got {type(recipe).__name__}")
 
 

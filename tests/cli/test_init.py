@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -73,6 +74,12 @@ def expanded():
     return layer
 
 instance = nn.Linear(2, 2)
+
+def chain():
+    return nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4))
+
+def batch():
+    return torch.randn(40, 8, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 4
 """
 
 USER_RECIPE = """
@@ -119,6 +126,13 @@ RULE_FILES = {
         name = "raw"
         init = {name = "constant", val = 2.0}
     """,
+    "after.toml": """
+        recipe = "kaiming"
+        after = {name = "lsuv", tolerance = 0.02}
+        rules = [{name = "2.bias", init = {name = "constant", val = 0.5}}]
+    """,
+    "unknown-method.toml": 'after = "lsu"',
+    "unknown-option.toml": 'after = {name = "lsuv", tol = 0.02}',
 }
 
 
@@ -161,6 +175,9 @@ def report(*arguments: str) -> dict[str, Any]:
 
 
 NET = "pyinit_user_net:Net"
+CHAIN = "pyinit_user_net:chain"
+DATA = ["--data", "pyinit_user_net:batch"]
+LSUV = ["--method", "lsuv", *DATA]
 EXTRA = [
     "pyinit_user_net:Extra",
     "--kwargs",
@@ -442,6 +459,23 @@ def test_weights_come_from_a_file_and_the_rest_from_the_recipe(tmp_path: Path) -
         ([NET, "--recipe", "mup"], "--recipe", "base"),
         ([NET, "--recipe", "missing.toml"], "--recipe", "No such file"),
         ([NET, "--from", "missing.safetensors"], "--from", "does not exist"),
+        ([CHAIN, "--method", "lsu", *DATA], "--method", "did you mean lsuv"),
+        ([CHAIN, "--method", "lsuv"], "--data", "the method lsuv needs it to measure on"),
+        ([CHAIN, *DATA], "--data", "no method measures on it: give --method"),
+        ([CHAIN, *LSUV, "--dry-run"], "--dry-run", "leave out --method and --data"),
+        ([CHAIN, *DATA, "--dry-run"], "--dry-run", "leave out --method and --data"),
+        ([CHAIN, *LSUV, "--from", os.devnull], "--from", "leave out --method and --data"),
+        ([CHAIN, *LSUV, "--report", "x.html"], "--report", "would be a .json file"),
+        ([CHAIN, *LSUV, "--recipe", "kaimin"], "--recipe", "did you mean kaiming"),
+        ([CHAIN, *LSUV, "--recipe", "fixup"], "--recipe", "fixup cannot initialize the model"),
+        (
+            [CHAIN, *LSUV, "--report", "x.json", "--out", "x.safetensors"],
+            "--report",
+            "tensors that belong to x.json go to x.safetensors, which --out writes",
+        ),
+        ([CHAIN, "--method", "lsuv", "--data", "cats"], "--data", "no data set is named 'cats'"),
+        ([CHAIN, "--method", "lsuv", "--data", "no.npy"], "--data", "cannot read no.npy"),
+        ([CHAIN, *LSUV, "--batch", "0"], "--batch", "range"),
         ([NET, "--dry-run", "--out", "x"], "--dry-run", "--out"),
         ([NET, "--dry-run", "--from", os.devnull], "--dry-run", "--from"),
         ([NET, "--report", "x", "--out", "x"], "--report", "--out writes x, too"),
@@ -486,6 +520,8 @@ def test_bad_input_is_one_clear_line(
         ("--recipe", "unknown.toml", "did you mean xavier_normal"),
         ("--recipe", "nothing.json", "matches no parameter"),
         ("--recipe", "cannot.json", "cannot fill norm.weight"),
+        ("--recipe", "unknown-method.toml", "did you mean lsuv"),
+        ("--recipe", "unknown-option.toml", "no option 'tol'"),
         ("--from", "damaged.safetensors", "damaged.safetensors"),
         ("--from", "code.pt", "code.pt"),
         ("--from", "other.safetensors", "name and shape of any parameter"),
@@ -500,6 +536,103 @@ def test_bad_file_is_one_clear_line(
     assert line.startswith(f"Error: Invalid value for '{option}': ")
     assert message in line
     assert not Path("executed").exists()
+
+
+def test_a_method_goes_over_the_weights_and_its_report_gives_them_again(tmp_path: Path) -> None:
+    file, out = tmp_path / "report.json", tmp_path / "net.safetensors"
+    result = run(CHAIN, *LSUV, "--seed", "3", "--report", str(file), "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert "lsuv: 2 layers" in result.stdout
+    assert "lsuv took" in result.stdout
+    from pyinit_user_net import batch, chain  # noqa: PLC0415
+
+    expected, again = chain(), chain()
+    x, y = batch()
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
+    done = pyinit.lsuv_(expected, (x[order], y[order]), seed=3)
+    assert pyinit.LsuvReport.load(file) == done
+    pyinit.replay_(again, done)
+    written = safetensors.torch.load_file(out)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(written[name], value)
+        assert torch.equal(again.state_dict()[name], value)
+    with safe_open(out, "pt") as opened:
+        told = opened.metadata()
+    assert (told["method"], told["recipe"]) == ("lsuv", "orthogonal")
+    assert told["data"].startswith("pyinit_user_net:batch: 40 samples of 8")
+
+
+def test_a_method_begins_with_the_recipe_that_is_given() -> None:
+    answer = report(CHAIN, *LSUV, "--recipe", "kaiming", "--batch", "16")
+    assert answer["recipe"] == "kaiming"
+    assert answer["method"]["name"] == "lsuv"
+    assert [row["name"] for row in answer["method"]["layers"]] == ["0", "2"]
+    assert answer["layers"][0]["initializer"]["name"] == "kaiming_normal"
+    assert "16 samples" in answer["data"]
+    assert answer["torch_seconds"] is None
+
+
+def test_a_recipe_file_names_a_method_with_options(user_module: Path) -> None:
+    answer = report(CHAIN, "--recipe", str(user_module / "after.toml"), *DATA)
+    assert answer["method"]["name"] == "lsuv(tolerance=0.02)"
+    layers = {layer["name"]: layer for layer in answer["layers"]}
+    assert layers["0.weight"]["initializer"]["name"] == "kaiming_normal"
+    assert layers["2.bias"]["mean"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "message"),
+    [
+        ([], "--data", "the method lsuv needs it to measure on"),
+        (LSUV, "--method", "names the method lsuv(tolerance=0.02), too"),
+        (["--from", os.devnull], "--from", "the method lsuv begins with a recipe"),
+        ([*DATA, "--report", "x.html"], "--report", "would be a .json file"),
+    ],
+)
+def test_what_does_not_go_with_a_recipe_file_that_names_a_method_is_named(
+    arguments: list[str], option: str, message: str, user_module: Path
+) -> None:
+    result = run(CHAIN, "--recipe", str(user_module / "after.toml"), *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    *_, line = result.stderr.splitlines()
+    assert line.startswith(f"Error: Invalid value for '{option}': ")
+    assert message in line
+
+
+def test_a_dry_run_of_a_recipe_file_plans_what_its_method_begins_with(user_module: Path) -> None:
+    result = run(CHAIN, "--recipe", str(user_module / "after.toml"), "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "would initialize 4 of 4 parameters" in result.stdout
+
+
+def test_data_that_the_model_does_not_take_are_named_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
+    result = run(NET, *LSUV, "--out", str(tmp_path / "x"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    start = "Error: method lsuv cannot initialize pyinit_user_net:Net on pyinit_user_net:batch: 40"
+    assert result.stderr.startswith(start)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_data_have_the_dtype_of_the_parameters(dtype: str) -> None:
+    answer = report(CHAIN, *LSUV, "--dtype", dtype)
+    assert {layer["dtype"] for layer in answer["layers"]} == {dtype}
+    assert all(row["after"] == pytest.approx(1, abs=0.02) for row in answer["method"]["layers"])
+
+
+def test_data_may_be_an_array_in_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(50, 8)).astype("f4"))
+    answer = report(CHAIN, "--method", "lsuv", "--data", str(tmp_path / "x.npy"))
+    assert answer["data"].endswith("x.npy: 50 samples of 8, float32")
+
+
+def test_methods_are_listed() -> None:
+    result = run("--list-methods")
+    assert result.exit_code == 0
+    first_words = {line.partition(" ")[0] for line in result.stdout.splitlines()}
+    assert pyinit.methods().keys() <= first_words
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -114,7 +114,7 @@ def make_plan(
                 same = id(chosen.initializer), site.weight, site.tensor.dtype
                 blocks = resolved.get(same)
                 if blocks is None:
-                    resolved[same] = blocks = _checked_blocks(site, chosen)
+                    resolved[same] = blocks = checked_blocks(site, chosen)
                 entry = Entry(site, chosen.initializer, chosen.why, blocks)
         plan.append(entry)
     check(plan)
@@ -163,7 +163,12 @@ def _untouched(
     return None
 
 
-def _checked_blocks(site: Site, choice: Choice) -> Blocks:
+def checked_blocks(site: Site, choice: Choice) -> Blocks:
+    """What an initializer fills a parameter with.
+
+    Raises:
+        ValueError: if it cannot fill it.
+    """
     try:
         blocks = choice.initializer.resolve(site.weight)
         for block in blocks:
