@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import pyinit
+from pyinit.data_driven import distances
 from pyinit.inspection import theory
 
 LATER = sorted(pyinit._LATER)
@@ -48,8 +49,8 @@ def test_a_name_is_what_its_module_has_whichever_is_asked_for_first() -> None:
 
 def test_a_module_is_a_name_only_where_it_is_meant() -> None:
     found = {name: getattr(pyinit, name) for name in LATER}
-    assert {name for name, value in found.items() if inspect.ismodule(value)} == {"theory"}
-    assert found["theory"] is theory
+    modules = {name: value for name, value in found.items() if inspect.ismodule(value)}
+    assert modules == {"distances": distances, "theory": theory}
 
 
 def test_no_submodule_takes_the_place_of_a_name() -> None:
@@ -74,7 +75,7 @@ def test_an_unknown_name_is_refused_as_by_any_module() -> None:
 
 
 def test_they_are_pickled_by_the_names_that_they_have_here() -> None:
-    names = [name for name in LATER if name != "theory"]
+    names = [name for name in LATER if name not in ("distances", "theory")]
     values = [getattr(pyinit, name) for name in names]
     assert {value.__module__ for value in values} == {"pyinit"}
     code = f"import pickle; print([v.__name__ for v in pickle.loads({pickle.dumps(values)!r})])"
