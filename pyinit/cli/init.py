@@ -96,7 +96,8 @@ def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> N
     "report_file",
     type=click.Path(path_type=Path),
     callback=_options.output_file(*SUFFIXES),
-    help="Write the report to this file: as JSON (.json), or as a page for a browser (.html).",
+    help="Write the report to this file: as JSON (.json), or as a page for a browser (.html); that of a "
+    "method as JSON.",
 )
 @click.option(
     "--out",
