@@ -15,7 +15,7 @@ from pyinit._torch.eager import eager
 from pyinit.data_driven.differentiated import Differentiated, check_search, differentiated
 from pyinit.data_driven.engine import Base, Work, working
 from pyinit.data_driven.results import Measured, MethodReport
-from pyinit.inspection.batches import Batch, batches_of, gives_several, read_batch
+from pyinit.inspection.batches import Batch, batches_of, further, gives_several
 from pyinit.inspection.default_loss import default_loss
 from pyinit.inspection.progress import progress
 from pyinit.whole_model.methods import register_method
@@ -341,15 +341,13 @@ class _Search:
 
 def _pairs(work: Work, batches: Iterator[Any], are_several: bool) -> Iterator[tuple[Batch, Batch]]:
     """Batches for the gradient, and for the loss after the step."""
-    first, count = work.batch, 1
+    first = work.batch
     assert first is not None
     while not are_several:
         yield first, first
-    for count, value in enumerate(batches, 2):  # noqa: B007
-        second = read_batch(work.model, value)
+    for second in further(work.model, batches):
         yield first, halves_of(first, second)
         first = second
-    raise ValueError(f"the data ended after {count} batches: give more of them, or fewer steps")
 
 
 def halves_of(first: Batch, second: Batch) -> Batch:

@@ -15,7 +15,7 @@ from pyinit.data_driven.differentiated import Differentiated, check_search, diff
 from pyinit.data_driven.engine import Base, working
 from pyinit.data_driven.quotient import gradient_quotient
 from pyinit.data_driven.results import Measured, MethodReport
-from pyinit.inspection.batches import Batch, batches_of, named_tensors, read_batch
+from pyinit.inspection.batches import Batch, batches_of, further, named_tensors
 from pyinit.inspection.default_loss import default_loss
 from pyinit.inspection.progress import progress
 from pyinit.whole_model.methods import register_method
@@ -165,12 +165,12 @@ def metainit_(
                 f"the gradient quotient must be finite at the start, got {before}: the weights are too "
                 "large, or the data is"
             )
-        batch = first
+        batch, others = first, further(work.model, batches)
         for step in range(steps):
             bar.step(f"metainit: step {step + 1} of {steps}")
             work.say(f"step {step + 1}: gradient quotient {search.step(batch):.4g}")
             if step + 1 < steps:
-                batch = read_batch(work.model, _next(batches, step + 1))
+                batch = next(others)
         after = search.quotient_of(search.best, first)
         if not after < before:
             after, search.best, search.best_step = before, torch.ones_like(search.best), 0
@@ -264,9 +264,3 @@ def _normal(shape: tuple[int, ...], model: nn.Module, seed: int | None) -> Itera
     generator.manual_seed(torch.initial_seed() if seed is None else seed)
     while True:
         yield torch.randn(shape, generator=generator).to(like.device, like.dtype)
-
-
-def _next(batches: Iterator[Any], count: int) -> Any:
-    for value in batches:
-        return value
-    raise ValueError(f"the data ended after {count} batches: give more of them, or fewer steps")

@@ -1,6 +1,5 @@
 """The report of a data-driven method: what is needed to give the weights again, and what was measured."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar, overload
 from typing_extensions import Self
 
 from pyinit.reports import table
-from pyinit.reports.files import check_output, write_json
+from pyinit.reports.files import check_output, read_report, write_json
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.tensors import Tensors
 
@@ -188,17 +187,13 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
             ValueError: If the file holds none.
             OSError: If a file cannot be read.
         """
-        try:
-            value = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise ValueError(f"{path}: not a report")  # noqa: TRY004  it is the value of a file
-        try:
-            digests = value.get("init", {}).get("tensors", {})
-            return cls.from_dict(value, Tensors.beside(Path(path), digests))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        return read_report(
+            path,
+            "a report",
+            lambda value: cls.from_dict(
+                value, Tensors.beside(Path(path), value.get("init", {}).get("tensors", {}))
+            ),
+        )
 
 
 def _text(value: Any) -> str:

@@ -109,6 +109,18 @@ def _all(source: Any) -> Generator[Any, None, None]:
         yield from batches
 
 
+def further(model: nn.Module, batches: Iterator[Any]) -> Iterator[Batch]:
+    """The batches after the first one of a source, each read when it is asked for.
+
+    Raises:
+        ValueError: if another one is asked for at the end.
+    """
+    count = 1
+    for count, value in enumerate(batches, 2):  # noqa: B007
+        yield read_batch(model, value)
+    raise ValueError(f"the data ended after {count} batches: give more of them, or fewer steps")
+
+
 def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors in what goes into a module or comes out of it, and where they are in it."""
     if isinstance(value, Tensor):

@@ -1,11 +1,9 @@
 """The result of an inspection: rows, findings, and how they are printed and kept."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from pyinit.inspection.diagnosis import Diagnosis
@@ -14,6 +12,7 @@ from pyinit.inspection.rows import NAN, LayerRow
 from pyinit.inspection.stored import read_number, read_texts
 from pyinit.reports import table
 from pyinit.reports.figure import figure
+from pyinit.reports.files import read_report
 from pyinit.reports.page import (
     Cell,
     Number,
@@ -253,16 +252,7 @@ class Inspection(Sequence[LayerRow]):
             ValueError: If the file holds none.
             OSError: If the file cannot be read.
         """
-        try:
-            value = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: not JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise ValueError(f"{path}: not an inspection")  # noqa: TRY004  the value of a file
-        try:
-            return cls.from_dict(value)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        return read_report(path, "an inspection", cls.from_dict)
 
 
 _LISTS = ("unused", "frozen", "quantized")

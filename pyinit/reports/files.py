@@ -1,15 +1,17 @@
-"""Writes files that are there whole or not at all, and hold what their names say."""
+"""Writes files that are there whole or not at all, and hold what their names say; reads reports back."""
 
 import errno
 import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
+
+_Made = TypeVar("_Made")
 
 # Suffixes by which other programs know what a file holds.
 _FORMATS = re.compile(
@@ -60,6 +62,32 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a value as a JSON file. It raises what ``check_output`` raises."""
     _write_text(Path(path), ".json", json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_report(
+    path: str | os.PathLike[str], kind: str, make: Callable[[dict[str, Any]], _Made]
+) -> _Made:
+    """What ``make`` makes of the table in a JSON file.
+
+    Args:
+        path: The file's path.
+        kind: What the file should hold, for messages.
+        make: A function of the table, which raises ValueError where the table is none of its own.
+
+    Raises:
+        ValueError: If the file holds none; the message names it.
+        OSError: If it cannot be read.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: not {kind}")  # noqa: TRY004  it is the value of a file
+    try:
+        return make(value)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def write_html(path: str | os.PathLike[str], text: str) -> None:

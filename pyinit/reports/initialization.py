@@ -1,6 +1,5 @@
 """The report of an initialization: a row for each parameter."""
 
-import json
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from pyinit.initializers import Initializer, Keep, Weight, from_dict
 from pyinit.reports import table
 from pyinit.reports.adjustment import Adjustment, Span
 from pyinit.reports.figure import figure
-from pyinit.reports.files import check_output
+from pyinit.reports.files import check_output, read_report
 from pyinit.reports.page import (
     SUFFIXES,
     Cell,
@@ -531,13 +530,10 @@ class InitReport:
             >>> again == report
             True
         """
-        try:
-            value = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise ValueError(f"{path}: not a report")  # noqa: TRY004  it is the value of a file
-        try:
-            return cls.from_dict(value, Tensors.beside(Path(path), value.get("tensors", {})))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        return read_report(
+            path,
+            "a report",
+            lambda value: cls.from_dict(
+                value, Tensors.beside(Path(path), value.get("tensors", {}))
+            ),
+        )
