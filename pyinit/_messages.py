@@ -1,10 +1,12 @@
-"""What pyinit says to its user: warnings that name the caller's line, names in messages."""
+"""What pyinit says to its user: warnings that name the caller's line, names in messages, missing libraries."""
 
 import difflib
+import importlib
 import sys
 import warnings
 from collections.abc import Collection, Iterable
 from itertools import islice
+from typing import Any
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -30,3 +32,24 @@ def near(name: str, known: Iterable[str]) -> str:
     return (
         f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(listed))}"
     )
+
+
+def needed(module: str, what: str, library: str, install: str) -> Any:
+    """A module of a library that only a part of pyinit needs.
+
+    Args:
+        module: the module, which is imported
+        what: what needs it
+        library: the library's name
+        install: what pip is to install
+
+    Raises:
+        ImportError: if the library is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing, wanted = ((error.name or "").partition(".")[0], module.partition(".")[0])
+        if missing != wanted:
+            raise  # it is there, and something that it needs is not
+        raise ImportError(f"{what} needs {library}: pip install {install}", name=wanted) from error

@@ -1,6 +1,5 @@
 """Data-dependent initialization: each channel to mean beta and variance 1, then equal gradient ratios."""
 
-import importlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pyinit._messages import near
+from pyinit._messages import near, needed
 from pyinit._torch.eager import eager
 from pyinit.data_driven.adjustable import Adjustable
 from pyinit.data_driven.affine import Affine
@@ -424,12 +423,8 @@ def _by_group(affine: Affine, patches: Patches, filters: Callable[[int, int], Te
 
 
 def _clusters() -> Any:
-    try:
-        return importlib.import_module("sklearn.cluster").MiniBatchKMeans
-    except ImportError as error:
-        raise ImportError(
-            'weights="kmeans" needs scikit-learn: pip install "pyinit[data]"', name=error.name
-        ) from error
+    package = needed("sklearn.cluster", 'weights="kmeans"', "scikit-learn", '"pyinit[data]"')
+    return package.MiniBatchKMeans
 
 
 _WEIGHTS: dict[str, Callable[[Affine, int], Tensor] | None] = {

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pyinit._messages import near
+from pyinit._messages import near, needed
 from pyinit._random.generators import global_states, global_states_kept, set_global_states
 from pyinit._torch.digests import digest
 from pyinit._torch.eager import eager
@@ -177,7 +177,7 @@ def search_recipe(
     if base is None:
         raise ValueError("base must be a recipe, got None: a search draws weights anew")
     scored_by = _name_of(score)
-    optuna = _optuna()
+    optuna = needed("optuna", "search_recipe", "Optuna", '"pyinit[search]"')
     options = {"score": scored_by, "trials": trials, "steps": steps, "lr": lr}
     states = global_states()
     model = _model(model_or_factory)
@@ -525,14 +525,6 @@ def _told(chosen: _Chosen) -> str:
 
 
 # ---- the study's file, and the rest --------------------------------------------------------------
-
-
-def _optuna() -> Any:
-    try:
-        import optuna  # noqa: PLC0415  an extra
-    except ImportError as error:
-        raise ImportError('search_recipe needs Optuna: pip install "pyinit[search]"') from error
-    return optuna
 
 
 def _storage(optuna: Any, path: Path) -> Any:

@@ -1,8 +1,8 @@
 """Handwritten digits of 8x8 pixels, as scikit-learn has them."""
 
+from pyinit._messages import needed
 from pyinit.datasets.arrays import as_target, standardized
 from pyinit.datasets.dataset import Dataset
-from pyinit.datasets.library import imported
 
 
 def load() -> Dataset:
@@ -11,6 +11,8 @@ def load() -> Dataset:
 
     Pixels are whole numbers from 0 to 16.
     """
-    found = imported("sklearn.datasets", of="digits", needs="scikit-learn").load_digits()
+    found = needed(
+        "sklearn.datasets", "the data set digits", "scikit-learn", '"pyinit[data]"'
+    ).load_digits()
     inputs = standardized(found.images).reshape(-1, 1, 8, 8)
     return Dataset("digits", inputs, as_target("digits", found.target), classes=10)

@@ -5,9 +5,9 @@ import random
 import numpy as np
 import torch
 
+from pyinit._messages import needed
 from pyinit.datasets.arrays import as_target
 from pyinit.datasets.dataset import Dataset
-from pyinit.datasets.library import imported
 
 
 def load() -> Dataset:
@@ -17,7 +17,7 @@ def load() -> Dataset:
     The package makes them from its own seed, with mean 0 and standard deviation 1 over all values. It
     draws from the global generators, which are put back.
     """
-    package = imported("mnist1d", of="mnist1d", needs="mnist1d")
+    package = needed("mnist1d", "the data set mnist1d", "mnist1d", '"pyinit[data]"')
     states = random.getstate(), np.random.get_state()
     try:
         made = package.data.make_dataset()

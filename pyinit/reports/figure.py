@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from pyinit._messages import needed
 from pyinit.reports.page import Chart, Number, Ridges, Series
 
 if TYPE_CHECKING:
@@ -38,19 +39,12 @@ def figure(pictures: Sequence[Chart | Ridges]) -> "Figure":
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  an extra
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "matplotlib":
-            raise
-        raise ImportError(
-            'plot needs matplotlib: pip install "pyinit[plot]"', name="matplotlib"
-        ) from error
+    library = needed("matplotlib.figure", "plot", "matplotlib", '"pyinit[plot]"')
 
     rows = _rows(pictures)
     heights = [max(map(_height, row)) for row in rows] or [1.0]
     columns = max([1, *map(len, rows)])
-    drawn: Any = Figure(figsize=(_WIDTH * columns, sum(heights)), layout="constrained")
+    drawn: Any = library.Figure(figsize=(_WIDTH * columns, sum(heights)), layout="constrained")
     drawn._repr_png_ = partial(_png, drawn)  # pyplot would teach this to notebooks
     if not rows:
         drawn.text(0.5, 0.5, "There is nothing to show.", ha="center", va="center")

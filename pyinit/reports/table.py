@@ -11,6 +11,7 @@ from functools import reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from pyinit._messages import needed
 from pyinit.reports.adjustment import Span
 
 if TYPE_CHECKING:
@@ -138,12 +139,8 @@ def frame(records: list[dict[str, Any]]) -> Any:
     Raises:
         ImportError: If pandas is not installed.
     """
-    try:
-        import pandas  # noqa: PLC0415  an extra
-    except ImportError as error:
-        raise ImportError(
-            'to_frame needs pandas: pip install "pyinit[data]"; to_records gives the same as dicts'
-        ) from error
+    install = '"pyinit[data]"; to_records gives the same as dicts'
+    pandas = needed("pandas", "to_frame", "pandas", install)
     return pandas.DataFrame(records)
 
 

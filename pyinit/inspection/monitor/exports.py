@@ -7,8 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from pyinit._messages import near
-from pyinit.inspection.monitor.needed import needed
+from pyinit._messages import near, needed
 from pyinit.inspection.monitor.pictures import page
 from pyinit.inspection.monitor.records import COLUMNS, MEASURED, Record
 from pyinit.reports.files import check_output, replacing, write_html, write_json
@@ -23,7 +22,7 @@ def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def to_frame(records: Sequence[Record]) -> Any:
     """The records as a DataFrame."""
-    pandas = needed("to_frame", "pandas")
+    pandas = needed("pandas", "to_frame", "pandas", "pandas")
     frame = pandas.DataFrame(rows(records), columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(MEASURED, "float64"))
 
@@ -62,7 +61,9 @@ def _save_json(records: Sequence[Record], path: Path) -> None:
 
 
 def _save_parquet(records: Sequence[Record], path: Path) -> None:
-    arrow, parquet = needed("Parquet", "pyarrow"), needed("Parquet", "pyarrow.parquet")
+    arrow, parquet = (
+        needed(module, "Parquet", "pyarrow", "pyarrow") for module in ("pyarrow", "pyarrow.parquet")
+    )
     check_output(path, ".parquet")
     types = {"step": arrow.int64(), "layer": arrow.string(), "calls": arrow.int64()}
     schema = arrow.schema([(name, types.get(name, arrow.float64())) for name in COLUMNS])

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from pyinit._messages import needed
 from pyinit.inspection.monitor.monitor import Monitor
-from pyinit.inspection.monitor.needed import needed
 
-_Callback: Any = needed("PyinitTrainerCallback", "transformers").TrainerCallback
+_Callback: Any = needed(
+    "transformers", "PyinitTrainerCallback", "transformers", "transformers"
+).TrainerCallback
 
 
 class PyinitTrainerCallback(_Callback):  # type: ignore[misc]  # the library may be missing

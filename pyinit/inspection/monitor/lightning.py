@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from pyinit._messages import needed
 from pyinit.inspection.monitor.monitor import Monitor
-from pyinit.inspection.monitor.needed import needed
 
-_Callback: Any = needed("PyinitCallback", "lightning.pytorch").Callback
+_Callback: Any = needed("lightning.pytorch", "PyinitCallback", "lightning", "lightning").Callback
 
 
 class PyinitCallback(_Callback):  # type: ignore[misc]  # the library may be missing
