@@ -73,6 +73,7 @@ from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.rules import Rule
 
 if TYPE_CHECKING:
+    from pyinit import studies
     from pyinit.data_driven import (
         AutoInitReport,
         ConsistencyReport,
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from pyinit.inspection.inspect import inspect
     from pyinit.inspection.monitor import Monitor
     from pyinit.inspection.results import Inspection
+    from pyinit.studies import Study, StudyResult
 
 __version__ = version("pyinit")
 
@@ -123,6 +125,8 @@ __all__ = [
     "Recipe",
     "Rule",
     "SearchReport",
+    "Study",
+    "StudyResult",
     "UnsupervisedReport",
     "WeightNormReport",
     "WhiteningReport",
@@ -181,6 +185,7 @@ __all__ = [
     "set_rng",
     "sparse",
     "sparse_",
+    "studies",
     "theory",
     "trunc_normal_",
     "uniform",
@@ -226,6 +231,7 @@ _LATER = {
     ),
     **dict.fromkeys(("assert_initialized", "check"), "pyinit.inspection.check"),
     **dict.fromkeys(("Finding", "Findings"), "pyinit.inspection.findings"),
+    **dict.fromkeys(("Study", "StudyResult", "studies"), "pyinit.studies"),
     "Inspection": "pyinit.inspection.results",
     "Monitor": "pyinit.inspection.monitor",
     "distances": "pyinit.data_driven.distances",

@@ -1,0 +1,81 @@
+"""What came of a study."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from pyinit._messages import needed
+from pyinit.reports.files import write_json
+from pyinit.studies.definition import Definition
+from pyinit.studies.metrics import METRICS, compared
+from pyinit.studies.records import Record
+
+_ROWS = ("runs", "epochs", "steps", "layers")
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The records of a study: ``Study.run`` gives it.
+
+    Args:
+        study: the study
+        records: one of each run, in the order of seeds, factors, arms and learning rates
+
+    Example:
+        >>> import pyinit
+        >>> study = pyinit.Study("lenet5", "mnist5k", {"he": "kaiming", "xavier": "xavier"}, steps=300)
+        >>> result = study.run()  # doctest: +SKIP
+        >>> result.save("lenet5.json")  # doctest: +SKIP
+    """
+
+    study: Definition
+    records: tuple[Record, ...]
+
+    @property
+    def compared(self) -> list[Record]:
+        """The records that are compared: those of each arm's best learning rate."""
+        return compared(self.records)
+
+    def to_records(self, rows: str = "runs") -> list[dict[str, Any]]:
+        """The numbers as a list of flat dictionaries.
+
+        Args:
+            rows: what there is a dictionary of: ``runs`` (with all metrics), ``epochs``, ``steps`` or
+                ``layers``; each has the arm, the seed, the factors and the learning rate, too
+
+        Raises:
+            ValueError: for anything else.
+        """
+        if rows not in _ROWS:
+            raise ValueError(f"rows must be one of {', '.join(_ROWS)}, got {rows!r}")
+        return [row for record in self.records for row in _rows(record, rows)]
+
+    def to_frame(self, rows: str = "runs") -> Any:
+        """The same as a DataFrame of pandas.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        pandas = needed("pandas", "to_frame", "pandas", '"pyinit[study]"')
+        return pandas.DataFrame.from_records(self.to_records(rows))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the records as a JSON file.
+
+        Raises:
+            ValueError: if the name has another end.
+            OSError: if the file cannot be written.
+        """
+        write_json(Path(path), {"records": [each.to_json() for each in self.records]})
+
+
+def _rows(record: Record, rows: str) -> Iterable[dict[str, Any]]:
+    common = {
+        "arm": record.arm, "seed": record.seed, **record.factors, "lr": record.lr
+    }  # fmt: skip
+    if rows == "runs":
+        measured = {name: each(record) for name, each in METRICS.items()}
+        return [{**common, "status": record.status, "error": record.error, **measured}]
+    return [{**common, **row} for row in getattr(record, rows)]
