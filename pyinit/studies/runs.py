@@ -282,7 +282,7 @@ def _performed(study: Definition, run: Run, training: Training, record: Record) 
     if training.kernels == "pyinit":
         convert_(model)
     init_seconds = perf_counter() - start
-    tracker = Tracker(model) if study.track else NoTracker()
+    tracker = Tracker(model, steps) if study.track else NoTracker()
     start = perf_counter()
     log, is_whole = train(model, data, training, run.lr, steps, run.seed, tracker)
     return replace(

@@ -17,6 +17,7 @@ from pyinit.inspection.statistics import describe
 
 _MEASURED = ("mean", "variance", "total_variance", "gradient_norm", "update_ratio", "dead")
 MEASURED = (*_MEASURED, "saturated")
+_APART = 100  # steps
 
 
 class NoTracker:
@@ -29,7 +30,8 @@ class NoTracker:
 
 
 class Tracker:
-    """Records layers at the steps 0, 1, 10, 100, ... and at the last step of each epoch.
+    """Records layers at the steps 0, 1, 10, 100, ..., at the last, and at the last step of each epoch, if
+    that is at least 100 steps after the one before: to record a step takes the time of several.
 
     A ``Monitor`` measures, which does not change the bits of training. There are hooks at these steps
     alone.
@@ -38,17 +40,20 @@ class Tracker:
         rows: of each recorded step and layer, in the order of execution, what was measured
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, steps: int) -> None:
         self._model = model
+        self._last, self._recorded = steps - 1, 0
         self._layers = layers_of(model, None)
         self.rows: list[dict[str, Any]] = []
 
     @contextmanager
     def around(self, step: int, ends_epoch: bool, optimizer: Optimizer) -> Iterator[None]:
         """Record a step, if it is one of those, which is made inside."""
-        if not (ends_epoch or is_recorded(step)):
+        is_late = ends_epoch and step - self._recorded >= _APART
+        if not (is_late or step == self._last or is_recorded(step)):
             yield
             return
+        self._recorded = step
         order: dict[str, float | None] = {}
         handles = [
             layer.module.register_forward_hook(_saturation(layer, order)) for layer in self._layers
