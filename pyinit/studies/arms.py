@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
@@ -32,6 +32,9 @@ SCHEMA: Mapping[str, Any] = {
 }
 
 
+Pretrain: TypeAlias = Callable[[Any, int | None], Mapping[str, Tensor]]
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What an arm may use.
@@ -45,7 +48,7 @@ class Surroundings:
 
     seed: int
     batch: tuple[Tensor, Tensor]
-    pretrain: Callable[[Any, int | None], Mapping[str, Tensor]]
+    pretrain: Pretrain
 
 
 class Step(NamedTuple):
@@ -210,14 +213,14 @@ def plain(arm: Any) -> Any:
 
 
 def _written(step: Step) -> dict[str, Any]:
-    value, options = step.value, step.options
+    value = step.value
     if isinstance(value, (Recipe, Method)):
-        value, options = value.name, {**value.options, **options}
-    elif isinstance(value, PathLike):
+        return {step.kind: value.name, **value.options, **step.options}
+    if isinstance(value, PathLike):
         value = fspath(value)
     elif callable(value):
         value = reference_to(value)
-    return {step.kind: value, **options}
+    return {step.kind: value, **step.options}
 
 
 def _step(arm: Any) -> Step:

@@ -246,6 +246,7 @@ STUDY: Mapping[str, Kind] = {
     ),
     "claims": _CLAIMS,
     "track": FLAG,
+    "data_dir": optional(TEXT),
     "full": _TABLE,
 }
 
@@ -265,6 +266,7 @@ class Definition:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
     track: bool = True
+    data_dir: str | None = None
     question: str = ""
     name: str = "study"
     full: Mapping[str, Any] = field(default_factory=dict)
@@ -289,6 +291,11 @@ class Definition:
                 for value in values:
                     with inside("factors"):
                         TRAINING[name](name, value)
+        if self.track and True in (self.training.batch_seeds, *factors.get("batch_seeds", ())):
+            raise FieldError(
+                ("track",),
+                "must be false with batch_seeds: layers of models that are one are not watched",
+            )
         for i, claim in enumerate(self.claims):
             with inside("claims", i):
                 self._check_claim(claim)

@@ -24,12 +24,6 @@ class LostError(Exception):
     """A task's worker has died each time."""
 
 
-def here(work: Callable[[_Task], _Made], tasks: Sequence[_Task]) -> Iterator[tuple[_Task, _Made]]:
-    """Do tasks in this process, one after the other."""
-    for task in tasks:
-        yield task, work(task)
-
-
 def in_processes(
     work: Callable[[_Task], _Made], tasks: Sequence[_Task], processes: int
 ) -> Iterator[tuple[_Task, _Made | LostError]]:

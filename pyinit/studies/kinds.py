@@ -70,11 +70,14 @@ def _is_number(value: Any) -> bool:
 
 def number(*, above: float | None = None, least: float | None = None) -> Kind:
     """A finite number."""
-    what, schema = "a number", {"type": "number"}
+    what = "a number"
+    schema: dict[str, Any] = {"type": "number"}
     if above is not None:
-        what, schema = f"a number above {above:g}", {**schema, "exclusiveMinimum": above}
+        what = f"a number above {above:g}"
+        schema["exclusiveMinimum"] = above
     if least is not None:
-        what, schema = f"a number of at least {least:g}", {**schema, "minimum": least}
+        what = f"a number of at least {least:g}"
+        schema["minimum"] = least
 
     def takes(value: Any) -> bool:
         is_high = above is None or (_is_number(value) and value > above)

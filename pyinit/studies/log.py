@@ -29,9 +29,18 @@ class Log:
         self._of_epoch.append(loss)
         return not diverged
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the last test loss is a finite number."""
+        return math.isfinite(self.epochs[-1]["test_loss"])
+
     def epoch(self, step: int, test_loss: float, accuracy: float | None) -> None:
         """Note the end of an epoch after so many steps."""
         losses, self._of_epoch = self._of_epoch, []
-        row = {"epoch": len(self.epochs) + 1, "step": step, "train_loss": sum(losses) / len(losses)}
+        row: dict[str, Any] = {
+            "epoch": len(self.epochs) + 1,
+            "step": step,
+            "train_loss": sum(losses) / len(losses),
+        }
         row |= {"test_loss": test_loss, "accuracy": accuracy}
         self.epochs.append({**row, "seconds": perf_counter() - self._start})

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -88,14 +89,13 @@ def _area(rows: Callable[[Record], Sequence[Mapping[str, Any]]], key: str) -> Va
     """The area under a curve over the steps by the trapezoid rule, over its length: a mean."""
 
     def value(record: Record) -> float | None:
-        points = [(row["step"], row[key]) for row in rows(record)]
+        points: list[tuple[int, float]] = [(row["step"], row[key]) for row in rows(record)]
         if not points or any(each is None for _, each in points):
             return None
         if len(points) == 1:
-            return points[0][1]  # type: ignore[no-any-return]
+            return points[0][1]
         sums = (
-            (right - left) * (low + high) / 2
-            for (left, low), (right, high) in zip(points, points[1:], strict=False)
+            (right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points)
         )
         return sum(sums) / (points[-1][0] - points[0][0])
 

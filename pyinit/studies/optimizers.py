@@ -3,25 +3,21 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-import torch
+from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-Make = Callable[[Iterable[torch.nn.Parameter], float, float, float], Optimizer]
+Make = Callable[[Iterable[Tensor], float, float, float], Optimizer]
 
 
-def _sgd(parameters: Iterable[torch.nn.Parameter], lr: float, momentum: float, decay: float) -> SGD:
+def _sgd(parameters: Iterable[Tensor], lr: float, momentum: float, decay: float) -> SGD:
     return SGD(parameters, lr=lr, momentum=momentum, weight_decay=decay)
 
 
-def _adam(
-    parameters: Iterable[torch.nn.Parameter], lr: float, momentum: float, decay: float
-) -> Adam:
+def _adam(parameters: Iterable[Tensor], lr: float, momentum: float, decay: float) -> Adam:
     return Adam(parameters, lr=lr, betas=(momentum, 0.999), weight_decay=decay)
 
 
-def _adamw(
-    parameters: Iterable[torch.nn.Parameter], lr: float, momentum: float, decay: float
-) -> AdamW:
+def _adamw(parameters: Iterable[Tensor], lr: float, momentum: float, decay: float) -> AdamW:
     return AdamW(parameters, lr=lr, betas=(momentum, 0.999), weight_decay=decay)
 
 

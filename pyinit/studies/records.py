@@ -6,7 +6,10 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 
@@ -119,7 +122,7 @@ def read_records(path: Path) -> list[Record]:
     for number, line in enumerate(lines[:-1], 1):
         try:
             records.append(Record.from_json(json.loads(line)))
-        except ValueError as error:
+        except ValueError as error:  # noqa: PERF203  a line's number is told
             raise ValueError(f"{path}, line {number}: {error}") from None
     return records
 
@@ -150,6 +153,8 @@ class RecordFile:
                 os.truncate(self._file.fileno(), end)
                 raise
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()

@@ -25,7 +25,8 @@ def resolve(reference: Any) -> Callable[..., Any]:
     if not isinstance(reference, str):
         if not callable(reference):
             raise ValueError(f"must be a function, got {reference!r}")  # noqa: TRY004
-        return reference
+        found: Callable[..., Any] = reference
+        return found
     module, colon, attribute = reference.partition(":")
     if not (module and colon and attribute):
         raise ValueError(f"must be module:function, got {reference!r}")
@@ -34,8 +35,8 @@ def resolve(reference: Any) -> Callable[..., Any]:
     except Exception as error:
         raise ValueError(f"cannot import {reference!r}: {type(error).__name__}: {error}") from error
     if not callable(found):
-        raise ValueError(f"{reference!r} is not a function but {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+        raise ValueError(f"{reference!r} is not a function but {type(found).__name__}")  # noqa: TRY004
+    return found
 
 
 def reference_to(function: Any) -> str:
@@ -60,20 +61,30 @@ def reference_to(function: Any) -> str:
 def fingerprint(value: Any) -> str:
     """Text that is the same for values that do the same: functions by their code, tensors by their bytes,
     files by their contents."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k}: {fingerprint(value[k])}" for k in sorted(value)) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(fingerprint, value)) + "]"
-    if isinstance(value, (Recipe, Method)):
-        return f"{value.name}{fingerprint(value.options)} {_code(value.function)}"
-    if isinstance(value, partial):
-        parts = (value.func, value.args, value.keywords)
-        return f"partial{fingerprint(parts)}"
-    if isinstance(value, Tensor):
-        return digest(value.detach().cpu().contiguous().numpy().tobytes())
-    if isinstance(value, (str, PathLike)) and Path(value).suffix and Path(value).is_file():
-        return digest(Path(value).read_bytes())
+    for kind, told in _TOLD.items():
+        if isinstance(value, kind):
+            return told(value)
     return f"{_name(value)} {_code(value)}" if callable(value) else repr(value)
+
+
+def _of_mapping(value: Mapping[Any, Any]) -> str:
+    return "{" + ", ".join(f"{key}: {fingerprint(value[key])}" for key in sorted(value)) + "}"
+
+
+def _of_path(value: str | PathLike[str]) -> str:
+    is_file = Path(value).suffix and Path(value).is_file()
+    return digest(Path(value).read_bytes()) if is_file else repr(value)
+
+
+# By type: how a value is told.
+_TOLD: Mapping[Any, Callable[[Any], str]] = {
+    Mapping: _of_mapping,
+    (list, tuple): lambda value: "[" + ", ".join(map(fingerprint, value)) + "]",
+    (Recipe, Method): lambda value: f"{value.name}{fingerprint(value.options)}",
+    partial: lambda value: f"partial{fingerprint((value.func, value.args, value.keywords))}",
+    Tensor: lambda value: digest(value.detach().cpu().contiguous().numpy().tobytes()),
+    (str, PathLike): _of_path,
+}
 
 
 def digest(data: bytes) -> str:

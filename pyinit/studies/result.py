@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pyinit._messages import needed
@@ -15,7 +16,7 @@ from pyinit.studies.records import Record
 _ROWS = ("runs", "epochs", "steps", "layers")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResult:
     """The records of a study: ``Study.run`` gives it.
 
@@ -69,6 +70,32 @@ class StudyResult:
             OSError: if the file cannot be written.
         """
         write_json(Path(path), {"records": [each.to_json() for each in self.records]})
+
+    def write(self, folder: str | PathLike[str]) -> list[Path]:
+        """Write all files that a study's folder holds beside its ``study.toml`` and ``runs.jsonl``.
+
+        Returns:
+            The paths of the files.
+        """
+        path = Path(folder) / "result.json"
+        self.save(path)
+        return [path]
+
+    def __rich__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        chosen = METRICS["accuracy" if any(map(METRICS["accuracy"], self.records)) else "test_loss"]
+        lines = [f"{self.study.name}: {chosen.text}"]
+        groups: dict[str, list[Record]] = {}
+        for each in self.compared:
+            of = "".join(f", {name} = {value}" for name, value in each.factors.items())
+            groups.setdefault(f"{each.arm}{of}", []).append(each)
+        for name, records in groups.items():
+            values = [value for value in map(chosen, records) if value is not None]
+            mean = f"{fmean(values):.4g}" if values else "none"
+            lines.append(f"  {name}: {mean} over {len(values)} of {len(records)} seeds")
+        return "\n".join(lines)
 
 
 def _rows(record: Record, rows: str) -> Iterable[dict[str, Any]]:

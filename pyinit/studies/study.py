@@ -43,6 +43,7 @@ class Study(Definition):
         claims: what is expected
         track: whether signals and gradients are recorded layer by layer: at steps 0, 1, 10, 100, ... and
             at the end of each epoch
+        data_dir: the folder with the files of torchvision's data sets; ``data`` without one
         question: what the study asks
         name: what it is called
         full: fields that ``full_size`` changes

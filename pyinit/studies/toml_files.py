@@ -1,18 +1,22 @@
 """Studies as TOML files, and pyinit's own studies by name."""
 
+import sys
 from dataclasses import fields
 from importlib import resources
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
 from pyinit._messages import near, needed
 from pyinit.studies import arms
 from pyinit.studies.definition import CLAIM, STUDY, TRAINING, Claim, Definition, Training
 from pyinit.studies.kinds import FieldError, inside, refuse_unknown
 from pyinit.studies.references import reference_to
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SUFFIX = ".toml"
 _REQUIRED = ("model", "data", "arms")
@@ -112,11 +116,11 @@ def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
 
 
 def _has(value: Any, path: tuple[str | int, ...]) -> bool:
-    for key in path:
-        try:
+    try:
+        for key in path:
             value = value[key]
-        except (KeyError, IndexError, TypeError):
-            return False
+    except (KeyError, IndexError, TypeError):
+        return False
     return True
 
 
@@ -134,7 +138,7 @@ def to_toml(study: Definition) -> str:
     }
     table["model"] = reference_to(study.model)
     if not isinstance(study.data, (str, PathLike)):
-        raise ValueError(f"data: a file cannot name {type(study.data).__name__} in memory")
+        raise ValueError(f"data: a file cannot name {type(study.data).__name__} in memory")  # noqa: TRY004
     table["data"] = fspath(study.data)
     table["arms"] = {name: arms.plain(arm) for name, arm in study.arms.items()}
     table["training"] = _changed(study.training, Training())

@@ -1,6 +1,6 @@
 """What is recorded of layers while a model is trained, and when."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,8 @@ _APART = 100  # steps
 
 class NoTracker:
     """Records nothing."""
+
+    rows: Sequence[dict[str, Any]] = ()
 
     @contextmanager
     def around(self, *_: Any) -> Iterator[None]:

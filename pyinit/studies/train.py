@@ -1,21 +1,23 @@
 """The training loop."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from pyinit._random.rng import stream_of
 from pyinit.inspection.default_loss import classes_second, default_loss
-from pyinit.studies.data import Split
+from pyinit.studies.data import Data
 from pyinit.studies.definition import Training
 from pyinit.studies.log import Log
 from pyinit.studies.optimizers import OPTIMIZERS, SCHEDULES
 from pyinit.studies.tracking import NoTracker, Tracker
 
-_AT_ONCE = 500  # samples that are evaluated
+AT_ONCE = 500  # samples that are evaluated
 
 
 def seed_of(what: str, seed: int) -> int:
@@ -29,7 +31,7 @@ def batches(samples: int, size: int, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed_of("order", seed))
     while True:
         order = torch.randperm(samples, generator=generator)
-        yield from order[: per_epoch(samples, size) * size].split(size)
+        yield from torch.split(order[: per_epoch(samples, size) * size], size)
 
 
 def per_epoch(samples: int, size: int) -> int:
@@ -37,29 +39,41 @@ def per_epoch(samples: int, size: int) -> int:
     return max(samples // size, 1)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a model is trained: the training, with one learning rate, and for how many steps."""
+
+    training: Training
+    steps: int
+
+
+def optimizer_of(plan: Plan, parameters: Iterable[Any]) -> Optimizer:
+    """The optimizer of a plan."""
+    how = plan.training
+    return OPTIMIZERS[how.optimizer](parameters, how.lrs[0], how.momentum, how.weight_decay)
+
+
+def scheduler_of(plan: Plan, optimizer: Optimizer) -> LambdaLR:
+    """What changes the learning rate after each step."""
+    return LambdaLR(optimizer, lambda step: SCHEDULES[plan.training.schedule](step / plan.steps))
+
+
 def train(
-    model: nn.Module,
-    data: Split,
-    training: Training,
-    lr: float,
-    steps: int,
-    seed: int,
-    tracker: Tracker | NoTracker,
+    model: nn.Module, data: Data, plan: Plan, seed: int, tracker: Tracker | NoTracker
 ) -> tuple[Log, bool]:
     """Train a model in place: the log, and whether it came to the end."""
     torch.manual_seed(seed_of("training", seed))
-    in_epoch = per_epoch(len(data.inputs), training.batch_size)
-    make = OPTIMIZERS[training.optimizer]
-    optimizer = make(model.parameters(), lr, training.momentum, training.weight_decay)
-    scheduler = LambdaLR(optimizer, lambda step: SCHEDULES[training.schedule](step / steps))
-    log = Log(steps)
+    inputs, target = data.training.inputs, data.training.target
+    size = plan.training.batch_size
+    optimizer = optimizer_of(plan, model.parameters())
+    scheduler = scheduler_of(plan, optimizer)
+    log = Log(plan.steps)
     model.train()
-    chosen = batches(len(data.inputs), training.batch_size, seed)
-    for step, samples in zip(range(steps), chosen, strict=False):
-        ends = (step + 1) % in_epoch == 0 or step + 1 == steps
+    for step, samples in zip(range(plan.steps), batches(len(inputs), size, seed), strict=False):
+        ends = (step + 1) % per_epoch(len(inputs), size) == 0 or step + 1 == plan.steps
         with tracker.around(step, ends, optimizer):
             optimizer.zero_grad()
-            loss = default_loss(model(data.inputs[samples]), data.target[samples])
+            loss = default_loss(model(inputs[samples]), target[samples])
             loss.backward()  # type: ignore[no-untyped-call]
             goes_on = log.step(step, loss.item())
             if goes_on:
@@ -69,20 +83,21 @@ def train(
             log.epoch(step + goes_on, *evaluate(model, data))
         if not goes_on:
             return log, False
-    return log, math.isfinite(log.epochs[-1]["test_loss"])
+    return log, log.is_finite
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Split) -> tuple[float, float | None]:
+def evaluate(model: nn.Module, data: Data) -> tuple[float, float | None]:
     """The loss on test data, and the accuracy if the target is of classes."""
     model.eval()
     loss, right = 0.0, 0
-    parts = zip(data.test_inputs.split(_AT_ONCE), data.test_target.split(_AT_ONCE), strict=True)
+    whole = data.test.target
+    parts = zip(data.test.inputs.split(AT_ONCE), whole.split(AT_ONCE), strict=True)
     for inputs, target in parts:
         output = model(inputs)
         loss += default_loss(output, target).item() * len(target)
         if data.classes is not None:
             right += int((classes_second(output, target).argmax(1) == target).sum())
     model.train()
-    accuracy = None if data.classes is None else right / data.test_target.numel()
-    return loss / len(data.test_target), accuracy
+    accuracy = None if data.classes is None else right / whole.numel()
+    return loss / len(whole), accuracy
