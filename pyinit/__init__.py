@@ -73,7 +73,6 @@ from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.rules import Rule
 
 if TYPE_CHECKING:
-    from pyinit import studies
     from pyinit.data_driven import (
         AutoInitReport,
         ConsistencyReport,
@@ -185,7 +184,6 @@ __all__ = [
     "set_rng",
     "sparse",
     "sparse_",
-    "studies",
     "theory",
     "trunc_normal_",
     "uniform",
@@ -231,7 +229,7 @@ _LATER = {
     ),
     **dict.fromkeys(("assert_initialized", "check"), "pyinit.inspection.check"),
     **dict.fromkeys(("Finding", "Findings"), "pyinit.inspection.findings"),
-    **dict.fromkeys(("Study", "StudyResult", "studies"), "pyinit.studies"),
+    **dict.fromkeys(("Study", "StudyResult"), "pyinit.studies"),
     "Inspection": "pyinit.inspection.results",
     "Monitor": "pyinit.inspection.monitor",
     "distances": "pyinit.data_driven.distances",

@@ -60,10 +60,10 @@ class Training:
         ValueError: for a value that is none of these; the message names the field.
 
     Example:
-        >>> import pyinit
-        >>> pyinit.studies.Training(lr=(0.01, 0.1)).momentum
+        >>> from pyinit.studies import Training
+        >>> Training(lr=(0.01, 0.1)).momentum
         0.9
-        >>> pyinit.studies.Training(schedule="cosin")
+        >>> Training(schedule="cosin")
         Traceback (most recent call last):
         ...
         pyinit.studies.kinds.FieldError: schedule: 'cosin' is unknown; did you mean cosine?
