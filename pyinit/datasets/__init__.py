@@ -59,7 +59,7 @@ def load(source: str | PathLike[str]) -> Dataset:
         >>> load("mnist")
         Traceback (most recent call last):
         ...
-        ValueError: no data set is named 'mnist': did you mean mnist5k or mnist1d? Or give the path of a .npy
+        ValueError: no data set is named 'mnist': did you mean mnist5k or mnist1d; or give the path of a .npy
         or .npz file, or module:function
     """
     name = fspath(source)
@@ -70,6 +70,6 @@ def load(source: str | PathLike[str]) -> Dataset:
     if isinstance(source, str) and ":" in name:
         return functions.load(name)
     raise ValueError(
-        f"no data set is named {name!r}: {near(name, DATASETS)} Or give the path of a "
+        f"no data set is named {name!r}: {near(name, DATASETS).removesuffix('?')}; or give the path of a "
         f"{' or '.join(files.SUFFIXES)} file, or module:function"
     )
