@@ -123,6 +123,18 @@ def test_faces_has_the_images_of_scikit_image() -> None:
     assert data.target.tolist() == [1] * 100 + [0] * 100
 
 
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("digits", "c26b35a751f50ffb"),
+        ("faces", "de8ecc4ebf0cc603"),
+        ("mnist5k", "85e584e222af5579"),
+    ],
+)
+def test_the_bits_are_the_same_on_every_machine(name: str, digest: str) -> None:
+    assert installed(name).digest == digest
+
+
 def test_mnist1d_is_split_as_its_authors_do() -> None:
     data = installed("mnist1d")
     training, test = data.split()
