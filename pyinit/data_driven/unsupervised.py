@@ -148,18 +148,19 @@ def pretrain_unsupervised_(
     ) as work:
         graph = trace(work.model)
         key = seed if seed is not None else int(torch.randint(2**31, ()))
-        untrainable: list[str] = []
+        is_idle = True
 
         def visit(call: Call) -> None:
+            nonlocal is_idle
             for affine in work.affines(call):
                 path = affine.weight.site.path
                 why = why_no_patches(affine)
                 if why is None and layers is None and path in graph.heads:
                     why = "no layer takes its output; name it in layers= to train it, too"
                 if why is not None:
-                    untrainable.append(affine.name)
                     work.leave(affine.name, why)
                     continue
+                is_idle = False
                 coder = _Autoencoder(affine, _function(graph.activation.get(path)))
                 numbers = seed_of(Key(key, stream_of(affine.weight.name)))
                 row = coder.settle(corruption, steps, lr, batch_size, numbers)
@@ -171,10 +172,7 @@ def pretrain_unsupervised_(
                     work.say(row)
 
         work.walk(visit)
-        work.refuse_idle()
-        if not found and set(work.left) <= set(untrainable):
-            why = "; ".join(f"{name or 'the model'}: {why}" for name, why in work.left.items())
-            raise ValueError(f"pretrain_unsupervised met no layer that it can train ({why})")
+        work.refuse_idle(is_idle, "layer that it can train")
         return UnsupervisedReport(
             work.report(),
             tuple(found),

@@ -222,10 +222,16 @@ def test_a_layer_without_variance_is_reported_and_left() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [nn.Linear(16, 4), nn.Sequential(nn.ConvTranspose2d(2, 2, 2), nn.ReLU())]
+    "model",
+    [
+        nn.Linear(16, 4),
+        nn.Sequential(nn.ConvTranspose2d(2, 2, 2), nn.ReLU()),
+        nn.Sequential(nn.Linear(16, 16).requires_grad_(False), nn.ReLU(), nn.Linear(16, 4)),
+    ],
 )
 def test_a_model_without_a_layer_to_train_is_refused(model: nn.Module) -> None:
-    x = batch(8, 16) if isinstance(model, nn.Linear) else batch(8, 2, 4, 4)
+    is_linear = any(isinstance(each, nn.Linear) for each in model.modules())
+    x = batch(8, 16) if is_linear else batch(8, 2, 4, 4)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match="no layer that it can train"):
         pyinit.pretrain_unsupervised_(model, x)
