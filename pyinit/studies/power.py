@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyinit.studies.samples import Array, BoundTest, against, grain_of, statistics_module
+from pyinit.studies.samples import (
+    LEAST_SEEDS,
+    Array,
+    BoundTest,
+    against,
+    grain_of,
+    has_spread,
+    statistics_module,
+)
 
 MOST_SEEDS = 1000
 """More seeds than these are never proposed."""
@@ -44,15 +52,17 @@ def seeds_to_decide(
         return None
     numbers = np.asarray(values, dtype=np.float64)
     grain = grain_of(numbers) if grain is None else grain
-    seeds = np.arange(len(values) + 1, MOST_SEEDS + 1, dtype=np.float64)
-    powers = [_power(numbers, against(bound, numbers, grain), seeds, level) for bound in bounds]
+    seeds = np.arange(max(len(values) + 1, LEAST_SEEDS), MOST_SEEDS + 1, dtype=np.float64)
+    powers = [
+        _power(numbers, grain, against(bound, numbers, grain), seeds, level) for bound in bounds
+    ]
     enough = np.flatnonzero(sum(powers) - (len(powers) - 1) >= POWER)
     return int(seeds[enough[0]]) if len(enough) else MOST_SEEDS + 1
 
 
-def _power(values: Array, test: BoundTest, seeds: Array, level: float) -> Array:
+def _power(values: Array, grain: float, test: BoundTest, seeds: Array, level: float) -> Array:
     """The probability that a test decides, for each number of seeds."""
-    if test.kind == "t":
+    if has_spread(values, grain):
         effect = abs(values.mean() - test.bound) / values.std(ddof=1)
         power = statistics_module("statsmodels.stats.power").TTestPower()
         found = np.asarray(power.power(effect, seeds, level))

@@ -26,6 +26,10 @@ _ROUNDING = 1e-12
 
 _RESAMPLES = 9999
 
+LEAST_SEEDS = 3
+"""Below, nothing is tested. Values may be of two kinds, of models that train and models that do not; then two
+differences in a row are alike in an eighth of all studies in which nothing differs."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -64,7 +68,7 @@ class BoundTest:
     """Whether numbers, one a seed, lie on one side of a bound, two-sided.
 
     Args:
-        kind: "t"; "sign", where a t test is not defined; "none" below two seeds
+        kind: "t"; "sign", where a t test is not defined; "none" below three seeds
         bound: what the numbers are compared with
         above, below: how many of them lie above and below the bound
         side: on which side their middle is, 1, -1 or 0: the mean, for the sign test the majority
@@ -103,8 +107,8 @@ def against(bound: float, values: Sequence[float] | Array, grain: float = 0.0) -
     stats = statistics_module("scipy.stats")
     numbers = np.asarray(values, dtype=np.float64)
     above, below = int((numbers > bound + grain).sum()), int((numbers < bound - grain).sum())
-    if len(numbers) < 2:
-        return BoundTest("none", bound, above, below, above - below, 1.0)
+    if len(numbers) < LEAST_SEEDS:
+        return BoundTest("none", bound, above, below, int(np.sign(above - below)), 1.0)
     if has_spread(numbers, grain):
         p = float(stats.ttest_1samp(numbers, bound).pvalue)
         return BoundTest("t", bound, above, below, int(np.sign(numbers.mean() - bound)), p)

@@ -99,7 +99,9 @@ class Estimate:
         if spread is None:
             return f"{number(self.mean)} on {'each of ' * (len(self.values) > 1)}{seeds}"
         inside = f"{_ends(self)} by {self.interval}, {seeds}"
-        inside += f", {p_value(p, tests, test.bound)}" if test else ""
+        if test:
+            told = "too few for a test" if test.kind == "none" else p_value(p, tests, test.bound)
+            inside += f", {told}"
         return f"{number(self.mean, spread)} ({inside})"
 
     @property
@@ -259,7 +261,8 @@ class Difference:
         means = " against ".join(number(arm.mean, spread) for arm in arms)
         if spread is None:
             return f"{means} on {seeds}, which shows no spread"
-        inside = f"{_ends(self)}, {seeds}, {p_value(p, tests, test.bound)}"
+        told = "too few for a test" if test.kind == "none" else p_value(p, tests, test.bound)
+        inside = f"{_ends(self)}, {seeds}, {told}"
         return f"{means}, a difference of {number(self.mean, spread)} ({inside})"
 
     @property
@@ -348,7 +351,7 @@ class Comparison:
         The loss of he is 1.1 (95% interval -0.2 to 2.4 by t, 2 seeds).
         The loss of xavier is 1.3 (95% interval -1.2 to 3.8 by t, 2 seeds).
         he and xavier are not told apart by their loss: 1.1 against 1.3, a difference of 0.2 (95% interval \
--1.1 to 1.5, 2 seeds, p = 0.295).
+-1.1 to 1.5, 2 seeds, too few for a test).
     """
 
     measure: Measure

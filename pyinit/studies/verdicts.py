@@ -7,7 +7,7 @@ from typing import Literal
 
 from pyinit.studies.definition import Claim
 from pyinit.studies.power import MOST_SEEDS, POWER, seeds_to_decide
-from pyinit.studies.samples import BoundTest, Measure, against, holm, is_number
+from pyinit.studies.samples import LEAST_SEEDS, BoundTest, Measure, against, holm, is_number
 from pyinit.studies.statistics import Difference, Estimate, Runs, difference, estimate
 from pyinit.studies.wording import counted
 
@@ -77,7 +77,7 @@ class Verdict:
         if self.outcome != "undecided":
             return []
         if self.seeds_to_decide is None:
-            return ["It takes two seeds at least to decide it."]
+            return [f"It takes {LEAST_SEEDS} seeds at least to decide it."]
         if self.seeds_to_decide > MOST_SEEDS:
             return [
                 f"If these numbers are the truth, it takes more than {MOST_SEEDS} seeds to decide it."
@@ -105,7 +105,7 @@ def judge(
         >>> loss = Measure("loss", more_is_better=False)
         >>> claim = Claim("loss", arm="he", below=0.5)
         >>> print(*judge([claim], [(loss, {"he": {0: 0.4}})]))
-        it is undecided whether the loss of he is below 0.5: 0.4 on 1 seed. It takes two seeds at least to \
+        it is undecided whether the loss of he is below 0.5: 0.4 on 1 seed. It takes 3 seeds at least to \
 decide it.
     """
     weighed = [_weigh(claim, *each) for claim, each in zip(claims, evidence, strict=True)]

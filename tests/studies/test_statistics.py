@@ -105,15 +105,15 @@ def test_one_diverged_run_in_an_unbounded_measure_refuses_the_t_test() -> None:
 def test_two_diverged_runs_are_a_tie() -> None:
     found = difference("a", "b", runs(a=[None, 0.2, 0.4], b=[None, 0.5, 0.6]), LOSS)
     assert found.values == pytest.approx((0.0, 0.3, 0.2))
-    both = difference("a", "b", runs(a=[None, None], b=[None, None]), LOSS)
-    assert (both.values, both.p) == ((0.0, 0.0), 1.0)
+    both = difference("a", "b", runs(a=[None] * 3, b=[None] * 3), LOSS)
+    assert (both.values, both.test.kind, both.p) == ((0.0,) * 3, "sign", 1.0)
 
 
 def test_the_median_between_infinities_is_told_as_none() -> None:
-    values = runs(a=[None, 0.1], b=[0.1, None])
+    values = runs(a=[None, 0.1, None, 0.2], b=[0.1, None, 0.1, None])
     found = difference("a", "b", values, LOSS)
     assert math.isnan(found.mean)
-    assert "medians none against none, better on 1 of 2 seeds and worse on 1" in str(found)
+    assert "medians none against none, better on 2 of 4 seeds and worse on 2" in str(found)
 
 
 # Paired tests
@@ -162,15 +162,19 @@ def test_only_common_seeds_are_paired_and_the_sentence_says_which_are_not() -> N
     )
 
 
-@pytest.mark.parametrize(
-    ("seeds", "kind", "p"), [(0, "none", 1.0), (1, "none", 1.0), (2, "t", None)]
-)
-def test_few_seeds(seeds: int, kind: str, p: float | None) -> None:
+@pytest.mark.parametrize("seeds", [0, 1, 2])
+def test_below_three_seeds_there_is_no_test(seeds: int) -> None:
     found = difference("a", "b", runs(a=[2.0, 2.5][:seeds], b=[1.0, 1.4][:seeds]), Measure("score"))
-    assert found.test.kind == kind
-    # With one degree of freedom t is Cauchy's: mean 1.05, standard error 0.05.
-    assert found.p == (p or pytest.approx(1 - 2 / math.pi * math.atan(1.05 / 0.05)))
-    assert found.corrected_effect is None
+    assert (found.test.kind, found.p, found.corrected_effect) == ("none", 1.0, None)
+    assert found.in_words == "a and b are not told apart by their score"
+
+
+def test_two_seeds_have_an_interval() -> None:
+    found = difference("a", "b", runs(a=[2.0, 2.5], b=[1.0, 1.4]), Measure("score"))
+    # With one degree of freedom t is Cauchy's, whose quantile is a tangent: mean 1.05, error 0.05.
+    half = 0.05 * math.tan(math.pi * 0.475)
+    assert (found.low, found.high) == pytest.approx((1.05 - half, 1.05 + half))
+    assert str(found).endswith("(95% interval 0.41 to 1.69, 2 seeds, too few for a test).")
 
 
 @pytest.mark.parametrize("gap", [0.25, 0.0, 0.1])  # 0.1 leaves rounding
@@ -261,7 +265,7 @@ def test_the_sentence_of_a_difference() -> None:
     first = compare({**RUNS, "he": {**FIRST, 0: 0.91}}, ACCURACY).differences[0]
     assert str(first) == (
         "xavier is better than normal in accuracy: 0.953 against 0.921, a difference of 0.032 "
-        "(95% interval 0.021 to 0.043, 5 seeds, p = 0.0041 after Holm's correction)."
+        "(95% interval 0.022 to 0.042, 5 seeds, p = 0.00308 after Holm's correction)."
     )
     other = compare({**RUNS, "he": {**FIRST, 0: 0.91}}, ACCURACY).differences[1]
     assert other.in_words == "xavier and he are not told apart by their accuracy"

@@ -49,12 +49,16 @@ def diverging(rng: np.random.Generator, seeds: int) -> Any:
     return np.where(rng.random(seeds) < 0.3, math.nan, rng.normal(0.9, 0.02, seeds))
 
 
+def trains_or_not(rng: np.random.Generator, seeds: int) -> Any:
+    return rng.choice([0.1, 0.9], seeds) + rng.normal(0, 0.001, seeds)
+
+
 def coarse(rng: np.random.Generator, seeds: int) -> Any:
     return rng.choice([0.9, 0.91], seeds)
 
 
-@pytest.mark.parametrize("draw", [normal, skewed, diverging, coarse])
-@pytest.mark.parametrize("seeds", [2, 5, 10])
+@pytest.mark.parametrize("draw", [normal, skewed, diverging, trains_or_not, coarse])
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 @pytest.mark.parametrize("measure", [ACCURACY, LOSS], ids=lambda measure: measure.name)
 def test_an_arm_that_repeats_another_is_not_called_better_more_often_than_the_level(
     draw: Any, seeds: int, measure: Measure
@@ -108,16 +112,15 @@ def test_arms_that_differ_by_just_the_margin_are_not_called_alike_more_often_tha
 
 @pytest.mark.parametrize(("effect", "seeds"), [(1.0, 10), (1.7, 5), (0.5, 34)])
 def test_a_planted_difference_is_found_as_often_as_theory_says(effect: float, seeds: int) -> None:
-    rng = np.random.default_rng(24)
-    shared = [rng.normal(0.8, 0.1, seeds) for _ in range(200)]  # what the seeds have in common
+    rng = np.random.default_rng([24, seeds])
     found = [
         verdict(BETTER, runs(a=base + rng.normal(effect * 0.01, 0.01, seeds), b=base)).outcome
-        for base in shared
+        for base in rng.normal(0.8, 0.1, (600, seeds))  # what the seeds have in common
     ]
     bound = stats.t(seeds - 1).isf(0.025)
     power = stats.nct(seeds - 1, effect * math.sqrt(seeds)).sf(bound)
     assert 0.75 < power < 0.87
-    assert stats.binomtest(found.count("held"), 200, power).pvalue > 0.01
+    assert stats.binomtest(found.count("held"), 600, power).pvalue > 0.01
     assert found.count("not held") <= 1
 
 
@@ -129,7 +132,7 @@ def test_the_seeds_of_an_undecided_claim_decide_it() -> None:
     assert [each.outcome for each in found] == ["undecided"] * 2
     seeds = found[0].seeds_to_decide
     assert seeds is not None
-    assert found[1].seeds_to_decide == 1001
+    assert found[1].seeds_to_decide == 781
     drawn = np.random.default_rng(25).normal(np.mean(values), np.std(values, ddof=1), (1000, seeds))
     decided = sum(
         stats.ttest_1samp(drawn, 0.0, axis=1).pvalue <= 0.05 / 2
@@ -222,17 +225,18 @@ def test_no_claims_have_no_verdicts() -> None:
     assert judge([], []) == ()
 
 
-@pytest.mark.parametrize("seeds", [0, 1])
-def test_below_two_seeds_everything_is_undecided(seeds: int) -> None:
-    of = runs(a=[0.9][:seeds], b=[0.1][:seeds])
+@pytest.mark.parametrize("seeds", [0, 1, 2])
+def test_below_three_seeds_everything_is_undecided(seeds: int) -> None:
+    of = runs(a=[0.9, 0.901][:seeds], b=[0.1, 0.1][:seeds])
     for claim in (
         BETTER,
         Claim("accuracy", arm="a", above=0.5),
         Claim("accuracy", same=("a", "b"), within=1.0),
     ):
         found = verdict(claim, of)
-        assert (found.outcome, found.seeds_to_decide) == ("undecided", None)
-        assert str(found).endswith("It takes two seeds at least to decide it.")
+        assert (found.outcome, found.seeds_to_decide) == ("undecided", None if seeds < 2 else 3)
+        if seeds < 2:
+            assert str(found).endswith("It takes 3 seeds at least to decide it.")
 
 
 def test_a_difference_without_spread_takes_six_seeds() -> None:
@@ -277,7 +281,7 @@ def test_better_needs_a_measure_that_has_a_better_side() -> None:
         (Claim("accuracy", better="a", than="b", at_least=0.2, where={"depth": 30}),
          "a is not better than b in accuracy by at least 0.2 where depth = 30: "),
         (Claim("accuracy", arm="a", above=0.95), "it is undecided whether the accuracy of a is above 0.95: "),
-        (Claim("accuracy", arm="a", below=0.9), "the accuracy of a is not below 0.9: 0.952 (95% interval"),
+        (Claim("accuracy", arm="a", below=0.9), "the accuracy of a is not below 0.9: 0.9520 (95% interval"),
         (Claim("accuracy", same=("a", "b"), within=0.1), "a and b are within 0.1 of each other in accuracy: "),
         (Claim("accuracy", same=("a", "b"), within=0.01), "a and b are not within 0.01 of each other in "),
     ],
@@ -292,7 +296,9 @@ def test_an_undecided_verdict_says_how_many_seeds_would_decide() -> None:
     assert found.endswith(
         f"If these numbers are the truth, {seeds} seeds decide it with a probability of 0.8."
     )
-    found = str(verdict(Claim("accuracy", better="a", than="b"), runs(a=[0.5, 0.7], b=[0.6, 0.6])))
+    found = str(
+        verdict(Claim("accuracy", better="a", than="b"), runs(a=[0.5, 0.7, 0.6], b=[0.6, 0.6, 0.6]))
+    )
     assert found.endswith(
         "If these numbers are the truth, it takes more than 1000 seeds to decide it."
     )
