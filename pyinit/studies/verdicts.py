@@ -102,10 +102,10 @@ def judge(
         ValueError: if an arm is claimed to be better by a measure of which neither more nor less is better.
 
     Example:
-        >>> loss = Measure("loss", more_is_better=False)
-        >>> claim = Claim("loss", arm="he", below=0.5)
+        >>> loss = Measure("test_loss", more_is_better=False)
+        >>> claim = Claim("test_loss", arm="he", below=0.5)
         >>> print(*judge([claim], [(loss, {"he": {0: 0.4}})]))
-        it is undecided whether the loss of he is below 0.5: 0.4 on 1 seed. It takes 3 seeds at least to \
+        it is undecided whether the test_loss of he is below 0.5: 0.4 on 1 seed. It takes 3 seeds at least to \
 decide it.
     """
     weighed = [_weigh(claim, *each) for claim, each in zip(claims, evidence, strict=True)]

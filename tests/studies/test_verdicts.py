@@ -201,8 +201,10 @@ def test_it_is_decided_if_the_interval_is_on_one_side_of_the_bound() -> None:
 
 def test_where_less_is_better_at_least_is_by_how_much_less() -> None:
     of = runs(a=[0.5, 0.52, 0.49], b=[1.0, 1.01, 1.02])
-    assert verdict(Claim("loss", better="a", than="b", at_least=0.3), of, LOSS).outcome == "held"
-    assert verdict(Claim("loss", better="b", than="a"), of, LOSS).outcome == "not held"
+    assert (
+        verdict(Claim("test_loss", better="a", than="b", at_least=0.3), of, LOSS).outcome == "held"
+    )
+    assert verdict(Claim("test_loss", better="b", than="a"), of, LOSS).outcome == "not held"
 
 
 def test_claims_are_corrected_together_and_one_that_cannot_be_tested_counts() -> None:
@@ -251,7 +253,7 @@ def test_arms_that_give_the_same_values_leave_it_undecided() -> None:
 
 
 def test_diverged_runs_are_not_alike() -> None:
-    claim = Claim("loss", same=("a", "b"), within=0.1)
+    claim = Claim("test_loss", same=("a", "b"), within=0.1)
     found = verdict(claim, runs(a=[None] * 9, b=[None] * 9), LOSS)
     assert found.outcome == "undecided"
     assert verdict(claim, runs(a=[0.1] * 9, b=[None] * 9), LOSS).outcome == "not held"
@@ -260,7 +262,7 @@ def test_diverged_runs_are_not_alike() -> None:
 def test_an_arm_that_diverged_on_all_seeds_is_worse() -> None:
     diverged = runs(a=[0.95, 0.96, 0.955, 0.945, 0.95], b=[None] * 5)
     assert verdict(BETTER, diverged).outcome == "held"
-    loss = Claim("loss", better="a", than="b")
+    loss = Claim("test_loss", better="a", than="b")
     assert verdict(loss, diverged, LOSS).outcome == "undecided"  # 5 signs: p = 0.0625
     assert verdict(loss, runs(a=[0.1] * 6, b=[None] * 6), LOSS).outcome == "held"
 
@@ -307,6 +309,6 @@ def test_an_undecided_verdict_says_how_many_seeds_would_decide() -> None:
 def test_runs_that_gave_no_number_are_told_in_the_verdict() -> None:
     of = runs(a=[0.95, 0.96, 0.955], b=[0.91, None, 0.9])
     assert "Of b, 1 run gave no number and counts as 0." in str(verdict(BETTER, of))
-    loss = str(verdict(Claim("loss", better="a", than="b"), of, LOSS))
+    loss = str(verdict(Claim("test_loss", better="a", than="b"), of, LOSS))
     assert "better on 1 of 3 seeds and worse on 2" in loss
     assert "Of b, 1 run gave no number and counts as worse than any number." in loss
