@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pyinit.studies import verdicts
 from pyinit.studies.definition import Claim
 from pyinit.studies.samples import Measure
 from pyinit.studies.verdicts import Verdict, judge
@@ -34,6 +35,12 @@ def no_more_often(count: int, of: int, level: float) -> bool:
     return bool(stats.binomtest(count, of, level, alternative="greater").pvalue > 0.01)
 
 
+@pytest.fixture
+def only_outcomes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the seeds that would decide, which take most of the time and change no outcome."""
+    monkeypatch.setattr(verdicts, "seeds_to_decide", lambda *_, **__: None)
+
+
 # What is not there is not found
 
 
@@ -57,6 +64,7 @@ def coarse(rng: np.random.Generator, seeds: int) -> Any:
     return rng.choice([0.9, 0.91], seeds)
 
 
+@pytest.mark.usefixtures("only_outcomes")
 @pytest.mark.parametrize("draw", [normal, skewed, diverging, trains_or_not, coarse])
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 @pytest.mark.parametrize("measure", [ACCURACY, LOSS], ids=lambda measure: measure.name)
@@ -72,6 +80,7 @@ def test_an_arm_that_repeats_another_is_not_called_better_more_often_than_the_le
     assert no_more_often(200 - found.count("undecided"), 200, 0.05)
 
 
+@pytest.mark.usefixtures("only_outcomes")
 def test_of_several_claims_not_one_holds_more_often_than_the_level() -> None:
     rng = np.random.default_rng(21)
     arms = "abcdefgh"
@@ -86,6 +95,7 @@ def test_of_several_claims_not_one_holds_more_often_than_the_level() -> None:
     assert not no_more_often(any_alone, 200, 0.05)  # what the correction is for
 
 
+@pytest.mark.usefixtures("only_outcomes")
 def test_a_level_is_kept_that_a_claim_names() -> None:
     rng = np.random.default_rng(22)
     claim = Claim("accuracy", better="a", than="b", level=0.4)
@@ -93,6 +103,7 @@ def test_a_level_is_kept_that_a_claim_names() -> None:
     assert stats.binomtest(200 - found.count("undecided"), 200, 0.4).pvalue > 0.01
 
 
+@pytest.mark.usefixtures("only_outcomes")
 @pytest.mark.parametrize("truth", [-0.01, 0.01])
 def test_arms_that_differ_by_just_the_margin_are_not_called_alike_more_often_than_the_level(
     truth: float,
@@ -110,6 +121,7 @@ def test_arms_that_differ_by_just_the_margin_are_not_called_alike_more_often_tha
 # What is there is found
 
 
+@pytest.mark.usefixtures("only_outcomes")
 @pytest.mark.parametrize(("effect", "seeds"), [(1.0, 10), (1.7, 5), (0.5, 34)])
 def test_a_planted_difference_is_found_as_often_as_theory_says(effect: float, seeds: int) -> None:
     rng = np.random.default_rng([24, seeds])
