@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ class Method:
 
     Example:
         >>> import pyinit
-        >>> quick = pyinit.method("lsuv", iterations=3)
+        >>> quick = pyinit.methods.lsuv(iterations=3)
         >>> print(quick, "-", quick.source)
         lsuv(iterations=3) - Mishkin & Matas 2016
     """
@@ -58,6 +58,34 @@ class Method:
     def summary(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The options that its function takes, by name."""
+        return {
+            name: parameter
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in _COMMON
+        }
+
+    def __call__(self, **options: Any) -> "Method":
+        """The method with these options besides those that it has.
+
+        Args:
+            options: what the method's function takes as keywords
+
+        Returns:
+            The method with options; ``run`` runs it.
+
+        Raises:
+            ValueError: for an option that the method does not have.
+        """
+        taken = self.parameters
+        for option in options:
+            if option not in taken:
+                has = near(option, taken) if taken else "it has none"
+                raise ValueError(f"method {self.name!r} has no option {option!r}; {has}")
+        return replace(self, options={**self.options, **options})
 
     def run(self, model: torch.nn.Module, data: Any, **common: Any) -> Any:
         """Run the method.
@@ -132,18 +160,48 @@ def register_method(
     return add
 
 
-def methods() -> dict[str, Method]:
-    """All data-driven methods, in alphabetical order.
+class Methods:
+    """The data-driven methods by name: ``pyinit.methods`` is the only one of this class.
 
-    Returns:
-        The methods by their names. Each has a ``summary`` and a ``source``.
-
-    Example:
-        >>> import pyinit
-        >>> pyinit.methods()["lsuv"].source
-        'Mishkin & Matas 2016'
+    ``methods()`` gives all of them as a dictionary. As an attribute, each is a ``Method``, which takes
+    options: ``methods.lsuv(tolerance=0.05)`` is ``method("lsuv", tolerance=0.05)``.
     """
-    return dict(sorted(_registry().items()))
+
+    def __call__(self) -> dict[str, Method]:
+        """All data-driven methods, in alphabetical order.
+
+        Returns:
+            The methods by their names. Each has a ``summary`` and a ``source``.
+
+        Example:
+            >>> import pyinit
+            >>> pyinit.methods()["lsuv"].source
+            'Mishkin & Matas 2016'
+        """
+        return dict(sorted(_registry().items()))
+
+    def __getattr__(self, name: str) -> Method:
+        # Nothing that Python itself asks for has methods imported.
+        registry = {} if name.startswith("_") else _registry()
+        if name not in registry:
+            known = f"; {near(name, registry)}" if registry else ""
+            raise AttributeError(f"unknown method {name!r}{known}")
+        return registry[name]
+
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *self()]
+
+    def __reduce__(self) -> str:
+        return "methods"
+
+    def __repr__(self) -> str:
+        listed = self()
+        width = max(map(len, listed), default=0)
+        lines = [f"  {name:{width}}  {each.summary}" for name, each in listed.items()]
+        return "\n".join(("data-driven methods:", *lines))
+
+
+methods = Methods()
 
 
 def method(name: str, **options: Any) -> Method:
@@ -161,21 +219,10 @@ def method(name: str, **options: Any) -> Method:
 
     Example:
         >>> import pyinit
-        >>> pyinit.method("lsuv", tolerance=0.05).options
-        {'tolerance': 0.05}
+        >>> pyinit.method("lsuv", tolerance=0.05) == pyinit.methods.lsuv(tolerance=0.05)
+        True
     """
     registry = _registry()
-    known = registry.get(name)
-    if known is None:
+    if name not in registry:
         raise ValueError(f"unknown method {name!r}; {near(name, registry)}")
-    taken = [
-        p.name
-        for p in inspect.signature(known.function).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.name not in _COMMON
-    ]
-    for option in options:
-        if option not in taken:
-            raise ValueError(
-                f"method {name!r} has no option {option!r}; it has {', '.join(taken) or 'none'}"
-            )
-    return Method(known.name, known.function, known.source, known.needs_data, options)
+    return registry[name](**options)
