@@ -70,7 +70,7 @@ class MetaInitReport(MethodReport[MetaInitWeight]):
 
 
 @eager
-@register_method("metainit", source="Dauphin & Schoenholz 2019")
+@register_method("metainit", source="Dauphin & Schoenholz 2019", takes_shape=True)
 def metainit_(
     model: nn.Module,
     data: Any,

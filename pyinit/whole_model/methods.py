@@ -1,10 +1,11 @@
 """The register of data-driven methods: by their names, with their options."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin
 
 import torch
 
@@ -39,6 +40,7 @@ class Method:
             ``init`` is an ``InitReport``
         source: the paper that it follows
         needs_data: whether it can do nothing without data
+        takes_shape: whether the shape of the inputs will do for data
         options: the options that differ from the function's defaults
 
     Example:
@@ -52,6 +54,7 @@ class Method:
     function: Callable[..., Any]
     source: str
     needs_data: bool = True
+    takes_shape: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -87,6 +90,24 @@ class Method:
                 raise ValueError(f"method {self.name!r} has no option {option!r}; {has}")
         return replace(self, options={**self.options, **options})
 
+    def of_file(self, options: Mapping[str, Any]) -> "Method":
+        """The method with options that a file or a command line has: numbers, texts, lists and tables.
+
+        Raises:
+            ValueError: for an option that the method does not have, or of a type that it does not take.
+        """
+        found = self(**options)
+        for name, value in options.items():
+            kinds = _kinds(self.parameters[name].annotation)
+            if any(_is_of(value, kind) for kind in kinds):
+                continue
+            words = [_IN_WORDS[kind] for kind in kinds if kind in _IN_WORDS]
+            of = f"option {name!r} of method {self.name!r}"
+            if not words:
+                raise ValueError(f"{of} can be given in Python only, got {value!r}")
+            raise ValueError(f"{of} must be {' or '.join(words)}, got {value!r}")
+        return found
+
     def run(self, model: torch.nn.Module, data: Any, **common: Any) -> Any:
         """Run the method.
 
@@ -102,12 +123,44 @@ class Method:
             ValueError: without data that it needs, or as the method does.
         """
         if data is None and self.needs_data:
-            raise ValueError(f"method {self.name!r} measures on data, got none: give data=")
+            raise ValueError(
+                f"method {self.name!r} needs the shape of its inputs, such as data=(64, 3, 32, 32), or data, "
+                "got neither"
+                if self.takes_shape
+                else f"method {self.name!r} measures on data, got none: give data="
+            )
         return self.function(model, data, **common, **self.options)
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
+
+
+# Types of options that files have, and what they are called.
+_IN_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Sequence: "a list",
+    Mapping: "a table",
+}
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types that an annotation allows; Any if it does not say."""
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return [Any]
+    several = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return [get_origin(each) or each for each in several]
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
+    if isinstance(value, (bool, str)):  # which are numbers and sequences, too
+        return kind is type(value)
+    return isinstance(value, int | float if kind is float else kind)
 
 
 _REGISTRY: dict[str, Method] = {}
@@ -126,7 +179,7 @@ def _registry() -> dict[str, Method]:
 
 
 def register_method(
-    name: str, *, source: str = "", needs_data: bool = True
+    name: str, *, source: str = "", needs_data: bool = True, takes_shape: bool = False
 ) -> Callable[[_Function], _Function]:
     """Decorator that makes a function known as a data-driven method.
 
@@ -134,6 +187,7 @@ def register_method(
         name: the name that recipe files will know it by
         source: the paper that it follows
         needs_data: whether it can do nothing without data
+        takes_shape: whether the shape of the inputs will do for data: a tuple of whole numbers
 
     Returns:
         The decorator, which returns the function as it is.
@@ -154,7 +208,7 @@ def register_method(
         known = _REGISTRY.get(name)
         if known is not None and known.function.__qualname__ != function.__qualname__:
             raise ValueError(f"name {name!r} is taken by another method")
-        _REGISTRY[name] = Method(name, function, source, needs_data)
+        _REGISTRY[name] = Method(name, function, source, needs_data, takes_shape)
         return function
 
     return add

@@ -146,12 +146,30 @@ def test_data_without_a_method_is_refused() -> None:
         pyinit.initialize_(model(), "kaiming", data=batch())
 
 
-@pytest.mark.parametrize("after", ["3", "{ tolerance = 1 }", '"lsvu"', '{ name = "lsuv", x = 1 }'])
-def test_a_wrong_method_in_a_file_is_named(tmp_path: Path, after: str) -> None:
+@pytest.mark.parametrize(
+    ("after", "what"),
+    [
+        ("3", "after must be a name"),
+        ("{ tolerance = 1 }", "after must be a name"),
+        ('"lsvu"', "did you mean lsuv"),
+        ('{ name = "lsuv", x = 1 }', "no option 'x'"),
+        ('{ name = "lsuv", tolerance = "a" }', "'tolerance' of method 'lsuv' must be a number"),
+        ('{ name = "gradinit", loss = "f" }', "'loss' of method 'gradinit' can be given in Python"),
+    ],
+)
+def test_a_wrong_method_in_a_file_is_named(tmp_path: Path, after: str, what: str) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(f"after = {after}\n")
-    with pytest.raises(ValueError, match=r"recipe\.toml"):
+    with pytest.raises(ValueError, match=rf"recipe\.toml.*{what}"):
         pyinit.initialize_(model(), path, data=batch())
+
+
+def test_a_shape_will_do_for_a_method_that_draws_its_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('after = { name = "metainit", steps = 3 }\n')
+    assert pyinit.initialize_(model(), path, seed=0, data=(16, 8)).method == "metainit(steps=3)"
+    with pytest.raises(ValueError, match="'metainit' needs the shape of its inputs"):
+        pyinit.initialize_(model(), path, seed=0)
 
 
 def test_rules_and_only_go_to_the_base(tmp_path: Path) -> None:
