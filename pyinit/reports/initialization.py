@@ -44,6 +44,8 @@ _ABOUT_SPREAD = (
     "value are left out."
 )
 
+_ADJUSTED = "What a data-driven method has adjusted is where the method put it."
+
 
 class Kept(Enum):
     """What else ``initialize_`` and ``replay_`` must know of a parameter that stays as it is.
@@ -433,6 +435,7 @@ class InitReport:
             y_label="standard deviation",
             log=True,
             names=[row.name for _, row in drawn],
+            note=_ADJUSTED if any(row.adjustment is not None for _, row in drawn) else "",
         )
 
     def to_dict(self) -> dict[str, Any]:

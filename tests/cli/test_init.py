@@ -474,7 +474,6 @@ def test_weights_come_from_a_file_and_the_rest_from_the_recipe(tmp_path: Path) -
         ([CHAIN, *LSUV, "--dry-run"], "--dry-run", "leave out --method and its data"),
         ([CHAIN, *DATA, "--dry-run"], "--dry-run", "leave out --method and its data"),
         ([CHAIN, *LSUV, "--from", os.devnull], "--from", "leave out --method and its data"),
-        ([CHAIN, *LSUV, "--report", "x.html"], "--report", "would be a .json file"),
         ([CHAIN, *LSUV, "--recipe", "kaimin"], "--recipe", "did you mean kaiming"),
         ([CHAIN, *LSUV, "--recipe", "fixup"], "--recipe", "fixup cannot initialize the model"),
         (
@@ -571,6 +570,14 @@ def test_a_method_goes_over_the_weights_and_its_report_gives_them_again(tmp_path
     assert told["data"].startswith("pyinit_user_net:batch: 40 samples of 8")
 
 
+def test_the_report_of_a_method_may_be_a_page(tmp_path: Path) -> None:
+    file, out = tmp_path / "net.html", tmp_path / "net.safetensors"
+    result = run(CHAIN, *LSUV, "--report", str(file), "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert "Initialization from data: lsuv" in file.read_text()
+    assert {*tmp_path.iterdir()} == {file, out}
+
+
 def test_a_method_begins_with_the_recipe_that_is_given() -> None:
     answer = report(CHAIN, *LSUV, "--recipe", "kaiming", "--batch", "16")
     assert answer["recipe"] == "kaiming"
@@ -595,7 +602,6 @@ def test_a_recipe_file_names_a_method_with_options(user_module: Path) -> None:
         ([], "--data", "the method lsuv needs it to measure on"),
         (LSUV, "--method", "names the method lsuv(tolerance=0.02), too"),
         (["--from", os.devnull], "--from", "the method lsuv begins with a recipe"),
-        ([*DATA, "--report", "x.html"], "--report", "would be a .json file"),
     ],
 )
 def test_what_does_not_go_with_a_recipe_file_that_names_a_method_is_named(
