@@ -22,6 +22,7 @@ from pyinit.reports.page import (
     table_section,
     write_report,
 )
+from pyinit.reports.stored import read, read_as
 from pyinit.reports.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -213,12 +214,13 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
         if (value.get("format"), value.get("report")) != (_FORMAT, cls.__name__):
             raise ValueError(f"report: not a {cls.__name__} of format {_FORMAT}")
         try:
-            rows = (cls.row(**{k: _listed(v) for k, v in row.items()}) for row in value["layers"])
-            return cls(
-                init=InitReport.from_dict(value["init"], tensors),
-                layers=tuple(rows),  # type: ignore[arg-type]
-                left=tuple((name, why) for name, why in value["left"]),
-                **{name: _listed(total) for name, total in value["totals"].items()},
+            return read(
+                cls,
+                {**read_as(dict, value["totals"], "totals"), "left": value["left"]},
+                init=InitReport.from_dict(read_as(dict, value["init"], "init"), tensors),
+                layers=tuple(
+                    read(cls.row, row) for row in read_as(list, value["layers"], "layers")
+                ),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"report: not what to_dict gives: {error!r}") from None
@@ -254,9 +256,7 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
         return read_report(
             path,
             "a report",
-            lambda value: cls.from_dict(
-                value, Tensors.beside(Path(path), value.get("init", {}).get("tensors", {}))
-            ),
+            lambda value: cls.from_dict(value, Tensors.beside(Path(path), value.get("init"))),
         )
 
 
@@ -274,7 +274,3 @@ def _text(value: Any) -> str:
 
 def _fact(value: Any) -> str:
     return f"{value:,}" if type(value) is int else _text(value)
-
-
-def _listed(value: Any) -> Any:
-    return tuple(map(_listed, value)) if isinstance(value, list) else value
