@@ -58,8 +58,8 @@ def test_methods_are_values_under_their_names() -> None:
     assert found(iterations=2).options == {"tolerance": 0.05, "iterations": 2}
     report = found.run(model(), batch(), seed=0)
     assert report.init.method == "lsuv(tolerance=0.05)"
-    with pytest.raises(ValueError, match=r"no option 'tolerences'; did you mean tolerance"):
-        pyinit.methods.lsuv(tolerences=1)
+    with pytest.raises(ValueError, match=r"no option 'tolerances'; did you mean tolerance"):
+        pyinit.methods.lsuv(tolerances=1)
     with pytest.raises(ValueError, match=r"no option 'x'; it has none"):
         pyinit.methods.autoinit(x=1)
     with pytest.raises(AttributeError, match=r"unknown method 'lsvu'; did you mean lsuv\?"):
