@@ -175,12 +175,13 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
             )
             for of, several in paired(list(self.totals)).items()
         }
+        about_init = {name: fact for name, fact in of_init.facts.items() if name != "method"}
         charts = self._pictures()
         left = ((name or _MODEL, why) for name, why in self.left)
         return Page(
             title=f"Initialization from data: {self.init.method}",
             summary=f"pyinit {self.summary}",
-            facts={"layers": f"{len(self):,}", **totals, **of_init.facts},
+            facts={"layers": f"{len(self):,}", **totals, **about_init},
             sections=[
                 *table_section("Layers left as they were", ("layer", "why"), left),
                 *([Section("By depth", charts)] if charts else []),

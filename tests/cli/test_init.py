@@ -706,7 +706,7 @@ def test_a_value_that_is_none_in_toml_is_a_text(text: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["tolerances=1"], "method 'lsuv' has no option 'tolerances'; did you mean tolerance?"),
+        (["tolerances=1"], "method 'lsuv' has no option 'tolerances'; did you mean tolerance or"),
         (["tolerance=0.0.5"], "'tolerance' of method 'lsuv' must be a number, got '0.0.5'"),
         (["tolerance=true"], "must be a number, got True"),
         (["tolerance=[1]"], "must be a number, got [1]"),

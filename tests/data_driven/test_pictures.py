@@ -116,7 +116,7 @@ def test_layers_that_were_left_and_totals_are_told() -> None:
     facts = METHODS["data_dependent"]().page().facts
     before, after = facts["spread"].split(" → ")
     assert float(before) > float(after) >= 1
-    assert facts["method"] == "data_dependent"
+    assert facts["recipe"] == "kaiming"
 
 
 def test_initializers_are_told_where_they_are_what_was_searched() -> None:
