@@ -1,7 +1,7 @@
 """Unsupervised pretraining: layer by layer, a denoising autoencoder of the layer's input."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
 from pyinit.data_driven.patches import padded, why_no_patches
+from pyinit.data_driven.pictures import About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.data_driven.standardized import reset
 from pyinit.inspection.walk import Call
@@ -35,6 +36,10 @@ class UnsupervisedLayer(Measured):
             the input's variance
         after: the same with the weights as they are now
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "": About("error of the reconstruction, over the variance of the input"),
+    }
 
     before: float
     after: float
