@@ -255,8 +255,11 @@ class _Autoencoder:
             torch.enable_grad(),
             torch.autocast(self._samples.device.type, enabled=False),
         ):
-            learned = [each.clone().requires_grad_() for each in (*self._now(), self._error()[1])]
-            *encoder, offset = learned
+            offset = self._error()[1].clone().requires_grad_()
+            encoder = [each.clone() for each in self._now()]
+            is_fixed = self._affine.bias is None  # a bias that there is stays as it is
+            learned = [each.requires_grad_() for each in (encoder[:1] if is_fixed else encoder)]
+            learned.append(offset)
             optimizer = torch.optim.Adam(learned, lr)
             for _ in range(steps):
                 chosen = torch.randint(
@@ -276,9 +279,11 @@ class _Autoencoder:
         return weight, bias[0] if bias and self._affine.bias is not None else None
 
     def _now(self) -> list[Tensor]:
-        """The weight as it is, and the bias that there is."""
-        pieces = [self._affine.weight, self._affine.bias]
-        return [each.now.to(self._dtype) for each in pieces if each is not None]
+        """The weight as it is, and the bias that there is, whether it may be changed or not."""
+        affine = self._affine
+        bias = affine.offset if affine.bias is None else affine.bias.now
+        pieces = [affine.weight.now, bias]
+        return [each.detach().to(self._dtype) for each in pieces if each is not None]
 
     def _decoded(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the decoder makes of what the encoder does, without the decoder's bias."""
