@@ -10,6 +10,7 @@ from pyinit.cli import _console
 from pyinit.cli._model import DTYPES, bad_parameter, look_in_working_folder
 from pyinit.datasets import DATASETS, Dataset
 from pyinit.datasets import load as load_data
+from pyinit.datasets.torchvision import FOLDER
 from pyinit.reports.files import check_output
 
 _BATCH = 256
@@ -37,9 +38,10 @@ def data(what_for: str = "") -> Callable[..., Callable[..., object]]:
     return click.option(
         "--data",
         "source",
-        metavar="NAME|FILE|FUNCTION",
-        help=f"{what_for}{', '.join(DATASETS)}; a .npy or .npz file; or package.module:function, which "
-        "returns a batch, or inputs and their target.",
+        metavar="NAME|FILE|FOLDER|FUNCTION",
+        help=f"{what_for}{', '.join(DATASETS)}; torchvision:NAME, from the folder {FOLDER}; a .npy or .npz "
+        "file; a folder that has one of images for each class; or package.module:function, which returns a "
+        "batch, or inputs and their target.",
     )
 
 

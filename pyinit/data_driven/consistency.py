@@ -112,7 +112,7 @@ class ConsistencyReport(MethodReport[ConsistencyLayer]):
 
 
 @eager
-@register_method("consistency_aware", source="the project's own definition")
+@register_method("consistency_aware", source="pyinit's own definition")
 def consistency_aware_(
     model: nn.Module,
     data: Any,

@@ -181,6 +181,6 @@ def _settled(affine: Affine, tolerance: float, iterations: int) -> LsuvLayer | s
         return LsuvLayer(affine.name, before, std, scale, steps)
     affine.weight.set_()
     return (
-        f"its output has the standard deviation {before:.4g}, and {std:.4g} after {steps} steps: "
-        "it does not follow the weight"
+        f"its output has the standard deviation {before:.4g}, and {std:.4g} after {steps} steps, "
+        f"not within {tolerance:g} of 1: it does not follow the weight closely enough"
     )

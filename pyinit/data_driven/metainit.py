@@ -89,7 +89,7 @@ def metainit_(
     layers: Any = None,
     verbose: bool = False,
 ) -> MetaInitReport:
-    """Learn the norms of the weights, such that the gradient changes least along itself. No data is needed.
+    """Learn the norms of the weights, such that the gradient changes least along itself.
 
     With the gradient g and the Hessian H of the loss, a step along the gradient turns g into g - H g.
     The gradient quotient is the mean over all trained parameters of ``|(g - H g) / g - 1|``, where

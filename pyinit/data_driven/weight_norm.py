@@ -122,16 +122,17 @@ def weight_norm_init_(
     with working(
         "weight_norm_init", {}, model, data, base=base, seed=seed, layers=layers, verbose=verbose
     ) as work:
-        plain: list[str] = []
+        is_idle = True
 
         def visit(call: Call) -> None:
+            nonlocal is_idle
             for affine in work.affines(call):
                 if not _is_normed(affine):
-                    plain.append(affine.name)
                     work.leave(
                         affine.name, "it has no weight norm; data_dependent_ takes all layers"
                     )
                     continue
+                is_idle = False
                 done = standardize(affine)
                 if isinstance(done, str):
                     work.leave(affine.name, done)
@@ -147,12 +148,7 @@ def weight_norm_init_(
                 work.say(found[-1])
 
         work.walk(visit)
-        work.refuse_idle()
-        if not found and set(plain) >= set(work.left):
-            raise ValueError(
-                f"weight_norm_init met no weight-normalized layer among {', '.join(plain)}: "
-                "data_dependent_ does the same for all layers"
-            )
+        work.refuse_idle(is_idle, "weight-normalized layer that it may change")
         deviations = [max(row.mean_after or 0.0, row.std_after) for row in found]
         return WeightNormReport(
             work.report(), tuple(found), tuple(work.left.items()), max(deviations, default=0.0)

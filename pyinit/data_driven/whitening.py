@@ -134,6 +134,7 @@ def whitening_(
         raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
     whiten, is_first_alone = _MODES[mode]
     found: list[WhiteningLayer] = []
+    is_idle = True
     with working(
         "whitening",
         {"mode": mode, "eps": eps},
@@ -145,9 +146,11 @@ def whitening_(
     ) as work:
 
         def visit(call: Call) -> None:
+            nonlocal is_idle
             for affine in work.affines(call):
                 if is_first_alone and (found or work.left):
                     continue
+                is_idle = is_idle and _why_not(affine) is not None
                 row = whiten(affine, eps)
                 if isinstance(row, str):
                     work.leave(affine.name, row)
@@ -157,7 +160,7 @@ def whitening_(
                     work.say(row)
 
         work.walk(visit)
-        work.refuse_idle()
+        work.refuse_idle(is_idle, "layer that it could whiten")
         return WhiteningReport(
             work.report(),
             tuple(found),

@@ -2,8 +2,10 @@
 
 import math
 import sys
+from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,18 +57,18 @@ def histogram(values: Tensor) -> Histogram | None:
         >>> histogram(torch.tensor([0.0, 1.0, 1.0, 4.0])).counts[::10]
         (1, 2, 0, 0)
     """
-    found = _some(values.detach()).to("cpu", torch.float64)
-    is_finite = found.isfinite()
+    # NumPy's small operations take a fifth of the time of torch's.
+    found = _some(values.detach()).to("cpu", torch.float64).numpy()
+    is_finite = np.isfinite(found)
     if not is_finite.all():
         found = found[is_finite]
     if not len(found):
         return None
-    low, high = found.min().item(), found.max().item()
+    low, high = float(found.min()), float(found.max())
     if not _BINS * sys.float_info.min < high - low < math.inf:
         return Histogram(low, high, (len(found),))
-    bins = ((found - low) * (_BINS / (high - low))).long().clamp_(max=_BINS - 1)
-    counts = torch.bincount(bins, minlength=_BINS)
-    return Histogram(low, high, tuple(counts.tolist()))
+    bins = np.minimum(((found - low) * (_BINS / (high - low))).astype(np.int64), _BINS - 1)
+    return Histogram(low, high, tuple(np.bincount(bins, minlength=_BINS).tolist()))
 
 
 def _some(values: Tensor) -> Tensor:
@@ -75,9 +77,15 @@ def _some(values: Tensor) -> Tensor:
         return values.flatten()
     order = sorted(range(values.dim()), key=values.stride, reverse=True)
     flat = values.permute(order).flatten()  # a view, unless there are gaps
-    # Each run in a place of its own in its part, so as to meet all columns of a matrix.
-    runs, number = count // _RUN, _VALUES // _RUN
-    place = torch.arange(number, dtype=torch.float64)
-    places = ((place + place.mul(_GOLDEN).frac()) * (runs / number)).long().clamp_(max=runs - 1)
+    runs = count // _RUN
     # torch runs this on one thread, and indexing on all, which takes longer to begin than to do.
-    return flat[: runs * _RUN].view(runs, _RUN).index_select(0, places.to(flat.device)).flatten()
+    chosen = flat[: runs * _RUN].view(runs, _RUN).index_select(0, _places(runs).to(flat.device))
+    return chosen.flatten()
+
+
+@cache
+def _places(runs: int) -> Tensor:
+    """Of as many runs: each in a place of its own in its part, so as to meet all columns of a matrix."""
+    number = _VALUES // _RUN
+    place = torch.arange(number, dtype=torch.float64, device="cpu")
+    return ((place + place.mul(_GOLDEN).frac()) * (runs / number)).long().clamp_(max=runs - 1)

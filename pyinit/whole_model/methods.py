@@ -121,6 +121,7 @@ class Method:
 
         Raises:
             ValueError: without data that it needs, or as the method does.
+            TypeError: if the method returns no report. What it has written then stays.
         """
         if data is None and self.needs_data:
             raise ValueError(
@@ -129,7 +130,13 @@ class Method:
                 if self.takes_shape
                 else f"method {self.name!r} measures on data, got none: give data="
             )
-        return self.function(model, data, **common, **self.options)
+        report = self.function(model, data, **common, **self.options)
+        if not hasattr(report, "init"):
+            raise TypeError(
+                f"method {self.name!r} must return a report that has init, an InitReport; "
+                f"got {type(report).__name__}"
+            )
+        return report
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
@@ -193,7 +200,8 @@ def register_method(
         The decorator, which returns the function as it is.
 
     Raises:
-        ValueError: if another method has the name.
+        TypeError: for a name that is no string.
+        ValueError: if another method has the name, or it is empty.
 
     Example:
         >>> from pyinit.whole_model.methods import method, register_method
@@ -203,6 +211,11 @@ def register_method(
         >>> method("nothing").summary
         'Leaves everything as it is.'
     """
+
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, got {name!r}")
+    if not name:
+        raise ValueError("name must not be empty")
 
     def add(function: _Function) -> _Function:
         known = _REGISTRY.get(name)

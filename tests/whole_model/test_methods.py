@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import pyinit
-from pyinit.whole_model.methods import _REGISTRY, method, methods, register_method
+from pyinit.whole_model.methods import _REGISTRY, Method, method, methods, register_method
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +104,24 @@ def test_a_name_is_given_once() -> None:
 
         @register_method("lsuv")
         def other(model: Any, data: Any) -> None: ...
+
+
+@pytest.mark.parametrize(("name", "error"), [(3, TypeError), (None, TypeError), ("", ValueError)])
+def test_a_name_is_a_string(name: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="name must"):
+        register_method(name)
+
+
+def test_a_method_without_a_report_is_refused_by_name() -> None:
+    mine = Method("mine", lambda *_: None, source="", needs_data=True)
+    with pytest.raises(TypeError, match=r"method 'mine' must return a report.*NoneType"):
+        mine.run(model(), batch())
+
+
+def test_only_that_matches_nothing_is_refused_by_a_method_too(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('recipe = "kaiming"\nafter = "lsuv"\n')
+    with pytest.raises(ValueError, match="only='9' matches no parameter"):
+        pyinit.initialize_(model(), tmp_path / "recipe.toml", data=batch(), only="9")
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
