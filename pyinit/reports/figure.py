@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
@@ -10,24 +10,26 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from pyinit._messages import needed
-from pyinit.reports.page import Chart, Number, Ridges, Series
+from pyinit.reports.page import Chart, Heat, Number, Picture, Ridges, Series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH = 7.0  # of a picture, in inches, as all sizes here
 _CHART, _RIDGE, _AROUND_RIDGES = 3.2, 0.2, 1.4  # heights
+_FIELD, _AROUND_HEAT = 0.35, 1.2  # heights
 _COLUMNS = 2
 _NAMED = 32  # places that are told by name
 _LETTERS = 24  # of a name, at most
 _LINE = 80  # letters of a line below a title
 _MARKED_LINE, _FEW_MARKS = 60, 12  # a longer line has so many marks
+_DARK = 0.55  # the level of a field from which on its number is white
 _OVERLAP = 1.9  # the height of a histogram over the distance to the next
 _MARKERS = "os^D"
 _DASHES: Sequence[Any] = ("-", (0, (7, 3)), (0, (2, 3)))
 
 
-def figure(pictures: Sequence[Chart | Ridges]) -> "Figure":
+def figure(pictures: Sequence[Picture]) -> "Figure":
     """Draw pictures as one figure, charts from top to bottom and histograms below them.
 
     Args:
@@ -53,22 +55,16 @@ def figure(pictures: Sequence[Chart | Ridges]) -> "Figure":
         for j, picture in enumerate(row):
             axes = drawn.add_subplot(grid[i, j])
             _write_title(axes, picture)
-            axes.set_xlabel(picture.x_label)
+            axes.set_xlabel(picture.column_label if isinstance(picture, Heat) else picture.x_label)
             axes.spines[["top", "right"]].set_visible(False)
-            if isinstance(picture, Chart):
-                _draw_chart(axes, picture)
-            else:
-                _draw_ridges(axes, picture)
+            _DRAWN[type(picture)](axes, picture)
     result: Figure = drawn
     return result
 
 
-def _rows(pictures: Sequence[Chart | Ridges]) -> list[list[Chart | Ridges]]:
-    """Pictures side by side: charts and histograms are not mixed."""
-    kinds = (
-        [each for each in pictures if isinstance(each, Chart)],
-        [each for each in pictures if isinstance(each, Ridges)],
-    )
+def _rows(pictures: Sequence[Picture]) -> list[list[Picture]]:
+    """Pictures side by side: those of different kinds are not mixed."""
+    kinds = [[each for each in pictures if isinstance(each, kind)] for kind in _DRAWN]
     columns = max(1, min(_COLUMNS, max(len(kind) for kind in kinds)))
     return [
         list(kind[first : first + columns])
@@ -77,13 +73,15 @@ def _rows(pictures: Sequence[Chart | Ridges]) -> list[list[Chart | Ridges]]:
     ]
 
 
-def _height(picture: Chart | Ridges) -> float:
+def _height(picture: Picture) -> float:
     if isinstance(picture, Chart):
         return _CHART
+    if isinstance(picture, Heat):
+        return _AROUND_HEAT + _FIELD * len(picture.rows)
     return _AROUND_RIDGES + _RIDGE * len(picture.ridges)
 
 
-def _write_title(axes: Any, picture: Chart | Ridges) -> None:
+def _write_title(axes: Any, picture: Picture) -> None:
     note = wrap(picture.note, _LINE)
     axes.set_title(picture.title, loc="left", weight="bold", pad=6 + 12 * len(note))
     axes.annotate(
@@ -131,8 +129,14 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
         y = [value if fits(value) else math.nan for value in series.y]
         style = _style(chart, number, series)
         axes.plot(chart.x, y, label=labels[number], **style)
+        _draw_intervals(axes, chart, series, style["color"])
         _draw_edges(axes, chart, series, style["color"])
-    values = [value for series in chart.series for value in series.y if fits(value)]
+    values = [
+        value
+        for series in chart.series
+        for value in (*series.y, *series.low, *series.high)
+        if fits(value)
+    ]
     compared = [chart.reference] if chart.reference is not None and values else []
     if chart.log and values:
         _set_log_limits(axes, [math.log10(value) for value in (*values, *compared) if value])
@@ -143,6 +147,45 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
         axes.set_xlabel("")
     if len(chart.series) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 0.97), frameon=False, fontsize="small")
+
+
+def _draw_intervals(axes: Any, chart: Chart, series: Series, colour: str) -> None:
+    """Bands of a line, and bars at points. What a logarithmic axis cannot show goes to its edge."""
+    least = math.ulp(0.0) if chart.log else -math.inf
+    spans = [
+        (x, max(low, least), high)
+        for x, low, high in zip(chart.x, series.low, series.high, strict=bool(series.low))
+        if low is not None and high is not None and least < high < math.inf
+    ]
+    if series.marks == "line" and spans:
+        inside = {x: (low, high) for x, low, high in spans}
+        ends = [inside.get(x, (math.nan, math.nan)) for x in chart.x]
+        lows, highs = zip(*ends, strict=True)
+        axes.fill_between(chart.x, lows, highs, color=colour, alpha=0.16, linewidth=0)
+        return
+    for x, low, high in spans:
+        axes.plot([x, x], [low, high], color=colour, marker="_", markersize=7, linewidth=1.2)
+
+
+def _draw_heat(axes: Any, picture: Heat) -> None:
+    levels = [[math.nan if each is None else each for each in row] for row in picture.levels]
+    colour = needed("matplotlib.colors", "plot", "matplotlib", '"pyinit[plot]"')
+    shades = colour.LinearSegmentedColormap.from_list("pyinit", ["#f6f7f9", _palette("s")[0]])
+    axes.pcolormesh(levels, cmap=shades, vmin=0, vmax=1, edgecolors="white", linewidth=1)
+    for i, row in enumerate(picture.values):
+        for j, value in enumerate(row):
+            if value is not None:
+                told = f"{value:.3g}" if math.isfinite(value) else "\u221e"
+                ink = "white" if levels[i][j] > _DARK else "black"
+                axes.text(
+                    j + 0.5, i + 0.5, told, ha="center", va="center", color=ink, fontsize="small"
+                )
+    axes.invert_yaxis()
+    axes.set_yticks([i + 0.5 for i in range(len(picture.rows))], map(_with_gap, picture.rows))
+    axes.set_xticks([j + 0.5 for j in range(len(picture.columns))], map(_with_gap, picture.columns))
+    axes.set_ylabel(picture.row_label)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _set_log_limits(axes: Any, powers: Sequence[float]) -> None:
@@ -245,3 +288,11 @@ def _with_gap(name: str) -> str:
     if len(name) <= _LETTERS:
         return name
     return f"{name[: _LETTERS // 3]}\u2026{name[1 - _LETTERS * 2 // 3 :]}"
+
+
+# By their kind, in the order from top to bottom.
+_DRAWN: dict[type, Callable[[Any, Any], None]] = {
+    Chart: _draw_chart,
+    Heat: _draw_heat,
+    Ridges: _draw_ridges,
+}

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 from pyinit.reports.files import check_output, write_html, write_json
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from jinja2 import Template
 
 Number = float | None  # an int as well; None: there is none
@@ -103,6 +105,8 @@ class Series(NamedTuple):
     scale: where their colour is on a scale from 0 to 1, such as that of depth; None for a colour
         that differs from the others'
     hue: the place of the series whose colour they take, if not their own
+    low, high: for each value the ends of an interval around it, or nothing at all; a line gets a band,
+        and points get bars
     """
 
     name: str
@@ -110,6 +114,8 @@ class Series(NamedTuple):
     marks: Literal["line", "points", "dashes"] = "line"
     scale: float | None = None
     hue: int | None = None
+    low: Sequence[Number] = ()
+    high: Sequence[Number] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ class Chart:
         note: What else the reader must know, in a sentence.
 
     Raises:
-        ValueError: If a series or ``names`` is not as long as ``x``.
+        ValueError: If a series, its intervals or ``names`` are not as long as ``x``.
     """
 
     kind: ClassVar = "picture"
@@ -146,11 +152,16 @@ class Chart:
     note: str = ""
 
     def __post_init__(self) -> None:
-        lengths = {one.name: len(one.y) for one in self.series}
-        for name, length in {
-            **lengths,
-            **({"names": len(self.names)} if self.names else {}),
-        }.items():
+        lengths = [(one.name, len(one.y)) for one in self.series]
+        for one in self.series:
+            if one.low or one.high:
+                lengths += [
+                    (f"{one.name}, low", len(one.low)),
+                    (f"{one.name}, high", len(one.high)),
+                ]
+        if self.names:
+            lengths.append(("names", len(self.names)))
+        for name, length in lengths:
             if length != len(self.x):
                 raise ValueError(f"{name} has {length} values, and x has {len(self.x)}")
 
@@ -173,6 +184,7 @@ class Chart:
                     "marks": one.marks,
                     "scale": _number(one.scale),
                     "hue": place if one.hue is None else one.hue,
+                    **({"low": _numbers(one.low), "high": _numbers(one.high)} if one.low else {}),
                 }
                 for place, one in enumerate(self.series)
             ],
@@ -239,6 +251,75 @@ class Ridges:
 
 
 @dataclass(frozen=True)
+class Heat:
+    """A table of numbers as coloured fields, with the numbers in them.
+
+    Args:
+        title: What it shows, in a few words.
+        rows, columns: The names of the rows, from top to bottom, and of the columns.
+        values: For each row a value for each column; None where there is none.
+        row_label, column_label: What the rows and the columns are.
+        label: What the numbers are.
+        span: The numbers at the ends of the scale of colours, if it goes beyond those that are
+            there, such as those of other pictures beside it.
+        note: What else the reader must know, in a sentence.
+
+    Raises:
+        ValueError: If there are more or fewer values than fields.
+    """
+
+    kind: ClassVar = "picture"
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[Number]]
+    row_label: str = ""
+    column_label: str = ""
+    label: str = ""
+    span: tuple[float, float] | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        lengths = [len(row) for row in self.values]
+        if lengths != [len(self.columns)] * len(self.rows):
+            raise ValueError(
+                f"values: rows of {lengths}, not {len(self.rows)} rows of {len(self.columns)}"
+            )
+
+    @property
+    def levels(self) -> list[list[float | None]]:
+        """Where each number is on the scale of colours, from 0 to 1; None for none."""
+        found = [each for row in self.values for each in row if _is_finite(each)]
+        low, high = self.span or (min(found, default=0.0), max(found, default=0.0))
+
+        def level(value: Number) -> float | None:
+            if value is None or not math.isfinite(value):
+                return None
+            return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5
+
+        return [[level(value) for value in row] for row in self.values]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the page's program draws, as values that JSON has."""
+        return {
+            "kind": "heat",
+            "title": self.title,
+            "rows": list(self.rows),
+            "columns": list(self.columns),
+            "values": [_numbers(row) for row in self.values],
+            "levels": [_numbers(row) for row in self.levels],
+            "rowLabel": self.row_label,
+            "columnLabel": self.column_label,
+            "label": self.label,
+        }
+
+
+Picture = Chart | Ridges | Heat
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of a page under a heading.
 
@@ -246,11 +327,13 @@ class Section:
         title: The heading.
         parts: What stands under it, in order.
         warns: Whether it must not be missed.
+        beside: Whether pictures stand side by side where there is room.
     """
 
     title: str
-    parts: Sequence[Text | Table | Chart | Ridges]
+    parts: Sequence[Text | Table | Picture]
     warns: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -352,6 +435,10 @@ def _cell(value: str | Number | Cell, is_large: bool) -> tuple[str, str]:
     if isinstance(value, int):
         return f"{value:,}", str(value)
     return (f"{value:.3g}", "") if is_large else (f"{value:.4g}", f"{value:.9g}")
+
+
+def _is_finite(value: Number) -> "TypeGuard[float]":
+    return value is not None and math.isfinite(value)
 
 
 def _number(value: Number) -> Number | str:

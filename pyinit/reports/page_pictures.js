@@ -89,6 +89,7 @@
   function drawChart(root, data, width) {
     const narrow = width < 560;
     const all = data.series.flatMap((series) => series.y).filter((y) => y !== null);
+    const ends = data.series.flatMap((series) => [...(series.low ?? []), ...(series.high ?? [])]);
     const fits = (y) => typeof y === "number" && (!data.log || y > 0);
     const below = all.some((y) => typeof y === "number" && !fits(y));
     const above = all.some((y) => typeof y === "string");
@@ -103,7 +104,7 @@
     const first = top + (above ? STRIP : 0);
     const last = bottom - (below ? STRIP : 0);
     const compared = data.reference === null || !all.some(fits) ? [] : [data.reference];
-    const y = axis([...all.filter(fits), ...compared], data.log, last, first, narrow ? 5 : 7);
+    const y = axis([...all.filter(fits), ...ends.filter(fits), ...compared], data.log, last, first, narrow ? 5 : 7);
     const left = Math.max(
       34,
       12 + 7 * Math.max(0, ...y.ticks.map((tick) => numeral(tick).length)),
@@ -152,6 +153,12 @@
     data.series.forEach((series, s) => {
       const group = svg(root, "g", { class: hue(series) });
       const points = series.y.map((value, i) => (value === null ? null : [places[i], level(value)]));
+      const spans = (series.low ?? []).map((low, i) => {
+        const high = series.high[i];
+        if (low === null || high === null || !fits(high)) return null;
+        return [places[i], fits(low) ? y.at(low) : last, y.at(high)];
+      });
+      (series.marks === "line" ? drawBands : drawBars)(group, spans);
       if (series.marks === "line") {
         const line = points.map((p, i) => p && `${points[i - 1] ? "L" : "M"}${p[0].toFixed(1)},${p[1].toFixed(1)}`);
         const path = svg(group, "path", { class: "path", d: line.filter(Boolean).join("") });
@@ -180,9 +187,35 @@
       tell(i) {
         const head = data.names.length ? data.names[i] : `${data.xLabel} ${numeral(data.x[i])}`;
         const values = data.series.filter((series) => series.y[i] !== null);
-        return [head, ...values.map((series) => `${series.name}: ${numeral(series.y[i])}`)].join("\n");
+        return [head, ...values.map((series) => `${series.name}: ${numeral(series.y[i])}${range(series, i)}`)].join("\n");
       },
     };
+  }
+
+  // The bands of a line: one for each run of places that have an interval.
+  function drawBands(group, spans) {
+    let run = [];
+    for (const span of [...spans, null]) {
+      if (span !== null) run.push(span);
+      else if (run.length) {
+        const to = ([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`;
+        const above = run.map(([x, , high]) => to([x, high]));
+        const below = run.map(([x, low]) => to([x, low])).reverse();
+        svg(group, "path", { class: "band", d: `M${[...above, ...below].join("L")}z` });
+        run = [];
+      }
+    }
+  }
+
+  function drawBars(group, spans) {
+    for (const [x, low, high] of spans.filter(Boolean)) {
+      svg(group, "path", { class: "bar", d: `M${x - 4},${low}h8M${x},${low}V${high}M${x - 4},${high}h8` });
+    }
+  }
+
+  function range(series, i) {
+    const [low, high] = [series.low?.[i] ?? null, series.high?.[i] ?? null];
+    return low === null || high === null ? "" : ` (${numeral(low)} to ${numeral(high)})`;
   }
 
   // Colours come again after the eighth series: with other strokes and marks.
@@ -260,6 +293,63 @@
     };
   }
 
+  function drawHeat(root, data, width) {
+    const letters = Math.min(Math.max(4, ...data.rows.map((name) => name.length)), width < 560 ? 13 : 26);
+    const left = 12 + letters * 6.4;
+    const top = 22;
+    const step = Math.min(110, (width - 20 - left) / data.columns.length);
+    const tall = 34;
+    const right = left + step * data.columns.length;
+    const bottom = top + tall * data.rows.length;
+    const longest = Math.max(...data.columns.map((name) => name.length));
+    const fits = 6.4 * longest < step - 4;
+    const shown = Math.min(longest, 20);
+    const height = bottom + (fits ? 20 : 14 + 4.4 * shown) + (data.columnLabel ? 18 : 0);
+    root.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    svg(root, "text", { x: 0, y: 13 }, data.rowLabel);
+    data.rows.forEach((name, i) => {
+      const at = { x: left - 8, y: top + (i + 0.5) * tall + 4, "text-anchor": "end" };
+      svg(root, "text", at, shortened(name, letters));
+    });
+    data.columns.forEach((name, j) => {
+      const x = left + (j + 0.5) * step;
+      const at = fits ? { x, y: bottom + 16, "text-anchor": "middle" } : { transform: `translate(${x + 4},${bottom + 12}) rotate(-38)`, "text-anchor": "end" };
+      svg(root, "text", at, shortened(name, shown));
+    });
+    svg(root, "text", { x: right, y: height - 5, "text-anchor": "end" }, data.columnLabel);
+    const digits = step < 40 ? 2 : 3;
+    const count = data.columns.length;
+    const box = (i, more = {}) => ({ x: left + (i % count) * step, y: top + Math.floor(i / count) * tall, width: step, height: tall, ...more });
+    const marks = [];
+    data.values.flat().forEach((value, i) => {
+      const level = data.levels.flat()[i];
+      const field = svg(root, "rect", box(i, { class: level === null ? "mark none" : "mark heat" }));
+      if (level !== null) field.style.setProperty("--level", 0.04 + 0.9 * level);
+      const at = { x: left + ((i % count) + 0.5) * step, y: top + (Math.floor(i / count) + 0.5) * tall };
+      const text = value === null ? "" : typeof value === "number" ? String(Number(value.toPrecision(digits))) : "\u221e";
+      if (6.8 * text.length < step) {
+        svg(root, "text", { x: at.x, y: at.y + 4, "text-anchor": "middle", class: level > 0.55 ? "number high" : "number" }, text);
+      }
+      marks.push({ i, ...at });
+    });
+    const guide = svg(root, "g");
+    return {
+      marks,
+      places: marks.map(({ i }) => i),
+      light(i) {
+        guide.replaceChildren();
+        if (i !== null) svg(guide, "rect", box(i, { class: "chosen" }));
+      },
+      at: (i) => [marks[i].x + step / 2, marks[i].y],
+      tell(i) {
+        const [row, column] = [data.rows[Math.floor(i / count)], data.columns[i % count]];
+        const value = data.values.flat()[i];
+        const named = [[data.rowLabel, row], [data.columnLabel, column]].map((pair) => pair.filter(Boolean).join(" "));
+        return `${named.join(", ")}\n${value === null ? "none" : [data.label, numeral(value)].filter(Boolean).join(" ")}`;
+      },
+    };
+  }
+
   function legend(figure, data) {
     if (data.kind !== "chart" || data.series.length < 2) return;
     const list = document.createElement("ul");
@@ -324,7 +414,7 @@
       if (room === width || room === 0) return;
       width = room;
       root.replaceChildren();
-      drawn = { chart: drawChart, ridges: drawRidges }[data.kind](root, data, width);
+      drawn = { chart: drawChart, ridges: drawRidges, heat: drawHeat }[data.kind](root, data, width);
       choose(null);
     }
 

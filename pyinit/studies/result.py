@@ -1,24 +1,41 @@
 """What came of a study."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyinit._messages import needed
-from pyinit.reports.files import write_json
+from pyinit.reports import table
+from pyinit.reports.figure import figure
+from pyinit.reports.files import check_output, replacing, write_html, write_json
+from pyinit.reports.page import SUFFIXES, Page
+from pyinit.studies.comparisons import Group, groups_of
 from pyinit.studies.definition import Definition
+from pyinit.studies.evidence import verdicts_of
 from pyinit.studies.metrics import METRICS, compared
+from pyinit.studies.page import in_words, page_of
+from pyinit.studies.pictures import Pictures, pictures_of
 from pyinit.studies.records import Record
+from pyinit.studies.summary import summary_of
+from pyinit.studies.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ROWS = ("runs", "epochs", "steps", "layers")
+_ALL = "all"
+_WIDTH = 140  # of a summary as text
+_INSTALL = '"pyinit[study]"'
 
 
 @dataclass(frozen=True, repr=False)
 class StudyResult:
-    """The records of a study: ``Study.run`` gives it.
+    """The records of a study, and what they say: ``Study.run`` gives it.
+
+    Printed, it has the verdict in words, the values in the end with their intervals, and how arms differ.
 
     Args:
         study: the study
@@ -28,81 +45,171 @@ class StudyResult:
         >>> import pyinit
         >>> study = pyinit.Study("lenet5", "mnist5k", {"he": "kaiming", "xavier": "xavier"}, steps=300)
         >>> result = study.run()  # doctest: +SKIP
-        >>> result.save("lenet5.json")  # doctest: +SKIP
+        >>> result.save("lenet5.html")  # doctest: +SKIP
     """
 
     study: Definition
     records: tuple[Record, ...]
 
-    @property
+    @cached_property
     def compared(self) -> list[Record]:
         """The records that are compared: those of each arm's best learning rate."""
         return compared(self.records)
 
-    def to_records(self, rows: str = "runs") -> list[dict[str, Any]]:
+    @cached_property
+    def statistics(self) -> tuple[Group, ...]:
+        """For each combination of factors the arms beside each other, by metric: means with intervals, and
+        differences with tests. The metrics are those of the claims, accuracy and losses."""
+        return groups_of(self.study, self.compared)
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What became of each claim."""
+        return verdicts_of(self.study.claims, self.compared)
+
+    @property
+    def in_words(self) -> list[str]:
+        """What was found, in sentences, the verdicts first."""
+        return in_words(self)
+
+    def to_records(self, rows: str = "epochs") -> list[dict[str, Any]]:
         """The numbers as a list of flat dictionaries.
 
         Args:
-            rows: what there is a dictionary of: ``runs`` (with all metrics), ``epochs``, ``steps`` or
-                ``layers``; each has the arm, the seed, the factors and the learning rate, too
+            rows: what there is a dictionary of: ``runs`` (with all metrics), ``epochs``, ``steps``,
+                ``layers`` (of each recorded step), or ``all`` of the last three, told apart by ``rows``.
+                Each has the arm, the seed, the factors, the learning rate and the status, too
 
         Raises:
             ValueError: for anything else.
         """
+        if rows == _ALL:
+            return [{"rows": kind, **row} for kind in _ROWS[1:] for row in self.to_records(kind)]
         if rows not in _ROWS:
-            raise ValueError(f"rows must be one of {', '.join(_ROWS)}, got {rows!r}")
+            raise ValueError(f"rows must be one of {', '.join(_ROWS)} or {_ALL}, got {rows!r}")
         return [row for record in self.records for row in _rows(record, rows)]
 
-    def to_frame(self, rows: str = "runs") -> Any:
-        """The same as a DataFrame of pandas.
+    def to_frame(self, rows: str = "epochs") -> Any:
+        """The same as a ``pandas.DataFrame``.
 
         Raises:
             ImportError: if pandas is not installed.
         """
-        pandas = needed("pandas", "to_frame", "pandas", '"pyinit[study]"')
-        return pandas.DataFrame.from_records(self.to_records(rows))
+        return table.frame(self.to_records(rows))
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the records as a JSON file.
+    def to_dict(self) -> dict[str, Any]:
+        """The result as values that JSON has."""
+        return {
+            "name": self.study.name,
+            "question": self.study.question,
+            "verdicts": [
+                {"claim": str(each.claim), "outcome": each.outcome, "p": each.p, "text": str(each)}
+                for each in self.verdicts
+            ],
+            "records": [each.to_json() for each in self.records],
+        }
+
+    def page(self, command: str = "") -> Page:
+        """The result as a page for a browser.
+
+        Args:
+            command: the command that made it, which the page tells
+        """
+        return page_of(self, command)
+
+    def plot(self) -> "Figure":
+        """The pictures of the page, by matplotlib.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which a notebook shows, and whose ``savefig`` writes it. It
+            is none of pyplot's figures, and need not be closed.
 
         Raises:
-            ValueError: if the name has another end.
+            ImportError: if matplotlib is not installed.
+        """
+        return figure([picture for each in self._pictures for picture in each.pictures])
+
+    @property
+    def _pictures(self) -> Sequence[Pictures]:
+        return pictures_of(self.study, self.compared, self.statistics)
+
+    def save(self, path: str | PathLike[str], command: str = "") -> None:
+        """Write the result as a file, which is there whole or not at all.
+
+        Args:
+            path: the file's path; a file that is there is replaced. A name that ends in ``.html`` makes it a
+                page for a browser, any other a JSON file
+            command: the command that made the result, which the page tells
+
+        Raises:
+            ValueError: if the name has the suffix of another format.
             OSError: if the file cannot be written.
         """
-        write_json(Path(path), {"records": [each.to_json() for each in self.records]})
+        if check_output(Path(path), *SUFFIXES) == ".html":
+            write_html(path, self.page(command).html())
+        else:
+            write_json(path, self.to_dict())
 
-    def write(self, folder: str | PathLike[str]) -> list[Path]:
-        """Write all files that a study's folder holds beside its ``study.toml`` and ``runs.jsonl``.
+    def write(self, folder: str | PathLike[str], command: str = "") -> list[Path]:
+        """Write all files that a study's folder holds beside its ``study.toml`` and ``runs.jsonl``: the
+        page ``report.html``, all rows as ``tidy.parquet``, and the pictures as PNGs.
+
+        Args:
+            folder: the folder; files that are there are replaced
+            command: the command that made the result, which the page tells
 
         Returns:
             The paths of the files.
-        """
-        path = Path(folder) / "result.json"
-        self.save(path)
-        return [path]
 
-    def __rich__(self) -> str:
-        return str(self)
+        Raises:
+            ImportError: if matplotlib, pandas or pyarrow is not installed; then nothing is written.
+            OSError: if a file cannot be written.
+        """
+        for module, library in (
+            ("matplotlib", "matplotlib"),
+            ("pandas", "pandas"),
+            ("pyarrow", "pyarrow"),
+        ):
+            needed(module, "the report of a study", library, _INSTALL)
+        folder = Path(folder)
+        page, tidy, pictures = folder / "report.html", folder / "tidy.parquet", folder / "pictures"
+        pictures.mkdir(parents=True, exist_ok=True)
+        self.save(page, command)
+        with replacing(tidy) as partial:
+            _parquet(self.to_frame(_ALL)).to_parquet(partial, index=False)
+        written = [page, tidy]
+        for each in self._pictures:
+            path = pictures / f"{each.title.lower().replace(' ', '-')}.png"
+            with replacing(path) as partial:
+                figure(each.pictures).savefig(partial, format="png")
+            written.append(path)
+        return written
+
+    def __rich__(self) -> Any:
+        return summary_of(self)
 
     def __str__(self) -> str:
-        chosen = METRICS["accuracy" if any(map(METRICS["accuracy"], self.records)) else "test_loss"]
-        lines = [f"{self.study.name}: {chosen.text}"]
-        groups: dict[str, list[Record]] = {}
-        for each in self.compared:
-            of = "".join(f", {name} = {value}" for name, value in each.factors.items())
-            groups.setdefault(f"{each.arm}{of}", []).append(each)
-        for name, records in groups.items():
-            values = [value for value in map(chosen, records) if value is not None]
-            mean = f"{fmean(values):.4g}" if values else "none"
-            lines.append(f"  {name}: {mean} over {len(values)} of {len(records)} seeds")
-        return "\n".join(lines)
+        return table.as_text(self, _WIDTH).rstrip()
 
 
 def _rows(record: Record, rows: str) -> Iterable[dict[str, Any]]:
     common = {
-        "arm": record.arm, "seed": record.seed, **record.factors, "lr": record.lr
-    }  # fmt: skip
+        "arm": record.arm,
+        "seed": record.seed,
+        **record.factors,
+        "lr": record.lr,
+        "status": record.status,
+    }
     if rows == "runs":
         measured = {name: each(record) for name, each in METRICS.items()}
-        return [{**common, "status": record.status, "error": record.error, **measured}]
+        return [{**common, "error": record.error, **measured}]
     return [{**common, **row} for row in getattr(record, rows)]
+
+
+def _parquet(frame: Any) -> Any:
+    """A frame whose columns have one type each: a factor of several types is written as text."""
+    for name in frame.columns:
+        values = frame[name].dropna()
+        if len({str if isinstance(v, str) else type(v) for v in values.unique()}) > 1:
+            frame[name] = frame[name].map(str, na_action="ignore")
+    return frame
