@@ -35,12 +35,14 @@ class Text:
     Args:
         text: Plain text; line breaks stay, and what stands between backticks is shown as code.
         warns: Whether it must not be missed.
+        head: What stands above it, more strongly.
     """
 
     kind: ClassVar = "text"
 
     text: str
     warns: bool = False
+    head: str = ""
 
 
 class Cell(NamedTuple):

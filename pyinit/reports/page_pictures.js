@@ -328,7 +328,7 @@
       const at = { x: left + ((i % count) + 0.5) * step, y: top + (Math.floor(i / count) + 0.5) * tall };
       const text = value === null ? "" : typeof value === "number" ? String(Number(value.toPrecision(digits))) : "\u221e";
       if (6.8 * text.length < step) {
-        svg(root, "text", { x: at.x, y: at.y + 4, "text-anchor": "middle", class: level > 0.55 ? "number high" : "number" }, text);
+        svg(root, "text", { x: at.x, y: at.y + 4, "text-anchor": "middle", class: level > 0.7 ? "number high" : "number" }, text);
       }
       marks.push({ i, ...at });
     });

@@ -1,30 +1,26 @@
 """A study as a page for a browser: the verdict in words, pictures, numbers, and how they were made."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinit.reports.page import Cell, Page, Picture, Section, Table, Text, table_section
 from pyinit.studies import arms
 from pyinit.studies.comparisons import named
 from pyinit.studies.definition import Definition
-from pyinit.studies.metrics import best_lrs
+from pyinit.studies.findings import counts_of, findings_of, side_of
+from pyinit.studies.judged import Judged
 from pyinit.studies.perform import loaded
 from pyinit.studies.pictures import pictures_of
-from pyinit.studies.records import DIVERGED, FAILED, FINISHED, Record
+from pyinit.studies.records import FINISHED, Record
 from pyinit.studies.references import reference_to
 from pyinit.studies.statistics import Difference, Estimate
 from pyinit.studies.wording import counted, number
 
-if TYPE_CHECKING:
-    from pyinit.studies.result import StudyResult
-
-_PAIRS = 6  # that stand in words above, at most
 _ERRORS = 500  # letters of an error
 
 
-def page_of(result: "StudyResult", command: str = "") -> Page:
+def page_of(result: Judged, command: str = "") -> Page:
     """The page of a study.
 
     Args:
@@ -44,7 +40,7 @@ def page_of(result: "StudyResult", command: str = "") -> Page:
             "runs": f"{len(result.records):,}",
             **{
                 status: f"{count:,}"
-                for status, count in _counts(result.records).items()
+                for status, count in counts_of(result.records).items()
                 if status != FINISHED
             },
             "data": _data_name(study),
@@ -53,7 +49,7 @@ def page_of(result: "StudyResult", command: str = "") -> Page:
             else counted(study.epochs or 0, "epoch"),
         },
         sections=[
-            Section("Verdict", [Text(each, warns=False) for each in result.in_words]),
+            Section("Verdict", [Text(each.text, head=each.head) for each in findings_of(result)]),
             *first,
             *_values(result),
             *by_title.values(),
@@ -66,69 +62,6 @@ def page_of(result: "StudyResult", command: str = "") -> Page:
 
 def _pictures(title: str, text: str, pictures: Sequence[Picture]) -> Section:
     return Section(title, [Text(text), *pictures], beside=True)
-
-
-def _counts(records: Sequence[Record]) -> Mapping[str, int]:
-    found = Counter(each.status for each in records)
-    return {status: found[status] for status in (FINISHED, DIVERGED, FAILED) if found[status]}
-
-
-def in_words(result: "StudyResult") -> list[str]:
-    """What was found, in sentences: the verdicts of claims, or else which arms are told apart."""
-    found = []
-    for verdict in result.verdicts:
-        claim, told = verdict.claim, str(verdict)
-        if verdict.outcome != "not held":  # the claim says the same
-            told = told.removeprefix(f"{verdict.in_words}: ")
-        text = f"{_OUTCOMES[verdict.outcome]}: {(claim.text or str(claim)).rstrip('.')}."
-        found.append(f"{text}\n{told}")
-    if not found:
-        found = ["This study claims nothing. What its runs say:", *_pairs(result)]
-    if any(each.status != FINISHED for each in result.records):
-        found.append(f"Of {counted(len(result.records), 'run')}, {_wrong(result.records)}.")
-    rates = best_lrs(each for each in result.records if each.status != FAILED)
-    if len(result.study.training.lrs) > 1:
-        each = [
-            f"{arm}{f' ({named(dict(cell))})' if cell else ''} by {rate:g}"
-            for (arm, cell), rate in rates.items()
-        ]
-        listed = "; ".join(each[:12]) + ("; ..." if len(each) > 12 else "")
-        found.append(
-            f"Each arm was trained with {len(result.study.training.lrs)} learning rates, and is compared by "
-            f"the one that served it best: {listed}."
-        )
-    return found
-
-
-def _wrong(records: Sequence[Record]) -> str:
-    """How many runs diverged and failed, and of which arms they are."""
-    told = []
-    for status, count in _counts(records).items():
-        if status != FINISHED:
-            names = dict.fromkeys(each.arm for each in records if each.status == status)
-            told.append(f"{count} {status} ({', '.join(names)})")
-    return " and ".join(told)
-
-
-_OUTCOMES = {"held": "Held", "not held": "Not held", "undecided": "Undecided"}
-
-
-def _pairs(result: "StudyResult") -> Iterator[str]:
-    pairs = [
-        (group, pair)
-        for group in result.statistics
-        for comparison in list(group.comparisons.values())[:1]
-        for pair in comparison.differences
-        if pair.values
-    ]
-    for group, pair in pairs[:_PAIRS]:
-        yield f"{group.name}: {pair}" if group.name else str(pair)
-    if len(pairs) > _PAIRS:
-        yield f"{len(pairs) - _PAIRS} further pairs of arms are in the table of differences."
-    if not pairs:
-        for group in result.statistics:
-            for comparison in list(group.comparisons.values())[:1]:
-                yield from map(str, comparison.estimates)
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -155,7 +88,7 @@ def estimate_text(found: Estimate) -> tuple[str, float]:
     return text, middle
 
 
-def _values(result: "StudyResult") -> Iterator[Section]:
+def _values(result: Judged) -> Iterator[Section]:
     groups = result.statistics
     if not groups:
         return
@@ -184,7 +117,7 @@ def _shown(value: Any) -> Any:
     return str(value) if isinstance(value, bool) else value
 
 
-def _differences(result: "StudyResult") -> Iterator[Section]:
+def _differences(result: Judged) -> Iterator[Section]:
     rows = [
         [f"{pair.first.arm} against {pair.second.arm}", group.name, name, *difference_cells(pair)]
         for group in result.statistics
@@ -194,7 +127,16 @@ def _differences(result: "StudyResult") -> Iterator[Section]:
     ]
     if not rows:
         return
-    columns = ["arms", "where", "metric", "advantage of the first", "d", "p", "seeds", "in words"]
+    columns = [
+        "arms",
+        "where",
+        "metric",
+        "advantage of the first",
+        "d",
+        "p",
+        "seeds",
+        "the first is",
+    ]
     if not any(row[1] for row in rows):
         columns, rows = columns[:1] + columns[2:], [row[:1] + row[2:] for row in rows]
     text = (
@@ -216,7 +158,10 @@ def difference_cells(pair: Difference) -> list[Any]:
         advantage = Cell(text, pair.mean)
     effect = None if pair.corrected_effect is None else float(pair.corrected_effect)
     p = None if pair.test.kind == "none" else pair.p
-    return [advantage, effect, p, len(pair.values), pair.in_words]
+    return [advantage, effect, p, len(pair.values), _SIDES[side_of(pair)]]
+
+
+_SIDES = {1: "better", -1: "worse", 0: "not told apart"}
 
 
 def _gone_wrong(records: Sequence[Record]) -> Iterator[Section]:
@@ -260,7 +205,7 @@ def _settings(study: Definition, records: Sequence[Record], command: str) -> Ite
     claims = [(str(claim), f"level {claim.level:g}", claim.text) for claim in study.claims]
     seen = sorted({(k, v) for each in records for k, v in each.versions.items()})
     seconds = sum(each.seconds for each in records)
-    how = f"Training took {seconds:,.0f} seconds of one process or another in all."
+    how = f"Training took {seconds:,.3g} seconds, added over all runs."
     how += f"\nThe command: `{command}`" if command else ""
     yield Section("How it was made", [Text(how), Table(["setting", "value"], rows)])
     yield from table_section("Arms", ("arm", "initialization"), of_arms)

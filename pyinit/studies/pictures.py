@@ -12,18 +12,19 @@ from pyinit.studies.curves import band
 from pyinit.studies.definition import Definition
 from pyinit.studies.evidence import measure_of, runs_of
 from pyinit.studies.metrics import metric
-from pyinit.studies.records import DIVERGED, FAILED, Record
+from pyinit.studies.records import DIVERGED, FAILED, FINISHED, Record
 from pyinit.studies.samples import Measure, is_number
 from pyinit.studies.statistics import Estimate, estimate
 
 _CURVES = 4  # combinations of factors that have learning curves, at most
 _LAYERED = 2  # and pictures by depth
-_WINDOWS = 80  # points of a curve over steps, at most
+_WINDOWS = 60  # points of a curve over steps, at most
 _PLACES = 300  # layers of a picture, at most
 _STEPS = 10  # recorded steps of a picture, at most
 _TRACKED = 4  # steps at which gradients are shown by depth, at most
 _HEATS = 6  # heat maps, at most
-_METRICS = 3  # of which the values in the end have a picture, at most
+_METRICS = 4  # of which the values in the end have a picture, at most
+_BEYOND = 10.0  # times the greatest value of runs that finished: a curve is not followed further
 _WIDE = 30.0  # as far apart, losses need a logarithmic axis
 _RANGE = "Median of the seeds; the band is from the least to the greatest."
 
@@ -99,6 +100,7 @@ def _hue(runs: _Runs, arm: str) -> int:
 
 def _in_the_end(study: Definition, runs: _Runs, groups: Sequence[Group]) -> Pictures:
     names = list(groups[0].comparisons)[:_METRICS] if groups else []
+    names = names[: len(names) // 2 * 2 or 1]  # they stand in two columns
     lone = [name for name, values in study.factors.items() if len(values) > 1]
     if not lone:
         pictures = [_by_arm(groups[0], name) for name in names]
@@ -108,13 +110,9 @@ def _in_the_end(study: Definition, runs: _Runs, groups: Sequence[Group]) -> Pict
         pictures = []
     return Pictures(
         "Values in the end",
-        f"Means over the seeds with their {_interval(groups)}.",
+        "Means over the seeds, with their 95% intervals by t.",
         [each for each in pictures if any(is_shown(one.y) for one in each.series)],
     )
-
-
-def _interval(groups: Sequence[Group]) -> str:
-    return "95% intervals, by t" if groups else ""
 
 
 def is_shown(values: Iterable[Number]) -> bool:
@@ -270,7 +268,13 @@ def _learning(runs: _Runs) -> Pictures:
         ("Accuracy on test data", _by_epoch("accuracy"), "accuracy"),
     ):
         pictures += list(_curves(shown, title, of_record, measure_of(name)))
-    text = "Means over the seeds, with bands of their 95% intervals; medians where a run diverged."
+    text = (
+        "Means over the seeds, with bands from the least to the greatest; medians where a run "
+        f"diverged. Losses more than {_BEYOND:g} times the greatest of runs that finished are "
+        "drawn as infinite."
+        if any(each.status == DIVERGED for each in runs.records)
+        else "Means over the seeds, with bands from the least to the greatest."
+    )
     return Pictures("Learning curves", f"{text}{smooth} {told}".rstrip(), pictures)
 
 
@@ -298,7 +302,13 @@ def _curves(
     measure: Measure,
 ) -> Iterator[Chart]:
     for where, runs in shown:
-        curves = {arm: {r.seed: of_record(r) for r in runs.of(arm)} for arm in runs.arms}
+        whole = [v for r in runs.records if r.status == FINISHED for v in of_record(r).values()]
+        limit = _BEYOND * max(
+            (v for v in whole if v is not None and is_number(v)), default=math.inf
+        )
+        curves = {
+            arm: {r.seed: _within(of_record(r), limit) for r in runs.of(arm)} for arm in runs.arms
+        }
         diverged = {(r.arm, r.seed) for r in runs.records if r.status == DIVERGED}
         steps = sorted({s for by_seed in curves.values() for c in by_seed.values() for s in c})
         values = [v for c in curves.values() for each in c.values() for v in each.values()]
@@ -317,8 +327,8 @@ def _curves(
                     arm,
                     [None if each is None else _middle(each) for each in at],
                     hue=_hue(runs, arm),
-                    low=[None if each is None else each.low for each in at],
-                    high=[None if each is None else each.high for each in at],
+                    low=[_end(each, min) for each in at],
+                    high=[_end(each, max) for each in at],
                 )
             )
         yield Chart(
@@ -329,6 +339,19 @@ def _curves(
             y_label=measure.name,
             log=measure.name != "accuracy" and _is_wide(values),
         )
+
+
+def _within(curve: Mapping[float, float | None], limit: float) -> dict[float, float | None]:
+    return {
+        step: v if v is not None and is_number(v) and v <= limit else None
+        for step, v in curve.items()
+    }
+
+
+def _end(found: Estimate | None, of: Callable[[Sequence[float]], float]) -> float | None:
+    """The least or greatest of several seeds' values."""
+    values = [] if found is None else [each for each in found.values if math.isfinite(each)]
+    return of(values) if len(values) > 1 else None
 
 
 def _is_wide(values: Iterable[Number]) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,13 @@ from pyinit.reports import table
 from pyinit.reports.figure import figure
 from pyinit.reports.files import check_output, replacing, write_html, write_json
 from pyinit.reports.page import SUFFIXES, Page
-from pyinit.studies.comparisons import Group, groups_of
-from pyinit.studies.definition import Definition
-from pyinit.studies.evidence import verdicts_of
-from pyinit.studies.metrics import METRICS, compared
-from pyinit.studies.page import in_words, page_of
+from pyinit.studies.findings import Finding, findings_of
+from pyinit.studies.judged import Judged
+from pyinit.studies.metrics import METRICS
+from pyinit.studies.page import page_of
 from pyinit.studies.pictures import Pictures, pictures_of
 from pyinit.studies.records import Record
 from pyinit.studies.summary import summary_of
-from pyinit.studies.verdicts import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +29,7 @@ _INSTALL = '"pyinit[study]"'
 
 
 @dataclass(frozen=True, repr=False)
-class StudyResult:
+class StudyResult(Judged):
     """The records of a study, and what they say: ``Study.run`` gives it.
 
     Printed, it has the verdict in words, the values in the end with their intervals, and how arms differ.
@@ -48,29 +45,10 @@ class StudyResult:
         >>> result.save("lenet5.html")  # doctest: +SKIP
     """
 
-    study: Definition
-    records: tuple[Record, ...]
-
-    @cached_property
-    def compared(self) -> list[Record]:
-        """The records that are compared: those of each arm's best learning rate."""
-        return compared(self.records)
-
-    @cached_property
-    def statistics(self) -> tuple[Group, ...]:
-        """For each combination of factors the arms beside each other, by metric: means with intervals, and
-        differences with tests. The metrics are those of the claims, accuracy and losses."""
-        return groups_of(self.study, self.compared)
-
-    @cached_property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """What became of each claim."""
-        return verdicts_of(self.study.claims, self.compared)
-
     @property
-    def in_words(self) -> list[str]:
-        """What was found, in sentences, the verdicts first."""
-        return in_words(self)
+    def findings(self) -> list[Finding]:
+        """What was found, in words: the verdicts first."""
+        return findings_of(self)
 
     def to_records(self, rows: str = "epochs") -> list[dict[str, Any]]:
         """The numbers as a list of flat dictionaries.

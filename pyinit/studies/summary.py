@@ -1,21 +1,20 @@
 """A study in a terminal: the verdict in words, the values in the end, and how arms differ."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinit.reports.page import Cell
 from pyinit.reports.table import columns
+from pyinit.studies.findings import findings_of
+from pyinit.studies.judged import Judged
 from pyinit.studies.page import difference_cells, estimate_text
 from pyinit.studies.wording import number
-
-if TYPE_CHECKING:
-    from pyinit.studies.result import StudyResult
 
 _LEAST = 1e-4  # of p-values that are told
 _ROWS = 24  # of a table, at most
 
 
-def summary_of(result: "StudyResult") -> Any:
+def summary_of(result: Judged) -> Any:
     """The summary as something that rich prints."""
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -23,13 +22,14 @@ def summary_of(result: "StudyResult") -> Any:
     parts: list[Any] = [Text(result.study.name, style="bold")]
     if result.study.question:
         parts.append(Text(result.study.question, style="italic"))
-    parts += ["", *map(Text, result.in_words)]
+    for finding in findings_of(result):
+        parts += ["", Text(finding.head, style="bold"), *([finding.text] if finding.text else [])]
     for table in (_values(result), _differences(result)):
         parts += [part for each in table for part in ("", each)]
     return Group(*parts)
 
 
-def _values(result: "StudyResult") -> Iterator[Any]:
+def _values(result: Judged) -> Iterator[Any]:
     groups = result.statistics
     if not groups:
         return
@@ -46,7 +46,7 @@ def _values(result: "StudyResult") -> Iterator[Any]:
     yield from _cut(table, rows, "rows")
 
 
-def _differences(result: "StudyResult") -> Iterator[Any]:
+def _differences(result: Judged) -> Iterator[Any]:
     factors = ["where"] if len(result.statistics) > 1 else []
     table = columns("difference", *factors, "metric")
     for name in ("advantage of the first", "d", "p"):
