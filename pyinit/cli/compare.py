@@ -192,7 +192,7 @@ def _run(study: Any, out: Path, *, jobs: int | None, dask: str | None, download:
             left, runs = count_missing(study, out)
             with _progress(study.name, runs, runs - left) as watch:
                 result = study.run(jobs=jobs, out=out, executor=executor, watch=watch)
-            written = result.write(out)
+            written = result.write(out, shlex.join(["pyinit", *sys.argv[1:]]))
     except KeyboardInterrupt:
         left, runs = count_missing(study, out)
         click.echo(f"\ninterrupted: {runs - left} of {runs} runs are kept in {out}", err=True)

@@ -44,7 +44,7 @@
   // The same in [10 ** from, 10 ** to].
   function logTicks(from, to, most) {
     if (to - from < 0.5) return roundTicks(10 ** from, 10 ** to, most);
-    const factors = to - from < 2.2 ? [1, 2, 5] : [1];
+    const factors = to - from < 1 ? [1, 2, 3, 5, 7] : to - from < 2.2 ? [1, 2, 5] : [1];
     const every = Math.max(1, Math.ceil((to - from) / most));
     const ticks = [];
     for (let power = Math.floor(from); power <= to; power++) {

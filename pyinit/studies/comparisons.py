@@ -46,10 +46,13 @@ def combinations_of(records: Iterable[Record]) -> list[Mapping[str, Any]]:
 
 def metrics_of(study: Definition, records: Sequence[Record]) -> list[str]:
     """The metrics that are shown: those of claims, and how well models did in the end."""
-    names = [*(claim.metric for claim in study.claims), "accuracy", "test_loss", "train_loss"]
-    has = {name for name in names if name not in METRICS or any(map(METRICS[name], records))}
-    claimed = {claim.metric for claim in study.claims}
-    return [name for name in dict.fromkeys(names) if name in has | claimed]
+    claimed = dict.fromkeys(claim.metric for claim in study.claims)
+    usual = [
+        name
+        for name in ("accuracy", "test_loss", "train_loss")
+        if any(METRICS[name](each) is not None for each in records)
+    ]
+    return list(dict.fromkeys((*claimed, *usual))) or ["test_loss"]
 
 
 def groups_of(study: Definition, records: Sequence[Record]) -> tuple[Group, ...]:

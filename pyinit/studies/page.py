@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from pyinit.reports.page import Cell, Page, Picture, Section, Table, Text, table_section
+from pyinit.reports.page import Cell, Page, Picture, Section, Table, Text, evenly, table_section
 from pyinit.studies import arms
 from pyinit.studies.comparisons import named
 from pyinit.studies.definition import Definition
@@ -17,6 +17,7 @@ from pyinit.studies.references import reference_to
 from pyinit.studies.statistics import Difference, Estimate
 from pyinit.studies.wording import counted, number
 
+_DIFFERENCES = 3000  # rows of their table, at most
 _ERRORS = 500  # letters of an error
 
 
@@ -127,6 +128,14 @@ def _differences(result: Judged) -> Iterator[Section]:
     ]
     if not rows:
         return
+    told = ""
+    if len(rows) > _DIFFERENCES:
+        rows = [row for row in rows if row[2] == rows[0][2]]
+        told = f" Shown is {rows[0][2]} alone"
+        if len(rows) > _DIFFERENCES:
+            told += f", and {_DIFFERENCES:,} of {len(rows):,} pairs, evenly chosen"
+            rows = [rows[i] for i in evenly(len(rows), _DIFFERENCES)]
+        told += ": `StudyResult.statistics` has all."
     columns = [
         "arms",
         "where",
@@ -144,7 +153,7 @@ def _differences(result: Judged) -> Iterator[Section]:
         "interval. d is Cohen's, with Hedges' correction for few seeds. p is of a paired t test, or of a "
         "sign test where runs gave no number, after Holm's correction over all pairs of the metric."
     )
-    yield Section("Differences", [Text(text), Table(columns, rows)])
+    yield Section("Differences", [Text(text + told), Table(columns, rows)])
 
 
 def difference_cells(pair: Difference) -> list[Any]:

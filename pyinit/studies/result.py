@@ -159,7 +159,7 @@ class StudyResult(Judged):
         for each in self._pictures:
             path = pictures / f"{each.title.lower().replace(' ', '-')}.png"
             with replacing(path) as partial:
-                figure(each.pictures).savefig(partial, format="png")
+                figure(each.pictures).savefig(partial, format="png", bbox_inches="tight")
             written.append(path)
         return written
 

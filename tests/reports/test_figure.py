@@ -13,7 +13,7 @@ from torch import nn
 
 from pyinit import initialize_
 from pyinit.reports.figure import figure
-from pyinit.reports.page import Chart, Ridge, Ridges, Series
+from pyinit.reports.page import Chart, Heat, Ridge, Ridges, Series
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -147,3 +147,25 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r'plot needs matplotlib: pip install "pyinit\[plot\]"'):
         figure([])
+
+
+def test_lines_have_bands_and_points_have_bars() -> None:
+    band = Series("a", [1.0, None, 2.0], low=[0.5, None, 1.5], high=[1.5, None, 2.5])
+    bars = Series("b", [1.0, 2.0, 3.0], "points", low=[0.5, 1.0, 2.0], high=[1.5, 3.0, 4.0])
+    (axes,) = figure([Chart("Both", [1, 2, 3], [band, bars])]).axes
+    (filled,) = axes.collections
+    corners = filled.get_paths()[0].vertices
+    assert (corners[:, 1].min(), filled.get_paths()[-1].vertices[:, 1].max()) == (0.5, 2.5)
+    assert [list(line.get_ydata()) for line in axes.get_lines()[2:]] == [[0.5, 1.5], [1, 3], [2, 4]]
+
+
+def test_a_heat_map_has_its_numbers_and_names() -> None:
+    heat = Heat(
+        "Accuracy", ["2", "4"], ["relu", "elu"], [[0.1, None], [0.9, math.inf]], "depth", "f"
+    )
+    (axes,) = figure([heat]).axes
+    assert [text.get_text() for text in axes.texts if text.get_text()] == ["0.1", "0.9", "\u221e"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["2", "4"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["relu", "elu"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("f", "depth")
+    assert axes.yaxis_inverted()

@@ -18,6 +18,7 @@ from pyinit.reports.initialization import Row
 from pyinit.reports.page import (
     Cell,
     Chart,
+    Heat,
     Page,
     Ridge,
     Ridges,
@@ -512,3 +513,58 @@ def test_a_program_in_a_name_does_not_run_nor_one_put_into_the_file(
     assert chromium.run("document.title") == "Initialization: auto"
     failed = [values for name, values in chromium.events if name == "Network.loadingFailed"]
     assert [values["blockedReason"] for values in failed] == ["csp"] * len(chromium.requested)
+
+
+# Bands and heat maps
+
+HEAT = Heat(
+    "Accuracy",
+    ["2", "4"],
+    ["relu", EVIL, "elu"],
+    [[0.0, 0.5, None], [1.0, math.inf, 0.25]],
+    "depth",
+    "activation",
+    "accuracy",
+)
+
+
+def test_a_heat_map_has_levels_between_its_least_and_greatest_number() -> None:
+    assert HEAT.levels == [[0.0, 0.5, None], [1.0, None, 0.25]]
+    wider = Heat("x", ["a"], ["b", "c"], [[0.0, 1.0]], span=(-1.0, 3.0))
+    assert wider.levels == [[0.25, 0.5]]
+    assert Heat("x", ["a"], ["b", "c"], [[2.0, 2.0]]).levels == [[0.5, 0.5]]
+    with pytest.raises(ValueError, match=r"rows of \[1\], not 1 rows of 2"):
+        Heat("x", ["a"], ["b", "c"], [[1.0]])
+
+
+def test_intervals_are_as_long_as_their_series() -> None:
+    with pytest.raises(ValueError, match="a, high has 1 values, and x has 2"):
+        Chart("x", [1, 2], [Series("a", [1.0, 2.0], low=[0.0, 1.0], high=[2.0])])
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_heat_maps_and_intervals_are_drawn_and_told(
+    chromium: Browser, tmp_path: Path, width: int
+) -> None:
+    band = Series("a", [1.0, None, 2.0], low=[0.5, None, 1.5], high=[1.5, None, 2.5])
+    bars = Series("b", [1.0, 2.0, 3.0], "points", low=[0.5, 1.0, -1.0], high=[1.5, 3.0, math.inf])
+    chart = Chart("Both", [1, 2, 3], [band, bars], "steps", "loss", log=True)
+    tab = open_page(chromium, Page("x", "", [Section("S", [HEAT, chart], beside=True)]), tmp_path)
+    assert_drawn(tab, width, "dark")
+    assert tab.run("document.querySelectorAll('svg .heat').length") == 4
+    assert tab.run("document.querySelectorAll('svg .none').length") == 2
+    assert tab.run("document.querySelectorAll('svg .band').length") == 2
+    assert tab.run("document.querySelectorAll('svg .bar').length") == 2
+    heat, both = (
+        "document.querySelectorAll('figure > svg')[0]",
+        "document.querySelectorAll('figure > svg')[1]",
+    )
+    tab.run(f"{heat}.focus()")
+    tab.press("ArrowRight")
+    tab.press("ArrowRight")
+    assert tab.run("document.querySelector('.tip').textContent").endswith("\naccuracy 0.5")
+    tab.run(f"{both}.focus()")
+    tab.press("Home")
+    told = tab.run("document.querySelectorAll('.tip')[1].textContent")
+    assert told == "steps 1\na: 1 (0.5 to 1.5)\nb: 1 (0.5 to 1.5)"
+    assert tab.run("document.title") == "x"
