@@ -256,7 +256,8 @@ def _samples(
         )
     for i, each in enumerate(found):
         places = None if most is None else some_of(len(each), most, seed)
-        found[i] = (each if places is None else each[places.to(each.device)]).double()
+        some = each if places is None else each[places.to(each.device)]
+        found[i] = some.double().contiguous()  # sums round by the order of what lies in memory
     return found[0], None if y is None else found[1]
 
 
