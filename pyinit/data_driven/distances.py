@@ -317,6 +317,7 @@ def _kernel(squared: Tensor, bandwidth: Tensor) -> Tensor:
 
 
 def _root(value: Tensor) -> Tensor:
-    """The square root, where it has a gradient; 0 of what is 0, or less by rounding."""
-    positive = value > 0
-    return torch.where(positive, torch.where(positive, value, 1.0).sqrt(), 0.0)
+    """The square root, where it has a gradient; 0 of what is 0, or less by rounding. NaN, of samples
+    whose squares are infinite, remains."""
+    flat = value <= 0
+    return torch.where(flat, 0.0, torch.where(flat, 1.0, value).sqrt())

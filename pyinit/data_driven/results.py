@@ -1,5 +1,6 @@
 """The report of a data-driven method: what is needed to give the weights again, and what was measured."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
@@ -15,6 +16,7 @@ from pyinit.reports.tensors import Tensors
 
 _FORMAT = 1
 _WIDTH = 140  # of a report as text
+_NUMBER = "number"  # what a number that JSON lacks is under
 _MODEL = "(model)"  # what a layer is called that is the model itself
 
 
@@ -132,9 +134,9 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
             "format": _FORMAT,
             "report": type(self).__name__,
             "init": self.init.to_dict(),
-            "layers": self.to_records(),
+            "layers": [_plain(record) for record in self.to_records()],
             "left": [list(pair) for pair in self.left],
-            "totals": self.totals,
+            "totals": _plain(self.totals),
         }
 
     @classmethod
@@ -202,5 +204,16 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _plain(value: Any) -> Any:
+    """Values as JSON has them, which has neither NaN nor infinite numbers."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NUMBER: str(value)}
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
 def _listed(value: Any) -> Any:
+    if isinstance(value, dict) and list(value) == [_NUMBER]:
+        return float(value[_NUMBER])
     return tuple(map(_listed, value)) if isinstance(value, list) else value

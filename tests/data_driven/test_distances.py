@@ -50,6 +50,12 @@ def test_it_is_symmetric_and_not_0_between_others(name: str, sizes: tuple[int, i
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_samples_whose_squares_are_infinite_are_not_near(name: str) -> None:
+    x = 1e200 * sample(20, 3)
+    assert float(distances.DISTANCES[name](x, 2 * x)) != 0
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("count", [1, 2])
 def test_gradients_are_those_of_differences(name: str, count: int) -> None:
     samples = [(i + 1) * sample(7 - 2 * i, 3, seed=i).requires_grad_() for i in range(count)]
