@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from pyinit.inspection.inspect import inspect
     from pyinit.inspection.monitor import Monitor
     from pyinit.inspection.results import Inspection
+    from pyinit.studies import Study, StudyResult
 
 __version__ = version("pyinit")
 
@@ -123,6 +124,8 @@ __all__ = [
     "Recipe",
     "Rule",
     "SearchReport",
+    "Study",
+    "StudyResult",
     "UnsupervisedReport",
     "WeightNormReport",
     "WhiteningReport",
@@ -226,6 +229,7 @@ _LATER = {
     ),
     **dict.fromkeys(("assert_initialized", "check"), "pyinit.inspection.check"),
     **dict.fromkeys(("Finding", "Findings"), "pyinit.inspection.findings"),
+    **dict.fromkeys(("Study", "StudyResult"), "pyinit.studies"),
     "Inspection": "pyinit.inspection.results",
     "Monitor": "pyinit.inspection.monitor",
     "distances": "pyinit.data_driven.distances",

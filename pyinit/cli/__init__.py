@@ -4,6 +4,7 @@ import click
 
 from pyinit.cli.bench import bench
 from pyinit.cli.check import check
+from pyinit.cli.compare import compare
 from pyinit.cli.info import info
 from pyinit.cli.init import init
 from pyinit.cli.inspect import inspect
@@ -20,4 +21,5 @@ main.add_command(init)
 main.add_command(bench)
 main.add_command(check)
 main.add_command(inspect)
+main.add_command(compare)
 main.add_command(run)

@@ -1,11 +1,13 @@
 """Recipes of recurrent layers: Keras' defaults, and what is recommended for LSTMs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
 from pyinit._graph.kinds import RECURRENT_LAYERS
-from pyinit.initializers import ZEROS, Orthogonal, Uniform, XavierUniform
+from pyinit.initializers import ZEROS, Initializer, Orthogonal, Uniform, XavierUniform
+from pyinit.initializers.keras_names import from_keras
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.choices import (
     by_layer,
@@ -21,8 +23,14 @@ from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 _GLOROT = XavierUniform()
 
 
+def _kernel(kernel: str | Mapping[str, Any]) -> Initializer:
+    if kernel == "GlorotUniform":
+        return _GLOROT
+    return from_keras(kernel) if isinstance(kernel, str) else from_keras(**kernel)
+
+
 @register_recipe("keras", source="Keras 3, defaults of its layers")
-def keras(network: Network) -> Choices:
+def keras(network: Network, *, kernel: str | Mapping[str, Any] = "GlorotUniform") -> Choices:
     """Draws Glorot uniform weights and orthogonal recurrent ones, with forget bias 1, as Keras does.
 
     Keras takes the gates of a recurrent layer for one matrix: Glorot's fans are the layer's inputs
@@ -31,9 +39,14 @@ def keras(network: Network) -> Choices:
 
     Args:
         network: the model
+        kernel: Keras's name of the initializer of the weights of layers that are not recurrent; or, to
+            give it options, a table of these and the ``name``
 
     Returns:
         A choice for each parameter of a module that is known.
+
+    Raises:
+        ValueError: for a name that Keras does not have.
 
     References:
         The defaults of the layers of Keras 3; Glorot & Bengio 2010; Jozefowicz et al. 2015
@@ -45,13 +58,14 @@ def keras(network: Network) -> Choices:
         >>> print(report["weight_hh_l0"].initializer)
         orthogonal
     """
+    initializer = _kernel(kernel)
 
     def weight(site: Site, use: Use) -> Choice:
         if _is_recurrent(site):
             return Choice(Orthogonal(), "recurrent weights of all gates at once")
         if isinstance(site.module, nn.MultiheadAttention):
-            return Choice(of_each_matrix(_GLOROT, use.matrices), use.words)
-        return Choice(by_shape_alone(_GLOROT, site.weight), use.words)
+            return Choice(of_each_matrix(initializer, use.matrices), use.words)
+        return Choice(by_shape_alone(initializer, site.weight), use.words)
 
     layers = by_layer(network, weight, Uniform(-0.05, 0.05))
     return {**layers, **_of_recurrent_layers(network, lambda site, _: forget_bias(site))}

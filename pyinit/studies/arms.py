@@ -1,0 +1,292 @@
+"""What an arm of a study may be: a table of kinds of steps, each of which initializes a model."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from torch import Tensor, nn
+
+from pyinit._messages import near
+from pyinit.initializers.keras_names import KERAS_NAMES, from_keras, is_keras_name
+from pyinit.pretrained.load import load_pretrained_
+from pyinit.studies.kinds import FieldError, inside
+from pyinit.studies.references import fingerprint, reference_to, resolve
+from pyinit.whole_model.initialize import chosen_by, initialize_
+from pyinit.whole_model.methods import Method, Start, method, methods
+from pyinit.whole_model.recipes import Recipe, recipe, recipes
+from pyinit.whole_model.rules import as_rules
+
+_RULES = (".toml", ".json")
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_PRETRAINED = "pretrained"
+
+SCHEMA: Mapping[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "object"},
+        {"type": "array", "items": {"type": ["string", "object"]}, "minItems": 1},
+    ]
+}
+
+
+Pretrain: TypeAlias = Callable[[Any, int | None], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an arm may use.
+
+    Args:
+        seed: the run's
+        batch: inputs and target of some samples of the training data
+        pretrain: a function of an arm and a number of steps (None for the study's) that gives the state
+            of a model, initialized by the arm and trained on the other half of the data
+    """
+
+    seed: int
+    batch: tuple[Tensor, Tensor]
+    pretrain: Pretrain
+
+
+class Step(NamedTuple):
+    """One step of an arm: its kind, what it is, and options."""
+
+    kind: str
+    value: Any
+    options: Mapping[str, Any]
+
+
+# ---- the kinds -----------------------------------------------------------------------------------
+
+_WHERE = ("rules", "only", "skip")  # options of initialize_ that a recipe's step takes
+
+
+def _recipe(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
+    options = {key: value for key, value in step.options.items() if key not in _WHERE}
+    where = {key: value for key, value in step.options.items() if key in _WHERE}
+    chosen = step.value
+    if isinstance(chosen, (str, PathLike)) and not _is_file(chosen, _RULES):
+        chosen = recipe(fspath(chosen), **options)
+    elif options:
+        raise ValueError(f"takes {', '.join(_WHERE)} beside it, got {', '.join(options)}")
+    after = chosen_by(chosen, where.get("rules")).after
+    if model is not None and around is not None:
+        data = None if after is None else around.batch
+        initialize_(model, chosen, seed=around.seed, data=data, **where)
+
+
+def _rules(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
+    """Rules alone: what they do not name stays as it is."""
+    _only(step, ("only", "skip"))
+    rules = as_rules(step.value)
+    if model is not None and around is not None:
+        initialize_(model, _KEPT, rules=rules, seed=around.seed, **step.options)
+
+
+_KEPT = Recipe("none", lambda _: {}, "")
+
+
+def _method(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
+    options = dict(step.options)
+    base = options.pop("base", None)
+    chosen = step.value
+    if not isinstance(chosen, Method):
+        chosen = method(chosen, **options)
+    elif options:
+        raise ValueError(f"takes base beside it, got {', '.join(options)}")
+    start = None if base is None else Start(*chosen_by(base)[:2])
+    if model is not None and around is not None:
+        chosen.run(model, around.batch, base=start, seed=around.seed)
+
+
+def _keras(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
+    kernel = {"name": step.value, **step.options} if step.options else step.value
+    from_keras(step.value, **step.options)
+    found = recipe("keras", kernel=kernel)
+    if model is not None and around is not None:
+        initialize_(model, found, seed=around.seed)
+
+
+def _pretrained(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
+    _only(step, ("arm", "steps", "adapt", "init_missing", "prefix"))
+    options = dict(step.options)
+    arm, steps = options.pop("arm", "kaiming"), options.pop("steps", None)
+    if step.value is not True and not Path(step.value).exists():
+        raise FileNotFoundError(f"there is no file {fspath(step.value)}")
+    steps_of(arm)
+    if model is not None and around is not None:
+        source = around.pretrain(arm, steps) if step.value is True else step.value
+        load_pretrained_(model, source, seed=around.seed, **options)
+
+
+def _function(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
+    function = resolve(step.value)
+    if model is not None and around is not None:
+        given = (model, around.batch, around.seed)[: _takes(function, step.options)]
+        function(*given, **step.options)
+
+
+def _takes(function: Callable[..., Any], options: Mapping[str, Any]) -> int:
+    """How many of model, batch and seed a function takes."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of code that tells nothing about itself
+        return 1
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return 3
+    free = [p for p in parameters if p.kind in kinds and p.name not in options]
+    needed = sum(each.default is each.empty for each in free)
+    named = sum(each.name in ("batch", "seed") for each in free[1:])
+    return min(max(needed, 1 + named), 3)
+
+
+_Kind = Callable[[nn.Module | None, Step, Surroundings | None], None]
+
+# By the key of a step's table: a function that checks a step without a model, and does it with one.
+KINDS: Mapping[str, _Kind] = {
+    "recipe": _recipe,
+    "rules": _rules,
+    "method": _method,
+    "keras": _keras,
+    _PRETRAINED: _pretrained,
+    "function": _function,
+}
+
+
+# ---- what users write ----------------------------------------------------------------------------
+
+
+def steps_of(arm: Any) -> list[Step]:
+    """The steps of an arm, each checked as far as that is possible without a model.
+
+    Raises:
+        FieldError: for what is no arm.
+    """
+    if isinstance(arm, (list, tuple)) and arm:
+        found = []
+        for i, each in enumerate(arm):
+            with inside(i):
+                found.append(_step(each))
+        return found
+    return [_step(arm)]
+
+
+def apply(model: nn.Module, arm: Any, around: Surroundings) -> None:
+    """Initialize a model as an arm says."""
+    for step in steps_of(arm):
+        KINDS[step.kind](model, step, around)
+
+
+def is_pretrained_here(arm: Any) -> bool:
+    """Whether an arm trains weights, and is not given a file of them."""
+    return any(step.kind == _PRETRAINED and step.value is True for step in steps_of(arm))
+
+
+def described(arm: Any) -> str:
+    """All that an arm does as text."""
+    return fingerprint(
+        [
+            (
+                step.kind,
+                resolve(step.value) if step.kind == "function" else step.value,
+                step.options,
+            )
+            for step in steps_of(arm)
+        ]
+    )
+
+
+def plain(arm: Any) -> Any:
+    """An arm as values that TOML has.
+
+    Raises:
+        ValueError: for what a file cannot name.
+    """
+    if isinstance(arm, str):
+        return arm
+    steps = [_written(step) for step in steps_of(arm)]
+    return steps[0] if len(steps) == 1 else steps
+
+
+def _written(step: Step) -> dict[str, Any]:
+    value = step.value
+    if isinstance(value, (Recipe, Method)):
+        return {step.kind: value.name, **value.options, **step.options}
+    if isinstance(value, PathLike):
+        value = fspath(value)
+    elif callable(value):
+        value = reference_to(value)
+    return {step.kind: value, **step.options}
+
+
+def _step(arm: Any) -> Step:
+    step = _of_table(arm) if isinstance(arm, Mapping) else _of_value(arm)
+    try:
+        KINDS[step.kind](None, step, None)
+    except FieldError:
+        raise
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise FieldError((), str(error)) from error
+    return step
+
+
+def _of_table(arm: Mapping[str, Any]) -> Step:
+    kinds = [key for key in KINDS if key in arm]
+    if "recipe" in kinds and "rules" in kinds:
+        kinds.remove("rules")  # which go before the recipe
+    if len(kinds) != 1:
+        got = ", ".join(arm) or "nothing"
+        raise FieldError((), f"an arm's table has one of the keys {', '.join(KINDS)}, got {got}")
+    options = {key: value for key, value in arm.items() if key != kinds[0]}
+    value = arm[kinds[0]]
+    takes = {"rules": object, "recipe": (str, PathLike, Recipe), "method": (str, Method)}
+    if kinds[0] == _PRETRAINED and value is not True and not isinstance(value, (str, PathLike)):
+        raise FieldError((_PRETRAINED,), f"must be true or the path of a file, got {value!r}")
+    if not isinstance(value, takes.get(kinds[0], object)):  # type: ignore[arg-type]
+        raise FieldError((kinds[0],), f"must be a name, got {value!r}")
+    return Step(kinds[0], value, options)
+
+
+def _of_value(arm: Any) -> Step:
+    if isinstance(arm, Recipe):
+        return Step("recipe", arm, {})
+    if isinstance(arm, Method):
+        return Step("method", arm, {})
+    if isinstance(arm, (str, PathLike)):
+        return _of_text(fspath(arm))
+    if callable(arm) and not isinstance(arm, type):
+        return Step("function", arm, {})
+    raise FieldError((), f"must be a name, a table, a recipe, a method or a function, got {arm!r}")
+
+
+def _of_text(text: str) -> Step:
+    if text == _PRETRAINED:
+        return Step(_PRETRAINED, True, {})
+    if text in recipes() or _is_file(text, _RULES):
+        return Step("recipe", text, {})
+    if text in methods():
+        return Step("method", text, {})
+    if is_keras_name(text):
+        return Step("keras", text, {})
+    if _is_file(text, _WEIGHTS):
+        return Step(_PRETRAINED, text, {})
+    if ":" in text:
+        return Step("function", text, {})
+    known = dict.fromkeys((*recipes(), *methods(), *KERAS_NAMES, _PRETRAINED))
+    raise FieldError(
+        (), f"no recipe, method or initializer of Keras is named {text!r}; {near(text, known)}"
+    )
+
+
+def _is_file(value: Any, suffixes: tuple[str, ...]) -> bool:
+    return isinstance(value, (str, PathLike)) and Path(value).suffix.lower() in suffixes
+
+
+def _only(step: Step, taken: tuple[str, ...]) -> None:
+    for key in step.options:
+        if key not in taken:
+            raise FieldError((key,), f"{step.kind} takes no such option; {near(key, taken)}")

@@ -1,0 +1,160 @@
+"""What is to be done (``Run``), what came of it (``Record``), and the file of records."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model to be trained.
+
+    Args:
+        arm: the name of its initialization
+        seed: what everything random in it comes from
+        factors: the values of what varies
+        lr: the learning rate
+        fingerprint: a checksum of all that decides its numbers
+    """
+
+    arm: str
+    seed: int
+    factors: Mapping[str, Any]
+    lr: float
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came of a run.
+
+    Args:
+        arm: the name of its initialization
+        seed: what everything random in it came from
+        factors: the values of what varied
+        lr: the learning rate
+        status: ``finished``; ``diverged``, if the loss left the finite numbers or all bounds, and training
+            was stopped; ``failed``, if something raised an error
+        error: the error in words
+        steps: of at most about 500 steps, evenly, the number of steps before it and the loss of its batch
+        epochs: of each epoch its number, the steps until its end, the mean loss of its batches, the loss and
+            the accuracy on test data (None if the target is not of classes), and the seconds since the
+            start; what is left at the end of the steps is an epoch, too
+        layers: of steps and layers: the step, the layer's name, its place in the order of execution, and what
+            was measured
+        seconds: how long training took
+        init_seconds: how long the initialization took, training of pretrained weights included
+        fingerprint: a checksum of all that decided its numbers
+        versions: those of what computed it
+
+    Example:
+        >>> from pyinit.studies.records import Record
+        >>> record = Record("he", 0, {}, 0.1, "diverged", steps=[{"step": 0, "loss": float("nan")}])
+        >>> record.to_json()["steps"]
+        [{'step': 0, 'loss': None}]
+    """
+
+    arm: str
+    seed: int
+    factors: Mapping[str, Any]
+    lr: float
+    status: str
+    error: str | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    init_seconds: float = 0.0
+    fingerprint: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as values that JSON has; what is not finite is None."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Record":
+        """The record that ``to_json`` described.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        known = {each.name for each in fields(cls)}
+        if not isinstance(value, dict) or not {*value} <= known:
+            raise ValueError("not the record of a run")
+        try:
+            return cls(**value)
+        except TypeError as error:
+            raise ValueError(f"not the record of a run: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return list(map(_plain, value))
+    return value
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a file, and none if there is no file. A last line that was not written whole is
+    left out.
+
+    Raises:
+        ValueError: for another line that is none, with its number.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    records = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            records.append(Record.from_json(json.loads(line)))
+        except ValueError as error:  # noqa: PERF203  a line's number is told
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    return records
+
+
+class RecordFile:
+    """A file to which records are appended, each on the disk before the next is begun."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+        with path.open("r+b") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)  # without a line that was not written whole
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Append records, each as a line.
+
+        Raises:
+            OSError: if the disk is full, say; the file then ends with the last whole line.
+        """
+        for record in records:
+            line = json.dumps(record.to_json(), allow_nan=False).encode() + b"\n"
+            end = self._file.tell()
+            try:
+                self._file.write(line)
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError:
+                os.truncate(self._file.fileno(), end)
+                raise
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
