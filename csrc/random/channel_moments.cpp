@@ -15,21 +15,27 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kGrain = 1 << 16;  // elements that are worth a thread
+constexpr int64_t kLine = 64;        // bytes that the memory brings at a time
+constexpr int64_t kSamples = 256;    // whose places are known at a time
 
 // The elements [begin, end) of one channel, by blocks.
 void describe_blocks(const Layout& layout, int64_t channel, int64_t begin, int64_t end, const Bounds& bounds,
                      Moments* to) {
   alignas(64) char gathered[kBlock * 8];
   const int64_t stride = layout.elements[layout.elements.size() - 1].stride;
+  const int64_t ahead = layout.channel.stride * layout.size;
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t count = std::min(kBlock, end - i);
     const char* values = gathered;
     int64_t done = 0;
     for_each_run(layout.elements, i, i + count, [&](int64_t offset, int64_t n) {
+      const char* const from = layout.at(channel, offset);
+      // Runs are too short, and too far apart, for the hardware to see that the next channel's come next.
+      for (int64_t b = 0; b < n * layout.size; b += kLine) __builtin_prefetch(from + ahead + b);
       if (n == count && stride == 1) {
-        values = layout.at(channel, offset);
+        values = from;
       } else {
-        gather(layout.at(channel, offset), gathered + done * layout.size, n, stride, layout.dtype);
+        gather(from, gathered + done * layout.size, n, stride, layout.dtype);
       }
       done += n;
     });
@@ -113,46 +119,62 @@ class Rows {
 void sum_variances(const Layout& layout, int64_t first, int64_t some, int64_t begin, int64_t end, double* to) {
   double origins[kUnits], sums[kUnits], squares[kUnits];
   alignas(64) char wide[kUnits * 8];
-  const auto add = moments_kernels().add_distances[layout.dtype == DType::f64];
+  const auto add = moments_kernels().add_samples[layout.dtype == DType::f64];
   const int64_t units = (end - begin) * some, stride = layout.positions[layout.positions.size() - 1].stride;
-  int64_t samples = 0;
+  const int64_t samples = count_of(layout.samples), step = layout.samples[layout.samples.size() - 1].stride;
   std::fill(sums, sums + units, 0.0);
   std::fill(squares, squares + units, 0.0);
   visit(layout.dtype, [&](auto zero) {
     using T = decltype(zero);
     using Wide = decltype(value_of(zero));
-    for_each_run(layout.samples, 0, count_of(layout.samples), [&](int64_t sample, int64_t n) {
-      for (int64_t s = 0; s < n; ++s, ++samples) {
-        const int64_t at = sample + s * layout.samples[layout.samples.size() - 1].stride;
-        int64_t unit = 0;
-        const auto take = [&](const T* x, int64_t count, int64_t step) {
-          const Wide* values = reinterpret_cast<const Wide*>(x);
-          if (step != 1 || sizeof(T) == 2) {
-            Wide* const copy = reinterpret_cast<Wide*>(wide);
-            for (int64_t i = 0; i < count; ++i) copy[i] = value_of(x[i * step]);
-            values = copy;
+    int64_t offsets[kSamples], known = 0, done = 0;  // of samples
+    const auto add_known = [&] {
+      int64_t unit = 0;
+      // The first sample is what the others are measured from.
+      const int64_t from = done == 0 ? 1 : 0;
+      const auto take = [&](const T* x, int64_t count, int64_t apart) {
+        double* const origin = origins + unit;
+        if (from == 1) {
+          for (int64_t i = 0; i < count; ++i) {
+            origin[i] = static_cast<double>(value_of(x[offsets[0] + i * apart]));
           }
-          if (samples == 0) {
-            for (int64_t i = 0; i < count; ++i) origins[unit + i] = static_cast<double>(values[i]);
-          } else {
-            add(values, count, origins + unit, sums + unit, squares + unit);
+        }
+        if (apart == 1 && sizeof(T) == sizeof(Wide)) {
+          add(x, offsets + from, known - from, count, origin, sums + unit, squares + unit);
+        } else {
+          Wide* const copy = reinterpret_cast<Wide*>(wide);
+          const int64_t nowhere = 0;
+          for (int64_t s = from; s < known; ++s) {
+            for (int64_t i = 0; i < count; ++i) copy[i] = value_of(x[offsets[s] + i * apart]);
+            add(copy, &nowhere, 1, count, origin, sums + unit, squares + unit);
           }
-          unit += count;
-        };
-        for_each_run(layout.positions, begin, end, [&](int64_t offset, int64_t run) {
-          const T* const x = reinterpret_cast<const T*>(layout.at(first, at + offset));
-          if (some == 1) return take(x, run, stride);
-          for (int64_t i = 0; i < run; ++i) take(x + i * stride, some, 1);
-        });
+        }
+        unit += count;
+      };
+      for_each_run(layout.positions, begin, end, [&](int64_t offset, int64_t run) {
+        const T* const x = reinterpret_cast<const T*>(layout.at(first, offset));
+        if (some == 1) return take(x, run, stride);
+        for (int64_t i = 0; i < run; ++i) take(x + i * stride, some, 1);
+      });
+      done += known;
+      known = 0;
+    };
+    for_each_run(layout.samples, 0, samples, [&](int64_t sample, int64_t n) {
+      for (int64_t s = 0; s < n; ++s) {
+        offsets[known++] = sample + s * step;
+        if (known == kSamples) add_known();
       }
     });
+    if (known > 0) add_known();
   });
   const double share = 1 / static_cast<double>(samples);
   double lanes[kColumns] = {};
-  const int64_t width = some == 1 ? kColumns : some;
-  for (int64_t u = 0; u < units; u += width) {
-    const int64_t n = std::min(width, units - u);
-    for (int64_t i = 0; i < n; ++i) lanes[i] += std::max(0.0, squares[u + i] - sums[u + i] * sums[u + i] * share);
+  if (some == 1 || some == kColumns) {
+    moments_kernels().add_variances(sums, squares, units, share, lanes);
+  } else {
+    for (int64_t u = 0; u < units; u += some) {
+      for (int64_t i = 0; i < some; ++i) lanes[i] += std::max(0.0, squares[u + i] - sums[u + i] * sums[u + i] * share);
+    }
   }
   if (some == 1) lanes[0] = std::accumulate(lanes, lanes + kColumns, 0.0);
   for (int64_t c = 0; c < some; ++c) to[c] = lanes[c] * share;

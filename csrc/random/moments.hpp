@@ -86,8 +86,12 @@ struct MomentsKernels {
   void (*column_sums[2])(const void* values, const int64_t* offsets, int64_t rows, ColumnSums& out);
   void (*column_powers[2])(const void* values, const int64_t* offsets, int64_t rows, const double* centres,
                            const double* scales, const Bounds* bounds, ColumnPowers& out);
-  // Adds the distances of `count` values from `first`, and their squares, to those sums.
-  void (*add_distances[2])(const void* values, int64_t count, const double* first, double* sum, double* squares);
+  // Of `count` units side by side: adds the distances of their values from `first`, and the squares of these, to those
+  // sums, sample by sample; sample s begins offsets[s] elements from `values`.
+  void (*add_samples[2])(const void* values, const int64_t* offsets, int64_t samples, int64_t count,
+                         const double* first, double* sum, double* squares);
+  // Adds the variances of `count` units to kColumns lanes in turn: squares - sum^2 share, or 0 if it is less.
+  void (*add_variances)(const double* sum, const double* squares, int64_t count, double share, double* lanes);
 };
 
 PYINIT_KERNEL_TABLE(MomentsKernels, moments_kernels)

@@ -179,25 +179,60 @@ void column_powers(const void* values, const int64_t* offsets, int64_t rows, con
 }
 
 template <class T>
-void add_distances(const void* values, int64_t count, const double* first, double* sum, double* squares) {
-  constexpr int kParts = kLanes<T> / kLanes64;
+void add_samples(const void* values, const int64_t* offsets, int64_t samples, int64_t count, const double* first,
+                 double* sum, double* squares) {
+  constexpr int kVectors = kLanes<T> * sizeof(T) == 64 ? 1 : 2;  // whole lines, as far as there are registers
+  constexpr int kParts = kVectors * kLanes<T> / kLanes64;
   const T* const x = static_cast<const T*>(values);
   int64_t i = 0;
-  for (; i + kLanes<T> <= count; i += kLanes<T>) {
-    F64 parts[kParts];
-    as_doubles(load(x + i), parts);
+  for (; i + kVectors * kLanes<T> <= count; i += kVectors * kLanes<T>) {
+    F64 about[kParts], total[kParts], total_squares[kParts];
     for (int p = 0; p < kParts; ++p) {
-      const int64_t at = i + p * kLanes64;
-      const F64 distance = parts[p] - load(first + at);
-      store(sum + at, load(sum + at) + distance);
-      store(squares + at, load(squares + at) + distance * distance);
+      about[p] = load(first + i + p * kLanes64);
+      total[p] = load(sum + i + p * kLanes64);
+      total_squares[p] = load(squares + i + p * kLanes64);
+    }
+    for (int64_t s = 0; s < samples; ++s) {
+      F64 parts[kParts];
+      for (int v = 0; v < kVectors; ++v) {
+        as_doubles(load(x + offsets[s] + i + v * kLanes<T>), parts + v * (kParts / kVectors));
+      }
+#pragma GCC unroll 8
+      for (int p = 0; p < kParts; ++p) {
+        const F64 distance = parts[p] - about[p];
+        total[p] = total[p] + distance;
+        total_squares[p] = total_squares[p] + distance * distance;
+      }
+    }
+    for (int p = 0; p < kParts; ++p) {
+      store(sum + i + p * kLanes64, total[p]);
+      store(squares + i + p * kLanes64, total_squares[p]);
     }
   }
-  for (; i < count; ++i) {
-    const double distance = static_cast<double>(x[i]) - first[i];
-    sum[i] += distance;
-    squares[i] += distance * distance;
+  for (int64_t s = 0; s < samples; ++s) {
+    for (int64_t j = i; j < count; ++j) {
+      const double distance = static_cast<double>(x[offsets[s] + j]) - first[j];
+      sum[j] += distance;
+      squares[j] += distance * distance;
+    }
   }
+}
+
+void add_variances(const double* sum, const double* squares, int64_t count, double share, double* lanes) {
+  constexpr int kVectors = kColumns / kLanes64;
+  const F64 by = vec(share);
+  F64 of[kVectors];
+  for (int v = 0; v < kVectors; ++v) of[v] = load(lanes + v * kLanes64);
+  int64_t i = 0;
+  for (; i + kColumns <= count; i += kColumns) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const F64 s = load(sum + i + v * kLanes64);
+      of[v] = of[v] + max(load(squares + i + v * kLanes64) - s * s * by, constant<F64>(0));
+    }
+  }
+  for (int v = 0; v < kVectors; ++v) store(lanes + v * kLanes64, of[v]);
+  for (int64_t c = 0; i < count; ++i, ++c) lanes[c] += std::max(0.0, squares[i] - sum[i] * sum[i] * share);
 }
 
 }  // namespace
@@ -206,6 +241,7 @@ const MomentsKernels moments_kernels = {{sums<Half>, sums<BFloat16>, sums<float>
                                         {powers<Half>, powers<BFloat16>, powers<float>, powers<double>},
                                         {column_sums<float>, column_sums<double>},
                                         {column_powers<float>, column_powers<double>},
-                                        {add_distances<float>, add_distances<double>}};
+                                        {add_samples<float>, add_samples<double>},
+                                        add_variances};
 
 }  // namespace pyinit::PYINIT_NS

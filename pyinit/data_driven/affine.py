@@ -1,5 +1,6 @@
 """The affine maps that a call of a layer computes: a weight, a bias, and the output that they give."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -63,6 +64,11 @@ class Affine:
         self._fixed = None if self.bias is bias else bias
         self.input = call.inputs[0] if call.inputs else None
         self._output, self._again, self._is_exact = output, again, is_exact
+        self._shown = self._state()
+
+    def fix_bias(self) -> None:
+        """Let the bias be, which another map has settled."""
+        self._fixed, self.bias = self.bias, None
         self._shown = self._state()
 
     @property
@@ -188,6 +194,9 @@ def _of_layer(
         return
     whole = matrices[0]
     site = whole.site
+    if not (math.prod(site.shape) and call.tensor.numel()):
+        leave(call.name, "its weight or its output has no elements")
+        return
     is_known = _is_attention(call) or not call.layer.function
     layout = layout_in(call.module, len(site.shape)) if is_known else None
     layout = layout or layout_by_shape(site.shape, call.tensor, call.kind)
@@ -196,14 +205,16 @@ def _of_layer(
     dim = 0 if layout is None else layout.weight
     count = channels_of(site.weight, dim) or 1
     rows = _rows_taken(call, whole, count)
+    biased = range(0) if bias is None else _rows_taken(call, bias, bias.channels)
     for part, inner in matrices_in(site, rows):
         weight = at(site.name, inner, dim)
         assert weight is not None
+        first = biased.start + inner.start - rows.start
         yield Affine(
             f"{call.name} {part}" if part else call.name,
             call,
             weight,
-            None if bias is None else at(bias.name, inner if len(inner) < count else None),
+            None if bias is None else at(bias.name, range(first, first + len(inner))),
             None if layout is None else layout.output,
             partial(_channels, call, layout, rows, inner),
             call.again,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from pyinit._graph.undisturbed import snapshot
+from pyinit._messages import first_of
 from pyinit._random.generators import (
     all_seeded,
     global_states,
@@ -35,7 +36,7 @@ from pyinit.reports.initialization import InitReport, Kept, Row
 from pyinit.reports.tensors import Tensors
 from pyinit.whole_model.engine.adjust import start_of
 from pyinit.whole_model.engine.execute import measured
-from pyinit.whole_model.engine.plan import checked_blocks
+from pyinit.whole_model.engine.plan import checked_blocks, refuse_no_match
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.methods import Method, Start, methods
 from pyinit.whole_model.methods import method as method_of
@@ -127,7 +128,12 @@ class Work:
             if not self.is_free(site):
                 self.leave(each.name, self._why_not(site) or "")
                 continue
-            self._settled.setdefault(site.name, []).append(rows)
+            self._settle(each.weight)
+            if each.bias is not None:
+                if self._is_settled(each.bias.site, each.bias.rows):  # as that of another weight
+                    each.fix_bias()
+                else:
+                    self._settle(each.bias)
             yield each
             each.finish(is_last=is_last)
 
@@ -177,17 +183,23 @@ class Work:
         if self._verbose:
             print(what)
 
-    def refuse_idle(self) -> None:
-        """Refuse a model none of whose layers ``affines`` gave.
+    def refuse_idle(self, is_idle: bool = False, what: str = "layer that it could work on") -> None:
+        """Refuse a model none of whose layers ``affines`` gave, or the method could take.
+
+        Args:
+            is_idle: whether the method could take none of those that ``affines`` gave
+            what: what the method looked for
 
         Raises:
-            ValueError: It says why they did not.
+            ValueError: It says why there is none.
         """
-        if not self._settled:
-            why = "; ".join(f"{name or 'the model'}: {why}" for name, why in self.left.items())
-            raise ValueError(
-                f"{self._method.name} met no layer that it could work on ({why or 'none was called'})"
-            )
+        if self._settled and not is_idle:
+            return
+        alike: dict[str, list[str]] = {}
+        for name, why in self.left.items():
+            alike.setdefault(why, []).append(name or "the model")
+        reasons = "; ".join(f"{first_of(names)}: {why}" for why, names in alike.items())
+        raise ValueError(f"{self._method.name} met no {what} ({reasons or 'none was called'})")
 
     def leave(self, name: str, why: str) -> None:
         """Note that a layer stays as the base has it."""
@@ -286,6 +298,7 @@ class Work:
         if only is None:
             return self._selects
         chosen = matcher(only)
+        refuse_no_match("only", chosen, self._network)
         return lambda site: chosen(site) and self._selects(site)
 
     @contextmanager
@@ -296,6 +309,9 @@ class Work:
         device = next((each.device for each in self.model.parameters()), torch.device("cpu"))
         with all_seeded(Key(self._seed, stream_of(self._method.name)), device):
             yield
+
+    def _settle(self, part: Adjustable) -> None:
+        self._settled.setdefault(part.name, []).append(part.rows)
 
     def _is_settled(self, site: Site, rows: range) -> bool:
         return any(
@@ -350,7 +366,7 @@ def working(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if data is None and method.needs_data:
-        raise ValueError(f"{method.name} measures on data, got None")
+        raise ValueError(f"method {method.name!r} measures on data, got None: give data=")
     with unwrapped(model) as plain:
         refuse_unready(plain)
         refuse_elsewhere(f"{method.name}_", plain.named_parameters(remove_duplicate=False), plain)
@@ -378,6 +394,7 @@ class Undo:
 
     def __init__(self, model: nn.Module) -> None:
         self._attributes, self._states = snapshot(model), global_states()
+        self._has_grad = torch.is_grad_enabled()
         self._copies: dict[int, tuple[Tensor, Tensor]] = {}
 
     def keep(self, tensor: Tensor) -> Tensor:
@@ -387,6 +404,7 @@ class Undo:
         return self._copies[id(tensor)][1]
 
     def undo(self) -> None:
+        torch.set_grad_enabled(self._has_grad)  # Ctrl-C may leave a no_grad of torch's half done
         self._attributes()
         with torch.no_grad():
             for tensor, before in self._copies.values():

@@ -1,6 +1,7 @@
 """LSUV: layer by layer, weights divided by the standard deviation of the outputs that they give."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from torch import nn
 from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.pictures import FACTOR, About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.inspection.statistics import describe
 from pyinit.inspection.walk import Call
@@ -27,6 +29,11 @@ class LsuvLayer(Measured):
         scale: what the weights were multiplied by
         steps: how often they were set
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "": About("standard deviation of the output", 1.0),
+        "scale": FACTOR,
+    }
 
     before: float
     after: float
@@ -164,7 +171,7 @@ def _settled(affine: Affine, tolerance: float, iterations: int) -> LsuvLayer | s
         return "its output has no variance"
     scale, steps = 1.0, 0
     while not abs(std - 1) <= tolerance and steps < iterations:
-        scale /= std
+        scale = scale / std if std else math.inf
         if not (math.isfinite(scale) and scale > 0):
             break
         affine.weight.set_(scale=scale)
@@ -174,6 +181,6 @@ def _settled(affine: Affine, tolerance: float, iterations: int) -> LsuvLayer | s
         return LsuvLayer(affine.name, before, std, scale, steps)
     affine.weight.set_()
     return (
-        f"its output has the standard deviation {before:.4g}, and {std:.4g} after {steps} steps: "
-        "it does not follow the weight"
+        f"its output has the standard deviation {before:.4g}, and {std:.4g} after {steps} steps, "
+        f"not within {tolerance:g} of 1: it does not follow the weight closely enough"
     )

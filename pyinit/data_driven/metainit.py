@@ -1,7 +1,7 @@
 """MetaInit: norms of weights, learned so that the gradient changes least along itself."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from pyinit._random.generators import global_states, global_states_kept, set_glo
 from pyinit._torch.eager import eager
 from pyinit.data_driven.differentiated import Differentiated, check_search, differentiated
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.pictures import FACTOR, About
 from pyinit.data_driven.quotient import gradient_quotient
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.inspection.batches import Batch, batches_of, further, named_tensors
@@ -34,6 +35,11 @@ class MetaInitWeight(Measured):
         norm_after: its norm now
         scale: what it was multiplied by
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "norm": About("norm of the weight"),
+        "scale": FACTOR,
+    }
 
     norm_before: float
     norm_after: float
@@ -70,7 +76,7 @@ class MetaInitReport(MethodReport[MetaInitWeight]):
 
 
 @eager
-@register_method("metainit", source="Dauphin & Schoenholz 2019")
+@register_method("metainit", source="Dauphin & Schoenholz 2019", takes_shape=True)
 def metainit_(
     model: nn.Module,
     data: Any,
@@ -83,7 +89,7 @@ def metainit_(
     layers: Any = None,
     verbose: bool = False,
 ) -> MetaInitReport:
-    """Learn the norms of the weights, such that the gradient changes least along itself. No data is needed.
+    """Learn the norms of the weights, such that the gradient changes least along itself.
 
     With the gradient g and the Hessian H of the loss, a step along the gradient turns g into g - H g.
     The gradient quotient is the mean over all trained parameters of ``|(g - H g) / g - 1|``, where

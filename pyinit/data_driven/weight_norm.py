@@ -1,5 +1,6 @@
 """The data-dependent initialization of weight-normalized layers: pre-activations N(0, 1) per channel."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ from torch import nn
 from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.pictures import About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.data_driven.standardized import standardize
 from pyinit.inspection.walk import Call
@@ -25,6 +27,11 @@ class WeightNormLayer(Measured):
         std_before: how far the standard deviation of a channel was from 1 at most
         std_after: the same with g and the bias as they are now
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "mean": About("greatest distance of a channel's mean from 0"),
+        "std": About("greatest distance of a channel's standard deviation from 1"),
+    }
 
     mean_before: float | None
     mean_after: float | None
@@ -115,16 +122,17 @@ def weight_norm_init_(
     with working(
         "weight_norm_init", {}, model, data, base=base, seed=seed, layers=layers, verbose=verbose
     ) as work:
-        plain: list[str] = []
+        is_idle = True
 
         def visit(call: Call) -> None:
+            nonlocal is_idle
             for affine in work.affines(call):
                 if not _is_normed(affine):
-                    plain.append(affine.name)
                     work.leave(
                         affine.name, "it has no weight norm; data_dependent_ takes all layers"
                     )
                     continue
+                is_idle = False
                 done = standardize(affine)
                 if isinstance(done, str):
                     work.leave(affine.name, done)
@@ -140,12 +148,7 @@ def weight_norm_init_(
                 work.say(found[-1])
 
         work.walk(visit)
-        work.refuse_idle()
-        if not found and set(plain) >= set(work.left):
-            raise ValueError(
-                f"weight_norm_init met no weight-normalized layer among {', '.join(plain)}: "
-                "data_dependent_ does the same for all layers"
-            )
+        work.refuse_idle(is_idle, "weight-normalized layer that it may change")
         deviations = [max(row.mean_after or 0.0, row.std_after) for row in found]
         return WeightNormReport(
             work.report(), tuple(found), tuple(work.left.items()), max(deviations, default=0.0)

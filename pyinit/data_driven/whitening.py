@@ -1,7 +1,7 @@
 """Whitening: a first layer of principal components and their negatives, or every layer's output by ZCA."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
 from pyinit.data_driven.patches import Patches, directions, why_no_patches
+from pyinit.data_driven.pictures import About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.data_driven.standardized import reset
 from pyinit.inspection.walk import Call
@@ -33,6 +34,10 @@ class WhiteningLayer(Measured):
         before: how far a variance along a principal axis of these channels was from 1 at most
         after: the same with the weights as they are now
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "": About("greatest distance from 1 of a variance along a principal axis"),
+    }
 
     axes: int
     before: float
@@ -129,6 +134,7 @@ def whitening_(
         raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
     whiten, is_first_alone = _MODES[mode]
     found: list[WhiteningLayer] = []
+    is_idle = True
     with working(
         "whitening",
         {"mode": mode, "eps": eps},
@@ -140,9 +146,11 @@ def whitening_(
     ) as work:
 
         def visit(call: Call) -> None:
+            nonlocal is_idle
             for affine in work.affines(call):
                 if is_first_alone and (found or work.left):
                     continue
+                is_idle = is_idle and _why_not(affine) is not None
                 row = whiten(affine, eps)
                 if isinstance(row, str):
                     work.leave(affine.name, row)
@@ -152,7 +160,7 @@ def whitening_(
                     work.say(row)
 
         work.walk(visit)
-        work.refuse_idle()
+        work.refuse_idle(is_idle, "layer that it could whiten")
         return WhiteningReport(
             work.report(),
             tuple(found),
@@ -193,9 +201,9 @@ def _zca(affine: Affine, eps: float) -> WhiteningLayer | str:
     if (why := _why_not(affine)) is not None:
         return why
     rows = _rows(affine)
-    if not bool(rows.isfinite().all()):
-        return "its output is not finite"
     mean, covariance = rows.mean(1), torch.cov(rows, correction=0).view(len(rows), len(rows))
+    if not bool(covariance.isfinite().all()):
+        return "the covariance of its output is not finite"
     variances, axes = directions(covariance, affine.output.dtype)
     if len(variances) == 0:
         return "its output has no variance"
@@ -248,6 +256,8 @@ def _rows(affine: Affine) -> Tensor:
 def _variances(affine: Affine, channels: int, count: int) -> Tensor:
     """The largest variances along the principal axes of the first channels of a layer's output."""
     covariance = torch.cov(_rows(affine)[:channels], correction=0).view(channels, channels)
+    if not bool(covariance.isfinite().all()):
+        return covariance.new_full((count,), math.inf)
     found: Tensor = torch.linalg.eigvalsh(covariance)
     return found.flip(0)[:count]
 

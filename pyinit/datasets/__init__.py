@@ -109,7 +109,7 @@ def load(
         >>> load("mnist")
         Traceback (most recent call last):
         ...
-        ValueError: no data set is named 'mnist': did you mean mnist5k or mnist1d? Or give the path of a .npy
+        ValueError: no data set is named 'mnist': did you mean mnist5k or mnist1d; or give the path of a .npy
         or .npz file or of a folder of classes, or module:function
         >>> print(load("gaussian:3x8x8"))
         gaussian:3x8x8: 5000 samples of 3x8x8, float32; 10 classes
@@ -128,7 +128,7 @@ def load(
     if ":" in name:
         return _of_family(name, data_dir, download)
     raise ValueError(
-        f"no data set is named {name!r}: {near(name, DATASETS)} Or give the path of a "
+        f"no data set is named {name!r}: {near(name, DATASETS).removesuffix('?')}; or give the path of a "
         f"{' or '.join(files.SUFFIXES)} file or of a folder of classes, or module:function"
     )
 

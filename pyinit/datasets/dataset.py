@@ -82,7 +82,7 @@ class Dataset:
         for each in (*self._some_tensors("digested"), *targets):
             found.update(repr((tuple(each.shape), str(each.dtype))).encode())
             values = each.detach().cpu().contiguous().flatten().view(torch.uint8)
-            found.update(memoryview(values.numpy()))
+            found.update(values.numpy().data)
         return found.hexdigest()[:16]
 
     def split(self) -> tuple["Dataset", "Dataset"]:

@@ -27,4 +27,4 @@ def load() -> Dataset:
     signals = np.concatenate([made["x"], made["x_test"]]).astype(np.float32)
     digits = np.concatenate([made["y"], made["y_test"]])
     inputs = torch.from_numpy(signals).reshape(-1, 1, 40)
-    return Dataset("mnist1d", inputs, as_target("mnist1d", digits), classes=10)
+    return Dataset("mnist1d", inputs, as_target("mnist1d", digits), 10, len(made["x"]))

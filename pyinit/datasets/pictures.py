@@ -13,7 +13,7 @@ from pyinit.datasets.dataset import Dataset
 
 SIZE = 32
 _TILE, _STEP = 64, 8
-_CONTRAST = 24  # standard deviation of the sum of the channels: plain sky has less
+_CONTRAST = 18  # standard deviation of the sum of the channels: plain sky has less
 # Of five tiles, one is for the test, and two for each half of the training.
 _PARTS = {"first half": (1, 2), "second half": (3, 4), "test": (0,)}
 _FOLDERS = {

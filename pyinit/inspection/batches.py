@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import global_states_kept
+from pyinit.datasets.dataset import Dataset
 
 
 class Batch(NamedTuple):
@@ -45,7 +46,7 @@ def read_batch(model: nn.Module, source: Any, target: Any = None) -> Batch:
         The batch. Its tensors are those given, on their devices, and not copied.
 
     Raises:
-        TypeError: for a data set, a NumPy array, a string or None.
+        TypeError: for a data set (of torch or pyinit), a NumPy array, a string or None.
         ValueError: for a source without a (further) batch, a batch that does not fit ``forward``, one
             without samples, on the meta device, or with a NaN. (Infinite values are taken: masks of
             attention have them.) Everything that is computed from a NaN is NaN, so nothing could be
@@ -193,6 +194,11 @@ def _is_value(source: Any) -> bool:
         raise TypeError("a batch must not be a NumPy array: give torch.from_numpy(array)")
     if isinstance(source, (str, bytes)):
         raise TypeError(f"a batch must not be a string, got {source[:40]!r}")
+    if isinstance(source, Dataset):
+        raise TypeError(
+            f"a batch must not be a data set, got that of {source.name!r}: give its inputs, or "
+            "(data.inputs, data.target)"
+        )
     is_data = isinstance(source, (Tensor, Mapping, tuple, list))
     return is_data or (dataclasses.is_dataclass(source) and not isinstance(source, type))
 

@@ -4,7 +4,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
@@ -30,6 +30,7 @@ from pyinit._random.generators import (
 from pyinit._torch.modes import without
 from pyinit.inspection.batches import Batch, described, named_tensors
 from pyinit.inspection.calls import Call, Values, first_floating
+from pyinit.inspection.foreign_code import ForeignCode
 from pyinit.inspection.layers import Layer, Layers, opened
 from pyinit.inspection.progress import Progress
 from pyinit.inspection.recomputed import Recomputed
@@ -94,6 +95,7 @@ class Pass(TorchFunctionMode):
         self._used: set[int] = set()
         self._following: list[Call] = []  # those whose gradients are asked for
         self._recomputed = Recomputed()
+        self._foreign = ForeignCode(())
         self._open_again: list[nn.Module] = []  # modules whose forward runs in the backward pass
         self._inputs: list[Tensor] = []  # that may get gradients
         self._thread = get_ident()
@@ -105,8 +107,9 @@ class Pass(TorchFunctionMode):
         self, batch: Batch, loss: Callable[..., Tensor] | None, training: bool | None
     ) -> tuple[Any, float | None]:
         """The output and the loss."""
-        tensors = (tensor for _, tensor in named_tensors(tuple(batch)))
+        tensors = [tensor for _, tensor in named_tensors(tuple(batch))]
         self._inputs = [tensor for tensor in tensors if tensor.is_leaf]
+        self._foreign = ForeignCode((*self._model.parameters(), *self._model.buffers(), *tensors))
         with global_states_kept() as before, ExitStack() as stack:
             if loss is None:  # nothing to a checkpoint's second pass, which there is not
                 stack.enter_context(warnings.catch_warnings())
@@ -171,6 +174,7 @@ class Pass(TorchFunctionMode):
             self._open_again.append(module)
             return
         if get_ident() != self._thread:
+            self._foreign.expect()
             return
         layer = self._layers.by_module.get(module)
         if layer is not None:
@@ -210,6 +214,8 @@ class Pass(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch._C._set_grad_enabled:
             self._recomputed.cut()
+        if not self._is_aside and not self._is_backward:
+            self._foreign.meet(func, types)
         if self._is_aside or getattr(func, "__name__", "") == "__get__":
             return func(*args, **kwargs)
         inside = opened(func)
@@ -389,7 +395,8 @@ class Pass(TorchFunctionMode):
         for leaf in (*self._model.parameters(), *self._inputs):
             leaf.grad = None
         try:
-            torch.autograd.backward(value)
+            with self._watching_backward(value):
+                torch.autograd.backward(value)
         except Exception as error:
             if self._raised is not None:
                 raise self._raised from None
@@ -400,6 +407,13 @@ class Pass(TorchFunctionMode):
                     if parameter.grad is not None:
                         self._visitors.weight(name, parameter, parameter.grad)
         return float(value.detach())
+
+    def _watching_backward(self, value: Tensor) -> AbstractContextManager[object]:
+        """torch's own code writes to nothing that is to be put back, and adds gradients in place only
+        where no mode watches it."""
+        if not self._visitors.reads_only or self._foreign.can_run(value):
+            return nullcontext()
+        return without(self)
 
     def _loss(self, loss: Callable[..., Tensor], output: Any, target: Any) -> Tensor:
         try:
@@ -455,7 +469,8 @@ def _itself(tensor: Tensor) -> Tensor:
 
 
 def _register_hook(tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
-    tensor.register_hook(hook)  # type: ignore[no-untyped-call]
+    with torch._C.DisableTorchFunction():  # it is none of the model's
+        tensor.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
 def _text(error: Exception) -> str:

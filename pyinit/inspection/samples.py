@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,17 +38,18 @@ def angles(values: Tensor, samples: int) -> tuple[float, float]:
     mean = rows.mean(0, keepdim=True)
     # The mean is a row of its own, so that products are of deviations, whose digits are not lost.
     parts = torch.cat([rows - mean, mean])
-    products = (parts @ parts.T).double()
+    # NumPy's small operations take a fifth of the time of torch's.
+    products = (parts @ parts.T).cpu().numpy().astype(np.float64)
     deviations, across, of_mean = products[:-1, :-1], products[:-1, -1], products[-1, -1]
-    gram = deviations + across[:, None] + across + of_mean
-    norms = gram.diagonal().clamp(min=0).sqrt()
-    if rows.dtype is not torch.float64 and float(norms.max()) < _LEAST:
-        return angles(values.double(), samples)
-    cosines = gram / (norms[:, None] * norms)
     n = len(rows)
-    cosine = (cosines.sum() - cosines.diagonal().sum()) / (n * (n - 1))
-    squares = deviations.square().sum()
-    rank = deviations.trace() ** 2 / squares
+    with np.errstate(all="ignore"):  # infinity and NaN are told as such
+        gram = deviations + across[:, None] + across + of_mean
+        norms = np.sqrt(np.maximum(gram.diagonal(), 0))
+        if rows.dtype is not torch.float64 and norms.max() < _LEAST:
+            return angles(values.double(), samples)
+        cosines = gram / (norms[:, None] * norms)
+        cosine = (cosines.sum() - cosines.trace()) / (n * (n - 1))
+        rank = deviations.trace() ** 2 / np.square(deviations).sum()
     return float(cosine), float(rank)
 
 

@@ -376,3 +376,9 @@ def test_a_seed_gives_the_same_weights_whatever_was_drawn_before() -> None:
         pyinit.lsuv_(model, batch(64, 64), seed=5)
         made.append(model[2].weight)
     assert torch.equal(*made)
+
+
+def test_a_layer_outside_a_tolerance_that_nothing_reaches_says_so() -> None:
+    x = torch.randn(64, 20, generator=torch.Generator().manual_seed(0))
+    left = dict(pyinit.lsuv_(nn.Linear(20, 32), x, seed=0, tolerance=0).left)
+    assert "not within 0 of 1: it does not follow the weight closely" in left[""]

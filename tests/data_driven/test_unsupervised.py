@@ -124,6 +124,19 @@ def test_errors_of_convolutions_are_those_of_the_tied_autoencoder() -> None:
     assert abs(unexplained(*by_channel) / report[0].after - 1) < 1e-4
 
 
+def test_a_frozen_bias_stays_and_is_part_of_the_encoder() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 2)), batch(256, 8)
+    with torch.no_grad():
+        model[0].bias.fill_(3.0)
+    model[0].bias.requires_grad_(False)
+    before = unexplained(x, torch.tanh(model[0](x)) @ model[0].weight)
+    report = pyinit.pretrain_unsupervised_(model, x, base=None, seed=0)
+    after = unexplained(x, torch.tanh(model[0](x)) @ model[0].weight)
+    assert torch.equal(model[0].bias, torch.full((6,), 3.0))
+    assert abs(report[0].before / before - 1) < 1e-4
+    assert abs(report[0].after / after - 1) < 1e-4
+
+
 def test_a_denoiser_fills_in_what_is_missing() -> None:
     """Trained on corrupted inputs, it reconstructs from them better than one that was not."""
     x = batch(1024, 2).repeat_interleave(4, 1)
@@ -222,10 +235,16 @@ def test_a_layer_without_variance_is_reported_and_left() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [nn.Linear(16, 4), nn.Sequential(nn.ConvTranspose2d(2, 2, 2), nn.ReLU())]
+    "model",
+    [
+        nn.Linear(16, 4),
+        nn.Sequential(nn.ConvTranspose2d(2, 2, 2), nn.ReLU()),
+        nn.Sequential(nn.Linear(16, 16).requires_grad_(False), nn.ReLU(), nn.Linear(16, 4)),
+    ],
 )
 def test_a_model_without_a_layer_to_train_is_refused(model: nn.Module) -> None:
-    x = batch(8, 16) if isinstance(model, nn.Linear) else batch(8, 2, 4, 4)
+    is_linear = any(isinstance(each, nn.Linear) for each in model.modules())
+    x = batch(8, 16) if is_linear else batch(8, 2, 4, 4)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match="no layer that it can train"):
         pyinit.pretrain_unsupervised_(model, x)

@@ -131,9 +131,15 @@ def test_plain_layers_keep_their_base_and_are_named() -> None:
 def test_a_model_without_weight_norm_is_refused_by_name(norm: Any) -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), norm(nn.Linear(8, 4)))
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match="no weight-normalized layer among 0, 2: data_dependent_"):
+    with pytest.raises(
+        ValueError,
+        match=r"no weight-normalized layer .*\(0, 2: it has no weight norm; data_dependent_",
+    ):
         pyinit.weight_norm_init_(model, batch(16, 8))
     assert all(torch.equal(each, before[key]) for key, each in model.state_dict().items())
+    model[0].requires_grad_(False)  # a frozen layer makes it no other model
+    with pytest.raises(ValueError, match=r"no weight-normalized layer .*0: frozen"):
+        pyinit.weight_norm_init_(model, batch(16, 8))
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -198,6 +198,16 @@ def test_a_first_layer_that_cannot_be_whitened_is_refused(
 
 
 @pytest.mark.parametrize("mode", ["pca", "zca"])
+def test_a_model_without_a_layer_to_whiten_is_refused(mode: str) -> None:
+    frozen = nn.Conv2d(4, 4, 1).requires_grad_(False)
+    model = nn.Sequential(frozen, nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3, groups=4))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"no layer that it could whiten \(0: frozen"):
+        pyinit.whitening_(model, batch(8, 4, 6, 6), mode=mode)
+    assert all(torch.equal(each, before[key]) for key, each in model.state_dict().items())
+
+
+@pytest.mark.parametrize("mode", ["pca", "zca"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_replay_gives_the_same_bits_without_the_data(
     name: str, mode: str, tmp_path: Path

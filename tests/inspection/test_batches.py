@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from pyinit.datasets import Dataset
 from pyinit.inspection.batches import Batch, described, named_tensors, read_batch
 from pyinit.inspection.walk import walk
 
@@ -160,6 +161,7 @@ NAN = torch.tensor([[1.0, torch.nan, torch.nan]])
         (One, "mnist", TypeError, "must not be a string, got 'mnist'"),
         (One, np.zeros(3), TypeError, r"must not be a NumPy array: give torch\.from_numpy"),
         (One, TensorDataset(X), TypeError, "must not be a data set, got TensorDataset"),
+        (One, Dataset("mine", X), TypeError, r"data set, got that of 'mine': .*data\.target"),
         (One, lambda: lambda: X, TypeError, "the function must return one batch, got function"),
         (One, iter([]), ValueError, "no further batch: it is exhausted"),
         (One, DataLoader([], batch_size=2), ValueError, "the DataLoader has no batch: it is empty"),

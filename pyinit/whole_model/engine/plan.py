@@ -82,7 +82,7 @@ def make_plan(
         ValueError: For an initializer that cannot fill its parameter, or a pattern without a match.
     """
     for name, match in (("only", only), ("skip", skip)):
-        _refuse_no_match(name, match, network)
+        refuse_no_match(name, match, network)
     by_rule = rules.choose(network) if rules else {}
     untouched = {
         site.name: entry
@@ -121,7 +121,8 @@ def make_plan(
     return plan
 
 
-def _refuse_no_match(name: str, match: Matcher | None, network: Network) -> None:
+def refuse_no_match(name: str, match: Matcher | None, network: Network) -> None:
+    """Refuse a pattern of ``only`` or ``skip`` that matches no parameter."""
     # A function may say no to all: "what the checkpoint lacks", for a checkpoint that lacks nothing.
     if match is None or isinstance(match, Predicate) or any(map(match, network.sites)):
         return
