@@ -17,7 +17,6 @@ from pyinit.studies.metrics import cell
 from pyinit.studies.perform import (
     DATA,
     arguments_of,
-    check,
     device_of,
     factory_of,
     failed,
@@ -109,7 +108,6 @@ def records_of(
     watch: Watch | None = None,
 ) -> tuple[Record, ...]:
     """The records of all runs, of which those that ``out`` has are not made again."""
-    check(study)
     runs = runs_of(study)
     found = _there(out)
     left = [
