@@ -82,6 +82,10 @@ class Study(Definition):
                 with inside("full", "training"):
                     refuse_unknown(value, TRAINING, "field of the training")
                     changes[name] = replace(self.training, **value)
+            elif name == "claims":
+                changes[name] = [
+                    each if isinstance(each, Claim) else Claim(**each) for each in value
+                ]
             elif name in ("arms", "factors", "arguments"):
                 changes[name] = {**getattr(self, name), **value}
             else:

@@ -2,19 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 import torch
-from study_parts import mlp, small_
+from study_parts import misfit, mlp, small_
 
 import pyinit
 from pyinit.studies import Claim, Study, Training
-from pyinit.studies.toml_files import line_of, presets, schema
-
-if True:  # as pyinit itself reads TOML
-    from pyinit.studies.toml_files import tomllib
+from pyinit.studies.runs import runs_of
+from pyinit.studies.toml_files import line_of, presets, schema, tomllib
 
 WHOLE = """
 name = "whole"
@@ -117,15 +114,9 @@ def test_a_file_and_python_say_the_same(tmp_path: Path) -> None:
     assert of_file.to_toml() == of_python.to_toml()
     assert of_file.claims == of_python.claims
     assert of_file.training == of_python.training
-    assert [each.fingerprint for each in runs(of_file)] == [
-        each.fingerprint for each in runs(of_python)
+    assert [each.fingerprint for each in runs_of(of_file)] == [
+        each.fingerprint for each in runs_of(of_python)
     ]
-
-
-def runs(study: Study) -> Any:
-    from pyinit.studies.runs import runs_of  # noqa: PLC0415
-
-    return runs_of(study)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -152,9 +143,9 @@ WRONG = {
         "line 11: arms.xavier: no recipe, method or initializer of Keras is named 'xavir'; did you mean"),
     'xavier = { recipe = 3 }': ('xavier = "xavier"', "line 11: arms.xavier.recipe: must be a name, got 3"),
     'xavier = {}': ('xavier = "xavier"', "line 11: arms.xavier: an arm's table has one of the keys"),
-    "tolerence = 0.2": ("tolerance = 0.2", "line 12: arms.lsuv: method 'lsuv' has no option 'tolerence'"),
-    'function = "study_parts:smal"': ('function = "study_parts:small_"',
-        "line 13: arms.mine: cannot import 'study_parts:smal'"),
+    "tolerances = 0.2": ("tolerance = 0.2", "line 12: arms.lsuv: method 'lsuv' has no option 'tolerances'"),
+    'function = "study_parts:little_"': ('function = "study_parts:small_"',
+        "line 13: arms.mine: cannot import 'study_parts:little_'"),
     'keras = "RandomNorml"': ('keras = "RandomNormal"',
         "line 14: arms.keras: Keras has no initializer 'RandomNorml'; did you mean RandomNormal"),
     'only = 3 },': ('only = "4.*" },', "line 16: arms.head"),
@@ -164,7 +155,7 @@ WRONG = {
     "batchsize = 32": ("batch_size = 32", "line 27: training.batchsize: there is no such key; did you mean batch_size"),
     "width = [4, 4]": ("width = [4, 8]", "line 30: factors"),
     'momentum = ["a", "b"]': ("momentum = [0.0, 0.9]", "line 32: factors.momentum: must be a number of at least 0, got 'a'"),
-    'metric = "acuracy"': ('metric = "accuracy"', "line 35: claims[0].metric: there is no metric 'acuracy'; did you mean accuracy"),
+    'metric = "accuracyy"': ('metric = "accuracy"', "line 35: claims[0].metric: there is no metric 'accuracyy'; did you mean accuracy"),
     'better = "lsvu"': ('better = "lsuv"', "line 36: claims[0].better.lsvu: there is no such arm; did you mean lsuv"),
     "where = { width = 9 }": ("where = { width = 8 }", "line 38: claims[0].where.width: is never 9; it takes 4, 8"),
     "where = { wdth = 8 }": ("where = { width = 8 }", "line 38: claims[0].where.wdth: there is no such factor; did you mean width"),
@@ -178,7 +169,7 @@ def test_a_wrong_key_is_named_with_its_line(wrong: str, tmp_path: Path) -> None:
     right, told = WRONG[wrong]
     assert right in WHOLE
     path = written(tmp_path, WHOLE.replace(right, wrong, 1))
-    with pytest.raises(ValueError, match="mine.toml") as caught:
+    with pytest.raises(ValueError, match=r"mine\.toml") as caught:
         Study.load(path)
     assert told in str(caught.value)
 
@@ -212,6 +203,8 @@ def test_the_full_size_changes_what_it_names() -> None:
     assert (full.seeds, full.steps, full.epochs) == (10, None, 5)
     assert full.training == replace(in_python().training, batch_size=64)
     assert not full.full
+    claims = [{"metric": "accuracy", "arm": "mine", "above": 0.5}]
+    assert replace(in_python(), full={"claims": claims}).full_size().claims == (Claim(**claims[0]),)
     with pytest.raises(ValueError, match=r"full\.training\.bach: there is no such field"):
         replace(in_python(), full={"training": {"bach": 3}}).full_size()
 
@@ -222,7 +215,7 @@ def test_what_a_file_cannot_name_is_told() -> None:
 
     study = Study(mlp, "digits", {"he": "kaiming"}, steps=3)
     assert 'model = "study_parts:mlp"' in study.to_toml()
-    for changed in ({"model": lambda: mlp()}, {"arms": {"mine": local}}):
+    for changed in ({"model": lambda: misfit}, {"arms": {"mine": local}}):
         with pytest.raises(ValueError, match="a file cannot name <function"):
             replace(study, **changed).to_toml()
     with pytest.raises(ValueError, match="a file cannot name tuple in memory"):
