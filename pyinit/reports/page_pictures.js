@@ -11,7 +11,7 @@
   const STRIP = 22; // the height of an edge for what the scale cannot show
   const MARKED_LINE = 60; // longer lines have a mark here and there
   const FEW_MARKS = 12;
-  const NAMED = 26; // pixels that a name needs below its mark
+  const NAMED = 20; // pixels that a name needs below its mark
   const PRINTED = 1000; // the width of a picture on paper
 
   function svg(parent, name, attributes = {}, text = "") {

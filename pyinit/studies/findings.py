@@ -10,10 +10,13 @@ from pyinit.studies.comparisons import Group, named
 from pyinit.studies.judged import Judged
 from pyinit.studies.metrics import best_lrs
 from pyinit.studies.records import DIVERGED, FAILED, FINISHED, Record
+from pyinit.studies.samples import LEAST_SEEDS
 from pyinit.studies.statistics import Comparison, Difference, Estimate
 from pyinit.studies.wording import counted, listed
 
 _GROUPS = 6  # combinations of factors that are told of, at most
+_NAMES = 4  # arms that a headline names, at most
+_ARMS = 8  # arms whose numbers are told, at most
 _RATES = 12  # arms whose learning rates are told, at most
 _OUTCOMES = {"held": "Held", "not held": "Not held", "undecided": "Undecided"}
 
@@ -90,15 +93,20 @@ def _best(where: str, comparison: Comparison) -> Iterator[Finding]:
             sides.setdefault(side, []).append(arms[arms[0] == best.arm])
     superlative = "highest" if measure.more_is_better is None else "best"
     alike, others = [best.arm, *sides.get(0, [])], sides.get(1, [])
+    these = listed(alike) if len(alike) <= _NAMES else f"{len(alike)} of {len(some)} arms"
     if len(some) == 1:
-        head = f"{best.arm} is the only arm with a value of {measure.name}"
+        head = f"The {measure.name} of {best.arm}"
     elif len(alike) == 1:
         head = f"{best.arm} has the {superlative} {measure.name}"
     elif others:
-        head = f"{listed(alike)} have the {superlative} {measure.name}, and are not told apart"
+        head = f"{these} have the {superlative} {measure.name}, and are not told apart"
     else:
-        head = f"{listed(alike)} are not told apart by their {measure.name}"
-    told = [f"{each.arm}: {each.in_numbers()}." for each in some]
+        head = f"{these} are not told apart by their {measure.name}"
+    told = [" ".join([f"{each.arm}: {each.in_numbers()}.", *each.remarks]) for each in some[:_ARMS]]
+    if len(some) > _ARMS:
+        told.append(f"Numbers of {len(some) - _ARMS} further arms are in the table.")
+    if any(pair.values and pair.test.kind == "none" for pair in comparison.differences):
+        told.append(f"Below {LEAST_SEEDS} seeds nothing is tested.")
     yield Finding(f"{where}: {head}." if where else f"{head}.", "\n".join(told))
 
 
