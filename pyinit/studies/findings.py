@@ -93,7 +93,7 @@ def _best(where: str, comparison: Comparison) -> Iterator[Finding]:
             sides.setdefault(side, []).append(arms[arms[0] == best.arm])
     superlative = "highest" if measure.more_is_better is None else "best"
     alike, others = [best.arm, *sides.get(0, [])], sides.get(1, [])
-    these = listed(alike) if len(alike) <= _NAMES else f"{len(alike)} of {len(some)} arms"
+    these = listed(alike) if len(alike) <= _NAMES else _count(len(alike), len(some))
     if len(some) == 1:
         head = f"The {measure.name} of {best.arm}"
     elif len(alike) == 1:
@@ -108,6 +108,10 @@ def _best(where: str, comparison: Comparison) -> Iterator[Finding]:
     if any(pair.values and pair.test.kind == "none" for pair in comparison.differences):
         told.append(f"Below {LEAST_SEEDS} seeds nothing is tested.")
     yield Finding(f"{where}: {head}." if where else f"{head}.", "\n".join(told))
+
+
+def _count(some: int, of: int) -> str:
+    return f"The {of} arms" if some == of else f"{some} of {of} arms"
 
 
 def _middle(found: Estimate) -> float:

@@ -121,7 +121,7 @@ def test_without_claims_no_arm_is_called_best_that_is_not_told_apart() -> None:
     assert found.head == "xavier, he and small are not told apart by their accuracy."
     assert found.text.endswith("Below 3 seeds nothing is tested.")
     (found,) = result(study(arms={f"arm {i}": "xavier" for i in range(9)})).findings
-    assert found.head == "9 of 9 arms are not told apart by their accuracy."
+    assert found.head == "The 9 arms are not told apart by their accuracy."
 
 
 def test_what_went_wrong_is_told_with_its_error() -> None:
