@@ -187,17 +187,25 @@ def is_pretrained_here(arm: Any) -> bool:
 
 
 def described(arm: Any) -> str:
-    """All that an arm does as text."""
+    """All that an arm does as text: files by their contents, functions by their code."""
     return fingerprint(
         [
             (
                 step.kind,
-                resolve(step.value) if step.kind == "function" else step.value,
-                step.options,
+                _meant(step.kind, step.value),
+                {k: _file(v) for k, v in step.options.items()},
             )
             for step in steps_of(arm)
         ]
     )
+
+
+def _meant(kind: str, value: Any) -> Any:
+    return resolve(value) if kind == "function" else _file(value)
+
+
+def _file(value: Any) -> Any:
+    return Path(value) if _is_file(value, (*_RULES, *_WEIGHTS)) else value
 
 
 def plain(arm: Any) -> Any:

@@ -55,7 +55,7 @@ def by_executor(
 
 
 @contextmanager
-def dask_executor(address: str) -> Iterator[Executor]:
+def dask_executor(address: str, timeout: str = "10s") -> Iterator[Executor]:
     """The executor of a dask cluster.
 
     Raises:
@@ -64,7 +64,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     """
     distributed = needed("distributed", "a study on a cluster", "distributed", '"pyinit[dask]"')
     try:
-        client = distributed.Client(address, timeout="10s", set_as_default=False)
+        client = distributed.Client(address, timeout=timeout, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"no scheduler of dask answers at {address}: {error}") from error
     with client:
