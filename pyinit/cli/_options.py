@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import torch
 
 from pyinit.cli import _console
 from pyinit.cli._model import DTYPES, bad_parameter, look_in_working_folder
@@ -42,6 +43,33 @@ def data(what_for: str = "") -> Callable[..., Callable[..., object]]:
         "file; a folder that has one of images for each class; or package.module:function, which returns a "
         "batch, or inputs and their target.",
     )
+
+
+def _sizes(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        sizes = tuple(map(int, text.split("x")))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise click.BadParameter(f"{text!r} is not sizes such as 3x224x224")
+    return sizes
+
+
+shape = click.option(
+    "--shape",
+    metavar="SIZES",
+    callback=_sizes,
+    help="Instead of data, normal random numbers: the sizes of one sample, such as 3x224x224.",
+)
+
+
+def noise(sizes: tuple[int, ...], size: int, seed: int, dtype: str | None) -> Dataset:
+    """A batch of what ``--shape`` says."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(size, *sizes, generator=generator)
+    return Dataset("normal random numbers", inputs.to(DTYPES[dtype or "float32"]))
 
 
 def loaded(source: str, size: int, seed: int, dtype: str | None) -> Dataset:

@@ -34,12 +34,10 @@ def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> N
 def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         table = Table(
-            "method", "data", "what", "source", box=None, pad_edge=False, header_style="bold"
+            "method", "needs", "what", "source", box=None, pad_edge=False, header_style="bold"
         )
         for name, method in methods().items():
-            table.add_row(
-                name, "needed" if method.needs_data else "", method.summary, method.source
-            )
+            table.add_row(name, _method.needs(method), method.summary, method.source)
         _console.stdout(_WIDTH_IN_FILES).print(table)
         context.exit()
 
@@ -81,7 +79,16 @@ def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> N
     callback=_list_methods,
     help="Show the data-driven methods and exit.",
 )
+@click.option(
+    "--option",
+    "options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="An option of the method, such as tolerance=0.05. Once for each; a value is as in TOML, and what is "
+    "none there is a text.",
+)
 @_options.data("What the method measures on: ")
+@_options.shape
 @_options.batch_size
 @_options.seed("all numbers, and of the choice of samples")
 @click.option(
@@ -96,8 +103,7 @@ def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> N
     "report_file",
     type=click.Path(path_type=Path),
     callback=_options.output_file(*SUFFIXES),
-    help="Write the report to this file: as JSON (.json), or as a page for a browser (.html); that of a "
-    "method as JSON.",
+    help="Write the report to this file: as JSON (.json), or as a page for a browser (.html).",
 )
 @click.option(
     "--out",
@@ -113,7 +119,9 @@ def init(
     model: str,
     recipe: str | None,
     method_name: str | None,
+    options: tuple[str, ...],
     source: str | None,
+    shape: tuple[int, ...] | None,
     size: int,
     seed: int,
     weights: Path | None,
@@ -124,7 +132,13 @@ def init(
     kwargs: str,
     as_json: bool,
 ) -> None:
-    has_method = method_name is not None or source is not None
+    given = _given(source, shape)
+    has_method = method_name is not None or given is not None
+    if options and method_name is None:
+        raise bad_parameter(
+            "--option",
+            "it is of a method: give --method; a file that names one has its options, too",
+        )
     _check_together(dry_run, weights, report_file, out, has_method)
 
     def build() -> nn.Module:
@@ -140,16 +154,12 @@ def init(
         network = build()
         if out is not None:
             _check_savable(network, out)
-        method = _method.named(network, method_name, recipe)
-        _check_method(method, source, weights, report_file, out)
+        method = _method.named(network, method_name, options, recipe)
+        _check_method(method, given, weights, report_file, out)
         if method is not None:
-            data = None if source is None else _options.loaded(source, size, seed, dtype)
+            data = _method.data_of(method, shape, source, size, seed, dtype)
             timed = _method.run(network, model, method, recipe, data, seed)
-            if timed.initialization is not None:
-                described["recipe"] = recipe or timed.initialization.recipe
-            described["method"] = str(method)
-            if data is not None:
-                described["data"] = str(data)
+            described |= _method.described(timed, method, recipe, data)
         elif weights is None:
             timed = _timed.initialize(network, recipe or "auto", seed)
         else:
@@ -181,43 +191,52 @@ def _check_together(
         raise bad_parameter("--dry-run", "it reads no weights: leave out --from, or --dry-run")
     if dry_run and has_method:
         raise bad_parameter(
-            "--dry-run", "it runs no method: leave out --method and --data, or --dry-run"
+            "--dry-run", "it runs no method: leave out --method and its data, or --dry-run"
         )
     if weights is not None and has_method:
         raise bad_parameter(
-            "--from", "a method begins with a recipe: leave out --method and --data, or --from"
+            "--from", "a method begins with a recipe: leave out --method and its data, or --from"
         )
     if out and report_file and out.resolve() == report_file.resolve():
         raise bad_parameter("--report", f"--out writes {out}, too")
 
 
+def _given(source: str | None, shape: tuple[int, ...] | None) -> str | None:
+    """The option that gives data; None if none does."""
+    if source is not None and shape is not None:
+        raise click.UsageError("Give either --data or --shape.")
+    return "--data" if source is not None else "--shape" if shape is not None else None
+
+
 def _check_method(
     method: Method | None,
-    source: str | None,
+    given: str | None,
     weights: Path | None,
     report_file: Path | None,
     out: Path | None,
 ) -> None:
     """Refuse what does not go with a method, which a file of rules may have named."""
     if method is None:
-        if source is not None:
+        if given is not None:
             raise bad_parameter(
-                "--data", "no method measures on it: give --method, or a file of rules with after="
+                given, "no method measures on it: give --method, or a file of rules with after="
             )
         return
     if weights is not None:
         raise bad_parameter(
             "--from", f"the method {method.name} begins with a recipe: leave out --from"
         )
-    if source is None and method.needs_data:
-        raise bad_parameter("--data", f"the method {method.name} needs it to measure on")
-    if report_file is None:
+    if given is None and method.needs_data:
+        name = method.name
+        if not method.takes_shape:
+            raise bad_parameter("--data", f"the method {name} needs it to measure on")
+        raise bad_parameter(
+            "--shape",
+            f"the method {name} needs the sizes of a sample, such as 3x224x224, or --data",
+        )
+    if out is None or report_file is None or check_output(report_file, *SUFFIXES) == ".html":
         return
-    try:
-        check_output(report_file, ".json")
-    except ValueError as error:
-        raise bad_parameter("--report", f"of a method: {error}") from None
-    if out is not None and out.resolve() == report_file.with_suffix(".safetensors").resolve():
+    if out.resolve() == report_file.with_suffix(".safetensors").resolve():
         raise bad_parameter(
             "--report",
             f"tensors that belong to {report_file} go to {out}, which --out writes: give another name",

@@ -3,30 +3,16 @@
 from pathlib import Path
 
 import click
-import torch
 from torch import nn
 
 from pyinit.cli import _console, _options, _output, _timed
-from pyinit.cli._model import DTYPES, bad_parameter, imported, load, one_line
-from pyinit.datasets import Dataset
+from pyinit.cli._model import bad_parameter, imported, load, one_line
 from pyinit.inspection.inspect import inspect as inspect_model
 from pyinit.models import MODELS
 from pyinit.reports.page import SUFFIXES
 
 _WIDTH_IN_FILES = 140  # of a report, as under init
 _AS_IT_IS = "none"
-
-
-def _shape(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        sizes = tuple(map(int, text.split("x")))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise click.BadParameter(f"{text!r} is not sizes such as 3x224x224")
-    return sizes
 
 
 @click.command(
@@ -39,12 +25,7 @@ def _shape(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
 )
 @click.argument("model")
 @_options.data()
-@click.option(
-    "--shape",
-    metavar="SIZES",
-    callback=_shape,
-    help="Instead of data, normal random numbers: the sizes of one sample, such as 3x224x224.",
-)
+@_options.shape
 @click.option(
     "--recipe",
     "recipes",
@@ -114,7 +95,7 @@ def inspect(
     if shape is None:
         data = _options.loaded(source or "", size, seed, dtype)
     else:
-        data = _noise(shape, size, seed, dtype)
+        data = _options.noise(shape, size, seed, dtype)
     try:
         report = inspect_model(
             network,
@@ -157,9 +138,3 @@ def _built(
         if recipe != _AS_IT_IS:
             _timed.plan(network, recipe, seed)
     return network
-
-
-def _noise(shape: tuple[int, ...], size: int, seed: int, dtype: str | None) -> Dataset:
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(size, *shape, generator=generator)
-    return Dataset("normal random numbers", inputs.to(DTYPES[dtype or "float32"]))

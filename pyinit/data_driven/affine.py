@@ -65,6 +65,11 @@ class Affine:
         self._output, self._again, self._is_exact = output, again, is_exact
         self._shown = self._state()
 
+    def fix_bias(self) -> None:
+        """Let the bias be, which another map has settled."""
+        self._fixed, self.bias = self.bias, None
+        self._shown = self._state()
+
     @property
     def output(self) -> Tensor:
         """What the map gave when it was last computed, in the dtype of the model's pass."""
@@ -196,14 +201,16 @@ def _of_layer(
     dim = 0 if layout is None else layout.weight
     count = channels_of(site.weight, dim) or 1
     rows = _rows_taken(call, whole, count)
+    biased = range(0) if bias is None else _rows_taken(call, bias, bias.channels)
     for part, inner in matrices_in(site, rows):
         weight = at(site.name, inner, dim)
         assert weight is not None
+        first = biased.start + inner.start - rows.start
         yield Affine(
             f"{call.name} {part}" if part else call.name,
             call,
             weight,
-            None if bias is None else at(bias.name, inner if len(inner) < count else None),
+            None if bias is None else at(bias.name, range(first, first + len(inner))),
             None if layout is None else layout.output,
             partial(_channels, call, layout, rows, inner),
             call.again,

@@ -1,5 +1,6 @@
 """AutoInit: weights whose outputs have mean 0 and variance 1, by what is known of the layers before."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from pyinit._scale.fans import mean_fan
 from pyinit._torch.eager import eager
 from pyinit._torch.wrappers import unwrapped
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.pictures import FACTOR, About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.inspection.batches import named_tensors, read_batch
 from pyinit.inspection.statistics import describe
@@ -32,6 +34,13 @@ class AutoInitLayer(Measured):
         std: the standard deviation of the weight, which gives its output variance 1
         scale: what the base was multiplied by; 1 for weights that were drawn so
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "input_mean": About("expected mean of the inputs"),
+        "input_variance": About("expected variance of the inputs"),
+        "std": About("standard deviation of the weight"),
+        "scale": FACTOR,
+    }
 
     input_mean: float
     input_variance: float

@@ -14,6 +14,7 @@ from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.distances import DISTANCES
 from pyinit.data_driven.engine import Base, Work, working
 from pyinit.data_driven.goals import Goal, Goals, Measure, Seen, at_first_calls, goals_of, in_words
+from pyinit.data_driven.pictures import About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.inspection.walk import Call
 from pyinit.whole_model.methods import register_method
@@ -34,6 +35,12 @@ class ConsistencyLayer(Measured):
         candidate: which draw of the weights was kept; 0 is the base's
         tried: how many draws were tried
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "": About("distance of the output from the target"),
+        "scale": About("factor on the channels, on average", 1.0),
+        "shift": About("summand of the channels, on average", 0.0),
+    }
 
     before: float
     after: float

@@ -1,7 +1,7 @@
 """Data-dependent initialization: each channel to mean beta and variance 1, then equal gradient ratios."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from pyinit.data_driven.adjustable import Adjustable
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, Work, working
 from pyinit.data_driven.patches import Patches, why_no_patches
+from pyinit.data_driven.pictures import FACTOR, About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.data_driven.standardized import Standardized, standardize
 from pyinit.inspection.batches import named_tensors
@@ -43,6 +44,13 @@ class DataDependentLayer(Measured):
         ratio_after: the same after the second step
         scale: what the second step multiplied the weight by
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "mean": About("greatest distance of a channel's mean from beta"),
+        "std": About("greatest distance of a channel's standard deviation from 1"),
+        "ratio": About("gradient by the weight, over the weight"),
+        "scale": FACTOR,
+    }
 
     weights: str
     mean_before: float | None

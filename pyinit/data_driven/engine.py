@@ -128,7 +128,12 @@ class Work:
             if not self.is_free(site):
                 self.leave(each.name, self._why_not(site) or "")
                 continue
-            self._settled.setdefault(site.name, []).append(rows)
+            self._settle(each.weight)
+            if each.bias is not None:
+                if self._is_settled(each.bias.site, each.bias.rows):  # as that of another weight
+                    each.fix_bias()
+                else:
+                    self._settle(each.bias)
             yield each
             each.finish(is_last=is_last)
 
@@ -304,6 +309,9 @@ class Work:
         device = next((each.device for each in self.model.parameters()), torch.device("cpu"))
         with all_seeded(Key(self._seed, stream_of(self._method.name)), device):
             yield
+
+    def _settle(self, part: Adjustable) -> None:
+        self._settled.setdefault(part.name, []).append(part.rows)
 
     def _is_settled(self, site: Site, rows: range) -> bool:
         return any(

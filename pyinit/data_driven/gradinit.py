@@ -1,7 +1,7 @@
 """GradInit: a factor on each parameter, learned so that one step of training lowers the loss most."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,6 +14,7 @@ from pyinit._random.generators import global_states, global_states_kept, set_glo
 from pyinit._torch.eager import eager
 from pyinit.data_driven.differentiated import Differentiated, check_search, differentiated
 from pyinit.data_driven.engine import Base, Work, working
+from pyinit.data_driven.pictures import About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.inspection.batches import Batch, batches_of, further, gives_several
 from pyinit.inspection.default_loss import default_loss
@@ -64,6 +65,11 @@ class GradInitTensor(Measured):
         gradient_before: the Euclidean norm of the gradient by it, with the values that it began with
         gradient_after: the same with its values now
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "scale": About("factor on the parameter", 1.0),
+        "gradient": About("norm of the gradient by the parameter"),
+    }
 
     scale: float
     gradient_before: float

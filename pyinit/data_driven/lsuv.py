@@ -1,6 +1,7 @@
 """LSUV: layer by layer, weights divided by the standard deviation of the outputs that they give."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from torch import nn
 from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.pictures import FACTOR, About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.inspection.statistics import describe
 from pyinit.inspection.walk import Call
@@ -27,6 +29,11 @@ class LsuvLayer(Measured):
         scale: what the weights were multiplied by
         steps: how often they were set
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "": About("standard deviation of the output", 1.0),
+        "scale": FACTOR,
+    }
 
     before: float
     after: float

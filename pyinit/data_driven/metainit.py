@@ -1,7 +1,7 @@
 """MetaInit: norms of weights, learned so that the gradient changes least along itself."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from pyinit._random.generators import global_states, global_states_kept, set_glo
 from pyinit._torch.eager import eager
 from pyinit.data_driven.differentiated import Differentiated, check_search, differentiated
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.pictures import FACTOR, About
 from pyinit.data_driven.quotient import gradient_quotient
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.inspection.batches import Batch, batches_of, further, named_tensors
@@ -34,6 +35,11 @@ class MetaInitWeight(Measured):
         norm_after: its norm now
         scale: what it was multiplied by
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "norm": About("norm of the weight"),
+        "scale": FACTOR,
+    }
 
     norm_before: float
     norm_after: float
@@ -70,7 +76,7 @@ class MetaInitReport(MethodReport[MetaInitWeight]):
 
 
 @eager
-@register_method("metainit", source="Dauphin & Schoenholz 2019")
+@register_method("metainit", source="Dauphin & Schoenholz 2019", takes_shape=True)
 def metainit_(
     model: nn.Module,
     data: Any,

@@ -67,17 +67,13 @@ class Patches:
 
     def components(self, group: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """The mean of a group's rows, and ``directions`` of their covariance, in float64."""
-        middle = next(self.blocks(group)).mean(
-            0
-        )  # near the mean, so that little is lost by subtraction
         if self.count < self.size:  # the covariance would be larger than the rows
             rows = torch.cat(list(self.blocks(group)))
             mean = rows.mean(0)
             _, singular, vectors = torch.linalg.svd(rows - mean, full_matrices=False)
             return mean, *_chosen(singular.square() / len(rows), vectors, self._input.dtype)
-        middle = next(self.blocks(group)).mean(
-            0
-        )  # near the mean, so that little is lost by subtraction
+        # Near the mean, so that little is lost by subtraction.
+        middle = next(self.blocks(group)).mean(0)
         total, squares = torch.zeros_like(middle), middle.new_zeros(self.size, self.size)
         for rows in self.blocks(group):
             centred = rows - middle

@@ -4,14 +4,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from typing_extensions import Self
 
+from pyinit.data_driven.pictures import About, paired, pictures
 from pyinit.reports import table
-from pyinit.reports.files import check_output, read_report, write_json
+from pyinit.reports.figure import figure
+from pyinit.reports.files import check_output, read_report
 from pyinit.reports.initialization import InitReport
+from pyinit.reports.page import (
+    SUFFIXES,
+    Chart,
+    Number,
+    Page,
+    Section,
+    table_section,
+    write_report,
+)
+from pyinit.reports.stored import read, read_as
 from pyinit.reports.tensors import Tensors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FORMAT = 1
 _WIDTH = 140  # of a report as text
@@ -25,6 +40,9 @@ class Measured:
     Args:
         name: the layer's name
     """
+
+    about: ClassVar[Mapping[str, About]] = {}
+    """What the numbers are, for pictures, by what ``pictures.paired`` calls them."""
 
     name: str
 
@@ -126,6 +144,52 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
         """
         return table.frame(self.to_records())
 
+    def plot(self) -> "Figure":
+        """The pictures, by matplotlib: each number that the layers have, before and after, by depth.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which a notebook shows, and whose ``savefig`` writes it. It
+            is none of pyplot's figures, and need not be closed.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+        """
+        return figure(self._pictures())
+
+    def _pictures(self) -> list[Chart]:
+        records = self.to_records()
+        names = [record.pop("name") or _MODEL for record in records]
+        return list(pictures(names, records, self.row.about))
+
+    def page(self) -> Page:
+        """The report as a page for a browser: pictures, what was measured, and all parameters."""
+        of_init = self.init.page()
+        names = [field.name.replace("_", " ") for field in fields(self.row)][1:]
+        rows: list[list[str | Number]] = [
+            [name or _MODEL, *map(_cell, values)]
+            for name, *values in (row.to_record().values() for row in self.layers)
+        ]
+        totals = {
+            (of or "measured").replace("_", " "): " \u2192 ".join(
+                _fact(self.totals[name]) for name in several
+            )
+            for of, several in paired(list(self.totals)).items()
+        }
+        about_init = {name: fact for name, fact in of_init.facts.items() if name != "method"}
+        charts = self._pictures()
+        left = ((name or _MODEL, why) for name, why in self.left)
+        return Page(
+            title=f"Initialization from data: {self.init.method}",
+            summary=f"pyinit {self.summary}",
+            facts={"layers": f"{len(self):,}", **totals, **about_init},
+            sections=[
+                *table_section("Layers left as they were", ("layer", "why"), left),
+                *([Section("By depth", charts)] if charts else []),
+                *table_section("Layers", ("layer", *names), rows),
+                *of_init.sections,
+            ],
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The report as values that JSON has; ``from_dict`` takes them back."""
         return {
@@ -151,30 +215,33 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
         if (value.get("format"), value.get("report")) != (_FORMAT, cls.__name__):
             raise ValueError(f"report: not a {cls.__name__} of format {_FORMAT}")
         try:
-            rows = (cls.row(**{k: _listed(v) for k, v in row.items()}) for row in value["layers"])
-            return cls(
-                init=InitReport.from_dict(value["init"], tensors),
-                layers=tuple(rows),  # type: ignore[arg-type]
-                left=tuple((name, why) for name, why in value["left"]),
-                **{name: _listed(total) for name, total in value["totals"].items()},
+            return read(
+                cls,
+                {**read_as(dict, value["totals"], "totals"), "left": value["left"]},
+                init=InitReport.from_dict(read_as(dict, value["init"], "init"), tensors),
+                layers=tuple(
+                    read(cls.row, row) for row in read_as(list, value["layers"], "layers")
+                ),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"report: not what to_dict gives: {error!r}") from None
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the report as a JSON file, which is there whole or not at all; tensors, if there are
-        any, go to a safetensors file of the same name beside it.
+        """Write the report as a file, which is there whole or not at all.
+
+        Tensors, if there are any, go to a safetensors file of the same name beside a JSON file.
 
         Args:
-            path: The file's path; a file that is there is replaced.
+            path: The file's path; a file that is there is replaced. A name that ends in ``.html``
+                makes it a page for a browser, any other a JSON file, which ``load`` reads.
 
         Raises:
             ValueError: If the name has the suffix of another format.
             OSError: If a file cannot be written.
         """
-        check_output(Path(path), ".json")
-        Tensors(self.init.tensors).save_beside(Path(path))
-        write_json(path, self.to_dict())
+        if check_output(Path(path), *SUFFIXES) != ".html":
+            Tensors(self.init.tensors).save_beside(Path(path))
+        write_report(self, path)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -190,10 +257,14 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
         return read_report(
             path,
             "a report",
-            lambda value: cls.from_dict(
-                value, Tensors.beside(Path(path), value.get("init", {}).get("tensors", {}))
-            ),
+            lambda value: cls.from_dict(value, Tensors.beside(Path(path), value.get("init"))),
         )
+
+
+def _cell(value: Any) -> str | Number:
+    """A value as a page's table has it: numbers, which are sorted, or a text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number or value is None else str(value)
 
 
 def _text(value: Any) -> str:
@@ -202,5 +273,5 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _listed(value: Any) -> Any:
-    return tuple(map(_listed, value)) if isinstance(value, list) else value
+def _fact(value: Any) -> str:
+    return f"{value:,}" if type(value) is int else _text(value)

@@ -1,7 +1,7 @@
 """Unsupervised pretraining: layer by layer, a denoising autoencoder of the layer's input."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
 from pyinit.data_driven.patches import padded, why_no_patches
+from pyinit.data_driven.pictures import About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.data_driven.standardized import reset
 from pyinit.inspection.walk import Call
@@ -35,6 +36,10 @@ class UnsupervisedLayer(Measured):
             the input's variance
         after: the same with the weights as they are now
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "": About("error of the reconstruction, over the variance of the input"),
+    }
 
     before: float
     after: float
@@ -250,8 +255,11 @@ class _Autoencoder:
             torch.enable_grad(),
             torch.autocast(self._samples.device.type, enabled=False),
         ):
-            learned = [each.clone().requires_grad_() for each in (*self._now(), self._error()[1])]
-            *encoder, offset = learned
+            offset = self._error()[1].clone().requires_grad_()
+            encoder = [each.clone() for each in self._now()]
+            is_fixed = self._affine.bias is None  # a bias that there is stays as it is
+            learned = [each.requires_grad_() for each in (encoder[:1] if is_fixed else encoder)]
+            learned.append(offset)
             optimizer = torch.optim.Adam(learned, lr)
             for _ in range(steps):
                 chosen = torch.randint(
@@ -271,9 +279,11 @@ class _Autoencoder:
         return weight, bias[0] if bias and self._affine.bias is not None else None
 
     def _now(self) -> list[Tensor]:
-        """The weight as it is, and the bias that there is."""
-        pieces = [self._affine.weight, self._affine.bias]
-        return [each.now.to(self._dtype) for each in pieces if each is not None]
+        """The weight as it is, and the bias that there is, whether it may be changed or not."""
+        affine = self._affine
+        bias = affine.offset if affine.bias is None else affine.bias.now
+        pieces = [affine.weight.now, bias]
+        return [each.detach().to(self._dtype) for each in pieces if each is not None]
 
     def _decoded(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the decoder makes of what the encoder does, without the decoder's bias."""

@@ -1,5 +1,6 @@
 """The data-dependent initialization of weight-normalized layers: pre-activations N(0, 1) per channel."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ from torch import nn
 from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.pictures import About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.data_driven.standardized import standardize
 from pyinit.inspection.walk import Call
@@ -25,6 +27,11 @@ class WeightNormLayer(Measured):
         std_before: how far the standard deviation of a channel was from 1 at most
         std_after: the same with g and the bias as they are now
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "mean": About("greatest distance of a channel's mean from 0"),
+        "std": About("greatest distance of a channel's standard deviation from 1"),
+    }
 
     mean_before: float | None
     mean_after: float | None

@@ -1,7 +1,7 @@
 """Whitening: a first layer of principal components and their negatives, or every layer's output by ZCA."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
 from pyinit.data_driven.patches import Patches, directions, why_no_patches
+from pyinit.data_driven.pictures import About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.data_driven.standardized import reset
 from pyinit.inspection.walk import Call
@@ -33,6 +34,10 @@ class WhiteningLayer(Measured):
         before: how far a variance along a principal axis of these channels was from 1 at most
         after: the same with the weights as they are now
     """
+
+    about: ClassVar[Mapping[str, About]] = {
+        "": About("greatest distance from 1 of a variance along a principal axis"),
+    }
 
     axes: int
     before: float

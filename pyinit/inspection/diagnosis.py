@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pyinit.inspection.stored import read
+from pyinit.reports.stored import read
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 import math
 import sys
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from pyinit.reports.stored import read_as
 
 _VALUES = 2**13  # that are looked at, at most
 _RUN = 16  # values side by side, as a cache line brings them
@@ -25,6 +27,20 @@ class Histogram(NamedTuple):
     low: float
     high: float
     counts: tuple[int, ...]
+
+
+def read_histogram(value: Any) -> Histogram | None:
+    """The histogram that a list of JSON's has; None for None.
+
+    Raises:
+        TypeError: For any other value.
+    """
+    if value is None:
+        return None
+    low, high, counts = read_as(tuple[float, float, tuple[int, ...]], value, "histogram")
+    if not (-math.inf < low <= high < math.inf and sum(counts) > 0):
+        raise TypeError(f"a histogram has ends and counts, got {value!r:.40}")
+    return Histogram(low, high, counts)
 
 
 def histogram(values: Tensor) -> Histogram | None:

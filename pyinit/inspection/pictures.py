@@ -121,7 +121,7 @@ def _std(row: LayerRow) -> Number:
 
 def _std_over_samples(row: LayerRow) -> Number:
     variance = _known(row.forward.variance, row.forward.nonfinite)
-    return variance if variance is None else math.sqrt(variance)
+    return variance if variance is None or not variance >= 0 else math.sqrt(variance)
 
 
 def _gradient(row: LayerRow) -> Number:

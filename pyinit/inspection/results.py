@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, overload
 from pyinit.inspection.diagnosis import Diagnosis
 from pyinit.inspection.pictures import AS_IT_IS, calls, pictures
 from pyinit.inspection.rows import NAN, LayerRow
-from pyinit.inspection.stored import read_number, read_texts
 from pyinit.reports import table
 from pyinit.reports.figure import figure
 from pyinit.reports.files import read_report
@@ -25,6 +24,7 @@ from pyinit.reports.page import (
     table_section,
     write_report,
 )
+from pyinit.reports.stored import read_as
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -214,10 +214,10 @@ class Inspection(Sequence[LayerRow]):
         try:
             found = cls(
                 rows=tuple(map(LayerRow.from_dict, value["rows"])),
-                recipes=read_texts(value["recipes"], "recipes"),
-                losses=tuple(read_number(loss, "losses") for loss in value["losses"]),
+                recipes=read_as(_TEXTS, value["recipes"], "recipes"),
+                losses=read_as(tuple[float, ...], value["losses"], "losses"),
                 findings=tuple(map(Diagnosis.from_dict, value["findings"])),
-                **{name: read_texts(value[name], name) for name in _LISTS},
+                **{name: read_as(_TEXTS, value[name], name) for name in _LISTS},
             )
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"inspection: not what to_dict gives: {error!r}") from None
@@ -255,6 +255,7 @@ class Inspection(Sequence[LayerRow]):
         return read_report(path, "an inspection", cls.from_dict)
 
 
+_TEXTS = tuple[str, ...]
 _LISTS = ("unused", "frozen", "quantized")
 
 

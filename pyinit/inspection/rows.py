@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
-from pyinit.inspection.histogram import Histogram
-from pyinit.inspection.stored import read
+from pyinit.inspection.histogram import Histogram, read_histogram
+from pyinit.reports.stored import read
 
 NAN = math.nan
 
@@ -195,11 +195,12 @@ class LayerRow:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "LayerRow":
         """The row that ``to_dict`` made the values from."""
-        weight, backward = value["weight"], value["backward"]
+        forward, weight, backward = value["forward"], value["weight"], value["backward"]
+        counted = read_histogram(forward.get("histogram"))
         return read(
             cls,
             value,
-            forward=read(Forward, value["forward"]),
+            forward=read(Forward, forward, histogram=counted),
             backward=None if backward is None else read(Backward, backward),
             weight=None if weight is None else read(WeightRow, weight),
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyinit.initializers import Weight
+from pyinit.reports.stored import read
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,7 @@ class Adjustment:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Adjustment":
         """The adjustment that ``to_dict`` made the values from."""
-        scale, shift = (
-            tuple(map(float, found)) if isinstance(found, (list, tuple)) else float(found)
-            for found in (value["scale"], value["shift"])
-        )
-        return cls(scale, shift, int(value["dim"]), str(value["values"]))
+        return read(cls, value)
 
     def __str__(self) -> str:
         return str(Span.of(self))

@@ -32,6 +32,7 @@ from pyinit.reports.page import (
     table_section,
     write_report,
 )
+from pyinit.reports.stored import read, read_as
 from pyinit.reports.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ _ABOUT_SPREAD = (
     "Of each parameter, in the model's order from the first to the last. Those that hold a single "
     "value are left out."
 )
+
+_ADJUSTED = "What a data-driven method has adjusted is where the method put it."
 
 
 class Kept(Enum):
@@ -155,22 +158,23 @@ class Row(NamedTuple):
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Row":
         """The row that ``to_dict`` made the values from."""
-        names = ("name", "dtype", "module", "why", "mean", "std", "min", "max")
-        shape = tuple(map(operator.index, value["shape"]))
+        names = ("name", "dtype", "module", "why", "mean", "std", "min", "max", "tied", "originals")
+        used = {name: value[name] for name in Weight._fields}
         initializer = from_dict(value["initializer"])
         kept = value["kept"] if "kept" in value else _kept_in_0_1_0(initializer, value["why"])
-        return cls(
-            **{name: value[name] for name in names},
+        row = read(
+            cls,
+            {name: value[name] for name in names},
             key=_word(value["key"]),
             stream=_word(value["stream"]),
-            weight=Weight(shape, value["groups"], value["transposed"]),
+            weight=read(Weight, used),
             initializer=initializer,
-            tied=tuple(value["tied"]),
-            originals=tuple(value["originals"]),
             kept=None if kept is None else Kept(kept),
             adjustment=Adjustment.from_dict(value["adjustment"]) if "adjustment" in value else None,
             start=_word(value.get("start")),
         )
+        _ = row.fan_in, row.target_std  # which raise where shape, groups and initializer do not fit
+        return row
 
 
 def _kept_in_0_1_0(initializer: Initializer, why: str) -> Kept | None:
@@ -433,6 +437,7 @@ class InitReport:
             y_label="standard deviation",
             log=True,
             names=[row.name for _, row in drawn],
+            note=_ADJUSTED if any(row.adjustment is not None for _, row in drawn) else "",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -477,20 +482,17 @@ class InitReport:
             held = Tensors(tensors or {})
             if held.digests() != value.get("tensors", {}):
                 raise ValueError("tensors must be those that the report was made with")
-            return cls(
-                rows=[Row.from_dict(row) for row in value["rows"]],
-                version=value["pyinit"],
-                torch=value.get("torch", ""),
-                buffers=[(name, how) for name, how in value["buffers"]],
-                skipped=tuple((name, why) for name, why in value.get("skipped", ())),
-                method=value.get("method", ""),
+            plain = ("recipe", "rules", "seed", "rng", "graph", "dry_run", "buffers")
+            later = {key: value.get(key, "") for key in ("torch", "method")}
+            skipped = tuple[tuple[str, str], ...]
+            return read(
+                cls,
+                {**{key: value[key] for key in plain}, **later, "version": value["pyinit"]},
+                rows=[Row.from_dict(row) for row in read_as(list, value["rows"], "rows")],
+                skipped=read_as(skipped, value.get("skipped", []), "skipped"),
                 tensors=held,
-                **{
-                    key: value[key]
-                    for key in ("recipe", "rules", "seed", "rng", "graph", "dry_run")
-                },
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"report: not what to_dict gives: {error!r}") from None
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -533,7 +535,5 @@ class InitReport:
         return read_report(
             path,
             "a report",
-            lambda value: cls.from_dict(
-                value, Tensors.beside(Path(path), value.get("tensors", {}))
-            ),
+            lambda value: cls.from_dict(value, Tensors.beside(Path(path), value)),
         )

@@ -41,15 +41,22 @@ class Tensors(dict[str, Tensor]):
             save_file({name: t.detach().cpu().contiguous() for name, t in self.items()}, partial)
 
     @classmethod
-    def beside(cls, path: Path, digests: Mapping[str, Any]) -> "Tensors":
+    def beside(cls, path: Path, report: object) -> "Tensors":
         """Read those that a report names, from the file beside it.
+
+        Args:
+            path: The path of the report's file.
+            report: What ``InitReport.to_dict`` gave; anything else names none.
 
         Raises:
             ValueError: If they are not those that the report was saved with.
             OSError: If the file cannot be read.
         """
+        digests = report.get("tensors") if isinstance(report, Mapping) else None
         if not digests:
             return cls()
+        if not isinstance(digests, Mapping):
+            raise ValueError(f"tensors must be a table, got {digests!r:.40}")  # noqa: TRY004
         beside = path.with_suffix(".safetensors")
         try:
             found = cls(load_file(beside))

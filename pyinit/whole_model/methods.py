@@ -1,10 +1,11 @@
 """The register of data-driven methods: by their names, with their options."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin
 
 import torch
 
@@ -39,11 +40,12 @@ class Method:
             ``init`` is an ``InitReport``
         source: the paper that it follows
         needs_data: whether it can do nothing without data
+        takes_shape: whether the shape of the inputs will do for data
         options: the options that differ from the function's defaults
 
     Example:
         >>> import pyinit
-        >>> quick = pyinit.method("lsuv", iterations=3)
+        >>> quick = pyinit.methods.lsuv(iterations=3)
         >>> print(quick, "-", quick.source)
         lsuv(iterations=3) - Mishkin & Matas 2016
     """
@@ -52,12 +54,59 @@ class Method:
     function: Callable[..., Any]
     source: str
     needs_data: bool = True
+    takes_shape: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The options that its function takes, by name."""
+        return {
+            name: parameter
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in _COMMON
+        }
+
+    def __call__(self, **options: Any) -> "Method":
+        """The method with these options besides those that it has.
+
+        Args:
+            options: what the method's function takes as keywords
+
+        Returns:
+            The method with options; ``run`` runs it.
+
+        Raises:
+            ValueError: for an option that the method does not have.
+        """
+        taken = self.parameters
+        for option in options:
+            if option not in taken:
+                has = near(option, taken) if taken else "it has none"
+                raise ValueError(f"method {self.name!r} has no option {option!r}; {has}")
+        return replace(self, options={**self.options, **options})
+
+    def of_file(self, options: Mapping[str, Any]) -> "Method":
+        """The method with options that a file or a command line has: numbers, texts, lists and tables.
+
+        Raises:
+            ValueError: for an option that the method does not have, or of a type that it does not take.
+        """
+        found = self(**options)
+        for name, value in options.items():
+            kinds = _kinds(self.parameters[name].annotation)
+            if any(_is_of(value, kind) for kind in kinds):
+                continue
+            words = [_IN_WORDS[kind] for kind in kinds if kind in _IN_WORDS]
+            of = f"option {name!r} of method {self.name!r}"
+            if not words:
+                raise ValueError(f"{of} can be given in Python only, got {value!r}")
+            raise ValueError(f"{of} must be {' or '.join(words)}, got {value!r}")
+        return found
 
     def run(self, model: torch.nn.Module, data: Any, **common: Any) -> Any:
         """Run the method.
@@ -75,7 +124,12 @@ class Method:
             TypeError: if the method returns no report. What it has written then stays.
         """
         if data is None and self.needs_data:
-            raise ValueError(f"method {self.name!r} measures on data, got none: give data=")
+            raise ValueError(
+                f"method {self.name!r} needs the shape of its inputs, such as data=(64, 3, 32, 32), or data, "
+                "got neither"
+                if self.takes_shape
+                else f"method {self.name!r} measures on data, got none: give data="
+            )
         report = self.function(model, data, **common, **self.options)
         if not hasattr(report, "init"):
             raise TypeError(
@@ -87,6 +141,33 @@ class Method:
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
+
+
+# Types of options that files have, and what they are called.
+_IN_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Sequence: "a list",
+    Mapping: "a table",
+}
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types that an annotation allows; Any if it does not say."""
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return [Any]
+    several = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return [get_origin(each) or each for each in several]
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
+    if isinstance(value, (bool, str)):  # which are numbers and sequences, too
+        return kind is type(value)
+    return isinstance(value, int | float if kind is float else kind)
 
 
 _REGISTRY: dict[str, Method] = {}
@@ -105,7 +186,7 @@ def _registry() -> dict[str, Method]:
 
 
 def register_method(
-    name: str, *, source: str = "", needs_data: bool = True
+    name: str, *, source: str = "", needs_data: bool = True, takes_shape: bool = False
 ) -> Callable[[_Function], _Function]:
     """Decorator that makes a function known as a data-driven method.
 
@@ -113,6 +194,7 @@ def register_method(
         name: the name that recipe files will know it by
         source: the paper that it follows
         needs_data: whether it can do nothing without data
+        takes_shape: whether the shape of the inputs will do for data: a tuple of whole numbers
 
     Returns:
         The decorator, which returns the function as it is.
@@ -139,24 +221,54 @@ def register_method(
         known = _REGISTRY.get(name)
         if known is not None and known.function.__qualname__ != function.__qualname__:
             raise ValueError(f"name {name!r} is taken by another method")
-        _REGISTRY[name] = Method(name, function, source, needs_data)
+        _REGISTRY[name] = Method(name, function, source, needs_data, takes_shape)
         return function
 
     return add
 
 
-def methods() -> dict[str, Method]:
-    """All data-driven methods, in alphabetical order.
+class Methods:
+    """The data-driven methods by name: ``pyinit.methods`` is the only one of this class.
 
-    Returns:
-        The methods by their names. Each has a ``summary`` and a ``source``.
-
-    Example:
-        >>> import pyinit
-        >>> pyinit.methods()["lsuv"].source
-        'Mishkin & Matas 2016'
+    ``methods()`` gives all of them as a dictionary. As an attribute, each is a ``Method``, which takes
+    options: ``methods.lsuv(tolerance=0.05)`` is ``method("lsuv", tolerance=0.05)``.
     """
-    return dict(sorted(_registry().items()))
+
+    def __call__(self) -> dict[str, Method]:
+        """All data-driven methods, in alphabetical order.
+
+        Returns:
+            The methods by their names. Each has a ``summary`` and a ``source``.
+
+        Example:
+            >>> import pyinit
+            >>> pyinit.methods()["lsuv"].source
+            'Mishkin & Matas 2016'
+        """
+        return dict(sorted(_registry().items()))
+
+    def __getattr__(self, name: str) -> Method:
+        # Nothing that Python itself asks for has methods imported.
+        registry = {} if name.startswith("_") else _registry()
+        if name not in registry:
+            known = f"; {near(name, registry)}" if registry else ""
+            raise AttributeError(f"unknown method {name!r}{known}")
+        return registry[name]
+
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *self()]
+
+    def __reduce__(self) -> str:
+        return "methods"
+
+    def __repr__(self) -> str:
+        listed = self()
+        width = max(map(len, listed), default=0)
+        lines = [f"  {name:{width}}  {each.summary}" for name, each in listed.items()]
+        return "\n".join(("data-driven methods:", *lines))
+
+
+methods = Methods()
 
 
 def method(name: str, **options: Any) -> Method:
@@ -174,21 +286,10 @@ def method(name: str, **options: Any) -> Method:
 
     Example:
         >>> import pyinit
-        >>> pyinit.method("lsuv", tolerance=0.05).options
-        {'tolerance': 0.05}
+        >>> pyinit.method("lsuv", tolerance=0.05) == pyinit.methods.lsuv(tolerance=0.05)
+        True
     """
     registry = _registry()
-    known = registry.get(name)
-    if known is None:
+    if name not in registry:
         raise ValueError(f"unknown method {name!r}; {near(name, registry)}")
-    taken = [
-        p.name
-        for p in inspect.signature(known.function).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.name not in _COMMON
-    ]
-    for option in options:
-        if option not in taken:
-            raise ValueError(
-                f"method {name!r} has no option {option!r}; it has {', '.join(taken) or 'none'}"
-            )
-    return Method(known.name, known.function, known.source, known.needs_data, options)
+    return registry[name](**options)

@@ -23,6 +23,7 @@ import pyinit
 from pyinit.cli import _output, main
 from pyinit.models import build
 from pyinit.whole_model.recipes import registry
+from pyinit.whole_model.rules.recipe_file import read_value
 
 USER_MODULE = """
 import torch
@@ -461,11 +462,18 @@ def test_weights_come_from_a_file_and_the_rest_from_the_recipe(tmp_path: Path) -
         ([NET, "--from", "missing.safetensors"], "--from", "does not exist"),
         ([CHAIN, "--method", "lsu", *DATA], "--method", "did you mean lsuv"),
         ([CHAIN, "--method", "lsuv"], "--data", "the method lsuv needs it to measure on"),
+        (
+            [CHAIN, "--method", "metainit"],
+            "--shape",
+            "the method metainit needs the sizes of a sample, such as 3x224x224, or --data",
+        ),
+        ([CHAIN, "--shape", "8"], "--shape", "no method measures on it: give --method"),
+        ([CHAIN, *LSUV, "--shape", "3x"], "--shape", "'3x' is not sizes such as 3x224x224"),
+        ([CHAIN, "--option", "a=1"], "--option", "it is of a method: give --method"),
         ([CHAIN, *DATA], "--data", "no method measures on it: give --method"),
-        ([CHAIN, *LSUV, "--dry-run"], "--dry-run", "leave out --method and --data"),
-        ([CHAIN, *DATA, "--dry-run"], "--dry-run", "leave out --method and --data"),
-        ([CHAIN, *LSUV, "--from", os.devnull], "--from", "leave out --method and --data"),
-        ([CHAIN, *LSUV, "--report", "x.html"], "--report", "would be a .json file"),
+        ([CHAIN, *LSUV, "--dry-run"], "--dry-run", "leave out --method and its data"),
+        ([CHAIN, *DATA, "--dry-run"], "--dry-run", "leave out --method and its data"),
+        ([CHAIN, *LSUV, "--from", os.devnull], "--from", "leave out --method and its data"),
         ([CHAIN, *LSUV, "--recipe", "kaimin"], "--recipe", "did you mean kaiming"),
         ([CHAIN, *LSUV, "--recipe", "fixup"], "--recipe", "fixup cannot initialize the model"),
         (
@@ -562,6 +570,14 @@ def test_a_method_goes_over_the_weights_and_its_report_gives_them_again(tmp_path
     assert told["data"].startswith("pyinit_user_net:batch: 40 samples of 8")
 
 
+def test_the_report_of_a_method_may_be_a_page(tmp_path: Path) -> None:
+    file, out = tmp_path / "net.html", tmp_path / "net.safetensors"
+    result = run(CHAIN, *LSUV, "--report", str(file), "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert "Initialization from data: lsuv" in file.read_text()
+    assert {*tmp_path.iterdir()} == {file, out}
+
+
 def test_a_method_begins_with_the_recipe_that_is_given() -> None:
     answer = report(CHAIN, *LSUV, "--recipe", "kaiming", "--batch", "16")
     assert answer["recipe"] == "kaiming"
@@ -586,7 +602,6 @@ def test_a_recipe_file_names_a_method_with_options(user_module: Path) -> None:
         ([], "--data", "the method lsuv needs it to measure on"),
         (LSUV, "--method", "names the method lsuv(tolerance=0.02), too"),
         (["--from", os.devnull], "--from", "the method lsuv begins with a recipe"),
-        ([*DATA, "--report", "x.html"], "--report", "would be a .json file"),
     ],
 )
 def test_what_does_not_go_with_a_recipe_file_that_names_a_method_is_named(
@@ -633,6 +648,87 @@ def test_methods_are_listed() -> None:
     assert result.exit_code == 0
     first_words = {line.partition(" ")[0] for line in result.stdout.splitlines()}
     assert pyinit.methods().keys() <= first_words
+
+
+def test_what_a_method_needs_is_listed() -> None:
+    lines = [line.split() for line in run("--list-methods").stdout.splitlines()]
+    needs = {words[0]: words[1:] for words in lines if words}
+    assert needs["lsuv"][0] == "data"
+    assert needs["metainit"][:3] == ["shape", "or", "data"]
+    assert needs["autoinit"][0] == "Give"  # nothing: what it does
+
+
+def test_a_method_that_needs_no_data_asks_for_none() -> None:
+    answer = report(CHAIN, "--method", "autoinit")
+    assert answer["method"]["name"] == "autoinit"
+    assert "data" not in answer
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_method_draws_inputs_of_a_shape(dtype: str) -> None:
+    answer = report(
+        *(CHAIN, "--method", "metainit", "--shape", "8", "--batch", "16", "--seed", "1"),
+        *("--option", "steps=5", "--dtype", dtype),
+    )
+    from pyinit_user_net import chain  # noqa: PLC0415
+
+    done = pyinit.metainit_(chain().to(getattr(torch, dtype)), (16, 8), steps=5, seed=1)
+    assert answer["method"]["totals"] == done.totals
+    assert answer["data"] == "normal random numbers: 16 samples of 8"
+
+
+def test_a_shape_will_do_for_methods_that_measure_on_a_batch() -> None:
+    answer = report(CHAIN, "--method", "lsuv", "--shape", "8", "--batch", "16")
+    assert answer["data"] == "normal random numbers: 16 samples of 8, float32"
+    assert all(row["after"] == pytest.approx(1, abs=0.02) for row in answer["method"]["layers"])
+
+
+def test_options_go_to_the_method() -> None:
+    options = ["--option", "tolerance=0.05", "--option", "iterations=3"]
+    answer = report(CHAIN, *LSUV, *options)
+    assert answer["method"]["name"] == "lsuv(tolerance=0.05, iterations=3)"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("zca", "zca"),
+        ('"zca"', "zca"),
+        ("a b", "a b"),
+        ("[1,", "[1,"),
+        ("3\nother = 1", "3\nother = 1"),
+    ],
+)
+def test_a_value_that_is_none_in_toml_is_a_text(text: str, value: str) -> None:
+    assert read_value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["tolerances=1"], "method 'lsuv' has no option 'tolerances'; did you mean tolerance or"),
+        (["tolerance=0.0.5"], "'tolerance' of method 'lsuv' must be a number, got '0.0.5'"),
+        (["tolerance=true"], "must be a number, got True"),
+        (["tolerance=[1]"], "must be a number, got [1]"),
+        (["iterations=2.5"], "'iterations' of method 'lsuv' must be a whole number, got 2.5"),
+        (["seed=1"], "has no option 'seed'"),
+        (["tolerance"], "'tolerance' is not NAME=VALUE, such as tolerance=0.05"),
+        (["=1"], "'=1' is not NAME=VALUE"),
+        (["tolerance=1", "tolerance=2"], "tolerance is given twice"),
+    ],
+)
+def test_options_that_a_method_does_not_take_are_named(options: list[str], message: str) -> None:
+    arguments = [part for each in options for part in ("--option", each)]
+    result = run(CHAIN, *LSUV, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    *_, line = result.stderr.splitlines()
+    assert line.startswith("Error: Invalid value for '--option': ")
+    assert message in line
+
+
+def test_options_that_only_python_has_are_named() -> None:
+    result = run(CHAIN, "--method", "gradinit", *DATA, "--option", "loss=f")
+    assert "'loss' of method 'gradinit' can be given in Python only, got 'f'" in result.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

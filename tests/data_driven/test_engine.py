@@ -2,7 +2,8 @@
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,67 @@ def test_a_layer_behind_a_residual_sum_is_measured_on_the_sum() -> None:
 
     affines(model, x, double)
     torch.testing.assert_close(inputs[1], x + model.branch(x))
+
+
+class Cross(nn.Module):
+    """Attention whose projections are weights of their own, with one bias for all three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, kdim=7, vdim=5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x[..., :7], x[..., :5])[0]
+
+
+def with_one_bias() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
+    model[2].bias = model[0].bias
+    return model
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pyinit.lsuv_,
+        pyinit.consistency_aware_,
+        pyinit.data_dependent_,
+        partial(pyinit.whitening_, mode="zca"),
+    ],
+)
+@pytest.mark.parametrize("make", [Cross, with_one_bias])
+def test_a_bias_of_several_weights_is_settled_once_in_each_of_its_parts(
+    make: Callable[[], nn.Module], call: Callable[..., Any]
+) -> None:
+    model, again = make(), make()
+    report = call(model, batch(64, 5, 8), seed=0)
+    whole = [name for name in report.to_frame()["name"] if "proj_weight" not in name]
+    assert whole == (["attention.out_proj"] if make is Cross else ["0", "2"])
+    pyinit.replay_(again, report)
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_the_first_weight_of_a_bias_made_of_it_stays() -> None:
+    x = batch(64, 8)
+    for equalize in (False, True):
+        model = with_one_bias()
+        report = pyinit.data_dependent_(model, x, equalize=equalize, seed=0)
+        first, second = model[0](x), model[:3](x)
+        assert first.mean(0).abs().max() < 1e-5
+        assert equalize or (second.std(0, correction=0) - 1).abs().max() < 1e-5
+        assert [row.mean_after is None for row in report] == [False, True]
+
+
+def test_each_projection_gets_its_part_of_the_bias() -> None:
+    model, x = Cross(), batch(64, 5, 8)
+    pyinit.data_dependent_(model, x, equalize=False, seed=0)
+    own = model.attention
+    weights = (own.q_proj_weight, own.k_proj_weight, own.v_proj_weight)
+    for weight, bias in zip(weights, own.in_proj_bias.chunk(3), strict=True):
+        projected = (x[..., : weight.shape[1]] @ weight.T + bias).flatten(0, 1)
+        assert projected.mean(0).abs().max() < 1e-5
+        assert (projected.var(0, correction=0) - 1).abs().max() < 1e-5
 
 
 def test_candidates_are_drawn_from_consecutive_streams_and_replayed() -> None:

@@ -124,6 +124,19 @@ def test_errors_of_convolutions_are_those_of_the_tied_autoencoder() -> None:
     assert abs(unexplained(*by_channel) / report[0].after - 1) < 1e-4
 
 
+def test_a_frozen_bias_stays_and_is_part_of_the_encoder() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 2)), batch(256, 8)
+    with torch.no_grad():
+        model[0].bias.fill_(3.0)
+    model[0].bias.requires_grad_(False)
+    before = unexplained(x, torch.tanh(model[0](x)) @ model[0].weight)
+    report = pyinit.pretrain_unsupervised_(model, x, base=None, seed=0)
+    after = unexplained(x, torch.tanh(model[0](x)) @ model[0].weight)
+    assert torch.equal(model[0].bias, torch.full((6,), 3.0))
+    assert abs(report[0].before / before - 1) < 1e-4
+    assert abs(report[0].after / after - 1) < 1e-4
+
+
 def test_a_denoiser_fills_in_what_is_missing() -> None:
     """Trained on corrupted inputs, it reconstructs from them better than one that was not."""
     x = batch(1024, 2).repeat_interleave(4, 1)

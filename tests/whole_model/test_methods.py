@@ -1,5 +1,9 @@
 """Data-driven methods by name, and in recipe files."""
 
+import copy
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +49,54 @@ def test_methods_are_known_by_name_with_source_and_summary() -> None:
 def test_unknown_methods_and_options_are_refused(name: str, options: Any, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         method(name, **options)
+
+
+def test_methods_are_values_under_their_names() -> None:
+    found = pyinit.methods.lsuv(tolerance=0.05)
+    assert found == pyinit.method("lsuv", tolerance=0.05)
+    assert pyinit.methods.lsuv == pyinit.method("lsuv") == methods()["lsuv"]
+    assert found(iterations=2).options == {"tolerance": 0.05, "iterations": 2}
+    report = found.run(model(), batch(), seed=0)
+    assert report.init.method == "lsuv(tolerance=0.05)"
+    with pytest.raises(ValueError, match=r"no option 'tolerances'; did you mean tolerance"):
+        pyinit.methods.lsuv(tolerances=1)
+    with pytest.raises(ValueError, match=r"no option 'x'; it has none"):
+        pyinit.methods.autoinit(x=1)
+    with pytest.raises(AttributeError, match=r"unknown method 'lsvu'; did you mean lsuv\?"):
+        pyinit.methods.lsvu  # noqa: B018
+
+
+def test_methods_are_listed_whichever_way_is_asked() -> None:
+    assert {*methods()} <= {*dir(pyinit.methods)}
+    lines = repr(pyinit.methods).splitlines()[1:]
+    assert [line.split()[0] for line in lines] == [*methods()]
+    assert all(
+        line.endswith(each.summary) for line, each in zip(lines, methods().values(), strict=True)
+    )
+
+
+def test_a_registered_method_is_a_value_at_once() -> None:
+    @register_method("mine", source="here", needs_data=False)
+    def mine_(model: Any, data: Any, *, power: int = 2, seed: Any = None) -> None:
+        """Does nothing."""
+
+    assert str(pyinit.methods.mine(power=3)) == "mine(power=3)"
+
+
+def test_the_register_is_one_value() -> None:
+    assert pickle.loads(pickle.dumps(pyinit.methods)) is pyinit.methods
+    assert copy.deepcopy(pyinit.methods) is pyinit.methods
+    assert not hasattr(pyinit.methods, "_lsuv")
+
+
+def test_methods_are_imported_when_one_is_asked_for() -> None:
+    code = (
+        "import sys, pyinit; hasattr(pyinit.methods, '__wrapped__'); "
+        "print('pyinit.data_driven' in sys.modules); pyinit.methods.lsuv; "
+        "print('pyinit.data_driven' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_a_name_is_given_once() -> None:
@@ -112,12 +164,30 @@ def test_data_without_a_method_is_refused() -> None:
         pyinit.initialize_(model(), "kaiming", data=batch())
 
 
-@pytest.mark.parametrize("after", ["3", "{ tolerance = 1 }", '"lsvu"', '{ name = "lsuv", x = 1 }'])
-def test_a_wrong_method_in_a_file_is_named(tmp_path: Path, after: str) -> None:
+@pytest.mark.parametrize(
+    ("after", "what"),
+    [
+        ("3", "after must be a name"),
+        ("{ tolerance = 1 }", "after must be a name"),
+        ('"lsvu"', "did you mean lsuv"),
+        ('{ name = "lsuv", x = 1 }', "no option 'x'"),
+        ('{ name = "lsuv", tolerance = "a" }', "'tolerance' of method 'lsuv' must be a number"),
+        ('{ name = "gradinit", loss = "f" }', "'loss' of method 'gradinit' can be given in Python"),
+    ],
+)
+def test_a_wrong_method_in_a_file_is_named(tmp_path: Path, after: str, what: str) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(f"after = {after}\n")
-    with pytest.raises(ValueError, match=r"recipe\.toml"):
+    with pytest.raises(ValueError, match=rf"recipe\.toml.*{what}"):
         pyinit.initialize_(model(), path, data=batch())
+
+
+def test_a_shape_will_do_for_a_method_that_draws_its_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('after = { name = "metainit", steps = 3 }\n')
+    assert pyinit.initialize_(model(), path, seed=0, data=(16, 8)).method == "metainit(steps=3)"
+    with pytest.raises(ValueError, match="'metainit' needs the shape of its inputs"):
+        pyinit.initialize_(model(), path, seed=0)
 
 
 def test_rules_and_only_go_to_the_base(tmp_path: Path) -> None:

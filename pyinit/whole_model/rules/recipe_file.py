@@ -17,6 +17,15 @@ _LARGEST = 1 << 20  # bytes
 _READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
 
+def read_value(text: str) -> Any:
+    """The value that a text is in TOML; a text that is none there is itself."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return table["value"] if len(table) == 1 else text
+
+
 def read_data(path: str | PathLike[str]) -> dict[str, Any]:
     """Read the table in a .toml or .json file of at most 1 MiB.
 

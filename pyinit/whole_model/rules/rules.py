@@ -125,7 +125,7 @@ def load_recipe(path: str | PathLike[str]) -> RecipeFile:
         return RecipeFile(
             _named("recipe", data.get("recipe"), recipe),
             _rules_of_file(data.get("rules", [])),
-            _named("after", data.get("after"), method),
+            _named("after", data.get("after"), _method_of_file),
         )
 
 
@@ -137,6 +137,10 @@ def _named(key: str, value: object, make: Callable[..., _Named]) -> _Named | Non
         raise ValueError(f"{key} must be a name, or a table of a name and options, got {value!r}")  # noqa: TRY004
     options = dict(options)
     return make(options.pop("name"), **options)
+
+
+def _method_of_file(name: str, **options: Any) -> Method:
+    return method(name).of_file(options)
 
 
 def _rules_of_file(items: object) -> Rules:
