@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from pyinit.inspection.theory import MeanField
 
-ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+}
 
 
 def deep_mlp(
@@ -18,7 +24,7 @@ def deep_mlp(
     Args:
         depth: how many layers have weights, the last one included
         width: units of each hidden layer
-        activation: ``relu`` or ``tanh``
+        activation: a name in ``ACTIVATIONS``
         inputs: values of a sample
         classes: outputs
 
@@ -51,7 +57,7 @@ def deep_cnn(
     Args:
         depth: how many layers have weights, the linear one included
         width: channels of each convolution
-        activation: ``relu`` or ``tanh``
+        activation: a name in ``ACTIVATIONS``
         channels: channels of a sample
         classes: outputs
         halvings: how many of the first convolutions halve both sides of their input
@@ -86,7 +92,7 @@ def deep(
     Args:
         network: ``mlp`` or ``cnn``
         depth: how many layers have weights
-        activation: ``relu`` or ``tanh``
+        activation: a name in ``ACTIVATIONS``
         width: units of the MLP's layers and channels of the CNN's; by default 100 and 16
 
     Returns:
@@ -126,7 +132,7 @@ def chain(
         sigma_w: the standard deviation of weights times the root of fan_in
         sigma_b: the standard deviation of biases
         width: units of each hidden layer
-        activation: ``relu`` or ``tanh``
+        activation: a name in ``ACTIVATIONS``
         inputs: values of a sample
 
     Returns:
