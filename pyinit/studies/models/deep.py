@@ -46,11 +46,13 @@ def deep_cnn(
     depth: int = 30,
     width: int = 16,
     activation: str = "relu",
+    *,
     channels: int = 1,
     classes: int = 10,
     halvings: int = 1,
+    side: int = 8,
 ) -> nn.Sequential:
-    """A chain of 3x3 convolutions, then a mean over all places and a linear layer.
+    """A chain of 3x3 convolutions, and a linear layer.
 
     Padding is circular, so that no place is nearer to a border than another, as in Xiao et al. 2018.
 
@@ -61,6 +63,7 @@ def deep_cnn(
         channels: channels of a sample
         classes: outputs
         halvings: how many of the first convolutions halve both sides of their input
+        side: height and width of a sample, in pixels
 
     Returns:
         The network.
@@ -78,29 +81,32 @@ def deep_cnn(
             nn.Conv2d(before, width, 3, stride, padding=1, padding_mode="circular"),
             ACTIVATIONS[activation](),
         ]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+    places = (side >> halvings) ** 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * places, classes))
 
 
 def deep(
-    network: str = "mlp",
-    depth: int = 30,
-    activation: str = "relu",
-    width: Mapping[str, int] | None = None,
-) -> nn.Sequential:
-    """An MLP or a CNN of the same depth, for the 8x8 digits.
+    network: str = "mlp", depth: int = 30, activation: str = "relu", side: int = 8
+) -> nn.Module:
+    """An MLP of 100 units a layer, or a CNN of 16 channels.
 
     Args:
         network: ``mlp`` or ``cnn``
         depth: how many layers have weights
         activation: a name in ``ACTIVATIONS``
-        width: units of the MLP's layers and channels of the CNN's; by default 100 and 16
+        side: height and width of a grey sample, in pixels
 
     Returns:
         The network.
+
+    Example:
+        >>> from pyinit.studies.models.deep import deep
+        >>> deep("cnn", depth=3)[0]
+        Conv2d(1, 16, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), padding_mode=circular)
     """
-    width = {"mlp": 100, "cnn": 16, **(width or {})}
-    make = {"mlp": deep_mlp, "cnn": deep_cnn}[network]
-    return make(depth=depth, activation=activation, width=width[network])
+    if network == "mlp":
+        return deep_mlp(depth, activation=activation, inputs=side**2)
+    return deep_cnn(depth, activation=activation, side=side)
 
 
 class Chain(nn.Sequential):
@@ -122,6 +128,7 @@ def chain(
     sigma_w: float = 1.0,
     sigma_b: float = 0.05**0.5,
     width: int = 100,
+    *,
     activation: str = "tanh",
     inputs: int = 64,
 ) -> Chain:

@@ -45,21 +45,22 @@ class Residual(nn.Module):
         width: channels
         batch_norm: whether the blocks have BatchNorm; else they have the scalars of Fixup
         channels: channels of a sample
+        side: height and width of a sample, in pixels
         classes: outputs
     """
 
     def __init__(
-        self, depth: int, width: int, batch_norm: bool, channels: int, classes: int
+        self, depth: int, width: int, batch_norm: bool, *, channels: int, side: int, classes: int
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 3, 2, padding=1, bias=not batch_norm)
         self.norm = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
         self.blocks = nn.Sequential(*(Block(width, batch_norm) for _ in range((depth - 2) // 2)))
-        self.fc = nn.Linear(width, classes)
+        self.fc = nn.Linear(width * (side // 2) ** 2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(functional.relu(self.norm(self.stem(x))))
-        out: Tensor = self.fc(x.mean((2, 3)))
+        out: Tensor = self.fc(x.flatten(1))
         return out
 
 
@@ -67,7 +68,9 @@ def residual(
     depth: int = 10,
     width: int = 16,
     batch_norm: bool = False,
+    *,
     channels: int = 1,
+    side: int = 8,
     classes: int = 10,
 ) -> Residual:
     """A residual CNN of any depth (Zhang et al. 2019, figure 3).
@@ -77,6 +80,7 @@ def residual(
         width: channels
         batch_norm: whether the blocks have BatchNorm; else they have the scalars of Fixup
         channels: channels of a sample
+        side: height and width of a sample, in pixels
         classes: outputs
 
     Returns:
@@ -87,4 +91,4 @@ def residual(
         >>> len(residual(depth=10, width=4).blocks)
         4
     """
-    return Residual(depth, width, batch_norm, channels, classes)
+    return Residual(depth, width, batch_norm, channels=channels, side=side, classes=classes)

@@ -1,5 +1,7 @@
 """The maximal update parametrization with one learning rate for all layers."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -105,7 +107,7 @@ class GPT(nn.Module):
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, base: int, context: int, vocabulary: int
+        self, width: int, layers: int, heads: int, *, base: int, context: int, vocabulary: int
     ) -> None:
         super().__init__()
         self.transformer = Transformer(
@@ -115,7 +117,10 @@ class GPT(nn.Module):
             block.attn = ScaledAttention(width, heads)
             block.mlp.c_fc, block.mlp.c_proj = Scaled(width, 4 * width), Scaled(4 * width, width)
         self.lm_head = Scaled(width, vocabulary, bias=False)
-        self._built = (layers, heads, base, context, vocabulary)
+        self._of_width = partial(
+            GPT, layers=layers, heads=heads, base=base, context=context, vocabulary=vocabulary
+        )
+        self._base = base
 
     def forward(self, tokens: Tensor) -> Tensor:
         logits: Tensor = self.lm_head(self.transformer(tokens))
@@ -124,13 +129,14 @@ class GPT(nn.Module):
     def narrow(self) -> nn.Module:
         """The same network of the base's width, on the meta device."""
         with torch.device("meta"):
-            return GPT(self._built[2], *self._built)
+            return self._of_width(self._base)
 
 
 def gpt(
     width: int = 128,
     layers: int = 4,
     heads: int = 4,
+    *,
     base: int = 32,
     context: int = 64,
     vocabulary: int = 96,
@@ -154,7 +160,7 @@ def gpt(
         >>> gpt(width=64, layers=1)(torch.zeros(2, 64, dtype=torch.int64)).shape
         torch.Size([2, 64, 96])
     """
-    return GPT(width, layers, heads, base, context, vocabulary)
+    return GPT(width, layers, heads, base=base, context=context, vocabulary=vocabulary)
 
 
 def mup(
