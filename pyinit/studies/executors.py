@@ -24,12 +24,22 @@ class LostError(Exception):
     """A task's worker has died each time."""
 
 
+def cores() -> int:
+    """How many processor cores this process may use."""
+    found: int = _loky().cpu_count()
+    return found
+
+
+def _loky() -> Any:
+    return needed("loky", "a study in several processes", "loky", '"pyinit[study]"')
+
+
 def in_processes(
     work: Callable[[_Task], _Made], tasks: Sequence[_Task], processes: int
 ) -> Iterator[tuple[_Task, _Made | LostError]]:
     """Do tasks in processes on this machine, which loky starts. If one dies, others take its place, and
     what was under way is done again."""
-    loky = needed("loky", "a study in several processes", "loky", '"pyinit[study]"')
+    loky = _loky()
 
     @contextmanager
     def pool() -> Iterator[Executor]:
