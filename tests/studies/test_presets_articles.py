@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyinit.studies import Study, printed
+from pyinit.studies import Study, Training, printed
 from pyinit.studies.data import data_of
 from pyinit.studies.models.cnn import keras_cnn, mnist_cnn, simple_cnn, transfer_cnn
 from pyinit.studies.models.deep import deep
@@ -17,6 +18,7 @@ from pyinit.studies.models.fixup import residual
 from pyinit.studies.models.lenet import lenet
 from pyinit.studies.models.residual import zero_residual
 from pyinit.studies.perform import built, check
+from pyinit.whole_model.initialize import initialize_
 
 NAMES = (
     "mnist-cnn",
@@ -53,7 +55,7 @@ def test_a_study_has_a_full_size(name: str) -> None:
 def test_every_arm_of_a_study_trains_on_its_data(name: str) -> None:
     study = Study.load(name)
     check(study)
-    some = data_of(study.data).training.batch(150, seed=0)
+    some = data_of(study.data).training.batch(100, seed=0)
     ends = {factor: values[-1:] for factor, values in study.factors.items() if factor != "data"}
     short = replace(
         study,
@@ -63,11 +65,37 @@ def test_every_arm_of_a_study_trains_on_its_data(name: str) -> None:
         epochs=None,
         factors=ends,
         claims=(),
+        track=False,
     )
     records = short.run(jobs=1).records
     assert {record.arm for record in records} == {*study.arms}
     assert all(record.status != "failed" for record in records), [r.error for r in records]
     assert all(math.isfinite(record.steps[0]["loss"]) for record in records)
+
+
+def unlike_(model: nn.Module, _: object, seed: int) -> None:
+    """Fail if the model has the weights that its own seed gives."""
+    again = initialized(transfer_cnn(1, 8), seed)
+    assert not torch.allclose(model.head.weight, again.head.weight, atol=1e-3)  # type: ignore[union-attr, operator]
+
+
+def initialized(model: nn.Module, seed: int) -> nn.Module:
+    initialize_(model, "kaiming", seed=seed)
+    return model
+
+
+def test_a_new_head_is_not_the_one_that_the_pretrained_features_grew_on() -> None:
+    arm = [{"pretrained": True, "arm": "kaiming", "steps": 1}, {"function": unlike_}]
+    study = Study(
+        model=partial(transfer_cnn, 1, 8),
+        data="digits",
+        arms={"pretrained": arm},
+        seeds=1,
+        steps=1,
+        training=Training(lr=1e-9),
+    )
+    (record,) = study.run(jobs=1).records
+    assert record.status == "finished", record.error
 
 
 def parameters(model: nn.Module) -> int:
