@@ -22,7 +22,7 @@ def zero_residual(model: Residual, _: object, seed: int) -> None:
         >>> from pyinit.studies.models.residual import zero_residual
         >>> model = residual(depth=6, width=4)
         >>> zero_residual(model, None, seed=0)
-        >>> float(model.blocks[0].branch(torch.ones(1, 4, 5, 5)).abs().max())
+        >>> float(model.blocks[0].branch(torch.ones(1, 4, 5, 5)).detach().abs().max())
         0.0
     """
     initialize_(model, "kaiming", seed=seed)
