@@ -134,6 +134,14 @@ def _mean_of_layers(key: str) -> Value:
     return value
 
 
+def _size(record: Record) -> float | None:
+    """The decimal logarithm of the greatest root mean square of a layer's outputs at the last recorded step."""
+    last = max((row["step"] for row in record.layers), default=None)
+    rows = [row for row in record.layers if row["step"] == last and row["variance"] is not None]
+    squares = [row["mean"] ** 2 + row["variance"] for row in rows]
+    return math.log10(max(squares)) / 2 if squares and max(squares) > 0 else None
+
+
 def _numbers(rows: Iterable[Mapping[str, Any]], key: str) -> list[float]:
     return [row[key] for row in rows if row.get(key) is not None]
 
@@ -175,6 +183,8 @@ METRICS: Mapping[str, Metric] = _table(
      "decimal logarithm of the last layer's gradient norm over the first's at the start"),
     ("dead", _of_start("dead", fmean), False, "mean share of dead channels at the start"),
     ("saturated", _of_start("saturated", fmean), False, "mean saturated share at the start"),
+    ("activation_size", _size, False,
+     "decimal logarithm of the greatest root mean square of layers' outputs at the last recorded step"),
     ("update_ratio", _mean_of_layers("update_ratio"), False,
      "mean size of updates over that of weights, over layers and recorded steps"),
 )  # fmt: skip

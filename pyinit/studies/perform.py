@@ -241,10 +241,12 @@ def _initialized(study: Definition, run: Run, data: Data, first: Data, plan: Pla
     model = built(study, run.factors, run.seed).to(data.training.inputs.device)
 
     def pretrain(arm: Any, steps: int | None) -> dict[str, Tensor]:
-        other = built(study, run.factors, run.seed).to(data.training.inputs.device)
-        _apply(other, arm, first, run.seed, _refuse)
+        # From another seed: a new head drawn as the pretrained one was would fit the features that grew on it.
+        seed = seed_of("pretraining", run.seed)
+        other = built(study, run.factors, seed).to(data.training.inputs.device)
+        _apply(other, arm, first, seed, _refuse)
         own = replace(plan, steps=steps or plan.steps)
-        train(other, first, own, run.seed, NoTracker())
+        train(other, first, own, seed, NoTracker())
         return other.state_dict()
 
     _apply(model, study.arms[run.arm], data, run.seed, pretrain)

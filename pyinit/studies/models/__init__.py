@@ -1,0 +1,1 @@
+"""Networks of pyinit's own studies."""

@@ -1,0 +1,94 @@
+"""Residual networks without norms or with them, as deep as one likes."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut: with BatchNorm, or with the scalars of Fixup.
+
+    Args:
+        width: channels
+        batch_norm: whether there is BatchNorm behind each convolution
+    """
+
+    def __init__(self, width: int, batch_norm: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.batch_norm = batch_norm
+        if batch_norm:
+            self.bn1, self.bn2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+        else:
+            for name in ("bias1a", "bias1b", "bias2a", "bias2b"):
+                setattr(self, name, nn.Parameter(torch.zeros(1)))
+            self.scale = nn.Parameter(torch.ones(1))
+
+    def branch(self, x: Tensor) -> Tensor:
+        """The residual branch alone."""
+        if self.batch_norm:
+            out: Tensor = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+            return out
+        out = functional.relu(self.conv1(x + self.bias1a) + self.bias1b)
+        return self.conv2(out + self.bias2a) * self.scale + self.bias2b  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.branch(x))
+
+
+class Residual(nn.Module):
+    """A stem that halves both sides, blocks of the same width, and a linear layer.
+
+    Args:
+        depth: how many layers have weights: two of each block, and two more
+        width: channels
+        batch_norm: whether the blocks have BatchNorm; else they have the scalars of Fixup
+        channels: channels of a sample
+        side: height and width of a sample, in pixels
+        classes: outputs
+    """
+
+    def __init__(
+        self, depth: int, width: int, batch_norm: bool, *, channels: int, side: int, classes: int
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, width, 3, 2, padding=1, bias=not batch_norm)
+        self.norm = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
+        self.blocks = nn.Sequential(*(Block(width, batch_norm) for _ in range((depth - 2) // 2)))
+        self.fc = nn.Linear(width * (side // 2) ** 2, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(functional.relu(self.norm(self.stem(x))))
+        out: Tensor = self.fc(x.flatten(1))
+        return out
+
+
+def residual(
+    depth: int = 10,
+    width: int = 16,
+    batch_norm: bool = False,
+    *,
+    channels: int = 1,
+    side: int = 8,
+    classes: int = 10,
+) -> Residual:
+    """A residual CNN of any depth (Zhang et al. 2019, figure 3).
+
+    Args:
+        depth: how many layers have weights: two of each block, and two more
+        width: channels
+        batch_norm: whether the blocks have BatchNorm; else they have the scalars of Fixup
+        channels: channels of a sample
+        side: height and width of a sample, in pixels
+        classes: outputs
+
+    Returns:
+        The network.
+
+    Example:
+        >>> from pyinit.studies.models.fixup import residual
+        >>> len(residual(depth=10, width=4).blocks)
+        4
+    """
+    return Residual(depth, width, batch_norm, channels=channels, side=side, classes=classes)
