@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 WIDTHS = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
 
@@ -19,10 +19,6 @@ class VGG(nn.Sequential):
     def __init__(self, layers: Sequence[nn.Module], scale: float) -> None:
         super().__init__(*layers)
         self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = super().forward(x)
-        return out
 
 
 def vgg11(
