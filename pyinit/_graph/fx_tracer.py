@@ -25,7 +25,14 @@ def traced(model: nn.Module) -> fx.Graph:
     """
     with undisturbed(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _Tracer().trace(model)
+        calls = nn.Module.__call__, nn.Module.__getattr__
+        try:
+            return _Tracer().trace(model)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C may come while torch.fx puts these back
+            nn.Module.__call__, nn.Module.__getattr__ = calls  # type: ignore[method-assign]
+            raise
 
 
 class _Value(fx.Proxy):

@@ -55,18 +55,22 @@ def global_states_kept() -> Iterator[States]:
 
 
 def global_states() -> States:
-    """The states of all generators that code draws from without naming one."""
-    cuda = [torch.cuda.default_generators[device.index] for device in cuda_in_use()]
-    drawn = [(each, each.get_state()) for each in (torch.default_generator, *cuda)]
-    return States(drawn, random.getstate(), np.random.get_state())
+    """The states of all generators that code draws from without naming one; not those that another
+    thread has seeded for a while."""
+    with _lock:
+        cuda = [torch.cuda.default_generators[device.index] for device in cuda_in_use()]
+        drawn = [(each, each.get_state()) for each in (torch.default_generator, *cuda)]
+        return States(drawn, random.getstate(), np.random.get_state())
 
 
 def set_global_states(states: States) -> None:
-    """Set the global generators to what ``global_states`` gave."""
-    for generator, state in states.torch:
-        generator.set_state(state)
-    random.setstate(states.python)
-    np.random.set_state(states.numpy)
+    """Set the global generators to what ``global_states`` gave, once no other thread draws from seeded
+    ones."""
+    with _lock:
+        for generator, state in states.torch:
+            generator.set_state(state)
+        random.setstate(states.python)
+        np.random.set_state(states.numpy)
 
 
 @contextmanager

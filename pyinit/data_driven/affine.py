@@ -1,5 +1,6 @@
 """The affine maps that a call of a layer computes: a weight, a bias, and the output that they give."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -193,6 +194,9 @@ def _of_layer(
         return
     whole = matrices[0]
     site = whole.site
+    if not (math.prod(site.shape) and call.tensor.numel()):
+        leave(call.name, "its weight or its output has no elements")
+        return
     is_known = _is_attention(call) or not call.layer.function
     layout = layout_in(call.module, len(site.shape)) if is_known else None
     layout = layout or layout_by_shape(site.shape, call.tensor, call.kind)

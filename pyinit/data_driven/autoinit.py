@@ -1,12 +1,13 @@
 """AutoInit: weights whose outputs have mean 0 and variance 1, by what is known of the layers before."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
-from pyinit._graph.propagate import scale_of
 from pyinit._random.generators import global_states_kept
 from pyinit._scale.fans import mean_fan
 from pyinit._torch.eager import eager
@@ -18,7 +19,7 @@ from pyinit.inspection.batches import named_tensors, read_batch
 from pyinit.inspection.statistics import describe
 from pyinit.whole_model.methods import register_method
 from pyinit.whole_model.network import Network
-from pyinit.whole_model.recipes.autoinit import signals
+from pyinit.whole_model.recipes.autoinit import scale_for, signals
 from pyinit.whole_model.recipes.registry import recipe
 from pyinit.whole_model.recipes.roles import Role, use_of
 
@@ -145,9 +146,12 @@ def autoinit_(
             if use is None or use.role is not Role.WEIGHT or into is None or "_hh" in site.leaf:
                 continue
             weight = site.weight
+            if not math.prod(weight.shape):
+                work.leave(part.name, "it has no elements")
+                continue
             rows_of_one = (weight.shape[0] // use.matrices, *weight.shape[1:])
             fan = mean_fan(rows_of_one, "fan_in", weight.groups, weight.transposed)
-            std = (scale_of(site.module, into.second) / fan) ** 0.5
+            std = (scale_for(site, into) / fan) ** 0.5
             scale = 1.0
             if not is_drawn:
                 size = describe(part.base)
@@ -157,6 +161,12 @@ def autoinit_(
                     continue
                 scale = std / root
                 part.set_(scale=scale)
+            largest = torch.finfo(site.tensor.dtype).max
+            if not (std < largest and bool(part.now.isfinite().all())):
+                raise ValueError(
+                    f"{part.name} needs the standard deviation {std:.4g}, which is beyond the range of "
+                    f"{site.tensor.dtype}: the inputs, of variance {into.variance:.4g}, are too small"
+                )
             rows.append(AutoInitLayer(part.name, into.mean, into.variance, std, scale))
             work.say(rows[-1])
         return AutoInitReport(work.report(), tuple(rows), tuple(work.left.items()), mean, variance)
@@ -173,4 +183,4 @@ def _of_inputs(model: nn.Module, data: Any) -> tuple[float, float]:
     if first is None:  # numbers of tokens
         return 0.0, 1.0
     found = describe(first)
-    return found.mean, found.std**2
+    return found.mean, found.std * found.std

@@ -13,7 +13,7 @@ from pyinit._torch.eager import eager
 from pyinit.data_driven.adjustable import Adjustable
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, Work, working
-from pyinit.data_driven.patches import Patches, why_no_patches
+from pyinit.data_driven.patches import Patches, is_finite, why_no_patches
 from pyinit.data_driven.pictures import FACTOR, About
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.data_driven.standardized import Standardized, standardize
@@ -185,8 +185,9 @@ def data_dependent_(
 
         def visit(call: Call) -> None:
             for affine in work.affines(call, is_last=not equalize):
-                why = None if make is None else why_no_patches(affine)
-                values = None if make is None or why else make(affine, numbers)
+                values = None
+                if make is not None and why_no_patches(affine) is None and is_finite(affine):
+                    values = make(affine, numbers)
                 done = standardize(affine, beta, values)
                 if isinstance(done, str):
                     work.leave(affine.name, done)

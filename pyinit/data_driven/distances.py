@@ -256,7 +256,8 @@ def _samples(
         )
     for i, each in enumerate(found):
         places = None if most is None else some_of(len(each), most, seed)
-        found[i] = (each if places is None else each[places.to(each.device)]).double()
+        some = each if places is None else each[places.to(each.device)]
+        found[i] = some.double().contiguous()  # sums round by the order of what lies in memory
     return found[0], None if y is None else found[1]
 
 
@@ -316,6 +317,7 @@ def _kernel(squared: Tensor, bandwidth: Tensor) -> Tensor:
 
 
 def _root(value: Tensor) -> Tensor:
-    """The square root, where it has a gradient; 0 of what is 0, or less by rounding."""
-    positive = value > 0
-    return torch.where(positive, torch.where(positive, value, 1.0).sqrt(), 0.0)
+    """The square root, where it has a gradient; 0 of what is 0, or less by rounding. NaN, of samples
+    whose squares are infinite, remains."""
+    flat = value <= 0
+    return torch.where(flat, 0.0, torch.where(flat, 1.0, value).sqrt())

@@ -394,6 +394,7 @@ class Undo:
 
     def __init__(self, model: nn.Module) -> None:
         self._attributes, self._states = snapshot(model), global_states()
+        self._has_grad = torch.is_grad_enabled()
         self._copies: dict[int, tuple[Tensor, Tensor]] = {}
 
     def keep(self, tensor: Tensor) -> Tensor:
@@ -403,6 +404,7 @@ class Undo:
         return self._copies[id(tensor)][1]
 
     def undo(self) -> None:
+        torch.set_grad_enabled(self._has_grad)  # Ctrl-C may leave a no_grad of torch's half done
         self._attributes()
         with torch.no_grad():
             for tensor, before in self._copies.values():

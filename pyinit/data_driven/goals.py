@@ -93,7 +93,9 @@ class Measure:
     def goal(self, samples: Tensor) -> Goal:
         """That an output should be like samples."""
         held = samples.detach()
-        return Goal(four_moments(held.double().cpu()), held if self._takes_samples else None)
+        return Goal(
+            four_moments(held.double().cpu().contiguous()), held if self._takes_samples else None
+        )
 
     def __call__(self, seen: Seen, goal: Goal, scale: Tensor, shift: Tensor) -> Tensor:
         """The distance of ``output * scale + shift`` from a goal, with gradients."""

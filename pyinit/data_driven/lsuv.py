@@ -171,7 +171,7 @@ def _settled(affine: Affine, tolerance: float, iterations: int) -> LsuvLayer | s
         return "its output has no variance"
     scale, steps = 1.0, 0
     while not abs(std - 1) <= tolerance and steps < iterations:
-        scale /= std
+        scale = scale / std if std else math.inf
         if not (math.isfinite(scale) and scale > 0):
             break
         affine.weight.set_(scale=scale)

@@ -26,6 +26,12 @@ def why_no_patches(affine: Affine) -> str | None:
     return None
 
 
+def is_finite(affine: Affine) -> bool:
+    """Whether the squares of a layer's input are finite."""
+    whole = torch.linalg.vector_norm(affine.input, dtype=torch.float64)
+    return bool((whole * whole).isfinite())
+
+
 def padded(module: Any, images: Tensor) -> Tensor:
     """A convolution's input with its padding."""
     around = module._reversed_padding_repeated_twice

@@ -1,5 +1,6 @@
 """The report of a data-driven method: what is needed to give the weights again, and what was measured."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _WIDTH = 140  # of a report as text
+_NUMBER = "number"  # what a number that JSON lacks is under
 _MODEL = "(model)"  # what a layer is called that is the model itself
 
 
@@ -196,9 +198,9 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
             "format": _FORMAT,
             "report": type(self).__name__,
             "init": self.init.to_dict(),
-            "layers": self.to_records(),
+            "layers": [_plain(record) for record in self.to_records()],
             "left": [list(pair) for pair in self.left],
-            "totals": self.totals,
+            "totals": _plain(self.totals),
         }
 
     @classmethod
@@ -217,10 +219,14 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
         try:
             return read(
                 cls,
-                {**read_as(dict, value["totals"], "totals"), "left": value["left"]},
+                {
+                    **read_as(dict, _with_numbers(value["totals"]), "totals"),
+                    "left": value["left"],
+                },
                 init=InitReport.from_dict(read_as(dict, value["init"], "init"), tensors),
                 layers=tuple(
-                    read(cls.row, row) for row in read_as(list, value["layers"], "layers")
+                    read(cls.row, row)
+                    for row in read_as(list, _with_numbers(value["layers"]), "layers")
                 ),
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -275,3 +281,21 @@ def _text(value: Any) -> str:
 
 def _fact(value: Any) -> str:
     return f"{value:,}" if type(value) is int else _text(value)
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON has them, which has neither NaN nor infinite numbers."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NUMBER: str(value)}
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _with_numbers(value: Any) -> Any:
+    """What ``_plain`` made values of, with the numbers that JSON lacks."""
+    if isinstance(value, dict):
+        if list(value) == [_NUMBER]:
+            return float(read_as(str, value[_NUMBER], _NUMBER))
+        return {key: _with_numbers(each) for key, each in value.items()}
+    return list(map(_with_numbers, value)) if isinstance(value, list) else value

@@ -201,9 +201,9 @@ def _zca(affine: Affine, eps: float) -> WhiteningLayer | str:
     if (why := _why_not(affine)) is not None:
         return why
     rows = _rows(affine)
-    if not bool(rows.isfinite().all()):
-        return "its output is not finite"
     mean, covariance = rows.mean(1), torch.cov(rows, correction=0).view(len(rows), len(rows))
+    if not bool(covariance.isfinite().all()):
+        return "the covariance of its output is not finite"
     variances, axes = directions(covariance, affine.output.dtype)
     if len(variances) == 0:
         return "its output has no variance"
@@ -256,6 +256,8 @@ def _rows(affine: Affine) -> Tensor:
 def _variances(affine: Affine, channels: int, count: int) -> Tensor:
     """The largest variances along the principal axes of the first channels of a layer's output."""
     covariance = torch.cov(_rows(affine)[:channels], correction=0).view(channels, channels)
+    if not bool(covariance.isfinite().all()):
+        return covariance.new_full((count,), math.inf)
     found: Tensor = torch.linalg.eigvalsh(covariance)
     return found.flip(0)[:count]
 

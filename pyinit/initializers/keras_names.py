@@ -100,7 +100,7 @@ def from_keras(name: str, **options: Any) -> Initializer:
             raise ValueError(f"Keras's {name} has no option {option!r}; it has {has}")
     try:
         return make(**options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"Keras's {name}: {error}") from None
 
 

@@ -1,7 +1,8 @@
 """What an arm of a study may be: a table of kinds of steps, each of which initializes a model."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -17,7 +18,7 @@ from pyinit.studies.references import fingerprint, reference_to, resolve
 from pyinit.whole_model.initialize import chosen_by, initialize_
 from pyinit.whole_model.methods import Method, Start, method, methods
 from pyinit.whole_model.recipes import Recipe, recipe, recipes
-from pyinit.whole_model.rules import as_rules
+from pyinit.whole_model.rules import as_rules, matcher
 
 _RULES = (".toml", ".json")
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -67,6 +68,7 @@ _WHERE = ("rules", "only", "skip")  # options of initialize_ that a recipe's ste
 def _recipe(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
     options = {key: value for key, value in step.options.items() if key not in _WHERE}
     where = {key: value for key, value in step.options.items() if key in _WHERE}
+    _check_patterns(where)
     chosen = step.value
     if isinstance(chosen, (str, PathLike)) and not _is_file(chosen, _RULES):
         chosen = recipe(fspath(chosen), **options)
@@ -81,9 +83,17 @@ def _recipe(model: nn.Module | None, step: Step, around: Surroundings | None) ->
 def _rules(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
     """Rules alone: what they do not name stays as it is."""
     _only(step, ("only", "skip"))
+    _check_patterns(step.options)
     rules = as_rules(step.value)
     if model is not None and around is not None:
         initialize_(model, _KEPT, rules=rules, seed=around.seed, **step.options)
+
+
+def _check_patterns(options: Mapping[str, Any]) -> None:
+    for key in ("only", "skip"):
+        if key in options:
+            with inside(key), _told():
+                matcher(options[key])
 
 
 _KEPT = Recipe("none", lambda _: {}, "")
@@ -187,17 +197,25 @@ def is_pretrained_here(arm: Any) -> bool:
 
 
 def described(arm: Any) -> str:
-    """All that an arm does as text."""
+    """All that an arm does as text: files by their contents, functions by their code."""
     return fingerprint(
         [
             (
                 step.kind,
-                resolve(step.value) if step.kind == "function" else step.value,
-                step.options,
+                _meant(step.kind, step.value),
+                {k: _file(v) for k, v in step.options.items()},
             )
             for step in steps_of(arm)
         ]
     )
+
+
+def _meant(kind: str, value: Any) -> Any:
+    return resolve(value) if kind == "function" else _file(value)
+
+
+def _file(value: Any) -> Any:
+    return Path(value) if _is_file(value, (*_RULES, *_WEIGHTS)) else value
 
 
 def plain(arm: Any) -> Any:
@@ -225,13 +243,20 @@ def _written(step: Step) -> dict[str, Any]:
 
 def _step(arm: Any) -> Step:
     step = _of_table(arm) if isinstance(arm, Mapping) else _of_value(arm)
-    try:
+    with _told():
         KINDS[step.kind](None, step, None)
+    return step
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Make errors of what an arm names errors of the arm."""
+    try:
+        yield
     except FieldError:
         raise
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise FieldError((), str(error)) from error
-    return step
 
 
 def _of_table(arm: Mapping[str, Any]) -> Step:
@@ -253,9 +278,11 @@ def _of_table(arm: Mapping[str, Any]) -> Step:
 
 def _of_value(arm: Any) -> Step:
     if isinstance(arm, Recipe):
-        return Step("recipe", arm, {})
+        is_known = arm.name in recipes() and recipe(arm.name).function is arm.function
+        return Step("recipe", *((arm.name, arm.options) if is_known else (arm, {})))
     if isinstance(arm, Method):
-        return Step("method", arm, {})
+        is_known = arm.name in methods() and method(arm.name).function is arm.function
+        return Step("method", *((arm.name, arm.options) if is_known else (arm, {})))
     if isinstance(arm, (str, PathLike)):
         return _of_text(fspath(arm))
     if callable(arm) and not isinstance(arm, type):

@@ -164,7 +164,10 @@ class Claim:
             raise FieldError(("same",), f"must be a list of two arms, got {self.same!r}")
         if self.level >= 1:
             raise FieldError(("level",), f"must be below 1, got {self.level!r}")
-        metric(self.metric)
+        try:
+            metric(self.metric)
+        except ValueError as error:
+            raise FieldError(("metric",), str(error)) from None
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -24,12 +24,22 @@ class LostError(Exception):
     """A task's worker has died each time."""
 
 
+def cores() -> int:
+    """How many processor cores this process may use."""
+    found: int = _loky().cpu_count()
+    return found
+
+
+def _loky() -> Any:
+    return needed("loky", "a study in several processes", "loky", '"pyinit[study]"')
+
+
 def in_processes(
     work: Callable[[_Task], _Made], tasks: Sequence[_Task], processes: int
 ) -> Iterator[tuple[_Task, _Made | LostError]]:
     """Do tasks in processes on this machine, which loky starts. If one dies, others take its place, and
     what was under way is done again."""
-    loky = needed("loky", "a study in several processes", "loky", '"pyinit[study]"')
+    loky = _loky()
 
     @contextmanager
     def pool() -> Iterator[Executor]:
@@ -55,7 +65,7 @@ def by_executor(
 
 
 @contextmanager
-def dask_executor(address: str) -> Iterator[Executor]:
+def dask_executor(address: str, timeout: str = "10s") -> Iterator[Executor]:
     """The executor of a dask cluster.
 
     Raises:
@@ -64,7 +74,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     """
     distributed = needed("distributed", "a study on a cluster", "distributed", '"pyinit[dask]"')
     try:
-        client = distributed.Client(address, timeout="10s", set_as_default=False)
+        client = distributed.Client(address, timeout=timeout, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"no scheduler of dask answers at {address}: {error}") from error
     with client:

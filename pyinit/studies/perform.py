@@ -178,11 +178,18 @@ def perform(study: Definition, runs: Sequence[Run]) -> list[Record]:
     several threads are made one after the other.
     """
     training = replace(training_of(study, runs[0].factors), lr=runs[0].lr)
+    _warm_up()
     with global_states_kept(), _threads(training.threads), _deterministic():
         try:
             return _performed(study, runs, training)
         except Exception as error:  # noqa: BLE001  whatever a user's code raises
             return [failed(run, _where(error)) for run in runs]
+
+
+@lru_cache(maxsize=1)
+def _warm_up() -> None:
+    """Have torch import now what it imports with the first optimizer, which takes seconds."""
+    torch.optim.SGD([torch.zeros(1)], lr=1.0)
 
 
 def failed(run: Run, error: str) -> Record:

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from os import PathLike
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor
@@ -71,9 +72,23 @@ def _of_mapping(value: Mapping[Any, Any]) -> str:
     return "{" + ", ".join(f"{key}: {fingerprint(value[key])}" for key in sorted(value)) + "}"
 
 
-def _of_path(value: str | PathLike[str]) -> str:
-    is_file = Path(value).suffix and Path(value).is_file()
-    return digest(Path(value).read_bytes()) if is_file else repr(value)
+def _of_path(value: PathLike[str]) -> str:
+    return digest(Path(value).read_bytes()) if Path(value).is_file() else repr(value)
+
+
+def _of_function(value: Any) -> str:
+    """A function's code, and what it has brought from where it was made."""
+    cells = [each.cell_contents for each in value.__closure__ or ()]
+    brought = (value.__defaults__, value.__kwdefaults__, cells)
+    plain = [_brought(each) for each in brought]
+    return f"{value.__qualname__} {_code(value)} {' '.join(plain)}"
+
+
+def _brought(value: Any) -> str:
+    try:
+        return fingerprint(value)
+    except (ValueError, RecursionError):  # of what is made in terms of itself, or not made yet
+        return ""
 
 
 # By type: how a value is told.
@@ -83,7 +98,8 @@ _TOLD: Mapping[Any, Callable[[Any], str]] = {
     (Recipe, Method): lambda value: f"{value.name}{fingerprint(value.options)}",
     partial: lambda value: f"partial{fingerprint((value.func, value.args, value.keywords))}",
     Tensor: lambda value: digest(value.detach().cpu().contiguous().numpy().tobytes()),
-    (str, PathLike): _of_path,
+    PathLike: _of_path,
+    FunctionType: _of_function,
 }
 
 

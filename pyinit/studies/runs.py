@@ -1,6 +1,5 @@
 """The runs of a study: which there are, those whose records are there already, and where the others are made."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -17,7 +16,6 @@ from pyinit.studies.metrics import cell
 from pyinit.studies.perform import (
     DATA,
     arguments_of,
-    check,
     device_of,
     factory_of,
     failed,
@@ -109,7 +107,6 @@ def records_of(
     watch: Watch | None = None,
 ) -> tuple[Record, ...]:
     """The records of all runs, of which those that ``out`` has are not made again."""
-    check(study)
     runs = runs_of(study)
     found = _there(out)
     left = [
@@ -164,7 +161,7 @@ def _made(
     jobs: int | None,
     executor: Executor | None,
 ) -> Iterator[list[Record]]:
-    processes = min(jobs or os.cpu_count() or 1, len(groups))
+    processes = min(jobs or executors.cores() // study.training.threads, len(groups))
     if executor is None and processes <= 1:
         for group in groups:
             yield perform(study, group)

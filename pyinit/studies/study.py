@@ -11,6 +11,7 @@ from pyinit._messages import warn
 from pyinit.reports.files import replacing
 from pyinit.studies.definition import TRAINING, Claim, Definition, Training
 from pyinit.studies.kinds import inside, refuse_unknown
+from pyinit.studies.perform import check
 from pyinit.studies.result import StudyResult
 from pyinit.studies.runs import records_of
 from pyinit.studies.toml_files import read_study, to_toml
@@ -81,6 +82,10 @@ class Study(Definition):
                 with inside("full", "training"):
                     refuse_unknown(value, TRAINING, "field of the training")
                     changes[name] = replace(self.training, **value)
+            elif name == "claims":
+                changes[name] = [
+                    each if isinstance(each, Claim) else Claim(**each) for each in value
+                ]
             elif name in ("arms", "factors", "arguments"):
                 changes[name] = {**getattr(self, name), **value}
             else:
@@ -115,6 +120,7 @@ class Study(Definition):
                 data, before anything is trained.
             OSError: if ``out`` cannot be written.
         """
+        check(self)
         folder = None if out is None else _folder(self, Path(out))
         records = records_of(self, jobs=jobs, out=folder, executor=executor, watch=watch)
         return StudyResult(self, records)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +25,7 @@ def seed_of(what: str, seed: int) -> int:
 
 
 def batches(samples: int, size: int, seed: int) -> Iterator[Tensor]:
-    """The numbers of the samples of each step, without an end: every epoch is a new permutation, of
-    which what does not fill a batch is left out."""
+    """The samples of each step, without an end: all of an epoch, shuffled, that fill a batch."""
     generator = torch.Generator().manual_seed(seed_of("order", seed))
     while True:
         order = torch.randperm(samples, generator=generator)
@@ -47,7 +45,7 @@ class Plan:
     steps: int
 
 
-def optimizer_of(plan: Plan, parameters: Iterable[Any]) -> Optimizer:
+def optimizer_of(plan: Plan, parameters: Iterable[Tensor]) -> Optimizer:
     """The optimizer of a plan."""
     how = plan.training
     return OPTIMIZERS[how.optimizer](parameters, how.lrs[0], how.momentum, how.weight_decay)
@@ -82,8 +80,8 @@ def train(
         if ends or not goes_on:
             log.epoch(step + goes_on, *evaluate(model, data))
         if not goes_on:
-            return log, False
-    return log, log.is_finite
+            break
+    return log, goes_on and log.is_finite
 
 
 @torch.no_grad()
@@ -99,5 +97,4 @@ def evaluate(model: nn.Module, data: Data) -> tuple[float, float | None]:
         if data.classes is not None:
             right += int((classes_second(output, target).argmax(1) == target).sum())
     model.train()
-    accuracy = None if data.classes is None else right / whole.numel()
-    return loss / len(whole), accuracy
+    return loss / len(whole), None if data.classes is None else right / whole.numel()

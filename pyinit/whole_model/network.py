@@ -151,7 +151,8 @@ def _computed(computed: Computed, path: str) -> Site:
     name = f"{path}.{computed.leaf}" if path else computed.leaf
     value = computed.value() if computed.is_here else computed.tensors()[-1]
     like = torch.empty((), dtype=value.dtype, device=value.device).expand(value.shape)
-    like.requires_grad_(value.requires_grad)
+    # To set it would set all of its originals, and frozen ones stay as they are.
+    like.requires_grad_(all(tensor.requires_grad for tensor in computed.tensors()))
     site = Site(name, like, computed.module, path, computed.leaf)
     site.computed = computed
     return site

@@ -30,12 +30,29 @@ def test_it_is_exactly_0_on_itself(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_it_does_not_depend_on_where_numbers_lie_in_memory(name: str) -> None:
+    distance, x, y = distances.DISTANCES[name], sample(3000, 5), sample(900, 5, seed=1)
+    other = x.T.contiguous().T
+    assert float(distance(x, other)) == 0
+    assert torch.equal(distance(x), distance(other))
+    assert torch.equal(distance(x, y), distance(other, y))
+    first = x[:1].expand(3000, 5)
+    assert torch.equal(distance(first), distance(first.contiguous()))
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sizes", [(30, 30), (31, 12), (1, 6), (600, 40)])
 def test_it_is_symmetric_and_not_0_between_others(name: str, sizes: tuple[int, int]) -> None:
     x, y = sample(sizes[0], 4), 2 * sample(sizes[1], 4, seed=1) + 1
     there, back = distances.DISTANCES[name](x, y), distances.DISTANCES[name](y, x)
     torch.testing.assert_close(there, back, rtol=1e-12, atol=1e-14)
     assert there > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_whose_squares_are_infinite_are_not_near(name: str) -> None:
+    x = 1e200 * sample(20, 3)
+    assert float(distances.DISTANCES[name](x, 2 * x)) != 0
 
 
 @pytest.mark.parametrize("name", NAMES)

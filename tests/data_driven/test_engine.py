@@ -5,6 +5,8 @@ import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import pyinit
-from pyinit.data_driven.engine import Work, working
+from pyinit._random.generators import all_seeded
+from pyinit._random.rng import Key
+from pyinit.data_driven.engine import Undo, Work, working
 from pyinit.whole_model.methods import _REGISTRY, register_method
 
 
@@ -502,3 +506,41 @@ def test_a_copy_of_the_changed_weights_is_all_that_is_kept() -> None:
         bases = [each._base for each in work._made.values() if each._base is not None]
     assert kept == weights
     assert not bases
+
+
+def test_what_another_thread_has_seeded_is_not_what_is_put_back() -> None:
+    seeds, inside = random_states(), Event()
+
+    def draw() -> None:
+        with all_seeded(Key(1, 2), torch.device("cpu")):
+            inside.set()
+            sleep(0.2)
+
+    thread = Thread(target=draw)
+    thread.start()
+    inside.wait()
+    undo = Undo(nn.Linear(2, 2))
+    thread.join()
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)
+    undo.undo()
+    assert random_states() == seeds
+
+
+def test_automatic_differentiation_is_put_back() -> None:
+    undo = Undo(nn.Linear(2, 2))
+    torch.set_grad_enabled(False)  # as a no_grad does whose end Ctrl-C has met
+    undo.undo()
+    try:
+        assert torch.is_grad_enabled()
+    finally:
+        torch.set_grad_enabled(True)
+
+
+def random_states() -> list[Any]:
+    return [
+        torch.get_rng_state().tolist(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+    ]

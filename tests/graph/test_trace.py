@@ -3,13 +3,15 @@
 import random
 from collections.abc import Callable
 from inspect import isfunction
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from pyinit import calculate_gain
+from pyinit._graph.fx_tracer import traced
 from pyinit._graph.graph import ActivationKind, Branch
 from pyinit._graph.trace import trace
 from pyinit.models.gpt2 import GPT2
@@ -343,6 +345,22 @@ class Meddler(nn.Module):
         torch.rand(3)
         random.random()
         return self.fc(x)
+
+
+def test_an_interrupt_while_torch_ends_a_trace_leaves_no_tracer_in_the_calls_of_modules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = nn.Module.__call__, nn.Module.__getattr__
+    with monkeypatch.context() as patched:
+        for end in ("__exit__", "revert_all_patches"):  # by version of torch
+            patched.setattr(fx._symbolic_trace._Patcher, end, interrupted, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            traced(nn.Sequential(nn.Linear(2, 2)))
+    assert (nn.Module.__call__, nn.Module.__getattr__) == before
+    nn.Linear(2, 2)(torch.ones(2))
 
 
 def test_a_trace_leaves_the_model_and_random_states_as_they_were() -> None:

@@ -1116,3 +1116,14 @@ def test_a_device_without_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="device must be one that has memory, got meta"):
         initialize_(model, device="meta")
     assert model.weight.is_meta
+
+
+@pytest.mark.parametrize("name", ["original0", "original1"])
+def test_a_computed_weight_with_a_frozen_original_stays_as_it_is(name: str) -> None:
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2))
+    getattr(model[0].parametrizations.weight, name).requires_grad_(False)
+    before = {key: value.clone() for key, value in model[0].parametrizations.named_parameters()}
+    for start in (pyinit.initialize_, lambda model, **_: pyinit.lsuv_(model, torch.randn(9, 4))):
+        start(model, seed=0)
+        after = dict(model[0].parametrizations.named_parameters())
+        assert all(torch.equal(after[key], value) for key, value in before.items())

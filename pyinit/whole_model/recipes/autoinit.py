@@ -1,5 +1,6 @@
 """The recipe ``autoinit``: signals followed through the network, analytically."""
 
+import math
 from collections.abc import Mapping
 
 from pyinit._graph.graph import ActivationKind
@@ -45,8 +46,6 @@ def autoinit(network: Network, *, mean: float = 0.0, variance: float = 1.0) -> C
         0.weight variance_scaling(scale=1) - inputs of mean 0 and variance 1
         3.weight variance_scaling(scale=1) - inputs of mean 0.3989 and variance 0.8408
     """
-    if not (variance >= 0 and mean**2 + variance > 0):
-        raise ValueError(f"inputs need a variance of at least 0 and must not be 0, got {variance}")
     known = signals(network, mean, variance)
 
     def weight(site: Site, use: Use) -> Choice:
@@ -55,9 +54,7 @@ def autoinit(network: Network, *, mean: float = 0.0, variance: float = 1.0) -> C
             return Choice(VarianceScaling(), f"{use.words}, whose inputs are not known")
         if isinstance(site.module, RECURRENT_LAYERS) and "weight_ih" not in site.leaf:
             return Choice(of_each_matrix(Orthogonal(), use.matrices), use.words)
-        if not into.second > 0:
-            raise ValueError(f"autoinit: all inputs of layer {site.path!r} are 0")
-        scaled: Initializer = VarianceScaling(float(f"{scale_of(site.module, into.second):.12g}"))
+        scaled: Initializer = VarianceScaling(float(f"{scale_for(site, into):.12g}"))
         why = f"inputs of mean {into.mean:.4g} and variance {into.variance:.4g}"
         return Choice(of_each_matrix(scaled, use.matrices), why)
 
@@ -69,7 +66,15 @@ def signals(network: Network, mean: float = 0.0, variance: float = 1.0) -> Mappi
 
     Where its forward cannot be traced, a layer's input is what the activation before it makes of a
     normal signal of variance 1, as far as the graph knows it.
+
+    Raises:
+        ValueError: for a mean and a variance that inputs cannot have, or that are 0.
     """
+    if not (variance >= 0 and 0 < mean**2 + variance < math.inf):
+        raise ValueError(
+            "inputs need a finite mean, a variance of at least 0, and must not be 0, got the mean "
+            f"{mean} and the variance {variance}"
+        )
     try:
         known = fed(network.model, mean, variance)
     except NoMomentsError:
@@ -83,6 +88,17 @@ def signals(network: Network, mean: float = 0.0, variance: float = 1.0) -> Mappi
 
 def _paths(network: Network) -> list[str]:
     return [site.path for site in network.sites if len(site.shape) > 1]
+
+
+def scale_for(site: Site, into: Fed) -> float:
+    """By which the variance 1 / fan_in is multiplied in a layer with these inputs.
+
+    Raises:
+        ValueError: if they are 0.
+    """
+    if not into.second > 0:
+        raise ValueError(f"autoinit: all inputs of layer {site.path!r} are 0")
+    return scale_of(site.module, into.second)
 
 
 def _behind(activation: ActivationKind | None) -> Fed:

@@ -1,0 +1,173 @@
+"""What cannot be done is refused by name, before anything is trained or written."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from study_parts import broken_, cnn, misfit, mlp, nine, no_model
+
+import pyinit
+from pyinit.cli import main
+from pyinit.datasets import Dataset
+from pyinit.studies import Study
+
+FILE = """
+model = "study_parts:mlp"
+data = "digits"
+seeds = 1
+steps = 12
+[arms]
+xavier = "xavier"
+he = "kaiming"
+[factors]
+width = [4, 8]
+[[claims]]
+metric = "accuracy"
+better = "he"
+than = "xavier"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(FILE, encoding="utf-8")
+    return
+
+
+def compare(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["compare", *arguments, "--jobs", "1"])
+
+
+def study(**changes: Any) -> Study:
+    fields = {"model": mlp, "data": "digits", "arms": {"he": "kaiming"}, "steps": 3, "seeds": 1}
+    return Study(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data": "digit"}, "no data set is named 'digit': did you mean digits"),
+        ({"data": "folder/that/is/none"}, "there is no folder 'folder/that/is/none'"),
+        ({"model": "lenet"}, "model: 'lenet' is neither module:function nor one of"),
+        ({"model": "study_parts:mpl"}, "model: cannot import 'study_parts:mpl'"),
+        ({"model": no_model}, "model: TypeError: model: the function made list"),
+        ({"arguments": {"wdth": 3}}, "model: it does not take wdth"),
+        ({"factors": {"wdth": (3,)}}, "model: it does not take wdth"),
+        ({"model": misfit}, r"the model does not fit the data digits.*\(64, 1, 8, 8\).*1x?.*64.*63"),
+        ({"model": nine}, r"it gives \(64, 9\) float32 on cpu, 9 classes, and the data has 10"),
+        ({"data": Dataset("bare", torch.zeros(9, 64))}, "bare cannot be trained on: its target must be one tensor"),
+        (
+            {"data": (torch.zeros(20, 1, 8, 8), torch.zeros(20, 3))},
+            r"its output is \(16, 10\) float32 on cpu and the target \(16, 3\) float32 on cpu",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_refused_before_training(
+    changes: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    some = study(**{"arms": {"broken": broken_}, **changes})
+    with pytest.raises((ValueError, FileNotFoundError), match=f"(?s){told}"):
+        some.run(jobs=1, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"arms": {}}, "arms: must be a table of arms, one at least"),
+        ({"arms": {"he": 3}}, "arms.he: must be a name, a table"),
+        ({"arms": {"he": [broken_, "kaimin"]}}, r"arms\.he\[1\]: no recipe, method"),
+        ({"arms": {"he": {"pretrained": "none.pt"}}}, "arms.he: there is no file none.pt"),
+        ({"arms": {"he": {"pretrained": 3}}}, "arms.he.pretrained: must be true or the path"),
+        ({"seeds": True}, "seeds: must be a whole number"),
+        ({"epochs": 3}, "give either steps or epochs, got both"),
+        ({"factors": {"batch_size": (0,)}}, "factors.batch_size: must be a whole number of at least 1"),
+        ({"factors": {"depth": ()}}, "factors: must be a table of factors"),
+        ({"arguments": {"depth": 1}, "factors": {"depth": (1, 2)}}, "factors.depth: is among arguments"),
+    ],
+)  # fmt: skip
+def test_a_field_that_cannot_be_is_named(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        study(**changes)
+
+
+def test_batched_seeds_are_not_watched() -> None:
+    training = pyinit.studies.Training(batch_seeds=True)
+    with pytest.raises(ValueError, match="track: must be false with batch_seeds"):
+        study(training=training)
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_folder(tmp_path: Path) -> None:
+    result = compare("mine.toml", "--seeds", "2", "--lr", "0.1,0.2", "--out", "results/of it")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "results/of it/study.toml").exists()
+    again = Study.load(tmp_path / "results/of it/study.toml")
+    assert (again.seeds, again.training.lr, again.name) == (2, (0.1, 0.2), "mine")
+    lines = (tmp_path / "results/of it/runs.jsonl").read_text().splitlines()
+    assert len(lines) == 2 * 2 * 2 * 2
+
+
+def test_arms_and_factors_can_be_fewer() -> None:
+    result = compare("mine.toml", "--arms", "he", "--factor", "width=8")
+    assert result.exit_code == 0, result.output
+    assert len(Path("mine/runs.jsonl").read_text().splitlines()) == 1
+    assert not Study.load("mine/study.toml").claims
+
+
+def test_pyinits_own_studies_are_listed() -> None:
+    assert compare("--list").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("mine.tml",), "there is no study 'mine.tml'"),
+        (("none.toml",), "cannot read none.toml: No such file or directory"),
+        (("mine.toml", "--arms", "hee"), "arms.hee: there is no such arm; did you mean he?"),
+        (
+            ("mine.toml", "--factor", "wdth=8"),
+            "factors.wdth: there is no such factor; did you mean width?",
+        ),
+        (("mine.toml", "--factor", "width=9"), "factors.width: is never 9; it takes 4, 8"),
+        (("mine.toml", "--factor", "width"), "'width' is not a factor and values"),
+        (("mine.toml", "--lr", "fast"), "'fast' is not numbers such as 0.01,0.1"),
+        (("mine.toml", "--lr", "-1"), "lr: must be a number above 0"),
+        (("mine.toml", "--out", "mine.toml"), "is a file"),
+        (("mine.toml", "--out", "/proc/none"), "cannot write /proc/none"),
+    ],
+)
+def test_the_command_names_what_is_wrong(arguments: tuple[str, ...], told: str) -> None:
+    result = compare(*arguments)
+    assert result.exit_code != 0
+    assert told in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+    assert not Path("mine").exists()
+
+
+def test_the_command_says_that_all_runs_failed() -> None:
+    Path("mine.toml").write_text(
+        FILE.replace('"kaiming"', '"study_parts:broken_"'), encoding="utf-8"
+    )
+    result = compare("mine.toml", "--arms", "he")
+    assert result.exit_code == 1
+    assert "all runs failed: ArithmeticError: this cannot be" in result.output
+
+
+def test_a_model_that_does_not_fit_is_told_by_the_command() -> None:
+    Path("mine.toml").write_text(
+        FILE.replace(":mlp", ":cnn").replace("width = [4, 8]", ""), encoding="utf-8"
+    )
+    text = Path("mine.toml").read_text().replace('"digits"', '"mnist1d"')
+    Path("mine.toml").write_text(text)
+    result = compare("mine.toml")
+    assert result.exit_code == 1
+    assert "the model does not fit the data mnist1d" in " ".join(result.output.split())
+    assert replace(study(), model=cnn).run(jobs=1).records[0].status == "finished"

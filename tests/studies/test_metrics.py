@@ -1,0 +1,140 @@
+"""What runs are compared by, on records whose numbers are known."""
+
+import math
+from typing import Any
+
+import pytest
+
+from pyinit.studies.metrics import METRICS, best_lrs, compared, metric
+from pyinit.studies.records import Record
+
+
+def record(**changes: Any) -> Record:
+    fields: dict[str, Any] = {
+        "arm": "he",
+        "seed": 0,
+        "factors": {},
+        "lr": 0.1,
+        "status": "finished",
+    }
+    return Record(**{**fields, **changes})
+
+
+def epoch(
+    step: int, accuracy: float | None, test_loss: float | None, train: float = 1.0
+) -> dict[str, Any]:
+    return {"epoch": 1, "step": step, "accuracy": accuracy, "test_loss": test_loss, "train_loss": train,
+            "seconds": 1.0}  # fmt: skip
+
+
+def layer(place: int, variance: float, step: int = 0, **more: Any) -> dict[str, Any]:
+    return {"step": step, "name": str(place), "place": place, "variance": variance, **more}
+
+
+WHOLE = record(
+    steps=[{"step": step, "loss": loss} for step, loss in ((0, 4.0), (1, 2.0), (3, 1.0))],
+    epochs=[epoch(10, 0.5, 2.0, 3.0), epoch(20, 0.75, 0.5, 2.0), epoch(40, 0.7, 1.0, 1.5)],
+    layers=[
+        layer(1, 0.1, gradient_norm=2.0, dead=0.5, saturated=0.25, update_ratio=0.1),
+        layer(0, 10.0, gradient_norm=0.02, dead=0.0, saturated=None, update_ratio=None),
+        layer(2, 1.0, gradient_norm=None, dead=0.25, saturated=0.75, update_ratio=0.3),
+        layer(0, 1e9, step=1, update_ratio=0.2),
+    ],
+    seconds=3.0,
+    init_seconds=0.5,
+)
+
+EXPECTED = {
+    "accuracy": 0.7,
+    "best_accuracy": 0.75,
+    "accuracy_area": (10 * 0.625 + 20 * 0.725) / 30,
+    "first_accuracy": 0.5,
+    "test_loss": 1.0,
+    "best_test_loss": 0.5,
+    "train_loss": 1.5,
+    "first_train_loss": 3.0,
+    "loss_area": (3.0 + 2 * 1.5) / 3,
+    "first_loss": 4.0,
+    "trains": 1.0,
+    "finished": 1.0,
+    "seconds": 3.0,
+    "init_seconds": 0.5,
+    "variance_spread": 2.0,
+    "variance_growth": -1.0,
+    "gradient_spread": 2.0,
+    "gradient_growth": 2.0,
+    "dead": 0.25,
+    "saturated": 0.5,
+    "update_ratio": 0.2,
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_of_a_known_record(name: str) -> None:
+    assert metric(name)(WHOLE) == pytest.approx(EXPECTED[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps_to_accuracy:0.7", 20), ("steps_to_accuracy:0.8", None),
+        ("steps_to_test_loss:0.5", 20), ("steps_to_train_loss:2.5", 20),
+    ],
+)  # fmt: skip
+def test_steps_to_a_level(name: str, value: float | None) -> None:
+    found = metric(name)
+    assert found(WHOLE) == value
+    assert found.name == name
+    assert not found.more_is_better
+
+
+def test_a_failed_run_has_no_numbers_but_that_it_did_not_finish() -> None:
+    failed = record(status="failed", error="what")
+    found = {name: value for name, each in METRICS.items() if (value := each(failed)) is not None}
+    assert found == {"finished": 0.0, "seconds": 0.0, "init_seconds": 0.0}
+
+
+def test_what_is_not_finite_is_no_number() -> None:
+    gone = record(
+        status="diverged", epochs=[epoch(3, 0.1, math.nan)], steps=[{"step": 0, "loss": math.inf}]
+    )
+    assert metric("test_loss")(gone) is None
+    assert metric("first_loss")(gone) is None
+    assert metric("accuracy")(gone) == 0.1
+    assert metric("trains")(gone) == 0.0
+    again = Record.from_json(gone.to_json())
+    assert [metric(name)(again) for name in METRICS] == [metric(name)(gone) for name in METRICS]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("accuracies", "there is no metric 'accuracies'; did you mean accuracy"),
+        ("accuracy:0.5", "metric 'accuracy' takes no level"),
+        ("steps_to_accuracy", "takes a level, as in steps_to_accuracy:0.5"),
+        ("steps_to_accuracy:high", "takes a level"),
+    ],
+)
+def test_an_unknown_metric_is_refused(name: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        metric(name)
+
+
+def test_each_arm_is_compared_by_the_rate_that_served_it_best() -> None:
+    def run(arm: str, seed: int, lr: float, accuracy: float | None) -> Record:
+        rows = [] if accuracy is None else [epoch(1, accuracy, 1.0)]
+        return record(arm=arm, seed=seed, lr=lr, epochs=rows)
+
+    records = [
+        run("he", 0, 0.1, 0.9), run("he", 1, 0.1, None), run("he", 0, 0.2, 0.6), run("he", 1, 0.2, 0.6),
+        run("xavier", 0, 0.1, 0.7), run("xavier", 0, 0.2, 0.7),
+    ]  # fmt: skip
+    assert best_lrs(records) == {("he", ()): 0.2, ("xavier", ()): 0.1}  # a lost run counts as 0
+    assert compared(records) == [records[2], records[3], records[4]]
+
+
+def test_without_accuracy_the_loss_decides() -> None:
+    def run(lr: float, loss: float | None) -> Record:
+        return record(lr=lr, epochs=[epoch(1, None, loss)])
+
+    assert best_lrs([run(0.1, 1.0), run(0.2, 0.5), run(0.4, None)]) == {("he", ()): 0.2}

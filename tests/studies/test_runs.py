@@ -1,0 +1,314 @@
+"""Which runs are made, where, and how often: the same numbers anywhere, and none of them twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from study_parts import broken_, deadly_, deadly_once_, mlp, small_
+
+from pyinit.studies import Claim, Study, Training, executors
+from pyinit.studies.executors import dask_executor
+from pyinit.studies.records import Record, RecordFile, read_records
+from pyinit.studies.runs import runs_of
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+
+
+def study(**changes: Any) -> Study:
+    fields: dict[str, Any] = {
+        "model": mlp,
+        "data": "digits",
+        "arms": {"xavier": "xavier", "he": "kaiming"},
+        "seeds": 2,
+        "steps": 15,
+        "factors": {"width": (4, 8)},
+        **changes,
+    }
+    return Study(**fields)
+
+
+def numbers(records: Any) -> list[dict[str, Any]]:
+    """Records without what is different each time."""
+    found = []
+    for record in records:
+        kept = record.to_json()
+        for row in kept["epochs"]:
+            del row["seconds"]
+        found.append({k: v for k, v in kept.items() if k not in ("seconds", "init_seconds")})
+    return found
+
+
+@pytest.fixture(scope="module")
+def here() -> list[dict[str, Any]]:
+    return numbers(study().run(jobs=1).records)
+
+
+def test_runs_go_through_seeds_factors_arms_and_rates() -> None:
+    some = study(training=Training(lr=(0.1, 0.2)))
+    found = [(run.seed, run.factors["width"], run.arm, run.lr) for run in runs_of(some)]
+    assert found[:5] == [
+        (0, 4, "xavier", 0.1), (0, 4, "xavier", 0.2), (0, 4, "he", 0.1), (0, 4, "he", 0.2),
+        (0, 8, "xavier", 0.1),
+    ]  # fmt: skip
+    assert len({run.fingerprint for run in runs_of(some)}) == len(found) == 16
+
+
+def test_a_factor_changes_the_training_the_data_or_the_model() -> None:
+    factors = {
+        "lr": (0.1, 0.2),
+        "batch_size": (8,),
+        "data": ("digits", "gaussian:64"),
+        "width": (4,),
+    }
+    some = study(factors=factors, seeds=1, arms={"he": "kaiming"}, steps=3)
+    records = some.run(jobs=1).records
+    assert [each.lr for each in records] == [0.1, 0.1, 0.2, 0.2]
+    assert [each.status for each in records] == ["finished"] * 4
+    assert len({each.steps[0]["loss"] for each in records}) == 2
+
+
+def test_processes_give_the_same_numbers(here: list[dict[str, Any]], tmp_path: Path) -> None:
+    result = study().run(jobs=2, out=tmp_path)
+    assert numbers(result.records) == here
+    assert {each.fingerprint for each in read_records(tmp_path / "runs.jsonl")} == {
+        each["fingerprint"] for each in here
+    }
+
+
+def test_threads_of_an_executor_give_the_same_numbers(here: list[dict[str, Any]]) -> None:
+    with ThreadPoolExecutor(3) as executor:
+        assert numbers(study().run(executor=executor).records) == here
+
+
+def test_nothing_is_repeated_and_seeds_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, int]] = []
+    watch = lambda record, left: made.append((record.seed, left))
+    first = study(seeds=1).run(jobs=1, out=tmp_path, watch=watch)
+    assert made == [(0, 3), (0, 2), (0, 1), (0, 0)]
+    again = study(seeds=1).run(jobs=1, out=tmp_path, watch=watch)
+    assert len(made) == 4
+    assert again.records == first.records
+    more = study(seeds=3).run(jobs=1, out=tmp_path, watch=watch)
+    assert [seed for seed, _ in made[4:]] == [1] * 4 + [2] * 4
+    assert numbers(more.records) == numbers(study(seeds=3).run(jobs=1).records)
+
+
+def test_a_record_is_found_by_what_decides_its_numbers() -> None:
+    def of(**changes: Any) -> str:
+        return runs_of(study(**changes))[0].fingerprint
+
+    def made(std: float) -> Any:
+        def arm(model: torch.nn.Module) -> None:
+            torch.nn.init.normal_(model[1].weight, std=std)
+
+        return arm
+
+    alike = (
+        {"seeds": 9},
+        {"arms": {"xavier": {"recipe": "xavier"}}},
+        {"claims": (Claim("accuracy", better="he", than="xavier"),)},
+        {"name": "other", "question": "Why?"},
+        {"factors": {"width": (4,)}},
+    )
+    other = (
+        {"steps": 16},
+        {"training": Training(lr=0.02)},
+        {"training": Training(threads=2)},
+        {"training": Training(kernels="pyinit")},
+        {"arguments": {"dropout": 0.1}},
+        {"data": "gaussian:64"},
+        {"track": False},
+        {"arms": {"xavier": {"recipe": "xavier", "only": "1.*"}}},
+        {"arms": {"xavier": small_}},
+        {"arms": {"xavier": made(0.1)}},
+        {"arms": {"xavier": made(0.2)}},
+        {"arms": {"xavier": "xavier", "he": "pretrained"}},
+    )
+    assert {of(**changes) for changes in alike} == {of()}
+    assert len({of(), *(of(**changes) for changes in other)}) == len(other) + 1
+    assert of(arms={"xavier": made(0.1)}) == of(arms={"xavier": made(0.1)})
+
+
+def test_a_file_counts_by_what_is_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    prints = []
+    for std in (0.1, 0.2):
+        file.write_text(f'[[rules]]\nname = "*"\ninit = {{name = "normal", std = {std}}}\n')
+        prints.append(runs_of(study(arms={"mine": str(file)}))[0].fingerprint)
+    assert prints[0] != prints[1]
+
+
+def test_a_failed_run_is_tried_again(tmp_path: Path) -> None:
+    some = study(arms={"broken": broken_}, seeds=1)
+    made: list[Record] = []
+    for _ in range(2):
+        result = some.run(jobs=1, out=tmp_path, watch=lambda record, _: made.append(record))
+        assert [each.status for each in result.records] == ["failed"] * 2
+    assert len(made) == 4
+
+
+def test_a_line_that_was_not_written_whole_is_made_again(tmp_path: Path) -> None:
+    whole = study().run(jobs=1, out=tmp_path)
+    file = tmp_path / "runs.jsonl"
+    content = file.read_bytes()
+    file.write_bytes(content[: content.rfind(b"\n", 0, -1) + 50])
+    made: list[Record] = []
+    again = study().run(jobs=1, out=tmp_path, watch=lambda record, _: made.append(record))
+    assert len(made) == 1
+    assert numbers(again.records) == numbers(whole.records)
+    assert all(json.loads(line) for line in file.read_text().splitlines())
+    file.write_bytes(b"{}\n" + content)
+    with pytest.raises(ValueError, match=r"runs\.jsonl, line 1: not the record of a run"):
+        study().run(jobs=1, out=tmp_path)
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record("he", 0, {}, 0.1, "finished")
+    path = tmp_path / "runs.jsonl"
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with RecordFile(path) as file:
+        file.append([record])
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            file.append([record])
+    assert read_records(path) == [record]
+    assert path.read_bytes().count(b"\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    some = study(arms={"broken": deadly_})
+    with pytest.raises(OSError, match="file"):
+        some.run(jobs=1, out=tmp_path / "file")
+
+
+# ---- workers that die ----------------------------------------------------------------------------
+
+
+def test_what_died_with_its_worker_is_done_again(
+    tmp_path: Path, here: list[dict[str, Any]]
+) -> None:
+    marker = str(tmp_path / "marker")
+    deadly = {"function": deadly_once_, "marker": marker}
+    some = study(arms={"xavier": "xavier", "deadly": deadly, "he": "kaiming"}, seeds=1)
+    result = some.run(jobs=2, out=tmp_path)
+    assert [each.status for each in result.records] == ["finished"] * 6
+    others = [each for each in numbers(result.records) if each["arm"] != "deadly"]
+    assert others == [each for each in here if each["seed"] == 0]
+
+
+def test_a_run_that_kills_every_worker_is_recorded_as_failed(tmp_path: Path) -> None:
+    some = study(arms={"deadly": deadly_, "he": "kaiming"}, seeds=1, factors={})
+    deadly, other = some.run(jobs=2, out=tmp_path).records
+    assert (deadly.status, other.status) == ("failed", "finished")
+    assert deadly.error == "its worker died 3 times: TerminatedWorkerError"
+
+
+def test_an_executor_that_breaks_is_told(tmp_path: Path) -> None:
+    some = study(arms={"he": "kaiming", "deadly": deadly_}, seeds=1, factors={})
+    with (
+        ProcessPoolExecutor(1) as executor,
+        pytest.raises(RuntimeError, match="the executor is broken"),
+    ):
+        some.run(executor=executor, out=tmp_path)
+    assert [each.arm for each in read_records(tmp_path / "runs.jsonl")] in ([], ["he"])
+
+
+class KilledWorker(Exception):  # noqa: N818  as dask names it
+    pass
+
+
+class Flaky:
+    """An executor that loses each task so often, in turn."""
+
+    def __init__(self, losses: dict[int, int]) -> None:
+        self.losses, self.calls = losses, []
+
+    def submit(self, work: Any, task: int) -> Future[int]:
+        self.calls.append(task)
+        future: Future[int] = Future()
+        if self.losses.get(task, 0) > 0:
+            self.losses[task] -= 1
+            future.set_exception(KilledWorker())
+        else:
+            future.set_result(work(task))
+        return future
+
+
+def test_lost_tasks_are_tried_three_times_and_alone() -> None:
+    flaky: Any = Flaky({1: 2, 2: 3})
+    found = dict(executors.by_executor(lambda task: task * 10, [0, 1, 2, 3], flaky))
+    assert isinstance(found.pop(2), executors.LostError)
+    assert found == {0: 0, 1: 10, 3: 30}
+    assert sorted(flaky.calls) == [0, 1, 1, 1, 2, 2, 2, 3]
+
+
+def test_there_must_be_a_scheduler() -> None:
+    pytest.importorskip("distributed")
+    with (
+        pytest.raises(ValueError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:9"),
+        dask_executor("tcp://127.0.0.1:9", timeout="1s"),
+    ):
+        pass
+
+
+# ---- interrupted ---------------------------------------------------------------------------------
+
+
+def test_an_interrupt_keeps_what_is_finished(tmp_path: Path) -> None:
+    file = tmp_path / "slow.toml"
+    file.write_text(
+        'model = "study_parts:mlp"\ndata = "digits"\nseeds = 200\nsteps = 100\n[arms]\nhe = "kaiming"\n'
+    )
+    out = tmp_path / "out"
+    path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
+    command = [
+        sys.executable,
+        "-m",
+        "pyinit",
+        "compare",
+        str(file),
+        "--jobs",
+        "1",
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    records = out / "runs.jsonl"
+    while time.monotonic() < deadline and not (records.exists() and records.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    kept = len(read_records(records))
+    assert process.returncode == 130
+    assert 0 < kept < 200
+    assert f"interrupted: {kept} of 200 runs are kept in {out}" in told
+    assert f"go on with: pyinit compare {file} --jobs 1 --out {out}" in told
+
+
+def test_seeds_of_one_model_are_found_again_together(tmp_path: Path) -> None:
+    some = study(track=False, training=Training(batch_seeds=True), seeds=2, factors={})
+    some.run(jobs=1, out=tmp_path)
+    made: list[Record] = []
+    watch = lambda record, _: made.append(record)
+    some.run(jobs=1, out=tmp_path, watch=watch)
+    assert not made
+    replace(some, seeds=3).run(jobs=1, out=tmp_path, watch=watch)
+    assert len(made) == 6  # numbers of seeds that are one model depend on one another
