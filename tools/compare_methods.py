@@ -3,7 +3,7 @@
 The network is deep and plain: ten convolutions (3x3, 16 channels, ReLU, no normalization) and a linear
 layer. The data are the 5,000 images of mnist5k, of which every fifth is for the test. A run is 200 steps
 of SGD with momentum 0.9 and 64 images each, which are the same for all starts. A method looks at the
-first 256 images of the training.
+first 256 images of the training. It takes about a quarter of an hour on a core, most of it MetaInit's.
 """
 
 import math

@@ -92,6 +92,8 @@ void powers(const void* values, int64_t count, double centre, double scale, cons
     for (int v = 0; v < kVectors; ++v) {
       V parts[kParts];
       load_values(x + v * kLanes<T> * kParts, parts);
+      // The block behind this one, so that its first pass need not wait.
+      __builtin_prefetch(x + v * kLanes<T> * kParts + kMeasured);
       for (const V& value : parts) {
         of[v].add(value, about, by);
         counts.add(value, low, high);
