@@ -21,20 +21,25 @@ class Block(nn.Module):
         if batch_norm:
             self.bn1, self.bn2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
         else:
-            for name in ("bias1a", "bias1b", "bias2a", "bias2b"):
-                setattr(self, name, nn.Parameter(torch.zeros(1)))
-            self.scale = nn.Parameter(torch.ones(1))
+            self.bias1a, self.bias1b = _scalar(0.0), _scalar(0.0)
+            self.bias2a, self.bias2b = _scalar(0.0), _scalar(0.0)
+            self.scale = _scalar(1.0)
 
     def branch(self, x: Tensor) -> Tensor:
         """The residual branch alone."""
         if self.batch_norm:
             out: Tensor = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-            return out
-        out = functional.relu(self.conv1(x + self.bias1a) + self.bias1b)
-        return self.conv2(out + self.bias2a) * self.scale + self.bias2b  # type: ignore[no-any-return]
+        else:
+            out = functional.relu(self.conv1(x + self.bias1a) + self.bias1b)
+            out = self.conv2(out + self.bias2a) * self.scale + self.bias2b
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(x + self.branch(x))
+
+
+def _scalar(value: float) -> nn.Parameter:
+    return nn.Parameter(torch.full((1,), value))
 
 
 class Residual(nn.Module):

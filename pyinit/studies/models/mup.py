@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyinit.models.gpt2 import Attention, Transformer
+from pyinit.models.gpt2 import Attention, Block, Transformer
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.recipes import recipe
 
@@ -94,6 +94,20 @@ class ScaledAttention(Attention):
         return out
 
 
+class ScaledBlock(Block):
+    """GPT-2's block of scaled layers.
+
+    Args:
+        width: of the residual stream
+        heads: of its attention
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads)
+        self.attn = ScaledAttention(width, heads)
+        self.mlp.c_fc, self.mlp.c_proj = Scaled(width, 4 * width), Scaled(4 * width, width)
+
+
 class GPT(nn.Module):
     """GPT-2 with layers of its own for the logits, which are not tied to the embedding.
 
@@ -113,9 +127,7 @@ class GPT(nn.Module):
         self.transformer = Transformer(
             vocab=vocabulary, context=context, width=width, layers=layers, heads=heads
         )
-        for block in self.transformer.h:
-            block.attn = ScaledAttention(width, heads)
-            block.mlp.c_fc, block.mlp.c_proj = Scaled(width, 4 * width), Scaled(4 * width, width)
+        self.transformer.h = nn.Sequential(*(ScaledBlock(width, heads) for _ in range(layers)))
         self.lm_head = Scaled(width, vocabulary, bias=False)
         self._of_width = partial(
             GPT, layers=layers, heads=heads, base=base, context=context, vocabulary=vocabulary
