@@ -36,11 +36,13 @@ def _rates(_: click.Context, __: click.Parameter, text: str | None) -> tuple[flo
 
 
 def _factors(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, list[str]]:
-    found = {}
+    found: dict[str, list[str]] = {}
     for text in texts:
         name, is_given, values = text.partition("=")
         if not (name and is_given and values):
             raise click.BadParameter(f"{text!r} is not a factor and values such as depth=10,30")
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice; give all values at once")
         found[name] = values.split(",")
     return found
 
@@ -137,6 +139,8 @@ def compare(  # noqa: PLR0917
         changes: dict[str, Any] = {"seeds": seeds, "data_dir": data_dir}
         chosen = replace(chosen, **{k: v for k, v in changes.items() if v is not None})
         if rates is not None:
+            if "lr" in chosen.factors:
+                raise bad_parameter("--lr", "lr is a factor of this study; choose by --factor lr=")
             lr = rates[0] if len(rates) == 1 else rates
             chosen = replace(chosen, training=replace(chosen.training, lr=lr))
     except OSError as error:

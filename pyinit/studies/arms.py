@@ -211,7 +211,13 @@ def described(arm: Any) -> str:
 
 
 def _meant(kind: str, value: Any) -> Any:
-    return resolve(value) if kind == "function" else _file(value)
+    by_name: dict[str, Callable[[str], Any]] = {
+        "function": resolve,
+        "recipe": recipe,
+        "method": method,
+    }
+    is_named = kind in by_name and isinstance(value, str) and not _is_file(value, _RULES)
+    return by_name[kind](value) if is_named else _file(value)
 
 
 def _file(value: Any) -> Any:

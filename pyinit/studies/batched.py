@@ -90,7 +90,7 @@ def _note_epoch(  # noqa: PLR0917
     base.eval()
     several = vmap(output_of, in_dims=(0, 0, None))
     for inputs, target in zip(data.test.inputs.split(AT_ONCE), whole.split(AT_ONCE), strict=True):
-        for number, output in enumerate(several(parameters, buffers, inputs)):
+        for number, output in enumerate(several(parameters, buffers, inputs.clone())):
             loss[number] += default_loss(output, target).item() * len(target)
             if data.classes is not None:
                 found = classes_second(output, target).argmax(1)

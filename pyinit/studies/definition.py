@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from pyinit.studies import arms as arms_module
@@ -26,6 +27,14 @@ from pyinit.studies.kinds import (
 from pyinit.studies.metrics import metric
 from pyinit.studies.optimizers import OPTIMIZERS, SCHEDULES
 
+
+def _is_device(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and (value == "auto" or bool(torch.device(value)))
+    except RuntimeError:
+        return False
+
+
 TRAINING: Mapping[str, Kind] = {
     "optimizer": one_of(OPTIMIZERS),
     "lr": one_or_several(number(above=0)),
@@ -36,7 +45,7 @@ TRAINING: Mapping[str, Kind] = {
     "threads": whole(1),
     "kernels": one_of(("torch", "pyinit")),
     "batch_seeds": FLAG,
-    "device": TEXT,
+    "device": Kind("auto, or a device of torch such as cpu or cuda:0", _is_device, TEXT.schema),
 }
 
 
@@ -254,6 +263,27 @@ STUDY: Mapping[str, Kind] = {
 }
 
 
+def _check_full(full: Mapping[str, Any]) -> None:
+    """Check what can be without the rest of the study; ``full_size`` checks the whole."""
+    refuse_unknown(full, [each for each in STUDY if each not in ("name", "full")], "field")
+    for name in {*full} & {"arms", "factors", "arguments", "training"}:
+        _TABLE(name, full[name])
+    with inside("training"):
+        refuse_unknown(full.get("training", {}), TRAINING, "field of the training")
+        for name, value in full.get("training", {}).items():
+            TRAINING[name](name, value)
+    claims = full.get("claims", ())
+    if not isinstance(claims, (list, tuple)):
+        raise FieldError(("claims",), f"must be a list of claims, got {claims!r}")
+    for i, claim in enumerate(claims):
+        with inside("claims", i):
+            if not isinstance(claim, Claim):
+                refuse_unknown(_TABLE("claim", claim), CLAIM, "key")
+                if "metric" not in claim:
+                    raise FieldError((), "the key metric is missing")
+                Claim(**claim)
+
+
 @dataclass(frozen=True)
 class Definition:
     """The fields of a ``Study``, which says what they are."""
@@ -302,7 +332,8 @@ class Definition:
         for i, claim in enumerate(self.claims):
             with inside("claims", i):
                 self._check_claim(claim)
-        refuse_unknown(self.full, [each for each in STUDY if each not in ("name", "full")], "field")
+        with inside("full"):
+            _check_full(self.full)
 
     def _check_claim(self, claim: Claim) -> None:
         for key in ("better", "than", "arm", "same"):

@@ -65,7 +65,11 @@ class Kind:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        is_finite = isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # of an integer that no float comes near
+        return False
+    return is_finite and not isinstance(value, bool)
 
 
 def number(*, above: float | None = None, least: float | None = None) -> Kind:

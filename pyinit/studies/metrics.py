@@ -143,7 +143,9 @@ def _size(record: Record) -> float | None:
 
 
 def _numbers(rows: Iterable[Mapping[str, Any]], key: str) -> list[float]:
-    return [row[key] for row in rows if row.get(key) is not None]
+    """The numbers that there are: what is not finite is None in a file, and must be none before, too."""
+    found = (row.get(key) for row in rows)
+    return [each for each in found if each is not None and math.isfinite(each)]
 
 
 def _trains(record: Record) -> float | None:

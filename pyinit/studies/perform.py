@@ -129,13 +129,15 @@ def check(study: Definition) -> None:
         pass
     data = loaded(study, factors)
     training = training_of(study, factors)
-    inputs = data.training.inputs[: training.batch_size]
+    inputs = data.training.inputs[: training.batch_size].clone()  # a model may write to its input
     target = data.training.target[: training.batch_size]
     with global_states_kept(), torch.no_grad():
         try:
-            model = built(study, factors, 0)
+            model, other = built(study, factors, 0), built(study, factors, 0)
         except Exception as error:
             raise ValueError(f"model: {_told(error)}") from error
+        if {*map(id, model.parameters())} & {*map(id, other.parameters())}:
+            raise ValueError("model: the function must make a new model each time it is called")
         try:
             output = model(inputs)
         except Exception as error:
@@ -179,7 +181,7 @@ def perform(study: Definition, runs: Sequence[Run]) -> list[Record]:
     """
     training = replace(training_of(study, runs[0].factors), lr=runs[0].lr)
     _warm_up()
-    with global_states_kept(), _threads(training.threads), _deterministic():
+    with global_states_kept(), _threads(training.threads), _settings_kept():
         try:
             return _performed(study, runs, training)
         except Exception as error:  # noqa: BLE001  whatever a user's code raises
@@ -286,6 +288,12 @@ def _threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _deterministic() -> Iterator[None]:
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-        yield
+def _settings_kept() -> Iterator[None]:
+    """Deterministic convolutions, and gradients of the usual dtype's, whatever a run before has set."""
+    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(grad)

@@ -131,10 +131,12 @@ class RecordFile:
     """A file to which records are appended, each on the disk before the next is begun."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        # Without a buffer, in which the rest of a line would wait that the disk had no room for.
+        self._file = path.open("ab", buffering=0)
         with path.open("r+b") as file:
             content = file.read()
-            file.truncate(content.rfind(b"\n") + 1)  # without a line that was not written whole
+            if not content.endswith(b"\n"):  # the last line was not written whole
+                file.truncate(content.rfind(b"\n") + 1)
 
     def append(self, records: Iterable[Record]) -> None:
         """Append records, each as a line.
@@ -144,10 +146,11 @@ class RecordFile:
         """
         for record in records:
             line = json.dumps(record.to_json(), allow_nan=False).encode() + b"\n"
-            end = self._file.tell()
+            end = os.fstat(self._file.fileno()).st_size
             try:
-                self._file.write(line)
-                self._file.flush()
+                written = 0
+                while written < len(line):
+                    written += self._file.write(line[written:])
                 os.fsync(self._file.fileno())
             except OSError:
                 os.truncate(self._file.fileno(), end)

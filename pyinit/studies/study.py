@@ -10,7 +10,7 @@ from typing import Any
 from pyinit._messages import warn
 from pyinit.reports.files import replacing
 from pyinit.studies.definition import TRAINING, Claim, Definition, Training
-from pyinit.studies.kinds import inside, refuse_unknown
+from pyinit.studies.kinds import inside, refuse_unknown, whole
 from pyinit.studies.perform import check
 from pyinit.studies.result import StudyResult
 from pyinit.studies.runs import records_of
@@ -120,6 +120,8 @@ class Study(Definition):
                 data, before anything is trained.
             OSError: if ``out`` cannot be written.
         """
+        if jobs is not None:
+            whole(1)("jobs", jobs)
         check(self)
         folder = None if out is None else _folder(self, Path(out))
         records = records_of(self, jobs=jobs, out=folder, executor=executor, watch=watch)

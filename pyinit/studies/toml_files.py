@@ -41,10 +41,10 @@ def read_study(source: str | PathLike[str]) -> dict[str, Any]:
     if not name.endswith(SUFFIX) and name not in known:
         raise ValueError(f"there is no study {name!r}; {near(name, known)} Or give a {SUFFIX} file")
     path = known.get(name, Path(name))
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid TOML: {error}") from None
     try:
         found = from_table(table)

@@ -13,7 +13,7 @@ from study_parts import broken_, cnn, misfit, mlp, nine, no_model
 import pyinit
 from pyinit.cli import main
 from pyinit.datasets import Dataset
-from pyinit.studies import Study
+from pyinit.studies import Study, Training
 
 FILE = """
 model = "study_parts:mlp"
@@ -39,6 +39,13 @@ def _of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     return
 
 
+_SHARED = mlp()
+
+
+class Unchecked(dict[str, Any]):
+    """Fields of a ``Training`` that is made in the test."""
+
+
 def compare(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["compare", *arguments, "--jobs", "1"])
 
@@ -58,6 +65,7 @@ def study(**changes: Any) -> Study:
         ({"model": no_model}, "model: TypeError: model: the function made list"),
         ({"arguments": {"wdth": 3}}, "model: it does not take wdth"),
         ({"factors": {"wdth": (3,)}}, "model: it does not take wdth"),
+        ({"model": lambda: _SHARED}, "model: the function must make a new model each time"),
         ({"model": misfit}, r"the model does not fit the data digits.*\(64, 1, 8, 8\).*1x?.*64.*63"),
         ({"model": nine}, r"it gives \(64, 9\) float32 on cpu, 9 classes, and the data has 10"),
         ({"data": Dataset("bare", torch.zeros(9, 64))}, "bare cannot be trained on: its target must be one tensor"),
@@ -84,6 +92,14 @@ def test_what_cannot_be_run_is_refused_before_training(
         ({"arms": {"he": [broken_, "kaimin"]}}, r"arms\.he\[1\]: no recipe, method"),
         ({"arms": {"he": {"pretrained": "none.pt"}}}, "arms.he: there is no file none.pt"),
         ({"arms": {"he": {"pretrained": 3}}}, "arms.he.pretrained: must be true or the path"),
+        ({"training": Unchecked({"lr": 10**400})}, "lr: must be a number above 0"),
+        ({"training": Unchecked({"device": "gpu"})}, "device: must be auto, or a device of torch"),
+        ({"full": {"sted": 3}}, r"full\.sted: there is no such field; did you mean steps"),
+        ({"full": {"training": 3}}, r"full\.training: must be a table, got 3"),
+        ({"full": {"training": {"lr": -1}}}, r"full\.training\.lr: must be a number above 0"),
+        ({"full": {"arms": "he"}}, r"full\.arms: must be a table"),
+        ({"full": {"claims": 3}}, r"full\.claims: must be a list of claims"),
+        ({"full": {"claims": [{"metrik": "accuracy"}]}}, r"full\.claims\[0\]\.metrik: there is no such key"),
         ({"seeds": True}, "seeds: must be a whole number"),
         ({"epochs": 3}, "give either steps or epochs, got both"),
         ({"factors": {"batch_size": (0,)}}, "factors.batch_size: must be a whole number of at least 1"),
@@ -93,7 +109,18 @@ def test_what_cannot_be_run_is_refused_before_training(
 )  # fmt: skip
 def test_a_field_that_cannot_be_is_named(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        study(**changes)
+        study(
+            **{
+                key: Training(**value) if isinstance(value, Unchecked) else value
+                for key, value in changes.items()
+            }
+        )
+
+
+def test_how_many_processes_is_checked() -> None:
+    for jobs in (0, -1, True):
+        with pytest.raises(ValueError, match="jobs: must be a whole number of at least 1"):
+            study().run(jobs=jobs)
 
 
 def test_batched_seeds_are_not_watched() -> None:
@@ -139,12 +166,15 @@ def test_pyinits_own_studies_are_listed() -> None:
         (("mine.toml", "--factor", "width=9"), "factors.width: is never 9; it takes 4, 8"),
         (("mine.toml", "--factor", "width"), "'width' is not a factor and values"),
         (("mine.toml", "--lr", "fast"), "'fast' is not numbers such as 0.01,0.1"),
+        (("mine.toml", "--factor", "width=4", "--factor", "width=8"), "width is given twice"),
+        (("rates.toml", "--lr", "0.5"), "lr is a factor of this study"),
         (("mine.toml", "--lr", "-1"), "lr: must be a number above 0"),
         (("mine.toml", "--out", "mine.toml"), "is a file"),
         (("mine.toml", "--out", "/proc/none"), "cannot write /proc/none"),
     ],
 )
 def test_the_command_names_what_is_wrong(arguments: tuple[str, ...], told: str) -> None:
+    Path("rates.toml").write_text(FILE.replace("width", "lr"), encoding="utf-8")
     result = compare(*arguments)
     assert result.exit_code != 0
     assert told in " ".join(result.output.split())

@@ -177,6 +177,9 @@ def test_a_wrong_key_is_named_with_its_line(wrong: str, tmp_path: Path) -> None:
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not valid TOML"):
         Study.load(written(tmp_path, "seeds = = 3"))
+    (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
+    with pytest.raises(ValueError, match=r"latin\.toml: not valid TOML: 'utf-8' codec"):
+        Study.load(tmp_path / "latin.toml")
     with pytest.raises(ValueError, match="the key model is missing"):
         Study.load(written(tmp_path, "seeds = 3"))
     with pytest.raises(FileNotFoundError):

@@ -1,6 +1,7 @@
 """What runs are compared by, on records whose numbers are known."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,6 +103,19 @@ def test_what_is_not_finite_is_no_number() -> None:
     assert metric("first_loss")(gone) is None
     assert metric("accuracy")(gone) == 0.1
     assert metric("trains")(gone) == 0.0
+    rows: list[dict[str, Any]] = [
+        {
+            "step": 0,
+            "place": i,
+            "variance": value,
+            "gradient_norm": value,
+            "dead": 0.0,
+            "saturated": None,
+            "update_ratio": value,
+        }
+        for i, value in enumerate((1.0, math.nan, math.inf, 10.0))
+    ]
+    gone = replace(gone, layers=rows, epochs=[*gone.epochs, epoch(6, 0.2, 3.0)])
     again = Record.from_json(gone.to_json())
     assert [metric(name)(again) for name in METRICS] == [metric(name)(gone) for name in METRICS]
 

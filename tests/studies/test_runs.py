@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from study_parts import broken_, deadly_, deadly_once_, mlp, small_
@@ -19,6 +20,7 @@ from pyinit.studies import Claim, Study, Training, executors
 from pyinit.studies.executors import dask_executor
 from pyinit.studies.records import Record, RecordFile, read_records
 from pyinit.studies.runs import runs_of
+from pyinit.whole_model.recipes import Recipe
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 
@@ -140,6 +142,105 @@ def test_a_record_is_found_by_what_decides_its_numbers() -> None:
     assert of(arms={"xavier": made(0.1)}) == of(arms={"xavier": made(0.1)})
 
 
+class Scaled:
+    """A function of a model that has a state."""
+
+    def __init__(self, std: Any) -> None:
+        self.std = std
+
+    def __call__(self, model: torch.nn.Module) -> None:
+        torch.nn.init.normal_(model[1].weight, std=float(self.std))
+
+    def also(self, model: torch.nn.Module) -> None:
+        self(model)
+
+
+def _brings(value: Any) -> Any:
+    def arm(_: torch.nn.Module) -> Any:
+        return value
+
+    return arm
+
+
+def _print(arm: Any) -> str:
+    return runs_of(study(arms={"mine": arm}))[0].fingerprint
+
+
+LARGE = np.zeros(5000)
+OTHER = np.arange(5000) == 2500
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: Scaled(0.1), lambda: Scaled(0.2)),
+        (lambda: Scaled(0.1).also, lambda: Scaled(0.2).also),
+        (lambda: Recipe("own", small_, ""), lambda: Recipe("own", broken_, "")),
+        (lambda: _brings(LARGE), lambda: _brings(LARGE + OTHER)),
+        (lambda: _brings(torch.ones(2, 3)), lambda: _brings(torch.ones(3, 2))),
+        (lambda: _brings(torch.ones(2).bfloat16()), lambda: _brings(torch.zeros(2).bfloat16())),
+        (lambda: _brings({1: 2, "a": {"b"}}), lambda: _brings({1: 2, "a": {"c"}})),
+    ],
+)
+def test_what_an_arm_holds_decides(one: Any, other: Any) -> None:
+    assert _print(one()) == _print(one())
+    assert _print(one()) != _print(other())
+
+
+CODE = """
+import helpers_of_it
+GAIN = 2
+def _scale(): return [GAIN for _ in range(1)]
+class Base:
+    width = 3
+class Net(Base):
+    pass
+def arm(model):
+    again = lambda: arm
+    Net().width, _scale(), {str(i) for i in range(2)}
+    helpers_of_it.fill_(model)
+"""
+HELPERS_OF_IT = """
+import torch
+def fill_(model): torch.nn.init.ones_(model[1].weight)
+def idle(): return 1
+"""
+PRINT = """
+import os, sys
+sys.path[:0] = [os.getcwd(), {helpers!r}]
+from pyinit.studies import Study
+from pyinit.studies.runs import runs_of
+from pyinit.whole_model.recipes import Recipe
+{code}
+print(runs_of(Study("study_parts:mlp", "gaussian:64", {{"mine": arm}}, steps=2, seeds=1))[0].fingerprint)
+"""
+
+
+@pytest.mark.parametrize("is_typed", [False, True])
+def test_what_a_function_names_decides_in_every_process(is_typed: bool, tmp_path: Path) -> None:
+    def of(code: str = CODE, helper: str = HELPERS_OF_IT) -> str:
+        (tmp_path / "helpers_of_it.py").write_text(helper)
+        (tmp_path / "arm_of_it.py").write_text(code)
+        source = PRINT.format(
+            helpers=str(HELPERS), code=code if is_typed else "from arm_of_it import arm"
+        )
+        done = subprocess.run(
+            [sys.executable, "-B", "-"], input=source, cwd=tmp_path, capture_output=True, text=True, check=True
+        )  # fmt: skip
+        return done.stdout
+
+    first = of()
+    assert of() == of(CODE + "# more", HELPERS_OF_IT.replace("return 1", "return 2")) == first
+    if is_typed:
+        return
+    changed = [
+        of(CODE.replace("GAIN = 2", "GAIN = 3")),
+        of(CODE.replace("width = 3", "width = 4")),
+        of(CODE, HELPERS_OF_IT.replace("ones_", "zeros_")),
+    ]
+    assert len({first, *changed}) == 4
+
+
 def test_a_file_counts_by_what_is_in_it(tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     prints = []
@@ -187,6 +288,29 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.Monk
             file.append([record])
     assert read_records(path) == [record]
     assert path.read_bytes().count(b"\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no limit there")
+@pytest.mark.parametrize("steps", [10, 500])
+def test_what_a_full_disk_took_of_a_line_is_gone(steps: int, tmp_path: Path) -> None:
+    import resource  # noqa: PLC0415  not everywhere
+
+    rows = [{"step": step, "loss": 0.5} for step in range(steps)]
+    record = Record("he", 0, {}, 0.1, "finished", steps=rows)
+    path = tmp_path / "runs.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+        with RecordFile(path) as file, pytest.raises(OSError, match="too large"):
+            file.append([record] * 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    found = read_records(path)
+    assert found == [record] * len(found)
+    assert path.read_bytes().count(b"\n") == len(found) > 1
+    with RecordFile(path) as file:
+        file.append([record])
+    assert read_records(path) == [*found, record]
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:

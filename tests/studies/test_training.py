@@ -15,6 +15,7 @@ from torch.nn import functional
 import pyinit
 from pyinit.datasets import Dataset, load
 from pyinit.studies import Study, Training
+from pyinit.studies.data import Data, data_of
 from pyinit.studies.perform import perform
 from pyinit.studies.records import Record
 from pyinit.studies.runs import runs_of
@@ -176,6 +177,56 @@ def test_the_study_says_how_many_threads_a_run_has() -> None:
     only(study(arm))
     only(study(arm, training=Training(threads=2)))
     assert found == [1, 2]
+
+
+class Greedy(nn.Module):
+    """Writes to its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x.flatten(1).mul_(3))  # type: ignore[no-any-return]
+
+
+def test_data_stay_as_they_are() -> None:
+    data = load("digits")
+    before = data_of("digits")
+    before = Data(*(each._changed(Tensor.clone) for each in before))
+    record = study(model=Greedy, steps=66).run(jobs=1).records[0]
+    for now, then in zip(data_of("digits"), before, strict=True):
+        assert same_bits(now.inputs, then.inputs)
+    scaled = Dataset("thrice", data.inputs * 3, data.target, data.classes)
+    assert len(record.epochs) == 3
+    plain = study(model=_plain, data=scaled, steps=66).run(jobs=1).records[0]
+    assert [row["test_loss"] for row in record.epochs] == [row["test_loss"] for row in plain.epochs]
+
+
+def _plain() -> nn.Module:
+    model = Greedy()
+    model.forward = lambda x: model.last(x.flatten(1))  # type: ignore[method-assign]
+    return model
+
+
+def _set_double_(_: nn.Module) -> None:
+    torch.set_default_dtype(torch.float64)
+
+
+def _set_no_grad_(_: nn.Module) -> None:
+    torch.set_grad_enabled(False)
+
+
+@pytest.mark.parametrize("arm", [_set_double_, _set_no_grad_])
+def test_what_a_run_sets_does_not_reach_the_next(arm: Any) -> None:
+    try:
+        records = study({"first": arm, "he": "kaiming"}, steps=5).run(jobs=1).records
+        assert torch.get_default_dtype() == torch.float32
+        assert torch.is_grad_enabled()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+    assert numbers(records[1]) == numbers(study(steps=5).run(jobs=1).records[0])
 
 
 def test_what_diverges_is_stopped_and_recorded() -> None:
