@@ -147,8 +147,15 @@ def compare(  # noqa: PLR0917
         raise bad_parameter("STUDY", f"cannot read {study}: {error.strerror or error}") from error
     except ValueError as error:
         raise bad_parameter("STUDY", str(error)) from error
-    folder = Path(chosen.name) if out is None else out
+    folder = _folder_of(chosen.name) if out is None else out
     _run(chosen, folder, jobs=jobs, dask=dask, download=download)
+
+
+def _folder_of(name: str) -> Path:
+    """The folder in the working folder that has a study's name."""
+    if name in (".", "..") or Path(name).name != name:
+        raise bad_parameter("--out", f"is needed, since {name!r} is no name for a folder")
+    return Path(name)
 
 
 def _chosen(name: str, *, full: bool) -> Any:
