@@ -150,6 +150,23 @@ def test_arms_and_factors_can_be_fewer() -> None:
     assert not Study.load("mine/study.toml").claims
 
 
+@pytest.mark.parametrize(
+    ("values", "given", "kept"),
+    [
+        ("[true, false]", "true", [True]),
+        ("[0.10, 0.2]", "0.10,0.20", [0.1, 0.2]),
+        ("[1, 20]", "20.0", [20]),
+        ('["1.0", "2"]', "1.0", ["1.0"]),
+    ],
+)
+def test_factors_are_given_as_in_the_file(values: str, given: str, kept: list[Any]) -> None:
+    text = FILE.replace("width = [4, 8]", f"some = {values}").replace("mlp", "anything")
+    Path("mine.toml").write_text(text, encoding="utf-8")
+    result = compare("mine.toml", "--factor", f"some={given}", "--arms", "he")
+    assert result.exit_code == 0, result.output
+    assert list(Study.load("mine/study.toml").factors["some"]) == kept
+
+
 def test_pyinits_own_studies_are_listed() -> None:
     assert compare("--list").exit_code == 0
 
