@@ -147,8 +147,15 @@ def compare(  # noqa: PLR0917
         raise bad_parameter("STUDY", f"cannot read {study}: {error.strerror or error}") from error
     except ValueError as error:
         raise bad_parameter("STUDY", str(error)) from error
-    folder = Path(chosen.name) if out is None else out
+    folder = _folder_of(chosen.name) if out is None else out
     _run(chosen, folder, jobs=jobs, dask=dask, download=download)
+
+
+def _folder_of(name: str) -> Path:
+    """The folder in the working folder that has a study's name."""
+    if name in (".", "..") or Path(name).name != name:
+        raise bad_parameter("--out", f"is needed, since {name!r} is no name for a folder")
+    return Path(name)
 
 
 def _chosen(name: str, *, full: bool) -> Any:
@@ -171,12 +178,13 @@ def _restricted(study: Any, arms: list[str] | None, factors: dict[str, list[str]
     with inside("factors"):
         refuse_unknown(factors, study.factors, "factor")
     for name, texts in factors.items():
-        by_text = {str(value): value for value in study.factors[name]}
-        for text in texts:
-            if text not in by_text:
+        by_text = {_as_text(value): value for value in study.factors[name]}
+        chosen = [_as_text(_as_number(text)) if text not in by_text else text for text in texts]
+        for text, each in zip(texts, chosen, strict=True):
+            if each not in by_text:
                 has = ", ".join(by_text)
                 raise FieldError(("factors", name), f"is never {text}; it takes {has}")
-        kept[name] = tuple(by_text[text] for text in texts)
+        kept[name] = tuple(by_text[each] for each in chosen)
     claims = [
         claim
         for claim in study.claims
@@ -184,6 +192,20 @@ def _restricted(study: Any, arms: list[str] | None, factors: dict[str, list[str]
         and all(value in kept[name] for name, value in claim.where.items())
     ]
     return replace(study, arms=kept_arms, factors=kept, claims=claims)
+
+
+def _as_text(value: Any) -> str:
+    """A factor's value as TOML has it; a number whatever its type."""
+    if isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else repr(float(value)).removesuffix(".0")
+
+
+def _as_number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _run(study: Any, out: Path, *, jobs: int | None, dask: str | None, download: bool) -> None:

@@ -35,6 +35,8 @@ def train_together(
     torch.manual_seed(seed_of("training", seeds[0]))
     base = copy.deepcopy(models[0]).to("meta").train()
     parameters, buffers = stack_module_state(list(models))
+    for name in [name for name, each in parameters.items() if not each.requires_grad]:
+        buffers[name] = parameters.pop(name)  # is frozen
 
     def loss_of(parameters: Named, buffers: Named, some: Tensor, wanted: Tensor) -> Tensor:
         return default_loss(functional_call(base, (parameters, buffers), (some,)), wanted)

@@ -249,7 +249,7 @@ STUDY: Mapping[str, Kind] = {
     "arguments": _TABLE,
     "data": Kind("a data set or its name", lambda value: value is not None, {"type": "string"}),
     "arms": _ARMS,
-    "seeds": whole(1),
+    "seeds": whole(1, 1_000_000),
     "steps": optional(whole(1)),
     "epochs": optional(whole(1)),
     "training": _of_class(Training, "a Training", TRAINING),

@@ -90,12 +90,18 @@ def number(*, above: float | None = None, least: float | None = None) -> Kind:
     return Kind(what, takes, schema, float)
 
 
-def whole(least: int) -> Kind:
+def whole(least: int, most: int | None = None) -> Kind:
     """An integer."""
+    schema = {"type": "integer", "minimum": least}
+
+    def takes(value: Any) -> bool:
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return is_whole and least <= value and (most is None or value <= most)
+
+    if most is None:
+        return Kind(f"a whole number of at least {least}", takes, schema)
     return Kind(
-        f"a whole number of at least {least}",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least,
-        {"type": "integer", "minimum": least},
+        f"a whole number of at least {least} and at most {most}", takes, {**schema, "maximum": most}
     )
 
 

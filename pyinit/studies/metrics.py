@@ -235,7 +235,7 @@ def best_lrs(records: Iterable[Record]) -> dict[tuple[str, tuple[tuple[str, Any]
     """Of each arm and combination of factors, the learning rate that it is compared by.
 
     It is the one with the best mean over seeds of the accuracy in the end, or of the test loss if there is
-    no accuracy. A run without it counts as the worst possible. Of equals the smaller rate is taken.
+    no accuracy. A run without it, and one that diverged, counts as the worst possible. Of equals the smaller rate is taken.
     """
     listed = list(records)
     by_accuracy = any(row["accuracy"] is not None for each in listed for row in each.epochs)
@@ -243,7 +243,7 @@ def best_lrs(records: Iterable[Record]) -> dict[tuple[str, tuple[tuple[str, Any]
     sign, worst = (1, 0.0) if by_accuracy else (-1, -math.inf)
     scores: dict[Any, dict[float, list[float]]] = {}
     for each in listed:
-        value = chosen(each)
+        value = chosen(each) if each.status == FINISHED else None
         score = worst if value is None else sign * value
         by_lr = scores.setdefault((each.arm, cell(each.factors)), {})
         by_lr.setdefault(each.lr, []).append(score)

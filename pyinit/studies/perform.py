@@ -291,9 +291,12 @@ def _threads(count: int) -> Iterator[None]:
 def _settings_kept() -> Iterator[None]:
     """Deterministic convolutions, and gradients of the usual dtype's, whatever a run before has set."""
     dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    strict = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
+        torch.use_deterministic_algorithms(strict, warn_only=warns)

@@ -145,8 +145,14 @@ def to_toml(study: Definition) -> str:
     table["claims"] = [_changed(claim, None) for claim in study.claims]
     order = ("name", "question", "model", "data", "seeds", "steps", "epochs", "track")
     ordered = {key: table[key] for key in (*order, *table) if key in table}
-    written: str = writer.dumps({k: v for k, v in _listed(ordered).items() if v not in ({}, [])})
-    return written
+    written = {key: each for key, each in _listed(ordered).items() if each not in ({}, [])}
+    for key, each in written.items():
+        try:
+            writer.dumps({key: each})
+        except TypeError as error:  # noqa: PERF203  the key is told
+            raise ValueError(f"{key}: a file cannot hold it: {error}") from None
+    text: str = writer.dumps(written)
+    return text
 
 
 def _is_default(study: Definition, each: Any) -> bool:
@@ -163,6 +169,8 @@ def _changed(value: Any, default: Any) -> dict[str, Any]:
 
 
 def _listed(value: Any) -> Any:
+    if isinstance(value, Claim):
+        return _listed(_changed(value, None))
     if isinstance(value, dict):
         return {key: _listed(each) for key, each in value.items()}
     return list(map(_listed, value)) if isinstance(value, (list, tuple)) else value

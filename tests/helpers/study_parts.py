@@ -73,3 +73,9 @@ def deadly_once_(model: nn.Module, *, marker: str) -> None:
 
 def deadly_(model: nn.Module) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def anything(some: object) -> nn.Module:
+    """A model that takes any argument."""
+    del some
+    return mlp()

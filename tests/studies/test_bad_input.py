@@ -100,6 +100,7 @@ def test_what_cannot_be_run_is_refused_before_training(
         ({"full": {"arms": "he"}}, r"full\.arms: must be a table"),
         ({"full": {"claims": 3}}, r"full\.claims: must be a list of claims"),
         ({"full": {"claims": [{"metrik": "accuracy"}]}}, r"full\.claims\[0\]\.metrik: there is no such key"),
+        ({"seeds": 10**30}, "seeds: must be a whole number of at least 1 and at most 1000000"),
         ({"seeds": True}, "seeds: must be a whole number"),
         ({"epochs": 3}, "give either steps or epochs, got both"),
         ({"factors": {"batch_size": (0,)}}, "factors.batch_size: must be a whole number of at least 1"),
@@ -149,6 +150,23 @@ def test_arms_and_factors_can_be_fewer() -> None:
     assert not Study.load("mine/study.toml").claims
 
 
+@pytest.mark.parametrize(
+    ("values", "given", "kept"),
+    [
+        ("[true, false]", "true", [True]),
+        ("[0.10, 0.2]", "0.10,0.20", [0.1, 0.2]),
+        ("[1, 20]", "20.0", [20]),
+        ('["1.0", "2"]', "1.0", ["1.0"]),
+    ],
+)
+def test_factors_are_given_as_in_the_file(values: str, given: str, kept: list[Any]) -> None:
+    text = FILE.replace("width = [4, 8]", f"some = {values}").replace("mlp", "anything")
+    Path("mine.toml").write_text(text, encoding="utf-8")
+    result = compare("mine.toml", "--factor", f"some={given}", "--arms", "he")
+    assert result.exit_code == 0, result.output
+    assert list(Study.load("mine/study.toml").factors["some"]) == kept
+
+
 def test_pyinits_own_studies_are_listed() -> None:
     assert compare("--list").exit_code == 0
 
@@ -167,6 +185,7 @@ def test_pyinits_own_studies_are_listed() -> None:
         (("mine.toml", "--factor", "width"), "'width' is not a factor and values"),
         (("mine.toml", "--lr", "fast"), "'fast' is not numbers such as 0.01,0.1"),
         (("mine.toml", "--factor", "width=4", "--factor", "width=8"), "width is given twice"),
+        (("outside.toml",), "--out': is needed, since '../outside' is no name for a folder"),
         (("rates.toml", "--lr", "0.5"), "lr is a factor of this study"),
         (("mine.toml", "--lr", "-1"), "lr: must be a number above 0"),
         (("mine.toml", "--out", "mine.toml"), "is a file"),
@@ -175,6 +194,7 @@ def test_pyinits_own_studies_are_listed() -> None:
 )
 def test_the_command_names_what_is_wrong(arguments: tuple[str, ...], told: str) -> None:
     Path("rates.toml").write_text(FILE.replace("width", "lr"), encoding="utf-8")
+    Path("outside.toml").write_text('name = "../outside"\n' + FILE, encoding="utf-8")
     result = compare(*arguments)
     assert result.exit_code != 0
     assert told in " ".join(result.output.split())

@@ -135,8 +135,8 @@ def test_the_schema_takes_what_a_study_takes(tmp_path: Path) -> None:
 
 
 WRONG = {
-    'seeds = "3"': ("seeds = 3", "line 6: seeds: must be a whole number of at least 1, got '3'"),
-    "seeds = 0": ("seeds = 3", "line 6: seeds: must be a whole number of at least 1, got 0"),
+    'seeds = "3"': ("seeds = 3", "line 6: seeds: must be a whole number of at least 1 and at most 1000000, got '3'"),
+    "seeds = 0": ("seeds = 3", "line 6: seeds: must be a whole number of at least 1 and at most 1000000, got 0"),
     "track = 1": ("track = false", "line 8: track: must be true or false, got 1"),
     'sedes = 3': ("seeds = 3", "line 6: sedes: there is no such key; did you mean seeds"),
     'xavier = "xavir"': ('xavier = "xavier"',
@@ -223,3 +223,9 @@ def test_what_a_file_cannot_name_is_told() -> None:
             replace(study, **changed).to_toml()
     with pytest.raises(ValueError, match="a file cannot name tuple in memory"):
         replace(study, data=(torch.zeros(8, 64), torch.zeros(8))).to_toml()
+    with pytest.raises(
+        ValueError, match="arguments: a file cannot hold it: Object of type 'NoneType'"
+    ):
+        replace(study, arguments={"width": None}).to_toml()
+    claims = [Claim("accuracy", arm="he", above=0.5)]
+    assert "above = 0.5" in replace(study, full={"claims": claims}).to_toml()

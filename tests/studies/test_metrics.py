@@ -145,6 +145,8 @@ def test_each_arm_is_compared_by_the_rate_that_served_it_best() -> None:
     ]  # fmt: skip
     assert best_lrs(records) == {("he", ()): 0.2, ("xavier", ()): 0.1}  # a lost run counts as 0
     assert compared(records) == [records[2], records[3], records[4]]
+    gone = replace(run("he", 1, 0.1, 0.9), status="diverged")
+    assert best_lrs([records[0], gone, *records[2:4]]) == {("he", ()): 0.2}
 
 
 def test_without_accuracy_the_loss_decides() -> None:

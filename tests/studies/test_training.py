@@ -213,19 +213,25 @@ def _set_double_(_: nn.Module) -> None:
     torch.set_default_dtype(torch.float64)
 
 
+def _set_strict_(_: nn.Module) -> None:
+    torch.use_deterministic_algorithms(True)
+
+
 def _set_no_grad_(_: nn.Module) -> None:
     torch.set_grad_enabled(False)
 
 
-@pytest.mark.parametrize("arm", [_set_double_, _set_no_grad_])
+@pytest.mark.parametrize("arm", [_set_double_, _set_no_grad_, _set_strict_])
 def test_what_a_run_sets_does_not_reach_the_next(arm: Any) -> None:
     try:
         records = study({"first": arm, "he": "kaiming"}, steps=5).run(jobs=1).records
         assert torch.get_default_dtype() == torch.float32
         assert torch.is_grad_enabled()
+        assert not torch.are_deterministic_algorithms_enabled()
     finally:
         torch.set_default_dtype(torch.float32)
         torch.set_grad_enabled(True)
+        torch.use_deterministic_algorithms(False)
     assert numbers(records[1]) == numbers(study(steps=5).run(jobs=1).records[0])
 
 
@@ -336,6 +342,20 @@ def test_seeds_as_one_model_learn_what_they_learn_alone(batch_norm: bool) -> Non
         )
         assert one.epochs[-1]["accuracy"] == pytest.approx(other.epochs[-1]["accuracy"], abs=0.01)
         assert one.fingerprint != other.fingerprint
+
+
+def _half_frozen_(model: nn.Module) -> None:
+    small_(model)
+    model[1].weight.requires_grad_(False)
+
+
+def test_what_is_frozen_stays_so_in_seeds_as_one_model() -> None:
+    some = study({"frozen": _half_frozen_}, seeds=2)
+    alone = some.run(jobs=1).records
+    together = replace(some, training=Training(batch_seeds=True)).run(jobs=1).records
+    for one, other in zip(alone, together, strict=True):
+        losses = [[row["loss"] for row in each.steps] for each in (one, other)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_a_seed_that_diverges_stops_alone() -> None:
