@@ -28,11 +28,8 @@ def traced(model: nn.Module) -> fx.Graph:
         calls = nn.Module.__call__, nn.Module.__getattr__
         try:
             return _Tracer().trace(model)
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C may come while torch.fx puts these back
+        finally:  # what a signal's handler raises may come while torch.fx puts these back
             nn.Module.__call__, nn.Module.__getattr__ = calls  # type: ignore[method-assign]
-            raise
 
 
 class _Value(fx.Proxy):

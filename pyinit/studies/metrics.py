@@ -137,8 +137,13 @@ def _mean_of_layers(key: str) -> Value:
 def _size(record: Record) -> float | None:
     """The decimal logarithm of the greatest root mean square of a layer's outputs at the last recorded step."""
     last = max((row["step"] for row in record.layers), default=None)
-    rows = [row for row in record.layers if row["step"] == last and row["variance"] is not None]
-    squares = [row["mean"] ** 2 + row["variance"] for row in rows]
+    rows = [row for row in record.layers if row["step"] == last]
+    moments = [(row.get("mean"), row.get("variance")) for row in rows]
+    squares = [
+        mean**2 + variance
+        for mean, variance in moments
+        if mean is not None and variance is not None
+    ]
     return math.log10(max(squares)) / 2 if squares and max(squares) > 0 else None
 
 

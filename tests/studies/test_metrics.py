@@ -29,7 +29,14 @@ def epoch(
 
 
 def layer(place: int, variance: float, step: int = 0, **more: Any) -> dict[str, Any]:
-    return {"step": step, "name": str(place), "place": place, "variance": variance, **more}
+    return {
+        "step": step,
+        "name": str(place),
+        "place": place,
+        "mean": 0.0,
+        "variance": variance,
+        **more,
+    }
 
 
 WHOLE = record(
@@ -66,6 +73,7 @@ EXPECTED = {
     "gradient_growth": 2.0,
     "dead": 0.25,
     "saturated": 0.5,
+    "activation_size": 4.5,
     "update_ratio": 0.2,
 }
 
