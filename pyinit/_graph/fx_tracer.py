@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
@@ -25,11 +26,22 @@ def traced(model: nn.Module) -> fx.Graph:
     """
     with undisturbed(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        calls = nn.Module.__call__, nn.Module.__getattr__
-        try:
+        with _patches_undone():
             return _Tracer().trace(model)
-        finally:  # what a signal's handler raises may come while torch.fx puts these back
-            nn.Module.__call__, nn.Module.__getattr__ = calls  # type: ignore[method-assign]
+
+
+@contextmanager
+def _patches_undone() -> Iterator[None]:
+    """What a signal's handler raises may come while torch.fx puts back what it has patched. Versions of
+    torch that keep the patches would make them again when something is compiled."""
+    calls = nn.Module.__call__, nn.Module.__getattr__
+    state = vars(fx._symbolic_trace)
+    kept = {name: state[name] for name in ("CURRENT_PATCHER",) if name in state}
+    try:
+        yield
+    finally:
+        nn.Module.__call__, nn.Module.__getattr__ = calls  # type: ignore[method-assign]
+        state.update(kept)
 
 
 class _Value(fx.Proxy):

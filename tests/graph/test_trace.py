@@ -361,6 +361,9 @@ def test_an_interrupt_while_torch_ends_a_trace_leaves_no_tracer_in_the_calls_of_
             traced(nn.Sequential(nn.Linear(2, 2)))
     assert (nn.Module.__call__, nn.Module.__getattr__) == before
     nn.Linear(2, 2)(torch.ones(2))
+    with fx._symbolic_trace._maybe_revert_all_patches():  # as a compilation does
+        pass
+    assert (nn.Module.__call__, nn.Module.__getattr__) == before
 
 
 def test_a_trace_leaves_the_model_and_random_states_as_they_were() -> None:
