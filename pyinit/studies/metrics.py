@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
 from pyinit._messages import near
+from pyinit.studies.curves import area, reached
 from pyinit.studies.records import FINISHED, Record
 
 Value = Callable[[Record], float | None]
@@ -89,15 +89,10 @@ def _area(rows: Callable[[Record], Sequence[Mapping[str, Any]]], key: str) -> Va
     """The area under a curve over the steps by the trapezoid rule, over its length: a mean."""
 
     def value(record: Record) -> float | None:
-        points: list[tuple[int, float]] = [(row["step"], row[key]) for row in rows(record)]
-        if not points or any(each is None for _, each in points):
-            return None
-        if len(points) == 1:
-            return points[0][1]
-        sums = (
-            (right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points)
-        )
-        return sum(sums) / (points[-1][0] - points[0][0])
+        found = rows(record)
+        if len(found) == 1:
+            return found[0][key]  # type: ignore[no-any-return]  # rows of JSON
+        return area([row["step"] for row in found], [row[key] for row in found])
 
     return value
 
@@ -197,17 +192,14 @@ METRICS: Mapping[str, Metric] = _table(
 )  # fmt: skip
 
 
-def _steps_to(
-    key: str, reaches: Callable[[float, float], bool], text: str
-) -> Callable[[float], Metric]:
+def _steps_to(key: str, more_is_better: bool, text: str) -> Callable[[float], Metric]:
     """The steps until the end of the first epoch in which a level is reached."""
 
     def of(level: float) -> Metric:
         def value(record: Record) -> float | None:
-            for row in record.epochs:
-                if row[key] is not None and reaches(row[key], level):
-                    return float(row["step"])
-            return None
+            steps, values = ([row[name] for row in record.epochs] for name in ("step", key))
+            step = reached(steps, values, level, more_is_better)
+            return None if step is None else float(step)
 
         return Metric(key, value, False, text.format(level))
 
@@ -216,15 +208,9 @@ def _steps_to(
 
 # By the name before the colon: a function of the level.
 LEVELS: Mapping[str, Callable[[float], Metric]] = {
-    "steps_to_accuracy": _steps_to(
-        "accuracy", lambda value, level: value >= level, "steps until the accuracy is {:g}"
-    ),
-    "steps_to_test_loss": _steps_to(
-        "test_loss", lambda value, level: value <= level, "steps until the test loss is {:g}"
-    ),
-    "steps_to_train_loss": _steps_to(
-        "train_loss", lambda value, level: value <= level, "steps until the training loss is {:g}"
-    ),
+    "steps_to_accuracy": _steps_to("accuracy", True, "steps until the accuracy is {:g}"),
+    "steps_to_test_loss": _steps_to("test_loss", False, "steps until the test loss is {:g}"),
+    "steps_to_train_loss": _steps_to("train_loss", False, "steps until the training loss is {:g}"),
 }
 
 
