@@ -243,7 +243,7 @@ def test_what_a_file_cannot_name_is_told() -> None:
 @pytest.mark.parametrize(
     ("versus", "told"),
     [
-        ("{widht = 4}", "versus.widht: there is no such factor in where; did you mean width"),
+        ("{widths = 4}", "versus.widths: there is no such factor in where; did you mean width"),
         ("{momentum = 0.0}", "versus.momentum: there is no such factor in where"),
         ("{width = 5}", r"versus.width: is never 5; it takes 4, 8"),
         ("{width = 8}", "versus.width: is 8 in where, too: nothing is compared"),

@@ -163,7 +163,7 @@ def of_change(claim: Claim, here: Runs, there: Runs, measure: Measure = ACCURACY
     return found
 
 
-def change(metric: str = "accuracy", **form: Any) -> Claim:
+def change(metric: str = "accuracy", /, **form: Any) -> Claim:
     return Claim(metric, where=DEEP, versus=SHALLOW, **form)
 
 
@@ -190,7 +190,7 @@ def test_a_factor_that_changes_nothing_is_not_said_to_more_often_than_the_level(
 @pytest.mark.usefixtures("only_outcomes")
 @pytest.mark.parametrize("bound", [{"above": -0.02}, {"below": 0.02}])
 def test_a_change_of_just_the_margin_is_not_called_small_more_often_than_the_level(
-    bound: dict[str, float],
+    bound: dict[str, Any],
 ) -> None:
     rng = np.random.default_rng(29)
     truth = next(iter(bound.values()))
@@ -215,9 +215,9 @@ def test_a_planted_change_is_found_as_often_as_theory_says(arms: int) -> None:
         there = runs(a=base, b=base + rng.normal(0, 0.2, seeds))
         # Both arms of a seed change by 0.3, and the first by a further 0.01 with a deviation of 0.01.
         shared = 0.3 if arms == 2 else 0.0
-        here = {
+        here: Runs = {
             "a": dict(enumerate(base + shared + rng.normal(effect * 0.01, 0.01, seeds))),
-            "b": {seed: value + shared for seed, value in there["b"].items()},
+            "b": {seed: (value or 0.0) + shared for seed, value in there["b"].items()},
         }
         found.append(of_change(change(**form), here, there).outcome)
     bound = stats.t(seeds - 1).isf(0.025)
@@ -303,8 +303,8 @@ def test_a_change_to_divergence_is_found_and_told() -> None:
 
 
 def test_seeds_are_compared_that_all_runs_have() -> None:
-    here = {"a": {0: 0.9, 1: 0.8, 2: 0.9, 3: 0.7}, "b": {0: 0.5, 1: 0.6, 2: 0.4, 4: 0.5}}
-    there = {"a": {0: 0.9, 1: 0.8, 5: 0.9}, "b": {0: 0.9, 1: 0.8}}
+    here: Runs = {"a": {0: 0.9, 1: 0.8, 2: 0.9, 3: 0.7}, "b": {0: 0.5, 1: 0.6, 2: 0.4, 4: 0.5}}
+    there: Runs = {"a": {0: 0.9, 1: 0.8, 5: 0.9}, "b": {0: 0.9, 1: 0.8}}
     found = of_change(change(better="a", than="b"), here, there)
     assert found.evidence.values == pytest.approx((0.4, 0.2))
     assert str(found).count("Seeds 2, 3, 4 and 5 are left out") == 1
