@@ -93,7 +93,7 @@ def test_a_change_is_judged_between_the_two_places() -> None:
         for seed in range(5)
         for depth, norm, value in [(10, False, 0.9), (30, False, 0.6), (10, True, 0.9), (30, True, 0.9 - seed / 1000)]
     ]  # fmt: skip
-    place = {"where": {"depth": 30, "norm": False}, "versus": {"depth": 10}}
+    place: Any = {"where": {"depth": 30, "norm": False}, "versus": {"depth": 10}}
     falls = Claim("accuracy", arm="a", below=-0.1, **place)
     small = Claim(
         "accuracy", arm="a", above=-0.1, where={"depth": 30, "norm": True}, versus={"depth": 10}
