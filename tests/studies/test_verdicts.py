@@ -169,7 +169,7 @@ def change(metric: str = "accuracy", /, **form: Any) -> Claim:
 
 @pytest.mark.usefixtures("only_outcomes")
 @pytest.mark.parametrize("draw", [normal, skewed, diverging, trains_or_not, coarse])
-@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("measure", [ACCURACY, LOSS], ids=lambda measure: measure.name)
 @pytest.mark.parametrize(
     "form", [{"arm": "a", "above": 0.0}, {"better": "a", "than": "b"}], ids=str
