@@ -26,6 +26,7 @@ from pyinit.studies.kinds import (
 )
 from pyinit.studies.metrics import metric
 from pyinit.studies.optimizers import OPTIMIZERS, SCHEDULES
+from pyinit.studies.wording import placed
 
 
 def _is_device(value: Any) -> bool:
@@ -108,6 +109,7 @@ CLAIM: Mapping[str, Kind] = {
     "same": optional(one_or_several(TEXT)),
     "within": optional(number(above=0)),
     "where": table(PLAIN, "a table of factors and their values"),
+    "versus": table(PLAIN, "a table of factors and their values"),
     "at_least": number(least=0),
     "level": number(above=0),
     "text": TEXT,
@@ -122,7 +124,9 @@ class Claim:
     """What is expected of a study, told before it runs, and never evaluated as code.
 
     A claim has one of three forms: an arm is ``better`` ``than`` another; an ``arm`` is ``above`` or
-    ``below`` a number; two arms are the ``same`` ``within`` a difference.
+    ``below`` a number; two arms are the ``same`` ``within`` a difference. With ``versus`` it is about how
+    that number differs between two values of a factor: by how much an arm rises from one to the other, or by
+    how much more it is better.
 
     Args:
         metric: what is compared, a name of ``pyinit.studies.metrics``
@@ -134,6 +138,7 @@ class Claim:
         same: two arms that are said to be alike
         within: how far their means may be apart
         where: the values of factors for which it is said; of a factor that is not named, all
+        versus: other values of some of these factors, with which ``where`` is compared
         at_least: by how much the better arm is said to be better
         level: how often a verdict may be wrong by chance
         text: the claim in words
@@ -144,7 +149,10 @@ class Claim:
     Example:
         >>> from pyinit.studies import Claim
         >>> str(Claim("accuracy", better="xavier", than="normal", where={"depth": 30}))
-        'xavier is better than normal by accuracy where depth = 30'
+        'xavier is better than normal in accuracy where depth = 30'
+        >>> where = {"depth": 100, "batch_norm": False}
+        >>> str(Claim("accuracy", arm="fixup", above=-0.1, where=where, versus={"depth": 10}))
+        'the accuracy of fixup does not fall by more than 0.1 from depth = 10 to depth = 100 where batch_norm = False'
     """
 
     metric: str
@@ -156,6 +164,7 @@ class Claim:
     same: tuple[str, str] | None = None
     within: float | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
+    versus: Mapping[str, Any] = field(default_factory=dict)
     at_least: float = 0.0
     level: float = 0.05
     text: str = ""
@@ -171,6 +180,11 @@ class Claim:
             )
         if self.same is not None and (isinstance(self.same, str) or len(self.same) != 2):
             raise FieldError(("same",), f"must be a list of two arms, got {self.same!r}")
+        with inside("versus"):
+            refuse_unknown(self.versus, self.where, "factor in where")
+            for name, value in self.versus.items():
+                if value == self.where[name]:
+                    raise FieldError((name,), f"is {value!r} in where, too: nothing is compared")
         if self.level >= 1:
             raise FieldError(("level",), f"must be below 1, got {self.level!r}")
         try:
@@ -185,20 +199,72 @@ class Claim:
             self.same or ()
         )
 
-    def __str__(self) -> str:
-        where = " and ".join(f"{name} = {value}" for name, value in self.where.items())
-        return self._said() + (f" where {where}" if where else "")
+    @property
+    def places(self) -> tuple[Mapping[str, Any], ...]:
+        """The values of factors where runs are looked at: of ``where``, and those that it is compared with."""
+        other = ({**self.where, **self.versus},) if self.versus else ()
+        return (self.where, *other)
 
-    def _said(self) -> str:
+    def __str__(self) -> str:
+        return self.in_words("held")
+
+    def in_words(self, outcome: str) -> str:
+        """What it says if it "held", the contrary if it was "not held", and what is asked if "undecided"."""
         if self.better:
-            by = f" by at least {self.at_least:g}" if self.at_least else ""
-            return f"{self.better} is better than {self.than} by {self.metric}{by}"
-        if self.arm:
-            side = f"above {self.above:g}" if self.above is not None else f"below {self.below:g}"
-            return f"{self.metric} of {self.arm} is {side}"
-        return (
-            f"{' and '.join(self.same or ())} are the same by {self.metric} within {self.within:g}"
-        )
+            said = self._better(outcome)
+        elif self.same:
+            said = self._same(outcome)
+        else:
+            said = self._rises(outcome) if self.versus else self._side(outcome)
+        rest = {name: value for name, value in self.where.items() if name not in self.versus}
+        whether = "it is undecided whether " if outcome == "undecided" else ""
+        return whether + said + (f" where {placed(rest)}" if rest else "")
+
+    @property
+    def _here(self) -> str:
+        return placed({name: self.where[name] for name in self.versus})
+
+    @property
+    def _there(self) -> str:
+        return placed(self.versus)
+
+    def _better(self, outcome: str) -> str:
+        by = f" by at least {self.at_least:g}" if self.at_least else ""
+        what, more, less = self.better, "better", "worse"
+        than = f"than {self.than} in {self.metric}"
+        if self.versus:
+            what = f"the advantage of {self.better} over {self.than} in {self.metric}"
+            more, less = "greater", "smaller"
+            than = f"with {self._here} than with {self._there}"
+        if outcome == "not held":
+            more = f"not {more}" if by else less
+        return f"{what} is {more} {than}{by}"
+
+    def _same(self, outcome: str) -> str:
+        first, second = self.same or ("", "")
+        both, no = f"{first} and {second} are", "not " if outcome == "not held" else ""
+        if self.versus:
+            both = f"the advantages of {first} over {second} with {self._here} and with {self._there} are"
+        return f"{both} {no}within {self.within:g} of each other in {self.metric}"
+
+    def _rises(self, outcome: str) -> str:
+        """Of an arm that is compared with itself: "does not rise by more than 0.1" is "below 0.1"."""
+        is_above = self.above is not None
+        bound = (self.above if is_above else self.below) or 0.0
+        is_rise = bound > 0 or (bound == 0 and is_above)
+        is_said = is_rise == is_above  # whether the claim says that it does, or that it does not
+        if outcome != "undecided" and is_said == (outcome == "not held"):
+            verb = f"does not {'rise' if is_rise else 'fall'}"
+        else:
+            verb = "rises" if is_rise else "falls"
+        by = f" by more than {abs(bound):g}" if bound else ""
+        change = f"from {self._there} to {self._here}"
+        return f"the {self.metric} of {self.arm} {verb}{by} {change}"
+
+    def _side(self, outcome: str) -> str:
+        side = f"above {self.above:g}" if self.above is not None else f"below {self.below:g}"
+        no = "not " if outcome == "not held" else ""
+        return f"the {self.metric} of {self.arm} is {no}{side}"
 
 
 def _is_reference(value: Any) -> bool:
@@ -341,9 +407,11 @@ class Definition:
             named = value if isinstance(value, tuple) else (value,)
             with inside(key):
                 refuse_unknown([each for each in named if each], self.arms, "arm")
-        with inside("where"):
-            refuse_unknown(claim.where, [*self.factors], "factor")
-            for name, value in claim.where.items():
-                if value not in self.factors[name]:
-                    taken = ", ".join(map(str, self.factors[name]))
-                    raise FieldError((name,), f"is never {value!r}; it takes {taken}")
+        for key in ("where", "versus"):
+            with inside(key):
+                values = getattr(claim, key)
+                refuse_unknown(values, [*self.factors], "factor")
+                for name, value in values.items():
+                    if value not in self.factors[name]:
+                        taken = ", ".join(map(str, self.factors[name]))
+                        raise FieldError((name,), f"is never {value!r}; it takes {taken}")

@@ -166,7 +166,7 @@ def _changed(value: Any, default: Any) -> dict[str, Any]:
         each.name: getattr(value, each.name)
         for each in fields(value)
         if getattr(value, each.name)
-        != (each.default if default is None else getattr(default, each.name))
+        not in ({}, each.default if default is None else getattr(default, each.name))
     }
 
 

@@ -108,6 +108,8 @@ def test_what_cannot_be_run_is_refused_before_training(
         ({"full": {"arms": "he"}}, r"full\.arms: must be a table"),
         ({"full": {"claims": 3}}, r"full\.claims: must be a list of claims"),
         ({"full": {"claims": [{"metrik": "accuracy"}]}}, r"full\.claims\[0\]\.metrik: there is no such key"),
+        ({"full": {"claims": [{"metric": "accuracy", "arm": "he", "above": 0.1, "versus": {"width": 8}}]}},
+         r"full\.claims\[0\]\.versus\.width: there is no such factor in where"),
         ({"seeds": 10**30}, "seeds: must be a whole number of at least 1 and at most 1000000"),
         ({"seeds": True}, "seeds: must be a whole number"),
         ({"training": {"lr": 0.1}}, "training: must be a pyinit.studies.Training, got {'lr': 0.1}"),

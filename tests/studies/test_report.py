@@ -102,8 +102,8 @@ def test_verdicts_come_first_on_the_page_and_in_the_terminal() -> None:
     texts = [part for part in first.parts if isinstance(part, Text)]
     assert [each.head for each in texts] == [
         "Held: Xavier is better.",
-        "Not held: small is better than he by accuracy.",
-        "Undecided: he is better than xavier by test_loss.",
+        "Not held: small is better than he in accuracy.",
+        "Undecided: he is better than xavier in test_loss.",
     ]
     told = "xavier is better than small in accuracy: 0.910 against 0.115, a difference of 0.795"
     assert texts[0].text.startswith(told)  # a claim's own words may not name the metric
