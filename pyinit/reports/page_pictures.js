@@ -332,6 +332,10 @@
       }
       marks.push({ i, ...at });
     });
+    if (data.line.length) {
+      const points = data.line.map(([x, y]) => `${(left + x * step).toFixed(1)},${(top + y * tall).toFixed(1)}`);
+      for (const name of ["under", "over"]) svg(root, "path", { class: name, d: `M${points.join("L")}` });
+    }
     const guide = svg(root, "g");
     return {
       marks,
