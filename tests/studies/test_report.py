@@ -319,7 +319,7 @@ def test_without_both_of_its_factors_a_theory_draws_nothing() -> None:
         ({"dept": hundredfold}, r"^theory\.dept: there is no such factor; did you mean depth"),
         ({"depth": "math:no_such"}, r"^theory\.depth: cannot import 'math:no_such'"),
         ({"depth": lambda width: width}, r"^theory\.depth: a function of width, not of another factor"),
-        ({"sigma": lambda name: len(name)}, r"^theory\.sigma: the factor name has values that are no numbers"),
+        ({"sigma": lambda name: 2 * name}, r"^theory\.sigma: the factor name has values that are no numbers"),
         ({"depth": 3}, r"^theory: must be a table of factors and functions"),
     ],
 )  # fmt: skip
