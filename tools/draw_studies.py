@@ -104,6 +104,8 @@ class Fields:
         told = "Means over the seeds."
         if measure_of(self.metric).worst == 0:
             told += " A run that diverged counts as 0."
+        if measure_of(self.metric).more_is_better is False:
+            told += " Less is better."
         labels = [_plain(row[lone]) if lone else _named(row) for row in rows]
         return Heat(title, labels, names, values, lone, label=self.metric), told
 
@@ -116,7 +118,7 @@ class Fields:
 SHOWN: Mapping[str, OfReport | Fields] = {
     "simple-cnn": OfReport("Training loss"),
     "lenet-consistency": OfReport("Accuracy on test data", {"data": "patches"}),
-    "activation-grid": Fields("accuracy", {"depth": 16}),
+    "activation-grid": Fields("loss_area", {"depth": 16}),
     "printed-formulas": OfReport("Variance at the start", {"activation": "relu", "depth": 50}),
     "residual": Fields("accuracy"),
     "transfer": OfReport("Training loss"),
@@ -189,7 +191,7 @@ CHART, ROW, LINE = (
     0.44,
     0.25,
 )  # heights, in inches: of a chart, of a heat map's row, of a line of text
-LETTERS = 48  # of a line
+LETTERS, LEGEND = 48, 56  # of a line of the title, and of the legend
 DIGITS = 1  # of coordinates
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 # Colours that matplotlib is given, by the names that they have in the style sheet of reports.
@@ -244,7 +246,9 @@ def draw(picture: Picture) -> str:
 def _fit(drawn: Figure, picture: Picture) -> None:
     """Make a picture as wide as it is shown, with the title above all of it and the legend below."""
     (axes,) = drawn.axes
-    title = wrap(axes.get_title(loc="left"), LETTERS)
+    title = wrap(picture.title, LETTERS)
+    if len(title) > 1:  # the combination of factors has lines of its own
+        title = [line for part in picture.title.split(": ", 1) for line in wrap(part, LETTERS)]
     axes.set_title("", loc="left")
     drawn.suptitle("\n".join(title), x=0.02, ha="left", size="medium", weight="bold")
     height = CHART + LINE * len(title)
@@ -266,7 +270,7 @@ def _fit(drawn: Figure, picture: Picture) -> None:
         handles, labels = axes.get_legend_handles_labels()
         legend.remove()
         wide = [len(label) + 6 for label in labels]  # with its mark
-        columns = len(labels) if sum(wide) <= LETTERS else max(1, LETTERS // max(wide))
+        columns = len(labels) if sum(wide) <= LEGEND else max(1, LEGEND // max(wide))
         drawn.legend(
             handles,
             labels,
