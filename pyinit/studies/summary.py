@@ -44,7 +44,8 @@ def _values(result: Judged) -> Iterator[Any]:
         of = [{each.arm: each for each in group.comparisons[name].estimates} for name in names]
         for arm in of[0]:
             factors = [str(group.factors.get(name, "")) for name in result.study.factors]
-            rate = [f"{result.rates[arm, cell(group.factors)]:g}"] * several
+            found = result.rates.get((arm, cell(group.factors)))
+            rate = ["" if found is None else f"{found:g}"] * several
             rows.append([arm, *factors, *rate, *(estimate_text(each[arm])[0] for each in of)])
     yield from _cut(table, rows, "rows")
 

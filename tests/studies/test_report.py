@@ -108,7 +108,10 @@ def test_verdicts_come_first_on_the_page_and_in_the_terminal() -> None:
         "Not held: small is better than he by accuracy.",
         "Undecided: he is better than xavier by test_loss.",
     ]
-    assert "0.910 against 0.115, a difference of 0.795" in texts[0].text
+    assert texts[0].text.startswith(
+        "xavier is better than small in accuracy: 0.910 against 0.115, a difference of 0.795 (95% interval"
+    )
+    assert texts[2].text.startswith("medians 1.55 against 1.55")  # the head says the same
     assert [each.outcome for each in found.verdicts] == ["held", "not held", "undecided"]
     shown = str(found)
     assert shown.index("Held: Xavier") < shown.index("arm  ")
@@ -156,6 +159,23 @@ def test_the_learning_rate_that_served_an_arm_best_is_told() -> None:
     found = StudyResult(of, (*good, *bad))
     assert found.compared == good
     assert found.findings[-1].text == "Tried were 0.01, 0.1: xavier by 0.01."
+    numbers = table(found.page(), "Numbers in the end")
+    assert [row[numbers.columns.index("lr")] for row in numbers.rows] == [0.01]
+
+
+def test_many_learning_rates_are_counted() -> None:
+    of = study(factors={"depth": (2, 4, 8)}, training=Training(lr=(0.01, 0.1)))
+    records = [
+        replace(record(arm, s, {"depth": d}), lr=lr, status=status)
+        for s in range(3)
+        for d in (2, 4, 8)
+        for arm in ARMS
+        for lr, status in ((0.01, "diverged" if d == 8 else "finished"), (0.1, "finished"))
+    ]
+    assert StudyResult(of, tuple(records)).findings[-1].text == (
+        "Tried were 0.01, 0.1. Of 9 arms and combinations of factors, it is 0.01 for 6, 0.1 for 3; the table of "
+        "numbers has each."
+    )
 
 
 def test_the_command_and_the_data_are_told() -> None:
