@@ -259,9 +259,13 @@ def _fit(drawn: Figure, picture: Picture) -> None:
         levels = [level for row in picture.levels for level in row]
         (mesh,) = (each for each in axes.collections if isinstance(each, QuadMesh))
         mesh.set(array=None, edgecolor=NAMED["ground"])
-        mesh.set_facecolor([f"{FIELD}{round(100 * (level or 0)):02x}" for level in levels])
+        fields = [f"{FIELD}{round(100 * (level or 0)):02x}" for level in levels]
+        mesh.set_facecolor(fields)
         for number in axes.texts:
             number.set(color=NAMED["ground" if number.get_color() == "white" else "ink"])
+            if (around := number.get_bbox_patch()) is not None:
+                column, row = map(int, number.get_position())
+                around.set_facecolor(fields[row * len(picture.columns) + column])
         for under in axes.lines[:1]:
             under.set(color=NAMED["ground"])
     else:

@@ -177,8 +177,16 @@ def _draw_heat(axes: Any, picture: Heat) -> None:
             if value is not None:
                 told = f"{value:.3g}" if math.isfinite(value) else "\u221e"
                 ink = "white" if levels[i][j] > _DARK else "black"
+                around = {"facecolor": shades(levels[i][j]), "edgecolor": "none", "pad": 1}
                 axes.text(
-                    j + 0.5, i + 0.5, told, ha="center", va="center", color=ink, fontsize="small"
+                    j + 0.5,
+                    i + 0.5,
+                    told,
+                    ha="center",
+                    va="center",
+                    color=ink,
+                    fontsize="small",
+                    bbox=around if picture.line else None,  # the line ends at the number
                 )
     if picture.line:
         x, y = zip(*picture.line, strict=True)
