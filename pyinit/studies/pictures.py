@@ -4,6 +4,7 @@ import math
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from inspect import getdoc
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ _PLACES = 300  # layers of a picture, at most
 _STEPS = 10  # recorded steps of a picture, at most
 _TRACKED = 4  # steps at which gradients are shown by depth, at most
 _HEATS = 6  # heat maps, at most
-_FINE = 20  # points of a line from column to column
+_FINE = 4  # points of a line from column to column
 _METRICS = 4  # of which the values in the end have a picture, at most
 _BEYOND = 10.0  # times the greatest value of runs that finished: a curve is not followed further
 _WIDE = 30.0  # as far apart, losses need a logarithmic axis
@@ -266,8 +267,12 @@ def _axes(
     return first, second, None
 
 
+@cache  # a theory may take seconds, and pictures are made several times
 def _line(
-    theory: Callable[..., float] | None, rows: Sequence[Any], argument: str, columns: Sequence[Any]
+    theory: Callable[..., float] | None,
+    rows: tuple[Any, ...],
+    argument: str,
+    columns: tuple[Any, ...],
 ) -> tuple[list[tuple[float, float]], str]:
     """The theory as a line over a heat map, which is straight between the middles of fields, and what it is."""
     if theory is None:
