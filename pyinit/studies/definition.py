@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from pyinit.studies.kinds import (
 )
 from pyinit.studies.metrics import metric
 from pyinit.studies.optimizers import OPTIMIZERS, SCHEDULES
+from pyinit.studies.references import resolve
 from pyinit.studies.wording import placed
 
 
@@ -283,6 +285,24 @@ def _of_class(cls: type, what: str, kinds: Mapping[str, Kind]) -> Kind:
     )
 
 
+def argument_of(function: Any, factors: Sequence[str]) -> str:
+    """Of which factor a theory's function is: the first of its parameters that has a factor's name.
+
+    Raises:
+        ValueError: if there is none, or no function of the name.
+    """
+    taken = signature(resolve(function)).parameters
+    for name in taken:
+        if name in factors:
+            return name
+    raise ValueError(f"a function of {', '.join(taken) or 'nothing'}, not of another factor")
+
+
+def is_plain_number(value: Any) -> bool:
+    """Whether a factor's value is a number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 _TABLE = Kind("a table", lambda value: isinstance(value, Mapping), {"type": "object"}, dict)
 _ARMS = Kind(
     "a table of arms, one at least",
@@ -321,6 +341,12 @@ STUDY: Mapping[str, Kind] = {
     "training": _of_class(Training, "a pyinit.studies.Training", TRAINING),
     "factors": table(
         one_or_several(PLAIN), "a table of factors and their values, which are plain and differ"
+    ),
+    "theory": Kind(
+        "a table of factors and functions",
+        lambda value: isinstance(value, Mapping) and all(map(_is_reference, value.values())),
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        dict,
     ),
     "claims": _CLAIMS,
     "track": FLAG,
@@ -363,6 +389,7 @@ class Definition:
     training: Training = field(default_factory=Training)
     factors: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    theory: Mapping[str, Any] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
     track: bool = True
     data_dir: str | None = None
@@ -395,11 +422,24 @@ class Definition:
                 ("track",),
                 "must be false with batch_seeds: layers of models that are one are not watched",
             )
+        with inside("theory"):
+            self._check_theory()
         for i, claim in enumerate(self.claims):
             with inside("claims", i):
                 self._check_claim(claim)
         with inside("full"):
             _check_full(self.full)
+
+    def _check_theory(self) -> None:
+        refuse_unknown(self.theory, [*self.factors], "factor")
+        for name, function in self.theory.items():
+            try:
+                argument = argument_of(function, [each for each in self.factors if each != name])
+            except ValueError as error:
+                raise FieldError((name,), str(error)) from None
+            for each in (name, argument):
+                if not all(map(is_plain_number, self.factors[each])):
+                    raise FieldError((name,), f"the factor {each} has values that are no numbers")
 
     def _check_claim(self, claim: Claim) -> None:
         for key in ("better", "than", "arm", "same"):

@@ -144,6 +144,7 @@ def to_toml(study: Definition) -> str:
     table["data"] = fspath(study.data)
     table["arms"] = {name: arms.plain(arm) for name, arm in study.arms.items()}
     table["training"] = _changed(study.training, Training())
+    table["theory"] = {name: reference_to(each) for name, each in study.theory.items()}
     table["claims"] = [_changed(claim, None) for claim in study.claims]
     order = ("name", "question", "model", "data", "seeds", "steps", "epochs", "track")
     ordered = {key: table[key] for key in (*order, *table) if key in table}
