@@ -58,7 +58,8 @@ class Training:
 
     Args:
         optimizer: ``sgd``, ``adam`` or ``adamw``
-        lr: the learning rate; or several, of which each arm is compared by the one that served it best
+        lr: the learning rate; or several, of which each arm is compared by the one with the least training
+            loss
         momentum: that of SGD, and Adam's first beta
         weight_decay: the optimizer's
         batch_size: samples a step
