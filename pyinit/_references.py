@@ -14,9 +14,7 @@ def resolve(reference: str, what: str = "function") -> Callable[..., Any]:
     """
     module, _, attribute = reference.partition(":")
     if not (module and attribute):
-        raise ValueError(
-            f"cannot import {reference!r}: a {what} is named as package.module:{what}"
-        )
+        raise ValueError(f"cannot import {reference!r}: a {what} is named as package.module:{what}")
     try:
         found = attrgetter(attribute)(importlib.import_module(module))
     except KeyboardInterrupt:

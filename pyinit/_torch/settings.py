@@ -42,7 +42,9 @@ def _set_hooks(before: list[dict[Any, Any]]) -> None:
 _DEVICES = ("cpu", "cuda")
 
 # Of all modules: hooks of passes, and of registrations.
-_HOOKS = [name for name, held in vars(module).items() if name[:7] == "_global" and isinstance(held, dict)]
+_HOOKS = [
+    name for name, held in vars(module).items() if name[:7] == "_global" and isinstance(held, dict)
+]
 
 # How each setting is read, and how it is set.
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (

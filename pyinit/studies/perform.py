@@ -209,7 +209,7 @@ def perform(study: Definition, runs: Sequence[Run]) -> list[Record]:
             return _performed(study, runs, training)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever a user's code raises
             return [failed(run, _where(error)) for run in runs]
 
 

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 
+# The columns of a study's tables that are no factors: what tells runs apart, and what is recorded.
+COLUMNS = (
+    *("rows", "arm", "seed", "lr", "status", "error"),
+    *("step", "loss", "epoch", "train_loss", "test_loss", "accuracy", "seconds"),
+    *("name", "place", "mean", "variance", "total_variance", "gradient_norm", "update_ratio"),
+    *("dead", "saturated"),
+)
+
 
 @dataclass(frozen=True)
 class Run:

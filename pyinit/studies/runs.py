@@ -1,6 +1,6 @@
 """The runs of a study: which there are, those whose records are there already, and where the others are made."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -162,7 +162,7 @@ def _made(
     groups: Sequence[tuple[Run, ...]],
     jobs: int | None,
     executor: Executor | None,
-) -> Iterator[list[Record]]:
+) -> Generator[list[Record], None, None]:
     processes = min(jobs or executors.cores() // study.training.threads, len(groups))
     if executor is None and processes <= 1:
         for group in groups:
