@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from study_parts import (
     broken_,
     deadly_,
@@ -28,6 +29,7 @@ from study_parts import (
 )
 from torch.nn.modules.module import register_module_forward_hook
 
+from pyinit.cli import main
 from pyinit.studies import Claim, Study, Training, executors
 from pyinit.studies.executors import dask_executor
 from pyinit.studies.records import Record, RecordFile, read_records
@@ -292,12 +294,12 @@ def test_what_an_arm_sets_in_torch_reaches_no_other_run(here: list[dict[str, Any
     arms = {"unsettled": unsettled_, "xavier": "xavier", "he": "kaiming"}
     records = study(arms=arms).run(jobs=1).records
     assert numbers(each for each in records if each.arm != "unsettled") == here
+    assert torch.equal(torch.random.get_rng_state(), drawn[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == drawn[1:]
     assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype is torch.float32
     assert torch.ones(1).device.type == "cpu"
     assert torch.is_grad_enabled()
     assert not torch.is_anomaly_enabled()
-    assert torch.equal(torch.random.get_rng_state(), drawn[0])
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == drawn[1:]
 
 
 def test_hooks_of_all_modules_that_are_there_stay() -> None:
@@ -516,7 +518,7 @@ def test_an_interrupt_keeps_what_is_finished(
 ) -> None:
     file = tmp_path / "slow.toml"
     file.write_text(
-        'model = "study_parts:mlp"\ndata = "digits"\nseeds = 20000\nsteps = 100\n[arms]\nhe = "kaiming"\n'
+        'model = "study_parts:mlp"\ndata = "digits"\nseeds = 300\nsteps = 3000\n[arms]\nhe = "kaiming"\n'
     )
     out = tmp_path / "out"
     path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
@@ -548,10 +550,10 @@ def test_an_interrupt_keeps_what_is_finished(
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert refused.stderr.startswith(f"Error: another study is running in {out}: ")
     assert process.returncode == code
-    assert len(of_study) >= jobs
+    assert len(of_study) >= jobs or sys.platform != "linux"
     assert not [each for each in of_study if _is_alive(each)]
-    assert 0 < kept < 20000
-    assert f"interrupted: {kept} of 20000 runs are kept in {out}" in told
+    assert 0 < kept < 300
+    assert f"interrupted: {kept} of 300 runs are kept in {out}" in told
     assert f"go on with: pyinit compare {file} --jobs {jobs} --out {out}" in told
 
 
@@ -564,3 +566,56 @@ def test_seeds_of_one_model_are_found_again_together(tmp_path: Path) -> None:
     assert not made
     replace(some, seeds=3).run(jobs=1, out=tmp_path, watch=watch)
     assert len(made) == 6  # numbers of seeds that are one model depend on one another
+
+
+@pytest.mark.parametrize("library", ["torch", "filelock"])
+def test_an_interrupt_while_libraries_are_imported_is_a_line(library: str, tmp_path: Path) -> None:
+    (tmp_path / f"{library}.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinit", "compare", "mnist-cnn", "--out", str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr == "\ninterrupted before anything was begun\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_while_libraries_are_imported_is_told_as_usual(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise OSError('no such library')", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinit", "info"],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "OSError: no such library" in done.stderr
+
+
+def test_a_study_goes_on_after_the_disk_was_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "some.toml", tmp_path / "out"
+    file.write_text(
+        'model = "study_parts:mlp"\ndata = "digits"\nseeds = 4\nsteps = 5\n[arms]\nhe = "kaiming"\n'
+    )
+    arguments = ["compare", str(file), "--jobs", "1", "--out", str(out)]
+    whole, syncs = os.fsync, iter(range(100))
+
+    def full(number: int) -> None:
+        if next(syncs) >= full_after:
+            raise OSError(28, "No space left on device")
+        whole(number)
+
+    full_after = 4
+    monkeypatch.setattr(os, "fsync", full)
+    ended = CliRunner().invoke(main, arguments)
+    monkeypatch.setattr(os, "fsync", whole)
+    kept = len(read_records(out / "runs.jsonl"))
+    assert ended.exit_code == 1
+    assert f"Error: cannot write {out}: No space left on device\n" in ended.output
+    assert 0 < kept < 4
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 0, again.output
+    assert len(read_records(out / "runs.jsonl")) == 4
