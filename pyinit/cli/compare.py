@@ -89,8 +89,8 @@ def _list(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
     "rates",
     metavar="RATES",
     callback=_rates,
-    help="Learning rates, such as 0.01,0.1. Of several, each arm is compared by the one that "
-    "served it best.",
+    help="Learning rates, such as 0.01,0.1. Of several, each arm is compared by the one with "
+    "the least training loss.",
 )
 @click.option("--full", is_flag=True, help="The study at its full size, which can take hours.")
 @click.option("--arms", metavar="NAMES", help="Only these arms, such as xavier,he.")
@@ -195,7 +195,7 @@ def _restricted(study: Any, arms: list[str] | None, factors: dict[str, list[str]
         claim
         for claim in study.claims
         if {*claim.arms} <= {*kept_arms}
-        and all(value in kept[name] for name, value in claim.where.items())
+        and all(value in kept[name] for place in claim.places for name, value in place.items())
     ]
     return replace(study, arms=kept_arms, factors=kept, claims=claims)
 

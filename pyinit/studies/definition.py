@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from itertools import product
 from typing import Any
 
@@ -29,6 +30,8 @@ from pyinit.studies.kinds import (
 from pyinit.studies.metrics import METRICS, metric
 from pyinit.studies.optimizers import BELOW_ONE, OPTIMIZERS, SCHEDULES
 from pyinit.studies.records import COLUMNS
+from pyinit.studies.references import resolve
+from pyinit.studies.wording import placed
 
 
 def _is_device(value: Any) -> bool:
@@ -115,6 +118,7 @@ CLAIM: Mapping[str, Kind] = {
     "same": optional(one_or_several(TEXT)),
     "within": optional(number(above=0)),
     "where": table(PLAIN, "a table of factors and their values"),
+    "versus": table(PLAIN, "a table of factors and their values"),
     "at_least": number(least=0),
     "level": number(above=0),
     "text": TEXT,
@@ -129,7 +133,9 @@ class Claim:
     """What is expected of a study, told before it runs, and never evaluated as code.
 
     A claim has one of three forms: an arm is ``better`` ``than`` another; an ``arm`` is ``above`` or
-    ``below`` a number; two arms are the ``same`` ``within`` a difference.
+    ``below`` a number; two arms are the ``same`` ``within`` a difference. With ``versus`` it is about how
+    that number differs between two values of a factor: by how much an arm rises from one to the other, or by
+    how much more it is better.
 
     Args:
         metric: what is compared, a name of ``pyinit.studies.metrics``
@@ -141,6 +147,7 @@ class Claim:
         same: two arms that are said to be alike
         within: how far their means may be apart
         where: the values of factors for which it is said; of a factor that is not named, all
+        versus: other values of some of these factors, with which ``where`` is compared
         at_least: by how much the better arm is said to be better
         level: how often a verdict may be wrong by chance
         text: the claim in words
@@ -151,7 +158,10 @@ class Claim:
     Example:
         >>> from pyinit.studies import Claim
         >>> str(Claim("accuracy", better="xavier", than="normal", where={"depth": 30}))
-        'xavier is better than normal by accuracy where depth = 30'
+        'xavier is better than normal in accuracy where depth = 30'
+        >>> where = {"depth": 100, "batch_norm": False}
+        >>> str(Claim("accuracy", arm="fixup", above=-0.1, where=where, versus={"depth": 10}))
+        'the accuracy of fixup does not fall by more than 0.1 from depth = 10 to depth = 100 where batch_norm = False'
     """
 
     metric: str
@@ -163,6 +173,7 @@ class Claim:
     same: tuple[str, str] | None = None
     within: float | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
+    versus: Mapping[str, Any] = field(default_factory=dict)
     at_least: float = 0.0
     level: float = 0.05
     text: str = ""
@@ -178,6 +189,11 @@ class Claim:
             )
         if self.same is not None and (isinstance(self.same, str) or len(self.same) != 2):
             raise FieldError(("same",), f"must be a list of two arms, got {self.same!r}")
+        with inside("versus"):
+            refuse_unknown(self.versus, self.where, "factor in where")
+            for name, value in self.versus.items():
+                if value == self.where[name]:
+                    raise FieldError((name,), f"is {value!r} in where, too: nothing is compared")
         if self.level >= 1:
             raise FieldError(("level",), f"must be below 1, got {self.level!r}")
         try:
@@ -192,20 +208,72 @@ class Claim:
             self.same or ()
         )
 
-    def __str__(self) -> str:
-        where = " and ".join(f"{name} = {value}" for name, value in self.where.items())
-        return self._said() + (f" where {where}" if where else "")
+    @property
+    def places(self) -> tuple[Mapping[str, Any], ...]:
+        """The values of factors where runs are looked at: of ``where``, and those that it is compared with."""
+        other = ({**self.where, **self.versus},) if self.versus else ()
+        return (self.where, *other)
 
-    def _said(self) -> str:
+    def __str__(self) -> str:
+        return self.in_words("held")
+
+    def in_words(self, outcome: str) -> str:
+        """What it says if it "held", the contrary if it was "not held", and what is asked if "undecided"."""
         if self.better:
-            by = f" by at least {self.at_least:g}" if self.at_least else ""
-            return f"{self.better} is better than {self.than} by {self.metric}{by}"
-        if self.arm:
-            side = f"above {self.above:g}" if self.above is not None else f"below {self.below:g}"
-            return f"{self.metric} of {self.arm} is {side}"
-        return (
-            f"{' and '.join(self.same or ())} are the same by {self.metric} within {self.within:g}"
-        )
+            said = self._better(outcome)
+        elif self.same:
+            said = self._same(outcome)
+        else:
+            said = self._rises(outcome) if self.versus else self._side(outcome)
+        rest = {name: value for name, value in self.where.items() if name not in self.versus}
+        whether = "it is undecided whether " if outcome == "undecided" else ""
+        return whether + said + (f" where {placed(rest)}" if rest else "")
+
+    @property
+    def _here(self) -> str:
+        return placed({name: self.where[name] for name in self.versus})
+
+    @property
+    def _there(self) -> str:
+        return placed(self.versus)
+
+    def _better(self, outcome: str) -> str:
+        by = f" by at least {self.at_least:g}" if self.at_least else ""
+        what, more, less = self.better, "better", "worse"
+        than = f"than {self.than} in {self.metric}"
+        if self.versus:
+            what = f"the advantage of {self.better} over {self.than} in {self.metric}"
+            more, less = "greater", "smaller"
+            than = f"with {self._here} than with {self._there}"
+        if outcome == "not held":
+            more = f"not {more}" if by else less
+        return f"{what} is {more} {than}{by}"
+
+    def _same(self, outcome: str) -> str:
+        first, second = self.same or ("", "")
+        both, no = f"{first} and {second} are", "not " if outcome == "not held" else ""
+        if self.versus:
+            both = f"the advantages of {first} over {second} with {self._here} and with {self._there} are"
+        return f"{both} {no}within {self.within:g} of each other in {self.metric}"
+
+    def _rises(self, outcome: str) -> str:
+        """Of an arm that is compared with itself: "does not rise by more than 0.1" is "below 0.1"."""
+        is_above = self.above is not None
+        bound = (self.above if is_above else self.below) or 0.0
+        is_rise = bound > 0 or (bound == 0 and is_above)
+        is_said = is_rise == is_above  # whether the claim says that it does, or that it does not
+        if outcome != "undecided" and is_said == (outcome == "not held"):
+            verb = f"does not {'rise' if is_rise else 'fall'}"
+        else:
+            verb = "rises" if is_rise else "falls"
+        by = f" by more than {abs(bound):g}" if bound else ""
+        change = f"from {self._there} to {self._here}"
+        return f"the {self.metric} of {self.arm} {verb}{by} {change}"
+
+    def _side(self, outcome: str) -> str:
+        side = f"above {self.above:g}" if self.above is not None else f"below {self.below:g}"
+        no = "not " if outcome == "not held" else ""
+        return f"the {self.metric} of {self.arm} is {no}{side}"
 
 
 def _is_reference(value: Any) -> bool:
@@ -222,6 +290,24 @@ def _of_class(cls: type, what: str, kinds: Mapping[str, Kind]) -> Kind:
             "additionalProperties": False,
         },
     )
+
+
+def argument_of(function: Any, factors: Sequence[str]) -> str:
+    """Of which factor a theory's function is: the first of its parameters that has a factor's name.
+
+    Raises:
+        ValueError: if there is none, or no function of the name.
+    """
+    taken = signature(resolve(function)).parameters
+    for name in taken:
+        if name in factors:
+            return name
+    raise ValueError(f"a function of {', '.join(taken) or 'nothing'}, not of another factor")
+
+
+def is_plain_number(value: Any) -> bool:
+    """Whether a factor's value is a number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 _TABLE = Kind("a table", lambda value: isinstance(value, Mapping), {"type": "object"}, dict)
@@ -246,7 +332,7 @@ _COLUMNS = {*COLUMNS, *METRICS} - {*TRAINING}
 
 _claim = _of_class(Claim, "a Claim", CLAIM)
 _CLAIMS = Kind(
-    "claims",
+    "a list of pyinit.studies.Claim",
     lambda value: isinstance(value, (list, tuple)) and all(isinstance(c, Claim) for c in value),
     {"type": "array", "items": {**_claim.schema, "required": ["metric"]}},
     tuple,
@@ -266,9 +352,15 @@ STUDY: Mapping[str, Kind] = {
     "seeds": whole(1, 1_000_000),
     "steps": optional(whole(1)),
     "epochs": optional(whole(1)),
-    "training": _of_class(Training, "a Training", TRAINING),
+    "training": _of_class(Training, "a pyinit.studies.Training", TRAINING),
     "factors": table(
         one_or_several(PLAIN), "a table of factors and their values, which are plain and differ"
+    ),
+    "theory": Kind(
+        "a table of factors and functions",
+        lambda value: isinstance(value, Mapping) and all(map(_is_reference, value.values())),
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        dict,
     ),
     "claims": _CLAIMS,
     "track": FLAG,
@@ -311,6 +403,7 @@ class Definition:
     training: Training = field(default_factory=Training)
     factors: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    theory: Mapping[str, Any] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
     track: bool = True
     data_dir: str | None = None
@@ -334,6 +427,8 @@ class Definition:
             with inside("arms", name):
                 arms_module.steps_of(arm)
         self._check_factors()
+        with inside("theory"):
+            self._check_theory()
         for i, claim in enumerate(self.claims):
             with inside("claims", i):
                 self._check_claim(claim)
@@ -361,15 +456,28 @@ class Definition:
                 "needs track = false: layers of models that are one are not watched",
             )
 
+    def _check_theory(self) -> None:
+        refuse_unknown(self.theory, [*self.factors], "factor")
+        for name, function in self.theory.items():
+            try:
+                argument = argument_of(function, [each for each in self.factors if each != name])
+            except ValueError as error:
+                raise FieldError((name,), str(error)) from None
+            for each in (name, argument):
+                if not all(map(is_plain_number, self.factors[each])):
+                    raise FieldError((name,), f"the factor {each} has values that are no numbers")
+
     def _check_claim(self, claim: Claim) -> None:
         for key in ("better", "than", "arm", "same"):
             value = getattr(claim, key)
             named = value if isinstance(value, tuple) else (value,)
             with inside(key):
                 refuse_unknown([each for each in named if each], self.arms, "arm")
-        with inside("where"):
-            refuse_unknown(claim.where, [*self.factors], "factor")
-            for name, value in claim.where.items():
-                if value not in self.factors[name]:
-                    taken = ", ".join(map(str, self.factors[name]))
-                    raise FieldError((name,), f"is never {value!r}; it takes {taken}")
+        for key in ("where", "versus"):
+            with inside(key):
+                values = getattr(claim, key)
+                refuse_unknown(values, [*self.factors], "factor")
+                for name, value in values.items():
+                    if value not in self.factors[name]:
+                        taken = ", ".join(map(str, self.factors[name]))
+                        raise FieldError((name,), f"is never {value!r}; it takes {taken}")

@@ -45,6 +45,8 @@ class Study(Definition):
         factors: what varies beside the arms, with the values that it takes. A field of ``Training``
             changes the training, ``data`` the data set, and any other name is an argument of the model
         arguments: arguments of the model that do not vary
+        theory: a factor, and a function of another one (or its name as ``module:function``) that gives the
+            factor's value which theory predicts; the report draws it as a line over the heat map of both
         claims: what is expected
         track: whether signals and gradients are recorded layer by layer: at steps 0, 1, 10, 100, ... and
             at the end of each epoch

@@ -64,6 +64,13 @@ metric = "test_loss"
 same = ["xavier", "lsuv"]
 within = 0.1
 
+[[claims]]
+metric = "accuracy"
+arm = "lsuv"
+above = -0.1
+where = {width = 8, momentum = 0.9}
+versus = {width = 4}
+
 [full]
 seeds = 10
 epochs = 5
@@ -104,6 +111,8 @@ def in_python() -> Study:
                   text="More is better."),
             Claim("steps_to_accuracy:0.5", arm="xavier", below=15),
             Claim("test_loss", same=("xavier", "lsuv"), within=0.1),
+            Claim("accuracy", arm="lsuv", above=-0.1, where={"width": 8, "momentum": 0.9},
+                  versus={"width": 4}),
         ),
         full={"seeds": 10, "epochs": 5, "training": {"batch_size": 64}},
     )  # fmt: skip
@@ -247,3 +256,22 @@ def test_what_a_file_cannot_name_is_told() -> None:
         replace(study, arguments={"width": None}).to_toml()
     claims = [Claim("accuracy", arm="he", above=0.5)]
     assert "above = 0.5" in replace(study, full={"claims": claims}).to_toml()
+
+
+@pytest.mark.parametrize(
+    ("versus", "told"),
+    [
+        ("{widths = 4}", "versus.widths: there is no such factor in where; did you mean width"),
+        ("{momentum = 0.0}", "versus.momentum: there is no such factor in where"),
+        ("{width = 5}", r"versus.width: is never 5; it takes 4, 8"),
+        ("{width = 8}", "versus.width: is 8 in where, too: nothing is compared"),
+        ("4", "versus: must be a table of factors and their values, got 4"),
+    ],
+)
+def test_a_place_to_compare_with_is_a_value_that_the_factor_has(
+    versus: str, told: str, tmp_path: Path
+) -> None:
+    text = WHOLE.replace("where = {width = 8, momentum = 0.9}", "where = {width = 8}")
+    text = text.replace("versus = {width = 4}", f"versus = {versus}")
+    with pytest.raises(ValueError, match=rf"line \d+: claims\[3\].{told}"):
+        Study.load(written(tmp_path, text))

@@ -30,7 +30,7 @@ from study_parts import (
 from torch.nn.modules.module import register_module_forward_hook
 
 from pyinit.cli import main
-from pyinit.studies import Claim, Study, Training, executors
+from pyinit.studies import Claim, Study, Training, executors, references
 from pyinit.studies.executors import dask_executor
 from pyinit.studies.records import Record, RecordFile, read_records
 from pyinit.studies.runs import runs_of
@@ -253,6 +253,14 @@ def test_what_a_function_names_decides_in_every_process(is_typed: bool, tmp_path
         of(CODE, HELPERS_OF_IT.replace("ones_", "zeros_")),
     ]
     assert len({first, *changed}) == 4
+
+
+def test_torch_is_installed_wherever_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        references, "_INSTALLED", ("/none/",)
+    )  # as in IPython of another environment
+    assert not any(map(references._is_users, (torch, torch.nn.Linear, torch.nn.init.normal_, np)))
+    assert references._is_users(mlp)
 
 
 def test_a_file_counts_by_what_is_in_it(tmp_path: Path) -> None:
