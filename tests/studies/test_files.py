@@ -174,7 +174,7 @@ WRONG = {
     "batch_seeds = [false, true]": ("momentum = [0.0, 0.9]", "line 32: factors.batch_seeds: needs track = false"),
     "data = 5": ('data = "digits"', "line 5: data: must be a text, got 5"),
     "data = [5, 6]": ("width = [4, 8]", "line 31: factors.data: must be a text, got 5"),
-    "data = 7\nepochs = 5": ("epochs = 5", "line 55: full.data: must be a text, got 7"),
+    "data = 7\nepochs = 5": ("epochs = 5", "line 61: full.data: must be a text, got 7"),
     "seed = [4, 8]": ("width = [4, 8]", "line 31: factors.seed: is the name of a column of the results"),
     "momentum = [0.0, 1]": ("momentum = [0.0, 0.9]", "line 32: factors.momentum: must be below 1 with adam, got 1"),
     "momentum = 1": ("batch_size = 32", "line 27: training.momentum: must be below 1 with adam, got 1.0"),
