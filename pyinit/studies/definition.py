@@ -1,8 +1,9 @@
 """What a study is made of: how models are trained, what is claimed, and all fields, checked."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
+from itertools import product
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from pyinit.studies.kinds import (
     Kind,
     checked,
     inside,
+    is_text,
     number,
     one_of,
     one_or_several,
@@ -25,8 +27,9 @@ from pyinit.studies.kinds import (
     table,
     whole,
 )
-from pyinit.studies.metrics import metric
-from pyinit.studies.optimizers import OPTIMIZERS, SCHEDULES
+from pyinit.studies.metrics import METRICS, metric
+from pyinit.studies.optimizers import BELOW_ONE, OPTIMIZERS, SCHEDULES
+from pyinit.studies.records import COLUMNS
 from pyinit.studies.references import resolve
 from pyinit.studies.wording import placed
 
@@ -95,6 +98,10 @@ class Training:
 
     def __post_init__(self) -> None:
         checked(self, TRAINING)
+        if self.optimizer in BELOW_ONE and self.momentum >= 1:
+            raise FieldError(
+                ("momentum",), f"must be below 1 with {self.optimizer}, got {self.momentum!r}"
+            )
 
     @property
     def lrs(self) -> tuple[float, ...]:
@@ -314,7 +321,14 @@ _ARMS = Kind(
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+    return is_text(value) and bool(value)
+
+
+# What the values of factors must be that are no arguments of the model.
+_FACTORS: Mapping[str, Kind] = {**TRAINING, "data": TEXT}
+
+# No factor may have the name of a column, but for a field of the training, which has its own value there.
+_COLUMNS = {*COLUMNS, *METRICS} - {*TRAINING}
 
 
 _claim = _of_class(Claim, "a Claim", CLAIM)
@@ -401,8 +415,10 @@ class Definition:
     def __post_init__(self) -> None:
         checked(self, STUDY)
         if (self.steps is None) == (self.epochs is None):
-            which = "both" if self.steps else "neither"
-            raise FieldError((), f"give either steps or epochs, got {which}")
+            is_both = self.steps is not None
+            which = "both" if is_both else "neither"
+            path = ("epochs",) if is_both else ()
+            raise FieldError(path, f"give either steps or epochs, got {which}")
         factors = {
             name: values if isinstance(values, tuple) else (values,)
             for name, values in self.factors.items()
@@ -411,18 +427,7 @@ class Definition:
         for name, arm in self.arms.items():
             with inside("arms", name):
                 arms_module.steps_of(arm)
-        for name, values in factors.items():
-            if name in self.arguments:
-                raise FieldError(("factors", name), "is among arguments, too: leave out one")
-            if name in TRAINING:
-                for value in values:
-                    with inside("factors"):
-                        TRAINING[name](name, value)
-        if self.track and True in (self.training.batch_seeds, *factors.get("batch_seeds", ())):
-            raise FieldError(
-                ("track",),
-                "must be false with batch_seeds: layers of models that are one are not watched",
-            )
+        self._check_factors()
         with inside("theory"):
             self._check_theory()
         for i, claim in enumerate(self.claims):
@@ -430,6 +435,27 @@ class Definition:
                 self._check_claim(claim)
         with inside("full"):
             _check_full(self.full)
+
+    def _check_factors(self) -> None:
+        factors = self.factors
+        for name, values in factors.items():
+            if name in self.arguments:
+                raise FieldError(("factors", name), "is among arguments, too: leave out one")
+            if name in _COLUMNS:
+                raise FieldError(("factors", name), "is the name of a column of the results")
+            for value in values:
+                with inside("factors"):
+                    _FACTORS.get(name, PLAIN)(name, value)
+        of_training = [name for name in factors if name in TRAINING]
+        for several in product(*(factors[name] for name in of_training)):
+            with inside("factors"):
+                replace(self.training, **dict(zip(of_training, several, strict=True)))
+        of_factors = True in factors.get("batch_seeds", ())
+        if self.track and (of_factors or self.training.batch_seeds):
+            raise FieldError(
+                ("factors" if of_factors else "training", "batch_seeds"),
+                "needs track = false: layers of models that are one are not watched",
+            )
 
     def _check_theory(self) -> None:
         refuse_unknown(self.theory, [*self.factors], "factor")

@@ -10,7 +10,7 @@ from typing import Any
 from pyinit._messages import near, needed
 from pyinit.studies import arms
 from pyinit.studies.definition import CLAIM, STUDY, TRAINING, Claim, Definition, Training
-from pyinit.studies.kinds import FieldError, inside, refuse_unknown
+from pyinit.studies.kinds import TEXT, FieldError, inside, refuse_unknown
 from pyinit.studies.references import reference_to
 
 if sys.version_info >= (3, 11):
@@ -69,6 +69,10 @@ def from_table(table: dict[str, Any]) -> dict[str, Any]:
     for key in _REQUIRED:
         if key not in table:
             raise FieldError((), f"the key {key} is missing")
+    TEXT("data", table["data"])
+    if isinstance(table.get("full"), dict) and "data" in table["full"]:
+        with inside("full"):
+            TEXT("data", table["full"]["data"])
     found = dict(table)
     if "training" in found:
         with inside("training"):
