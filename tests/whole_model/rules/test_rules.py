@@ -503,7 +503,7 @@ def test_a_rule_says_how_the_experts_of_a_mixture_lie(tmp_path):
     )
     models = Experts(), Experts()
     reports = [
-        pyinit.initialize_(model, rules=rules, seed=0)
+        pyinit.initialize_(model, "test", rules=rules, seed=0)
         for model, rules in zip(models, ({"stack": STACKED}, file), strict=True)
     ]
     row = reports[0]["stack"]
@@ -526,5 +526,7 @@ def test_a_rule_says_how_the_experts_of_a_mixture_lie(tmp_path):
 def test_batch_dims_that_leave_no_matrix_are_refused(batch_dims, error):
     model = Experts()
     with pytest.raises(error, match="batch_dims must"):
-        pyinit.initialize_(model, rules={"stack": STACKED | {"batch_dims": batch_dims}}, seed=0)
+        pyinit.initialize_(
+            model, "test", rules={"stack": STACKED | {"batch_dims": batch_dims}}, seed=0
+        )
     assert (model.stack == 1).all()
