@@ -147,9 +147,12 @@ def _layers_of_gates(flow: Flow) -> int:
 
 
 def _value_and_factor(flow: Flow, product: Step) -> tuple[int | None, int]:
-    """The value that a product multiplies by a factor computed from it; None if there is none."""
+    """The value that a product multiplies by a gate, an activation of what is computed from the value;
+    None if there is none."""
     for value, factor in (product.inputs, product.inputs[::-1]):
-        if value != factor and flow.ancestors[factor] >> value & 1:
+        kind = flow.steps[factor].kind
+        is_gate = ACTIVATION in (kind, kind == PASS and _behind(flow, factor))
+        if is_gate and flow.ancestors[factor] >> value & 1:
             return value, factor
     return None, -1
 

@@ -1,7 +1,7 @@
 """From a model to its flow: which steps the calls and modules of its forward are."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import fx, nn

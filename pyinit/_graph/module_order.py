@@ -108,7 +108,9 @@ def _read_children(
             if found is not None:
                 activation.setdefault(layer, found)
         if layer and (is_layer(child) or is_norm(child)):
-            activation.update({layer: held for held in activations.held_by(child) if held})
+            held = activations.held_by(child)
+            if held and held[0] is not None:
+                activation[layer] = held[0]
 
 
 def _passes_by(layer: str) -> bool:

@@ -130,12 +130,9 @@ class _Auto:
                 return choose(self, site)
         if is_layer(site.module) or site.path in self.graph.depth:
             return {"weight": self.weight, "bias": self.bias}.get(site.leaf, _nothing)(site)
-        if is_norm(site.module):
-            return _norm(site)
-        if is_router(site.module):
-            return _router(site)
-        if is_expert_stack(site.module):
-            return self.experts(site)
+        for is_of_kind, choose in _BY_KIND:
+            if is_of_kind(site.module):
+                return choose(self, site)
         if _TOKEN.search(site.leaf):
             return Choice(TruncNormal(std=0.02), "learned token or position")
         return None
@@ -159,13 +156,9 @@ class _Auto:
         follows = self.graph.activation.get(path)
         if standardizes_its_weight(site.module):
             return LecunNormal(), "the layer standardizes its weight itself"
-        if path in self.graph.head_mixers:
-            return _identity(site), "mixes heads, which start apart"
-        if site.name in self.queries:
-            queries, others = XavierUniform(scale * self.queries[site.name]), XavierUniform(scale)
-            return of_queries(queries, others, site), f"queries; {UNSCALED}"
-        if path in self.graph.attention:
-            return _projections(site, scale)
+        of_attention = self._of_attention(site, scale)
+        if of_attention is not None:
+            return of_attention
         if depth >= DEEP and follows != _SELU:
             feeds = self.graph.activation_before.get(path)
             if feeds is None:
@@ -179,6 +172,14 @@ class _Auto:
         return _suited_to(
             follows, scale, path in self.graph.norms
         ), f"{_words_for(follows)} follows"
+
+    def _of_attention(self, site: Site, scale: float) -> tuple[Initializer, str] | None:
+        if site.path in self.graph.head_mixers:
+            return _identity(site), "mixes heads, which start apart"
+        if site.name in self.queries:
+            queries, others = XavierUniform(scale * self.queries[site.name]), XavierUniform(scale)
+            return of_queries(queries, others, site), f"queries; {UNSCALED}"
+        return _projections(site, scale) if site.path in self.graph.attention else None
 
     def _balance(self, site: Site) -> Balance | None:
         """What holds the variance in a deep plain chain; None where a layer is in no such chain."""
@@ -267,6 +268,13 @@ _BY_MODULE: tuple[tuple[Any, Callable[[_Auto, Site], Choice | None]], ...] = (
     (RECURRENT_LAYERS, _Auto.recurrent),
     (EMBEDDINGS, _Auto.embedding),
     (nn.PReLU, _Auto.prelu),
+)
+
+
+_BY_KIND: tuple[tuple[Callable[[nn.Module], bool], Callable[[_Auto, Site], Choice | None]], ...] = (
+    (is_norm, lambda _, site: _norm(site)),
+    (is_router, lambda _, site: _router(site)),
+    (is_expert_stack, _Auto.experts),
 )
 
 
