@@ -124,6 +124,10 @@ class _Auto:
             isinstance(site.module, nn.Embedding) and site.tied for site in network.sites
         )
 
+        # T5 divides what goes into a head that shares the embedding's weight by sqrt(dim) itself.
+        config = getattr(network.model, "config", None)
+        self.shrinks_outputs = getattr(config, "scale_decoder_outputs", None) is True
+
     def choose(self, site: Site) -> Choice | None:
         for kinds, choose in _BY_MODULE:
             if isinstance(site.module, kinds):
@@ -252,8 +256,9 @@ class _Auto:
 
     def embedding(self, site: Site) -> Choice:
         dim = site.shape[-1]
-        initializer = Normal(0.0, 1 / math.sqrt(dim) if self.short_rows else 1.0)
-        why = "rows of length 1" if self.short_rows else "variance 1 for what follows"
+        is_short = self.short_rows and not (site.tied and self.shrinks_outputs)
+        initializer = Normal(0.0, 1 / math.sqrt(dim) if is_short else 1.0)
+        why = "rows of length 1" if is_short else "variance 1 for what follows"
         return Choice(padded(initializer, site.module), f"embedding, {why}")
 
     def prelu(self, site: Site) -> Choice:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -652,3 +653,25 @@ def test_standardized_convolutions_get_no_random_biases() -> None:
     weights = [choice for name, choice in found.items() if "weight" in name]
     assert weights == [Choice(LecunNormal(), "the layer standardizes its weight itself")] * 12
     assert {choice.initializer for name, choice in found.items() if "bias" in name} == {ZEROS}
+
+
+class Tied(nn.Module):
+    """A head that shares its weight with the embedding, and a model that may shrink what goes into it."""
+
+    def __init__(self, shrinks: bool) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(scale_decoder_outputs=shrinks)
+        self.embedding, self.norm = nn.Embedding(10, 16), nn.LayerNorm(16)
+        self.head = nn.Linear(16, 10, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.embedding(x))
+        return self.head(y * 16**-0.5 if self.config.scale_decoder_outputs else y)
+
+
+@pytest.mark.parametrize(("shrinks", "std"), [(True, 1.0), (False, 0.25)])
+def test_a_model_that_shrinks_its_outputs_itself_has_an_embedding_of_variance_1(
+    shrinks: bool, std: float
+) -> None:
+    assert chosen(Tied(shrinks))["embedding.weight"] == Normal(0.0, std)
