@@ -1,7 +1,7 @@
 """Recipes of transformers and of residual networks: what each parameter gets, and how large."""
 
-import hashlib
 import copy
+import hashlib
 import math
 
 import pytest
