@@ -193,7 +193,7 @@ _AT_ONCE = 1 << 20
 def _pieces(weight: Tensor) -> Iterator[Tensor]:
     """Parts of a weight, all inputs of some outputs, of about as many elements as are worked on at once."""
     of_an_output = max(1, weight.numel() // max(1, weight.shape[1]))
-    return iter(weight.split(max(1, _AT_ONCE // of_an_output), dim=1))
+    return iter(torch.split(weight, max(1, _AT_ONCE // of_an_output), dim=1))
 
 
 def _sum(x: Tensor) -> Tensor:

@@ -31,7 +31,14 @@ from pyinit.initializers import (
     gain_of,
 )
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.chains import DEEP, Balance, balance, gain_alone, off_centre
+from pyinit.whole_model.recipes.chains import (
+    DEEP,
+    Balance,
+    balance,
+    gain_alone,
+    gradient_kept,
+    off_centre,
+)
 from pyinit.whole_model.recipes.choices import (
     each_place,
     forget_bias,
@@ -42,6 +49,8 @@ from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 
 # Activations that are bounded and linear around zero: Xavier's derivation holds for them.
 _XAVIER = frozenset(("sigmoid", "tanh", "softsign", "hardtanh", "hardsigmoid"))
+
+_LOST = 0.01  # what a chain leaves of a gradient, if the report says that it vanishes
 
 _TOKEN = re.compile(
     r"^(?:\w+_)?(?:tokens?|(?:class|mask|pos|position|positional)s?_?emb(?:ed(?:ding)?s?)?)$"
@@ -153,7 +162,8 @@ class _Auto:
         balanced = self._balance(site)
         if balanced is None:
             return Centred(self._plain_weight(site, scale)[0]), why
-        return Centred(KaimingNormal(nonlinearity=balanced.gain * scale)), why + self._depth(path)
+        why += self._depth_words(path, balanced.gain)
+        return Centred(KaimingNormal(nonlinearity=balanced.gain * scale)), why
 
     def _plain_weight(self, site: Site, scale: float) -> tuple[Initializer, str]:
         path = site.path
@@ -165,7 +175,7 @@ class _Auto:
                 return _lecun(scale), f"first of {depth} layers without a norm"
             balanced = self._balance(site)
             if balanced is not None:
-                why = f"{_words_for(feeds)} comes before{self._depth(path)}"
+                why = f"{_words_for(feeds)} comes before{self._depth_words(path, balanced.gain)}"
                 return KaimingNormal(nonlinearity=balanced.gain * scale), why
         if follows is None:
             return _lecun(scale), "head" if path in self.heads else "no activation follows"
@@ -212,9 +222,16 @@ class _Auto:
         """Whether a norm sets the scale of a layer's output; that of the next block does so for the sum."""
         return path in self.graph.norms and self.norm_after_last.get(path, "") is not None
 
-    def _depth(self, path: str) -> str:
+    def _depth_words(self, path: str, gain: float) -> str:
+        """How deep the plain chain is that a layer stands in, and whether gradients pass it."""
         depth = self.graph.depth.get(path, 0)
-        return f", {depth} layers without a norm" if depth >= DEEP else ""
+        if depth < DEEP:
+            return ""
+        words = f", {depth} layers without a norm"
+        kept = gradient_kept(self.graph.activation_before[path], gain)
+        if kept ** (depth - 1) >= _LOST:
+            return words
+        return f"{words}, each of which shrinks gradients to {kept:.0%}: add norms or residual sums"
 
     def bias(self, site: Site) -> Choice:
         is_head = site.path in self.heads

@@ -73,6 +73,15 @@ def gain_alone(activation: ActivationKind, centred: bool = False) -> Balance:
     return Balance(1 / math.sqrt(about_mean.second), 0.0)
 
 
+def gradient_kept(activation: ActivationKind, gain: float) -> float:
+    """By what a layer of that gain multiplies gradients on their way through the activation before it.
+
+    It is 1 if the activation is known by its gain alone.
+    """
+    known = off_centre(activation) or _moments(activation)
+    return 1.0 if known is None else gain * math.sqrt(known.derivative)
+
+
 def _holds(share: float, moments: Moments, depth: int, width: int | None) -> bool:
     """Whether the variance stays within [1/2, 2] if this share of it comes from the weights."""
     rho = _kept(share, moments)
