@@ -11,6 +11,8 @@ from torch import nn
 
 from pyinit._graph.graph import ActivationKind
 from pyinit._scale.gain import calculate_gain
+from pyinit._scale.moments import moments_if_off_centre
+from pyinit._scale.pointwise import Pointwise
 from pyinit._torch.original import functional
 
 # torch's activations by the name of the function or method, with its arguments and their defaults.
@@ -157,7 +159,8 @@ def scaled_silu(scale: float) -> ActivationKind | None:
 
 def _by_quadrature(activation: Callable[..., Any] | nn.Module) -> ActivationKind | None:
     try:
-        return ActivationKind(calculate_gain(activation))
+        gain = calculate_gain(activation)
+        return ActivationKind(gain, about_mean=moments_if_off_centre(Pointwise(activation).values))
     except Exception:  # noqa: BLE001  a user's code may raise anything
         return None
 

@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pyinit._scale.moments import Moments
+
 
 class ActivationKind(NamedTuple):
-    """Which activation a module or a call is, as the arguments of ``initializers.gain_of``.
+    """Which activation a module or a call is; the first two are arguments of ``initializers.gain_of``.
 
     nonlinearity: the name that torch has for the activation, or else the activation's gain
     a: the slope of a ``"leaky_relu"``
+    about_mean: the moments about its mean of an activation that is known by its gain, if it is off centre
     """
 
     nonlinearity: str | float
     a: float = 0.0
+    about_mean: Moments | None = None
 
 
 class Branch(NamedTuple):

@@ -21,6 +21,7 @@ from pyinit._graph.flow import (
     Flow,
 )
 from pyinit._graph.fx_tracer import SHAPES, name_of, traced
+from pyinit._graph.graph import ActivationKind
 from pyinit._graph.kinds import (
     EMBEDDINGS,
     RECURRENT_LAYERS,
@@ -135,7 +136,7 @@ def _add_product(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
 def _scale_in_sigmoid(flow: Flow, value: int, factor: int) -> float | None:
     """The number c if the factor is sigmoid(c * value), else None."""
     sigmoid = flow.steps[factor]
-    if sigmoid.activation != ("sigmoid", 0.0):
+    if sigmoid.activation != ActivationKind("sigmoid"):
         return None
     if sigmoid.inputs == (value,):
         return 1.0

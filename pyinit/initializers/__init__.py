@@ -28,7 +28,14 @@ from pyinit.initializers._base import (
     names,
     register,
 )
-from pyinit.initializers._composed import Keep, OwnReset, Padded, Parts
+from pyinit.initializers._composed import (
+    Centred,
+    Keep,
+    OwnReset,
+    Padded,
+    Parts,
+    can_be_centred,
+)
 from pyinit.initializers._drawn import (
     Constant,
     DeltaOrthogonal,
@@ -59,6 +66,7 @@ __all__ = [
     "ZEROS",
     "Block",
     "Blocks",
+    "Centred",
     "Constant",
     "DeltaOrthogonal",
     "Dirac",
@@ -84,6 +92,7 @@ __all__ = [
     "Weight",
     "XavierNormal",
     "XavierUniform",
+    "can_be_centred",
     "fill_by_torch_",
     "from_dict",
     "gain_of",

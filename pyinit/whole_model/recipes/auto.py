@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from pyinit._graph.graph import ActivationKind
 from pyinit._graph.kinds import (
@@ -23,6 +24,7 @@ from pyinit._graph.kinds import (
 from pyinit.initializers import (
     ONES,
     ZEROS,
+    Centred,
     Constant,
     Dirac,
     Eye,
@@ -38,11 +40,19 @@ from pyinit.initializers import (
     VarianceScaling,
     XavierNormal,
     XavierUniform,
+    can_be_centred,
     gain_of,
 )
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.attention import UNSCALED, of_queries, query_factors
-from pyinit.whole_model.recipes.chains import DEEP, Balance, balance
+from pyinit.whole_model.recipes.chains import (
+    DEEP,
+    Balance,
+    balance,
+    gain_alone,
+    gradient_kept,
+    off_centre,
+)
 from pyinit.whole_model.recipes.choices import (
     each_place,
     forget_bias,
@@ -56,6 +66,8 @@ _XAVIER = frozenset(("sigmoid", "tanh", "softsign", "hardtanh", "hardsigmoid"))
 
 # Layers that are named after all the projections that they make.
 _FUSED = re.compile(r"(?:^|[._])(?:W)?(qkv|kv)(?:_proj)?(?:[._]|$)")
+
+_LOST = 0.01  # what a chain leaves of a gradient, if the report says that it vanishes
 
 _TOKEN = re.compile(
     r"^(?:\w+_)?(?:tokens?|(?:class|mask|pos|position|positional)s?_?emb(?:ed(?:ding)?s?)?)$"
@@ -119,6 +131,13 @@ class _Auto:
         self.branches = {branch.layers[-1]: branch for branch in self.graph.branches}
         self.of_stream = self.graph.branches_of_streams()
         self.queries = query_factors(network)
+        # The mean of what layers take whose weights are centred.
+        self.mean_before: dict[str, float] = {}
+        for site in network.sites:
+            if site.leaf == "weight" and is_layer(site.module):
+                mean = self._mean_before(site)
+                if mean is not None:
+                    self.mean_before[site.path] = mean
         # Rows of length 1 suit a norm, and a head that shares the embedding's weight.
         self.short_rows = any(map(is_norm, network.modules.values())) or any(
             isinstance(site.module, nn.Embedding) and site.tied for site in network.sites
@@ -156,20 +175,32 @@ class _Auto:
 
     def _weight(self, site: Site, scale: float) -> tuple[Initializer, str]:
         path = site.path
-        depth = self.graph.depth.get(path, 0)
-        follows = self.graph.activation.get(path)
         if standardizes_its_weight(site.module):
             return LecunNormal(), "the layer standardizes its weight itself"
         of_attention = self._of_attention(site, scale)
         if of_attention is not None:
             return of_attention
+        mean = self.mean_before.get(path)
+        if mean is None:
+            return self._plain_weight(site, scale)
+        why = f"{_words_for(self.graph.activation_before[path])} of mean {mean:.2g} comes before"
+        balanced = self._balance(site)
+        if balanced is None:
+            return Centred(self._plain_weight(site, scale)[0]), why
+        why += self._depth_words(path, balanced.gain)
+        return Centred(KaimingNormal(nonlinearity=balanced.gain * scale)), why
+
+    def _plain_weight(self, site: Site, scale: float) -> tuple[Initializer, str]:
+        path = site.path
+        depth = self.graph.depth.get(path, 0)
+        follows = self.graph.activation.get(path)
         if depth >= DEEP and follows != _SELU:
             feeds = self.graph.activation_before.get(path)
             if feeds is None:
                 return _lecun(scale), f"first of {depth} layers without a norm"
             balanced = self._balance(site)
             if balanced is not None:
-                why = f"{_words_for(feeds)} comes before, {depth} layers without a norm"
+                why = f"{_words_for(feeds)} comes before{self._depth_words(path, balanced.gain)}"
                 return KaimingNormal(nonlinearity=balanced.gain * scale), why
         if follows is None:
             return _lecun(scale), "head" if path in self.heads else "no activation follows"
@@ -185,17 +216,56 @@ class _Auto:
             return of_queries(queries, others, site), f"queries; {UNSCALED}"
         return _projections(site, scale) if site.path in self.graph.attention else None
 
-    def _balance(self, site: Site) -> Balance | None:
-        """What holds the variance in a deep plain chain; None where a layer is in no such chain."""
-        depth = self.graph.depth.get(site.path, 0)
-        feeds = self.graph.activation_before.get(site.path)
-        if depth < DEEP or feeds is None or feeds == _SELU:
+    def _mean_before(self, site: Site) -> float | None:
+        """The mean of what a layer takes, if its weights must not see it; None where they may.
+
+        The heads of shallow models may, since they keep their logits small, and so may layers that a
+        batch norm follows, which takes means away.
+        """
+        path = site.path
+        feeds = self.graph.activation_before.get(path)
+        is_shallow_head = path in self.heads and self.graph.depth.get(path, 0) < DEEP
+        is_batch_normed = isinstance(self.modules.get(self.graph.norms.get(path, "")), _NormBase)
+        if feeds is None or is_shallow_head or is_batch_normed or not can_be_centred(site.weight):
             return None
-        gain_alone = Balance(gain_of(*feeds), 0.0)
+        about_mean = off_centre(feeds)
+        return None if about_mean is None else about_mean.mean
+
+    def _balance(self, site: Site) -> Balance | None:
+        """What holds the variance behind an activation, where nothing else does; else None.
+
+        That is so in deep plain chains, and behind activations that are off centre without a norm.
+        """
+        path = site.path
+        depth = self.graph.depth.get(path, 0)
+        feeds = self.graph.activation_before.get(path)
+        is_centred = path in self.mean_before
+        if feeds is None or feeds == _SELU:
+            return None
+        if depth < DEEP:
+            return (
+                gain_alone(feeds, is_centred) if is_centred and not self._is_normed(path) else None
+            )
         if getattr(site.module, "bias", None) is None:
-            return gain_alone
+            return gain_alone(feeds, is_centred)
         width = site.module.in_features if isinstance(site.module, nn.Linear) else None
-        return balance(feeds, depth, width) or gain_alone
+        return balance(feeds, depth, width, is_centred) or gain_alone(feeds, is_centred)
+
+    def _is_normed(self, path: str) -> bool:
+        """Whether a norm sets the scale of a layer's output; that of the next block does so for the sum."""
+        branch = self.branches.get(path)
+        return path in self.graph.norms and (branch is None or branch.last_norm is not None)
+
+    def _depth_words(self, path: str, gain: float) -> str:
+        """How deep the plain chain is that a layer stands in, and whether gradients pass it."""
+        depth = self.graph.depth.get(path, 0)
+        if depth < DEEP:
+            return ""
+        words = f", {depth} layers without a norm"
+        kept = gradient_kept(self.graph.activation_before[path], gain)
+        if kept ** (depth - 1) >= _LOST:
+            return words
+        return f"{words}, each of which shrinks gradients to {kept:.0%}: add norms or residual sums"
 
     def bias(self, site: Site) -> Choice:
         is_head = site.path in self.heads
@@ -288,7 +358,7 @@ def _nothing(_: Site) -> None:
 
 
 def _words_for(activation: ActivationKind) -> str:
-    kind, slope = activation
+    kind, slope = activation.nonlinearity, activation.a
     if kind == "leaky_relu":
         return f"leaky_relu of slope {slope:g}"
     return kind if isinstance(kind, str) else f"an activation of gain {kind:.4g}"
@@ -296,7 +366,7 @@ def _words_for(activation: ActivationKind) -> str:
 
 def _suited_to(activation: ActivationKind, scale: float, is_normed: bool) -> Initializer:
     """The initializer for a layer that an activation follows, as the paper on it has it."""
-    name, slope = activation
+    name, slope = activation.nonlinearity, activation.a
     if activation == _SELU:
         return _lecun(scale)
     if name in _XAVIER:
