@@ -198,7 +198,8 @@ def fill_by_torch_(tensor: Tensor, blocks: Blocks) -> None:
 def check_dims(what: Initializer, weight: Weight, least: int, most: int | None) -> None:
     dims = len(weight.shape)
     if dims < least or (most is not None and dims > most):
-        wanted = f"{least} to {most}" if most is not None else f"at least {least}"
+        wanted = f"at least {least}" if most is None else f"{least} to {most}"
+        wanted = str(least) if least == most else wanted
         raise ValueError(f"{what.name} needs {wanted} dimensions, got shape {tuple(weight.shape)}")
 
 
