@@ -135,23 +135,33 @@ def _pretrained(model: nn.Module | None, step: Step, around: Surroundings | None
 def _function(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
     function = resolve(step.value)
     if model is not None and around is not None:
-        given = (model, around.batch, around.seed)[: _takes(function, step.options)]
-        function(*given, **step.options)
+        given, named = _arguments(function, step.options, around)
+        made = function(model, *given, **named, **step.options)
+        if isinstance(made, nn.Module) and made is not model:
+            raise ValueError(
+                f"an arm's function must fill in the model that it is given, and it returned another {type(made).__name__}"
+            )
 
 
-def _takes(function: Callable[..., Any], options: Mapping[str, Any]) -> int:
-    """How many of model, batch and seed a function takes."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+def _arguments(
+    function: Callable[..., Any], options: Mapping[str, Any], around: Surroundings
+) -> tuple[list[Any], dict[str, Any]]:
+    """What a function takes after the model: parameters of these names, else those without a default in order."""
+    left = {"batch": around.batch, "seed": around.seed}
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = [*inspect.signature(function).parameters.values()]
     except (TypeError, ValueError):  # of code that tells nothing about itself
-        return 1
+        return [], {}
     if any(each.kind is each.VAR_POSITIONAL for each in parameters):
-        return 3
-    free = [p for p in parameters if p.kind in kinds and p.name not in options]
-    needed = sum(each.default is each.empty for each in free)
-    named = sum(each.name in ("batch", "seed") for each in free[1:])
-    return min(max(needed, 1 + named), 3)
+        return [*left.values()], {}
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    places = [p for p in parameters if p.kind in kinds and p.name not in options][1:]
+    found = {p.name: left.pop(p.name) for p in places if p.name in left}
+    for each in places:
+        if each.name not in found and each.default is each.empty and left:
+            found[each.name] = left.pop(next(iter(left)))
+    first = [p.name for p in places if p.kind is p.POSITIONAL_ONLY and p.name in found]
+    return [found.pop(name) for name in first], found
 
 
 _Kind = Callable[[nn.Module | None, Step, Surroundings | None], None]

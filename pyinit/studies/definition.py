@@ -232,7 +232,7 @@ def _is_name(value: Any) -> bool:
 
 _claim = _of_class(Claim, "a Claim", CLAIM)
 _CLAIMS = Kind(
-    "claims",
+    "a list of pyinit.studies.Claim",
     lambda value: isinstance(value, (list, tuple)) and all(isinstance(c, Claim) for c in value),
     {"type": "array", "items": {**_claim.schema, "required": ["metric"]}},
     tuple,
@@ -252,7 +252,7 @@ STUDY: Mapping[str, Kind] = {
     "seeds": whole(1, 1_000_000),
     "steps": optional(whole(1)),
     "epochs": optional(whole(1)),
-    "training": _of_class(Training, "a Training", TRAINING),
+    "training": _of_class(Training, "a pyinit.studies.Training", TRAINING),
     "factors": table(
         one_or_several(PLAIN), "a table of factors and their values, which are plain and differ"
     ),

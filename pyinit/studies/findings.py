@@ -61,7 +61,7 @@ def side_of(pair: Difference) -> int:
 def _verdicts(result: Judged) -> Iterator[Finding]:
     for verdict in result.verdicts:
         claim, told = verdict.claim, str(verdict)
-        if verdict.outcome != "not held":  # the claim says the same
+        if verdict.outcome != "not held" and not claim.text:  # the head says the same
             told = told.removeprefix(f"{verdict.in_words}: ")
         yield Finding(
             f"{_OUTCOMES[verdict.outcome]}: {(claim.text or str(claim)).rstrip('.')}.", told

@@ -228,4 +228,10 @@ def _is_users(value: Any) -> bool:
         return name not in (None, "builtins")
     file = getattr(module, "__file__", None)
     is_pyinit = module.__name__.partition(".")[0] == "pyinit"
-    return file is not None and not is_pyinit and not file.startswith(_INSTALLED)
+    return file is not None and not is_pyinit and not _is_installed(file)
+
+
+def _is_installed(file: str) -> bool:
+    """Also in other environments' folders, which IPython and PYTHONPATH add: all of torch would be told of for hours."""
+    elsewhere = {"site-packages", "dist-packages"} & {*Path(file).parts}
+    return bool(elsewhere) or file.startswith((*_INSTALLED, *torch.__path__))

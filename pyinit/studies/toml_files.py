@@ -39,7 +39,9 @@ def read_study(source: str | PathLike[str]) -> dict[str, Any]:
     name = fspath(source)
     known = presets()
     if not name.endswith(SUFFIX) and name not in known:
-        raise ValueError(f"there is no study {name!r}; {near(name, known)} Or give a {SUFFIX} file")
+        raise ValueError(
+            f"there is no study {name!r}; {near(name, known).rstrip('?')}; or give a {SUFFIX} file"
+        )
     path = known.get(name, Path(name))
     try:
         text = path.read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from study_parts import broken_, cnn, misfit, mlp, nine, no_model
 import pyinit
 from pyinit.cli import main
 from pyinit.datasets import Dataset
-from pyinit.studies import Study, Training
+from pyinit.studies import Claim, Study, Training
 
 FILE = """
 model = "study_parts:mlp"
@@ -40,6 +40,13 @@ def _of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 _SHARED = mlp()
+
+
+def _holed() -> Dataset:
+    inputs = torch.zeros(40, 1, 8, 8)
+    inputs[3, 0, 1:3] = float("nan")
+    inputs[5, 0, 0, 0] = float("inf")
+    return Dataset("holed", inputs, torch.arange(40) % 10)
 
 
 class Unchecked(dict[str, Any]):
@@ -69,6 +76,7 @@ def study(**changes: Any) -> Study:
         ({"model": misfit}, r"the model does not fit the data digits.*\(64, 1, 8, 8\).*1x?.*64.*63"),
         ({"model": nine}, r"it gives \(64, 9\) float32 on cpu, 9 classes, and the data has 10"),
         ({"data": Dataset("bare", torch.zeros(9, 64))}, "bare cannot be trained on: its target must be one tensor"),
+        ({"data": _holed()}, "its inputs must be finite, got 2 of 40 samples with others"),
         (
             {"data": (torch.zeros(20, 1, 8, 8), torch.zeros(20, 3))},
             r"its output is \(16, 10\) float32 on cpu and the target \(16, 3\) float32 on cpu",
@@ -102,6 +110,9 @@ def test_what_cannot_be_run_is_refused_before_training(
         ({"full": {"claims": [{"metrik": "accuracy"}]}}, r"full\.claims\[0\]\.metrik: there is no such key"),
         ({"seeds": 10**30}, "seeds: must be a whole number of at least 1 and at most 1000000"),
         ({"seeds": True}, "seeds: must be a whole number"),
+        ({"training": {"lr": 0.1}}, "training: must be a pyinit.studies.Training, got {'lr': 0.1}"),
+        ({"claims": [{"metric": "accuracy"}]}, "claims: must be a list of pyinit.studies.Claim, got"),
+        ({"claims": [Claim("accuracy", arm="he", above=0.5, where={"depth": 3})]}, "no such factor; there are none"),
         ({"epochs": 3}, "give either steps or epochs, got both"),
         ({"factors": {"batch_size": (0,)}}, "factors.batch_size: must be a whole number of at least 1"),
         ({"factors": {"depth": ()}}, "factors: must be a table of factors"),
@@ -175,6 +186,10 @@ def test_pyinits_own_studies_are_listed() -> None:
     ("arguments", "told"),
     [
         (("mine.tml",), "there is no study 'mine.tml'"),
+        (
+            ("mnist-cn",),
+            "there is no study 'mnist-cn'; did you mean mnist-cnn; or give a .toml file",
+        ),
         (("none.toml",), "cannot read none.toml: No such file or directory"),
         (("mine.toml", "--arms", "hee"), "arms.hee: there is no such arm; did you mean he?"),
         (

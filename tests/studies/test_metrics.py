@@ -1,12 +1,14 @@
 """What runs are compared by, on records whose numbers are known."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyinit.studies.metrics import METRICS, best_lrs, compared, metric
+from pyinit.studies.metrics import LEVELS, METRICS, best_lrs, compared, metric
 from pyinit.studies.records import Record
 
 
@@ -162,3 +164,11 @@ def test_without_accuracy_the_loss_decides() -> None:
         return record(lr=lr, epochs=[epoch(1, None, loss)])
 
     assert best_lrs([run(0.1, 1.0), run(0.2, 0.5), run(0.4, None)]) == {("he", ()): 0.2}
+
+
+def test_the_page_lists_every_metric() -> None:
+    page = (Path(__file__).parents[2] / "docs/studies.md").read_text(encoding="utf-8")
+    table = page.partition("## Metrics\n")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = re.findall(r"`([a-z_]+)(?::[\d.]+)?`", " ".join(cells))
+    assert sorted(listed) == sorted([*METRICS, *LEVELS])

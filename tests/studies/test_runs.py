@@ -16,7 +16,7 @@ import pytest
 import torch
 from study_parts import broken_, deadly_, deadly_once_, mlp, small_
 
-from pyinit.studies import Claim, Study, Training, executors
+from pyinit.studies import Claim, Study, Training, executors, references
 from pyinit.studies.executors import dask_executor
 from pyinit.studies.records import Record, RecordFile, read_records
 from pyinit.studies.runs import runs_of
@@ -239,6 +239,14 @@ def test_what_a_function_names_decides_in_every_process(is_typed: bool, tmp_path
         of(CODE, HELPERS_OF_IT.replace("ones_", "zeros_")),
     ]
     assert len({first, *changed}) == 4
+
+
+def test_torch_is_installed_wherever_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        references, "_INSTALLED", ("/none/",)
+    )  # as in IPython of another environment
+    assert not any(map(references._is_users, (torch, torch.nn.Linear, torch.nn.init.normal_, np)))
+    assert references._is_users(mlp)
 
 
 def test_a_file_counts_by_what_is_in_it(tmp_path: Path) -> None:
