@@ -68,8 +68,12 @@ class _ByPyinit:
         initializer = from_keras(
             self.name_in_keras, **{option: getattr(self, option) for option in options}
         )
-        axes = [getattr(self, name, None) for name in ("input_axes", "output_axes")]
-        fans = kernels.keras_fans(sizes) if None in axes else kernels.fans_of_axes(sizes, *axes)
+        inputs, outputs = (getattr(self, name, None) for name in ("input_axes", "output_axes"))
+        fans = (
+            kernels.keras_fans(sizes)
+            if inputs is None or outputs is None
+            else kernels.fans_of_axes(sizes, inputs, outputs)
+        )
         plan = kernels.planned(initializer, sizes, chosen, fans)
         kernel = plan.filled(_take_key(self))
         is_torchs = keras.backend.backend() == "torch"

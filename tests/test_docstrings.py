@@ -5,7 +5,6 @@ import dataclasses
 import doctest
 import importlib
 import inspect
-import os
 import re
 import textwrap
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ from pyinit.whole_model.recipes import registry
 MODULES = ("pyinit", *(f"pyinit.{name}" for name in ("init", "initializers", "fill", "functional")))
 MODULES += ("pyinit.nn", "pyinit.nn.grad", "pyinit.inspection.theory", "pyinit.datasets")
 MODULES += ("pyinit.data_driven.distances",)
-os.environ.setdefault("KERAS_BACKEND", "torch")
 MODULES += tuple(f"pyinit.{name}" for name in ("keras", "jax") if find_spec(name))
 
 SUMMARY = r"[A-Z`].*\s.*[.:]"

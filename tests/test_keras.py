@@ -15,7 +15,6 @@ import torch
 import pyinit
 from pyinit._random.rng import Key
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
