@@ -20,7 +20,6 @@ from typing import Any
 
 from pyinit._messages import needed
 from pyinit._random.rng import Key
-from pyinit._torch.placement import loaded
 from pyinit.initializers import (
     Constant,
     DeltaOrthogonal,
@@ -596,9 +595,8 @@ def _made(
     dtype: Any,
     fans: Callable[[tuple[int, ...]], tuple[int, int]],
 ) -> Any:
-    tracer = loaded("jax.core", "Tracer")
     for name, value in (("key", key), ("shape", shape)):
-        if any(isinstance(leaf, tracer) for leaf in jax.tree.leaves(value)):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
             raise TypeError(
                 f"{name} must have a value, got a JAX tracer: pyinit draws on the host, which JAX cannot trace"
             )

@@ -77,7 +77,7 @@ def fills(function: Callable[_P, Tensor]) -> Fills[_P]:
 
 def _in_array(function: Callable[..., Any], array: Any, *args: Any, **kwargs: Any) -> Any:
     """Call a function that fills a tensor on an array, and return the array."""
-    if has_torch_function_variadic(array):  # no tensor, but something that stands for one
+    if hasattr(type(array), "__torch_function__"):  # no tensor, but something that stands for one
         return function(array, *args, **kwargs)
     fill_in_memory(lambda tensor: function(tensor, *args, **kwargs), as_tensor("tensor", array))
     return array

@@ -1,6 +1,7 @@
 """NumPy arrays, and objects with DLPack, are filled in place as tensors are."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,23 @@ def test_a_gain_that_torch_multiplies_by_reaches_the_right_tap() -> None:
     pyinit.delta_orthogonal_(array, gain, Key(1))
     expected = pyinit.delta_orthogonal_(torch.empty(4, 4, 2, 4), gain, Key(1))
     assert np.array_equal(array, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    "context",
+    [torch.inference_mode, partial(torch.device, "meta")],
+    ids=["inference", "meta"],
+)
+@pytest.mark.parametrize("rng", ["philox", "torch"])
+def test_arrays_lie_where_they_are_in_every_context(rng: str, context: Callable[[], Any]) -> None:
+    with pyinit.rng(rng), context():
+        arrays = [
+            fill(name, np.empty((6, 4), np.float32)[::-1]) for name in ("normal_", "hadamard_")
+        ]
+    with pyinit.rng(rng):
+        tensors = [fill(name, torch.empty(6, 4)) for name in ("normal_", "hadamard_")]
+    for array, tensor in zip(arrays, tensors, strict=True):
+        assert np.array_equal(array, tensor.numpy())
 
 
 def test_a_memmap_reaches_its_file(tmp_path: Any) -> None:
