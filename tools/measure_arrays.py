@@ -38,7 +38,10 @@ def compare(name: str, theirs: Call, ours: Call, pairs: int) -> None:
 def measure_numpy(pairs: int) -> None:
     numbers, used, count = np.random.default_rng(0), np.zeros(2**24, np.float32), 2**24
     compare(
-        "memset: numpy fill, normal_", lambda: used.fill(0), lambda: pyinit.normal_(used), pairs
+        "beside a ceiling: numpy.ndarray.fill",
+        lambda: used.fill(0),
+        lambda: pyinit.normal_(used),
+        pairs,
     )
     compare(
         "normal_ 2^24 float32, memory in use",

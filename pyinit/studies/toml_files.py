@@ -10,7 +10,7 @@ from typing import Any
 from pyinit._messages import near, needed
 from pyinit.studies import arms
 from pyinit.studies.definition import CLAIM, STUDY, TRAINING, Claim, Definition, Training
-from pyinit.studies.kinds import FieldError, inside, refuse_unknown
+from pyinit.studies.kinds import TEXT, FieldError, inside, refuse_unknown
 from pyinit.studies.references import reference_to
 
 if sys.version_info >= (3, 11):
@@ -69,6 +69,10 @@ def from_table(table: dict[str, Any]) -> dict[str, Any]:
     for key in _REQUIRED:
         if key not in table:
             raise FieldError((), f"the key {key} is missing")
+    TEXT("data", table["data"])
+    if isinstance(table.get("full"), dict) and "data" in table["full"]:
+        with inside("full"):
+            TEXT("data", table["full"]["data"])
     found = dict(table)
     if "training" in found:
         with inside("training"):
@@ -144,6 +148,7 @@ def to_toml(study: Definition) -> str:
     table["data"] = fspath(study.data)
     table["arms"] = {name: arms.plain(arm) for name, arm in study.arms.items()}
     table["training"] = _changed(study.training, Training())
+    table["theory"] = {name: reference_to(each) for name, each in study.theory.items()}
     table["claims"] = [_changed(claim, None) for claim in study.claims]
     order = ("name", "question", "model", "data", "seeds", "steps", "epochs", "track")
     ordered = {key: table[key] for key in (*order, *table) if key in table}
@@ -166,7 +171,7 @@ def _changed(value: Any, default: Any) -> dict[str, Any]:
         each.name: getattr(value, each.name)
         for each in fields(value)
         if getattr(value, each.name)
-        != (each.default if default is None else getattr(default, each.name))
+        not in ({}, each.default if default is None else getattr(default, each.name))
     }
 
 
