@@ -77,6 +77,7 @@ from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.rules import Rule
 
 if TYPE_CHECKING:
+    from pyinit import jax, keras  # noqa: F401
     from pyinit.data_driven import (
         AutoInitReport,
         ConsistencyReport,
@@ -241,6 +242,9 @@ _LATER = {
     "theory": "pyinit.inspection.theory",
 }
 
+# Modules that need a library which pyinit does not, and so are no part of ``import *``.
+_OF_LIBRARIES = ("jax", "keras")
+
 register_package("pyinit.data_driven")
 
 
@@ -253,6 +257,8 @@ def _publish(value: Any) -> None:
 if not TYPE_CHECKING:  # to whom it would say that there is any name
 
     def __getattr__(name: str) -> Any:
+        if name in _OF_LIBRARIES:
+            return import_module(f"{__name__}.{name}")
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = import_module(_LATER[name])

@@ -7,6 +7,9 @@ function. A DTensor is refused where an element's value depends on its place: ``
 ``sparse_``, ``hadamard_`` and the orthogonal initializers write to parts of a tensor, and what is
 written there does not reach its shards.
 
+NumPy arrays, and objects of the CPU with ``__dlpack__`` that say that they are writable, are filled
+in their own memory and returned (docs/numpy_keras.md).
+
 An element's value depends on the key of the call and on the element's place in the tensor alone, so
 memory layout, thread count and instruction set do not change it (orthogonal matrices agree only to
 rounding on a CPU without fused multiply-add). A call draws its key, 64 bits, from ``generator`` or

@@ -17,14 +17,18 @@ from pyinit._scale.formulas import (
     xavier_std,
 )
 from pyinit._scale.gain import Nonlinearity, calculate_gain
-from pyinit._torch.eager import eager
 from pyinit._torch.original import original
 from pyinit.init import _routes
 from pyinit.init._basic import normal_, trunc_normal_, uniform_
-from pyinit.init._routes import is_float_argument, is_torchs_call, warn_of_no_elements
+from pyinit.init._routes import (
+    fills,
+    is_float_argument,
+    is_torchs_call,
+    warn_of_no_elements,
+)
 
 
-@eager
+@fills
 def xavier_uniform_(
     tensor: Tensor,
     gain: float = 1.0,
@@ -75,7 +79,7 @@ def xavier_uniform_(
     return uniform_(tensor, low, high, generator)
 
 
-@eager
+@fills
 def xavier_normal_(
     tensor: Tensor,
     gain: float = 1.0,
@@ -122,7 +126,7 @@ def xavier_normal_(
     return normal_(tensor, 0.0, std, generator)
 
 
-@eager
+@fills
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
@@ -191,7 +195,7 @@ def kaiming_uniform_(
     return uniform_(tensor, low, high, generator)
 
 
-@eager
+@fills
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
@@ -262,7 +266,7 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, std, generator)
 
 
-@eager
+@fills
 def variance_scaling_(
     tensor: Tensor,
     scale: float = 1.0,
@@ -277,7 +281,8 @@ def variance_scaling_(
     r"""Fill with numbers of mean 0 and variance :math:`\text{scale} / \text{fan}`.
 
     LeCun's, Glorot's and He's initialization are cases of this formula. The arguments have the names
-    that they have in Keras and JAX.
+    that they have in Keras and JAX. As in JAX, ``"normal"`` is not truncated; in Keras,
+    ``distribution="normal"`` is what ``"truncated_normal"`` is here.
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
@@ -326,7 +331,7 @@ def variance_scaling_(
     )
 
 
-@eager
+@fills
 def lecun_uniform_(
     tensor: Tensor,
     generator: Source = None,
@@ -379,7 +384,7 @@ def lecun_uniform_(
     )
 
 
-@eager
+@fills
 def lecun_normal_(
     tensor: Tensor,
     generator: Source = None,

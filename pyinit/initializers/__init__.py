@@ -60,6 +60,8 @@ from pyinit.initializers._scaled import (
     gain_of,
 )
 
+import pyinit.initializers.keras_names  # noqa: F401, isort: skip  it makes Keras's names known
+
 __all__ = [
     "KEEP",
     "ONES",

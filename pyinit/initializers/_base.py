@@ -216,7 +216,8 @@ def fill_by_torch_(tensor: Tensor, blocks: Blocks) -> None:
 def check_dims(what: Initializer, weight: Weight, least: int, most: int | None) -> None:
     dims = len(weight.shape)
     if dims < least or (most is not None and dims > most):
-        wanted = f"{least} to {most}" if most is not None else f"at least {least}"
+        wanted = f"at least {least}" if most is None else f"{least} to {most}"
+        wanted = str(least) if least == most else wanted
         raise ValueError(f"{what.name} needs {wanted} dimensions, got shape {tuple(weight.shape)}")
 
 
@@ -224,6 +225,12 @@ def check_dims(what: Initializer, weight: Weight, least: int, most: int | None) 
 
 _Class = TypeVar("_Class", bound=type[Initializer])
 _REGISTRY: dict[str, type[Initializer]] = {}
+_NAMES_OF_OTHERS: dict[str, Callable[..., Initializer]] = {}
+
+
+def also_known(names: Mapping[str, Callable[..., Initializer]]) -> None:
+    """Let ``make`` know the names of another library, where they are not pyinit's own."""
+    _NAMES_OF_OTHERS.update(names)
 
 
 def register(name: str) -> Callable[[_Class], _Class]:
@@ -278,8 +285,9 @@ def make(name: str, /, **arguments: Any) -> Initializer:
     """Make the initializer of that name.
 
     Args:
-        name: a registered name
-        arguments: the fields of its dataclass
+        name: a registered name, or one of Keras's, such as ``"he_uniform"`` or ``"RandomNormal"``. A name
+            that both have is pyinit's
+        arguments: the fields of its dataclass, or what Keras's class takes
 
     Returns:
         The initializer.
@@ -294,7 +302,11 @@ def make(name: str, /, **arguments: Any) -> Initializer:
     """
     cls = _REGISTRY.get(name)
     if cls is None:
-        raise ValueError(f"unknown initializer {name!r}; {near(name, _REGISTRY)}")
+        if name in _NAMES_OF_OTHERS:
+            return _NAMES_OF_OTHERS[name](**arguments)
+        raise ValueError(
+            f"unknown initializer {name!r}; {near(name, {**_REGISTRY, **_NAMES_OF_OTHERS})}"
+        )
     known = {f.name: f.type for f in dataclasses.fields(cls)}
     values = {key: _restored(value) for key, value in arguments.items()}
     for argument, value in values.items():
@@ -312,10 +324,10 @@ def make(name: str, /, **arguments: Any) -> Initializer:
 
 
 def from_dict(value: Mapping[str, Any]) -> Initializer:
-    """Make the initializer that ``to_dict`` described.
+    """Make the initializer that ``to_dict``, or Keras's ``serialize``, described.
 
     Args:
-        value: the initializer's ``name``, and its arguments
+        value: the initializer's ``name``, and its arguments; or Keras's ``class_name`` and ``config``
 
     Returns:
         The initializer.
@@ -331,11 +343,18 @@ def from_dict(value: Mapping[str, Any]) -> Initializer:
         >>> from_dict(values) == KaimingNormal(nonlinearity="relu")
         True
     """
-    arguments = dict(value)
+    arguments = dict(configured(value))
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"an initializer needs a name, got {dict(value)!r}")  # noqa: TRY004
     return make(name, **arguments)
+
+
+def configured(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A name and its arguments side by side, where Keras keeps them in ``class_name`` and ``config``."""
+    if "class_name" not in value:
+        return value
+    return {**(value.get("config") or {}), "name": value["class_name"]}
 
 
 # ---- Plain values --------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ WRONG = {
     'function = "study_parts:little_"': ('function = "study_parts:small_"',
         "line 13: arms.mine: cannot import 'study_parts:little_'"),
     'keras = "RandomNorml"': ('keras = "RandomNormal"',
-        "line 14: arms.keras: Keras has no initializer 'RandomNorml'; did you mean RandomNormal"),
+        "line 14: arms.keras: 'RandomNorml' is no initializer of Keras's that pyinit knows; did you mean RandomNormal"),
     'only = 3 },': ('only = "4.*" },', "line 16: arms.head"),
     'optimizer = "adm"': ('optimizer = "adam"',
         "line 25: training.optimizer: 'adm' is unknown; did you mean adam"),
