@@ -18,6 +18,7 @@ from pyinit.initializers import (
     Drawn,
     Initializer,
     Keep,
+    OwnReset,
     Weight,
 )
 from pyinit.reports.initialization import Kept
@@ -113,6 +114,8 @@ def make_plan(
             else:
                 same = id(chosen.initializer), site.weight, site.tensor.dtype
                 blocks = resolved.get(same)
+                if isinstance(chosen.initializer, OwnReset):
+                    _check_own_reset(site, chosen, network)
                 if blocks is None:
                     resolved[same] = blocks = checked_blocks(site, chosen)
                 entry = Entry(site, chosen.initializer, chosen.why, blocks)
@@ -179,6 +182,16 @@ def checked_blocks(site: Site, choice: Choice) -> Blocks:
             f"{choice.initializer} cannot fill {site.name} ({choice.why}): {error}"
         ) from None
     return blocks
+
+
+def _check_own_reset(site: Site, choice: Choice, network: Network) -> None:
+    if network.own_resets.of(site.path, site.leaf) is None:
+        raise ValueError(
+            f"{choice.initializer} cannot fill {site.name} ({choice.why}): {NO_OWN_RESET}"
+        )
+
+
+NO_OWN_RESET = "its model has no reset_parameters or _init_weights of its own that does"
 
 
 def _check_range(drawn: Drawn, dtype: torch.dtype) -> None:
