@@ -42,7 +42,7 @@ def reset_name(cls: type[nn.Module]) -> str | None:
 def is_of_torch(cls: type[nn.Module]) -> bool:
     """Whether the method by which a class resets its modules is torch's."""
     method = getattr(cls, reset_name(cls) or "", None)
-    return getattr(method, "__module__", "").startswith("torch.")
+    return (getattr(method, "__module__", None) or "").startswith("torch.")
 
 
 class OwnResets:
@@ -112,9 +112,9 @@ def _outer_first(path: str) -> list[str]:
 def stand_ins(module: nn.Module, make: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Put other tensors in the place of all parameters and buffers of a module and those in it.
 
-    make: gives the tensor that stands in for one
+    make: gives the tensor that stands in for one, or that one itself
     """
-    places = [
+    places: list[tuple[dict[str, Any], str, Tensor]] = [
         (tensors, name, tensor)
         for each in module.modules()
         for tensors in (each._parameters, each._buffers)
@@ -124,16 +124,17 @@ def stand_ins(module: nn.Module, make: Callable[[Tensor], Tensor]) -> Iterator[N
     made: dict[int, Tensor] = {}
     for _, _, tensor in places:
         if id(tensor) not in made:
-            new = make(tensor.detach())
-            is_parameter = isinstance(tensor, nn.Parameter)
-            stand_in = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
-            made[id(tensor)] = stand_in
+            new = make(tensor)
+            if isinstance(tensor, nn.Parameter) and new is not tensor:
+                new = nn.Parameter(new, tensor.requires_grad)
+            made[id(tensor)] = new
+    changed = [place for place in places if made[id(place[2])] is not place[2]]
     try:
-        for tensors, name, tensor in places:
+        for tensors, name, tensor in changed:
             tensors[name] = made[id(tensor)]
         yield
     finally:
-        for tensors, name, tensor in places:
+        for tensors, name, tensor in changed:
             tensors[name] = tensor
 
 
@@ -161,7 +162,8 @@ class _Writes(TorchDispatchMode):
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    key: int = tensor.untyped_storage()._cdata
+    return key
 
 
 def _without_values(tensor: Tensor) -> Tensor:
@@ -210,6 +212,5 @@ def fill_by_stand_ins(
     with stand_ins(module, torch.clone):
         call()
         values = dict(module.named_parameters(remove_duplicate=False))
-        values = {name: values[name].detach() for name in filled}
     for name, parameter in filled.items():
-        parameter.copy_(values[name])
+        parameter.copy_(values[name].detach())

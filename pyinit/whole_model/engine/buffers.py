@@ -14,6 +14,7 @@ import pyinit.init
 from pyinit._random.rng import Source
 from pyinit._torch.once import once
 from pyinit.whole_model.engine.plan import Entry
+from pyinit.whole_model.own_resets import stand_ins
 from pyinit.whole_model.reparametrized import spectral_norm_of
 
 Sources = Callable[[str], Source]
@@ -139,16 +140,14 @@ def _makes(own: Callable[[nn.Module], Any], module: nn.Module, names: Sequence[s
 
 @torch.no_grad()
 def _without_parameters(own: Callable[[nn.Module], Any], module: nn.Module) -> None:
-    """Call ``own`` while the parameters are away: it would fill these, too."""
-    parameters = {name: p for name, p in module._parameters.items() if p is not None}
-    try:
-        for name, p in parameters.items():
-            away = torch.empty_like(p, device="meta")
-            module._parameters[name] = nn.Parameter(away, p.requires_grad)
-        with torch.random.fork_rng(devices=[]):
-            own(module)
-    finally:
-        module._parameters.update(parameters)
+    """Call ``own`` while the parameters are away, those of inner modules included: it would fill these, too."""
+    with stand_ins(module, _away), torch.random.fork_rng(devices=[]):
+        own(module)
+
+
+def _away(tensor: Tensor) -> Tensor:
+    is_parameter = isinstance(tensor, nn.Parameter)
+    return torch.empty_like(tensor, device="meta") if is_parameter else tensor
 
 
 def _has_parameters(module: nn.Module) -> bool:

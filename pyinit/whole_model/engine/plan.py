@@ -88,7 +88,7 @@ def make_plan(
     untouched = {
         site.name: entry
         for site in network.sites
-        if (entry := _untouched(site, by_rule, only, skip)) is not None
+        if (entry := _untouched(site, network, by_rule, only, skip)) is not None
     }
     refuse_elsewhere(
         "initialize_",
@@ -146,9 +146,9 @@ def _is_kept_by(chosen: Choice | None) -> bool:
 
 
 def _untouched(
-    site: Site, by_rule: Choices, only: Matcher | None, skip: Matcher | None
+    site: Site, network: Network, by_rule: Choices, only: Matcher | None, skip: Matcher | None
 ) -> Entry | None:
-    """The entry of a parameter that stays as it is, whatever the recipe says."""
+    """The entry of a parameter that stays as its model has it, whatever the recipe says."""
     tensor = site.tensor
     if only is not None and not only(site):
         return Entry(site, KEEP, "not among only=", (), Kept.LEFT_OUT)
@@ -163,6 +163,9 @@ def _untouched(
             )
         return Entry(site, KEEP, f"of dtype {tensor.dtype}", ())
     if not tensor.requires_grad:
+        own = network.own_resets.of(site.path, site.leaf) if tensor.is_meta else None
+        if own is not None:
+            return Entry(site, OwnReset(), f"{own.words}: frozen, and without values", ())
         return Entry(site, KEEP, "frozen: requires no gradient", ())
     return None
 

@@ -47,7 +47,14 @@ def own_start(site: Site, network: Network) -> Choice | None:
 # ---- Names -------------------------------------------------------------------------------------------
 
 _LAYER_SCALE = re.compile(r"layer_?scale\w*|gamma(?:_?\d|_xca)?|lambda\d|ls_?\d")
-_ITS_ARGUMENTS = ("layer_scale", "layer_scale_init_value", "ls_init_value", "init_values", "eta")
+_ITS_ARGUMENTS = (
+    "layer_scale",
+    "layer_scale_init_value",
+    "layerscale_value",
+    "ls_init_value",
+    "init_values",
+    "eta",
+)
 
 _NAMES = (
     (_LAYER_SCALE, Constant(1e-6), "layer scale"),
@@ -72,7 +79,7 @@ def _by_name(site: Site) -> Choice | None:
     for pattern, initializer, words in _NAMES:
         if not pattern.fullmatch(site.leaf):
             continue
-        given = _its_argument(site) if pattern is _LAYER_SCALE else None
+        given = _argument(site, *_ITS_ARGUMENTS) if pattern is _LAYER_SCALE else None
         if given is not None:
             return Choice(Constant(given[1]), f"{words}, its module's {given[0]}")
         return Choice(initializer, f"{words}, by its name")
@@ -80,18 +87,24 @@ def _by_name(site: Site) -> Choice | None:
 
 
 def _logit_scale(site: Site) -> Choice:
-    """CLIP's temperature of 0.07, or that of 0.1 which each head of a Swin v2 has."""
-    heads = math.prod(site.shape)
-    temperature, whose = (0.07, "CLIP's") if heads == 1 else (0.1, "Swin v2's")
-    return Choice(Constant(-math.log(temperature)), f"{whose} temperature, by its name")
+    """The temperature that the model is configured with, or 0.07, as in CLIP.
+
+    One for each head is 0.1, as in Swin v2.
+    """
+    given = _argument(site, "logit_scale_init_value")
+    if given is not None:
+        return Choice(Constant(given[1]), f"temperature, its module's {given[0]}")
+    temperature, whose = (0.07, "CLIP") if math.prod(site.shape) == 1 else (0.1, "Swin v2")
+    return Choice(Constant(-math.log(temperature)), f"temperature as in {whose}, by its name")
 
 
-def _its_argument(site: Site) -> tuple[str, float] | None:
-    """The layer scale that a module holds as an attribute, or that its class takes by default."""
+def _argument(site: Site, *names: str) -> tuple[str, float] | None:
+    """A number that a module or its config holds by one of these names, or its class takes by default."""
+    holders = site.module, getattr(site.module, "config", None)
     defaults = inspect.signature(type(site.module)).parameters
-    for name in _ITS_ARGUMENTS:
+    for name in names:
         default = defaults[name].default if name in defaults else None
-        for value in (getattr(site.module, name, None), default):
+        for value in (*(getattr(holder, name, None) for holder in holders), default):
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 return name, float(value)
     return None
