@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pyinit._graph.kinds import EMBEDDINGS, is_layer
 from pyinit._random.generators import global_states_kept
 
 _RESETS = ("reset_parameters", "_reset_parameters")
@@ -138,8 +139,9 @@ def stand_ins(module: nn.Module, make: Callable[[Tensor], Tensor]) -> Iterator[N
             tensors[name] = tensor
 
 
-# A probe fills parameters up to this size with NaN and looks what is left of it. Larger ones are on the
-# meta device, where it sees which operations write to them. (torch's trunc_normal_ does nothing there.)
+# A probe fills parameters up to this size with NaN and looks what is left of it. Larger ones, and the
+# matrices of layers, are on the meta device, where it sees which operations write to them. (torch's
+# trunc_normal_ does nothing there.)
 _LARGEST_IN_MEMORY = 2**22
 
 
@@ -166,10 +168,20 @@ def _storage(tensor: Tensor) -> int:
     return key
 
 
-def _without_values(tensor: Tensor) -> Tensor:
-    if tensor.is_floating_point() and tensor.numel() <= _LARGEST_IN_MEMORY:
-        return torch.full_like(tensor, math.nan, device="cpu")
-    return torch.empty_like(tensor, device="meta")
+def _without_values(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    matrices = {
+        id(each.weight)
+        for each in module.modules()
+        if is_layer(each) or isinstance(each, EMBEDDINGS)
+    }
+
+    def make(tensor: Tensor) -> Tensor:
+        is_small = tensor.is_floating_point() and tensor.numel() <= _LARGEST_IN_MEMORY
+        if is_small and id(tensor) not in matrices:
+            return torch.full_like(tensor, math.nan, device="cpu")
+        return torch.empty_like(tensor, device="meta")
+
+    return make
 
 
 @torch.no_grad()
@@ -179,7 +191,7 @@ def _filled(module: nn.Module, call: Callable[[], Any]) -> list[str] | None:
     Neither the module's tensors nor the generators change. None if the call raises an error, because
     it needs the values of others.
     """
-    with stand_ins(module, _without_values):
+    with stand_ins(module, _without_values(module)):
         before = dict(module.named_parameters())
         storages = {name: _storage(p) for name, p in before.items()}
         try:

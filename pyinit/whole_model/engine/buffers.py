@@ -55,6 +55,7 @@ def plan_resets(
 
 _ITERATION = "power iteration"
 _BY_MODEL = "the model's _init_weights"
+_METHOD = "init_non_persistent_buffers"
 
 
 class IsTouched:
@@ -108,7 +109,16 @@ def _reset_of(
         return "set with the weight", lambda _: None
     if isinstance(module, _NormBase):
         return "reset_running_stats", lambda _: module.reset_running_stats()
-    return _reset_by_model(path, module, modules)
+    return _reset_by_method(module) or _reset_by_model(path, module, modules)
+
+
+def _reset_by_method(module: nn.Module) -> tuple[str, Callable[[Sources], Any]] | None:
+    """Use init_non_persistent_buffers, by which modules of timm make buffers, as of relative positions."""
+    own = getattr(module, _METHOD, None)
+    without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
+    if not (without and callable(own) and _makes(lambda _: own(), module, without)):
+        return None
+    return f"its own {_METHOD}", lambda _: own()
 
 
 def _reset_by_model(
@@ -127,11 +137,11 @@ def _makes(own: Callable[[nn.Module], Any], module: nn.Module, names: Sequence[s
     """Whether ``own`` gives the module's buffers values. It is tried on the meta device."""
     before = dict(module._buffers)
     try:
-        for name in names:
-            module._buffers[name] = torch.empty_like(before[name])  # type: ignore[arg-type]
+        placed = {name: torch.empty_like(before[name]) for name in names}  # type: ignore[arg-type]
+        module._buffers.update(placed)
         _without_parameters(own, module)
-        after = (module._buffers[name] for name in names)
-        return all(b is not None and (b._version > 0 or not b.is_meta) for b in after)
+        after = ((module._buffers[name], new) for name, new in placed.items())
+        return all(b is not None and (b is not new or b._version > 0) for b, new in after)
     except Exception:  # noqa: BLE001  whatever keeps it from working on the meta device
         return False
     finally:
