@@ -16,6 +16,10 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+# An interrupt while the rest is imported is to be told in a line.
+from pyinit import _command  # noqa: F401
+
+# isort: split
 # torch comes first: it brings the OpenMP runtime that the extension shares.
 import torch  # noqa: F401
 

@@ -28,6 +28,8 @@ def first_of(names: Collection[str], count: int = 10) -> str:
 def near(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known names that are like it, or all of them."""
     listed = list(known)
+    if not listed:
+        return "there are none"
     close = difflib.get_close_matches(name, listed, n=3, cutoff=0.5)
     return (
         f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(listed))}"

@@ -89,8 +89,8 @@ def _list(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
     "rates",
     metavar="RATES",
     callback=_rates,
-    help="Learning rates, such as 0.01,0.1. Of several, each arm is compared by the one that "
-    "served it best.",
+    help="Learning rates, such as 0.01,0.1. Of several, each arm is compared by the one with "
+    "the least training loss.",
 )
 @click.option("--full", is_flag=True, help="The study at its full size, which can take hours.")
 @click.option("--arms", metavar="NAMES", help="Only these arms, such as xavier,he.")
@@ -147,15 +147,21 @@ def compare(  # noqa: PLR0917
         raise bad_parameter("STUDY", f"cannot read {study}: {error.strerror or error}") from error
     except ValueError as error:
         raise bad_parameter("STUDY", str(error)) from error
+    except KeyboardInterrupt:  # while the libraries are imported that a study needs
+        click.echo("\ninterrupted before anything was begun", err=True)
+        raise click.exceptions.Exit(_INTERRUPTED) from None
     folder = _folder_of(chosen.name) if out is None else out
     _run(chosen, folder, jobs=jobs, dask=dask, download=download)
 
 
 def _folder_of(name: str) -> Path:
     """The folder in the working folder that has a study's name."""
-    if name in (".", "..") or Path(name).name != name:
+    folder = Path(name)
+    if name in (".", "..") or folder.name != name:
         raise bad_parameter("--out", f"is needed, since {name!r} is no name for a folder")
-    return Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise bad_parameter("--out", f"is needed, since {name!r} is a file")
+    return folder
 
 
 def _chosen(name: str, *, full: bool) -> Any:
@@ -189,7 +195,7 @@ def _restricted(study: Any, arms: list[str] | None, factors: dict[str, list[str]
         claim
         for claim in study.claims
         if {*claim.arms} <= {*kept_arms}
-        and all(value in kept[name] for name, value in claim.where.items())
+        and all(value in kept[name] for place in claim.places for name, value in place.items())
     ]
     return replace(study, arms=kept_arms, factors=kept, claims=claims)
 
@@ -219,11 +225,12 @@ def _run(study: Any, out: Path, *, jobs: int | None, dask: str | None, download:
             with _progress(study.name, runs, runs - left) as watch:
                 result = study.run(jobs=jobs, out=out, executor=executor, watch=watch)
             written = result.write(out, shlex.join(["pyinit", *sys.argv[1:]]))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
         left, runs = count_missing(study, out)
         click.echo(f"\ninterrupted: {runs - left} of {runs} runs are kept in {out}", err=True)
         click.echo(f"go on with: {_resume(out)}", err=True)
-        raise click.exceptions.Exit(_INTERRUPTED) from None
+        code = error.code if isinstance(error, SystemExit) else _INTERRUPTED
+        raise click.exceptions.Exit(code) from None  # type: ignore[arg-type]
     except OSError as error:
         message = f"cannot write {out}: {error.strerror or error}"
         raise click.ClickException(
