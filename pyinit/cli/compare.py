@@ -1,5 +1,6 @@
 """``pyinit compare``."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -133,6 +134,8 @@ def compare(  # noqa: PLR0917
     STUDY is one of pyinit's own, which --list shows, or a TOML file.
     """
     look_in_working_folder()
+    if Path(study).is_file():  # modules may also lie beside it
+        sys.path.append(os.path.abspath(os.path.dirname(study)))
     try:
         chosen = _chosen(study, full=full)
         chosen = _restricted(chosen, None if arms is None else arms.split(","), factors)
@@ -242,8 +245,10 @@ def _run(study: Any, out: Path, *, jobs: int | None, dask: str | None, download:
     console.print(result)
     for path in written:
         console.print(f"wrote {path}")
-    if all(record.status == "failed" for record in result.records):
-        raise click.ClickException(f"all runs failed: {result.records[0].error}")
+    for arm in study.arms:
+        of_arm = [record for record in result.records if record.arm == arm]
+        if of_arm and all(record.status == "failed" for record in of_arm):
+            raise click.ClickException(f"all runs of {arm} failed: {of_arm[0].error}")
 
 
 @contextmanager
@@ -282,6 +287,11 @@ def _progress(name: str, runs: int, done: int) -> Iterator[Callable[..., None]]:
             if record.status == "failed":
                 bar.console.print(f"{record.arm}, seed {record.seed}: {record.error}", markup=False)
             bar.advance(task)
+            if bar.disable:  # a bar would fill a file
+                line = (
+                    f"{bar.tasks[0].completed:.0f} of {runs} runs: {record.arm}, seed {record.seed}"
+                )
+                click.echo(f"{line}, {record.status} after {record.seconds:.1f} s", err=True)
 
         yield watch
 

@@ -55,6 +55,8 @@ def is_torchs_call(
     tensor: Tensor,
     groups: int,
     transposed: bool,
+    batch_dims: int,
+    *,
     nonlinearity: Nonlinearity = "",
 ) -> bool:
     """Whether torch's function of that name has to see the call as it is, and knows its arguments."""
@@ -62,6 +64,7 @@ def is_torchs_call(
         (has_torch_function_variadic(tensor) or get_rng() == "torch")
         and groups == 1
         and not transposed
+        and batch_dims == 0
         and isinstance(nonlinearity, str)
         and (overridden(tensor) or differs_in_torch(function))
     )

@@ -22,22 +22,27 @@ class Weight(NamedTuple):
     Attributes:
         shape: the parameter's shape
         groups: the groups of its convolution
-        transposed: whether the inputs stand in dim 0, as in transposed convolutions and GPT-2's Conv1D
+        transposed: whether the inputs stand before the outputs, as in transposed convolutions and
+            GPT-2's Conv1D
+        batch_dims: how many dimensions in front only count weights, such as a mixture's experts
 
     Example:
         >>> from pyinit.initializers import Weight
         >>> Weight((64, 8, 3, 3), groups=4).fans
         (72, 144)
+        >>> Weight((16, 30, 20), transposed=True, batch_dims=1).fans  # 16 experts
+        (30, 20)
     """
 
     shape: tuple[int, ...]
     groups: int = 1
     transposed: bool = False
+    batch_dims: int = 0
 
     @property
     def fans(self) -> tuple[int, int]:
         """Fan in and fan out."""
-        return fans(self.shape, self.groups, self.transposed)
+        return fans(self.shape, self.groups, self.transposed, self.batch_dims)
 
     def rows(self, first: int, last: int) -> "Weight":
         """The weight that consists of these indices of dim 0."""
@@ -106,20 +111,33 @@ class Initializer:
         """
         raise NotImplementedError
 
+    def taken(self, weight: Weight) -> Weight:
+        """The weight as it takes it, whose fans count: as given, unless its arguments say more."""
+        return weight
+
     def target_std(self, weight: Weight) -> float | None:
         """The standard deviation that it aims at; None where there is no single one."""
         blocks = self.resolve(weight)
         return blocks[0].drawn.target_std(weight) if len(blocks) == 1 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The name and the arguments, as values that JSON and TOML have."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """The name and the arguments, as values that JSON and TOML have.
+
+        Keyword-only arguments are left out where they have their defaults.
+        """
+        fields = {f.name: getattr(self, f.name) for f in self._told()}
         return {"name": self.name} | {key: _plain(value) for key, value in fields.items()}
+
+    def _told(self) -> list["dataclasses.Field[Any]"]:
+        """The fields that ``to_dict`` has, in the order of the arguments."""
+        fields = [f for f in dataclasses.fields(self) if not f.kw_only]
+        further = [f for f in dataclasses.fields(self) if f.kw_only]
+        return fields + [f for f in further if getattr(self, f.name) != f.default]
 
     def __str__(self) -> str:
         values = (
             f"{f.name}={_short(getattr(self, f.name))}"
-            for f in dataclasses.fields(self)
+            for f in self._told()
             if getattr(self, f.name) != f.default
         )
         text = ", ".join(values)

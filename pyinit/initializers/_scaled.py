@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from pyinit._scale.fans import mean_fan
@@ -60,9 +60,25 @@ _TORCHS_GAINS = frozenset(("linear", "sigmoid", "tanh", "relu", "leaky_relu", "s
 
 @dataclass(frozen=True)
 class _Scaled(Initializer):
-    """Numbers of mean 0 with a variance that the fans set."""
+    """Numbers of mean 0 with a variance that the fans set.
+
+    transposed, batch_dims: as ``Weight`` has them; None for those of the weight's layer
+    """
+
+    transposed: bool | None = field(default=None, kw_only=True)
+    batch_dims: int | None = field(default=None, kw_only=True)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in self._told())
+        return f"{type(self).__qualname__}({arguments})"
+
+    def taken(self, weight: Weight) -> Weight:
+        transposed = weight.transposed if self.transposed is None else self.transposed
+        batch_dims = weight.batch_dims if self.batch_dims is None else self.batch_dims
+        return weight._replace(transposed=transposed, batch_dims=batch_dims)
 
     def resolve(self, weight: Weight) -> Blocks:
+        weight = self.taken(weight)
         if 0 in weight.shape:
             return (Block(Constant(0.0)),)
         if len(weight.shape) < 2:
@@ -97,7 +113,7 @@ _DISTRIBUTIONS: dict[str, Callable[[float], Drawn]] = {
 
 
 @register("variance_scaling")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VarianceScaling(_Scaled):
     """Numbers of variance scale / fan: the formula of LeCun's, Glorot's and He's initialization.
 
@@ -107,6 +123,9 @@ class VarianceScaling(_Scaled):
             (geometric mean)
         distribution: ``"truncated_normal"``, ``"normal"`` (also called ``"untruncated_normal"``) or
             ``"uniform"``
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for a scale that is not positive and finite, or an unknown mode or distribution.
@@ -137,11 +156,11 @@ class VarianceScaling(_Scaled):
             )
 
     def drawn(self, weight: Weight) -> Drawn:
-        fan = mean_fan(weight.shape, self.mode, weight.groups, weight.transposed)
+        fan = mean_fan(weight.shape, self.mode, weight.groups, weight.transposed, weight.batch_dims)
         return _DISTRIBUTIONS[self.distribution](variance_scaling_std(self.scale, fan))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Xavier(_Scaled):
     gain: float = 1.0
 
@@ -155,12 +174,15 @@ class _Xavier(_Scaled):
 
 
 @register("xavier_uniform")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class XavierUniform(_Xavier):
     """Uniform numbers of variance 2 gain^2 / (fan_in + fan_out).
 
     Attributes:
         gain: a finite factor on the bounds
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for a gain that is not finite.
@@ -180,12 +202,15 @@ class XavierUniform(_Xavier):
 
 
 @register("xavier_normal")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class XavierNormal(_Xavier):
     """Normal numbers of variance 2 gain^2 / (fan_in + fan_out).
 
     Attributes:
         gain: a finite factor on the standard deviation
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for a gain that is not finite.
@@ -204,7 +229,7 @@ class XavierNormal(_Xavier):
         return _normal(self.weight_std(weight))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Kaiming(_Scaled):
     a: float = 0.0
     mode: str = "fan_in"
@@ -216,12 +241,12 @@ class _Kaiming(_Scaled):
 
     def weight_std(self, weight: Weight) -> float:
         """The standard deviation of a weight's numbers."""
-        fan = mean_fan(weight.shape, self.mode, weight.groups, weight.transposed)
+        fan = mean_fan(weight.shape, self.mode, weight.groups, weight.transposed, weight.batch_dims)
         return kaiming_std(gain_of(self.nonlinearity, self.a), fan)
 
 
 @register("kaiming_uniform")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KaimingUniform(_Kaiming):
     """Uniform numbers of variance gain^2 / fan.
 
@@ -229,6 +254,9 @@ class KaimingUniform(_Kaiming):
         a: the negative slope of ``"leaky_relu"``
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``
         nonlinearity: the activation that follows the layer, or its gain, as ``gain_of`` takes it
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for an unknown mode or nonlinearity.
@@ -248,7 +276,7 @@ class KaimingUniform(_Kaiming):
 
 
 @register("kaiming_normal")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KaimingNormal(_Kaiming):
     """Normal numbers of variance gain^2 / fan.
 
@@ -256,6 +284,9 @@ class KaimingNormal(_Kaiming):
         a: the negative slope of ``"leaky_relu"``
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``
         nonlinearity: the activation that follows the layer, or its gain, as ``gain_of`` takes it
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for an unknown mode or nonlinearity.
@@ -280,9 +311,14 @@ def _lecun_std(weight: Weight) -> float:
 
 
 @register("lecun_uniform")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LecunUniform(_Scaled):
     """Uniform numbers of variance 1 / fan_in.
+
+    Attributes:
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     References:
         LeCun et al. (1998), `Efficient BackProp`.
@@ -298,9 +334,14 @@ class LecunUniform(_Scaled):
 
 
 @register("lecun_normal")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LecunNormal(_Scaled):
     """Truncated normal numbers of variance 1 / fan_in.
+
+    Attributes:
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     References:
         LeCun et al. (1998), `Efficient BackProp`. Klambauer et al. (2017), `Self-normalizing neural

@@ -40,7 +40,8 @@ def findings_of(result: Judged) -> list[Finding]:
     if len(result.study.training.lrs) > 1:
         found.append(
             Finding(
-                "Each arm is compared by the learning rate with the least training loss.", _rates(result)
+                "Each arm is compared by the learning rate with the least training loss.",
+                _rates(result),
             )
         )
     return found

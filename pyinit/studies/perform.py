@@ -160,13 +160,20 @@ def _check_devices(study: Definition) -> None:
             torch.zeros(1, device=device).item()
 
 
+def _unused_classes(data: Data) -> str:
+    """The hint that labels count from 1, if no sample has the first class."""
+    if bool((data.training.target == 0).any()) or bool((data.test.target == 0).any()):
+        return ""
+    return ": no sample is of class 0, so count classes from 0"
+
+
 def _check_output(output: Any, target: Tensor, data: Data) -> None:
     if isinstance(output, Tensor) and data.classes is not None and output.dim() > 1:
         given = classes_second(output, target).shape[1]
         if given < data.classes:
             raise ValueError(
                 f"the model does not fit the data {data.training.name}: it gives {described(output)}, "
-                f"{given} classes, and the data has {data.classes}"
+                f"{given} classes, and the data has {data.classes}{_unused_classes(data)}"
             )
     try:
         default_loss(output, target)

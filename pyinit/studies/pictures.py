@@ -175,9 +175,11 @@ def _by_factor(runs: _Runs, groups: Sequence[Group], name: str, factor: str) -> 
             )
         )
     order = sorted(range(len(values)), key=values.__getitem__) if numeric else range(len(values))
+    # Learning rates such as 0.001, 0.01 and 0.1 stand at equal distances.
+    is_named = not numeric or (min(values) > 0 and _is_wide([float(each) for each in values]))
     return Chart(
         f"{_title(name)}, by {factor}",
-        [float(values[i]) if numeric else float(i) for i in order],
+        [float(place) if is_named else float(values[i]) for place, i in enumerate(order)],
         [
             each._replace(
                 y=[each.y[i] for i in order],
@@ -188,7 +190,7 @@ def _by_factor(runs: _Runs, groups: Sequence[Group], name: str, factor: str) -> 
         ],
         x_label=factor,
         y_label=name,
-        names=() if numeric else [str(each) for each in values],
+        names=[str(values[i]) for i in order] if is_named else (),
         log=_is_wide([y for each in series for y in each.y]),
     )
 

@@ -1,5 +1,7 @@
 """What cannot be done is refused by name, before anything is trained or written."""
 
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from study_parts import EndingSamples, broken_, cnn, ends, misfit, mlp, nine, no_model
+from torch import nn
 
 import pyinit
 from pyinit.cli import main
@@ -228,13 +231,44 @@ def test_the_command_names_what_is_wrong(arguments: tuple[str, ...], told: str) 
     assert not Path("mine").exists()
 
 
-def test_the_command_says_that_all_runs_failed() -> None:
+@pytest.mark.parametrize("arguments", [("--arms", "he"), ()], ids=["alone", "beside another"])
+def test_the_command_says_that_all_runs_of_an_arm_failed(arguments: tuple[str, ...]) -> None:
     Path("mine.toml").write_text(
         FILE.replace('"kaiming"', '"study_parts:broken_"'), encoding="utf-8"
     )
-    result = compare("mine.toml", "--arms", "he")
+    result = compare("mine.toml", *arguments)
     assert result.exit_code == 1
-    assert "all runs failed: ArithmeticError: this cannot be" in result.output
+    assert "all runs of he failed: ArithmeticError: this cannot be" in result.output
+
+
+def test_each_run_is_a_line_where_no_bar_can_be() -> None:
+    result = compare("mine.toml")
+    lines = [line for line in result.stderr.splitlines() if " runs: " in line]
+    assert [line.split(" runs: ")[0] for line in lines] == [
+        f"{number} of {len(lines)}" for number in range(1, len(lines) + 1)
+    ]
+    assert all(", finished after " in line for line in lines)
+
+
+def test_modules_lie_beside_the_file_or_in_the_working_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("own").mkdir()
+    Path("own/beside_it.py").write_text("from study_parts import mlp\n", encoding="utf-8")
+    text = re.sub(r'model = ".*"', 'model = "beside_it:mlp"', FILE)
+    Path("own/mine.toml").write_text(text, encoding="utf-8")
+    result = compare("own/mine.toml")
+    assert result.exit_code == 0, result.output
+
+
+def test_labels_that_count_from_one_are_told() -> None:
+    def build() -> nn.Module:
+        return nn.Linear(4, 3)
+
+    data = (torch.randn(90, 4), torch.arange(90) % 3 + 1)
+    with pytest.raises(ValueError, match="no sample is of class 0, so count classes from 0"):
+        pyinit.Study(build, data, {"a": "xavier"}, seeds=1, steps=2).run(jobs=1)
 
 
 def test_a_model_that_does_not_fit_is_told_by_the_command() -> None:

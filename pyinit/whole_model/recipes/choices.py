@@ -1,6 +1,7 @@
 """How recipes choose for many parameters at once, and what all but the weights start at."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -11,12 +12,21 @@ from pyinit.initializers import (
     ZEROS,
     Constant,
     Initializer,
+    KaimingNormal,
+    KaimingUniform,
     Keep,
+    LecunNormal,
+    LecunUniform,
     Normal,
+    Orthogonal,
     OwnReset,
     Padded,
     Parts,
+    VarianceScaling,
     Weight,
+    XavierNormal,
+    XavierUniform,
+    gain_of,
 )
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.own_starts import keeps_its_own, own_start
@@ -139,6 +149,25 @@ def with_padding(choice: Choice, site: Site, network: Network) -> Choice:
 def of_each_matrix(initializer: Initializer, matrices: int) -> Initializer:
     """The initializer for each of the matrices that stand one after the other in dim 0."""
     return initializer if matrices == 1 else Parts((initializer,) * matrices)
+
+
+def scaled(initializer: Initializer, factor: float) -> Initializer:
+    """The initializer with values that are multiplied by a factor, for those that scale by fans.
+
+    Raises:
+        TypeError: for another initializer.
+    """
+    if isinstance(initializer, (XavierUniform, XavierNormal, Orthogonal)):
+        return replace(initializer, gain=initializer.gain * factor)
+    if isinstance(initializer, (KaimingUniform, KaimingNormal)):
+        gain = gain_of(initializer.nonlinearity, initializer.a)
+        return replace(initializer, a=0.0, nonlinearity=gain * factor)
+    if isinstance(initializer, VarianceScaling):
+        return replace(initializer, scale=initializer.scale * factor**2)
+    if isinstance(initializer, (LecunNormal, LecunUniform)):
+        kind = "uniform" if isinstance(initializer, LecunUniform) else "truncated_normal"
+        return VarianceScaling(factor**2, distribution=kind)
+    raise TypeError(f"no initializer that scales by fans: {initializer}")
 
 
 def by_shape_alone(initializer: Initializer, weight: Weight) -> Initializer:

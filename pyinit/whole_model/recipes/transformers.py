@@ -30,7 +30,8 @@ from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 # The last layer of an attention layer or of an MLP.
 _INTO_RESIDUAL = re.compile(
     r"(?:.*\.)?(?:c_proj|o_proj|out_proj|down_proj|fc2|wo|w2|linear2|out_lin|lin2|dense_4h_to_h"
-    r"|to_out\.0|net\.2|attn\.proj|mlp\.proj|mlp\.3|output\.dense|(?:self_)?attention\.dense)"
+    r"|to_out\.0|net\.2|attn\.proj|mlp\.proj|mlp\.3|output\.dense|(?:self_)?attention\.dense"
+    r"|\w*Attention\.o)"
     r"(?:\.weight)?"
 )
 _OF_HEAD = re.compile(r"(?:.*\.)?(?:classifier|heads?|lm_head|score|cls|pooler)\..*")
