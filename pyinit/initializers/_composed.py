@@ -226,9 +226,9 @@ class Keep(Initializer):
 @register("own_reset")
 @dataclass(frozen=True)
 class OwnReset(Initializer):
-    """The module's own ``reset_parameters``, with torch's generator seeded from the key.
+    """The model's own ``reset_parameters`` or ``_init_weights``, with the generators seeded from the key.
 
-    Recipes choose it for modules that they do not know.
+    Recipes choose it for parameters that they do not know.
 
     Example:
         >>> import torch, pyinit

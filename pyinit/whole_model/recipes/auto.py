@@ -59,6 +59,7 @@ from pyinit.whole_model.recipes.choices import (
     of_each_matrix,
     padded,
 )
+from pyinit.whole_model.recipes.own_starts import own_start
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 
 # Activations that are bounded and linear around zero: Xavier's derivation holds for them.
@@ -115,7 +116,8 @@ def auto(network: Network, *, prior: float | None = None) -> Choices:
     """
     if prior is not None and not (isinstance(prior, (int, float)) and 0 < prior < 1):
         raise ValueError(f"prior must be a number in (0, 1), got {prior!r}")
-    return each_place(network, _Auto(network, prior).choose)
+    choose = _Auto(network, prior).choose
+    return each_place(network, lambda site: choose(site) or own_start(site, network))
 
 
 class _Auto:

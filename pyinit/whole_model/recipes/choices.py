@@ -29,6 +29,7 @@ from pyinit.initializers import (
     gain_of,
 )
 from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.own_starts import keeps_its_own, own_start
 from pyinit.whole_model.recipes.registry import Choice
 from pyinit.whole_model.recipes.roles import Role, Use, use_of
 
@@ -36,8 +37,14 @@ from pyinit.whole_model.recipes.roles import Role, Use, use_of
 
 
 def each(network: Network, choose: Callable[[Site], Choice | None]) -> dict[str, Choice]:
-    """The choices that a function makes; where it gives None, the parameter is left out."""
-    found = ((site.name, choose(site)) for site in network.sites)
+    """The choices that a function makes; where it gives None, the parameter is left out.
+
+    The function is not asked about parameters whose values only their own module knows.
+    """
+    found = (
+        (site.name, own_start(site, network) if keeps_its_own(site) else choose(site))
+        for site in network.sites
+    )
     return {name: choice for name, choice in found if choice is not None}
 
 
@@ -70,12 +77,15 @@ def by_layer(
     weight: Callable[[Site, Use], Choice],
     embedding: Initializer = _EMBEDDING,
 ) -> dict[str, Choice]:
-    """The choices that a function makes for weights, and ``all_but_weights`` for the others."""
+    """The choices that a function makes for weights, and ``all_but_weights`` for the others.
+
+    Parameters without a known use get what their module's own reset gives them.
+    """
 
     def choose(site: Site) -> Choice | None:
         use = use_of(site)
         if use is None:
-            return None
+            return own_start(site, network)
         if use.role is Role.WEIGHT:
             return weight(site, use)
         return all_but_weights(site, use, embedding)

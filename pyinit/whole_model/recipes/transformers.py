@@ -35,6 +35,11 @@ _INTO_RESIDUAL = re.compile(
     r"(?:\.weight)?"
 )
 _OF_HEAD = re.compile(r"(?:.*\.)?(?:classifier|heads?|lm_head|score|cls|pooler)\..*")
+# Matrices and tables that a module holds without a layer: experts, positions, tokens.
+_MATRIX = re.compile(
+    r"(?:.*_)?(?:weights?|proj|kernel|w\d?|w[qkvo]|wte|wpe|tokens?|pos(?:itions?)?"
+    r"|emb(?:ed(?:ding)?s?)?)"
+)
 _NUMBER = re.compile(r"\d+\.")
 _EXPERT = re.compile(r"(?<=experts\.)\d+\.")
 
@@ -48,7 +53,8 @@ def gpt2(network: Network, *, std: float = 0.02) -> Choices:
     As nanoGPT and transformers do it: weights and embeddings are Normal(0, ``std``), biases 0, norms
     1 and 0. The last layers of attention and of the MLP, found by their names (``c_proj``,
     ``o_proj``, ``down_proj``, ``attention.output.dense``, ...), are divided by the square root of
-    their number in the stack, which is 2N for N blocks. The experts of a mixture count as one.
+    their number in the stack, which is 2N for N blocks. The experts of a mixture count as one. What
+    is no layer's and is not called a weight, projection, token or embedding starts as in ``torch``.
 
     Args:
         network: the model
@@ -90,7 +96,8 @@ def llama(network: Network, *, std: float = 0.02) -> Choices:
     """Draws weights from Normal(0, 0.02), and sets norms to 1.
 
     As transformers does it: weights and embeddings are Normal(0, ``std``) and biases 0, whatever the
-    depth.
+    depth. What is no layer's and is not called a weight, projection, token or embedding starts as in
+    ``torch``.
 
     Args:
         network: the model
@@ -122,7 +129,8 @@ def llama(network: Network, *, std: float = 0.02) -> Choices:
 
 def _normal(site: Site, std: float, why: str) -> Choice | None:
     use = use_of(site)
-    role = use.role if use else Role.WEIGHT if len(site.shape) >= 2 else None
+    is_matrix = len(site.shape) >= 2 and _MATRIX.fullmatch(site.leaf)
+    role = use.role if use else Role.WEIGHT if is_matrix else None
     if role in (Role.WEIGHT, Role.TOKEN):
         return Choice(Normal(0.0, std), why)
     if role is Role.EMBEDDING:
