@@ -12,7 +12,7 @@ from torch.overrides import has_torch_function_variadic
 from pyinit._messages import warn
 from pyinit._random import torch_cases
 from pyinit._random.rng import get_rng
-from pyinit._scale.gain import Nonlinearity
+from pyinit._scale.gain import AnyNonlinearity
 from pyinit._torch.original import original
 from pyinit._torch.views import overridden
 
@@ -55,7 +55,7 @@ def is_torchs_call(
     tensor: Tensor,
     groups: int,
     transposed: bool,
-    nonlinearity: Nonlinearity = "",
+    nonlinearity: AnyNonlinearity = "",
 ) -> bool:
     """Whether torch's function of that name has to see the call as it is, and knows its arguments."""
     return (
