@@ -16,9 +16,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-# torch comes first: it brings the OpenMP runtime that the extension shares.
-import torch  # noqa: F401
-
+# This comes first: it loads torch, which brings the OpenMP runtime that the extension shares.
+import pyinit._requirements  # noqa: F401
 from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch

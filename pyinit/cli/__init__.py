@@ -2,6 +2,7 @@
 
 import click
 
+import pyinit
 from pyinit.cli.bench import bench
 from pyinit.cli.check import check
 from pyinit.cli.compare import compare
@@ -12,6 +13,7 @@ from pyinit.cli.run import run
 
 
 @click.group()
+@click.version_option(pyinit.__version__, prog_name="pyinit")
 def main() -> None:
     """Fast, reproducible weight initialization for PyTorch."""
 
