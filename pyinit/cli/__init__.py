@@ -2,7 +2,6 @@
 
 import click
 
-import pyinit
 from pyinit.cli.bench import bench
 from pyinit.cli.check import check
 from pyinit.cli.compare import compare
@@ -13,7 +12,7 @@ from pyinit.cli.run import run
 
 
 @click.group()
-@click.version_option(pyinit.__version__, prog_name="pyinit")
+@click.version_option(package_name="pyinit", prog_name="pyinit")
 def main() -> None:
     """Fast, reproducible weight initialization for PyTorch."""
 
