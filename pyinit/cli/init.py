@@ -20,6 +20,7 @@ from pyinit.whole_model.methods import Method, methods
 from pyinit.whole_model.recipes import recipes
 
 _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
+_SHORT = 0.02  # seconds, of which planning is the greater part
 
 
 def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -279,9 +280,14 @@ def _print(timed: Timed, machine: Info, out: Path | None) -> None:
     elif timed.loaded is not None:
         console.print(f"loaded in {timed.seconds:.3f} s {where}")
     elif timed.ratio is not None and timed.speed is not None:
+        is_short = max(timed.seconds or 0.0, timed.torch_seconds or 0.0) < _SHORT
+        compared = (
+            "too short to compare"
+            if is_short
+            else f"{timed.ratio:.1f}x, {timed.speed / 1e6:,.0f} million parameters/s"
+        )
         console.print(
-            f"pyinit {timed.seconds:.3f} s, torch.nn.init {timed.torch_seconds:.3f} s: "
-            f"{timed.ratio:.1f}x, {timed.speed / 1e6:,.0f} million parameters/s {where}"
+            f"pyinit {timed.seconds:.3f} s, torch.nn.init {timed.torch_seconds:.3f} s: {compared} {where}"
         )
     elif timed.torch_error is not None:
         console.print(f"pyinit {timed.seconds:.3f} s; torch.nn.init cannot: {timed.torch_error}")
