@@ -258,7 +258,9 @@ if not TYPE_CHECKING:  # to whom it would say that there is any name
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """The public names, and the package's own modules among what is imported here."""
+    own = {name for name in globals() if f"{__name__}.{name}" in sys.modules and name[0] != "_"}
+    return sorted({*__all__, *own, *(name for name in globals() if name.startswith("__"))})
 
 
 for _name in {*__all__} - {*init.__all__, *_LATER}:

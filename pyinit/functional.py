@@ -66,6 +66,11 @@ __all__ = [
     "tanh",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _CONV = {dims: Function(dims, RESULT, getattr(torchs, f"conv{dims}d")) for dims in (1, 2, 3)}
 _CONV_TRANSPOSE = {
     dims: Function(dims, IMAGE, getattr(torchs, f"conv_transpose{dims}d")) for dims in (1, 2, 3)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 import torch
-from rich.table import Table
 from torch import nn
 
 from pyinit._machine import Info, info
@@ -25,21 +24,13 @@ _SHORT = 0.02  # seconds, of which planning is the greater part
 
 def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        table = Table("recipe", "what", "source", box=None, pad_edge=False, header_style="bold")
-        for name, recipe in recipes().items():
-            table.add_row(name, recipe.summary, recipe.source)
-        _console.stdout(_WIDTH_IN_FILES).print(table)
+        _console.stdout(_WIDTH_IN_FILES).print(recipes())
         context.exit()
 
 
 def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        table = Table(
-            "method", "needs", "what", "source", box=None, pad_edge=False, header_style="bold"
-        )
-        for name, method in methods().items():
-            table.add_row(name, _method.needs(method), method.summary, method.source)
-        _console.stdout(_WIDTH_IN_FILES).print(table)
+        _console.stdout(_WIDTH_IN_FILES).print(methods())
         context.exit()
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import torch
 
 from pyinit._messages import near
+from pyinit.reports.printed import Listed
 from pyinit.whole_model.recipes.registry import Recipe
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -56,6 +57,13 @@ class Method:
     needs_data: bool = True
     takes_shape: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> str:
+        """What it cannot do without, in words."""
+        if not self.needs_data:
+            return ""
+        return "shape or data" if self.takes_shape else "data"
 
     @property
     def summary(self) -> str:
@@ -234,18 +242,19 @@ class Methods:
     options: ``methods.lsuv(tolerance=0.05)`` is ``method("lsuv", tolerance=0.05)``.
     """
 
-    def __call__(self) -> dict[str, Method]:
+    def __call__(self) -> Listed[Method]:
         """All data-driven methods, in alphabetical order.
 
         Returns:
-            The methods by their names. Each has a ``summary`` and a ``source``.
+            The methods by their names: a dict. Each has a ``summary`` and a ``source``, and all of them
+            print as a table.
 
         Example:
             >>> import pyinit
             >>> pyinit.methods()["lsuv"].source
             'Mishkin & Matas 2016'
         """
-        return dict(sorted(_registry().items()))
+        return Listed("method", ("needs", "summary", "source"), _registry())
 
     def __getattr__(self, name: str) -> Method:
         # Nothing that Python itself asks for has methods imported.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pyinit._messages import near
 from pyinit.initializers import Initializer
+from pyinit.reports.printed import Listed
 from pyinit.whole_model.network import Network
 
 
@@ -131,18 +132,19 @@ def register_recipe(
     return add
 
 
-def recipes() -> dict[str, Recipe]:
+def recipes() -> Listed[Recipe]:
     """All recipes, in alphabetical order.
 
     Returns:
-        The recipes by their names. Each has a ``summary`` and a ``source``.
+        The recipes by their names: a dict. Each has a ``summary`` and a ``source``, and all of them
+        print as a table.
 
     Example:
         >>> import pyinit
         >>> pyinit.recipes()["lecun"].source
         'LeCun et al. 1998, section 4.6'
     """
-    return dict(sorted(_REGISTRY.items()))
+    return Listed("recipe", ("summary", "source"), _REGISTRY)
 
 
 def recipe(name: str, **options: Any) -> Recipe:
