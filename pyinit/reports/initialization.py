@@ -544,7 +544,8 @@ class InitReport(Printed):
         """Read a report that ``save`` wrote.
 
         Args:
-            path: The path of the JSON file.
+            path: The path of the JSON file. Of a data-driven method's report it is the initialization
+                in it.
 
         Raises:
             ValueError: If the file holds no such report.
@@ -562,5 +563,10 @@ class InitReport(Printed):
         return read_report(
             path,
             "a report",
-            lambda value: cls.from_dict(value, Tensors.beside(Path(path), value)),
+            lambda value: cls._of_file(value.get("init", value), Path(path)),
         )
+
+    @classmethod
+    def _of_file(cls, value: Any, path: Path) -> "InitReport":
+        found = read_as(dict, value, "init")
+        return cls.from_dict(found, Tensors.beside(path, found))
