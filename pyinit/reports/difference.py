@@ -2,13 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from pyinit.reports import table
 from pyinit.reports.printed import Printed
-
-if TYPE_CHECKING:
-    from pyinit.reports.initialization import InitReport, Row
 
 
 class Difference(NamedTuple):
@@ -60,7 +57,7 @@ class Differences(Printed, Sequence[Difference]):
 
 
 # What is compared of two reports, and of the two rows of a parameter.
-_OF_ALL: dict[str, Callable[["InitReport"], Any]] = {
+_OF_ALL: dict[str, Callable[[Any], Any]] = {
     "recipe": lambda report: report.recipe,
     "rules": lambda report: "; ".join(report.rules),
     "method": lambda report: report.method,
@@ -69,7 +66,7 @@ _OF_ALL: dict[str, Callable[["InitReport"], Any]] = {
     "pyinit": lambda report: report.version,
     "torch": lambda report: report.torch,
 }
-_OF_ROW: dict[str, Callable[["Row"], Any]] = {
+_OF_ROW: dict[str, Callable[[Any], Any]] = {
     "shape": lambda row: "x".join(map(str, row.shape)) or "scalar",
     "dtype": lambda row: row.dtype,
     "tied to": lambda row: ", ".join(row.tied),
@@ -80,14 +77,14 @@ _OF_ROW: dict[str, Callable[["Row"], Any]] = {
     "stream": lambda row: "" if row.stream is None else row.stream,
 }
 # What differs as a consequence of those.
-_OF_VALUES: dict[str, Callable[["Row"], Any]] = {
+_OF_VALUES: dict[str, Callable[[Any], Any]] = {
     "mean": lambda row: "" if row.mean is None else f"{row.mean:.6g}",
     "std": lambda row: "" if row.std is None else f"{row.std:.6g}",
 }
 
 
-def differences(first: "InitReport", second: "InitReport") -> Differences:
-    """How two reports differ: what they say of all parameters, then of each."""
+def differences(first: Any, second: Any) -> Differences:
+    """How two ``InitReport``s differ: what they say of all parameters, then of each."""
     found = [*_unlike("", _OF_ALL, first, second)]
     there = {name: row for row in second for name in (row.name, *row.tied)}
     here = {name for row in first for name in (row.name, *row.tied)}
@@ -115,5 +112,5 @@ def _unlike(
             yield Difference(name, what, str(here), str(there))
 
 
-def _described(row: "Row") -> str:
+def _described(row: Any) -> str:
     return f"{_OF_ROW['shape'](row)}, {row.initializer}"
