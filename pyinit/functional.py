@@ -523,7 +523,8 @@ def _by_other_routes(
     """A call that the kernels do not take as it is: with other tensors, as an operator, or by torch."""
     is_traced = traces_operators()
     is_known = is_traced or not (is_dynamo_compiling() or is_watched(input, weight, bias))
-    if is_known and all(x is None or has_kernel(x) for x in (input, weight, bias)):
+    tensors = (input, weight) if bias is None else (input, weight, bias)
+    if is_known and all(map(has_kernel, tensors)):
         if input.dim() == function.dims + 1:
             batch = input.unsqueeze(0)
             return _run(function, batch, weight, bias, window, None, None, packed).squeeze(0)

@@ -34,7 +34,7 @@ class Epilogue(NamedTuple):
         if self.name in _PARAMETRIZED:
             return _PARAMETRIZED[self.name](x, self.parameter)
         if self.name == "gelu_tanh":
-            return activations.gelu(x, "tanh")
+            return activations.gelu(x, approximate="tanh")
         function: Callable[[Tensor], Tensor] = getattr(activations, self.name)
         return function(x)
 
