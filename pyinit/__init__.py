@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from pyinit import _command  # noqa: F401
 
 # isort: split
-# torch comes first: it brings the OpenMP runtime that the extension shares.
-import torch  # noqa: F401
+# This comes next: it loads torch, which brings the OpenMP runtime that the extension shares.
+from pyinit import _requirements  # noqa: F401
 
+# isort: split
 from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
@@ -269,7 +270,9 @@ if not TYPE_CHECKING:  # to whom it would say that there is any name
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """The public names, and the package's own modules among what is imported here."""
+    own = {name for name in globals() if f"{__name__}.{name}" in sys.modules and name[0] != "_"}
+    return sorted({*__all__, *own, *(name for name in globals() if name.startswith("__"))})
 
 
 for _name in {*__all__} - {*init.__all__, *_LATER}:

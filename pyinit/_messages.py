@@ -25,12 +25,21 @@ def first_of(names: Collection[str], count: int = 10) -> str:
     return (", ".join(islice(names, count)) or "none") + more
 
 
+def is_near(name: str, known: Iterable[str]) -> bool:
+    """Whether a name is like one of the known ones."""
+    return bool(_close(name, list(known)))
+
+
+def _close(name: str, known: list[str]) -> list[str]:
+    return difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known names that are like it, or all of them."""
     listed = list(known)
     if not listed:
         return "there are none"
-    close = difflib.get_close_matches(name, listed, n=3, cutoff=0.5)
+    close = _close(name, listed)
     return (
         f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(listed))}"
     )

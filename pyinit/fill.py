@@ -37,6 +37,11 @@ from pyinit._torch.views import DTYPES, LARGEST, View, writable_view
 
 __all__ = ["bernoulli", "constant", "normal", "trunc_normal", "uniform"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _Out = TypeVar("_Out", Tensor, np.ndarray[Any, Any])
 _Place = Sequence[int] | None
 _Block = tuple[tuple[int, ...], tuple[int, ...]] | tuple[None, None]

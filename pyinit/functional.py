@@ -22,7 +22,7 @@ from pyinit._functional.activations import (
 from pyinit._functional.autograd import differentiable
 from pyinit._functional.columns import col2im, im2col
 from pyinit._functional.compute import PackedView, compute, is_dense_row, is_watched
-from pyinit._functional.epilogue import epilogue_of
+from pyinit._functional.epilogue import ActivationName, epilogue_of
 from pyinit._functional.geometry import (
     IMAGE,
     RESULT,
@@ -66,6 +66,11 @@ __all__ = [
     "tanh",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _CONV = {dims: Function(dims, RESULT, getattr(torchs, f"conv{dims}d")) for dims in (1, 2, 3)}
 _CONV_TRANSPOSE = {
     dims: Function(dims, IMAGE, getattr(torchs, f"conv_transpose{dims}d")) for dims in (1, 2, 3)
@@ -83,7 +88,7 @@ def conv1d(
     dilation: PerDimension = 1,
     groups: int = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """One-dimensional convolution with bias and activation: ``activation(torch.nn.functional.conv1d(...))``.
@@ -140,7 +145,7 @@ def conv2d(
     dilation: PerDimension = 1,
     groups: int = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """Two-dimensional convolution with bias and activation: ``activation(torch.nn.functional.conv2d(...))``.
@@ -200,7 +205,7 @@ def conv3d(
     dilation: PerDimension = 1,
     groups: int = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """Three-dimensional convolution with bias and activation: ``activation(torch.nn.functional.conv3d(...))``.
@@ -259,7 +264,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: PerDimension = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """One-dimensional transposed convolution: ``activation(torch.nn.functional.conv_transpose1d(...))``.
@@ -320,7 +325,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: PerDimension = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """Two-dimensional transposed convolution: ``activation(torch.nn.functional.conv_transpose2d(...))``.
@@ -384,7 +389,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: PerDimension = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """Three-dimensional transposed convolution: ``activation(torch.nn.functional.conv_transpose3d(...))``.
@@ -518,7 +523,8 @@ def _by_other_routes(
     """A call that the kernels do not take as it is: with other tensors, as an operator, or by torch."""
     is_traced = traces_operators()
     is_known = is_traced or not (is_dynamo_compiling() or is_watched(input, weight, bias))
-    if is_known and all(x is None or has_kernel(x) for x in (input, weight, bias)):
+    tensors = (input, weight) if bias is None else (input, weight, bias)
+    if is_known and all(map(has_kernel, tensors)):
         if input.dim() == function.dims + 1:
             batch = input.unsqueeze(0)
             return _run(function, batch, weight, bias, window, None, None, packed).squeeze(0)

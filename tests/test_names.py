@@ -89,3 +89,12 @@ def test_threads_that_ask_at_once_get_the_same() -> None:
         found = {*pool.map(lambda _: pyinit.Monitor, range(64))}
     assert len(found) == 1
     assert before in (None, *found)
+
+
+@pytest.mark.parametrize("module", ["pyinit", "fill", "functional", "init", "initializers", "nn"])
+def test_what_is_imported_for_use_inside_is_not_shown(module: str) -> None:
+    public = pyinit if module == "pyinit" else getattr(pyinit, module)
+    path = f"{public.__name__}."
+    others = {*dir(public)} - {*public.__all__} - {name for name in dir(public) if name[0] == "_"}
+    assert {name for name in others if path + name not in sys.modules} == set()
+    assert {*public.__all__} <= {*dir(public)}

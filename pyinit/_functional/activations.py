@@ -7,7 +7,7 @@ and in-place calls that autograd has to record. docs/activations.md lists the ro
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -98,8 +98,17 @@ def kernel_view(tensor: Tensor) -> View | None:
     return view if view is not None and view.dtype in FLOATS else None
 
 
+def output_like(input: Tensor, view: View) -> Tensor:
+    """Memory for an output: as torch's, it is contiguous if it has no elements."""
+    return (
+        torch.empty(view.shape, dtype=input.dtype, device=input.device)
+        if 0 in view.shape
+        else torch.empty_like(input)
+    )
+
+
 def _computed(view: View, input: Tensor, activation: Activation, parameter: float) -> Tensor:
-    output = torch.empty_like(input)
+    output = output_like(input, view)
     _core.activate(view, view_of(output), activation.code, parameter, _threads())
     return output
 
@@ -296,7 +305,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     return _by_torch("selu", input, inplace) if output is None else output
 
 
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+def gelu(input: Tensor, *, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     """The Gaussian error linear unit: x times the standard normal distribution function of x.
 
     Args:
@@ -322,9 +331,10 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """
     activation = _GELUS.get(approximate) if type(approximate) is str else None
     output = None if activation is None else _activated(input, activation)
-    return torchs.gelu(input, approximate=approximate) if output is None else output
+    return _torchs_gelu(input, approximate=approximate) if output is None else output
 
 
+_torchs_gelu: Callable[..., Tensor] = torchs.gelu
 _GELUS = {"none": _GELU, "tanh": _GELU_TANH}
 
 

@@ -1,12 +1,25 @@
 """Activations that end a convolution."""
 
 from collections.abc import Callable
-from typing import NamedTuple, SupportsFloat
+from typing import Literal, NamedTuple, SupportsFloat
 
 from torch import Tensor
 
 from pyinit._functional import activations
 from pyinit._functional.activations import ACTIVATIONS, Activation
+
+ActivationName = Literal[
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "sigmoid",
+    "tanh",
+    "softplus",
+]
 
 _PARAMETRIZED: dict[str, Callable[[Tensor, float], Tensor]] = {
     "leaky_relu": activations.leaky_relu,
@@ -34,7 +47,7 @@ class Epilogue(NamedTuple):
         if self.name in _PARAMETRIZED:
             return _PARAMETRIZED[self.name](x, self.parameter)
         if self.name == "gelu_tanh":
-            return activations.gelu(x, "tanh")
+            return activations.gelu(x, approximate="tanh")
         function: Callable[[Tensor], Tensor] = getattr(activations, self.name)
         return function(x)
 

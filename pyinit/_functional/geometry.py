@@ -213,9 +213,30 @@ def planned(
     return None if geometry is None or is_too_large(geometry) else plan_of(geometry)
 
 
+def _contiguous(shape: Shape, strides: Shape) -> Shape:
+    """The strides of ``contiguous()``, which leaves those of a dimension of size 1 as they are if it can."""
+    dense = dense_strides(shape, False)
+    is_dense = all(n == 1 or s == d for n, s, d in zip(shape, strides, dense, strict=True))
+    return strides if is_dense else dense
+
+
+def _of_two_dimensions(shape: Shape, strides: Shape) -> tuple[Shape, Shape]:
+    """A one-dimensional layout with a dimension of size 1 before the last, as ``unsqueeze(2)`` gives it."""
+    first, second, last = shape
+    return (first, second, 1, last), (*strides[:2], last * strides[2], strides[2])
+
+
 def _gives_channels_last(input: Layout, weight: Layout) -> bool:
-    """Whether torch's result is channels_last; in three dimensions, float64 results never are."""
+    """Whether torch's result is channels_last; in three dimensions, float64 results never are.
+
+    In one dimension torch makes the input contiguous and gives both a second dimension of size 1.
+    """
     code, input_shape, _ = input
+    if len(input_shape) == 3:
+        taken = input_shape, _contiguous(*input[1:])
+        return len(weight[1]) == 3 and any(
+            is_channels_last(*_of_two_dimensions(*layout)) for layout in (taken, weight[1:])
+        )
     return not (len(input_shape) == 5 and code == _core.FLOAT64) and (
         is_channels_last(*input[1:]) or is_channels_last(*weight[1:])
     )

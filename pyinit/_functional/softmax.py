@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._functional.activations import kernel_view
+from pyinit._functional.activations import kernel_view, output_like
 from pyinit._torch.original import functional as torchs
 from pyinit._torch.views import view_of
 
 
 def _softmax_of(input: Tensor, dim: int, is_log: bool) -> Tensor:
     input = input.contiguous()
-    output = torch.empty_like(input)
-    _core.softmax(view_of(input), view_of(output), dim, is_log, torch.get_num_threads())
+    view = view_of(input)
+    output = output_like(input, view)
+    _core.softmax(view, view_of(output), dim, is_log, torch.get_num_threads())
     return output
 
 

@@ -3,19 +3,19 @@
 import math
 from collections.abc import Callable, Hashable
 from types import BuiltinFunctionType, FunctionType
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from pyinit._functional import activations
+from pyinit._messages import near
 from pyinit._scale.pointwise import Pointwise
 from pyinit._scale.quadrature import Array, integrate, normal_density, uniform_edges
 from pyinit._torch.eager import eager
 from pyinit._torch.original import functional as F  # noqa: N812  its usual name
 from pyinit._torch.original import operations
 
-Nonlinearity = str | Callable[[Tensor], Tensor] | nn.Module | type[nn.Module]
-
-_LINEAR = (
+_Linear = Literal[
     "linear",
     "conv1d",
     "conv2d",
@@ -23,7 +23,37 @@ _LINEAR = (
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
-)
+]
+_Activation = Literal[
+    "celu",
+    "elu",
+    "gelu",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "logsigmoid",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "softshrink",
+    "softsign",
+    "tanh",
+    "tanhshrink",
+]
+NonlinearityName = _Linear | _Activation
+_Unnamed = float | Callable[[Tensor], Tensor] | nn.Module | type[nn.Module]
+Nonlinearity = NonlinearityName | _Unnamed
+AnyNonlinearity = str | _Unnamed
+"""The same for code that has a name from elsewhere, which may be unknown."""
+
+_LINEAR: tuple[str, ...] = get_args(_Linear)
+_ACTIVATIONS: tuple[str, ...] = get_args(_Activation)
 _NAMED: dict[str, float] = {
     **dict.fromkeys(_LINEAR, 1),
     "sigmoid": 1,
@@ -58,21 +88,39 @@ _FUNCTION_NAMES: dict[Hashable, str] = {
 _FEW = 64
 
 
-def activation_of(nonlinearity: Nonlinearity) -> Callable[[Tensor], Tensor]:
-    """The function that a name stands for, or the activation itself, an instance of a given class."""
+def activation_of(nonlinearity: AnyNonlinearity) -> Callable[[Tensor], Tensor]:
+    """The function that a name stands for, or the activation itself, an instance of a given class.
+
+    Raises:
+        ValueError: for an unknown name, or what is no activation.
+    """
     if isinstance(nonlinearity, str):
         if nonlinearity in _LINEAR:
             return Tensor.clone
-        if nonlinearity in _NAMED or nonlinearity == "leaky_relu":
-            function: Callable[[Tensor], Tensor] = getattr(F, nonlinearity)
-            return function
-        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
+        if nonlinearity not in _ACTIVATIONS:
+            raise ValueError(
+                f"Unsupported nonlinearity {nonlinearity}: {near(nonlinearity, (*_LINEAR, *_ACTIVATIONS))}"
+            )
+        function: Callable[[Tensor], Tensor] = getattr(F, nonlinearity)
+        return function
     if isinstance(nonlinearity, type) and issubclass(nonlinearity, nn.Module):
-        module: nn.Module = nonlinearity()
-        return module
+        return _made(nonlinearity)
     if isinstance(nonlinearity, type) or not callable(nonlinearity):
-        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")  # noqa: TRY004  as torch
+        raise ValueError(  # noqa: TRY004  as torch
+            f"Unsupported nonlinearity {nonlinearity}: it must be a name, a module, its class, or a "
+            "function of a tensor"
+        )
     return nonlinearity
+
+
+def _made(kind: type[nn.Module]) -> nn.Module:
+    """A module of that class, as it is without arguments."""
+    try:
+        return kind()
+    except TypeError as error:
+        raise ValueError(
+            f"Unsupported nonlinearity {kind}: it takes arguments, so give a module ({error})"
+        ) from error
 
 
 @eager
@@ -99,9 +147,10 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     set of arguments and parameters.
 
     Args:
-        nonlinearity: one of torch's names, or an activation: a module, its class, or a function of a
-            tensor. It must work element by element, give finite numbers and be the same at each
-            call. A module is copied and run in float64 and evaluation mode
+        nonlinearity: a name that torch has a gain for, the name of another activation in
+            ``torch.nn.functional``, the gain itself as a number, or an activation: a module, its
+            class, or a function of a tensor. It must work element by element, give finite numbers and
+            be the same at each call. A module is copied and run in float64 and evaluation mode
         param: the negative slope of ``"leaky_relu"`` or ``F.leaky_relu`` (0.01 if None). A module
             brings its own
 
@@ -109,8 +158,9 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
         The factor on the standard deviation of the weights before the nonlinearity.
 
     Raises:
-        ValueError: for an unknown name, a slope that is no number, or an activation that has no
-            finite second moment above zero, is not element-wise, or is too rough to integrate.
+        ValueError: for an unknown name, a slope that is no number, a gain that is not finite, or an
+            activation that has no finite second moment above zero, is not element-wise, or is too
+            rough to integrate.
         TypeError: if the activation does not return a real tensor.
 
     References:
@@ -122,31 +172,61 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
         >>> round(pyinit.calculate_gain("relu"), 4), round(pyinit.calculate_gain(torch.nn.GELU()), 4)
         (1.4142, 1.5335)
     """
-    if not isinstance(nonlinearity, str):
-        return _gain_of(nonlinearity, param)
-    if nonlinearity == "leaky_relu":
+    return gain_of(nonlinearity, param)
+
+
+def gain_of(nonlinearity: AnyNonlinearity, a: float | None = 0.0) -> float:
+    """The gain of an activation, as ``calculate_gain`` gives it; ``"leaky_relu"`` is ReLU by default.
+
+    Args:
+        nonlinearity: what ``calculate_gain`` takes: a name, the gain itself, or an activation
+        a: the negative slope of ``"leaky_relu"`` (0.01 if None)
+
+    Returns:
+        The gain.
+
+    Raises:
+        ValueError: for an unknown name, or an activation that has no gain.
+
+    Example:
+        >>> from pyinit.initializers import gain_of
+        >>> gain_of("tanh"), gain_of(1.5), round(gain_of("gelu"), 4)
+        (1.6666666666666667, 1.5, 1.5335)
+    """
+    if isinstance(nonlinearity, str):
+        return _gain_of_name(nonlinearity, a)
+    if isinstance(nonlinearity, (int, float)) and not isinstance(nonlinearity, bool):
+        return _finite(float(nonlinearity))
+    return _gain_of_activation(activation_of(nonlinearity), a)
+
+
+def _gain_of_name(name: str, param: float | None) -> float:
+    if name == "leaky_relu":
         if param is None:
             param = 0.01
         elif isinstance(param, bool) or not isinstance(param, (int, float)):
             raise ValueError(f"negative_slope {param} not a valid number")
         return math.sqrt(2.0 / (1 + param**2))
-    gain = _NAMED.get(nonlinearity)
-    if gain is None:
-        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
+    gain = _NAMED.get(name)
+    return _gain_of_activation(activation_of(name), param) if gain is None else gain
+
+
+def _finite(gain: float) -> float:
+    if not math.isfinite(gain):
+        raise ValueError(f"nonlinearity must be a finite number where it is the gain, got {gain}")
     return gain
 
 
-def _gain_of(activation: Nonlinearity, param: float | None) -> float:
-    activation = activation_of(activation)
+def _gain_of_activation(activation: Callable[[Tensor], Tensor], param: float | None) -> float:
     if type(activation) is nn.LeakyReLU:
-        return calculate_gain("leaky_relu", activation.negative_slope)
+        return _gain_of_name("leaky_relu", activation.negative_slope)
     name = None
     if isinstance(activation, nn.Module):
         name = _MODULE_NAMES.get(type(activation))
     elif isinstance(activation, Hashable):
         name = _FUNCTION_NAMES.get(activation)
     if name is not None:
-        return calculate_gain(name, param)
+        return _gain_of_name(name, param)
     key = _fixed(activation)
     if key is None:
         return 1.0 / math.sqrt(_second_moment(activation))

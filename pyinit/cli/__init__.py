@@ -12,6 +12,7 @@ from pyinit.cli.run import run
 
 
 @click.group()
+@click.version_option(package_name="pyinit", prog_name="pyinit")
 def main() -> None:
     """Fast, reproducible weight initialization for PyTorch."""
 

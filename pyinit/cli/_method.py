@@ -17,13 +17,6 @@ from pyinit.whole_model.rules.recipe_file import read_value
 Data = Dataset | tuple[int, ...] | None
 
 
-def needs(method: Method) -> str:
-    """What a method cannot do without, in words."""
-    if not method.needs_data:
-        return ""
-    return "shape or data" if method.takes_shape else "data"
-
-
 def named(
     network: nn.Module, name: str | None, options: tuple[str, ...], recipe: str | None
 ) -> Method | None:

@@ -19,6 +19,7 @@ from pyinit.reports.loading import LoadReport
 from pyinit.whole_model.initialize import initialize_
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.recipes import recipe as recipe_of
+from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.rules import load_recipe
 
 _T = TypeVar("_T")
@@ -129,6 +130,16 @@ def load(model: nn.Module, source: Path, recipe: str, seed: int) -> Timed:
         raise bad_parameter("--from", f"cannot load {source}: {one_line(error)}") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Timed(loaded, parameters, seconds)
+
+
+def replay(model: nn.Module, path: Path) -> Timed:
+    """Give a model the values of a report in a file."""
+    try:
+        with _console.working(f"replaying {path}"):
+            seconds, report = seconds_of(lambda: replay_(model, path))
+    except Exception as error:
+        raise bad_parameter("--replay", f"cannot replay {path}: {one_line(error)}") from error
+    return Timed(report, report.parameters, seconds)
 
 
 def check_recipe(model: nn.Module, recipe: str) -> None:

@@ -1,6 +1,7 @@
 """``pyinit bench``."""
 
 import re
+import signal
 from statistics import geometric_mean
 
 import click
@@ -46,17 +47,40 @@ def bench(as_json: bool, chosen: list[Case], quick: bool) -> None:
     most that the machine did: for GB/s, zeroing the same memory, or reading it for statistics; for
     GF/s (billions of additions and multiplications a second), fused multiply-adds on one thread,
     times the number of threads.
+
+    After Ctrl-C the table has the cases that were measured until then. Where stderr is no terminal,
+    each case is a line there as soon as it is measured.
     """
-    results = []
-    with _console.progress() as progress:
-        task = progress.add_task("", total=len(chosen))
-        for case in chosen:
-            progress.update(task, description=str(case))
-            results.append(measure(case, _QUICK_SECONDS if quick else case.seconds))
-            progress.advance(task)
+    results, is_whole = _measured(chosen, quick)
     if as_json:
         _console.print_json({"machine": info(), "cases": results})
-        return
+    elif results:
+        _print(results)
+    if not is_whole:
+        click.echo(f"Interrupted after {len(results)} of {len(chosen)} cases.", err=True)
+        raise SystemExit(128 + signal.SIGINT)
+
+
+def _measured(chosen: list[Case], quick: bool) -> tuple[list[Result], bool]:
+    """The results of the cases until Ctrl-C, and whether they are all."""
+    results: list[Result] = []
+    with _console.progress() as progress:
+        task = progress.add_task("", total=len(chosen))
+        try:
+            for number, case in enumerate(chosen, 1):
+                progress.update(task, description=str(case))
+                results.append(measure(case, _QUICK_SECONDS if quick else case.seconds))
+                progress.advance(task)
+                if progress.disable:  # a bar would fill a file
+                    click.echo(
+                        f"{number}/{len(chosen)} {case}: {results[-1]['ratio']:.2f}x", err=True
+                    )
+        except KeyboardInterrupt:
+            return results, False
+    return results, True
+
+
+def _print(results: list[Result]) -> None:
     machine = info()
     console = _console.stdout()
     console.print(

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
-from rich.table import Table
 from torch import nn
 
 from pyinit._machine import Info, info
@@ -20,25 +20,18 @@ from pyinit.whole_model.methods import Method, methods
 from pyinit.whole_model.recipes import recipes
 
 _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
+_SHORT = 0.02  # seconds, of which planning is the greater part
 
 
 def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        table = Table("recipe", "what", "source", box=None, pad_edge=False, header_style="bold")
-        for name, recipe in recipes().items():
-            table.add_row(name, recipe.summary, recipe.source)
-        _console.stdout(_WIDTH_IN_FILES).print(table)
+        _console.stdout(_WIDTH_IN_FILES).print(recipes())
         context.exit()
 
 
 def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        table = Table(
-            "method", "needs", "what", "source", box=None, pad_edge=False, header_style="bold"
-        )
-        for name, method in methods().items():
-            table.add_row(name, _method.needs(method), method.summary, method.source)
-        _console.stdout(_WIDTH_IN_FILES).print(table)
+        _console.stdout(_WIDTH_IN_FILES).print(methods())
         context.exit()
 
 
@@ -97,7 +90,13 @@ def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> N
     type=click.Path(exists=True, path_type=Path),
     help="Take the weights that this file or folder has, and initialize the others.",
 )
-@click.option("--dry-run", is_flag=True, help="Report what would be done, without doing it.")
+@click.option(
+    "--replay",
+    "replayed",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Give the values that this report has keys for, bit for bit: a JSON file of --report.",
+)
+@click.option("--dry-run", is_flag=True, help="Report what would be done, and write no model.")
 @click.option(
     "--report",
     "report_file",
@@ -125,6 +124,7 @@ def init(
     size: int,
     seed: int,
     weights: Path | None,
+    replayed: Path | None,
     dry_run: bool,
     report_file: Path | None,
     out: Path | None,
@@ -140,6 +140,8 @@ def init(
             "it is of a method: give --method; a file that names one has its options, too",
         )
     _check_together(dry_run, weights, report_file, out, has_method)
+    if replayed is not None:
+        _check_replay(recipe, weights, dry_run, has_method)
 
     def build() -> nn.Module:
         with _console.working(f"building {model}"):
@@ -147,24 +149,22 @@ def init(
 
     machine = info()
     described = {"model": model, "recipe": recipe or "auto", "seed": seed}
-    if dry_run:
+    if dry_run and weights is None:
         report = _planned(build, recipe or "auto", seed)
         timed = Timed(report, report.parameters)
     else:
         network = build()
         if out is not None:
             _check_savable(network, out)
-        method = _method.named(network, method_name, options, recipe)
+        method = None if replayed else _method.named(network, method_name, options, recipe)
         _check_method(method, given, weights, report_file, out)
-        if method is not None:
+        if method is None:
+            timed, more = _by_recipe(network, recipe or "auto", seed, weights, replayed)
+        else:
             data = _method.data_of(method, shape, source, size, seed, dtype)
             timed = _method.run(network, model, method, recipe, data, seed)
-            described |= _method.described(timed, method, recipe, data)
-        elif weights is None:
-            timed = _timed.initialize(network, recipe or "auto", seed)
-        else:
-            timed = _timed.load(network, weights, recipe or "auto", seed)
-            described["from"] = str(weights)
+            more = _method.described(timed, method, recipe, data)
+        described |= more
         if out is not None:
             texts = {name: str(value) for name, value in described.items()}
             versions = {"pyinit": machine["version"], "rng": machine["rng"]}
@@ -187,8 +187,6 @@ def _check_together(
 ) -> None:
     if dry_run and out is not None:
         raise bad_parameter("--dry-run", "it writes no model: leave out --out, or --dry-run")
-    if dry_run and weights is not None:
-        raise bad_parameter("--dry-run", "it reads no weights: leave out --from, or --dry-run")
     if dry_run and has_method:
         raise bad_parameter(
             "--dry-run", "it runs no method: leave out --method and its data, or --dry-run"
@@ -199,6 +197,21 @@ def _check_together(
         )
     if out and report_file and out.resolve() == report_file.resolve():
         raise bad_parameter("--report", f"--out writes {out}, too")
+
+
+def _check_replay(
+    recipe: str | None, weights: Path | None, dry_run: bool, has_method: bool
+) -> None:
+    """Refuse what would do something else than the report says."""
+    others = {
+        "--recipe": recipe is not None,
+        "--method and its data": has_method,
+        "--from": weights is not None,
+        "--dry-run": dry_run,
+    }
+    for other, is_given in others.items():
+        if is_given:
+            raise bad_parameter("--replay", f"the report says all that is done: leave out {other}")
 
 
 def _given(source: str | None, shape: tuple[int, ...] | None) -> str | None:
@@ -243,6 +256,21 @@ def _check_method(
         )
 
 
+def _by_recipe(
+    network: nn.Module, recipe: str, seed: int, weights: Path | None, replayed: Path | None
+) -> tuple[Timed, dict[str, Any]]:
+    """Initialize a model without a method, and what more is to be told of it."""
+    if replayed is not None:
+        timed = _timed.replay(network, replayed)
+        report = timed.initialization
+        assert report is not None
+        more = {"recipe": report.recipe, "seed": report.seed, "replay": str(replayed)}
+        return timed, more
+    if weights is not None:
+        return _timed.load(network, weights, recipe, seed), {"from": str(weights)}
+    return _timed.initialize(network, recipe, seed), {}
+
+
 def _planned(build: Callable[[], nn.Module], recipe: str, seed: int) -> InitReport:
     """Plan on the meta device, where a model costs nothing, or else in memory.
 
@@ -279,11 +307,18 @@ def _print(timed: Timed, machine: Info, out: Path | None) -> None:
     elif timed.loaded is not None:
         console.print(f"loaded in {timed.seconds:.3f} s {where}")
     elif timed.ratio is not None and timed.speed is not None:
+        is_short = max(timed.seconds or 0.0, timed.torch_seconds or 0.0) < _SHORT
+        compared = (
+            "too short to compare"
+            if is_short
+            else f"{timed.ratio:.1f}x, {timed.speed / 1e6:,.0f} million parameters/s"
+        )
         console.print(
-            f"pyinit {timed.seconds:.3f} s, torch.nn.init {timed.torch_seconds:.3f} s: "
-            f"{timed.ratio:.1f}x, {timed.speed / 1e6:,.0f} million parameters/s {where}"
+            f"pyinit {timed.seconds:.3f} s, torch.nn.init {timed.torch_seconds:.3f} s: {compared} {where}"
         )
     elif timed.torch_error is not None:
         console.print(f"pyinit {timed.seconds:.3f} s; torch.nn.init cannot: {timed.torch_error}")
+    elif timed.seconds is not None:
+        console.print(f"took {timed.seconds:.3f} s {where}")
     if out is not None:
         console.print(f"wrote {out}, {out.stat().st_size / 1e6:,.1f} MB")

@@ -12,7 +12,7 @@ from types import ModuleType, TracebackType
 import click
 
 from pyinit._patch import patch
-from pyinit._random.rng import NAMES
+from pyinit._random.rng import NAMES, RngName
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -26,7 +26,7 @@ from pyinit._random.rng import NAMES
 )
 @click.argument("target")
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
-def run(as_module: bool, rng: str, target: str, arguments: tuple[str, ...]) -> None:
+def run(as_module: bool, rng: RngName, target: str, arguments: tuple[str, ...]) -> None:
     """Run a Python program with torch.nn.init patched.
 
     TARGET is a script, a folder or zip file with a __main__.py, or, with -m, a module. Everything

@@ -23,6 +23,7 @@ from pyinit.reports.page import (
     table_section,
     write_report,
 )
+from pyinit.reports.printed import Printed
 from pyinit.reports.stored import read, read_as
 from pyinit.reports.tensors import Tensors
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FORMAT = 1
-_WIDTH = 140  # of a report as text
 _NUMBER = "number"  # what a number that JSON lacks is under
 _MODEL = "(model)"  # what a layer is called that is the model itself
 
@@ -63,7 +63,7 @@ _Row = TypeVar("_Row", bound=Measured)
 
 
 @dataclass(frozen=True)
-class MethodReport(Sequence[_Row], Generic[_Row]):
+class MethodReport(Printed, Sequence[_Row], Generic[_Row]):
     """What a data-driven method did: a sequence of rows, one for each layer.
 
     A method's own report is a subclass, whose further fields are the network's totals.
@@ -130,9 +130,6 @@ class MethodReport(Sequence[_Row], Generic[_Row]):
         for name, why in self.left:
             yield f"left as it was: {name or _MODEL}: {why}"
         yield self.summary
-
-    def __str__(self) -> str:
-        return table.as_text(self, _WIDTH).rstrip()
 
     def to_records(self) -> list[dict[str, Any]]:
         """A dictionary of plain numbers and texts for each row."""

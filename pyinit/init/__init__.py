@@ -26,7 +26,6 @@ initializers take ``groups=``: each group gets a matrix of its own.
 """
 
 from pyinit._scale.gain import calculate_gain
-from pyinit._torch.original import original
 from pyinit.init._basic import constant_, normal_, ones_, trunc_normal_, uniform_, zeros_
 from pyinit.init._orthogonal import delta_orthogonal_, orthogonal_, orthogonal_many_
 from pyinit.init._patterns import dirac_, eye_, hadamard_, sparse_
@@ -94,8 +93,6 @@ __all__ = [
     "xavier_uniform_",
     "zeros_",
 ]
-
-_torch = original  # torch's own functions, whatever has been patched
 
 for _name in __all__:  # a function is pickled by the name that it has here
     globals()[_name].__module__ = __name__

@@ -14,7 +14,7 @@ from torch.overrides import has_torch_function_variadic
 from pyinit._messages import warn
 from pyinit._random import torch_cases
 from pyinit._random.rng import get_rng
-from pyinit._scale.gain import Nonlinearity
+from pyinit._scale.gain import AnyNonlinearity
 from pyinit._torch.arrays import as_tensor
 from pyinit._torch.eager import eager
 from pyinit._torch.original import original
@@ -130,7 +130,7 @@ def is_torchs_call(
     transposed: bool,
     batch_dims: int,
     *,
-    nonlinearity: Nonlinearity = "",
+    nonlinearity: AnyNonlinearity = "",
 ) -> bool:
     """Whether torch's function of that name has to see the call as it is, and knows its arguments."""
     return (

@@ -16,6 +16,7 @@ Example:
     kaiming_normal(nonlinearity=relu) normal(std=0.25)
 """
 
+from pyinit._scale.gain import gain_of
 from pyinit.initializers._base import (
     Block,
     Blocks,
@@ -57,7 +58,6 @@ from pyinit.initializers._scaled import (
     VarianceScaling,
     XavierNormal,
     XavierUniform,
-    gain_of,
 )
 
 import pyinit.initializers.keras_names  # noqa: F401, isort: skip  it makes Keras's names known

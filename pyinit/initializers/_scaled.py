@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from pyinit._scale.fans import mean_fan
 from pyinit._scale.formulas import (
@@ -14,48 +13,9 @@ from pyinit._scale.formulas import (
     variance_scaling_std,
     xavier_std,
 )
-from pyinit._scale.gain import calculate_gain
-from pyinit._torch.original import functional
+from pyinit._scale.gain import AnyNonlinearity, gain_of
 from pyinit.initializers._base import Block, Blocks, Drawn, Initializer, Weight, register
 from pyinit.initializers._drawn import Constant, Normal, TruncNormal, Uniform
-
-
-@lru_cache(maxsize=1024)
-def gain_of(nonlinearity: str | float, a: float = 0.0) -> float:
-    """The gain of an activation, which is given by its name or as the gain itself.
-
-    Args:
-        nonlinearity: a number, a name that torch has a gain for, or the name of another activation in
-            ``torch.nn.functional``, whose gain is found by quadrature
-        a: the negative slope of ``"leaky_relu"``
-
-    Returns:
-        The gain, as ``calculate_gain`` gives it.
-
-    Raises:
-        ValueError: for a name that neither knows.
-
-    Example:
-        >>> from pyinit.initializers import gain_of
-        >>> gain_of("tanh"), gain_of(1.5), round(gain_of("gelu"), 4)
-        (1.6666666666666667, 1.5, 1.5335)
-    """
-    if not isinstance(nonlinearity, str):
-        return float(nonlinearity)
-    if nonlinearity in _TORCHS_GAINS:
-        return calculate_gain(nonlinearity, a)
-    function = getattr(functional, nonlinearity, None)
-    if not callable(function):
-        raise ValueError(  # noqa: TRY004  as for names that torch does not know
-            f"nonlinearity must be a number, a name that torch has a gain for, or the name of an "
-            f"activation in torch.nn.functional, got {nonlinearity!r}"
-        )
-    return calculate_gain(function)
-
-
-_TORCHS_GAINS = frozenset(("linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu")) | {
-    f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)
-}
 
 
 @dataclass(frozen=True)
@@ -233,11 +193,15 @@ class XavierNormal(_Xavier):
 class _Kaiming(_Scaled):
     a: float = 0.0
     mode: str = "fan_in"
-    nonlinearity: str | float = "leaky_relu"
+    nonlinearity: AnyNonlinearity = "leaky_relu"
 
     def __post_init__(self) -> None:
         mean_fan((1, 1), self.mode)
-        gain_of(self.nonlinearity, self.a)
+        gain = gain_of(self.nonlinearity, self.a)
+        if not isinstance(
+            self.nonlinearity, (str, int, float)
+        ):  # which files and reports cannot hold
+            object.__setattr__(self, "nonlinearity", gain)
 
     def weight_std(self, weight: Weight) -> float:
         """The standard deviation of a weight's numbers."""
@@ -253,7 +217,8 @@ class KaimingUniform(_Kaiming):
     Attributes:
         a: the negative slope of ``"leaky_relu"``
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``
-        nonlinearity: the activation that follows the layer, or its gain, as ``gain_of`` takes it
+        nonlinearity: the activation that follows the layer, or its gain, as ``calculate_gain`` takes
+            it. Of a module, a class or a function the gain is kept
         transposed: whether the inputs stand before the outputs; None for what the weight's layer says
         batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
             None for what the weight's layer says
@@ -283,7 +248,8 @@ class KaimingNormal(_Kaiming):
     Attributes:
         a: the negative slope of ``"leaky_relu"``
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``
-        nonlinearity: the activation that follows the layer, or its gain, as ``gain_of`` takes it
+        nonlinearity: the activation that follows the layer, or its gain, as ``calculate_gain`` takes
+            it. Of a module, a class or a function the gain is kept
         transposed: whether the inputs stand before the outputs; None for what the weight's layer says
         batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
             None for what the weight's layer says

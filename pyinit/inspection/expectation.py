@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from pyinit._scale.gain import Nonlinearity, activation_of
+from pyinit._scale.gain import AnyNonlinearity, activation_of
 from pyinit._scale.pointwise import Array, Pointwise
 from pyinit._torch.original import functional
 from pyinit.inspection.calls import Call
@@ -43,7 +43,7 @@ class Chain:
     """
 
     def __init__(self) -> None:
-        self._links: list[nn.Module | Nonlinearity] | None = []
+        self._links: list[nn.Module | AnyNonlinearity] | None = []
         self._start = (NAN, NAN)  # the inputs' mean square and the mean cosine between two
         self._last: tuple[Tensor, int] | None = None
 
@@ -98,7 +98,7 @@ class Chain:
             and (is_same or is_flat)
         )
 
-    def _through(self, links: list[nn.Module | Nonlinearity]) -> Iterator[Expected]:
+    def _through(self, links: list[nn.Module | AnyNonlinearity]) -> Iterator[Expected]:
         square, cosine = self._start
         product, mean, slope = square * cosine, 0.0, 1.0
         for link in links:
@@ -153,7 +153,7 @@ def _is_weighted(link: object) -> TypeGuard[nn.Module]:
     return isinstance(link, (nn.Linear, _ConvNd))
 
 
-def _link(call: Call) -> nn.Module | Nonlinearity | None:
+def _link(call: Call) -> nn.Module | AnyNonlinearity | None:
     """The layer or the activation that a call is; None where the theory says nothing of it."""
     module = call.module
     if call.kind == "activation":

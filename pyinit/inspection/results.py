@@ -24,17 +24,17 @@ from pyinit.reports.page import (
     table_section,
     write_report,
 )
+from pyinit.reports.printed import Printed
 from pyinit.reports.stored import read_as
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FORMAT = 1
-_WIDTH = 140  # of an inspection as text
 
 
 @dataclass(frozen=True)
-class Inspection(Sequence[LayerRow]):
+class Inspection(Printed, Sequence[LayerRow]):
     """What ``inspect`` has seen: a row for each call of each layer, under each recipe.
 
     It is a sequence of rows, in the order of execution, one recipe after the other. Printed, it is a table
@@ -133,9 +133,6 @@ class Inspection(Sequence[LayerRow]):
                 yield f"{name}: {_several(listed)}"
         yield from _in_words(self.findings)
         yield self.summary
-
-    def __str__(self) -> str:
-        return table.as_text(self, _WIDTH).rstrip()
 
     def plot(self) -> "Figure":
         """The pictures, by matplotlib.

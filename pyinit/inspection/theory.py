@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from pyinit._scale.gain import Nonlinearity, activation_of
+from pyinit._scale.gain import AnyNonlinearity, activation_of
 from pyinit._scale.pointwise import Pointwise
 from pyinit._scale.quadrature import Array, Grid, UnboundedError, normal_density
 
@@ -88,7 +88,7 @@ class MeanField:
         inf
     """
 
-    activation: Nonlinearity
+    activation: AnyNonlinearity
     sigma_w: float
     sigma_b: float = 0.0
 
@@ -389,7 +389,7 @@ class MeanField:
         return bool(((np.abs(after - before) - 10 * steps) * density > worst).any())
 
 
-def critical_sigma_w(activation: Nonlinearity, sigma_b: float = 0.0) -> float:
+def critical_sigma_w(activation: AnyNonlinearity, sigma_b: float = 0.0) -> float:
     r"""The sigma_w at which a network is critical: a point of the line between order and chaos.
 
     It is found along the length: at q, :math:`\chi_1 = 1` wants :math:`\sigma_w^2 = 1 / E[f'^2]`, and q

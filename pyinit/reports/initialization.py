@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from pyinit._random.rng import NAMES
+from pyinit._messages import near
+from pyinit._random.rng import NAMES, RngName
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
 from pyinit.reports import table
 from pyinit.reports.adjustment import Adjustment, Span
+from pyinit.reports.difference import Differences, differences
 from pyinit.reports.figure import figure
 from pyinit.reports.files import check_output, read_report
 from pyinit.reports.page import (
@@ -32,6 +34,7 @@ from pyinit.reports.page import (
     table_section,
     write_report,
 )
+from pyinit.reports.printed import Printed
 from pyinit.reports.stored import read, read_as
 from pyinit.reports.tensors import Tensors
 
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FORMAT = 1
-_WIDTH = 140  # of a report as text
 _ABOUT_SPREAD = (
     "Of each parameter, in the model's order from the first to the last. Those that hold a single "
     "value are left out."
@@ -222,7 +224,7 @@ def _finite(value: float | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class InitReport:
+class InitReport(Printed):
     """What ``initialize_`` or ``replay_`` did, or would do.
 
     A report is a sequence of ``Row``, one for each parameter; ``report[name]`` finds a row by any
@@ -263,7 +265,7 @@ class InitReport:
     recipe: str
     rules: Sequence[str] = ()
     seed: int | None = None
-    rng: str = "philox"
+    rng: RngName = "philox"
     graph: str | None = None
     buffers: Sequence[tuple[str, str]] = ()
     dry_run: bool = False
@@ -293,12 +295,40 @@ class InitReport:
         """The row of a parameter, by any of its names.
 
         Raises:
-            KeyError: If no parameter has the name.
+            KeyError: If no parameter has the name; it says which are like it.
         """
         for row in self.rows:
             if name == row.name or name in row.tied or name in row.originals:
                 return row
-        raise KeyError(name)
+        names = [known for row in self.rows for known in (row.name, *row.tied, *row.originals)]
+        raise KeyError(f"no parameter {name!r}; {near(name, names)}")
+
+    def diff(self, other: "InitReport") -> Differences:
+        """How another report differs from this one.
+
+        Args:
+            other: Another report, of the same model or of one like it.
+
+        Returns:
+            The differences: in recipe, seed and versions, and for each parameter in shape, initializer
+            and random numbers; in mean and standard deviation where nothing else differs. It is empty
+            if all is alike, and prints as a table.
+
+        Raises:
+            TypeError: If ``other`` is no such report.
+
+        Example:
+            >>> import torch, pyinit
+            >>> layer = torch.nn.Linear(3, 2)
+            >>> report = pyinit.initialize_(layer, "xavier", seed=0)
+            >>> print(report.diff(pyinit.initialize_(layer, "gpt2", seed=0))[1])
+            Difference(name='weight', what='initializer', first='xavier_uniform', second='normal(std=0.02)')
+            >>> print(report.diff(report))
+            no difference
+        """
+        if not isinstance(other, InitReport):
+            raise TypeError(f"other must be an InitReport, got {type(other).__name__}")
+        return differences(self, other)
 
     def __rich_console__(self, *_: Any) -> Iterator[Any]:
         yield table.of_lines(table.grouped(line for row in self for line in _lines(row)))
@@ -330,9 +360,6 @@ class InitReport:
             f"{self.initialized:,} of {self.parameters:,} elements ({', '.join(how)})"
             + (f"; {len(self.skipped)} not given again" if self.skipped else "")
         )
-
-    def __str__(self) -> str:
-        return table.as_text(self, _WIDTH).rstrip()
 
     def page(self) -> Page:
         """The report as a page for a browser: what was left alone first, then all of it."""
@@ -518,7 +545,8 @@ class InitReport:
         """Read a report that ``save`` wrote.
 
         Args:
-            path: The path of the JSON file.
+            path: The path of the JSON file. Of a data-driven method's report it is the initialization
+                in it.
 
         Raises:
             ValueError: If the file holds no such report.
@@ -536,5 +564,10 @@ class InitReport:
         return read_report(
             path,
             "a report",
-            lambda value: cls.from_dict(value, Tensors.beside(Path(path), value)),
+            lambda value: cls._of_file(value.get("init", value), Path(path)),
         )
+
+    @classmethod
+    def _of_file(cls, value: Any, path: Path) -> "InitReport":
+        found = read_as(dict, value, "init")
+        return cls.from_dict(found, Tensors.beside(path, found))

@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from pyinit.reports import table
 from pyinit.reports.initialization import InitReport
 from pyinit.reports.page import Page, Section, shape_cell, table_section, write_report
+from pyinit.reports.printed import Printed
 
-_WIDTH = 100  # of a report as text
 _SHOWN = 10  # names of a kind
 
 
@@ -43,7 +43,7 @@ class Mismatched(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LoadReport:
+class LoadReport(Printed):
     """What ``load_pretrained_`` did. Printed, it is a table of what did not fit and a summary.
 
     Args:
@@ -71,6 +71,8 @@ class LoadReport:
         >>> report.missing, report.unexpected, str(report.initialized["bias"].initializer)
         (('bias',), ('scale',), 'constant(val=0)')
     """
+
+    width_as_text: ClassVar[int] = 100
 
     source: str
     coverage: float
@@ -118,9 +120,6 @@ class LoadReport:
             yield names
             yield ""
         yield self.summary
-
-    def __str__(self) -> str:
-        return table.as_text(self, _WIDTH)
 
     def page(self) -> Page:
         """The report as a page for a browser: what did not fit first, then all of it."""

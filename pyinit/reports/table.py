@@ -60,16 +60,6 @@ class Line:
     adjusted: Span | None = None
 
 
-def as_text(report: Any, width: int) -> str:
-    """What ``print`` shows of a report that rich can print."""
-    from rich.console import Console  # noqa: PLC0415
-
-    console = Console(width=width, highlight=False, markup=False, color_system=None)
-    with console.capture() as capture:
-        console.print(report)
-    return capture.get()
-
-
 def grouped(lines: Iterable[Line]) -> list[Line]:
     """Merge lines of one shape, initializer and reason whose names differ in numbers only.
 

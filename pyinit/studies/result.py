@@ -11,6 +11,7 @@ from pyinit.reports import table
 from pyinit.reports.figure import figure
 from pyinit.reports.files import check_output, replacing, write_html, write_json
 from pyinit.reports.page import SUFFIXES, Page
+from pyinit.reports.printed import Printed
 from pyinit.studies.findings import Finding, findings_of
 from pyinit.studies.judged import Judged
 from pyinit.studies.metrics import METRICS
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
 
 _ROWS = ("runs", "epochs", "steps", "layers")
 _ALL = "all"
-_WIDTH = 140  # of a summary as text
 _INSTALL = '"pyinit[study]"'
 
 
 @dataclass(frozen=True, repr=False)
-class StudyResult(Judged):
+class StudyResult(Printed, Judged):
     """The records of a study, and what they say: ``Study.run`` gives it.
 
     Printed, it has the verdict in words, the values in the end with their intervals, and how arms differ.
@@ -170,9 +170,6 @@ class StudyResult(Judged):
 
     def __rich__(self) -> Any:
         return summary_of(self)
-
-    def __str__(self) -> str:
-        return table.as_text(self, _WIDTH).rstrip()
 
 
 def _rows(record: Record, rows: str) -> Iterable[dict[str, Any]]:

@@ -1,15 +1,16 @@
 """The register of data-driven methods: by their names, with their options."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import torch
 
 from pyinit._messages import near
+from pyinit.reports.printed import Listed
+from pyinit.whole_model.options import check_names, check_types, options_of
 from pyinit.whole_model.recipes.registry import Recipe
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -58,6 +59,13 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def needs(self) -> str:
+        """What it cannot do without, in words."""
+        if not self.needs_data:
+            return ""
+        return "shape or data" if self.takes_shape else "data"
+
+    @property
     def summary(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
@@ -65,11 +73,7 @@ class Method:
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The options that its function takes, by name."""
-        return {
-            name: parameter
-            for name, parameter in inspect.signature(self.function).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY and name not in _COMMON
-        }
+        return options_of(self.function, besides=_COMMON)
 
     def __call__(self, **options: Any) -> "Method":
         """The method with these options besides those that it has.
@@ -83,11 +87,7 @@ class Method:
         Raises:
             ValueError: for an option that the method does not have.
         """
-        taken = self.parameters
-        for option in options:
-            if option not in taken:
-                has = near(option, taken) if taken else "it has none"
-                raise ValueError(f"method {self.name!r} has no option {option!r}; {has}")
+        check_names(f"method {self.name!r}", options, self.parameters)
         return replace(self, options={**self.options, **options})
 
     def of_file(self, options: Mapping[str, Any]) -> "Method":
@@ -97,15 +97,7 @@ class Method:
             ValueError: for an option that the method does not have, or of a type that it does not take.
         """
         found = self(**options)
-        for name, value in options.items():
-            kinds = _kinds(self.parameters[name].annotation)
-            if any(_is_of(value, kind) for kind in kinds):
-                continue
-            words = [_IN_WORDS[kind] for kind in kinds if kind in _IN_WORDS]
-            of = f"option {name!r} of method {self.name!r}"
-            if not words:
-                raise ValueError(f"{of} can be given in Python only, got {value!r}")
-            raise ValueError(f"{of} must be {' or '.join(words)}, got {value!r}")
+        check_types(f"method {self.name!r}", options, self.parameters)
         return found
 
     def run(self, model: torch.nn.Module, data: Any, **common: Any) -> Any:
@@ -141,33 +133,6 @@ class Method:
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
-
-
-# Types of options that files have, and what they are called.
-_IN_WORDS: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    Sequence: "a list",
-    Mapping: "a table",
-}
-
-
-def _kinds(annotation: Any) -> list[Any]:
-    """The types that an annotation allows; Any if it does not say."""
-    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
-        return [Any]
-    several = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    return [get_origin(each) or each for each in several]
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    if kind is Any:
-        return True
-    if isinstance(value, (bool, str)):  # which are numbers and sequences, too
-        return kind is type(value)
-    return isinstance(value, int | float if kind is float else kind)
 
 
 _REGISTRY: dict[str, Method] = {}
@@ -234,18 +199,19 @@ class Methods:
     options: ``methods.lsuv(tolerance=0.05)`` is ``method("lsuv", tolerance=0.05)``.
     """
 
-    def __call__(self) -> dict[str, Method]:
+    def __call__(self) -> Listed[Method]:
         """All data-driven methods, in alphabetical order.
 
         Returns:
-            The methods by their names. Each has a ``summary`` and a ``source``.
+            The methods by their names: a dict. Each has a ``summary`` and a ``source``, and all of them
+            print as a table.
 
         Example:
             >>> import pyinit
             >>> pyinit.methods()["lsuv"].source
             'Mishkin & Matas 2016'
         """
-        return dict(sorted(_registry().items()))
+        return Listed("method", ("needs", "summary", "source"), _registry())
 
     def __getattr__(self, name: str) -> Method:
         # Nothing that Python itself asks for has methods imported.

@@ -1,6 +1,7 @@
 """``replay_``: the same values again, from a report."""
 
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 from torch import nn
@@ -40,7 +41,8 @@ def replay_(model: nn.Module, report: Any, *, strict: bool = True) -> InitReport
     Args:
         model: A model whose parameters have the names, shapes and dtypes of the report's rows. It
             may be on the meta device.
-        report: What ``initialize_`` or a data-driven method returned, or ``InitReport.load`` read.
+        report: What ``initialize_`` or a data-driven method returned, or the path of the JSON file that
+            it was saved in.
         strict: Raise if anything cannot be given again. If False, such parameters stay as they are.
 
     Returns:
@@ -51,6 +53,7 @@ def replay_(model: nn.Module, report: Any, *, strict: bool = True) -> InitReport
         ValueError: For what cannot be given again, all of it by name, before anything is written;
             for parameters without values or with values elsewhere, as in ``initialize_``.
         TypeError: For arguments of another type.
+        OSError: If the file cannot be read.
 
     Example:
         >>> import torch, pyinit
@@ -65,9 +68,12 @@ def replay_(model: nn.Module, report: Any, *, strict: bool = True) -> InitReport
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    given, report = report, getattr(report, "init", report)
+    given = InitReport.load(report) if isinstance(report, str | PathLike) else report
+    report = getattr(given, "init", given)
     if not isinstance(report, InitReport):
-        raise TypeError(f"report must be an InitReport, got {type(given).__name__}")
+        raise TypeError(
+            f"report must be an InitReport or a file's path, got {type(given).__name__}"
+        )
     network = Network(model)
     rows, lost = _rows(network, report)
     plan = [_entry(site, rows.get(site.name), lost) for site in network.sites]

@@ -352,3 +352,39 @@ def test_statistics_are_compared_with_the_same_numbers() -> None:
     )
     assert theirs[6:] == [found.zeros, found.nonfinite, found.low, found.high] == [3, 0, 0, 0]
     assert measure(case, 0)["ratio"] > 0
+
+
+CASES = "^kaiming_uniform_ float32 (8x8|16x16|32x32)$"
+
+
+def test_each_case_is_a_line_where_no_bar_can_be() -> None:
+    result = run("--quick", CASES)
+    assert result.exit_code == 0
+    lines = result.stderr.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        f"{i}/{len(lines)}" for i in range(1, len(lines) + 1)
+    ]
+    assert all(line.endswith("x") for line in lines)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_after_an_interrupt_the_cases_measured_so_far_are_there(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("pyinit.cli.bench")
+    measured = []
+
+    def until_the_second(case: Case, seconds: float) -> Any:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(case)
+        return measure(case, seconds)
+
+    monkeypatch.setattr(module, "measure", until_the_second)
+    result = run("--quick", CASES, *(["--json"] if as_json else []))
+    assert result.exit_code == 130
+    assert "Interrupted after 1 of 3 cases." in result.stderr
+    if as_json:
+        assert len(json.loads(result.stdout)["cases"]) == 1
+    else:
+        assert "1 of 1 cases" in result.stdout

@@ -31,3 +31,8 @@ def test_table_shows_every_fact() -> None:
         assert name.replace("_", " ") in result.stdout
         if isinstance(value, str):
             assert value[:40] in result.stdout
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(main, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"pyinit, version {pyinit.__version__}\n")

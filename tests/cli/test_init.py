@@ -485,7 +485,6 @@ def test_weights_come_from_a_file_and_the_rest_from_the_recipe(tmp_path: Path) -
         ([CHAIN, "--method", "lsuv", "--data", "no.npy"], "--data", "cannot read no.npy"),
         ([CHAIN, *LSUV, "--batch", "0"], "--batch", "range"),
         ([NET, "--dry-run", "--out", "x"], "--dry-run", "--out"),
-        ([NET, "--dry-run", "--from", os.devnull], "--dry-run", "--from"),
         ([NET, "--report", "x", "--out", "x"], "--report", "--out writes x, too"),
         ([NET, "--report", "missing-folder/x"], "--report", "No such file"),
         ([NET, "--report", "x" * 300], "--report", "File name too long"),
@@ -823,3 +822,74 @@ main(["init", "pyinit_user_net:Net", "--out", {str(out)!r}])
     assert ended.returncode == (1 if number == signal.SIGINT else 128 + number), ended.stderr
     assert out.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["w.safetensors"]
+
+
+@pytest.mark.parametrize("recipe", ["orthogonal", "gpt2"])
+def test_a_replay_writes_the_same_file(recipe: str, tmp_path: Path) -> None:
+    report, first, second = (
+        tmp_path / name for name in ("r.json", "a.safetensors", "b.safetensors")
+    )
+    made = run(
+        "lenet5", "--recipe", recipe, "--seed", "7", "--report", str(report), "--out", str(first)
+    )
+    assert made.exit_code == 0, made.output
+    again = run("lenet5", "--replay", str(report), "--out", str(second), "--json")
+    assert again.exit_code == 0, again.output
+    told = json.loads(again.stdout)
+    assert (told["recipe"], told["seed"], told["replay"]) == (recipe, 7, str(report))
+    one, other = (safetensors.torch.load_file(path) for path in (first, second))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_replay_of_a_methods_report(tmp_path: Path) -> None:
+    report, first, second = (
+        tmp_path / name for name in ("r.json", "a.safetensors", "b.safetensors")
+    )
+    method = ("--method", "lsuv", "--shape", "1x28x28", "--batch", "8")
+    made = run("lenet5", *method, "--report", str(report), "--out", str(first))
+    assert made.exit_code == 0, made.output
+    again = run("lenet5", "--replay", str(report), "--out", str(second))
+    assert again.exit_code == 0, again.output
+    one, other = (safetensors.torch.load_file(path) for path in (first, second))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--recipe", "gpt2"),
+        ("--method", "lsuv"),
+        ("--shape", "1x28x28"),
+        ("--dry-run",),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_replay_goes_alone(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    pyinit.initialize_(build("lenet5"), seed=1).save(report)
+    result = run("lenet5", "--replay", str(report), *arguments)
+    assert result.exit_code == 2
+    assert "--replay" in result.stderr
+    assert "the report says all that is done" in " ".join(result.stderr.split())
+
+
+def test_a_replay_of_another_model_names_what_does_not_fit(tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    pyinit.initialize_(nn.Linear(3, 2), seed=1).save(report)
+    result = run("lenet5", "--replay", str(report))
+    assert result.exit_code == 2
+    assert "the model has no such parameter" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_dry_run_with_weights_says_what_would_be_loaded(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    state = build("lenet5").state_dict()
+    safetensors.torch.save_file({name: state[name] for name in list(state)[:4]}, weights)
+    told = report("lenet5", "--from", str(weights), "--dry-run")["loaded"]
+    assert told == report("lenet5", "--from", str(weights))["loaded"]
+    assert sorted(told["loaded"]) == sorted(list(state)[:4])
+    refused = run(
+        "lenet5", "--from", str(weights), "--dry-run", "--out", str(tmp_path / "o.safetensors")
+    )
+    assert refused.exit_code == 2
+    assert not (tmp_path / "o.safetensors").exists()

@@ -103,7 +103,7 @@ CASES = {
         True,
     ),
     "gelu_tanh": Definition(
-        lambda x: activations.gelu(x, "tanh"),
+        lambda x: activations.gelu(x, approximate="tanh"),
         lambda x: torchs.gelu(x, approximate="tanh"),
         lambda x: x * logistic(twice_u(x)),
         gelu_tanh_slope,
@@ -505,6 +505,7 @@ def test_the_compiler_sees_torchs_softmax(
         lambda m: m.silu(torch.arange(3)),
         lambda m: m.gelu(torch.ones(3), approximate="erf"),
         lambda m: m.gelu(torch.ones(3), approximate=None),
+        lambda m: m.softplus(torch.ones(3), 1, 20, None),
         lambda m: m.leaky_relu(torch.ones(3), "0.1"),
         lambda m: m.elu(torch.ones(3), None),
         lambda m: m.softplus(torch.ones(3), "1"),
@@ -624,3 +625,19 @@ def test_softmax_in_another_dtype(native_calls: Counter[str]) -> None:
     assert torch.equal(got, torchs.softmax(x, 1, dtype=torch.float64))
     assert torch.equal(activations.softmax(x, 1, dtype=torch.float32), activations.softmax(x, 1))
     assert native_calls == {"softmax": 2}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_empty_results_lie_as_torchs(name: str) -> None:
+    for shape, strides in (
+        ((0,), (3,)),
+        ((0, 3), (1, 7)),
+        ((3, 0), (1, 5)),
+        ((2, 0, 3), (9, 1, 2)),
+        ((2, 0, 3, 4), (0, 1, 0, 0)),
+        ((0, 3, 4, 4), (48, 1, 12, 3)),
+    ):
+        x = torch.empty_strided(shape, strides)
+        result, wanted = CASES[name].ours(x), CASES[name].torchs(x)
+        assert result.stride() == wanted.stride(), (shape, strides)
+        assert activations.softmax(x, -1).stride() == torchs.softmax(x, -1).stride()

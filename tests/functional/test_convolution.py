@@ -524,3 +524,39 @@ def test_an_input_of_more_than_2_to_the_31_bytes(native_calls: Counter[str]) -> 
     far = ours.conv1d(input[..., 2**29 - 2 :], torch.ones(1, 1, 3), padding=1)
     assert far.flatten().tolist() == [0, 128, 128, 128, 0, 0, 0, 0, 0, 0]
     assert native_calls == {"convolve": 2}
+
+
+@pytest.mark.parametrize("name", ["conv1d", "conv_transpose1d"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_dimensional_results_lie_as_torchs(name: str, dtype: torch.dtype) -> None:
+    sizes = itertools.product((1, 2), (1, 3), (1, 4), (1, 5), (1, 2))  # batch, in, out, width, taps
+    orders = list(itertools.permutations(range(3)))
+    for batch, ins, outs, width, taps in sizes:
+        if taps > width:
+            continue
+        kernel = (outs, ins, taps) if name == "conv1d" else (ins, outs, taps)
+        for of_x, of_w in itertools.product(orders, repeat=2):
+            x, weight = (
+                torch.rand([shape[i] for i in order], dtype=dtype).permute(
+                    [order.index(i) for i in range(3)]
+                )
+                for shape, order in (((batch, ins, width), of_x), (kernel, of_w))
+            )
+            wanted = getattr(torchs, name)(x, weight)
+            result = getattr(ours, name)(x, weight)
+            assert result.stride() == wanted.stride(), (x.shape, x.stride(), weight.stride())
+            torch.testing.assert_close(result, wanted)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("other", [None, [1.0], np.ones((1, 1, 1)), "x", 3], ids=type)
+def test_what_is_no_tensor_is_a_type_error_as_of_torch(name: str, other: Any) -> None:
+    dims = int(name[-2])
+    x, weight = torch.ones(1, 2, *(3,) * dims), torch.ones(2, 2, *(1,) * dims)
+    calls = [(other, weight), (x, other), (other, other)]
+    calls += [(x, weight, other)] if other is not None else []
+    for call in calls:
+        with pytest.raises(TypeError):
+            getattr(torchs, name)(*call)
+        with pytest.raises(TypeError, match="input="):
+            getattr(ours, name)(*call)

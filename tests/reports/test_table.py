@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
-from pyinit.reports.table import Line, Pooled, as_text, grouped, in_parts
+from pyinit.reports.table import Line, Pooled, grouped, in_parts
 
 
 def line(name: str, elements: Pooled | None = None) -> Line:
@@ -53,7 +54,13 @@ NUMBERS = {"std as it is": ["1.5", "2.25"], "grad": ["1.00e-07", ""], "rank": ["
 def shown(width: int) -> list[list[str]]:
     """The lines of each part."""
     parts = in_parts(NAMES, NUMBERS, width)
-    return [as_text(part, width).splitlines() for part in parts]
+    shown = []
+    for part in parts:
+        console = Console(width=width, color_system=None)
+        with console.capture() as capture:
+            console.print(part)
+        shown.append(capture.get().splitlines())
+    return shown
 
 
 def test_numbers_stand_in_one_table_where_there_is_room() -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from pyinit.init import calculate_gain
+from pyinit._scale.gain import gain_of
 from pyinit.inspection.diagnosis import Diagnosis
 from pyinit.inspection.rows import NAN, LayerRow, Look
 
@@ -67,6 +67,6 @@ def _wanted(activation: str) -> float:
     if activation in ("", "sigmoid"):  # no gain does behind a sigmoid
         return NAN
     try:
-        return calculate_gain(activation)
+        return gain_of(activation)
     except ValueError:
         return NAN

@@ -4,13 +4,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 from pyinit.inspection.findings.finding import KINDS, Finding
 from pyinit.inspection.findings.table import rendered
-from pyinit.reports.table import as_text
-
-_WIDTH = 160  # of findings as text
+from pyinit.reports.printed import Printed
 
 _CODE = re.compile(r"PI\d+|pi\d{3}")  # what can only be meant as one
 
@@ -41,7 +39,7 @@ def check_ignore(ignore: Mapping[str, str] | None) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True)
-class Findings(Sequence[Finding]):
+class Findings(Printed, Sequence[Finding]):
     """What a check found: a sequence of findings, in the order of their codes.
 
     Args:
@@ -62,6 +60,8 @@ class Findings(Sequence[Finding]):
         >>> [finding.code for finding in findings], findings.failures == findings.findings
         (['PI103'], True)
     """
+
+    width_as_text: ClassVar[int] = 160
 
     findings: tuple[Finding, ...] = ()
     ignored: tuple[tuple[Finding, str], ...] = ()
@@ -125,9 +125,6 @@ class Findings(Sequence[Finding]):
 
     def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
         yield from rendered(self.findings, self.summary, options.max_width)
-
-    def __str__(self) -> str:
-        return as_text(self, _WIDTH).rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as values that JSON has."""

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from pyinit._messages import near
 from pyinit.initializers import Initializer
+from pyinit.reports.printed import Listed
 from pyinit.whole_model.network import Network
+from pyinit.whole_model.options import check_names, check_types, options_of
 
 
 class Choice(NamedTuple):
@@ -85,6 +87,19 @@ class Recipe:
 
 _REGISTRY: dict[str, Recipe] = {}
 
+# Names that others have for what these recipes do, and that are not like theirs.
+_ALSO_CALLED = {
+    "default": "torch",
+    "glorot": "xavier",
+    "he": "kaiming",
+    "msra": "kaiming",
+    "ortho": "orthogonal",
+    "pytorch": "torch",
+    "selu": "lecun",
+    "tensorflow": "keras",
+    "zeros": "zero",
+}
+
 
 def register_recipe(
     name: str, *, source: str = ""
@@ -131,18 +146,19 @@ def register_recipe(
     return add
 
 
-def recipes() -> dict[str, Recipe]:
+def recipes() -> Listed[Recipe]:
     """All recipes, in alphabetical order.
 
     Returns:
-        The recipes by their names. Each has a ``summary`` and a ``source``.
+        The recipes by their names: a dict. Each has a ``summary`` and a ``source``, and all of them
+        print as a table.
 
     Example:
         >>> import pyinit
         >>> pyinit.recipes()["lecun"].source
         'LeCun et al. 1998, section 4.6'
     """
-    return dict(sorted(_REGISTRY.items()))
+    return Listed("recipe", ("summary", "source"), _REGISTRY)
 
 
 def recipe(name: str, **options: Any) -> Recipe:
@@ -156,7 +172,7 @@ def recipe(name: str, **options: Any) -> Recipe:
         The recipe, which ``initialize_`` takes in place of a name.
 
     Raises:
-        ValueError: for an unknown name, or an option that the recipe does not have.
+        ValueError: for an unknown name, or an option that the recipe does not have or of another type.
 
     Example:
         >>> import pyinit
@@ -168,17 +184,12 @@ def recipe(name: str, **options: Any) -> Recipe:
     """
     known = _REGISTRY.get(name)
     if known is None:
-        raise ValueError(f"unknown recipe {name!r}; {near(name, _REGISTRY)}")
+        meant = _ALSO_CALLED.get(name.lower()) if isinstance(name, str) else None
+        hint = near(str(name), _REGISTRY) if meant is None else f"did you mean {meant}?"
+        raise ValueError(f"unknown recipe {name!r}; {hint}")
     if not options:
         return known
-    taken = [
-        p.name
-        for p in inspect.signature(known.function).parameters.values()
-        if p.kind is p.KEYWORD_ONLY
-    ]
-    for option in options:
-        if option not in taken:
-            raise ValueError(
-                f"recipe {name!r} has no option {option!r}; it has {', '.join(taken) or 'none'}"
-            )
+    taken = options_of(known.function)
+    check_names(f"recipe {name!r}", options, taken)
+    check_types(f"recipe {name!r}", options, taken)
     return Recipe(known.name, known.function, known.source, options)

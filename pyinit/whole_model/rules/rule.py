@@ -1,11 +1,11 @@
 """A rule: which parameters are meant, and what fills them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pyinit._messages import near
+from pyinit._messages import is_near, near
 from pyinit.initializers import Initializer, from_dict, make
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.rules.patterns import Matcher, Pattern, matcher, matcher_from_data
@@ -136,6 +136,8 @@ class Rule:
         """
         keys = [key for key in _PATTERN_KEYS if key in data]
         if len(keys) != 1:
+            if not keys:
+                _refuse_misspelt(data, _PATTERN_KEYS)
             what = f"only {', '.join(data)}" if data else "none of them"
             if keys:
                 what = f"both {' and '.join(keys)}"
@@ -173,6 +175,7 @@ def as_initializer(value: Initializer | str | Mapping[str, Any]) -> Initializer:
 
 def _initializer(data: Mapping[str, Any]) -> Initializer:
     if "init" not in data:
+        _refuse_misspelt(data, ["init"])
         raise ValueError(f"a rule needs init, got only {', '.join(data)}")
     init = data["init"]
     beside = {key: value for key, value in data.items() if key not in _KEYS}
@@ -188,6 +191,13 @@ def _initializer(data: Mapping[str, Any]) -> Initializer:
     if not isinstance(init, Mapping):
         raise ValueError(f"init must be a name or a table of name and arguments, got {init!r}")  # noqa: TRY004
     return from_dict(init)
+
+
+def _refuse_misspelt(data: Mapping[str, Any], wanted: Collection[str]) -> None:
+    """Refuse a key that is like one of those that are wanted, none of which is there."""
+    for key in data:
+        if key not in _KEYS and is_near(key, wanted):
+            raise ValueError(f"unknown key {key!r}; {near(key, wanted)}")
 
 
 def _typed(data: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -633,10 +635,39 @@ def test_recipes_say_what_they_do_and_why(name: str) -> None:
     assert all(choice.why for choice in choices.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("he", "kaiming"), ("Glorot", "xavier"), ("zeros", "zero"), ("default", "torch")],
+)
+def test_names_that_others_have_for_a_recipe_are_told(name: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown recipe '{name}'; did you mean {meant}"):
+        recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("normal", {"std": "x"}, "option 'std' of recipe 'normal' must be a number, got 'x'"),
+        ("normal", {"std": True}, "option 'std' of recipe 'normal' must be a number, got True"),
+        ("resnet", {"zero_last": 1}, "'zero_last' of recipe 'resnet' must be true or false, got 1"),
+        ("kaiming", {"mode": 2}, "option 'mode' of recipe 'kaiming' must be a text, got 2"),
+    ],
+)
+def test_options_of_another_type_are_refused(
+    name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipe(name, **options)
+
+
+def test_an_option_may_be_any_number() -> None:
+    assert recipe("normal", std=np.float32(0.5)).options == {"std": 0.5}
+
+
 def test_unknown_recipes_and_options_are_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown recipe 'kaimign'; did you mean kaiming"):
         recipe("kaimign")
-    with pytest.raises(ValueError, match=r"recipe 'normal' has no option 'sdt'; it has std"):
+    with pytest.raises(ValueError, match=r"recipe 'normal' has no option 'sdt'; did you mean std"):
         recipe("normal", sdt=1.0)
     with pytest.raises(ValueError, match=r"recipe 'torch' has no option 'std'; it has none"):
         recipe("torch", std=1.0)

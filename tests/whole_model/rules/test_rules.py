@@ -224,6 +224,8 @@ def test_no_rules_choose_nothing(network: Network) -> None:
         ([("a", "norma")], ValueError, "rule 1: unknown initializer 'norma'; did you mean normal"),
         ({"a": {"std": 1.0}}, ValueError, "an initializer needs a name"),
         ([{"name": "a"}], ValueError, "rule 1: a rule needs init"),
+        ([{"nmae": "*", "init": "normal"}], ValueError, "unknown key .nmae.; did you mean name"),
+        ([{"name": "*", "inti": "normal"}], ValueError, "unknown key .inti.; did you mean init"),
         (
             [Rule("a", "keep"), {"type": "Normal", "layer": "Linear"}],
             ValueError,
@@ -424,9 +426,13 @@ BAD_FILES = [
     ("a.toml", "recipe = 3", ["recipe must be a name, or a table", "got 3"]),
     ("a.toml", "recipe = {zero_last = true}", ["recipe must be a name, or a table"]),
     ("a.toml", 'recipe = "tets"', ["unknown recipe 'tets'", "did you mean test"]),
-    ("a.toml", 'recipe = {name = "test", zero = 1}', ["no option 'zero'", "it has zero_last"]),
+    (
+        "a.toml",
+        'recipe = {name = "test", zero = 1}',
+        ["no option 'zero'", "did you mean zero_last"],
+    ),
     # their rules
-    ("a.toml", '[[rules]]\nnama = "x"\ninit = "keep"', ["regex and type, got only nama, init"]),
+    ("a.toml", '[[rules]]\nnama = "x"\ninit = "keep"', ["unknown key 'nama'; did you mean name"]),
     ("a.toml", RULE + "[[rules]]", ["rule 2", "one of name, regex and type, got none"]),
     ("a.toml", RULE + 'type = "b"', ["rule 1", "got both name and type"]),
     ("a.toml", RULE + '[[rules]]\nname = "a"', ["rule 2", "needs init"]),
