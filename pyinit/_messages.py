@@ -31,7 +31,7 @@ def is_near(name: str, known: Iterable[str]) -> bool:
 
 
 def _close(name: str, known: list[str]) -> list[str]:
-    begun = [each for each in known if len(name) > 1 and each.lower().startswith(name.lower())]
+    begun = [each for each in known if len(name) > 1 and each.startswith(name)]
     return begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
 
 
