@@ -13,7 +13,7 @@ from pyinit._random import torch_stream
 from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
 from pyinit._random.rng import Source, for_torch, get_rng, take_key
 from pyinit._torch.eager import eager
-from pyinit._torch.original import original
+from pyinit._torch.original import methods, original
 from pyinit._torch.views import LARGEST, overridden, writable_flat_view
 from pyinit.init import _routes
 from pyinit.init._routes import as_floats, increment_version, is_float_argument, threads
@@ -45,7 +45,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
         >>> pyinit.uniform_(torch.empty(4), -1.0, 1.0)
         tensor([-0.1574,  0.2021,  0.9123, -0.6359])
     """
-    if get_rng() == "torch" and torch_stream.small(Tensor.uniform_, tensor, a, b, generator):
+    if get_rng() == "torch" and torch_stream.small(methods.uniform_, tensor, a, b, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -96,7 +96,7 @@ def normal_(
         >>> torch.equal(rows, columns)  # the layout in memory makes no difference
         True
     """
-    if get_rng() == "torch" and torch_stream.small(Tensor.normal_, tensor, mean, std, generator):
+    if get_rng() == "torch" and torch_stream.small(methods.normal_, tensor, mean, std, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
