@@ -13,7 +13,7 @@ import torch.nn.init
 from torch import Tensor
 
 from pyinit import _core, init
-from pyinit._random.rng import _context_choice, _known
+from pyinit._random.rng import RngName, _context_choice, _known
 from pyinit._random.tensor_methods import METHODS
 from pyinit._torch import tally
 from pyinit._torch.eager import eager
@@ -32,7 +32,7 @@ Swaps = dict[int, Function]  # by the identity of the function that goes
 
 _lock = fork_safe_lock()
 _handles: list["Handle"] = []  # the patches in force: the last one decides the generator
-_rng: str | None = None
+_rng: RngName | None = None
 _is_changing = False
 _holders: list[Any] = []  # where functions were swapped, while they are
 
@@ -73,7 +73,7 @@ class Handle:
     As a decorator it patches only while the function runs.
     """
 
-    def __init__(self, rng: str) -> None:
+    def __init__(self, rng: RngName) -> None:
         self.rng = rng
         self._depth = 0
 
@@ -155,7 +155,7 @@ _swaps_out: Swaps = {id(_replacements[name]): _originals[name] for name in _orig
 
 
 @eager
-def patch(rng: str = "torch") -> Handle:
+def patch(rng: RngName = "torch") -> Handle:
     """Swap the functions of ``torch.nn.init`` for pyinit's in the whole process.
 
     They are swapped at once, in ``torch.nn.init`` and wherever a module bound one to a name or
@@ -218,7 +218,7 @@ def unpatch() -> None:
         _handles.clear()
 
 
-def rng_in_force() -> str | None:
+def rng_in_force() -> RngName | None:
     """The generator of the swapped functions, or None if torch's own are in place."""
     return _rng
 

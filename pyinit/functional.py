@@ -22,7 +22,7 @@ from pyinit._functional.activations import (
 from pyinit._functional.autograd import differentiable
 from pyinit._functional.columns import col2im, im2col
 from pyinit._functional.compute import PackedView, compute, is_dense_row, is_watched
-from pyinit._functional.epilogue import epilogue_of
+from pyinit._functional.epilogue import ActivationName, epilogue_of
 from pyinit._functional.geometry import (
     IMAGE,
     RESULT,
@@ -88,7 +88,7 @@ def conv1d(
     dilation: PerDimension = 1,
     groups: int = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """One-dimensional convolution with bias and activation: ``activation(torch.nn.functional.conv1d(...))``.
@@ -145,7 +145,7 @@ def conv2d(
     dilation: PerDimension = 1,
     groups: int = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """Two-dimensional convolution with bias and activation: ``activation(torch.nn.functional.conv2d(...))``.
@@ -205,7 +205,7 @@ def conv3d(
     dilation: PerDimension = 1,
     groups: int = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """Three-dimensional convolution with bias and activation: ``activation(torch.nn.functional.conv3d(...))``.
@@ -264,7 +264,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: PerDimension = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """One-dimensional transposed convolution: ``activation(torch.nn.functional.conv_transpose1d(...))``.
@@ -325,7 +325,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: PerDimension = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """Two-dimensional transposed convolution: ``activation(torch.nn.functional.conv_transpose2d(...))``.
@@ -389,7 +389,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: PerDimension = 1,
     *,
-    activation: str | None = None,
+    activation: ActivationName | None = None,
     activation_parameter: float | None = None,
 ) -> Tensor:
     """Three-dimensional transposed convolution: ``activation(torch.nn.functional.conv_transpose3d(...))``.

@@ -1,12 +1,25 @@
 """Activations that end a convolution."""
 
 from collections.abc import Callable
-from typing import NamedTuple, SupportsFloat
+from typing import Literal, NamedTuple, SupportsFloat
 
 from torch import Tensor
 
 from pyinit._functional import activations
 from pyinit._functional.activations import ACTIVATIONS, Activation
+
+ActivationName = Literal[
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "sigmoid",
+    "tanh",
+    "softplus",
+]
 
 _PARAMETRIZED: dict[str, Callable[[Tensor, float], Tensor]] = {
     "leaky_relu": activations.leaky_relu,

@@ -5,14 +5,15 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 
 from pyinit import _core
 
-NAMES = ("philox", "torch")
+RngName = Literal["philox", "torch"]
+NAMES: tuple[RngName, ...] = get_args(RngName)
 _ENVIRONMENT = "PYINIT_RNG"
 _LOWEST = -(2**63)
 
@@ -28,17 +29,18 @@ Source = torch.Generator | Key | None
 """Where a fill's numbers come from; None means torch's default generator."""
 
 
-def _known(name: str, where: str) -> str:
-    if name not in NAMES:
-        raise ValueError(f"{where} must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
-    return name
+def _known(name: str, where: str) -> RngName:
+    for known in NAMES:
+        if name == known:
+            return known
+    raise ValueError(f"{where} must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
 
 
 _process_choice = _known(os.environ.get(_ENVIRONMENT) or "philox", _ENVIRONMENT)
-_context_choice: ContextVar[str] = ContextVar("pyinit_rng")
+_context_choice: ContextVar[RngName] = ContextVar("pyinit_rng")
 
 
-def set_rng(name: str) -> None:
+def set_rng(name: RngName) -> None:
     """Choose the generator of the whole process.
 
     The environment variable ``PYINIT_RNG`` sets the choice that a process starts with. Within
@@ -69,7 +71,7 @@ def set_rng(name: str) -> None:
     _process_choice = _known(name, "rng name")
 
 
-def get_rng() -> str:
+def get_rng() -> RngName:
     """The name of the generator that is in force here.
 
     Returns:
@@ -83,7 +85,7 @@ def get_rng() -> str:
     return _context_choice.get(_process_choice)
 
 
-def rng(name: str) -> AbstractContextManager[None]:
+def rng(name: RngName) -> AbstractContextManager[None]:
     """Choose the generator for a ``with`` block, in this thread or asynchronous task only.
 
     Args:
@@ -106,7 +108,7 @@ def rng(name: str) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _scoped(name: str) -> Iterator[None]:
+def _scoped(name: RngName) -> Iterator[None]:
     token = _context_choice.set(name)
     try:
         yield

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import pyinit.init
 from pyinit import _core
-from pyinit._random.rng import rng
+from pyinit._random.rng import RngName, rng
 from pyinit._torch.original import original
 from pyinit._torch.views import dtype_name
 from pyinit.bench._case import (
@@ -64,7 +64,7 @@ class Fill(Case):
     layout: torch.memory_format = torch.contiguous_format
     fresh: bool = False
     isa: str | None = None
-    rng: str = "philox"
+    rng: RngName = "philox"
 
     @property
     def labels(self) -> tuple[str, str, str]:

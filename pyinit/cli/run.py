@@ -12,7 +12,7 @@ from types import ModuleType, TracebackType
 import click
 
 from pyinit._patch import patch, unpatch
-from pyinit._random.rng import NAMES
+from pyinit._random.rng import NAMES, RngName
 from pyinit._torch import tally
 from pyinit._torch.tally import Tally
 from pyinit.cli._summary import summary
@@ -30,7 +30,7 @@ from pyinit.cli._summary import summary
 @click.option("--quiet", is_flag=True, help="Print no summary at the end.")
 @click.argument("target")
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
-def run(as_module: bool, rng: str, quiet: bool, target: str, arguments: tuple[str, ...]) -> None:
+def run(as_module: bool, rng: RngName, quiet: bool, target: str, arguments: tuple[str, ...]) -> None:
     """Run a Python program with torch.nn.init patched.
 
     TARGET is a script, a folder or zip file with a __main__.py, or, with -m, a module. Everything

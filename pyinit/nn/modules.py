@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pyinit import functional
-from pyinit._functional.epilogue import epilogue_of
+from pyinit._functional.epilogue import ActivationName, epilogue_of
 from pyinit._torch.original import functional as torchs
 
 _REBUILDERS = ("torch.nn.utils.fusion", "torch.utils.mkldnn")
@@ -20,14 +20,14 @@ _REBUILDERS = ("torch.nn.utils.fusion", "torch.utils.mkldnn")
 class _Activated(_ConvNd):
     """The base of all six, which adds an activation to torch's modules."""
 
-    activation: str | None = None
+    activation: ActivationName | None = None
     activation_parameter: float | None = None
     _convolve: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
         *args: Any,
-        activation: str | None = None,
+        activation: ActivationName | None = None,
         activation_parameter: float | None = None,
         device: Any = None,
         **kwargs: Any,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from pyinit._messages import near
-from pyinit._random.rng import NAMES
+from pyinit._random.rng import NAMES, RngName
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
 from pyinit.reports import table
 from pyinit.reports.adjustment import Adjustment, Span
@@ -264,7 +264,7 @@ class InitReport(Printed):
     recipe: str
     rules: Sequence[str] = ()
     seed: int | None = None
-    rng: str = "philox"
+    rng: RngName = "philox"
     graph: str | None = None
     buffers: Sequence[tuple[str, str]] = ()
     dry_run: bool = False
