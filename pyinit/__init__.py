@@ -16,7 +16,11 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-# This comes first: it loads torch, which brings the OpenMP runtime that the extension shares.
+# An interrupt while the rest is imported is to be told in a line.
+from pyinit import _command  # noqa: F401
+
+# isort: split
+# This loads torch, which brings the OpenMP runtime that the extension shares.
 import pyinit._requirements  # noqa: F401
 from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
@@ -72,6 +76,7 @@ from pyinit.whole_model.replay import replay_
 from pyinit.whole_model.rules import Rule
 
 if TYPE_CHECKING:
+    from pyinit import jax, keras  # noqa: F401
     from pyinit.data_driven import (
         AutoInitReport,
         ConsistencyReport,
@@ -236,6 +241,9 @@ _LATER = {
     "theory": "pyinit.inspection.theory",
 }
 
+# Modules that need a library which pyinit does not, and so are no part of ``import *``.
+_OF_LIBRARIES = ("jax", "keras")
+
 register_package("pyinit.data_driven")
 
 
@@ -248,6 +256,8 @@ def _publish(value: Any) -> None:
 if not TYPE_CHECKING:  # to whom it would say that there is any name
 
     def __getattr__(name: str) -> Any:
+        if name in _OF_LIBRARIES:
+            return import_module(f"{__name__}.{name}")
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = import_module(_LATER[name])

@@ -37,6 +37,8 @@ def _close(name: str, known: list[str]) -> list[str]:
 def near(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known names that are like it, or all of them."""
     listed = list(known)
+    if not listed:
+        return "there are none"
     close = _close(name, listed)
     return (
         f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(listed))}"

@@ -1,7 +1,8 @@
 """Fills with a key that the caller gives: each number depends on key, stream and place alone.
 
 ``out`` is a tensor on the CPU or, where pyinit was built with CUDA kernels, on a CUDA device (float16,
-bfloat16, float32, float64), or a NumPy array (float16, float32, float64), of any shape and strides.
+bfloat16, float32, float64), or a NumPy array of these dtypes (ml_dtypes has bfloat16), of any shape
+and strides.
 It is filled in place and returned. If it is filled as a part of a larger tensor, ``out`` holds what
 that tensor, filled at once, would hold there: ``whole`` is the larger tensor's shape, and ``start``
 is the place of ``out``'s first element in it (default: the origin).
@@ -30,6 +31,7 @@ from pyinit._random.distributions import (
     Distribution,
     Parameters,
 )
+from pyinit._torch.arrays import writable_array
 from pyinit._torch.eager import eager
 from pyinit._torch.views import DTYPES, LARGEST, View, writable_view
 
@@ -43,12 +45,6 @@ def __dir__() -> list[str]:
 _Out = TypeVar("_Out", Tensor, np.ndarray[Any, Any])
 _Place = Sequence[int] | None
 _Block = tuple[tuple[int, ...], tuple[int, ...]] | tuple[None, None]
-
-_ARRAY_DTYPES = {
-    np.dtype(np.float16): _core.FLOAT16,
-    np.dtype(np.float32): _core.FLOAT32,
-    np.dtype(np.float64): _core.FLOAT64,
-}
 
 
 @eager
@@ -304,8 +300,8 @@ def _writable(out: Any) -> View:
     """Where ``out`` lies in memory. Refuses what the kernels cannot write."""
     if isinstance(out, Tensor):
         return _writable_tensor(out)
-    if type(out) is np.ndarray or isinstance(out, np.memmap):
-        return _writable_array(out)
+    if isinstance(out, np.ndarray):
+        return writable_array("out", out)
     raise TypeError(f"out must be a torch.Tensor or a numpy.ndarray, got {type(out).__name__}")
 
 
@@ -346,25 +342,6 @@ def _writable_tensor(out: Tensor) -> View:
         "out must be a plain tensor, outside of transforms, tracing and torch modes, "
         f"got {type(out).__name__}"
     )
-
-
-def _writable_array(out: np.ndarray[Any, Any]) -> View:
-    code = _ARRAY_DTYPES.get(out.dtype) if out.dtype.isnative else None
-    if code is None:
-        raise TypeError(
-            f"out must have dtype float16, float32 or float64 in native byte order, got {out.dtype}"
-        )
-    if not out.flags.writeable:
-        raise ValueError("out must be writable, got a read-only array")
-    size = out.itemsize
-    if not out.flags.aligned or any(stride % size for stride in out.strides):
-        raise ValueError(f"out must be aligned to its elements, got byte strides {out.strides}")
-    strides = tuple(stride // size for stride in out.strides)
-    if not _core.non_overlapping(out.shape, strides):
-        raise ValueError(
-            f"out must not have elements that share memory, got byte strides {out.strides}"
-        )
-    return View((out.ctypes.data, code, out.shape, strides))
 
 
 def _written(out: _Out) -> _Out:

@@ -15,6 +15,7 @@ import pytest
 # Several workers have as many threads as there are processors, each: those that wait leave theirs to the others.
 # OpenMP reads this as torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras reads it as it is imported
 
 import hypothesis
 import torch

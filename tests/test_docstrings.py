@@ -8,6 +8,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from pyinit.whole_model.recipes import registry
 MODULES = ("pyinit", *(f"pyinit.{name}" for name in ("init", "initializers", "fill", "functional")))
 MODULES += ("pyinit.nn", "pyinit.nn.grad", "pyinit.inspection.theory", "pyinit.datasets")
 MODULES += ("pyinit.data_driven.distances",)
+MODULES += tuple(f"pyinit.{name}" for name in ("keras", "jax") if find_spec(name))
 
 SUMMARY = r"[A-Z`].*\s.*[.:]"
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Warns", "References", "Example")

@@ -11,6 +11,8 @@ from torch import nn
 
 from pyinit._graph.graph import ActivationKind
 from pyinit._scale.gain import calculate_gain
+from pyinit._scale.moments import moments_if_off_centre
+from pyinit._scale.pointwise import Pointwise
 from pyinit._torch.original import functional
 
 # torch's activations by the name of the function or method, with its arguments and their defaults.
@@ -33,7 +35,7 @@ _FUNCTIONS: dict[str, Mapping[str, float]] = {
 }
 
 # Functions whose ``__name__`` differs from the name that torch has them under.
-_KNOWN_AS = {"log_sigmoid": "logsigmoid", "_threshold": "threshold"}
+_KNOWN_AS = {"gelu_tanh": "gelu", "log_sigmoid": "logsigmoid", "_threshold": "threshold"}
 
 # torch's modules that are activations, with the functions' names.
 _MODULES: dict[type[nn.Module], str] = {
@@ -50,6 +52,9 @@ _MODULES: dict[type[nn.Module], str] = {
 _LOOKS_LIKE = re.compile(
     r"relu|elu|silu|swish|mish|sigmoid|tanh|softplus|snake|sine|^act|activation", re.IGNORECASE
 )
+
+# The attributes under which modules hold an activation.
+_HOLDS_ACTIVATION = re.compile(r"^(\w+_)?(act|act_fn|activation|activation_fn|nonlinearity)$")
 
 # E[sigmoid(z)^2]: GLU multiplies half of its inputs by the sigmoid of the others.
 _GLU_SECOND_MOMENT = 0.2933790359
@@ -116,6 +121,24 @@ _SPECIAL = {
 }
 
 
+def held_by(module: nn.Module) -> list[ActivationKind | None]:
+    """The activations that a module holds: as modules or functions, or else by their names."""
+    held = [child for child in module.children() if is_activation(child)]
+    named = {key: value for key, value in vars(module).items() if _HOLDS_ACTIVATION.search(key)}
+    held += [value for value in named.values() if callable(value)]
+    return [of_callable(one) for one in held] or [
+        of_call(value, _parameter(module, key))
+        for key, value in named.items()
+        if isinstance(value, str) and is_activation_function(value)
+    ]
+
+
+def _parameter(module: nn.Module, key: str) -> tuple[Any, ...]:
+    """The parameter of an activation that is given by name, as in ``pyinit.nn``."""
+    value = getattr(module, key + "_parameter", None)
+    return () if value is None else (value,)
+
+
 def of_callable(function: object) -> ActivationKind | None:
     """Which activation a module or function is that another module holds as an attribute."""
     if isinstance(function, nn.Module):
@@ -136,7 +159,8 @@ def scaled_silu(scale: float) -> ActivationKind | None:
 
 def _by_quadrature(activation: Callable[..., Any] | nn.Module) -> ActivationKind | None:
     try:
-        return ActivationKind(calculate_gain(activation))
+        gain = calculate_gain(activation)
+        return ActivationKind(gain, about_mean=moments_if_off_centre(Pointwise(activation).values))
     except Exception:  # noqa: BLE001  a user's code may raise anything
         return None
 

@@ -13,7 +13,8 @@ ACTIVATION = "activation"
 NORM = "norm"
 SUM = "sum"
 PRODUCT = "product"  # of two values
-MIX = "mix"  # attention, and other products of matrices that are no weights
+MIX = "mix"  # products of matrices that are no weights, as in attention
+SOFTMAX = "softmax"
 PASS = "pass"  # leaves values nearly as they are: reshapes, pools, dropout, scales
 SOURCE = "source"  # inputs, parameters, embeddings, shapes
 
@@ -27,7 +28,7 @@ class Step(NamedTuple):
     inputs: the numbers of the steps whose values it takes
     path: the path of the module that made it, if a module did
     activation: which activation a step of that kind is; None if its gain is not known
-    scale: the number by which a step of kind ``PASS`` multiplies its input
+    scale: the number by which a step of kind ``PASS`` multiplies its input; NaN if it is not known
     """
 
     kind: str

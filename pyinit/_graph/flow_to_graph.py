@@ -9,13 +9,16 @@ from pyinit._graph.flow import (
     MIX,
     NORM,
     PASS,
+    PRODUCT,
+    SOFTMAX,
     SUM,
     Flow,
     Step,
 )
 from pyinit._graph.graph import ActivationKind, Branch, Graph
 
-_LOOK_NO_FURTHER = LAYERS | {MIX}
+_MIXES = (MIX, SOFTMAX)
+_LOOK_NO_FURTHER = LAYERS.union(_MIXES)
 
 
 def graph_of(flow: Flow) -> Graph:
@@ -24,6 +27,9 @@ def graph_of(flow: Flow) -> Graph:
     before: dict[str, ActivationKind] = {}
     norms: dict[str, str] = {}
     attention: set[str] = set()
+    unscaled: set[str] = set()
+    mixers: set[str] = set()
+    gates = _layers_of_gates(flow)
     for i, path in flow.layers:
         follows = _first_after(flow, i, ACTIVATION)
         if follows is not None and follows.activation is not None:
@@ -34,22 +40,28 @@ def graph_of(flow: Flow) -> Graph:
         norm = _first_after(flow, i, NORM)
         if norm is not None and norm.path:
             norms.setdefault(path, norm.path)
-        if follows is None and _first_after(flow, i, MIX) is not None:
+        if _mixes_heads(flow, i):
+            mixers.add(path)
+        elif follows is None and _first_after(flow, i, *_MIXES) is not None:
             attention.add(path)
+            if _is_unscaled(flow, i):
+                unscaled.add(path)
     return Graph(
         "torch.fx",
         activation,
         before,
         norms,
-        tuple(_branches(flow)),
+        tuple(_branches(flow, gates)),
         frozenset(_heads(flow)),
         frozenset(attention),
-        _depths(flow),
+        frozenset(unscaled),
+        frozenset(mixers),
+        _depths(flow, gates),
     )
 
 
-def _first_after(flow: Flow, start: int, kind: str) -> Step | None:
-    """The first step of a kind after a layer and before the next ones.
+def _first_after(flow: Flow, start: int, *kinds: str) -> Step | None:
+    """The first step of these kinds after a layer and before the next ones.
 
     One sum may stand between the two, as in a ResNet. What stands behind two is a later block's.
     """
@@ -57,7 +69,7 @@ def _first_after(flow: Flow, start: int, kind: str) -> Step | None:
     seen = set()
     for i, sums in waiting:
         step = flow.steps[i]
-        if step.kind == kind:
+        if step.kind in kinds:
             return step
         sums += step.kind == SUM  # noqa: PLW2901  the sums on the way to this step
         if step.kind in _LOOK_NO_FURTHER or sums > 1 or i in seen:
@@ -77,6 +89,74 @@ def _activation_before(flow: Flow, layer: int) -> ActivationKind | None:
     return None
 
 
+def _mixes_heads(flow: Flow, layer: int) -> bool:
+    """Whether a layer stands right between a product and a softmax, as talking heads do."""
+    before, after = _behind(flow, layer), _kinds_ahead(flow, layer)
+    return after == {SOFTMAX} if before == MIX else before == SOFTMAX and after == {MIX}
+
+
+def _behind(flow: Flow, start: int) -> str:
+    """The kind of the step whose value a step takes, but for what only passes it on."""
+    step = flow.steps[start]
+    while step.inputs:
+        step = flow.steps[step.inputs[0]]
+        if step.kind != PASS:
+            return step.kind
+    return ""
+
+
+def _kinds_ahead(flow: Flow, start: int) -> set[str]:
+    """The kinds of the steps that take a step's value, but for what only passes it on."""
+    found = set()
+    waiting = list(flow.users[start])
+    for user in waiting:
+        if flow.steps[user].kind == PASS:
+            waiting += flow.users[user]
+        else:
+            found.add(flow.steps[user].kind)
+    return found
+
+
+def _is_unscaled(flow: Flow, layer: int) -> bool:
+    """Whether a layer's products with others go into a softmax, and nothing scales them on the way."""
+    reaches_softmax = False
+    waiting = [(user, 0) for user in flow.users[layer]]
+    seen = set()
+    for i, products in waiting:
+        step = flow.steps[i]
+        if step.kind == SOFTMAX:
+            reaches_softmax |= products == 1
+        elif step.kind == NORM or (step.kind == PASS and step.scale != 1):
+            return False
+        elif step.kind not in LAYERS and products + (step.kind == MIX) < 2 and i not in seen:
+            seen.add(i)
+            waiting += [(user, products + (step.kind == MIX)) for user in flow.users[i]]
+    return reaches_softmax
+
+
+def _layers_of_gates(flow: Flow) -> int:
+    """The layers that compute, from a value, what the value is multiplied by, as bits: those of
+    squeeze and excitation."""
+    found, layers = 0, flow.all_of(*LAYERS)
+    for step in flow.steps:
+        if step.kind == PRODUCT:
+            value, factor = _value_and_factor(flow, step)
+            if value is not None:
+                found |= flow.ancestors[factor] & ~flow.ancestors[value] & layers
+    return found
+
+
+def _value_and_factor(flow: Flow, product: Step) -> tuple[int | None, int]:
+    """The value that a product multiplies by a gate, an activation of what is computed from the value;
+    None if there is none."""
+    for value, factor in (product.inputs, product.inputs[::-1]):
+        kind = flow.steps[factor].kind
+        is_gate = ACTIVATION in (kind, kind == PASS and _behind(flow, factor))
+        if is_gate and flow.ancestors[factor] >> value & 1:
+            return value, factor
+    return None, -1
+
+
 def _heads(flow: Flow) -> Iterator[str]:
     """The layers that lead to no other layer."""
     leads = [False] * len(flow.steps)
@@ -90,31 +170,36 @@ def _heads(flow: Flow) -> Iterator[str]:
     return (path for _, path in flow.layers if path not in taken)
 
 
-def _depths(flow: Flow) -> dict[str, int]:
-    """The length of the longest plain chain that each layer is in."""
-    plain = (LAYER, PASS, ACTIVATION)
+def _depths(flow: Flow, gates: int) -> dict[str, int]:
+    """The length of the longest plain chain that each layer is in. A gate's layers are in none."""
     count = len(flow.steps)
     upto, onward = [0] * count, [0] * count
+
+    def is_plain(i: int) -> bool:
+        return flow.steps[i].kind in (LAYER, PASS, ACTIVATION) and not gates >> i & 1
+
     for i, step in enumerate(flow.steps):
-        if step.kind in plain:
+        if is_plain(i):
             most = max((upto[source] for source in step.inputs), default=0)
             upto[i] = most + (step.kind == LAYER)
     for i in reversed(range(count)):
         step = flow.steps[i]
-        if step.kind in plain:
+        if is_plain(i):
             onward[i] += step.kind == LAYER
             for source in step.inputs:
                 onward[source] = max(onward[source], onward[i])
     depths: dict[str, int] = {}
     for i, step in enumerate(flow.steps):
         if step.kind == LAYER:
-            depths[step.path] = max(depths.get(step.path, 0), upto[i] + onward[i] - 1)
+            depths[step.path] = max(depths.get(step.path, 1), upto[i] + onward[i] - 1)
     return depths
 
 
-def _branches(flow: Flow) -> Iterator[Branch]:
-    """The branches that residual sums add to their skips."""
+def _branches(flow: Flow, gates: int) -> Iterator[Branch]:
+    """The branches that residual sums add to their skips, without the layers of gates."""
     trunk: dict[int, int] = {}  # the skip of each residual sum
+    streams: dict[int, int] = {}  # the number of each residual sum's stream
+    count = 0
     for i, step in enumerate(flow.steps):
         if step.kind != SUM or len(step.inputs) != 2 or _is_of_scores(flow, i):
             continue
@@ -122,12 +207,28 @@ def _branches(flow: Flow) -> Iterator[Branch]:
             inside = _layers_of_branch(flow, trunk, skip, end)
             if inside:
                 trunk[i] = skip
+                before = _sum_before(flow, trunk, skip)
+                if before is None:
+                    streams[i], count = count, count + 1
+                else:
+                    streams[i] = streams[before]
+                stream = str(streams[i] or "")
                 for side in _ends_of_branches(flow, trunk, end):
-                    layers = _bits(inside & flow.ancestors[side])
+                    layers = _bits(inside & flow.ancestors[side] & ~gates)
                     paths = tuple(dict.fromkeys(flow.steps[j].path for j in layers))
                     if paths:
-                        yield Branch(paths, _last_norm(flow, side))
+                        yield Branch(paths, _last_norm(flow, side), stream)
                 break
+
+
+def _sum_before(flow: Flow, trunk: dict[int, int], skip: int) -> int | None:
+    """The residual sum that a skip comes from; None at the start of a residual stream."""
+    while skip not in trunk:
+        inputs = flow.steps[skip].inputs
+        if not inputs:
+            return None
+        skip = inputs[0]
+    return skip
 
 
 def _is_of_scores(flow: Flow, start: int) -> bool:
@@ -135,7 +236,7 @@ def _is_of_scores(flow: Flow, start: int) -> bool:
     users = flow.users[start]
     kinds = [flow.steps[user].kind for user in users]
     return bool(users) and all(
-        kind == MIX or (kind == PASS and _is_of_scores(flow, user))
+        kind in _MIXES or (kind == PASS and _is_of_scores(flow, user))
         for kind, user in zip(kinds, users, strict=True)
     )
 
@@ -184,8 +285,11 @@ def _fork(flow: Flow, trunk: dict[int, int], skip: int, end: int) -> int | None:
 def _last_norm(flow: Flow, end: int) -> str | None:
     """The path of the norm that a branch ends with, if it does."""
     step = flow.steps[end]
-    while step.kind == PASS and step.inputs:
-        step = flow.steps[step.inputs[0]]
+    while step.kind in (PASS, PRODUCT) and step.inputs:
+        value = step.inputs[0] if step.kind == PASS else _value_and_factor(flow, step)[0]
+        if value is None:
+            return None
+        step = flow.steps[value]
     return step.path if step.kind == NORM else None
 
 

@@ -21,6 +21,15 @@ _GATES: Mapping[type, int] = {
     **dict.fromkeys((nn.GRU, nn.GRUCell), 3),
 }
 
+EXPERT_ENDS = ("down_proj", "w2")
+"""The stacks of experts' last matrices, by their names."""
+
+_ROUTER_NAME = re.compile(r"Router$|(TopK|MoE|Moe)Gate$")
+
+# What the forward of a convolution calls, or its class is named, if it standardizes its own weight.
+_STANDARDIZES = re.compile(r"^(batch_norm|std|var|std_mean|var_mean|standardi\w*|\w*_ws_\w*)$")
+_STANDARDIZING_NAME = re.compile(r"StdConv|ConvWS|WSConv|WeightStandardi[sz]ed")
+
 # Names of classes of norms that torch does not have; those of transformers' that multiply by
 # 1 + weight.
 _NORM_NAME = re.compile(r"Norm(\dd|Gated)?$")
@@ -32,6 +41,29 @@ _CENTRED_NORM_NAME = re.compile(
 def is_layer(module: nn.Module) -> bool:
     """Whether a module is a layer: it multiplies its input by a weight."""
     return isinstance(module, (nn.Linear, _ConvNd, nn.Bilinear)) or is_conv1d(module)
+
+
+def standardizes_its_weight(module: nn.Module) -> bool:
+    """Whether a module is a convolution that standardizes its weight in each pass, as NFNets' do."""
+    cls = type(module)
+    if not isinstance(module, _ConvNd) or cls.__module__.startswith("torch."):
+        return False
+    forward = getattr(cls.forward, "__code__", None)
+    called = getattr(forward, "co_names", ())
+    return bool(_STANDARDIZING_NAME.search(cls.__name__)) or any(map(_STANDARDIZES.search, called))
+
+
+def is_expert_stack(module: nn.Module) -> bool:
+    """Whether a module holds the matrices of a mixture's experts as stacks, (experts, ..., ...)."""
+    weights = [module._parameters.get(name) for name in EXPERT_ENDS]
+    return "expert" in type(module).__name__.lower() and any(
+        weight is not None and weight.dim() == 3 for weight in weights
+    )
+
+
+def is_router(module: nn.Module) -> bool:
+    """Whether a module chooses the experts of a mixture by a weight of its own, (experts, in)."""
+    return bool(_ROUTER_NAME.search(type(module).__name__)) and not is_layer(module)
 
 
 def is_conv1d(module: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """From a model to its flow: which steps the calls and modules of its forward are."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,24 +15,32 @@ from pyinit._graph.flow import (
     PASS,
     PRODUCT,
     RECURRENT,
+    SOFTMAX,
     SOURCE,
     SUM,
     Flow,
 )
 from pyinit._graph.fx_tracer import SHAPES, name_of, traced
-from pyinit._graph.kinds import EMBEDDINGS, RECURRENT_LAYERS, is_layer, is_norm
+from pyinit._graph.graph import ActivationKind
+from pyinit._graph.kinds import (
+    EMBEDDINGS,
+    RECURRENT_LAYERS,
+    is_layer,
+    is_norm,
+    standardizes_its_weight,
+)
+
+# Calls that become steps of other kinds.
+_QUOTIENT, _ATTENTION = "quotient", "attention"
 
 # Kinds of steps by the names of functions, methods and operators. All others pass values on.
 _KINDS = {
     **dict.fromkeys(("add", "iadd", "sub", "isub", "rsub"), SUM),
     **dict.fromkeys(("mul", "imul", "multiply"), PRODUCT),
-    **dict.fromkeys(
-        (
-            *("matmul", "imatmul", "bmm", "baddbmm", "mm", "einsum", "softmax", "log_softmax"),
-            *("scaled_dot_product_attention", "multi_head_attention_forward"),
-        ),
-        MIX,
-    ),
+    **dict.fromkeys(("truediv", "itruediv", "div", "divide"), _QUOTIENT),
+    **dict.fromkeys(("scaled_dot_product_attention", "multi_head_attention_forward"), _ATTENTION),
+    **dict.fromkeys(("matmul", "imatmul", "bmm", "baddbmm", "mm", "einsum"), MIX),
+    **dict.fromkeys(("softmax", "log_softmax"), SOFTMAX),
     **dict.fromkeys(
         ("layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "normalize"), NORM
     ),
@@ -74,18 +83,38 @@ def _add_call(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
         function = activations.of_call(name, node.args[1:], node.kwargs)
         return flow.add(ACTIVATION, inputs[:1], activation=function)
     kind = _KINDS.get(name, PASS)
-    if kind == SOURCE:
-        return flow.add(SOURCE)
-    if kind == LAYER:
-        owner = owner_of(node)  # without one, the weight is computed
-        return flow.add(MIX, inputs) if owner is None else flow.add(LAYER, inputs[:1], owner)
-    if kind == NORM:
-        return flow.add(NORM, inputs[:1], owner_of(node) or "")
-    if kind == PRODUCT:
-        return _add_product(flow, node, inputs)
-    if kind == SUM and len(inputs) != 2:
-        kind = PASS
-    return flow.add(kind, inputs)
+    add = _ADDERS.get(kind)
+    return flow.add(kind, inputs) if add is None else add(flow, node, inputs)
+
+
+def _add_layer(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
+    owner = owner_of(node)  # without one, the weight is computed
+    return flow.add(MIX, inputs) if owner is None else flow.add(LAYER, inputs[:1], owner)
+
+
+def _add_norm(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
+    return flow.add(NORM, inputs[:1], owner_of(node) or "")
+
+
+def _add_sum(flow: Flow, _: fx.Node, inputs: tuple[int, ...]) -> int:
+    return flow.add(SUM if len(inputs) == 2 else PASS, inputs)
+
+
+def _add_quotient(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
+    divisors = [x for x in node.args[1:] if isinstance(x, (int, float)) and x != 0]
+    return flow.add(PASS, inputs, scale=1 / divisors[0] if divisors else math.nan)
+
+
+def _add_attention_call(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
+    return _add_attention(flow, inputs, node.kwargs.get("scale"))
+
+
+def _add_attention(flow: Flow, inputs: tuple[int, ...], scale: Any = None) -> int:
+    """Append attention, whose scores are scaled by the width of the heads if by no given number."""
+    factor = float(scale) if isinstance(scale, (int, float)) else math.nan
+    queries = flow.add(PASS, inputs[:1], scale=factor)
+    scores = flow.add(MIX, (queries, *inputs[1:]))
+    return flow.add(MIX, (flow.add(SOFTMAX, (scores,)),))
 
 
 def _add_product(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
@@ -95,7 +124,7 @@ def _add_product(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
     for value, factor in (inputs, inputs[::-1]):
         step = flow.steps[factor]
         if step.kind == SOURCE:  # a scale or a mask
-            return flow.add(PASS, (value,))
+            return flow.add(PASS, (value,), scale=math.nan)
         scale = _scale_in_sigmoid(flow, value, factor)
         if scale is not None:
             flow.steps[factor] = step._replace(kind=PASS, activation=None)
@@ -107,12 +136,24 @@ def _add_product(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
 def _scale_in_sigmoid(flow: Flow, value: int, factor: int) -> float | None:
     """The number c if the factor is sigmoid(c * value), else None."""
     sigmoid = flow.steps[factor]
-    if sigmoid.activation != ("sigmoid", 0.0):
+    if sigmoid.activation != ActivationKind("sigmoid"):
         return None
     if sigmoid.inputs == (value,):
         return 1.0
     scaled = flow.steps[sigmoid.inputs[0]]
-    return scaled.scale if scaled.inputs == (value,) and scaled.scale != 1 else None
+    is_number = scaled.scale != 1 and math.isfinite(scaled.scale)
+    return scaled.scale if scaled.inputs == (value,) and is_number else None
+
+
+_ADDERS: dict[str, Callable[[Flow, fx.Node, tuple[int, ...]], int]] = {
+    LAYER: _add_layer,
+    NORM: _add_norm,
+    PRODUCT: _add_product,
+    SUM: _add_sum,
+    SOURCE: lambda flow, _, __: flow.add(SOURCE),
+    _QUOTIENT: _add_quotient,
+    _ATTENTION: _add_attention_call,
+}
 
 
 def owner_of(node: fx.Node) -> str | None:
@@ -134,7 +175,13 @@ def add_module(flow: Flow, path: str, module: nn.Module, inputs: tuple[int, ...]
         return flow.add(ACTIVATION, inputs, path, activations.of_module(module))
     if isinstance(module, EMBEDDINGS):
         return flow.add(SOURCE)
-    return flow.add(_kind(module), inputs, path)
+    step = flow.add(_kind(module), inputs, path)
+    if standardizes_its_weight(module):
+        step = flow.add(NORM, (step,))
+    if is_layer(module) or is_norm(module):
+        for held in activations.held_by(module):
+            step = flow.add(ACTIVATION, (step,), activation=held)
+    return step
 
 
 def _kind(module: nn.Module) -> str:
@@ -144,7 +191,7 @@ def _kind(module: nn.Module) -> str:
         return NORM
     if isinstance(module, RECURRENT_LAYERS):
         return RECURRENT
-    return MIX if isinstance(module, _SOFTMAXES) else PASS
+    return SOFTMAX if isinstance(module, _SOFTMAXES) else PASS
 
 
 _Expansion = Callable[[Flow, str, Any, tuple[int, ...]], int]
@@ -162,7 +209,7 @@ def _at(path: str, name: str) -> str:
 
 
 def _attention(flow: Flow, path: str, _: Any, inputs: tuple[int, ...]) -> int:
-    mixed = flow.add(MIX, (flow.add(LAYER, inputs, path),))
+    mixed = _add_attention(flow, (flow.add(LAYER, inputs, path),))
     return flow.add(LAYER, (mixed,), _at(path, "out_proj"))
 
 

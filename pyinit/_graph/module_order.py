@@ -1,25 +1,24 @@
 """What the order and names of modules say, where a forward cannot be traced."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 
 from torch import nn
 
 from pyinit._graph import activations
 from pyinit._graph.graph import ActivationKind, Branch, Graph
-from pyinit._graph.kinds import is_layer, is_norm
+from pyinit._graph.kinds import is_expert_stack, is_layer, is_norm
 
 # Names that libraries of models agree on.
 _ENDS_BRANCH = re.compile(
     r"(^|\.)(c_proj|o_proj|out_proj|out_lin|down_proj|fc2|lin2|linear2|wo|w2|dense_4h_to_h|conv3"
-    r"|to_out(\.0)?|(attn|attention|mlp|ffn)\.proj|output\.dense|(Self|EncDec)Attention\.o)$"
+    r"|to_out(\.0)?|(attn|attention|mlp|ffn)\.proj|output\.dense|\w*Attention\.o)$"
 )
 _ATTENDS = re.compile(
     r"(^|\.)((to_|W|w)?(q|k|v|qkv)|[qkv]_(proj|lin)|qkv_proj|c_attn|query|key|value"
     r"|query_key_value)$"
 )
 _IS_GATED = re.compile(r"(^|\.)(up_proj|w3|wi_1)$")
-_HOLDS_ACTIVATION = re.compile(r"^(\w+_)?(act|act_fn|activation|activation_fn|nonlinearity)$")
 
 
 def completed(model: nn.Module, known: Graph) -> Graph:
@@ -31,18 +30,25 @@ def completed(model: nn.Module, known: Graph) -> Graph:
     is_whole = known.source == "torch.fx"
     if not layers or (is_whole and not missing):
         return known
+    experts = tuple(path for path, module in model.named_modules() if is_expert_stack(module))
     activation: dict[str, ActivationKind] = {}
     norms: dict[str, str] = {}
     for path, parent in model.named_modules():
         _read_children(path, parent, layers[-1], activation, norms)
     activation = {path: found for path, found in activation.items() if path in missing}
     norms = {path: found for path, found in norms.items() if path in missing}
-    branches = known.branches + tuple(
-        Branch((path,), norms.get(path))
+    ends = [
+        path
         for path in layers
         if (path in missing or not is_whole)
         and _ENDS_BRANCH.search(path)
-        and _is_outside(path, known.branches)
+        and not _is_in_gate(model, path)
+    ]
+    streams = {stack(branch.layers[-1]): branch.stream for branch in known.branches}
+    branches = known.branches + tuple(
+        Branch((path,), norms.get(path), streams.get(stack(path), stack(path)))
+        for path in (*ends, *experts)
+        if _is_outside(path, known.branches)
     )
     heads = known.heads
     if not is_whole and layers[-1] not in activation and _is_outside(layers[-1], branches):
@@ -55,8 +61,21 @@ def completed(model: nn.Module, known: Graph) -> Graph:
         branches,
         heads,
         known.attention | {path for path in missing if _ATTENDS.search(path)},
+        known.unscaled,
+        known.head_mixers,
         known.depth,
     )
+
+
+def stack(path: str) -> str:
+    """What the paths of all blocks of an encoder or decoder begin with: the path up to its first number."""
+    return re.split(r"\d", path, maxsplit=1)[0]
+
+
+def _is_in_gate(model: nn.Module, layer: str) -> bool:
+    """Whether a layer's module ends in a sigmoid of its own, as squeeze and excitation does."""
+    parent = model.get_submodule(layer.rpartition(".")[0])
+    return any(isinstance(child, (nn.Sigmoid, nn.Hardsigmoid)) for child in parent.children())
 
 
 def _is_outside(layer: str, branches: Iterable[Branch]) -> bool:
@@ -88,6 +107,10 @@ def _read_children(
             found = activations.of_module(child)
             if found is not None:
                 activation.setdefault(layer, found)
+        if layer and (is_layer(child) or is_norm(child)):
+            held = activations.held_by(child)
+            if held and held[0] is not None:
+                activation[layer] = held[0]
 
 
 def _passes_by(layer: str) -> bool:
@@ -98,14 +121,5 @@ def _passes_by(layer: str) -> bool:
 
 def _shared_activation(parent: nn.Module) -> ActivationKind | None:
     """The activation of a module that holds exactly one, be it a module or a function."""
-    held = list(_held(vars(parent), parent))
-    return activations.of_callable(held[0]) if len(held) == 1 else None
-
-
-def _held(attributes: Mapping[str, object], parent: nn.Module) -> Iterator[object]:
-    for child in parent.children():
-        if activations.is_activation(child):
-            yield child
-    for name, value in attributes.items():
-        if callable(value) and _HOLDS_ACTIVATION.search(name):
-            yield value
+    held = activations.held_by(parent)
+    return held[0] if len(held) == 1 else None

@@ -26,7 +26,7 @@ def trace(model: nn.Module) -> Graph:
     known = _traced(model)
     if known is None:
         known = Graph()
-        for path, part in _parts(model, ""):
+        for path, part in _parts(model, "", frozenset()):
             known = _joined(known, _placed(part, path + "."))
     return module_order.completed(model, known)
 
@@ -38,17 +38,23 @@ def _traced(module: nn.Module) -> Graph | None:
         return None
 
 
-def _parts(module: nn.Module, path: str) -> Iterator[tuple[str, Graph]]:
-    """The graphs of the largest submodules that hold layers and can be traced, with their paths."""
+def _parts(module: nn.Module, path: str, seen: frozenset[str]) -> Iterator[tuple[str, Graph]]:
+    """The graphs of the largest submodules that hold layers and can be traced, with their paths.
+
+    A trace may pass layers by, such as those that attend to an encoder's output, which is None by
+    default. The largest submodules that hold only such layers are traced by themselves.
+    """
     for name, child in module.named_children():
-        if is_layer(child) or not any(map(is_layer, child.modules())):
-            continue
         place = f"{path}.{name}".lstrip(".")
-        part = None if type(child).forward is nn.Module.forward else _traced(child)
-        if part is None:
-            yield from _parts(child, place)
-        else:
+        layers = {at for at, part in child.named_modules(prefix=place) if is_layer(part)}
+        if is_layer(child) or layers <= seen:
+            continue
+        is_apart = layers.isdisjoint(seen) and type(child).forward is not nn.Module.forward
+        part = _traced(child) if is_apart else None
+        if part is not None:
             yield place, part
+            seen |= {f"{place}.{layer}" for layer in part.depth}
+        yield from _parts(child, place, seen)
 
 
 def _placed(part: Graph, prefix: str) -> Graph:
@@ -57,6 +63,11 @@ def _placed(part: Graph, prefix: str) -> Graph:
     def keys(mapping: Mapping[str, _Value]) -> dict[str, _Value]:
         return {prefix + path: value for path, value in mapping.items()}
 
+    # The parts of one stack share its stream, as do layers that were traced by themselves.
+    streams: dict[str, str] = {}
+    for branch in part.branches:
+        in_stack = module_order.stack(prefix + branch.layers[-1])
+        streams.setdefault(branch.stream, in_stack + branch.stream)
     return Graph(
         part.source,
         keys(part.activation),
@@ -66,11 +77,14 @@ def _placed(part: Graph, prefix: str) -> Graph:
             Branch(
                 tuple(prefix + path for path in branch.layers),
                 None if branch.last_norm is None else prefix + branch.last_norm,
+                streams[branch.stream],
             )
             for branch in part.branches
         ),
         frozenset(prefix + path for path in part.heads),
         frozenset(prefix + path for path in part.attention),
+        frozenset(prefix + path for path in part.unscaled),
+        frozenset(prefix + path for path in part.head_mixers),
         keys(part.depth),
     )
 
@@ -84,5 +98,7 @@ def _joined(first: Graph, second: Graph) -> Graph:
         norms={**first.norms, **second.norms},
         branches=first.branches + second.branches,
         attention=first.attention | second.attention,
+        unscaled=first.unscaled | second.unscaled,
+        head_mixers=first.head_mixers | second.head_mixers,
         depth={**first.depth, **second.depth},
     )

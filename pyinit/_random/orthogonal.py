@@ -10,6 +10,7 @@ from torch import Tensor
 from pyinit import _core
 from pyinit._random import torch_stream
 from pyinit._random.rng import Key, Source
+from pyinit._torch.arrays import as_tensor
 from pyinit._torch.views import DTYPES, ITEM_SIZES, View
 
 _Place = tuple[int, ...] | None
@@ -71,23 +72,26 @@ def _rows_of_groups(view: View, groups: int) -> list[View]:
 # ---- Arguments of orthogonal_many_ ---------------------------------------------------------------
 
 
-def listed_tensors(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The tensors as a list, each of at least two dimensions."""
-    if isinstance(tensors, Tensor):
-        raise TypeError("tensors must be an iterable of tensors, got a Tensor: did you mean [it]?")
+def listed_tensors(tensors: Iterable[Any]) -> tuple[list[Any], list[Tensor]]:
+    """What is to be filled as a list, and the tensors in its memory, each of at least two dimensions."""
+    if isinstance(tensors, (Tensor, np.ndarray)):
+        kind = type(tensors).__name__
+        raise TypeError(f"tensors must be an iterable of tensors, got a {kind}: did you mean [it]?")
     try:
-        listed = list(tensors)
+        given = list(tensors)
     except TypeError:
         raise TypeError(f"tensors must be an iterable of tensors, got {tensors!r}") from None
+    listed = [
+        one if isinstance(one, Tensor) else as_tensor(f"tensors[{i}]", one)
+        for i, one in enumerate(given)
+    ]
     for i, tensor in enumerate(listed):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"tensors[{i}] must be a torch.Tensor, got {type(tensor).__name__}")
         if tensor.dim() < 2:
             raise ValueError(
                 "Only tensors with 2 or more dimensions are supported, "
                 f"got tensors[{i}] of shape {tuple(tensor.shape)}"
             )
-    return listed
+    return given, listed
 
 
 def listed_gains(gain: Any, count: int) -> list[Any]:

@@ -5,6 +5,7 @@
 ``writable_view``        the same, with the tensor's own shape
 ``readable_view``        what a kernel may read, with the tensor's own shape
 ``view_of``              any tensor in the CPU's memory: one that was made here, for instance
+``Backwards``            an array with negative steps, which torch has no tensors for
 =======================  ===================================================================
 """
 
@@ -83,7 +84,7 @@ def writable_flat_view(tensor: Tensor) -> View | None:
         or _is_tracing()
         or tensor.is_neg()
     ):
-        return None
+        return tensor.view_of_array if kind is Backwards else None  # type: ignore[attr-defined]
     if tensor.is_inference():
         refuse_inference(tensor)
     return _find_writable(tensor)
@@ -163,23 +164,59 @@ def refuse_inference(tensor: Tensor) -> None:
         empty.zero_()
 
 
+class Backwards(Tensor):
+    """The memory of an array with negative steps, which torch has no strides for.
+
+    Torch sees the array with these dimensions reversed, and kernels see it as it is.
+
+    Attributes:
+        view_of_array: where the array's elements lie
+        reversed_dims: the dimensions with negative steps
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    view_of_array: View
+    reversed_dims: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: Tensor, view: View, reversed_dims: tuple[int, ...]) -> "Backwards":
+        """A tensor of this class: the array with dimensions reversed, and where the array lies."""
+        made = tensor.as_subclass(cls)
+        made.view_of_array, made.reversed_dims = view, reversed_dims
+        return made
+
+    def copy_(self, source: Tensor) -> "Backwards":  # type: ignore[override]
+        """Write the values of a tensor into the array, each at its own index."""
+        super().copy_(source.flip(self.reversed_dims))
+        return self
+
+
 def extent(view: View) -> int:
-    """The bytes from a view's first element to behind its last; 0 without elements."""
+    """The bytes from a view's lowest element to behind its highest; 0 without elements."""
     size, shape, strides = ITEM_SIZES[view.dtype], view.shape, view.strides
     if len(shape) == 1 and strides[0] == 1:
         return size * shape[0]
-    return 0 if 0 in shape else size * (1 + sum(map(mul, shape, strides)) - sum(strides))
+    steps = [*map(abs, strides)]
+    return 0 if 0 in shape else size * (1 + sum(map(mul, shape, steps)) - sum(steps))
 
 
 def may_share_memory(views: Iterable[View]) -> bool:
     """Whether any two views reach over the same memory, though they may share no element."""
-    spans = sorted((view.address, view.address + extent(view)) for view in views)
+    spans = sorted((start := _lowest(view), start + extent(view)) for view in views)
     return any(end > start for (_, end), (start, _) in pairwise(spans))
 
 
+def _lowest(view: View) -> int:
+    """The address of a view's lowest element, which is not the first one where a stride is negative."""
+    dims = zip(view.shape, view.strides, strict=True)
+    offset = sum((size - 1) * stride for size, stride in dims if stride < 0)
+    return view.address + offset * ITEM_SIZES[view.dtype]
+
+
 def centre_of(view: View) -> View:
-    """The matrix (out, in) at the centre tap of a convolution's weight."""
+    """The matrix (out, in) at the tap of a convolution's weight that "same" padding puts on a pixel."""
     address, code, shape, strides = view
     taps = zip(shape[2:], strides[2:], strict=True)
-    offset = sum(size // 2 * stride for size, stride in taps)
+    offset = sum((size - 1) // 2 * stride for size, stride in taps)
     return View((address + offset * ITEM_SIZES[code], code, shape[:2], strides[:2]))

@@ -1,20 +1,19 @@
 """Models named on the command line."""
 
-import importlib
 import inspect
 import json
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 import click
 import torch
 from torch import nn
 
 from pyinit._random.generators import seed_python
+from pyinit._references import resolve
 from pyinit._torch.views import dtype_name
 from pyinit.models import MODELS, build
 
@@ -61,19 +60,10 @@ def _drawn(factory: Callable[..., nn.Module], dtype: torch.dtype, **config: Any)
 def imported(option: str, spec: str, what: str = "function") -> Callable[..., Any]:
     """What is called that an option names, as ``package.module:function``."""
     look_in_working_folder()
-    module, _, attribute = spec.partition(":")
     try:
-        found = attrgetter(attribute)(importlib.import_module(module))
-    except Exception as error:
-        hint = ""
-        if module.endswith(".py") or "/" in module:
-            hint = "; a module goes by its name, package.module, not by its path"
-        elif not attribute:
-            hint = f"; a {what} is named as package.module:{what}"
-        raise bad_parameter(option, f"cannot import {spec!r}: {one_line(error)}{hint}") from error
-    if not callable(found):
-        raise bad_parameter(option, f"{spec!r} is not a {what} but {type(found).__name__}")
-    return cast(Callable[..., Any], found)
+        return resolve(spec, what)
+    except ValueError as error:
+        raise bad_parameter(option, str(error)) from error
 
 
 def look_in_working_folder() -> None:

@@ -56,7 +56,11 @@ def save_report(report: Savable, path: Path) -> None:
 
 @contextmanager
 def ended_in_order() -> Iterator[None]:
-    """Turn signals that end the program into an exception, which clears away half-written files."""
+    """Turn signals that end the program into an exception, which clears away half-written files.
+
+    Within it is a ``KeyboardInterrupt``, since no code of a user's may take it for an error, and at the end
+    a ``SystemExit`` with the code that shells give.
+    """
     asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     is_main = threading.current_thread() is threading.main_thread()
     taken = [s for s in asked if is_main and signal.getsignal(s) == signal.SIG_DFL]
@@ -64,13 +68,23 @@ def ended_in_order() -> Iterator[None]:
         for one in taken:
             signal.signal(one, _end)
         yield
+    except _Ended as error:
+        raise SystemExit(128 + error.number) from None
     finally:
         for one in taken:
             signal.signal(one, signal.SIG_DFL)
 
 
+class _Ended(KeyboardInterrupt):
+    """A signal came that ends the program."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def _end(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
+    raise _Ended(number)
 
 
 def _sort_metadata(path: Path) -> None:

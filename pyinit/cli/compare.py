@@ -1,5 +1,6 @@
 """``pyinit compare``."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -89,8 +90,8 @@ def _list(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
     "rates",
     metavar="RATES",
     callback=_rates,
-    help="Learning rates, such as 0.01,0.1. Of several, each arm is compared by the one that "
-    "served it best.",
+    help="Learning rates, such as 0.01,0.1. Of several, each arm is compared by the one with "
+    "the least training loss.",
 )
 @click.option("--full", is_flag=True, help="The study at its full size, which can take hours.")
 @click.option("--arms", metavar="NAMES", help="Only these arms, such as xavier,he.")
@@ -133,6 +134,8 @@ def compare(  # noqa: PLR0917
     STUDY is one of pyinit's own, which --list shows, or a TOML file.
     """
     look_in_working_folder()
+    if Path(study).is_file():  # modules may also lie beside it
+        sys.path.append(os.path.abspath(os.path.dirname(study)))
     try:
         chosen = _chosen(study, full=full)
         chosen = _restricted(chosen, None if arms is None else arms.split(","), factors)
@@ -147,15 +150,21 @@ def compare(  # noqa: PLR0917
         raise bad_parameter("STUDY", f"cannot read {study}: {error.strerror or error}") from error
     except ValueError as error:
         raise bad_parameter("STUDY", str(error)) from error
+    except KeyboardInterrupt:  # while the libraries are imported that a study needs
+        click.echo("\ninterrupted before anything was begun", err=True)
+        raise click.exceptions.Exit(_INTERRUPTED) from None
     folder = _folder_of(chosen.name) if out is None else out
     _run(chosen, folder, jobs=jobs, dask=dask, download=download)
 
 
 def _folder_of(name: str) -> Path:
     """The folder in the working folder that has a study's name."""
-    if name in (".", "..") or Path(name).name != name:
+    folder = Path(name)
+    if name in (".", "..") or folder.name != name:
         raise bad_parameter("--out", f"is needed, since {name!r} is no name for a folder")
-    return Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise bad_parameter("--out", f"is needed, since {name!r} is a file")
+    return folder
 
 
 def _chosen(name: str, *, full: bool) -> Any:
@@ -189,7 +198,7 @@ def _restricted(study: Any, arms: list[str] | None, factors: dict[str, list[str]
         claim
         for claim in study.claims
         if {*claim.arms} <= {*kept_arms}
-        and all(value in kept[name] for name, value in claim.where.items())
+        and all(value in kept[name] for place in claim.places for name, value in place.items())
     ]
     return replace(study, arms=kept_arms, factors=kept, claims=claims)
 
@@ -219,11 +228,12 @@ def _run(study: Any, out: Path, *, jobs: int | None, dask: str | None, download:
             with _progress(study.name, runs, runs - left) as watch:
                 result = study.run(jobs=jobs, out=out, executor=executor, watch=watch)
             written = result.write(out, shlex.join(["pyinit", *sys.argv[1:]]))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
         left, runs = count_missing(study, out)
         click.echo(f"\ninterrupted: {runs - left} of {runs} runs are kept in {out}", err=True)
         click.echo(f"go on with: {_resume(out)}", err=True)
-        raise click.exceptions.Exit(_INTERRUPTED) from None
+        code = error.code if isinstance(error, SystemExit) else _INTERRUPTED
+        raise click.exceptions.Exit(code) from None  # type: ignore[arg-type]
     except OSError as error:
         message = f"cannot write {out}: {error.strerror or error}"
         raise click.ClickException(
@@ -235,8 +245,10 @@ def _run(study: Any, out: Path, *, jobs: int | None, dask: str | None, download:
     console.print(result)
     for path in written:
         console.print(f"wrote {path}")
-    if all(record.status == "failed" for record in result.records):
-        raise click.ClickException(f"all runs failed: {result.records[0].error}")
+    for arm in study.arms:
+        of_arm = [record for record in result.records if record.arm == arm]
+        if of_arm and all(record.status == "failed" for record in of_arm):
+            raise click.ClickException(f"all runs of {arm} failed: {of_arm[0].error}")
 
 
 @contextmanager
@@ -275,6 +287,11 @@ def _progress(name: str, runs: int, done: int) -> Iterator[Callable[..., None]]:
             if record.status == "failed":
                 bar.console.print(f"{record.arm}, seed {record.seed}: {record.error}", markup=False)
             bar.advance(task)
+            if bar.disable:  # a bar would fill a file
+                line = (
+                    f"{bar.tasks[0].completed:.0f} of {runs} runs: {record.arm}, seed {record.seed}"
+                )
+                click.echo(f"{line}, {record.status} after {record.seconds:.1f} s", err=True)
 
         yield watch
 

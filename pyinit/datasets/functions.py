@@ -1,9 +1,6 @@
 """Data that a function of the user's gives."""
 
-import importlib
-from operator import attrgetter
-from typing import Any
-
+from pyinit._references import resolve
 from pyinit.datasets import values
 from pyinit.datasets.dataset import Dataset
 
@@ -16,22 +13,13 @@ def load(spec: str) -> Dataset:
         ValueError: If there is no such function, or it returns nothing.
         RuntimeError: If it fails.
     """
-    function = _function(spec)
+    function = resolve(spec)
     try:
         made = function()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise RuntimeError(f"{spec} raised {type(error).__name__}: {error}") from error
     if made is None:
         raise ValueError(f"{spec} returned None, and no data")
     return values.load(spec, made)
-
-
-def _function(spec: str) -> Any:
-    module, _, attribute = spec.partition(":")
-    try:
-        found = attrgetter(attribute)(importlib.import_module(module))
-    except Exception as error:
-        raise ValueError(f"cannot import {spec!r}: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ValueError(f"{spec!r} is not a function but {type(found).__name__}")  # noqa: TRY004  a text is wrong
-    return found

@@ -7,17 +7,22 @@ function. A DTensor is refused where an element's value depends on its place: ``
 ``sparse_``, ``hadamard_`` and the orthogonal initializers write to parts of a tensor, and what is
 written there does not reach its shards.
 
+NumPy arrays, and objects of the CPU with ``__dlpack__`` that say that they are writable, are filled
+in their own memory and returned (docs/numpy_keras.md).
+
 An element's value depends on the key of the call and on the element's place in the tensor alone, so
 memory layout, thread count and instruction set do not change it (orthogonal matrices agree only to
 rounding on a CPU without fused multiply-add). A call draws its key, 64 bits, from ``generator`` or
 from torch's default generator, so ``torch.manual_seed`` governs it.
 
-Every fan-based initializer takes ``groups=`` and ``transposed=``. With the defaults fans are
-torch's. A convolution's weight (out, in/groups, *kernel) has fan_in = in/groups * taps and, once
-``groups`` is given, fan_out = out/groups * taps. With ``transposed=True`` the weight is that of a
+Every fan-based initializer takes ``groups=``, ``transposed=`` and ``batch_dims=``. With the defaults
+fans are torch's. A convolution's weight (out, in/groups, *kernel) has fan_in = in/groups * taps and,
+once ``groups`` is given, fan_out = out/groups * taps. With ``transposed=True`` the weight is that of a
 transposed convolution, (in, out/groups, *kernel): fan_in = in/groups * taps, fan_out = out/groups *
-taps. Strides are not counted. The orthogonal initializers take ``groups=``: each group gets a matrix
-of its own.
+taps. Strides are not counted. The first ``batch_dims`` dimensions only count weights, and fans are
+those of one of them: a mixture's experts (experts, in, out) have ``batch_dims=1, transposed=True``, and
+fused projections are ``weight.unflatten(0, (3, -1))`` with ``batch_dims=1``. The orthogonal
+initializers take ``groups=``: each group gets a matrix of its own.
 """
 
 from pyinit._scale.gain import calculate_gain

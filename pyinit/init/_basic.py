@@ -12,18 +12,17 @@ from pyinit._messages import warn
 from pyinit._random import torch_stream
 from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
 from pyinit._random.rng import Source, for_torch, get_rng, take_key
-from pyinit._torch.eager import eager
 from pyinit._torch.original import methods, original
 from pyinit._torch.views import LARGEST, overridden, writable_flat_view
 from pyinit.init import _routes
-from pyinit.init._routes import as_floats, increment_version, is_float_argument, threads
+from pyinit.init._routes import as_floats, fills, increment_version, is_float_argument, threads
 
 # The fills of small tensors with few parameters write out what UNIFORM, NORMAL and CONSTANT take: a call
 # of the table would be 3% to 7% of theirs. tests/random/test_distributions.py holds them to the table.
 _HALVES = (_core.FLOAT16, _core.BFLOAT16)
 
 
-@eager
+@fills
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source = None) -> Tensor:
     r"""Fill with numbers drawn uniformly from :math:`[a, b)`.
 
@@ -66,7 +65,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
     return _routes.by_torch(original.uniform_, tensor, a, b, for_torch(generator, tensor))
 
 
-@eager
+@fills
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Source = None
 ) -> Tensor:
@@ -121,7 +120,7 @@ def normal_(
     return _routes.by_torch(original.normal_, tensor, mean, std, for_torch(generator, tensor))
 
 
-@eager
+@fills
 def trunc_normal_(  # noqa: PLR0917  torch's signature
     tensor: Tensor,
     mean: float = 0.0,
@@ -217,7 +216,7 @@ def _refuse_no_distribution(mean: float, std: float, a: float, b: float) -> None
         )
 
 
-@eager
+@fills
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fill with ``val``.
 
@@ -252,7 +251,7 @@ def _is_exact_float(value: object) -> bool:
     return isinstance(value, float) or (isinstance(value, int) and -(2**53) <= value <= 2**53)
 
 
-@eager
+@fills
 def ones_(tensor: Tensor) -> Tensor:
     """Fill with ones.
 
@@ -275,7 +274,7 @@ def ones_(tensor: Tensor) -> Tensor:
     return tensor
 
 
-@eager
+@fills
 def zeros_(tensor: Tensor) -> Tensor:
     """Fill with zeros.
 

@@ -24,11 +24,11 @@ from pyinit._torch.original import original
 from pyinit._torch.placement import refuse_distributed
 from pyinit._torch.views import centre_of, may_share_memory, refuse_inference, writable_view
 from pyinit.init import _routes
-from pyinit.init._patterns import copy_to_centre
-from pyinit.init._routes import increment_version, threads
+from pyinit.init._patterns import copy_to_tap
+from pyinit.init._routes import fill_in_memory, fills, increment_version, threads
 
 
-@eager
+@fills
 def orthogonal_(
     tensor: Tensor, gain: float = 1, generator: Source = None, *, groups: int = 1
 ) -> Tensor:
@@ -116,7 +116,7 @@ def orthogonal_many_(
     made at the same time, each by one thread.
 
     Args:
-        tensors: tensors of at least 2 dimensions, of any shapes and dtypes, in any order
+        tensors: tensors or arrays of at least 2 dimensions, of any shapes and dtypes, in any order
         gain: a finite factor, or one for each tensor
         generator: the ``torch.Generator`` to draw the keys from, one for each tensor in turn
             (default: torch's own)
@@ -125,7 +125,8 @@ def orthogonal_many_(
         A list of the tensors.
 
     Raises:
-        TypeError: if ``tensors`` holds anything but tensors, is a tensor itself, or holds a DTensor.
+        TypeError: if ``tensors`` holds anything but tensors and arrays, is a tensor or an array itself,
+            or holds a DTensor.
         ValueError: if there are not as many gains as tensors, for a tensor of fewer than 2
             dimensions, or a gain that is not finite.
 
@@ -139,11 +140,11 @@ def orthogonal_many_(
         >>> [round(torch.linalg.matrix_norm(weight, 2).item(), 3) for weight in weights]
         [1.414, 1.0]
     """
-    matrices = listed_tensors(tensors)
+    given, matrices = listed_tensors(tensors)
     gains = listed_gains(gain, len(matrices))
     sources = listed_sources(generator, matrices)
     if device_fills.orthogonal_many(matrices, gains, sources):
-        return matrices
+        return given
     views = [writable_view(tensor) for tensor in matrices]
     is_native = get_rng() != "torch"
     factors: list[float | None] = []
@@ -155,8 +156,8 @@ def orthogonal_many_(
             _refuse_as_torch(f"tensors[{i}]", tensor, one)
     if not is_native or may_share_memory(filter(None, views)):
         for tensor, one, source in zip(matrices, gains, sources, strict=True):
-            orthogonal_(tensor, one, source)
-        return matrices
+            _fill_alone(tensor, one, source)
+        return given
 
     listed: list[Job] = []
     filled: list[Tensor] = []
@@ -171,9 +172,13 @@ def orthogonal_many_(
         else:  # it may share memory with those before
             _fill_orthogonal(listed, filled)
             listed, filled = [], []
-            orthogonal_(tensor, one, source)
+            _fill_alone(tensor, one, source)
     _fill_orthogonal(listed, filled)
-    return matrices
+    return given
+
+
+def _fill_alone(tensor: Tensor, gain: float, source: Source) -> None:
+    fill_in_memory(lambda one: orthogonal_(one, gain, source), tensor)
 
 
 def _fill_orthogonal(listed: list[Job], tensors: list[Tensor]) -> None:
@@ -200,18 +205,22 @@ def _is_expanded(tensor: Tensor) -> bool:
     return any(size > 1 and stride == 0 for size, stride in sizes)
 
 
-@eager
+@fills
 def delta_orthogonal_(
     tensor: Tensor, gain: float = 1, generator: Source = None, *, groups: int = 1
 ) -> Tensor:
     """Fill the weight of a convolution with zeros but for an orthogonal matrix at its centre tap.
 
-    A circular convolution with such a weight keeps the norm of its input.
+    A circular convolution with such a weight keeps the norm of its input. Of the two middle taps of
+    an even size, the matrix takes the first: the centre tap is (size - 1) // 2, as in Xiao's code and in
+    JAX. Padding "same", in torch as in TensorFlow and JAX, puts this tap on the output's own pixel,
+    so images stay in their place however many layers they pass. ``dirac_`` and ``hadamard_`` have
+    theirs at size // 2, as torch's ``dirac_`` has.
 
     Args:
         tensor: a tensor of 3, 4 or 5 dimensions, (out, in/groups, *kernel), with out >= in. The
-            matrix's columns are orthonormal and stand at the centre tap (size // 2). It is the one
-            that ``orthogonal_`` makes for the shape (out, in/groups)
+            matrix's columns are orthonormal. It is the one that ``orthogonal_`` makes for the shape
+            (out, in/groups)
         gain: a factor, finite (with torch's own numbers it may be any factor)
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
         groups: the convolution's groups; they must divide dim 0. Each gets a matrix of its own
@@ -250,23 +259,15 @@ def delta_orthogonal_(
     if view is not None and get_rng() != "torch":
         centre = centre_of(view)
         factor = checked_gain(gain, centre)
-        key = take_key(generator)
+        key = take_key(generator) if factor is not None else None
         if key is not None:
             _core.fill_constant(view, 0.0, threads())
             _core.fill_orthogonal(jobs(centre, factor, key, groups), threads())
             increment_version((tensor,))
-            if factor is None:
-                with torch.no_grad():
-                    _at_centre(tensor).mul_(gain)
             return tensor
     refuse_distributed("tensor", tensor)
     refuse_inference(tensor)
     with torch.no_grad():
         matrix = tensor.new_empty((groups * rows, columns))
-        return copy_to_centre(tensor, orthogonal_(matrix, gain, generator, groups=groups))
-
-
-def _at_centre(weight: Tensor) -> Tensor:
-    """The matrix (out, in) at a convolution's centre tap."""
-    centre = tuple(size // 2 for size in weight.shape[2:])
-    return weight.movedim((0, 1), (-2, -1))[centre]
+        tap = tuple((size - 1) // 2 for size in tensor.shape[2:])
+        return copy_to_tap(tensor, orthogonal_(matrix, gain, generator, groups=groups), tap)

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,15 +12,14 @@ from pyinit._device import fills as device_fills
 from pyinit._random import torch_stream
 from pyinit._random.distributions import NORMAL
 from pyinit._random.rng import Source, for_torch, take_key
-from pyinit._torch.eager import eager
 from pyinit._torch.original import original
 from pyinit._torch.placement import refuse_distributed
 from pyinit._torch.views import LARGEST, refuse_inference, writable_flat_view, writable_view
 from pyinit.init import _routes
-from pyinit.init._routes import as_floats, increment_version, threads
+from pyinit.init._routes import as_floats, fills, increment_version, threads
 
 
-@eager
+@fills
 def eye_(tensor: Tensor) -> Tensor:
     """Fill a matrix with ones on its diagonal and zeros elsewhere.
 
@@ -48,7 +48,7 @@ def eye_(tensor: Tensor) -> Tensor:
     return tensor
 
 
-@eager
+@fills
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """Fill the weight of a convolution so that it passes on as many channels as it can.
 
@@ -91,7 +91,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     return tensor
 
 
-@eager
+@fills
 def hadamard_(tensor: Tensor) -> Tensor:
     r"""Fill with ZerO's weights: a (partial) identity, or a part of a Hadamard matrix where out > in.
 
@@ -135,7 +135,8 @@ def hadamard_(tensor: Tensor) -> Tensor:
     refuse_inference(tensor)
     matrix = torch.empty((rows, columns), dtype=tensor.dtype, device=tensor.device)
     with torch.no_grad():
-        return copy_to_centre(tensor, eye_(matrix) if rows <= columns else _hadamard(matrix))
+        centre = tuple(size // 2 for size in tensor.shape[2:])
+        return copy_to_tap(tensor, eye_(matrix) if rows <= columns else _hadamard(matrix), centre)
 
 
 def _hadamard(matrix: Tensor) -> Tensor:
@@ -152,15 +153,19 @@ def _hadamard(matrix: Tensor) -> Tensor:
     return matrix
 
 
-def copy_to_centre(weight: Tensor, matrix: Tensor) -> Tensor:
-    """Write a matrix (out, in) over a weight: at a convolution's centre tap, with zeros around it."""
-    kernel = weight.shape[2:]
-    around = [zeros for n in reversed(kernel) for zeros in (n // 2, n - n // 2 - 1)]
-    matrix = matrix.reshape(*matrix.shape, *(1 for _ in kernel))
+def copy_to_tap(weight: Tensor, matrix: Tensor, tap: Sequence[int]) -> Tensor:
+    """Write a matrix (out, in) over a weight: at a tap of a convolution's kernel, with zeros around it."""
+    sizes = weight.shape[2:]
+    around = [
+        zeros
+        for at, n in reversed(list(zip(tap, sizes, strict=True)))
+        for zeros in (at, n - at - 1)
+    ]
+    matrix = matrix.reshape(*matrix.shape, *(1 for _ in sizes))
     return weight.copy_(torch.nn.functional.pad(matrix, around))
 
 
-@eager
+@fills
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Source = None) -> Tensor:
     r"""Fill a matrix with normal numbers, and with the same count of zeros at random places in each column.
 

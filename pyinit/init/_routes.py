@@ -1,8 +1,10 @@
 """Which way a call takes: to a kernel, to torch's own function, or to the kernels of a device."""
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -14,11 +16,82 @@ from pyinit._random import torch_cases
 from pyinit._random.rng import get_rng
 from pyinit._scale.gain import AnyNonlinearity
 from pyinit._torch import tally
+from pyinit._torch.arrays import as_tensor
+from pyinit._torch.eager import eager
 from pyinit._torch.original import original
-from pyinit._torch.views import overridden
+from pyinit._torch.views import Backwards, overridden
 
 threads = torch.get_num_threads
 increment_version = torch._C._increment_version
+
+_P = ParamSpec("_P")
+
+
+class SupportsDLPack(Protocol):
+    """An object that shares its memory by DLPack, such as an array of another library."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+
+_Filled = TypeVar("_Filled", bound=SupportsDLPack)
+
+
+class Fills(Protocol[_P]):
+    """A function that fills its first argument and returns it: a tensor, or what ``as_tensor`` takes."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> Tensor: ...
+    @overload
+    def __call__(self, tensor: _Filled, *args: Any, **kwargs: Any) -> _Filled: ...
+
+
+def fills(function: Callable[_P, Tensor]) -> Fills[_P]:
+    """Let a function that fills its argument ``tensor`` fill arrays, too; torch.compile calls it as it is.
+
+    What looks at the argument is made with the function's own arguments: ``*args`` and ``**kwargs`` would
+    take a tenth of the time of a small fill.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    nameless = [
+        one.replace(annotation=one.empty, default=one.empty if one.default is one.empty else None)
+        for one in parameters
+    ]
+    given = ", ".join(
+        f"{one.name}={one.name}" if one.kind is one.KEYWORD_ONLY else one.name for one in parameters
+    )
+    name = function.__name__
+    source = (
+        f"def {name}{inspect.Signature(nameless)}:\n"
+        f"    if isinstance(tensor, Tensor):\n"
+        f"        return function({given})\n"
+        f"    return in_array(function, {given})\n"
+    )
+    names = {"__name__": __name__, "Tensor": Tensor, "function": function, "in_array": _in_array}
+    exec(compile(source, f"<pyinit.{name}>", "exec"), names)  # noqa: S102
+    made = cast(Any, names[name])
+    made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    return cast(Fills[_P], eager(functools.update_wrapper(made, eager(function))))
+
+
+def _in_array(function: Callable[..., Any], array: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a function that fills a tensor on an array, and return the array."""
+    if hasattr(type(array), "__torch_function__"):  # no tensor, but something that stands for one
+        return function(array, *args, **kwargs)
+    fill_in_memory(lambda tensor: function(tensor, *args, **kwargs), as_tensor("tensor", array))
+    return array
+
+
+def fill_in_memory(fill: Callable[[Tensor], object], tensor: Tensor) -> None:
+    """Fill the tensor that ``as_tensor`` has made. Torch's own numbers need steps that torch has."""
+    if type(tensor) is Backwards and get_rng() == "torch":
+        forwards = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        fill(forwards)
+        tensor.copy_(forwards)
+    else:
+        fill(tensor)
 
 
 def by_torch(function: Callable[..., Tensor], tensor: Tensor, *args: Any) -> Tensor:
@@ -59,6 +132,8 @@ def is_torchs_call(
     tensor: Tensor,
     groups: int,
     transposed: bool,
+    batch_dims: int,
+    *,
     nonlinearity: AnyNonlinearity = "",
 ) -> bool:
     """Whether torch's function of that name has to see the call as it is, and knows its arguments."""
@@ -66,6 +141,7 @@ def is_torchs_call(
         (has_torch_function_variadic(tensor) or get_rng() == "torch")
         and groups == 1
         and not transposed
+        and batch_dims == 0
         and isinstance(nonlinearity, str)
         and (overridden(tensor) or differs_in_torch(function))
     )

@@ -17,14 +17,18 @@ from pyinit._scale.formulas import (
     xavier_std,
 )
 from pyinit._scale.gain import Nonlinearity, calculate_gain
-from pyinit._torch.eager import eager
 from pyinit._torch.original import original
 from pyinit.init import _routes
 from pyinit.init._basic import normal_, trunc_normal_, uniform_
-from pyinit.init._routes import is_float_argument, is_torchs_call, warn_of_no_elements
+from pyinit.init._routes import (
+    fills,
+    is_float_argument,
+    is_torchs_call,
+    warn_of_no_elements,
+)
 
 
-@eager
+@fills
 def xavier_uniform_(
     tensor: Tensor,
     gain: float = 1.0,
@@ -32,6 +36,7 @@ def xavier_uniform_(
     *,
     groups: int = 1,
     transposed: bool = False,
+    batch_dims: int = 0,
 ) -> Tensor:
     r"""Fill with uniform numbers of variance :math:`2 \text{gain}^2 / (\text{fan\_in} + \text{fan\_out})`.
 
@@ -40,17 +45,19 @@ def xavier_uniform_(
     :math:`\pm \text{gain} \sqrt{6 / (\text{fan\_in} + \text{fan\_out})}`.
 
     Args:
-        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
         gain: a factor on the bounds
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
-        groups: the convolution's groups; they must divide dim 0
-        transposed: whether it is the weight of a transposed convolution
+        groups: the convolution's groups; they must divide the first dimension of a weight
+        transposed: whether the inputs stand before the outputs, as in a transposed convolution
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
 
     Returns:
         ``tensor``.
 
     Raises:
-        ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
+        ValueError: for fewer than 2 dimensions, groups that do not divide the outputs, or ``batch_dims``
+            that leave fewer than 2 dimensions.
 
     References:
         Glorot & Bengio (2010), `Understanding the difficulty of training deep feedforward neural
@@ -62,15 +69,17 @@ def xavier_uniform_(
         >>> bool(weight.abs().max() <= (6 / 300) ** 0.5)
         True
     """
-    if is_torchs_call(xavier_uniform_, tensor, groups, transposed):
+    if is_torchs_call(xavier_uniform_, tensor, groups, transposed, batch_dims):
         return _routes.by_torch(
             original.xavier_uniform_, tensor, gain, for_torch(generator, tensor)
         )
-    low, high = uniform_of_std(xavier_std(gain, *fans(tensor.shape, groups, transposed)))
+    low, high = uniform_of_std(
+        xavier_std(gain, *fans(tensor.shape, groups, transposed, batch_dims))
+    )
     return uniform_(tensor, low, high, generator)
 
 
-@eager
+@fills
 def xavier_normal_(
     tensor: Tensor,
     gain: float = 1.0,
@@ -78,6 +87,7 @@ def xavier_normal_(
     *,
     groups: int = 1,
     transposed: bool = False,
+    batch_dims: int = 0,
 ) -> Tensor:
     r"""Fill with normal numbers of variance :math:`2 \text{gain}^2 / (\text{fan\_in} + \text{fan\_out})`.
 
@@ -85,17 +95,19 @@ def xavier_normal_(
     linear around 0.
 
     Args:
-        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
         gain: a factor on the standard deviation
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
-        groups: the convolution's groups; they must divide dim 0
-        transposed: whether it is the weight of a transposed convolution
+        groups: the convolution's groups; they must divide the first dimension of a weight
+        transposed: whether the inputs stand before the outputs, as in a transposed convolution
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
 
     Returns:
         ``tensor``.
 
     Raises:
-        ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
+        ValueError: for fewer than 2 dimensions, groups that do not divide the outputs, or ``batch_dims``
+            that leave fewer than 2 dimensions.
 
     References:
         Glorot & Bengio (2010), `Understanding the difficulty of training deep feedforward neural
@@ -108,13 +120,13 @@ def xavier_normal_(
         >>> round(weight.std().item(), 3)  # sqrt(2 / 800)
         0.05
     """
-    if is_torchs_call(xavier_normal_, tensor, groups, transposed):
+    if is_torchs_call(xavier_normal_, tensor, groups, transposed, batch_dims):
         return _routes.by_torch(original.xavier_normal_, tensor, gain, for_torch(generator, tensor))
-    std = xavier_std(gain, *fans(tensor.shape, groups, transposed))
+    std = xavier_std(gain, *fans(tensor.shape, groups, transposed, batch_dims))
     return normal_(tensor, 0.0, std, generator)
 
 
-@eager
+@fills
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
@@ -124,6 +136,7 @@ def kaiming_uniform_(
     *,
     groups: int = 1,
     transposed: bool = False,
+    batch_dims: int = 0,
 ) -> Tensor:
     r"""Fill with uniform numbers of variance :math:`\text{gain}^2 / \text{fan}`.
 
@@ -131,14 +144,15 @@ def kaiming_uniform_(
     gain, in any other activation. The bounds are :math:`\pm \text{gain} \sqrt{3 / \text{fan}}`.
 
     Args:
-        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
         a: the negative slope of ``"leaky_relu"``
         mode: ``"fan_in"`` keeps the scale of the forward pass, ``"fan_out"`` of the backward pass
         nonlinearity: the activation that follows the layer, by name or itself, as
             ``calculate_gain`` takes it
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
-        groups: the convolution's groups; they must divide dim 0
-        transposed: whether it is the weight of a transposed convolution
+        groups: the convolution's groups; they must divide the first dimension of a weight
+        transposed: whether the inputs stand before the outputs, as in a transposed convolution
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
 
     Returns:
         ``tensor``.
@@ -161,7 +175,9 @@ def kaiming_uniform_(
         >>> bool(weight.abs().max() <= (6 / (64 / 4 * 9)) ** 0.5)
         True
     """
-    if is_torchs_call(kaiming_uniform_, tensor, groups, transposed, nonlinearity):
+    if is_torchs_call(
+        kaiming_uniform_, tensor, groups, transposed, batch_dims, nonlinearity=nonlinearity
+    ):
         return _routes.by_torch(
             original.kaiming_uniform_,
             tensor,
@@ -174,12 +190,12 @@ def kaiming_uniform_(
     if 0 in shape:
         warn_of_no_elements()
         return tensor
-    fan = one_fan(shape, mode, groups, transposed)
+    fan = one_fan(shape, mode, groups, transposed, batch_dims)
     low, high = uniform_of_std(kaiming_std(calculate_gain(nonlinearity, a), fan))
     return uniform_(tensor, low, high, generator)
 
 
-@eager
+@fills
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
@@ -189,6 +205,7 @@ def kaiming_normal_(
     *,
     groups: int = 1,
     transposed: bool = False,
+    batch_dims: int = 0,
 ) -> Tensor:
     r"""Fill with normal numbers of variance :math:`\text{gain}^2 / \text{fan}`.
 
@@ -196,14 +213,15 @@ def kaiming_normal_(
     gain, in any other activation.
 
     Args:
-        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
         a: the negative slope of ``"leaky_relu"``
         mode: ``"fan_in"`` keeps the scale of the forward pass, ``"fan_out"`` of the backward pass
         nonlinearity: the activation that follows the layer, by name or itself, as
             ``calculate_gain`` takes it
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
-        groups: the convolution's groups; they must divide dim 0
-        transposed: whether it is the weight of a transposed convolution
+        groups: the convolution's groups; they must divide the first dimension of a weight
+        transposed: whether the inputs stand before the outputs, as in a transposed convolution
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
 
     Returns:
         ``tensor``.
@@ -228,7 +246,9 @@ def kaiming_normal_(
         >>> 0.5 < x.square().mean().item() < 2.0  # still of the size of the input
         True
     """
-    if is_torchs_call(kaiming_normal_, tensor, groups, transposed, nonlinearity):
+    if is_torchs_call(
+        kaiming_normal_, tensor, groups, transposed, batch_dims, nonlinearity=nonlinearity
+    ):
         return _routes.by_torch(
             original.kaiming_normal_,
             tensor,
@@ -241,12 +261,12 @@ def kaiming_normal_(
     if 0 in shape:
         warn_of_no_elements()
         return tensor
-    fan = one_fan(shape, mode, groups, transposed)
+    fan = one_fan(shape, mode, groups, transposed, batch_dims)
     std = kaiming_std(calculate_gain(nonlinearity, a), fan)
     return normal_(tensor, 0.0, std, generator)
 
 
-@eager
+@fills
 def variance_scaling_(
     tensor: Tensor,
     scale: float = 1.0,
@@ -256,14 +276,16 @@ def variance_scaling_(
     *,
     groups: int = 1,
     transposed: bool = False,
+    batch_dims: int = 0,
 ) -> Tensor:
     r"""Fill with numbers of mean 0 and variance :math:`\text{scale} / \text{fan}`.
 
     LeCun's, Glorot's and He's initialization are cases of this formula. The arguments have the names
-    that they have in Keras and JAX.
+    that they have in Keras and JAX. As in JAX, ``"normal"`` is not truncated; in Keras,
+    ``distribution="normal"`` is what ``"truncated_normal"`` is here.
 
     Args:
-        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
         scale: a positive factor on the variance
         mode: ``"fan_in"``, ``"fan_out"``, or their mean: ``"fan_avg"`` (arithmetic),
             ``"fan_geo_avg"`` (geometric)
@@ -271,8 +293,9 @@ def variance_scaling_(
             so that the variance after the cut is right; ``"normal"``, also called
             ``"untruncated_normal"``; or ``"uniform"``
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
-        groups: the convolution's groups; they must divide dim 0
-        transposed: whether it is the weight of a transposed convolution
+        groups: the convolution's groups; they must divide the first dimension of a weight
+        transposed: whether the inputs stand before the outputs, as in a transposed convolution
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
 
     Returns:
         ``tensor``.
@@ -297,13 +320,25 @@ def variance_scaling_(
         2.0
     """
     return _variance_scaling(
-        tensor, scale, mode, distribution, generator, groups=groups, transposed=transposed
+        tensor,
+        scale,
+        mode,
+        distribution,
+        generator,
+        groups=groups,
+        transposed=transposed,
+        batch_dims=batch_dims,
     )
 
 
-@eager
+@fills
 def lecun_uniform_(
-    tensor: Tensor, generator: Source = None, *, groups: int = 1, transposed: bool = False
+    tensor: Tensor,
+    generator: Source = None,
+    *,
+    groups: int = 1,
+    transposed: bool = False,
+    batch_dims: int = 0,
 ) -> Tensor:
     r"""Fill with uniform numbers of variance :math:`1 / \text{fan\_in}`.
 
@@ -311,16 +346,18 @@ def lecun_uniform_(
     :math:`\pm \sqrt{3 / \text{fan\_in}}`.
 
     Args:
-        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
-        groups: the convolution's groups; they must divide dim 0
-        transposed: whether it is the weight of a transposed convolution
+        groups: the convolution's groups; they must divide the first dimension of a weight
+        transposed: whether the inputs stand before the outputs, as in a transposed convolution
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
 
     Returns:
         ``tensor``.
 
     Raises:
-        ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
+        ValueError: for fewer than 2 dimensions, groups that do not divide the outputs, or ``batch_dims``
+            that leave fewer than 2 dimensions.
 
     Warns:
         UserWarning: if the tensor has no elements; nothing is done then.
@@ -336,13 +373,25 @@ def lecun_uniform_(
         True
     """
     return _variance_scaling(
-        tensor, 1.0, "fan_in", "uniform", generator, groups=groups, transposed=transposed
+        tensor,
+        1.0,
+        "fan_in",
+        "uniform",
+        generator,
+        groups=groups,
+        transposed=transposed,
+        batch_dims=batch_dims,
     )
 
 
-@eager
+@fills
 def lecun_normal_(
-    tensor: Tensor, generator: Source = None, *, groups: int = 1, transposed: bool = False
+    tensor: Tensor,
+    generator: Source = None,
+    *,
+    groups: int = 1,
+    transposed: bool = False,
+    batch_dims: int = 0,
 ) -> Tensor:
     r"""Fill with truncated normal numbers of variance :math:`1 / \text{fan\_in}`.
 
@@ -350,16 +399,18 @@ def lecun_normal_(
     of a normal distribution that is widened to make up for the cut, as in Keras and JAX.
 
     Args:
-        tensor: a weight of at least 2 dimensions, (out, in, *kernel)
+        tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
         generator: the ``torch.Generator`` to draw the key from (default: torch's own)
-        groups: the convolution's groups; they must divide dim 0
-        transposed: whether it is the weight of a transposed convolution
+        groups: the convolution's groups; they must divide the first dimension of a weight
+        transposed: whether the inputs stand before the outputs, as in a transposed convolution
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
 
     Returns:
         ``tensor``.
 
     Raises:
-        ValueError: for fewer than 2 dimensions, or groups that do not divide dim 0.
+        ValueError: for fewer than 2 dimensions, groups that do not divide the outputs, or ``batch_dims``
+            that leave fewer than 2 dimensions.
 
     Warns:
         UserWarning: if the tensor has no elements; nothing is done then.
@@ -378,7 +429,14 @@ def lecun_normal_(
         1.0
     """
     return _variance_scaling(
-        tensor, 1.0, "fan_in", "truncated_normal", generator, groups=groups, transposed=transposed
+        tensor,
+        1.0,
+        "fan_in",
+        "truncated_normal",
+        generator,
+        groups=groups,
+        transposed=transposed,
+        batch_dims=batch_dims,
     )
 
 
@@ -391,6 +449,7 @@ def _variance_scaling(
     *,
     groups: int,
     transposed: bool,
+    batch_dims: int,
 ) -> Tensor:
     if distribution not in _DISTRIBUTIONS:
         raise ValueError(
@@ -398,7 +457,7 @@ def _variance_scaling(
         )
     if not (is_float_argument(scale) and 0.0 < scale < math.inf):
         raise ValueError(f"scale must be a positive finite number, got {scale!r}")
-    fan = mean_fan(tensor.shape, mode, groups, transposed)
+    fan = mean_fan(tensor.shape, mode, groups, transposed, batch_dims)
     if 0 in tensor.shape:
         warn_of_no_elements()
         return tensor

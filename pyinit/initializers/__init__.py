@@ -29,7 +29,14 @@ from pyinit.initializers._base import (
     names,
     register,
 )
-from pyinit.initializers._composed import Keep, OwnReset, Padded, Parts
+from pyinit.initializers._composed import (
+    Centred,
+    Keep,
+    OwnReset,
+    Padded,
+    Parts,
+    can_be_centred,
+)
 from pyinit.initializers._drawn import (
     Constant,
     DeltaOrthogonal,
@@ -53,12 +60,15 @@ from pyinit.initializers._scaled import (
     XavierUniform,
 )
 
+import pyinit.initializers.keras_names  # noqa: F401, isort: skip  it makes Keras's names known
+
 __all__ = [
     "KEEP",
     "ONES",
     "ZEROS",
     "Block",
     "Blocks",
+    "Centred",
     "Constant",
     "DeltaOrthogonal",
     "Dirac",
@@ -84,6 +94,7 @@ __all__ = [
     "Weight",
     "XavierNormal",
     "XavierUniform",
+    "can_be_centred",
     "fill_by_torch_",
     "from_dict",
     "gain_of",

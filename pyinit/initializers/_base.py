@@ -22,22 +22,27 @@ class Weight(NamedTuple):
     Attributes:
         shape: the parameter's shape
         groups: the groups of its convolution
-        transposed: whether the inputs stand in dim 0, as in transposed convolutions and GPT-2's Conv1D
+        transposed: whether the inputs stand before the outputs, as in transposed convolutions and
+            GPT-2's Conv1D
+        batch_dims: how many dimensions in front only count weights, such as a mixture's experts
 
     Example:
         >>> from pyinit.initializers import Weight
         >>> Weight((64, 8, 3, 3), groups=4).fans
         (72, 144)
+        >>> Weight((16, 30, 20), transposed=True, batch_dims=1).fans  # 16 experts
+        (30, 20)
     """
 
     shape: tuple[int, ...]
     groups: int = 1
     transposed: bool = False
+    batch_dims: int = 0
 
     @property
     def fans(self) -> tuple[int, int]:
         """Fan in and fan out."""
-        return fans(self.shape, self.groups, self.transposed)
+        return fans(self.shape, self.groups, self.transposed, self.batch_dims)
 
     def rows(self, first: int, last: int) -> "Weight":
         """The weight that consists of these indices of dim 0."""
@@ -106,20 +111,33 @@ class Initializer:
         """
         raise NotImplementedError
 
+    def taken(self, weight: Weight) -> Weight:
+        """The weight as it takes it, whose fans count: as given, unless its arguments say more."""
+        return weight
+
     def target_std(self, weight: Weight) -> float | None:
         """The standard deviation that it aims at; None where there is no single one."""
         blocks = self.resolve(weight)
         return blocks[0].drawn.target_std(weight) if len(blocks) == 1 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The name and the arguments, as values that JSON and TOML have."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """The name and the arguments, as values that JSON and TOML have.
+
+        Keyword-only arguments are left out where they have their defaults.
+        """
+        fields = {f.name: getattr(self, f.name) for f in self._told()}
         return {"name": self.name} | {key: _plain(value) for key, value in fields.items()}
+
+    def _told(self) -> list["dataclasses.Field[Any]"]:
+        """The fields that ``to_dict`` has, in the order of the arguments."""
+        fields = [f for f in dataclasses.fields(self) if not f.kw_only]
+        further = [f for f in dataclasses.fields(self) if f.kw_only]
+        return fields + [f for f in further if getattr(self, f.name) != f.default]
 
     def __str__(self) -> str:
         values = (
             f"{f.name}={_short(getattr(self, f.name))}"
-            for f in dataclasses.fields(self)
+            for f in self._told()
             if getattr(self, f.name) != f.default
         )
         text = ", ".join(values)
@@ -198,7 +216,8 @@ def fill_by_torch_(tensor: Tensor, blocks: Blocks) -> None:
 def check_dims(what: Initializer, weight: Weight, least: int, most: int | None) -> None:
     dims = len(weight.shape)
     if dims < least or (most is not None and dims > most):
-        wanted = f"{least} to {most}" if most is not None else f"at least {least}"
+        wanted = f"at least {least}" if most is None else f"{least} to {most}"
+        wanted = str(least) if least == most else wanted
         raise ValueError(f"{what.name} needs {wanted} dimensions, got shape {tuple(weight.shape)}")
 
 
@@ -206,6 +225,12 @@ def check_dims(what: Initializer, weight: Weight, least: int, most: int | None) 
 
 _Class = TypeVar("_Class", bound=type[Initializer])
 _REGISTRY: dict[str, type[Initializer]] = {}
+_NAMES_OF_OTHERS: dict[str, Callable[..., Initializer]] = {}
+
+
+def also_known(names: Mapping[str, Callable[..., Initializer]]) -> None:
+    """Let ``make`` know the names of another library, where they are not pyinit's own."""
+    _NAMES_OF_OTHERS.update(names)
 
 
 def register(name: str) -> Callable[[_Class], _Class]:
@@ -260,8 +285,9 @@ def make(name: str, /, **arguments: Any) -> Initializer:
     """Make the initializer of that name.
 
     Args:
-        name: a registered name
-        arguments: the fields of its dataclass
+        name: a registered name, or one of Keras's, such as ``"he_uniform"`` or ``"RandomNormal"``. A name
+            that both have is pyinit's
+        arguments: the fields of its dataclass, or what Keras's class takes
 
     Returns:
         The initializer.
@@ -276,7 +302,11 @@ def make(name: str, /, **arguments: Any) -> Initializer:
     """
     cls = _REGISTRY.get(name)
     if cls is None:
-        raise ValueError(f"unknown initializer {name!r}; {near(name, _REGISTRY)}")
+        if name in _NAMES_OF_OTHERS:
+            return _NAMES_OF_OTHERS[name](**arguments)
+        raise ValueError(
+            f"unknown initializer {name!r}; {near(name, {**_REGISTRY, **_NAMES_OF_OTHERS})}"
+        )
     known = {f.name: f.type for f in dataclasses.fields(cls)}
     values = {key: _restored(value) for key, value in arguments.items()}
     for argument, value in values.items():
@@ -294,10 +324,10 @@ def make(name: str, /, **arguments: Any) -> Initializer:
 
 
 def from_dict(value: Mapping[str, Any]) -> Initializer:
-    """Make the initializer that ``to_dict`` described.
+    """Make the initializer that ``to_dict``, or Keras's ``serialize``, described.
 
     Args:
-        value: the initializer's ``name``, and its arguments
+        value: the initializer's ``name``, and its arguments; or Keras's ``class_name`` and ``config``
 
     Returns:
         The initializer.
@@ -313,11 +343,18 @@ def from_dict(value: Mapping[str, Any]) -> Initializer:
         >>> from_dict(values) == KaimingNormal(nonlinearity="relu")
         True
     """
-    arguments = dict(value)
+    arguments = dict(configured(value))
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"an initializer needs a name, got {dict(value)!r}")  # noqa: TRY004
     return make(name, **arguments)
+
+
+def configured(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A name and its arguments side by side, where Keras keeps them in ``class_name`` and ``config``."""
+    if "class_name" not in value:
+        return value
+    return {**(value.get("config") or {}), "name": value["class_name"]}
 
 
 # ---- Plain values --------------------------------------------------------------------------------

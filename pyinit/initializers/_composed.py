@@ -1,8 +1,14 @@
 """Initializers that are made of others, and those that leave the values to somebody else."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pyinit.initializers._base import Block, Blocks, Initializer, Weight, register
+import torch
+from torch import Tensor
+
+from pyinit._random.rng import Source
+from pyinit.initializers._base import Block, Blocks, Drawn, Initializer, Weight, register
 from pyinit.initializers._drawn import Constant
 
 
@@ -78,6 +84,127 @@ class Padded(Initializer):
         return self.initializer.target_std(weight)
 
 
+@register("centred")
+@dataclass(frozen=True)
+class Centred(Initializer):
+    """Weights that do not see the mean of their inputs: those of another initializer, less a mean.
+
+    From each output's weights their mean over the inputs is subtracted, at each tap of a convolution, so
+    that zeros around an image change nothing. What is left is multiplied by sqrt(n / (n - 1)), with n
+    inputs, which keeps the variance. The values depend on those of the other initializer alone, by sums
+    in a fixed order.
+
+    Attributes:
+        initializer: what draws the weights
+
+    Raises:
+        ValueError: if ``resolve`` gets a weight with fewer than 2 inputs in a group, or the initializer
+            draws nothing.
+
+    References:
+        Huang et al. (2017), `Centered weight normalization in accelerating training of deep neural
+        networks`.
+
+    Example:
+        >>> import torch, pyinit
+        >>> from pyinit.initializers import Centred, LecunNormal
+        >>> layer = torch.nn.Linear(100, 10)
+        >>> _ = pyinit.initialize_(layer, rules={"weight": Centred(LecunNormal())}, seed=0)
+        >>> bool(layer.weight.sum(1).abs().max() < 1e-5)
+        True
+    """
+
+    initializer: Initializer
+
+    def resolve(self, weight: Weight) -> Blocks:
+        if not can_be_centred(weight):
+            raise ValueError(
+                f"centred needs at least 2 inputs in a group, got shape {tuple(weight.shape)} in "
+                f"{weight.groups} groups"
+            )
+        blocks = self.initializer.resolve(weight)
+        if not blocks:
+            raise ValueError(f"centred needs an initializer that draws, got {self.initializer}")
+        last = max(block.wave for block in blocks)
+        return (*blocks, Block(Centring(weight.groups, weight.transposed), None, last + 1))
+
+    def target_std(self, weight: Weight) -> float | None:
+        return self.initializer.target_std(weight)
+
+
+def can_be_centred(weight: Weight) -> bool:
+    """Whether each output of a weight has at least two inputs, at each tap of a convolution.
+
+    Args:
+        weight: the weight's shape and layout
+
+    Returns:
+        False for vectors and depthwise convolutions, where ``Centred`` raises ValueError.
+
+    Example:
+        >>> from pyinit.initializers import Weight, can_be_centred
+        >>> can_be_centred(Weight((8, 4, 3, 3))), can_be_centred(Weight((8, 1, 3, 3), groups=8))
+        (True, False)
+    """
+    if len(weight.shape) < 2:
+        return False
+    inputs = weight.shape[0] // weight.groups if weight.transposed else weight.shape[1]
+    return inputs > 1
+
+
+@dataclass(frozen=True)
+class Centring(Drawn):
+    """What ``Centred`` does to weights that are there.
+
+    Attributes:
+        groups: the groups of the weight's layer
+        transposed: whether the inputs stand in dim 0
+    """
+
+    groups: int = 1
+    transposed: bool = False
+    name = "centring"
+    is_random = False
+
+    @torch.no_grad()
+    def fill_(self, tensor: Tensor, source: Source = None) -> None:
+        if tensor.is_meta:
+            return
+        tensor = tensor.detach()
+        for inputs_first in (
+            tensor.chunk(self.groups) if self.transposed else (tensor.movedim(1, 0),)
+        ):
+            for piece in _pieces(inputs_first):
+                values = piece.to(torch.float64)
+                count = len(values)
+                values = (values - _sum(values) / count) * math.sqrt(count / (count - 1))
+                piece.copy_(values)
+
+    def fill_by_torch_(self, tensor: Tensor) -> None:
+        self.fill_(tensor)
+
+    def target_std(self, weight: Weight) -> float | None:
+        return None
+
+
+_AT_ONCE = 1 << 20
+
+
+def _pieces(weight: Tensor) -> Iterator[Tensor]:
+    """Parts of a weight, all inputs of some outputs, of about as many elements as are worked on at once."""
+    of_an_output = max(1, weight.numel() // max(1, weight.shape[1]))
+    return iter(torch.split(weight, max(1, _AT_ONCE // of_an_output), dim=1))
+
+
+def _sum(x: Tensor) -> Tensor:
+    """The sum over dim 0, in an order that the size alone decides: halves are added again and again."""
+    while len(x) > 1:
+        half = len(x) // 2
+        added = x[:half] + x[half : 2 * half]
+        x = torch.cat((added, x[2 * half :]))
+    return x[0]
+
+
 @register("keep")
 @dataclass(frozen=True)
 class Keep(Initializer):
@@ -99,9 +226,9 @@ class Keep(Initializer):
 @register("own_reset")
 @dataclass(frozen=True)
 class OwnReset(Initializer):
-    """The module's own ``reset_parameters``, with torch's generator seeded from the key.
+    """The model's own ``reset_parameters`` or ``_init_weights``, with the generators seeded from the key.
 
-    Recipes choose it for modules that they do not know.
+    Recipes choose it for parameters that they do not know.
 
     Example:
         >>> import torch, pyinit

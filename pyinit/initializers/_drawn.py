@@ -4,9 +4,12 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+import pyinit.init
 from pyinit._random.distributions import CONSTANT, NORMAL, TRUNC_NORMAL, UNIFORM
+from pyinit._random.rng import Source
 from pyinit._scale.formulas import std_of_truncated_normal
 from pyinit._torch.original import original
 from pyinit.initializers._base import Block, Blocks, Drawn, Weight, check_dims, register
@@ -291,7 +294,13 @@ class Dirac(_Grouped):
 @register("eye")
 @dataclass(frozen=True)
 class Eye(Drawn):
-    """The identity matrix, cut to the weight's shape.
+    """The identity matrix, cut to the weight's shape, times ``gain``.
+
+    Attributes:
+        gain: a finite factor
+
+    Raises:
+        ValueError: for a gain that is not finite.
 
     Example:
         >>> import torch, pyinit
@@ -301,12 +310,31 @@ class Eye(Drawn):
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
 
+    gain: float = 1.0
     function = "eye_"
     is_random = False
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.gain):
+            raise ValueError(f"gain must be finite, got {self.gain}")
 
     def resolve(self, weight: Weight) -> Blocks:
         check_dims(self, weight, 2, 2)
         return (Block(self),)
+
+    def fits(self, largest: float) -> bool:
+        return abs(self.gain) <= largest
+
+    def fill_(self, tensor: Tensor, source: Source) -> None:
+        self._multiply(pyinit.init.eye_(tensor))
+
+    def fill_by_torch_(self, tensor: Tensor) -> None:
+        self._multiply(original.eye_(tensor))
+
+    def _multiply(self, identity: Tensor) -> None:
+        if self.gain != 1.0:
+            with torch.no_grad():
+                identity.diagonal().mul_(self.gain)
 
     def target_std(self, weight: Weight) -> float | None:
         return None

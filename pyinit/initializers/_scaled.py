@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyinit._scale.fans import mean_fan
 from pyinit._scale.formulas import (
@@ -20,9 +20,25 @@ from pyinit.initializers._drawn import Constant, Normal, TruncNormal, Uniform
 
 @dataclass(frozen=True)
 class _Scaled(Initializer):
-    """Numbers of mean 0 with a variance that the fans set."""
+    """Numbers of mean 0 with a variance that the fans set.
+
+    transposed, batch_dims: as ``Weight`` has them; None for those of the weight's layer
+    """
+
+    transposed: bool | None = field(default=None, kw_only=True)
+    batch_dims: int | None = field(default=None, kw_only=True)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in self._told())
+        return f"{type(self).__qualname__}({arguments})"
+
+    def taken(self, weight: Weight) -> Weight:
+        transposed = weight.transposed if self.transposed is None else self.transposed
+        batch_dims = weight.batch_dims if self.batch_dims is None else self.batch_dims
+        return weight._replace(transposed=transposed, batch_dims=batch_dims)
 
     def resolve(self, weight: Weight) -> Blocks:
+        weight = self.taken(weight)
         if 0 in weight.shape:
             return (Block(Constant(0.0)),)
         if len(weight.shape) < 2:
@@ -57,7 +73,7 @@ _DISTRIBUTIONS: dict[str, Callable[[float], Drawn]] = {
 
 
 @register("variance_scaling")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VarianceScaling(_Scaled):
     """Numbers of variance scale / fan: the formula of LeCun's, Glorot's and He's initialization.
 
@@ -67,6 +83,9 @@ class VarianceScaling(_Scaled):
             (geometric mean)
         distribution: ``"truncated_normal"``, ``"normal"`` (also called ``"untruncated_normal"``) or
             ``"uniform"``
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for a scale that is not positive and finite, or an unknown mode or distribution.
@@ -97,11 +116,11 @@ class VarianceScaling(_Scaled):
             )
 
     def drawn(self, weight: Weight) -> Drawn:
-        fan = mean_fan(weight.shape, self.mode, weight.groups, weight.transposed)
+        fan = mean_fan(weight.shape, self.mode, weight.groups, weight.transposed, weight.batch_dims)
         return _DISTRIBUTIONS[self.distribution](variance_scaling_std(self.scale, fan))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Xavier(_Scaled):
     gain: float = 1.0
 
@@ -115,12 +134,15 @@ class _Xavier(_Scaled):
 
 
 @register("xavier_uniform")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class XavierUniform(_Xavier):
     """Uniform numbers of variance 2 gain^2 / (fan_in + fan_out).
 
     Attributes:
         gain: a finite factor on the bounds
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for a gain that is not finite.
@@ -140,12 +162,15 @@ class XavierUniform(_Xavier):
 
 
 @register("xavier_normal")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class XavierNormal(_Xavier):
     """Normal numbers of variance 2 gain^2 / (fan_in + fan_out).
 
     Attributes:
         gain: a finite factor on the standard deviation
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for a gain that is not finite.
@@ -164,7 +189,7 @@ class XavierNormal(_Xavier):
         return _normal(self.weight_std(weight))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Kaiming(_Scaled):
     a: float = 0.0
     mode: str = "fan_in"
@@ -180,12 +205,12 @@ class _Kaiming(_Scaled):
 
     def weight_std(self, weight: Weight) -> float:
         """The standard deviation of a weight's numbers."""
-        fan = mean_fan(weight.shape, self.mode, weight.groups, weight.transposed)
+        fan = mean_fan(weight.shape, self.mode, weight.groups, weight.transposed, weight.batch_dims)
         return kaiming_std(gain_of(self.nonlinearity, self.a), fan)
 
 
 @register("kaiming_uniform")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KaimingUniform(_Kaiming):
     """Uniform numbers of variance gain^2 / fan.
 
@@ -194,6 +219,9 @@ class KaimingUniform(_Kaiming):
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``
         nonlinearity: the activation that follows the layer, or its gain, as ``calculate_gain`` takes
             it. Of a module, a class or a function the gain is kept
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for an unknown mode or nonlinearity.
@@ -213,7 +241,7 @@ class KaimingUniform(_Kaiming):
 
 
 @register("kaiming_normal")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KaimingNormal(_Kaiming):
     """Normal numbers of variance gain^2 / fan.
 
@@ -222,6 +250,9 @@ class KaimingNormal(_Kaiming):
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``
         nonlinearity: the activation that follows the layer, or its gain, as ``calculate_gain`` takes
             it. Of a module, a class or a function the gain is kept
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     Raises:
         ValueError: for an unknown mode or nonlinearity.
@@ -246,9 +277,14 @@ def _lecun_std(weight: Weight) -> float:
 
 
 @register("lecun_uniform")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LecunUniform(_Scaled):
     """Uniform numbers of variance 1 / fan_in.
+
+    Attributes:
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     References:
         LeCun et al. (1998), `Efficient BackProp`.
@@ -264,9 +300,14 @@ class LecunUniform(_Scaled):
 
 
 @register("lecun_normal")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LecunNormal(_Scaled):
     """Truncated normal numbers of variance 1 / fan_in.
+
+    Attributes:
+        transposed: whether the inputs stand before the outputs; None for what the weight's layer says
+        batch_dims: how many dimensions in front only count weights, such as the experts of a mixture;
+            None for what the weight's layer says
 
     References:
         LeCun et al. (1998), `Efficient BackProp`. Klambauer et al. (2017), `Self-normalizing neural

@@ -3,19 +3,13 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pyinit._messages import near
-from pyinit.initializers import (
-    Constant,
-    Eye,
-    Initializer,
-    Normal,
-    Orthogonal,
-    TruncNormal,
-    Uniform,
-    VarianceScaling,
-)
+from pyinit.initializers._base import Initializer, also_known, configured
+from pyinit.initializers._drawn import Constant, Eye, Normal, Orthogonal, TruncNormal, Uniform
+from pyinit.initializers._scaled import VarianceScaling
 
 __all__ = ["KERAS_NAMES", "from_keras"]
 
@@ -39,11 +33,20 @@ def _truncated_normal(mean: float = 0.0, stddev: float = 0.05) -> Initializer:
 def _variance_scaling(
     scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal"
 ) -> Initializer:
-    return VarianceScaling(float(scale), mode, distribution)
+    if mode not in _MODES:
+        raise ValueError(f"mode must be one of {_MODES}, got {mode!r}")
+    distribution = distribution.lower()
+    # In Keras "normal" is an old name of the truncated one; in JAX and pyinit it is not truncated.
+    is_old = distribution == "normal"
+    return VarianceScaling(float(scale), mode, "truncated_normal" if is_old else distribution)
 
 
 def _orthogonal(gain: float = 1.0) -> Initializer:
     return Orthogonal(float(gain))
+
+
+def _identity(gain: float = 1.0) -> Initializer:
+    return Eye(float(gain))
 
 
 def _fixed(make: Callable[..., Initializer], *arguments: Any) -> Callable[[], Initializer]:
@@ -65,10 +68,20 @@ KERAS_NAMES: Mapping[str, Callable[..., Initializer]] = {
     "LecunNormal": _fixed(VarianceScaling, 1.0, "fan_in", "truncated_normal"),
     "LecunUniform": _fixed(VarianceScaling, 1.0, "fan_in", "uniform"),
     "Orthogonal": _orthogonal,
-    "Identity": Eye,
+    "Identity": _identity,
 }
 
-_SNAKE = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): name for name in KERAS_NAMES}
+_MODES = ("fan_in", "fan_out", "fan_avg")
+_OTHER_NAMES = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): name for name in KERAS_NAMES} | {
+    "IdentityInitializer": "Identity",
+    "OrthogonalInitializer": "Orthogonal",
+    "normal": "RandomNormal",
+    "one": "Ones",
+    "uniform": "RandomUniform",
+    "zero": "Zeros",
+}
+# What Keras writes into a configuration, and only its default means the same here.
+_UNSET = ("seed", "input_axes", "output_axes")
 
 
 def from_keras(name: str, **options: Any) -> Initializer:
@@ -76,7 +89,9 @@ def from_keras(name: str, **options: Any) -> Initializer:
 
     Args:
         name: the name of a class of ``keras.initializers``, or the same with underscores
-        options: what Keras's class takes, but for the seed
+        options: what Keras's class takes. ``seed``, ``input_axes`` and ``output_axes``, which
+            configurations have, must be None: the numbers come from the seed of the whole model, and the
+            fans from the layer
 
     Returns:
         An initializer of the same distribution. Truncated normals are cut at two standard deviations,
@@ -90,9 +105,15 @@ def from_keras(name: str, **options: Any) -> Initializer:
         >>> print(from_keras("HeUniform"), "and", from_keras("random_normal", stddev=0.01))
         variance_scaling(scale=2.0, mode=fan_in, distribution=uniform) and normal(std=0.01)
     """
-    make = KERAS_NAMES.get(_SNAKE.get(name, name))
+    make = KERAS_NAMES.get(_OTHER_NAMES.get(name, name))
     if make is None:
-        raise ValueError(f"Keras has no initializer {name!r}; {near(name, KERAS_NAMES)}")
+        raise ValueError(
+            f"{name!r} is no initializer of Keras's that pyinit knows; {near(name, KERAS_NAMES)}"
+        )
+    for option in _UNSET:
+        value = options.pop(option, None)
+        if value is not None:
+            raise ValueError(f"Keras's {name}: {option} must be None here, got {value!r}")
     taken = list(inspect.signature(make).parameters)
     for option in options:
         if option not in taken:
@@ -106,4 +127,25 @@ def from_keras(name: str, **options: Any) -> Initializer:
 
 def is_keras_name(name: str) -> bool:
     """Whether Keras knows an initializer by this name."""
-    return name in KERAS_NAMES or name in _SNAKE
+    return name in KERAS_NAMES or name in _OTHER_NAMES
+
+
+def read_keras(value: str | Mapping[str, Any]) -> Initializer:
+    """The initializer of Keras's that is given by its name, or by a table of its name and options.
+
+    The table has a ``name`` and the options beside it, or is what Keras's ``serialize`` makes:
+    a ``class_name`` and a ``config``.
+
+    Raises:
+        ValueError: as ``from_keras`` does, and for a table without a name.
+    """
+    if isinstance(value, str):
+        return from_keras(value)
+    options = dict(configured(value))
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"an initializer of Keras's needs a name, got {dict(value)!r}")  # noqa: TRY004
+    return from_keras(name, **options)
+
+
+also_known({name: partial(from_keras, name) for name in (*KERAS_NAMES, *_OTHER_NAMES)})

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeGuard
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -17,6 +18,7 @@ from pyinit.inspection.samples import angles
 from pyinit.inspection.saturation import name_of_activation
 from pyinit.inspection.statistics import describe
 
+_CENTRED = 0.01  # of the mean square that the sums of independent weights have
 _BY_CHANCE = 6.0  # standard errors that the mean of random weights may be off 0
 
 
@@ -98,11 +100,13 @@ class Chain:
 
     def _through(self, links: list[nn.Module | AnyNonlinearity]) -> Iterator[Expected]:
         square, cosine = self._start
-        product, slope = square * cosine, 1.0
+        product, mean, slope = square * cosine, 0.0, 1.0
         for link in links:
             if _is_weighted(link):
                 of_weights, of_biases = _variances(link)
-                chi, slope = of_weights * slope, 1.0
+                if _is_centred(link):  # it does not see the mean
+                    square, product = max(square - mean**2, 0.0), product - mean**2
+                chi, slope, mean = of_weights * slope, 1.0, 0.0
                 square = of_weights * square + of_biases
                 product = of_weights * product + of_biases
                 yield Expected(math.sqrt(square), _ratio(product, square), chi)
@@ -191,6 +195,19 @@ def _variances(layer: nn.Module) -> tuple[float, float]:
     weight = layer._parameters["weight"]
     fan_in = 0 if weight is None else weight[0].numel()
     return fan_in * found[0], found[1]
+
+
+def _is_centred(layer: nn.Module) -> bool:
+    """Whether the weights of each output add up to nothing, at each tap of a convolution.
+
+    Those of random weights add up to as much as one weight times the root of their number.
+    """
+    weight = layer._parameters["weight"]
+    if weight is None or weight.shape[1] < 2:
+        return False
+    sums = weight.detach().to(torch.float64).sum(1)
+    squares = describe(weight.detach()).mean_square * weight.shape[1]
+    return bool(sums.square().mean() < _CENTRED * squares)
 
 
 def _ratio(product: float, square: float) -> float:

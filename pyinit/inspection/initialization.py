@@ -19,7 +19,7 @@ from pyinit._torch.digests import bits
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit.init import _basic as _pyinits
 from pyinit.init import _torch_names
-from pyinit.initializers import TruncNormal
+from pyinit.initializers import Centred, TruncNormal
 from pyinit.inspection.tensors import Held, held_by, not_examined
 from pyinit.reports.initialization import InitReport
 
@@ -250,6 +250,8 @@ class Watch:
                 name for row in result if row.is_kept for name in (row.name, *row.originals)
             }
             for row in result:
+                if isinstance(row.initializer, Centred):
+                    continue  # which moves values out of their bounds
                 for block in row.initializer.resolve(row.weight):
                     if type(block.drawn) is TruncNormal:
                         drawn = block.drawn

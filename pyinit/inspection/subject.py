@@ -252,9 +252,11 @@ class Subject:
         return self.graph.source if "graph" in vars(self) and self.network is not None else None
 
     @once
-    def branch_ends(self) -> frozenset[str]:
-        """The paths of the last layers of residual branches."""
-        return frozenset(branch.layers[-1] for branch in self.graph.branches if branch.layers)
+    def branch_ends(self) -> Mapping[str, int]:
+        """The paths of the last layers of residual branches, with the branches in their streams."""
+        counts = self.graph.branches_of_streams()
+        branches = (branch for branch in self.graph.branches if branch.layers)
+        return {branch.layers[-1]: counts[branch.stream] for branch in branches}
 
     @once
     def in_branches(self) -> frozenset[str]:

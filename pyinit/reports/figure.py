@@ -169,18 +169,30 @@ def _draw_intervals(axes: Any, chart: Chart, series: Series, colour: str) -> Non
 
 def _draw_heat(axes: Any, picture: Heat) -> None:
     levels = [[math.nan if each is None else each for each in row] for row in picture.levels]
-    colour = needed("matplotlib.colors", "plot", "matplotlib", '"pyinit[plot]"')
-    shades = colour.LinearSegmentedColormap.from_list("pyinit", ["#f6f7f9", _palette("s")[0]])
+    colours = needed("matplotlib.colors", "plot", "matplotlib", '"pyinit[plot]"')
+    shades = colours.LinearSegmentedColormap.from_list("pyinit", ["#f6f7f9", _palette("s")[0]])
     axes.pcolormesh(levels, cmap=shades, vmin=0, vmax=1, edgecolors="white", linewidth=1)
     for i, row in enumerate(picture.values):
         for j, value in enumerate(row):
             if value is not None:
                 told = f"{value:.3g}" if math.isfinite(value) else "\u221e"
                 ink = "white" if levels[i][j] > _DARK else "black"
+                around = {"facecolor": shades(levels[i][j]), "edgecolor": "none", "pad": 1}
                 axes.text(
-                    j + 0.5, i + 0.5, told, ha="center", va="center", color=ink, fontsize="small"
+                    j + 0.5,
+                    i + 0.5,
+                    told,
+                    ha="center",
+                    va="center",
+                    color=ink,
+                    fontsize="small",
+                    bbox=around if picture.line else None,  # the line ends at the number
                 )
-    axes.invert_yaxis()
+    if picture.line:
+        x, y = zip(*picture.line, strict=True)
+        for colour, width in (("white", 4.5), (_palette("s")[1], 2.2)):
+            axes.plot(x, y, color=colour, linewidth=width, solid_joinstyle="round")
+    axes.set(xlim=(0, len(picture.columns)), ylim=(len(picture.rows), 0))
     axes.set_yticks([i + 0.5 for i in range(len(picture.rows))], map(_with_gap, picture.rows))
     axes.set_xticks([j + 0.5 for j in range(len(picture.columns))], map(_with_gap, picture.columns))
     axes.set_ylabel(picture.row_label)

@@ -118,12 +118,12 @@ class Row(NamedTuple):
     @property
     def fan_in(self) -> int | None:
         """The number of inputs of an output of the layer; None if the parameter is no matrix."""
-        return self.weight.fans[0] if len(self.shape) > 1 else None
+        return self.initializer.taken(self.weight).fans[0] if len(self.shape) > 1 else None
 
     @property
     def fan_out(self) -> int | None:
         """The number of outputs that an input reaches; None if the parameter is no matrix."""
-        return self.weight.fans[1] if len(self.shape) > 1 else None
+        return self.initializer.taken(self.weight).fans[1] if len(self.shape) > 1 else None
 
     @property
     def target_std(self) -> float | None:
@@ -161,7 +161,8 @@ class Row(NamedTuple):
     def from_dict(cls, value: Mapping[str, Any]) -> "Row":
         """The row that ``to_dict`` made the values from."""
         names = ("name", "dtype", "module", "why", "mean", "std", "min", "max", "tied", "originals")
-        used = {name: value[name] for name in Weight._fields}
+        # What a layer says of its weight; only an initializer says that it is a stack.
+        used = {name: value[name] for name in ("shape", "groups", "transposed")}
         initializer = from_dict(value["initializer"])
         kept = value["kept"] if "kept" in value else _kept_in_0_1_0(initializer, value["why"])
         row = read(

@@ -264,6 +264,7 @@ class Heat:
         label: What the numbers are.
         span: The numbers at the ends of the scale of colours, if it goes beyond those that are
             there, such as those of other pictures beside it.
+        line: Points of a line over the fields: how many fields they are from the left, and from the top.
         note: What else the reader must know, in a sentence.
 
     Raises:
@@ -280,6 +281,7 @@ class Heat:
     column_label: str = ""
     label: str = ""
     span: tuple[float, float] | None = None
+    line: Sequence[tuple[float, float]] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -315,6 +317,7 @@ class Heat:
             "rowLabel": self.row_label,
             "columnLabel": self.column_label,
             "label": self.label,
+            "line": [_numbers(point) for point in self.line],
         }
 
 

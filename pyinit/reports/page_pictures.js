@@ -321,17 +321,24 @@
     const count = data.columns.length;
     const box = (i, more = {}) => ({ x: left + (i % count) * step, y: top + Math.floor(i / count) * tall, width: step, height: tall, ...more });
     const marks = [];
+    const shade = (level) => 0.04 + 0.9 * level;
+    const [fields, line, numbers] = [svg(root, "g"), svg(root, "g"), svg(root, "g")];
     data.values.flat().forEach((value, i) => {
       const level = data.levels.flat()[i];
-      const field = svg(root, "rect", box(i, { class: level === null ? "mark none" : "mark heat" }));
-      if (level !== null) field.style.setProperty("--level", 0.04 + 0.9 * level);
+      const field = svg(fields, "rect", box(i, { class: level === null ? "mark none" : "mark heat" }));
+      if (level !== null) field.style.setProperty("--level", shade(level));
       const at = { x: left + ((i % count) + 0.5) * step, y: top + (Math.floor(i / count) + 0.5) * tall };
       const text = value === null ? "" : typeof value === "number" ? String(Number(value.toPrecision(digits))) : "\u221e";
       if (6.8 * text.length < step) {
-        svg(root, "text", { x: at.x, y: at.y + 4, "text-anchor": "middle", class: level > 0.7 ? "number high" : "number" }, text);
+        const number = svg(numbers, "text", { x: at.x, y: at.y + 4, "text-anchor": "middle", class: level > 0.7 ? "number high" : "number" }, text);
+        if (level !== null) number.style.setProperty("--level", shade(level));
       }
       marks.push({ i, ...at });
     });
+    if (data.line.length) {
+      const points = data.line.map(([x, y]) => `${(left + x * step).toFixed(1)},${(top + y * tall).toFixed(1)}`);
+      for (const name of ["under", "over"]) svg(line, "path", { class: name, d: `M${points.join("L")}` });
+    }
     const guide = svg(root, "g");
     return {
       marks,

@@ -1,11 +1,13 @@
 """What an arm of a study may be: a table of kinds of steps, each of which initializes a model."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from pyinit._messages import near
 from pyinit.initializers.keras_names import KERAS_NAMES, from_keras, is_keras_name
 from pyinit.pretrained.load import load_pretrained_
-from pyinit.studies.kinds import FieldError, inside
+from pyinit.studies.kinds import FieldError, inside, optional, whole
 from pyinit.studies.references import fingerprint, reference_to, resolve
 from pyinit.whole_model.initialize import chosen_by, initialize_
 from pyinit.whole_model.methods import Method, Start, method, methods
@@ -121,7 +123,9 @@ def _keras(model: nn.Module | None, step: Step, around: Surroundings | None) -> 
 
 
 def _pretrained(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
-    _only(step, ("arm", "steps", "adapt", "init_missing", "prefix"))
+    of_training = ("arm", "steps") if step.value is True else ()
+    _only(step, (*of_training, "adapt", "init_missing", "prefix"))
+    optional(whole(1))("steps", step.options.get("steps"))
     options = dict(step.options)
     arm, steps = options.pop("arm", "kaiming"), options.pop("steps", None)
     if step.value is not True and not Path(step.value).exists():
@@ -134,24 +138,56 @@ def _pretrained(model: nn.Module | None, step: Step, around: Surroundings | None
 
 def _function(model: nn.Module | None, step: Step, around: Surroundings | None) -> None:
     function = resolve(step.value)
+    _check_function(function, step.options)
     if model is not None and around is not None:
-        given = (model, around.batch, around.seed)[: _takes(function, step.options)]
-        function(*given, **step.options)
+        given, named = _arguments(function, step.options, around)
+        made = function(model, *given, **named, **step.options)
+        if isinstance(made, nn.Module) and made is not model:
+            raise ValueError(
+                f"an arm's function must fill in the model that it is given, and it returned another {type(made).__name__}"
+            )
 
 
-def _takes(function: Callable[..., Any], options: Mapping[str, Any]) -> int:
-    """How many of model, batch and seed a function takes."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+def _check_function(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Check that a function may take a model, a batch and a seed at most, and its options.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    module = str(getattr(function, "__module__", "")).partition(".")[0]
+    is_pythons = isinstance(function, BuiltinFunctionType) and module in sys.stdlib_module_names
+    if is_pythons or isinstance(function, type):
+        raise ValueError(f"must be a function of a model, got {function!r}")
+    given, named = _arguments(function, options, Surroundings(0, None, None))  # type: ignore[arg-type]
     try:
-        parameters = inspect.signature(function).parameters.values()
+        inspect.signature(function).bind(None, *given, **{**named, **options})
+    except TypeError as error:
+        raise ValueError(
+            f"cannot be called with a model, a batch and a seed at most, and its options: {error}"
+        ) from None
+    except ValueError:  # of code that tells nothing about itself
+        pass
+
+
+def _arguments(
+    function: Callable[..., Any], options: Mapping[str, Any], around: Surroundings
+) -> tuple[list[Any], dict[str, Any]]:
+    """What a function takes after the model: parameters of these names, else those without a default in order."""
+    left = {"batch": around.batch, "seed": around.seed}
+    try:
+        parameters = [*inspect.signature(function).parameters.values()]
     except (TypeError, ValueError):  # of code that tells nothing about itself
-        return 1
+        return [], {}
     if any(each.kind is each.VAR_POSITIONAL for each in parameters):
-        return 3
-    free = [p for p in parameters if p.kind in kinds and p.name not in options]
-    needed = sum(each.default is each.empty for each in free)
-    named = sum(each.name in ("batch", "seed") for each in free[1:])
-    return min(max(needed, 1 + named), 3)
+        return [*left.values()], {}
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    places = [p for p in parameters if p.kind in kinds and p.name not in options][1:]
+    found = {p.name: left.pop(p.name) for p in places if p.name in left}
+    for each in places:
+        if each.name not in found and each.default is each.empty and left:
+            found[each.name] = left.pop(next(iter(left)))
+    first = [p.name for p in places if p.kind is p.POSITIONAL_ONLY and p.name in found]
+    return [found.pop(name) for name in first], found
 
 
 _Kind = Callable[[nn.Module | None, Step, Surroundings | None], None]

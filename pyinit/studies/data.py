@@ -56,4 +56,11 @@ def _divided(data: Dataset) -> Data:
                 f"{data.name} cannot be trained on: its {what} must be one tensor, got "
                 f"{type(getattr(data, what)).__name__}"
             )
+    for what in ("inputs", "target"):
+        count = int((~getattr(data, what).isfinite()).unsqueeze(-1).flatten(1).any(1).sum())
+        if count:
+            raise ValueError(
+                f"{data.name} cannot be trained on: its {what} must be finite, got {count} of "
+                f"{data.samples} samples with others"
+            )
     return Data(*data.split())

@@ -1,7 +1,9 @@
 """What a study is made of: how models are trained, what is claimed, and all fields, checked."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from inspect import signature
+from itertools import product
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from pyinit.studies.kinds import (
     Kind,
     checked,
     inside,
+    is_text,
     number,
     one_of,
     one_or_several,
@@ -24,8 +27,11 @@ from pyinit.studies.kinds import (
     table,
     whole,
 )
-from pyinit.studies.metrics import metric
-from pyinit.studies.optimizers import OPTIMIZERS, SCHEDULES
+from pyinit.studies.metrics import METRICS, metric
+from pyinit.studies.optimizers import BELOW_ONE, OPTIMIZERS, SCHEDULES
+from pyinit.studies.records import COLUMNS
+from pyinit.studies.references import resolve
+from pyinit.studies.wording import placed
 
 
 def _is_device(value: Any) -> bool:
@@ -55,7 +61,8 @@ class Training:
 
     Args:
         optimizer: ``sgd``, ``adam`` or ``adamw``
-        lr: the learning rate; or several, of which each arm is compared by the one that served it best
+        lr: the learning rate; or several, of which each arm is compared by the one with the least training
+            loss
         momentum: that of SGD, and Adam's first beta
         weight_decay: the optimizer's
         batch_size: samples a step
@@ -91,6 +98,10 @@ class Training:
 
     def __post_init__(self) -> None:
         checked(self, TRAINING)
+        if self.optimizer in BELOW_ONE and self.momentum >= 1:
+            raise FieldError(
+                ("momentum",), f"must be below 1 with {self.optimizer}, got {self.momentum!r}"
+            )
 
     @property
     def lrs(self) -> tuple[float, ...]:
@@ -108,6 +119,7 @@ CLAIM: Mapping[str, Kind] = {
     "same": optional(one_or_several(TEXT)),
     "within": optional(number(above=0)),
     "where": table(PLAIN, "a table of factors and their values"),
+    "versus": table(PLAIN, "a table of factors and their values"),
     "at_least": number(least=0),
     "level": number(above=0),
     "text": TEXT,
@@ -122,7 +134,9 @@ class Claim:
     """What is expected of a study, told before it runs, and never evaluated as code.
 
     A claim has one of three forms: an arm is ``better`` ``than`` another; an ``arm`` is ``above`` or
-    ``below`` a number; two arms are the ``same`` ``within`` a difference.
+    ``below`` a number; two arms are the ``same`` ``within`` a difference. With ``versus`` it is about how
+    that number differs between two values of a factor: by how much an arm rises from one to the other, or by
+    how much more it is better.
 
     Args:
         metric: what is compared, a name of ``pyinit.studies.metrics``
@@ -134,6 +148,7 @@ class Claim:
         same: two arms that are said to be alike
         within: how far their means may be apart
         where: the values of factors for which it is said; of a factor that is not named, all
+        versus: other values of some of these factors, with which ``where`` is compared
         at_least: by how much the better arm is said to be better
         level: how often a verdict may be wrong by chance
         text: the claim in words
@@ -144,7 +159,10 @@ class Claim:
     Example:
         >>> from pyinit.studies import Claim
         >>> str(Claim("accuracy", better="xavier", than="normal", where={"depth": 30}))
-        'xavier is better than normal by accuracy where depth = 30'
+        'xavier is better than normal in accuracy where depth = 30'
+        >>> where = {"depth": 100, "batch_norm": False}
+        >>> str(Claim("accuracy", arm="fixup", above=-0.1, where=where, versus={"depth": 10}))
+        'the accuracy of fixup does not fall by more than 0.1 from depth = 10 to depth = 100 where batch_norm = False'
     """
 
     metric: str
@@ -156,6 +174,7 @@ class Claim:
     same: tuple[str, str] | None = None
     within: float | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
+    versus: Mapping[str, Any] = field(default_factory=dict)
     at_least: float = 0.0
     level: float = 0.05
     text: str = ""
@@ -171,6 +190,11 @@ class Claim:
             )
         if self.same is not None and (isinstance(self.same, str) or len(self.same) != 2):
             raise FieldError(("same",), f"must be a list of two arms, got {self.same!r}")
+        with inside("versus"):
+            refuse_unknown(self.versus, self.where, "factor in where")
+            for name, value in self.versus.items():
+                if value == self.where[name]:
+                    raise FieldError((name,), f"is {value!r} in where, too: nothing is compared")
         if self.level >= 1:
             raise FieldError(("level",), f"must be below 1, got {self.level!r}")
         try:
@@ -185,20 +209,72 @@ class Claim:
             self.same or ()
         )
 
-    def __str__(self) -> str:
-        where = " and ".join(f"{name} = {value}" for name, value in self.where.items())
-        return self._said() + (f" where {where}" if where else "")
+    @property
+    def places(self) -> tuple[Mapping[str, Any], ...]:
+        """The values of factors where runs are looked at: of ``where``, and those that it is compared with."""
+        other = ({**self.where, **self.versus},) if self.versus else ()
+        return (self.where, *other)
 
-    def _said(self) -> str:
+    def __str__(self) -> str:
+        return self.in_words("held")
+
+    def in_words(self, outcome: str) -> str:
+        """What it says if it "held", the contrary if it was "not held", and what is asked if "undecided"."""
         if self.better:
-            by = f" by at least {self.at_least:g}" if self.at_least else ""
-            return f"{self.better} is better than {self.than} by {self.metric}{by}"
-        if self.arm:
-            side = f"above {self.above:g}" if self.above is not None else f"below {self.below:g}"
-            return f"{self.metric} of {self.arm} is {side}"
-        return (
-            f"{' and '.join(self.same or ())} are the same by {self.metric} within {self.within:g}"
-        )
+            said = self._better(outcome)
+        elif self.same:
+            said = self._same(outcome)
+        else:
+            said = self._rises(outcome) if self.versus else self._side(outcome)
+        rest = {name: value for name, value in self.where.items() if name not in self.versus}
+        whether = "it is undecided whether " if outcome == "undecided" else ""
+        return whether + said + (f" where {placed(rest)}" if rest else "")
+
+    @property
+    def _here(self) -> str:
+        return placed({name: self.where[name] for name in self.versus})
+
+    @property
+    def _there(self) -> str:
+        return placed(self.versus)
+
+    def _better(self, outcome: str) -> str:
+        by = f" by at least {self.at_least:g}" if self.at_least else ""
+        what, more, less = self.better, "better", "worse"
+        than = f"than {self.than} in {self.metric}"
+        if self.versus:
+            what = f"the advantage of {self.better} over {self.than} in {self.metric}"
+            more, less = "greater", "smaller"
+            than = f"with {self._here} than with {self._there}"
+        if outcome == "not held":
+            more = f"not {more}" if by else less
+        return f"{what} is {more} {than}{by}"
+
+    def _same(self, outcome: str) -> str:
+        first, second = self.same or ("", "")
+        both, no = f"{first} and {second} are", "not " if outcome == "not held" else ""
+        if self.versus:
+            both = f"the advantages of {first} over {second} with {self._here} and with {self._there} are"
+        return f"{both} {no}within {self.within:g} of each other in {self.metric}"
+
+    def _rises(self, outcome: str) -> str:
+        """Of an arm that is compared with itself: "does not rise by more than 0.1" is "below 0.1"."""
+        is_above = self.above is not None
+        bound = (self.above if is_above else self.below) or 0.0
+        is_rise = bound > 0 or (bound == 0 and is_above)
+        is_said = is_rise == is_above  # whether the claim says that it does, or that it does not
+        if outcome != "undecided" and is_said == (outcome == "not held"):
+            verb = f"does not {'rise' if is_rise else 'fall'}"
+        else:
+            verb = "rises" if is_rise else "falls"
+        by = f" by more than {abs(bound):g}" if bound else ""
+        change = f"from {self._there} to {self._here}"
+        return f"the {self.metric} of {self.arm} {verb}{by} {change}"
+
+    def _side(self, outcome: str) -> str:
+        side = f"above {self.above:g}" if self.above is not None else f"below {self.below:g}"
+        no = "not " if outcome == "not held" else ""
+        return f"the {self.metric} of {self.arm} is {no}{side}"
 
 
 def _is_reference(value: Any) -> bool:
@@ -217,6 +293,24 @@ def _of_class(cls: type, what: str, kinds: Mapping[str, Kind]) -> Kind:
     )
 
 
+def argument_of(function: Any, factors: Sequence[str]) -> str:
+    """Of which factor a theory's function is: the first of its parameters that has a factor's name.
+
+    Raises:
+        ValueError: if there is none, or no function of the name.
+    """
+    taken = signature(resolve(function)).parameters
+    for name in taken:
+        if name in factors:
+            return name
+    raise ValueError(f"a function of {', '.join(taken) or 'nothing'}, not of another factor")
+
+
+def is_plain_number(value: Any) -> bool:
+    """Whether a factor's value is a number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 _TABLE = Kind("a table", lambda value: isinstance(value, Mapping), {"type": "object"}, dict)
 _ARMS = Kind(
     "a table of arms, one at least",
@@ -227,12 +321,19 @@ _ARMS = Kind(
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+    return is_text(value) and bool(value)
+
+
+# What the values of factors must be that are no arguments of the model.
+_FACTORS: Mapping[str, Kind] = {**TRAINING, "data": TEXT}
+
+# No factor may have the name of a column, but for a field of the training, which has its own value there.
+_COLUMNS = {*COLUMNS, *METRICS} - {*TRAINING}
 
 
 _claim = _of_class(Claim, "a Claim", CLAIM)
 _CLAIMS = Kind(
-    "claims",
+    "a list of pyinit.studies.Claim",
     lambda value: isinstance(value, (list, tuple)) and all(isinstance(c, Claim) for c in value),
     {"type": "array", "items": {**_claim.schema, "required": ["metric"]}},
     tuple,
@@ -252,9 +353,15 @@ STUDY: Mapping[str, Kind] = {
     "seeds": whole(1, 1_000_000),
     "steps": optional(whole(1)),
     "epochs": optional(whole(1)),
-    "training": _of_class(Training, "a Training", TRAINING),
+    "training": _of_class(Training, "a pyinit.studies.Training", TRAINING),
     "factors": table(
         one_or_several(PLAIN), "a table of factors and their values, which are plain and differ"
+    ),
+    "theory": Kind(
+        "a table of factors and functions",
+        lambda value: isinstance(value, Mapping) and all(map(_is_reference, value.values())),
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        dict,
     ),
     "claims": _CLAIMS,
     "track": FLAG,
@@ -297,6 +404,7 @@ class Definition:
     training: Training = field(default_factory=Training)
     factors: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    theory: Mapping[str, Any] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
     track: bool = True
     data_dir: str | None = None
@@ -307,8 +415,10 @@ class Definition:
     def __post_init__(self) -> None:
         checked(self, STUDY)
         if (self.steps is None) == (self.epochs is None):
-            which = "both" if self.steps else "neither"
-            raise FieldError((), f"give either steps or epochs, got {which}")
+            is_both = self.steps is not None
+            which = "both" if is_both else "neither"
+            path = ("epochs",) if is_both else ()
+            raise FieldError(path, f"give either steps or epochs, got {which}")
         factors = {
             name: values if isinstance(values, tuple) else (values,)
             for name, values in self.factors.items()
@@ -317,23 +427,46 @@ class Definition:
         for name, arm in self.arms.items():
             with inside("arms", name):
                 arms_module.steps_of(arm)
-        for name, values in factors.items():
-            if name in self.arguments:
-                raise FieldError(("factors", name), "is among arguments, too: leave out one")
-            if name in TRAINING:
-                for value in values:
-                    with inside("factors"):
-                        TRAINING[name](name, value)
-        if self.track and True in (self.training.batch_seeds, *factors.get("batch_seeds", ())):
-            raise FieldError(
-                ("track",),
-                "must be false with batch_seeds: layers of models that are one are not watched",
-            )
+        self._check_factors()
+        with inside("theory"):
+            self._check_theory()
         for i, claim in enumerate(self.claims):
             with inside("claims", i):
                 self._check_claim(claim)
         with inside("full"):
             _check_full(self.full)
+
+    def _check_factors(self) -> None:
+        factors = self.factors
+        for name, values in factors.items():
+            if name in self.arguments:
+                raise FieldError(("factors", name), "is among arguments, too: leave out one")
+            if name in _COLUMNS:
+                raise FieldError(("factors", name), "is the name of a column of the results")
+            for value in values:
+                with inside("factors"):
+                    _FACTORS.get(name, PLAIN)(name, value)
+        of_training = [name for name in factors if name in TRAINING]
+        for several in product(*(factors[name] for name in of_training)):
+            with inside("factors"):
+                replace(self.training, **dict(zip(of_training, several, strict=True)))
+        of_factors = True in factors.get("batch_seeds", ())
+        if self.track and (of_factors or self.training.batch_seeds):
+            raise FieldError(
+                ("factors" if of_factors else "training", "batch_seeds"),
+                "needs track = false: layers of models that are one are not watched",
+            )
+
+    def _check_theory(self) -> None:
+        refuse_unknown(self.theory, [*self.factors], "factor")
+        for name, function in self.theory.items():
+            try:
+                argument = argument_of(function, [each for each in self.factors if each != name])
+            except ValueError as error:
+                raise FieldError((name,), str(error)) from None
+            for each in (name, argument):
+                if not all(map(is_plain_number, self.factors[each])):
+                    raise FieldError((name,), f"the factor {each} has values that are no numbers")
 
     def _check_claim(self, claim: Claim) -> None:
         for key in ("better", "than", "arm", "same"):
@@ -341,9 +474,11 @@ class Definition:
             named = value if isinstance(value, tuple) else (value,)
             with inside(key):
                 refuse_unknown([each for each in named if each], self.arms, "arm")
-        with inside("where"):
-            refuse_unknown(claim.where, [*self.factors], "factor")
-            for name, value in claim.where.items():
-                if value not in self.factors[name]:
-                    taken = ", ".join(map(str, self.factors[name]))
-                    raise FieldError((name,), f"is never {value!r}; it takes {taken}")
+        for key in ("where", "versus"):
+            with inside(key):
+                values = getattr(claim, key)
+                refuse_unknown(values, [*self.factors], "factor")
+                for name, value in values.items():
+                    if value not in self.factors[name]:
+                        taken = ", ".join(map(str, self.factors[name]))
+                        raise FieldError((name,), f"is never {value!r}; it takes {taken}")

@@ -9,16 +9,7 @@ from pyinit.studies.metrics import Metric, cell, metric
 from pyinit.studies.records import DIVERGED, FAILED, Record
 from pyinit.studies.samples import Measure
 from pyinit.studies.statistics import Runs
-from pyinit.studies.verdicts import Verdict, judge
-
-_WORST = dict.fromkeys(
-    ("accuracy", "best_accuracy", "accuracy_area", "first_accuracy", "trains", "finished"), 0.0
-)
-"""Of metrics that have a worst value: that value."""
-
-_IN_SPITE = {"first_loss", "init_seconds", "variance_spread", "variance_growth", "gradient_spread"}
-_IN_SPITE |= {"gradient_growth", "dead", "saturated", "trains", "finished"}
-"""Metrics of which the number that a diverged run has is a measurement: of its start, and of this itself."""
+from pyinit.studies.verdicts import Evidence, Verdict, judge
 
 
 def measure_of(name: str) -> Measure:
@@ -35,7 +26,7 @@ def measure_of(name: str) -> Measure:
         (Measure(name='best_accuracy', more_is_better=True, worst=0.0), False)
     """
     found = metric(name)
-    return Measure(found.name, found.more_is_better, _WORST.get(name))
+    return Measure(found.name, found.more_is_better, found.worst)
 
 
 def runs_of(
@@ -103,14 +94,17 @@ def verdicts_of(claims: Sequence[Claim], records: Sequence[Record]) -> tuple[Ver
         >>> verdicts_of([Claim("accuracy", arm="he", above=0.5)], records)[0].outcome
         'held'
     """
-    evidence = [
-        (measure_of(claim.metric), runs_of(records, claim.metric, claim.where)) for claim in claims
-    ]
-    return judge(claims, evidence)
+    return judge(claims, [_evidence(claim, records) for claim in claims])
+
+
+def _evidence(claim: Claim, records: Sequence[Record]) -> Evidence:
+    measure = measure_of(claim.metric)
+    here, *there = (runs_of(records, claim.metric, where) for where in claim.places)
+    return (measure, here, there[0]) if there else (measure, here)
 
 
 def _value(record: Record, function: Metric) -> float | None:
-    if record.status == DIVERGED and function.name not in _IN_SPITE:
+    if record.status == DIVERGED and not function.of_start:
         return None
     return function(record)
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from pyinit.reports.page import evenly
 from pyinit.studies.comparisons import Group, named
 from pyinit.studies.judged import Judged
-from pyinit.studies.metrics import best_lrs
 from pyinit.studies.records import DIVERGED, FAILED, FINISHED, Record
 from pyinit.studies.samples import LEAST_SEEDS
 from pyinit.studies.statistics import Comparison, Difference, Estimate
@@ -17,7 +16,7 @@ from pyinit.studies.wording import counted, listed
 _GROUPS = 6  # combinations of factors that are told of, at most
 _NAMES = 4  # arms that a headline names, at most
 _ARMS = 8  # arms whose numbers are told, at most
-_RATES = 12  # arms whose learning rates are told, at most
+_RATES = 8  # arms whose learning rates are told, at most
 _OUTCOMES = {"held": "Held", "not held": "Not held", "undecided": "Undecided"}
 
 
@@ -41,7 +40,8 @@ def findings_of(result: Judged) -> list[Finding]:
     if len(result.study.training.lrs) > 1:
         found.append(
             Finding(
-                "Each arm is compared by the learning rate that served it best.", _rates(result)
+                "Each arm is compared by the learning rate with the least training loss.",
+                _rates(result),
             )
         )
     return found
@@ -61,8 +61,10 @@ def side_of(pair: Difference) -> int:
 def _verdicts(result: Judged) -> Iterator[Finding]:
     for verdict in result.verdicts:
         claim, told = verdict.claim, str(verdict)
-        if verdict.outcome != "not held":  # the claim says the same
+        if verdict.outcome != "not held" and not claim.text:  # the head says the same
             told = told.removeprefix(f"{verdict.in_words}: ")
+        if told.startswith(("the ", "it ")):  # and not with an arm's name
+            told = told[0].upper() + told[1:]
         yield Finding(
             f"{_OUTCOMES[verdict.outcome]}: {(claim.text or str(claim)).rstrip('.')}.", told
         )
@@ -129,11 +131,14 @@ def _wrong(records: Sequence[Record]) -> str:
 
 
 def _rates(result: Judged) -> str:
-    rates = best_lrs(each for each in result.records if each.status != FAILED)
-    told = [
-        f"{arm}{f' ({named(dict(cell))})' if cell else ''} by {rate:g}"
-        for (arm, cell), rate in rates.items()
-    ]
-    more = f"; and {len(told) - _RATES} further" if len(told) > _RATES else ""
+    rates = result.rates
     tried = ", ".join(f"{rate:g}" for rate in result.study.training.lrs)
-    return f"Tried were {tried}: {'; '.join(told[:_RATES])}{more}."
+    if len(rates) <= _RATES:
+        told = "; ".join(
+            f"{arm}{f' ({named(dict(cell))})' if cell else ''} by {rate:g}"
+            for (arm, cell), rate in rates.items()
+        )
+        return f"Tried were {tried}: {told}."
+    counts = Counter(rates.values())
+    told = ", ".join(f"{rate:g} for {counts[rate]}" for rate in sorted(counts))
+    return f"Tried were {tried}. Of {len(rates)} arms and combinations of factors, it is {told}; the table of numbers has each."

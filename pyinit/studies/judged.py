@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from pyinit.studies.comparisons import Group, groups_of
 from pyinit.studies.definition import Definition
 from pyinit.studies.evidence import verdicts_of
-from pyinit.studies.metrics import compared
-from pyinit.studies.records import Record
+from pyinit.studies.metrics import best_lrs, compared
+from pyinit.studies.records import FAILED, Record
 from pyinit.studies.verdicts import Verdict
 
 
@@ -22,6 +23,11 @@ class Judged:
     def compared(self) -> list[Record]:
         """The records that are compared: those of each arm's best learning rate."""
         return compared(self.records)
+
+    @cached_property
+    def rates(self) -> dict[Any, float]:
+        """The learning rate that is compared, by arm and ``metrics.cell`` of the factors."""
+        return best_lrs(each for each in self.records if each.status != FAILED)
 
     @cached_property
     def statistics(self) -> tuple[Group, ...]:

@@ -1,10 +1,14 @@
 """What the fields of a study may hold: each kind is one check, and the same as JSON schema."""
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 from pyinit._messages import near
 
@@ -66,7 +70,7 @@ class Kind:
 
 def _is_number(value: Any) -> bool:
     try:
-        is_finite = isinstance(value, (int, float)) and math.isfinite(value)
+        is_finite = isinstance(value, Real) and math.isfinite(value)
     except OverflowError:  # of an integer that no float comes near
         return False
     return is_finite and not isinstance(value, bool)
@@ -95,17 +99,23 @@ def whole(least: int, most: int | None = None) -> Kind:
     schema = {"type": "integer", "minimum": least}
 
     def takes(value: Any) -> bool:
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
         return is_whole and least <= value and (most is None or value <= most)
 
     if most is None:
-        return Kind(f"a whole number of at least {least}", takes, schema)
-    return Kind(
-        f"a whole number of at least {least} and at most {most}", takes, {**schema, "maximum": most}
-    )
+        return Kind(f"a whole number of at least {least}", takes, schema, int)
+    what = f"a whole number of at least {least} and at most {most}"
+    return Kind(what, takes, {**schema, "maximum": most}, int)
 
 
-TEXT = Kind("a text", lambda value: isinstance(value, str), {"type": "string"})
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that a file can hold: half of a surrogate pair is none."""
+    return isinstance(value, str) and not _SURROGATE.search(value)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+TEXT = Kind("a text", is_text, {"type": "string"})
 FLAG = Kind("true or false", lambda value: isinstance(value, bool), {"type": "boolean"})
 
 
@@ -131,22 +141,25 @@ class _Named(Kind):
 
 
 def one_or_several(kind: Kind) -> Kind:
-    """A value, or several different ones in a list, which becomes a tuple."""
+    """A value, or several different ones in a list, a range or an array, which becomes a tuple."""
 
     def takes(value: Any) -> bool:
-        if not isinstance(value, (list, tuple)):
+        if not _is_several(value):
             return kind.takes(value)
-        made = list(map(kind.make, value)) if value and all(map(kind.takes, value)) else []
+        made = list(map(kind.make, value)) if all(map(kind.takes, value)) else []
         return bool(made) and len(set(made)) == len(made)
 
     def make(value: Any) -> Any:
-        return (
-            tuple(map(kind.make, value)) if isinstance(value, (list, tuple)) else kind.make(value)
-        )
+        return tuple(map(kind.make, value)) if _is_several(value) else kind.make(value)
 
     schema = {"type": "array", "items": kind.schema, "minItems": 1, "uniqueItems": True}
     what = f"{kind.what}, or a list of several different ones"
     return Kind(what, takes, {"anyOf": [kind.schema, schema]}, make)
+
+
+def _is_several(value: Any) -> bool:
+    is_array = isinstance(value, np.ndarray) and value.ndim == 1
+    return is_array or isinstance(value, (list, tuple, range))
 
 
 def optional(kind: Kind) -> Kind:
@@ -160,11 +173,19 @@ def optional(kind: Kind) -> Kind:
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, bool)) or _is_number(value)
+    value = _as_python(value)
+    return is_text(value) or isinstance(value, bool) or _is_number(value)
+
+
+def _as_python(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 PLAIN = Kind(
-    "a text, a number, true or false", _is_plain, {"type": ["string", "number", "boolean"]}
+    "a text, a number, true or false",
+    _is_plain,
+    {"type": ["string", "number", "boolean"]},
+    _as_python,
 )
 
 
@@ -173,7 +194,7 @@ def table(kind: Kind, what: str) -> Kind:
 
     def takes(value: Any) -> bool:
         return isinstance(value, Mapping) and all(
-            isinstance(key, str) and kind.takes(each) for key, each in value.items()
+            is_text(key) and kind.takes(each) for key, each in value.items()
         )
 
     return Kind(

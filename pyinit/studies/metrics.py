@@ -23,6 +23,8 @@ class Metric:
             say, or the loss of one that diverged
         more_is_better: whether more is better, or less
         text: what it is in words
+        worst: the worst value that there is, if it has one on its bad side
+        of_start: whether a run that diverged has it all the same, since it is of the run's start, or of this
 
     Example:
         >>> from pyinit.studies.metrics import metric
@@ -37,6 +39,8 @@ class Metric:
     function: Value
     more_is_better: bool
     text: str
+    worst: float | None = None
+    of_start: bool = False
 
     def __call__(self, record: Record) -> float | None:
         """The number of a record."""
@@ -156,40 +160,46 @@ def _trains(record: Record) -> float | None:
     return float(last is not None and first is not None and last < 0.9 * first)
 
 
-def _table(*rows: tuple[str, Value, bool, str]) -> dict[str, Metric]:
-    return {row[0]: Metric(*row) for row in rows}
-
-
-METRICS: Mapping[str, Metric] = _table(
-    ("accuracy", _final("accuracy"), True, "accuracy on test data in the end"),
-    ("best_accuracy", _best("accuracy", max), True, "best accuracy on test data"),
-    ("accuracy_area", _area(lambda r: r.epochs, "accuracy"), True, "mean accuracy over the steps"),
-    ("first_accuracy", _first("accuracy"), True, "accuracy after the first epoch"),
-    ("test_loss", _final("test_loss"), False, "loss on test data in the end"),
-    ("best_test_loss", _best("test_loss", min), False, "least loss on test data"),
-    ("train_loss", _final("train_loss"), False, "mean loss of the last epoch"),
-    ("first_train_loss", _first("train_loss"), False, "mean loss of the first epoch"),
-    ("loss_area", _area(lambda r: r.steps, "loss"), False, "mean training loss over the steps"),
-    ("first_loss", lambda r: r.steps[0]["loss"] if r.steps else None, False, "loss at the start"),
-    ("trains", _trains, True, "1 if the last epoch's loss is below 9/10 of the first step's, or 0"),
-    ("finished", lambda r: float(r.status == FINISHED), True, "1 if training did not diverge"),
-    ("seconds", lambda r: r.seconds, False, "seconds of training"),
-    ("init_seconds", lambda r: r.init_seconds, False, "seconds of initialization"),
-    ("variance_spread", _of_start("variance", _decades), False,
-     "powers of ten between layers' least and greatest variance at the start"),
-    ("variance_growth", _of_start("variance", _growth), False,
-     "decimal logarithm of the last layer's variance over the first's at the start"),
-    ("gradient_spread", _of_start("gradient_norm", _decades), False,
-     "powers of ten between layers' least and greatest gradient norm at the start"),
-    ("gradient_growth", _of_start("gradient_norm", _growth), False,
-     "decimal logarithm of the last layer's gradient norm over the first's at the start"),
-    ("dead", _of_start("dead", fmean), False, "mean share of dead channels at the start"),
-    ("saturated", _of_start("saturated", fmean), False, "mean saturated share at the start"),
-    ("activation_size", _size, False,
+_ALL = (
+    Metric("accuracy", _final("accuracy"), True, "accuracy on test data in the end", worst=0.0),
+    Metric("best_accuracy", _best("accuracy", max), True, "best accuracy on test data", worst=0.0),
+    Metric("accuracy_area", _area(lambda r: r.epochs, "accuracy"), True,
+     "mean accuracy over the steps", worst=0.0),
+    Metric("first_accuracy", _first("accuracy"), True, "accuracy after the first epoch", worst=0.0),
+    Metric("test_loss", _final("test_loss"), False, "loss on test data in the end"),
+    Metric("best_test_loss", _best("test_loss", min), False, "least loss on test data"),
+    Metric("train_loss", _final("train_loss"), False, "mean loss of the last epoch"),
+    Metric("first_train_loss", _first("train_loss"), False, "mean loss of the first epoch"),
+    Metric("loss_area", _area(lambda r: r.steps, "loss"), False,
+     "mean training loss over the steps"),
+    Metric("first_loss", lambda r: r.steps[0]["loss"] if r.steps else None, False,
+     "loss at the start", of_start=True),
+    Metric("trains", _trains, True,
+     "1 if the last epoch's loss is below 9/10 of the first step's, or 0", worst=0.0, of_start=True),
+    Metric("finished", lambda r: float(r.status == FINISHED), True,
+     "1 if training did not diverge", worst=0.0, of_start=True),
+    Metric("seconds", lambda r: r.seconds, False, "seconds of training"),
+    Metric("init_seconds", lambda r: r.init_seconds, False,
+     "seconds of initialization", of_start=True),
+    Metric("variance_spread", _of_start("variance", _decades), False,
+     "powers of ten between layers' least and greatest variance at the start", of_start=True),
+    Metric("variance_growth", _of_start("variance", _growth), False,
+     "decimal logarithm of the last layer's variance over the first's at the start", of_start=True),
+    Metric("gradient_spread", _of_start("gradient_norm", _decades), False,
+     "powers of ten between layers' least and greatest gradient norm at the start", of_start=True),
+    Metric("gradient_growth", _of_start("gradient_norm", _growth), False,
+     "decimal logarithm of the last layer's gradient norm over the first's at the start", of_start=True),
+    Metric("dead", _of_start("dead", fmean), False,
+     "mean share of dead channels at the start", of_start=True),
+    Metric("saturated", _of_start("saturated", fmean), False,
+     "mean saturated share at the start", of_start=True),
+    Metric("activation_size", _size, False,
      "decimal logarithm of the greatest root mean square of layers' outputs at the last recorded step"),
-    ("update_ratio", _mean_of_layers("update_ratio"), False,
+    Metric("update_ratio", _mean_of_layers("update_ratio"), False,
      "mean size of updates over that of weights, over layers and recorded steps"),
 )  # fmt: skip
+
+METRICS: Mapping[str, Metric] = {each.name: each for each in _ALL}
 
 
 def _steps_to(key: str, more_is_better: bool, text: str) -> Callable[[float], Metric]:
@@ -225,22 +235,18 @@ def cell(factors: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 def best_lrs(records: Iterable[Record]) -> dict[tuple[str, tuple[tuple[str, Any], ...]], float]:
     """Of each arm and combination of factors, the learning rate that it is compared by.
 
-    It is the one with the best mean over seeds of the accuracy in the end, or of the test loss if there is
-    no accuracy. A run without it, and one that diverged, counts as the worst possible. Of equals the smaller rate is taken.
+    It is the one with the least mean over seeds of the training loss in the last epoch, so that the test data
+    are not chosen by on which arms are compared. A run that diverged or failed counts as worse than any loss.
+    Of equals the smaller rate is taken.
     """
-    listed = list(records)
-    by_accuracy = any(row["accuracy"] is not None for each in listed for row in each.epochs)
-    chosen = METRICS["accuracy" if by_accuracy else "test_loss"]
-    sign, worst = (1, 0.0) if by_accuracy else (-1, -math.inf)
-    scores: dict[Any, dict[float, list[float]]] = {}
-    for each in listed:
-        value = chosen(each) if each.status == FINISHED else None
-        score = worst if value is None else sign * value
-        by_lr = scores.setdefault((each.arm, cell(each.factors)), {})
-        by_lr.setdefault(each.lr, []).append(score)
+    losses: dict[Any, dict[float, list[float]]] = {}
+    for each in records:
+        loss = METRICS["train_loss"](each) if each.status == FINISHED else None
+        by_lr = losses.setdefault((each.arm, cell(each.factors)), {})
+        by_lr.setdefault(each.lr, []).append(math.inf if loss is None else loss)
     return {
-        key: max(sorted(by_lr), key=lambda lr, by_lr=by_lr: fmean(by_lr[lr]))  # type: ignore[misc]
-        for key, by_lr in scores.items()
+        key: min(sorted(by_lr), key=lambda lr, by_lr=by_lr: fmean(by_lr[lr]))  # type: ignore[misc]
+        for key, by_lr in losses.items()
     }
 
 

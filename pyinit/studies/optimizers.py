@@ -24,6 +24,9 @@ def _adamw(parameters: Iterable[Tensor], lr: float, momentum: float, decay: floa
 # By name: a function of parameters, learning rate, momentum and weight decay.
 OPTIMIZERS: Mapping[str, Make] = {"sgd": _sgd, "adam": _adam, "adamw": _adamw}
 
+# Those whose momentum must be below 1.
+BELOW_ONE = ("adam", "adamw")
+
 # By name: the factor on the learning rate, as a function of the share of the steps that are made.
 SCHEDULES: Mapping[str, Callable[[float], float]] = {
     "constant": lambda _: 1.0,

@@ -10,6 +10,7 @@ from pyinit.studies.comparisons import named
 from pyinit.studies.definition import Definition
 from pyinit.studies.findings import counts_of, findings_of, side_of
 from pyinit.studies.judged import Judged
+from pyinit.studies.metrics import cell
 from pyinit.studies.perform import loaded
 from pyinit.studies.pictures import pictures_of
 from pyinit.studies.records import FINISHED, Record
@@ -95,6 +96,7 @@ def _values(result: Judged) -> Iterator[Section]:
         return
     names = list(groups[0].comparisons)
     factors = list(result.study.factors)
+    several = len(result.study.training.lrs) > 1
     rows = []
     for group in groups:
         by_metric = [
@@ -102,14 +104,15 @@ def _values(result: Judged) -> Iterator[Section]:
         ]
         for arm in by_metric[0]:
             of = [each[arm] for each in by_metric]
+            rate = [result.rates.get((arm, cell(group.factors)))] * several
             seeds = max(len(each.values) for each in of)
             rows.append(
-                [arm, *(_shown(group.factors.get(name)) for name in factors), seeds]
+                [arm, *(_shown(group.factors.get(name)) for name in factors), *rate, seeds]
                 + [estimate_cell(each) for each in of]
             )
     parts: list[Text | Table] = [
         Text("The mean over the seeds, and its 95% interval by t."),
-        Table(["arm", *factors, "seeds", *names], rows),
+        Table(["arm", *factors, *["lr"] * several, "seeds", *names], rows),
     ]
     yield Section("Numbers in the end", parts)
 
@@ -211,7 +214,7 @@ def _settings(study: Definition, records: Sequence[Record], command: str) -> Ite
         *((f"factor {name}", _told(values)) for name, values in study.factors.items()),
     ]
     of_arms = [(name, _arm(arm)) for name, arm in study.arms.items()]
-    claims = [(str(claim), f"level {claim.level:g}", claim.text) for claim in study.claims]
+    claims = [(str(claim), claim.level, claim.text) for claim in study.claims]
     seen = sorted({(k, v) for each in records for k, v in each.versions.items()})
     seconds = sum(each.seconds for each in records)
     how = f"Training took {seconds:,.3g} seconds, added over all runs."

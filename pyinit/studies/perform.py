@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import global_states_kept, seed_python
+from pyinit._torch.settings import settings_kept
 from pyinit.inspection.batches import described
 from pyinit.inspection.default_loss import classes_second, default_loss
 from pyinit.models import MODELS
@@ -78,7 +79,12 @@ def factory_of(study: Definition) -> Callable[..., nn.Module]:
 
 def loaded(study: Definition, factors: Mapping[str, Any]) -> Data:
     """The data of a run."""
-    return data_of(factors.get(DATA, study.data), study.data_dir)
+    try:
+        return data_of(factors.get(DATA, study.data), study.data_dir)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a user's data set ends the program, say
+        raise ValueError(f"data: {_told(error)}") from error
 
 
 def device_of(training: Training) -> torch.device:
@@ -111,12 +117,15 @@ def built(study: Definition, factors: Mapping[str, Any], seed: int) -> nn.Module
     return model
 
 
-def check(study: Definition) -> None:
+def check(study: Definition, *, is_here: bool = True) -> None:
     """Build the model of the first combination, and try it on the data, before anything is trained.
 
     Raises:
-        ValueError: for a model that cannot be made or does not fit the data, and data that cannot be had.
+        ValueError: for a model that cannot be made or does not fit the data, data that cannot be had, and,
+            if runs are made on this machine, a device that it does not have.
     """
+    if is_here:
+        _check_devices(study)
     factors = {name: values[0] for name, values in study.factors.items()}
     factory, arguments = factory_of(study), arguments_of(study, factors)
     try:
@@ -131,21 +140,31 @@ def check(study: Definition) -> None:
     training = training_of(study, factors)
     inputs = data.training.inputs[: training.batch_size].clone()  # a model may write to its input
     target = data.training.target[: training.batch_size]
-    with global_states_kept(), torch.no_grad():
-        try:
+    with global_states_kept(), settings_kept(), torch.no_grad():
+        with _told_as("model"):
             model, other = built(study, factors, 0), built(study, factors, 0)
-        except Exception as error:
-            raise ValueError(f"model: {_told(error)}") from error
+        if not [*model.parameters()]:
+            raise ValueError("model: it has no parameters, so there is nothing to train")
         if {*map(id, model.parameters())} & {*map(id, other.parameters())}:
             raise ValueError("model: the function must make a new model each time it is called")
-        try:
+        batches = f"whose batches are {described(inputs)}"
+        with _told_as(f"the model does not fit the data {data.training.name}, {batches}"):
             output = model(inputs)
-        except Exception as error:
-            raise ValueError(
-                f"the model does not fit the data {data.training.name}, whose batches are "
-                f"{described(inputs)}: {_told(error)}"
-            ) from error
         _check_output(output, target, data)
+
+
+def _check_devices(study: Definition) -> None:
+    for name in study.factors.get("device", (study.training.device,)):
+        device = device_of(replace(study.training, device=name))
+        with _told_as(f"device: {name!r} cannot be used"):
+            torch.zeros(1, device=device).item()
+
+
+def _unused_classes(data: Data) -> str:
+    """The hint that labels count from 1, if no sample has the first class."""
+    if bool((data.training.target == 0).any()) or bool((data.test.target == 0).any()):
+        return ""
+    return ": no sample is of class 0, so count classes from 0"
 
 
 def _check_output(output: Any, target: Tensor, data: Data) -> None:
@@ -154,7 +173,7 @@ def _check_output(output: Any, target: Tensor, data: Data) -> None:
         if given < data.classes:
             raise ValueError(
                 f"the model does not fit the data {data.training.name}: it gives {described(output)}, "
-                f"{given} classes, and the data has {data.classes}"
+                f"{given} classes, and the data has {data.classes}{_unused_classes(data)}"
             )
     try:
         default_loss(output, target)
@@ -163,6 +182,17 @@ def _check_output(output: Any, target: Tensor, data: Data) -> None:
             f"the model does not fit the data {data.training.name}: its output is {described(output)} and the "
             f"target {described(target)}: {_told(error)}"
         ) from error
+
+
+@contextmanager
+def _told_as(what: str) -> Iterator[None]:
+    """Tell whatever a user's code raises as what is wrong with a study."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ValueError(f"{what}: {_told(error)}") from error
 
 
 def _told(error: BaseException) -> str:
@@ -176,15 +206,17 @@ def perform(study: Definition, runs: Sequence[Run]) -> list[Record]:
     """Make a run, or several of other seeds alone together. What raises an error is recorded, and so is
     what diverges; only an interrupt is not.
 
-    Torch's generators and threads are those of the process; they are put back at the end, and the runs of
+    Torch's generators and settings are those of the process; they are put back at the end, and the runs of
     several threads are made one after the other.
     """
     training = replace(training_of(study, runs[0].factors), lr=runs[0].lr)
     _warm_up()
-    with global_states_kept(), _threads(training.threads), _settings_kept():
+    with global_states_kept(), _settings(training.threads):
         try:
             return _performed(study, runs, training)
-        except Exception as error:  # noqa: BLE001  whatever a user's code raises
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  whatever a user's code raises
             return [failed(run, _where(error)) for run in runs]
 
 
@@ -266,7 +298,7 @@ def _refuse(*_: Any) -> dict[str, Tensor]:
     raise ValueError("pretrained weights cannot begin with pretrained weights")
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """An error in words, with the user's line that it comes from."""
     frames = [
         each
@@ -278,25 +310,9 @@ def _where(error: Exception) -> str:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _settings_kept() -> Iterator[None]:
-    """Deterministic convolutions, and gradients of the usual dtype's, whatever a run before has set."""
-    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
-    strict = torch.are_deterministic_algorithms_enabled()
-    warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    try:
+def _settings(threads: int) -> Iterator[None]:
+    """So many threads, and deterministic convolutions; what a run sets in torch is put back at the end."""
+    with settings_kept():
+        torch.set_num_threads(threads)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             yield
-    finally:
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(grad)
-        torch.use_deterministic_algorithms(strict, warn_only=warns)

@@ -1,18 +1,22 @@
 """What the pictures of a study show: values alone, which a page and matplotlib draw."""
 
 import math
+from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from inspect import getdoc
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from pyinit.reports.page import Chart, Heat, Number, Picture, Series, evenly
 from pyinit.studies.comparisons import Group, combinations_of, named
 from pyinit.studies.curves import band
-from pyinit.studies.definition import Definition
+from pyinit.studies.definition import Definition, argument_of, is_plain_number
 from pyinit.studies.evidence import measure_of, runs_of
 from pyinit.studies.metrics import metric
 from pyinit.studies.records import DIVERGED, FAILED, FINISHED, Record
+from pyinit.studies.references import resolve
 from pyinit.studies.samples import Measure, is_number
 from pyinit.studies.statistics import Estimate, estimate
 
@@ -23,6 +27,7 @@ _PLACES = 300  # layers of a picture, at most
 _STEPS = 10  # recorded steps of a picture, at most
 _TRACKED = 4  # steps at which gradients are shown by depth, at most
 _HEATS = 6  # heat maps, at most
+_FINE = 4  # points of a line from column to column
 _METRICS = 4  # of which the values in the end have a picture, at most
 _BEYOND = 10.0  # times the greatest value of runs that finished: a curve is not followed further
 _WIDE = 30.0  # as far apart, losses need a logarithmic axis
@@ -32,7 +37,7 @@ _RANGE = "Median of the seeds; the band is from the least to the greatest."
 class Pictures(NamedTuple):
     """Pictures under a heading.
 
-    title: the heading
+    title: the heading, one of ``TITLES``
     text: what the reader must know of all of them
     pictures: the pictures
     """
@@ -42,10 +47,15 @@ class Pictures(NamedTuple):
     pictures: Sequence[Picture]
 
 
+_Drawn = tuple[str, Sequence[Picture]]  # the text and the pictures
+
+
 @dataclass(frozen=True)
 class _Runs:
-    """The runs that are shown: those of one learning rate an arm that did not fail."""
+    """The runs that are shown: those of one learning rate an arm that did not fail; and their statistics."""
 
+    study: Definition
+    groups: Sequence[Group]
     arms: Sequence[str]
     records: Sequence[Record]
 
@@ -53,7 +63,7 @@ class _Runs:
         return [each for each in self.records if each.arm == arm]
 
     def where(self, factors: Mapping[str, Any]) -> "_Runs":
-        return _Runs(self.arms, [each for each in self.records if each.factors == factors])
+        return replace(self, records=[each for each in self.records if each.factors == factors])
 
     def few(self, most: int) -> "tuple[list[tuple[str, _Runs]], str]":
         """The runs of at most so many combinations of factors, and a sentence on the others."""
@@ -78,16 +88,9 @@ def pictures_of(
         groups: their statistics
     """
     kept = [each for each in records if each.status != FAILED]
-    runs = _Runs([arm for arm in study.arms if any(r.arm == arm for r in kept)], kept)
-    made = (
-        _in_the_end(study, runs, groups),
-        _grids(study, runs, groups),
-        _learning(runs),
-        _variances(runs),
-        _gradients(runs),
-        _over_steps(runs),
-        _inactive(runs),
-    )
+    arms = [arm for arm in study.arms if any(each.arm == arm for each in kept)]
+    runs = _Runs(study, groups, arms, kept)
+    made = (Pictures(title, *draw(runs)) for title, draw in _DRAWN.items())
     return [each for each in made if each.pictures]
 
 
@@ -98,7 +101,8 @@ def _hue(runs: _Runs, arm: str) -> int:
 # ---- values in the end ---------------------------------------------------------------------------
 
 
-def _in_the_end(study: Definition, runs: _Runs, groups: Sequence[Group]) -> Pictures:
+def _in_the_end(runs: _Runs) -> _Drawn:
+    study, groups = runs.study, runs.groups
     names = list(groups[0].comparisons)[:_METRICS] if groups else []
     names = names[: len(names) // 2 * 2 or 1]  # they stand in two columns
     lone = [name for name, values in study.factors.items() if len(values) > 1]
@@ -108,8 +112,7 @@ def _in_the_end(study: Definition, runs: _Runs, groups: Sequence[Group]) -> Pict
         pictures = [_by_factor(runs, groups, name, lone[0]) for name in names]
     else:
         pictures = []
-    return Pictures(
-        "Values in the end",
+    return (
         "Means over the seeds, with their 95% intervals by t.",
         [each for each in pictures if any(is_shown(one.y) for one in each.series)],
     )
@@ -155,7 +158,7 @@ def _title(name: str) -> str:
 
 def _by_factor(runs: _Runs, groups: Sequence[Group], name: str, factor: str) -> Chart:
     values = [group.factors[factor] for group in groups]
-    numeric = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in values)
+    numeric = all(map(is_plain_number, values))
     series = []
     for arm in runs.arms:
         by_group = [
@@ -172,9 +175,11 @@ def _by_factor(runs: _Runs, groups: Sequence[Group], name: str, factor: str) -> 
             )
         )
     order = sorted(range(len(values)), key=values.__getitem__) if numeric else range(len(values))
+    # Learning rates such as 0.001, 0.01 and 0.1 stand at equal distances.
+    is_named = not numeric or (min(values) > 0 and _is_wide([float(each) for each in values]))
     return Chart(
         f"{_title(name)}, by {factor}",
-        [float(values[i]) if numeric else float(i) for i in order],
+        [float(place) if is_named else float(values[i]) for place, i in enumerate(order)],
         [
             each._replace(
                 y=[each.y[i] for i in order],
@@ -185,7 +190,7 @@ def _by_factor(runs: _Runs, groups: Sequence[Group], name: str, factor: str) -> 
         ],
         x_label=factor,
         y_label=name,
-        names=() if numeric else [str(each) for each in values],
+        names=[str(values[i]) for i in order] if is_named else (),
         log=_is_wide([y for each in series for y in each.y]),
     )
 
@@ -193,24 +198,27 @@ def _by_factor(runs: _Runs, groups: Sequence[Group], name: str, factor: str) -> 
 # ---- heat maps -----------------------------------------------------------------------------------
 
 
-def _grids(study: Definition, runs: _Runs, groups: Sequence[Group]) -> Pictures:
+def _grids(runs: _Runs) -> _Drawn:
+    study, groups = runs.study, runs.groups
     varied = {name: values for name, values in study.factors.items() if len(values) > 1}
     if not (groups and varied):
-        return Pictures("", "", [])
+        return "", []
     name = next(iter(groups[0].comparisons))
     label, measure = _title(name), measure_of(name)
     if len(varied) == 1:
         ((factor, values),) = varied.items()
         if len(runs.arms) < 2:
-            return Pictures("", "", [])
+            return "", []
         rows = [
             [_mean(runs, name, measure, arm, {factor: value}) for value in values]
             for arm in runs.arms
         ]
-        maps = [Heat(label, runs.arms, [*map(str, values)], rows, "", factor, name)]
-        return Pictures("Grid", "Means over the seeds.", maps)
-    first, second = sorted(sorted(varied, key=lambda each: len(varied[each]))[-2:])
-    first, second = (each for each in varied if each in (first, second))
+        maps: list[Picture] = [Heat(label, runs.arms, [*map(str, values)], rows, "", factor, name)]
+        return "Means over the seeds.", maps
+    first, second, theory = _axes(study, varied)
+    if theory:
+        varied[first] = tuple(sorted(varied[first]))
+    line, told = _line(theory, varied[first], second, varied[second])
     others = [each for each in varied if each not in (first, second)]
     shown = [runs.arms[i] for i in evenly(len(runs.arms), _HEATS)]
     tables = [
@@ -225,10 +233,10 @@ def _grids(study: Definition, runs: _Runs, groups: Sequence[Group]) -> Pictures:
     span = (min(finite), max(finite)) if finite else None
     text = "Means over the seeds"
     text += f" and the values of {' and '.join(others)}." if others else "."
+    text += told
     if len(shown) < len(runs.arms):
         text += f" Shown are {len(shown)} of {len(runs.arms)} arms, evenly chosen."
-    return Pictures(
-        "Grid",
+    return (
         text,
         [
             Heat(
@@ -240,10 +248,53 @@ def _grids(study: Definition, runs: _Runs, groups: Sequence[Group]) -> Pictures:
                 second,
                 name,
                 span,
+                line,
             )
             for arm, table in zip(shown, tables, strict=True)
         ],
     )
+
+
+def _axes(
+    study: Definition, varied: Mapping[str, Any]
+) -> tuple[str, str, Callable[..., float] | None]:
+    """Which factors are the rows and the columns, and the theory that gives the one from the other: the factors
+    that have most values, if there is no theory of two that vary."""
+    for name, function in study.theory.items():
+        argument = argument_of(function, [each for each in study.factors if each != name])
+        if name in varied and argument in varied:
+            return name, argument, resolve(function)
+    most = sorted(varied, key=lambda each: len(varied[each]))[-2:]
+    first, second = (each for each in varied if each in most)
+    return first, second, None
+
+
+@cache  # a theory may take seconds, and pictures are made several times
+def _line(
+    theory: Callable[..., float] | None,
+    rows: tuple[Any, ...],
+    argument: str,
+    columns: tuple[Any, ...],
+) -> tuple[list[tuple[float, float]], str]:
+    """The theory as a line over a heat map, which is straight between the middles of fields, and what it is."""
+    if theory is None:
+        return [], ""
+    points = []
+    for i in range(_FINE * (len(columns) - 1) + 1):
+        place = i / _FINE
+        before = min(int(place), len(columns) - 2)
+        low, high = columns[before : before + 2]
+        value = low + (place - before) * (high - low)
+        points.append((place + 0.5, _height(theory(**{argument: value}), rows)))
+    what = (getdoc(theory) or theory.__name__).partition("\n")[0].rstrip(".")
+    return points, f" The line is theory's: {what[0].lower()}{what[1:]}."
+
+
+def _height(value: float, rows: Sequence[float]) -> float:
+    """Where a number lies among those of rows, whose middles are 0.5, 1.5, ...; or else at the edge."""
+    after = min(max(bisect(rows, value), 1), len(rows) - 1)
+    low, high = rows[after - 1 : after + 1]
+    return min(max(after - 0.5 + (value - low) / (high - low), 0.0), float(len(rows)))
 
 
 def _mean(
@@ -256,7 +307,7 @@ def _mean(
 # ---- learning curves -----------------------------------------------------------------------------
 
 
-def _learning(runs: _Runs) -> Pictures:
+def _learning(runs: _Runs) -> _Drawn:
     shown, told = runs.few(_CURVES)
     last = max((row["step"] for each in runs.records for row in each.steps), default=0)
     width = math.ceil((last + 1) / _WINDOWS)
@@ -275,7 +326,7 @@ def _learning(runs: _Runs) -> Pictures:
         if any(each.status == DIVERGED for each in runs.records)
         else "Means over the seeds, with bands from the least to the greatest."
     )
-    return Pictures("Learning curves", f"{text}{smooth} {told}".rstrip(), pictures)
+    return f"{text}{smooth} {told}".rstrip(), pictures
 
 
 def _windows(record: Record, width: int) -> dict[float, float | None]:
@@ -366,7 +417,7 @@ def _steps_of(runs: _Runs) -> list[int]:
     return sorted({row["step"] for each in runs.records for row in each.layers})
 
 
-def _variances(runs: _Runs) -> Pictures:
+def _variances(runs: _Runs) -> _Drawn:
     shown, told = runs.few(_LAYERED)
     pictures: list[Picture] = []
     for where, of in shown:
@@ -376,10 +427,10 @@ def _variances(runs: _Runs) -> Pictures:
         ).items():
             title = f"Variance {when or f'at step {step}, the last'}"
             pictures += _by_depth(of, "variance", step, _with(title, where), "variance", log=True)
-    return Pictures("Variance of activations by depth", f"{_RANGE} {told}".rstrip(), pictures)
+    return f"{_RANGE} {told}".rstrip(), pictures
 
 
-def _gradients(runs: _Runs) -> Pictures:
+def _gradients(runs: _Runs) -> _Drawn:
     shown, told = runs.few(_LAYERED)
     pictures: list[Picture] = []
     for where, of in shown:
@@ -387,7 +438,7 @@ def _gradients(runs: _Runs) -> Pictures:
         for step in [steps[i] for i in evenly(len(steps), _TRACKED)]:
             title = _with(f"Gradient norm at step {step}", where)
             pictures += _by_depth(of, "gradient_norm", step, title, "gradient norm", log=True)
-    return Pictures("Gradients by depth", f"{_RANGE} {told}".rstrip(), pictures)
+    return f"{_RANGE} {told}".rstrip(), pictures
 
 
 def _with(title: str, where: str) -> str:
@@ -438,19 +489,17 @@ def _spread(name: str, at: Sequence[Sequence[float | None]]) -> Series:
 # ---- over steps ----------------------------------------------------------------------------------
 
 
-def _over_steps(runs: _Runs) -> Pictures:
+def _over_steps(runs: _Runs) -> _Drawn:
     return _means_of_layers(
         runs,
-        "Updates",
         "Of each layer, the norm of an update over that of the weights. Medians over the layers.",
         (("update_ratio", "Size of updates over that of weights", median, True),),
     )
 
 
-def _inactive(runs: _Runs) -> Pictures:
-    made = _means_of_layers(
+def _inactive(runs: _Runs) -> _Drawn:
+    text, pictures = _means_of_layers(
         runs,
-        "Dead and saturated units",
         "A channel is dead if it is zero for the whole batch; a value is saturated if the activation's slope "
         "nearly vanishes there. Means over the layers.",
         (
@@ -458,16 +507,14 @@ def _inactive(runs: _Runs) -> Pictures:
             ("saturated", "Share of saturated values", fmean, False),
         ),
     )
-    some = [p for p in made.pictures if isinstance(p, Chart) and any(any(s.y) for s in p.series)]
-    return made._replace(pictures=some)
+    return text, [p for p in pictures if isinstance(p, Chart) and any(any(s.y) for s in p.series)]
 
 
 def _means_of_layers(
     runs: _Runs,
-    heading: str,
     text: str,
     rows: Sequence[tuple[str, str, Callable[[Sequence[float]], float], bool]],
-) -> Pictures:
+) -> _Drawn:
     shown, told = runs.few(_LAYERED)
     pictures: list[Picture] = []
     for key, title, of_layers, log in rows:
@@ -496,7 +543,7 @@ def _means_of_layers(
                         names=[f"{step:,}" for step in steps],
                     )
                 )
-    return Pictures(heading, f"{text} {_RANGE} {told}".rstrip(), pictures)
+    return f"{text} {_RANGE} {told}".rstrip(), pictures
 
 
 def _of_layers(
@@ -505,3 +552,16 @@ def _of_layers(
     values = [row.get(key) for row in record.layers if row["step"] == step]
     known = [value for value in values if value is not None and math.isfinite(value)]
     return of(known) if known else None
+
+
+# By their headings, in this order.
+_DRAWN: Mapping[str, Callable[[_Runs], _Drawn]] = {
+    "Values in the end": _in_the_end,
+    "Grid": _grids,
+    "Learning curves": _learning,
+    "Variance of activations by depth": _variances,
+    "Gradients by depth": _gradients,
+    "Updates": _over_steps,
+    "Dead and saturated units": _inactive,
+}
+TITLES = tuple(_DRAWN)

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
+
+# The columns of a study's tables that are no factors: what tells runs apart, and what is recorded.
+COLUMNS = (
+    *("rows", "arm", "seed", "lr", "status", "error"),
+    *("step", "loss", "epoch", "train_loss", "test_loss", "accuracy", "seconds"),
+    *("name", "place", "mean", "variance", "total_variance", "gradient_norm", "update_ratio"),
+    *("dead", "saturated"),
+)
 
 
 @dataclass(frozen=True)
@@ -91,10 +99,51 @@ class Record:
         known = {each.name for each in fields(cls)}
         if not isinstance(value, dict) or not {*value} <= known:
             raise ValueError("not the record of a run")
+        for name, each in value.items():
+            if not _HOLDS[name](each):
+                raise ValueError(f"not the record of a run: {name} cannot be {_short(each)}")
         try:
             return cls(**value)
         except TypeError as error:
             raise ValueError(f"not the record of a run: {error}") from None
+
+
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, dict) and "step" in row and all(map(_is_value, row.values()))
+        for row in value
+    )
+
+
+_is_value = _is(int, float, str, type(None))
+
+# What the fields of a record hold in JSON.
+_HOLDS: Mapping[str, Callable[[Any], bool]] = {
+    "arm": _is(str),
+    "seed": _is(int),
+    "factors": _is(dict),
+    "lr": _is(int, float),
+    "status": lambda value: value in (FINISHED, DIVERGED, FAILED),
+    "error": _is(str, type(None)),
+    "steps": _is_rows,
+    "epochs": _is_rows,
+    "layers": _is_rows,
+    "seconds": _is(int, float),
+    "init_seconds": _is(int, float),
+    "fingerprint": _is(str),
+    "versions": _is(dict),
+}
+
+_MOST = 60  # letters of a value in a message
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST else f"{text[:_MOST]}..."
 
 
 def _plain(value: Any) -> Any:
@@ -122,7 +171,9 @@ def read_records(path: Path) -> list[Record]:
     for number, line in enumerate(lines[:-1], 1):
         try:
             records.append(Record.from_json(json.loads(line)))
-        except ValueError as error:  # noqa: PERF203  a line's number is told
+        except RecursionError:  # noqa: PERF203  a line's number is told
+            raise ValueError(f"{path}, line {number}: nested too deep to be a record") from None
+        except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     return records
 

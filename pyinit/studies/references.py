@@ -1,6 +1,5 @@
 """Functions and classes as names in files, and as checksums of their code."""
 
-import importlib
 import os
 import re
 import sys
@@ -8,7 +7,7 @@ import sysconfig
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from hashlib import blake2b
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from os import PathLike
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyinit import _references
 from pyinit.whole_model.methods import Method
 from pyinit.whole_model.recipes import Recipe
 
@@ -28,20 +28,11 @@ def resolve(reference: Any) -> Callable[..., Any]:
     Raises:
         ValueError: for a name that leads to none.
     """
-    if not isinstance(reference, str):
-        if not callable(reference):
-            raise ValueError(f"must be a function, got {reference!r}")  # noqa: TRY004
-        found: Callable[..., Any] = reference
-        return found
-    module, colon, attribute = reference.partition(":")
-    if not (module and colon and attribute):
-        raise ValueError(f"must be module:function, got {reference!r}")
-    try:
-        found = attrgetter(attribute)(importlib.import_module(module))
-    except Exception as error:
-        raise ValueError(f"cannot import {reference!r}: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ValueError(f"{reference!r} is not a function but {type(found).__name__}")  # noqa: TRY004
+    if isinstance(reference, str):
+        return _references.resolve(reference)
+    if not callable(reference):
+        raise ValueError(f"must be a function, got {reference!r}")  # noqa: TRY004
+    found: Callable[..., Any] = reference
     return found
 
 
@@ -228,4 +219,10 @@ def _is_users(value: Any) -> bool:
         return name not in (None, "builtins")
     file = getattr(module, "__file__", None)
     is_pyinit = module.__name__.partition(".")[0] == "pyinit"
-    return file is not None and not is_pyinit and not file.startswith(_INSTALLED)
+    return file is not None and not is_pyinit and not _is_installed(file)
+
+
+def _is_installed(file: str) -> bool:
+    """Also in other environments' folders, which IPython and PYTHONPATH add: all of torch would be told of for hours."""
+    elsewhere = {"site-packages", "dist-packages"} & {*Path(file).parts}
+    return bool(elsewhere) or file.startswith((*_INSTALLED, *torch.__path__))

@@ -16,7 +16,7 @@ from pyinit.studies.findings import Finding, findings_of
 from pyinit.studies.judged import Judged
 from pyinit.studies.metrics import METRICS
 from pyinit.studies.page import page_of
-from pyinit.studies.pictures import Pictures, pictures_of
+from pyinit.studies.pictures import TITLES, Pictures, pictures_of
 from pyinit.studies.records import Record
 from pyinit.studies.summary import summary_of
 
@@ -133,7 +133,8 @@ class StudyResult(Printed, Judged):
         page ``report.html``, all rows as ``tidy.parquet``, and the pictures as PNGs.
 
         Args:
-            folder: the folder; files that are there are replaced
+            folder: the folder; files that are there are replaced, and pictures of an earlier report that this
+                one lacks are deleted. Files of other names stay
             command: the command that made the result, which the page tells
 
         Returns:
@@ -156,10 +157,14 @@ class StudyResult(Printed, Judged):
         with replacing(tidy) as partial:
             _parquet(self.to_frame(_ALL)).to_parquet(partial, index=False)
         written = [page, tidy]
-        for each in self._pictures:
-            path = pictures / f"{each.title.lower().replace(' ', '-')}.png"
+        made = {each.title: each.pictures for each in self._pictures}
+        for title in TITLES:
+            path = pictures / f"{title.lower().replace(' ', '-')}.png"
+            if title not in made:
+                path.unlink(missing_ok=True)
+                continue
             with replacing(path) as partial:
-                figure(each.pictures).savefig(partial, format="png", bbox_inches="tight")
+                figure(made[title]).savefig(partial, format="png", bbox_inches="tight")
             written.append(path)
         return written
 

@@ -1,8 +1,8 @@
 """The runs of a study: which there are, those whose records are there already, and where the others are made."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -117,7 +117,9 @@ def records_of(
         file = None
         if out is not None and left:
             file = stack.enter_context(RecordFile(out / RECORDS))
-        for records in _made(study, left, jobs, executor):
+        # Closed whatever is raised here, so that no worker goes on.
+        made = stack.enter_context(closing(_made(study, left, jobs, executor)))
+        for records in made:
             if file is not None:
                 file.append(records)
             for record in records:
@@ -160,7 +162,7 @@ def _made(
     groups: Sequence[tuple[Run, ...]],
     jobs: int | None,
     executor: Executor | None,
-) -> Iterator[list[Record]]:
+) -> Generator[list[Record], None, None]:
     processes = min(jobs or executors.cores() // study.training.threads, len(groups))
     if executor is None and processes <= 1:
         for group in groups:

@@ -6,7 +6,7 @@ out, and the result says so. What a run counts as that gave no number, ``samples
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
@@ -48,7 +48,8 @@ class Estimate:
         low, high: the interval of the mean; None where there is none
         level: one minus the interval's confidence
         interval: "t" or "bootstrap"; "none" below two seeds, without a mean, and if all values are equal
-        missing: how many of the runs gave no number
+        runs: what came: seed -> value
+        method: "t" or "bootstrap", as it was asked for
 
     Example:
         >>> print(estimate("xavier", {0: 0.95, 1: 0.96, 2: 0.94}, Measure("accuracy", worst=0.0)))
@@ -66,12 +67,28 @@ class Estimate:
     high: float | None
     level: float
     interval: Literal["t", "bootstrap", "none"]
-    missing: int
+    runs: Runs
+    method: Method
 
     @property
     def grain(self) -> float:
         """What two of the values may differ by through rounding alone."""
         return grain_of(self.values)
+
+    @property
+    def numbered(self) -> set[int]:
+        """The seeds whose runs gave a number."""
+        return {seed for seed, value in self.runs.items() if is_number(value)}
+
+    @property
+    def missing(self) -> int:
+        """How many of the runs gave no number."""
+        return len(self.runs) - len(self.numbered)
+
+    def on(self, seeds: Collection[int]) -> "Estimate":
+        """The same of these seeds alone."""
+        runs = {seed: value for seed, value in self.runs.items() if seed in seeds}
+        return estimate(self.arm, runs, self.measure, self.level, self.method)
 
     def __str__(self) -> str:
         """A sentence, and one for what its numbers leave out."""
@@ -144,7 +161,8 @@ def estimate(
         >>> found.mean, found.median, found.missing, found.low
         (inf, 3.0, 1, None)
     """
-    counts = _counts(runs, measure)
+    counts = {seed: measure.count(runs[seed]) for seed in sorted(runs)}
+    counts = {seed: value for seed, value in counts.items() if not math.isnan(value)}
     values = np.array([*counts.values()], dtype=np.float64)
     mean, std = moments(values)
     low, high, kind = interval_of(values, level, interval, grain_of(values))
@@ -160,64 +178,101 @@ def estimate(
         high=high,
         level=level,
         interval=kind,
-        missing=sum(not is_number(value) for value in runs.values()),
+        runs=runs,
+        method=interval,
     )
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What one arm has over another, seed by seed.
+    """What one arm has over another, seed by seed; or one difference over another.
 
-    Differences are advantages: they are positive where the first arm is better, that is smaller, if the
-    measure is one of which less is better. If neither is better, they are the first minus the second.
+    Differences of arms are advantages: they are positive where the first arm is better, that is smaller, if
+    the measure is one of which less is better. If neither is better, or values are asked for, they are the
+    first minus the second, as those of differences are.
 
     Args:
-        first, second: the estimates of the two arms, over the seeds that both have
-        left_out: seeds that only one arm has
-        values: the advantage on each common seed; 0 if neither run gave a number
+        first, second: what is compared, over the seeds that both have
+        left_out: seeds that are not compared: only one of the two has them, or there is nothing to compare
+        values: the difference on each common seed; 0 if neither run gave a number
         mean: its mean; infinite or NaN if runs are worse than every number
+        median: its median; NaN if it lies between infinities of both signs
         std: its standard deviation, with n - 1; None below two seeds or without a mean
         low, high: the interval of the mean; None where there is none
-        level: what p-values are compared with, and one minus the interval's confidence
         interval: "t", "bootstrap" or "none"
         effect: Cohen's d_z, the mean by the standard deviation; None without a spread
         corrected_effect: d_z with Hedges' correction for few seeds; None below three
         test: whether it differs from 0
         p: the p-value after Holm's correction
+        advantage: whether it is positive where the first is better, and not where it is greater
+        alike: whether seeds on which neither has a number are left out
         tests: over how many tests it was corrected
 
     Example:
         >>> runs = {"xavier": {0: 0.95, 1: 0.96, 2: 0.94}, "normal": {0: 0.91, 1: 0.93, 2: 0.9}}
-        >>> print(difference("xavier", "normal", runs, Measure("accuracy", worst=0.0)))
+        >>> arms = [estimate(arm, runs[arm], Measure("accuracy", worst=0.0)) for arm in runs]
+        >>> print(difference(*arms))
         xavier is better than normal in accuracy: 0.950 against 0.913, a difference of 0.037 (95% interval \
 0.022 to 0.051, 3 seeds, p = 0.00816).
     """
 
-    first: Estimate
-    second: Estimate
+    first: "Estimate | Difference"
+    second: "Estimate | Difference"
     left_out: tuple[int, ...]
     values: tuple[float, ...]
     mean: float
+    median: float
     std: float | None
     low: float | None
     high: float | None
-    level: float
     interval: Literal["t", "bootstrap", "none"]
     effect: float | None
     corrected_effect: float | None
     test: BoundTest
     p: float
+    advantage: bool
+    alike: bool
     tests: int = 1
 
     @property
     def grain(self) -> float:
         """What two of the differences may differ by through rounding alone."""
-        return grain_of(self.first.values + self.second.values)
+        return max(self.first.grain, self.second.grain)
+
+    @property
+    def arm(self) -> str:
+        """What has the difference, in words."""
+        return f"the advantage of {self.first.arm} over {self.second.arm}"
 
     @property
     def measure(self) -> Measure:
         """What was measured."""
         return self.first.measure
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are compared, in order."""
+        return self.first.seeds
+
+    @property
+    def level(self) -> float:
+        """What p-values are compared with, and one minus the interval's confidence."""
+        return self.first.level
+
+    @property
+    def method(self) -> Method:
+        """How intervals were asked for."""
+        return self.first.method
+
+    @property
+    def numbered(self) -> set[int]:
+        """The seeds on which both gave a number."""
+        return self.first.numbered & self.second.numbered
+
+    def on(self, seeds: Collection[int]) -> "Difference":
+        """The same of these seeds alone."""
+        first, second = self.first.on(seeds), self.second.on(seeds)
+        return difference(first, second, advantage=self.advantage, alike=self.alike)
 
     def __str__(self) -> str:
         """A sentence, and further ones for what its numbers leave out."""
@@ -234,8 +289,7 @@ class Difference:
 
     @property
     def _ways(self) -> tuple[str, str]:
-        has_way = self.measure.more_is_better is not None
-        return ("better", "worse") if has_way else ("higher", "lower")
+        return ("better", "worse") if self.advantage else ("higher", "lower")
 
     def in_numbers(self, test: BoundTest, p: float, tests: int) -> str:
         """The numbers that a test decides by.
@@ -247,18 +301,15 @@ class Difference:
         """
         if not self.values:
             return "no seed has a value of both"
-        arms, seeds, spread = (
-            (self.first, self.second),
-            counted(len(self.values), "seed"),
-            _width(self),
-        )
+        sides, seeds = (self.first, self.second), counted(len(self.values), "seed")
+        spread = _width(self)
         if test.kind == "sign":
-            medians = " against ".join(number(arm.median) for arm in arms)
+            medians = " against ".join(number(side.median) for side in sides)
             ways = self._ways
             if test.bound:
                 ways = f"a difference above {number(test.bound)}", "below it"
             return f"medians {medians}, {_signs(self, test, *ways)} ({_by_signs(self, p, tests)})"
-        means = " against ".join(number(arm.mean, spread) for arm in arms)
+        means = " against ".join(number(side.mean, spread) for side in sides)
         if spread is None:
             return f"{means} on {seeds}, which shows no spread"
         told = "too few for a test" if test.kind == "none" else p_value(p, tests, test.bound)
@@ -277,62 +328,64 @@ class Difference:
 
 
 def difference(
-    first: str,
-    second: str,
-    runs: Mapping[str, Runs],
-    measure: Measure,
+    first: Estimate | Difference,
+    second: Estimate | Difference,
     *,
-    level: float = 0.05,
-    interval: Method = "t",
+    advantage: bool = True,
+    alike: bool = False,
 ) -> Difference:
-    """Compares two arms on the seeds that both have, by a paired t test.
+    """Compares two arms on the seeds that both have, by a paired t test; or two differences of arms.
 
     Args:
         first: the arm whose advantage is looked for
-        second: the other one
-        runs: arm -> seed -> value
-        measure: what was measured
-        level: what p-values are compared with, and one minus the interval's confidence
-        interval: "t" or "bootstrap", as in :func:`estimate`. The test is the same with both
+        second: the other one, estimated in the same way: intervals and the level are those of ``first``
+        advantage: whether a difference is positive where the first is better. Otherwise, and if neither is
+            better, it is the first minus the second. Of differences it has to be False
+        alike: whether seeds on which neither has a number are left out. Otherwise they are equal there
 
     Returns:
         The difference, with a p-value that is not corrected for further comparisons.
 
     Example:
-        >>> runs = {"a": {0: 1.0, 1: 2.0}, "b": {1: 2.5, 2: 3.0}}
-        >>> found = difference("a", "b", runs, Measure("loss", more_is_better=False))
+        >>> loss = Measure("loss", more_is_better=False)
+        >>> a, b = estimate("a", {0: 1.0, 1: 2.0}, loss), estimate("b", {1: 2.5, 2: 3.0}, loss)
+        >>> found = difference(a, b)
         >>> found.values, found.left_out, found.test.kind
         ((0.5,), (0, 2), 'none')
+        >>> difference(a, b, advantage=False).values
+        (-0.5,)
     """
-    both = [runs.get(arm, {}) for arm in (first, second)]
-    common = set.intersection(*({*_counts(mine, measure)} for mine in both))
-    arms = [
-        estimate(arm, {seed: mine[seed] for seed in common}, measure, level, interval)
-        for arm, mine in zip((first, second), both, strict=True)
-    ]
-    pairs = zip(arms[0].values, arms[1].values, strict=True)
+    every = _all_seeds(first) | _all_seeds(second)
+    common = {*first.seeds} & {*second.seeds}
+    if alike:
+        common &= first.numbered | second.numbered
+    first, second = first.on(common), second.on(common)
+    sign = first.measure.sign if advantage else 1
+    pairs = zip(first.values, second.values, strict=True)
     # Two runs that are both worse than every number are equal, where inf - inf would be NaN.
-    advantages = [0.0 if a == b else measure.sign * (a - b) for a, b in pairs]
-    values, grain = np.array(advantages), grain_of(arms[0].values + arms[1].values)
+    differences = [0.0 if a == b else sign * (a - b) for a, b in pairs]
+    values, grain = np.array(differences), max(first.grain, second.grain)
     mean, std = moments(values)
-    low, high, kind = interval_of(values, level, interval, grain)
+    low, high, kind = interval_of(values, first.level, first.method, grain)
     effect = mean / std if std is not None and has_spread(values, grain) else None
     found = against(0.0, values, grain)
     return Difference(
-        first=arms[0],
-        second=arms[1],
-        left_out=tuple(sorted({*both[0], *both[1]} - common)),
-        values=tuple(advantages),
+        first=first,
+        second=second,
+        left_out=tuple(sorted(every - common)),
+        values=tuple(differences),
         mean=mean,
+        median=median(values),
         std=std,
         low=low,
         high=high,
-        level=level,
         interval=kind,
         effect=effect,
         corrected_effect=hedges(effect, len(values)),
         test=found,
         p=found.p,
+        advantage=advantage and first.measure.more_is_better is not None,
+        alike=alike,
     )
 
 
@@ -386,26 +439,23 @@ def compare(
         >>> [round(pair.p, 3) for pair in compare(runs, Measure("score")).differences]
         [0.012, 0.473, 0.865]
     """
-    pairs = [
-        difference(*pair, runs, measure, level=level, interval=interval)
-        for pair in combinations(runs, 2)
-    ]
+    arms = tuple(estimate(arm, mine, measure, level, interval) for arm, mine in runs.items())
+    pairs = [difference(*pair) for pair in combinations(arms, 2)]
     corrected = holm([pair.test.p for pair in pairs])
     return Comparison(
         measure=measure,
-        estimates=tuple(
-            estimate(arm, mine, measure, level, interval) for arm, mine in runs.items()
-        ),
+        estimates=arms,
         differences=tuple(
             replace(pair, p=p, tests=len(pairs)) for pair, p in zip(pairs, corrected, strict=True)
         ),
     )
 
 
-def _counts(runs: Runs, measure: Measure) -> dict[int, float]:
-    """What counts for each seed, in the order of the seeds."""
-    counts = {seed: measure.count(runs[seed]) for seed in sorted(runs)}
-    return {seed: value for seed, value in counts.items() if not math.isnan(value)}
+def _all_seeds(found: Estimate | Difference) -> set[int]:
+    """The seeds that there are, of which some may be left out."""
+    if isinstance(found, Estimate):
+        return {*found.runs}
+    return _all_seeds(found.first) | _all_seeds(found.second) | {*found.left_out}
 
 
 def _width(found: Estimate | Difference) -> float | None:

@@ -1,11 +1,14 @@
 """A study is data: a model, data, the initializations that are compared, and how they are trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from pyinit._messages import warn
 from pyinit.reports.files import replacing
@@ -17,6 +20,7 @@ from pyinit.studies.runs import records_of
 from pyinit.studies.toml_files import read_study, to_toml
 
 _FILE = "study.toml"
+_LOCK = "runs.lock"
 
 __all__ = ["Claim", "Study", "Training"]
 
@@ -41,6 +45,8 @@ class Study(Definition):
         factors: what varies beside the arms, with the values that it takes. A field of ``Training``
             changes the training, ``data`` the data set, and any other name is an argument of the model
         arguments: arguments of the model that do not vary
+        theory: a factor, and a function of another one (or its name as ``module:function``) that gives the
+            factor's value which theory predicts; the report draws it as a line over the heat map of both
         claims: what is expected
         track: whether signals and gradients are recorded layer by layer: at steps 0, 1, 10, 100, ... and
             at the end of each epoch
@@ -116,15 +122,17 @@ class Study(Definition):
             The result.
 
         Raises:
-            ValueError: for a data set or model that cannot be had, and a model that does not fit the
-                data, before anything is trained.
+            ValueError: for a data set, model or device that cannot be had, and a model that does not fit
+                the data, before anything is trained.
+            RuntimeError: if another study is running in ``out``.
             OSError: if ``out`` cannot be written.
         """
         if jobs is not None:
             whole(1)("jobs", jobs)
-        check(self)
-        folder = None if out is None else _folder(self, Path(out))
-        records = records_of(self, jobs=jobs, out=folder, executor=executor, watch=watch)
+        check(self, is_here=executor is None)
+        folder = None if out is None else Path(out)
+        with nullcontext() if folder is None else _held(self, folder):
+            records = records_of(self, jobs=jobs, out=folder, executor=executor, watch=watch)
         return StudyResult(self, records)
 
     @classmethod
@@ -146,14 +154,37 @@ class Study(Definition):
         return to_toml(self)
 
 
-def _folder(study: Study, folder: Path) -> Path:
-    """The folder of a study's files, which has the study as TOML, if a file can name all of it."""
+@contextmanager
+def _held(study: Study, folder: Path) -> Iterator[None]:
+    """A folder that is the study's alone meanwhile, with the study as TOML, if a file can name all of it."""
     folder.mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder):
+        try:
+            text = study.to_toml()
+        except ValueError as error:
+            warn(f"no {_FILE} is written: {error}", UserWarning)
+        else:
+            with replacing(folder / _FILE) as partial:
+                partial.write_text(text, encoding="utf-8")
+        yield
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which the system gives back if the process dies.
+
+    Raises:
+        RuntimeError: if another one holds it.
+    """
+    lock = FileLock(folder / _LOCK)
     try:
-        text = study.to_toml()
-    except ValueError as error:
-        warn(f"no {_FILE} is written: {error}", UserWarning)
-    else:
-        with replacing(folder / _FILE) as partial:
-            partial.write_text(text, encoding="utf-8")
-    return folder
+        with suppress(NotImplementedError):  # of a file system that has no locks
+            lock.acquire(blocking=False)
+    except Timeout:
+        raise RuntimeError(
+            f"another study is running in {folder}: wait for its end, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -7,6 +7,7 @@ from pyinit.reports.page import Cell
 from pyinit.reports.table import columns
 from pyinit.studies.findings import findings_of
 from pyinit.studies.judged import Judged
+from pyinit.studies.metrics import cell
 from pyinit.studies.page import difference_cells, estimate_text
 from pyinit.studies.wording import number
 
@@ -34,7 +35,8 @@ def _values(result: Judged) -> Iterator[Any]:
     if not groups:
         return
     names = list(groups[0].comparisons)
-    table = columns("arm", *result.study.factors)
+    several = len(result.study.training.lrs) > 1
+    table = columns("arm", *result.study.factors, *["lr"] * several)
     for name in names:
         table.add_column(name, justify="right")
     rows = []
@@ -42,7 +44,9 @@ def _values(result: Judged) -> Iterator[Any]:
         of = [{each.arm: each for each in group.comparisons[name].estimates} for name in names]
         for arm in of[0]:
             factors = [str(group.factors.get(name, "")) for name in result.study.factors]
-            rows.append([arm, *factors, *(estimate_text(each[arm])[0] for each in of)])
+            found = result.rates.get((arm, cell(group.factors)))
+            rate = ["" if found is None else f"{found:g}"] * several
+            rows.append([arm, *factors, *rate, *(estimate_text(each[arm])[0] for each in of)])
     yield from _cut(table, rows, "rows")
 
 

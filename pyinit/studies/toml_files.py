@@ -10,7 +10,7 @@ from typing import Any
 from pyinit._messages import near, needed
 from pyinit.studies import arms
 from pyinit.studies.definition import CLAIM, STUDY, TRAINING, Claim, Definition, Training
-from pyinit.studies.kinds import FieldError, inside, refuse_unknown
+from pyinit.studies.kinds import TEXT, FieldError, inside, refuse_unknown
 from pyinit.studies.references import reference_to
 
 if sys.version_info >= (3, 11):
@@ -39,7 +39,9 @@ def read_study(source: str | PathLike[str]) -> dict[str, Any]:
     name = fspath(source)
     known = presets()
     if not name.endswith(SUFFIX) and name not in known:
-        raise ValueError(f"there is no study {name!r}; {near(name, known)} Or give a {SUFFIX} file")
+        raise ValueError(
+            f"there is no study {name!r}; {near(name, known).rstrip('?')}; or give a {SUFFIX} file"
+        )
     path = known.get(name, Path(name))
     try:
         text = path.read_text(encoding="utf-8")
@@ -67,6 +69,10 @@ def from_table(table: dict[str, Any]) -> dict[str, Any]:
     for key in _REQUIRED:
         if key not in table:
             raise FieldError((), f"the key {key} is missing")
+    TEXT("data", table["data"])
+    if isinstance(table.get("full"), dict) and "data" in table["full"]:
+        with inside("full"):
+            TEXT("data", table["full"]["data"])
     found = dict(table)
     if "training" in found:
         with inside("training"):
@@ -142,6 +148,7 @@ def to_toml(study: Definition) -> str:
     table["data"] = fspath(study.data)
     table["arms"] = {name: arms.plain(arm) for name, arm in study.arms.items()}
     table["training"] = _changed(study.training, Training())
+    table["theory"] = {name: reference_to(each) for name, each in study.theory.items()}
     table["claims"] = [_changed(claim, None) for claim in study.claims]
     order = ("name", "question", "model", "data", "seeds", "steps", "epochs", "track")
     ordered = {key: table[key] for key in (*order, *table) if key in table}
@@ -164,7 +171,7 @@ def _changed(value: Any, default: Any) -> dict[str, Any]:
         each.name: getattr(value, each.name)
         for each in fields(value)
         if getattr(value, each.name)
-        != (each.default if default is None else getattr(default, each.name))
+        not in ({}, each.default if default is None else getattr(default, each.name))
     }
 
 

@@ -7,11 +7,17 @@ from typing import Literal
 
 from pyinit.studies.definition import Claim
 from pyinit.studies.power import MOST_SEEDS, POWER, seeds_to_decide
-from pyinit.studies.samples import LEAST_SEEDS, BoundTest, Measure, against, holm, is_number
+from pyinit.studies.samples import LEAST_SEEDS, BoundTest, Measure, against, holm
 from pyinit.studies.statistics import Difference, Estimate, Runs, difference, estimate
-from pyinit.studies.wording import counted
+from pyinit.studies.wording import counted, placed
 
 Outcome = Literal["held", "not held", "undecided"]
+
+Arms = Mapping[str, Runs]
+"""What the runs of several arms gave: arm -> seed -> value."""
+
+Evidence = tuple[Measure, Arms] | tuple[Measure, Arms, Arms]
+"""What was measured, and what came of it in each of a claim's places: two with ``versus``, or one."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +63,7 @@ class Verdict:
     @property
     def in_words(self) -> str:
         """What was found of the claim, without numbers."""
-        claim, name = self.claim, self.evidence.measure.name
-        where = " and ".join(f"{factor} = {value}" for factor, value in claim.where.items())
-        no = "not " if self.outcome == "not held" else ""
-        if claim.better:
-            verb, by = f"is {no}better", f" by at least {claim.at_least:g}" * bool(claim.at_least)
-            if no and not claim.at_least:
-                verb = "is worse"
-            text = f"{claim.better} {verb} than {claim.than} in {name}{by}"
-        elif claim.same:
-            text = f"{' and '.join(claim.same)} are {no}within {claim.within:g} of each other in {name}"
-        else:
-            side = f"above {claim.above:g}" if claim.above is not None else f"below {claim.below:g}"
-            text = f"the {name} of {claim.arm} is {no}{side}"
-        whether = "it is undecided whether " if self.outcome == "undecided" else ""
-        return whether + text + (f" where {where}" if where else "")
+        return self.claim.in_words(self.outcome)
 
     def _open(self) -> list[str]:
         if self.outcome != "undecided":
@@ -86,14 +78,13 @@ class Verdict:
         return [f"If these numbers are the truth, {seeds} decide it with a probability of {POWER}."]
 
 
-def judge(
-    claims: Sequence[Claim], evidence: Sequence[tuple[Measure, Mapping[str, Runs]]]
-) -> tuple[Verdict, ...]:
+def judge(claims: Sequence[Claim], evidence: Sequence[Evidence]) -> tuple[Verdict, ...]:
     """Judges all claims of a study together, with Holm's correction over them.
 
     Args:
         claims: the claims
-        evidence: for each of them what was measured, and what came of it: arm -> seed -> value
+        evidence: for each of them what was measured, and what came of it in each of the claim's places:
+            arm -> seed -> value
 
     Returns:
         A verdict for each claim.
@@ -108,7 +99,10 @@ def judge(
         it is undecided whether the test_loss of he is below 0.5: 0.4 on 1 seed. It takes 3 seeds at least to \
 decide it.
     """
-    weighed = [_weigh(claim, *each) for claim, each in zip(claims, evidence, strict=True)]
+    weighed = [
+        _weigh(claim, measure, places)
+        for claim, (measure, *places) in zip(claims, evidence, strict=True)
+    ]
     raw = [max(test.p for test in tests) for _, tests, _ in weighed]
     verdicts = []
     for claim, (found, tests, inside), own, p in zip(claims, weighed, raw, holm(raw), strict=True):
@@ -136,10 +130,15 @@ decide it.
 
 
 def _weigh(
-    claim: Claim, measure: Measure, runs: Mapping[str, Runs]
+    claim: Claim, measure: Measure, places: Sequence[Arms]
 ) -> tuple[Difference | Estimate, list[BoundTest], bool]:
     """The numbers, the tests against the bounds that matter, and whether the numbers agree with the claim."""
-    found, low, high = _quantity(claim, measure, runs)
+    if claim.better and measure.more_is_better is None:
+        raise ValueError(
+            f"claims: by {measure.name} no arm can be better, since neither more nor less of it is"
+        )
+    low, high = _bounds(claim)
+    found = _quantity(claim, measure, places, alike=low < 0 < high)
     tests = {
         toward: against(bound, found.values, found.grain)
         for bound, toward in ((low, 1), (high, -1))
@@ -149,35 +148,33 @@ def _weigh(
     return found, crossed or list(tests.values()), not crossed
 
 
-def _quantity(
-    claim: Claim, measure: Measure, runs: Mapping[str, Runs]
-) -> tuple[Difference | Estimate, float, float]:
-    """What a claim is about, and between which bounds it is said to lie."""
-    if claim.better and claim.than:
-        if measure.more_is_better is None:
-            raise ValueError(
-                f"claims: by {measure.name} no arm can be better, since neither more nor less of it is"
-            )
-        found = difference(claim.better, claim.than, runs, measure, level=claim.level)
-        return found, claim.at_least, math.inf
-    if claim.same and claim.within:
-        told = _with_a_number(claim.same, runs)
-        return (
-            difference(*claim.same, told, measure, level=claim.level),
-            -claim.within,
-            claim.within,
-        )
+def _bounds(claim: Claim) -> tuple[float, float]:
+    """Between which bounds what a claim is about is said to lie."""
+    if claim.better:
+        return claim.at_least, math.inf
+    if claim.within:
+        return -claim.within, claim.within
     low = -math.inf if claim.above is None else claim.above
-    high = math.inf if claim.below is None else claim.below
-    arm = claim.arm or ""
-    return estimate(arm, runs.get(arm, {}), measure, claim.level), low, high
+    return low, math.inf if claim.below is None else claim.below
 
 
-def _with_a_number(arms: tuple[str, str], runs: Mapping[str, Runs]) -> dict[str, Runs]:
-    """The runs of two arms without the seeds at which neither gave a number: so they are not alike."""
-    both = [runs.get(arm, {}) for arm in arms]
-    told = {seed for mine in both for seed, value in mine.items() if is_number(value)}
-    return {
-        arm: {seed: value for seed, value in mine.items() if seed in told}
-        for arm, mine in zip(arms, both, strict=True)
-    }
+def _quantity(
+    claim: Claim, measure: Measure, places: Sequence[Arms], *, alike: bool
+) -> Difference | Estimate:
+    """What a claim is about: of an arm or two, in one place, or in one beside another.
+
+    If it is said to be ``alike``, seeds tell nothing at which no number is on either side.
+    """
+    found: list[Difference | Estimate] = []
+    for runs, factors in zip(places, claim.places, strict=True):
+        place = placed({name: factors[name] for name in claim.versus})
+        arms = [
+            estimate(
+                f"{arm} with {place}" if place else arm, runs.get(arm, {}), measure, claim.level
+            )
+            for arm in claim.arms
+        ]
+        found.append(difference(*arms, alike=alike) if len(arms) > 1 else arms[0])
+    if len(found) == 1:
+        return found[0]
+    return difference(*found, advantage=False, alike=alike)

@@ -1,7 +1,8 @@
 """How the numbers of statistics stand in sentences."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def number(value: float, spread: float | None = None) -> str:
@@ -43,3 +44,12 @@ def listed(items: Iterable[object]) -> str:
     """ "1", "1 and 2", "1, 2 and 3"."""
     *most, last = map(str, items)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def placed(factors: Mapping[str, Any]) -> str:
+    """Values of factors in a sentence.
+
+    >>> placed({"depth": 10, "batch_norm": True})
+    'depth = 10 and batch_norm = True'
+    """
+    return " and ".join(f"{name} = {value}" for name, value in factors.items())

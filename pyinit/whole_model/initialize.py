@@ -21,6 +21,8 @@ from pyinit.whole_model.engine.materialize import materialize_
 from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
 from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
+from pyinit.whole_model.own_resets import OwnReset as OwnResetOf
+from pyinit.whole_model.own_resets import fill_by_stand_ins
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
 from pyinit.whole_model.reparametrized import Computed
@@ -244,7 +246,7 @@ def carry_out(  # noqa: PLR0917
     """Give parameters and buffers what the plan says, and return the moments of each parameter."""
     if network.is_on_meta:
         materialize_(network.model, device, _left_out(network, plan))
-    _reset_by_modules(plan, sources)
+    _reset_by_modules(network, plan, sources)
     plain = [i for i, entry in enumerate(plan) if entry.site.computed is None]
     batch = Batch(
         [plan[i] for i in plain],
@@ -274,23 +276,28 @@ def set_computed(entry: Entry, computed: Computed, source: Source) -> None:
         computed.set_(value)
 
 
-def _reset_by_modules(plan: Sequence[Entry], sources: Sources) -> None:
-    """Call the ``reset_parameters`` of modules that fill their parameters themselves."""
-    by_module: dict[str, list[Entry]] = {}
+def _reset_by_modules(network: Network, plan: Sequence[Entry], sources: Sources) -> None:
+    """Have the model's own code fill the parameters that it resets itself."""
+    by_reset: dict[str, tuple[OwnResetOf, list[Entry]]] = {}
     for entry in plan:
         if isinstance(entry.initializer, OwnReset):
-            by_module.setdefault(entry.site.path, []).append(entry)
-    if not by_module:
+            own = network.own_resets.of(entry.site.path, entry.site.leaf)
+            assert own is not None, entry.site.name  # make_plan and replay_ have refused it
+            by_reset.setdefault(f"{own.path} {own.words}", (own, []))[1].append(entry)
+    if not by_reset:
         return
-    touched = {id(p) for e in by_module.values() for p in e[0].site.module.parameters()}
+    in_place = [network.modules[own.path] for own, _ in by_reset.values() if own.in_place]
+    touched = {id(p) for module in in_place for p in module.parameters()}
     kept = (p for entry in plan if entry.is_kept for p in entry.site.parameters)
     saved = [(p, p.detach().clone()) for p in kept if id(p) in touched]
-    for path, entries in by_module.items():
-        source = sources(path)
-        module = entries[0].site.module
-        reset: Any = getattr(module, "reset_parameters", None) or module._reset_parameters
-        with all_seeded(source, entries[0].site.parameters[0].device):
-            reset()
+    for own, entries in by_reset.values():
+        with all_seeded(sources(own.path), entries[0].site.parameters[0].device):
+            if own.in_place:
+                own.call()
+            else:
+                start = len(own.path) + 1 if own.path else 0
+                filled = {entry.site.name[start:]: entry.site.parameters[0] for entry in entries}
+                fill_by_stand_ins(network.modules[own.path], own.call, filled)
     with torch.no_grad():
         for parameter, values in saved:
             parameter.copy_(values)

@@ -13,6 +13,7 @@ from pyinit._graph.trace import trace
 from pyinit._torch.once import once
 from pyinit._torch.wrappers import named_modules
 from pyinit.initializers import Weight
+from pyinit.whole_model.own_resets import OwnResets
 from pyinit.whole_model.reparametrized import Computed, computed_by
 
 
@@ -91,6 +92,11 @@ class Network:
     def graph(self) -> Graph:
         """What follows each layer, and the residual branches; the model is traced on first use."""
         return trace(self.model)
+
+    @once
+    def own_resets(self) -> OwnResets:
+        """How the model's own code gives values to its parameters."""
+        return OwnResets(self.modules)
 
     @once
     def by_name(self) -> dict[str, Site]:

@@ -22,7 +22,7 @@ from pyinit.reports.initialization import (
 from pyinit.whole_model.engine.adjust import adjust_site_, start_of
 from pyinit.whole_model.engine.buffers import IsTouched, plan_resets
 from pyinit.whole_model.engine.execute import measured
-from pyinit.whole_model.engine.plan import Entry, check
+from pyinit.whole_model.engine.plan import NO_OWN_RESET, Entry, check
 from pyinit.whole_model.initialize import carry_out, refuse_buffers_elsewhere, row_of
 from pyinit.whole_model.network import Network, Site
 
@@ -135,7 +135,10 @@ def _rows(network: Network, report: InitReport) -> tuple[dict[str, Row], dict[st
         if first is not row:
             lost[row.name] = f"the model ties it to {first.name}, the report has it apart"
         elif why := (
-            _other_place(row, site) or _no_numbers(row, site, report) or _misfit(row, report)
+            _other_place(row, site)
+            or _no_numbers(row, site, report)
+            or _no_own_reset(row, site, network)
+            or _misfit(row, report)
         ):
             lost[row.name] = why
     lost |= {site.name: _no_row(site, report) for site in network.sites if site.name not in rows}
@@ -162,6 +165,13 @@ def _other_place(row: Row, site: Site) -> str | None:
     return (
         None if dtype == row.dtype else f"of dtype {dtype} in the model, {row.dtype} in the report"
     )
+
+
+def _no_own_reset(row: Row, site: Site, network: Network) -> str | None:
+    is_lost = isinstance(row.initializer, OwnReset) and not network.own_resets.of(
+        site.path, site.leaf
+    )
+    return NO_OWN_RESET if is_lost else None
 
 
 def _has_values(row: Row) -> bool:

@@ -1,6 +1,7 @@
 """The data sets that have names."""
 
 import random
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,15 @@ def installed(name: str) -> Dataset:
     for module in ("PIL", "sklearn", PACKAGES[name][0]) if name in PACKAGES else ():
         pytest.importorskip(module, reason="the extra data is not installed")
     return load(name)
+
+
+def test_the_page_has_the_sizes() -> None:
+    page = (Path(__file__).parents[2] / "docs/datasets.md").read_text(encoding="utf-8")
+    for name in SHAPES:
+        training, test = installed(name).split()
+        assert re.search(
+            rf"^\| `{name}`.*\| {training.samples} \+ {test.samples} \|", page, re.MULTILINE
+        )
 
 
 @pytest.mark.parametrize("name", SHAPES)

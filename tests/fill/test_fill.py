@@ -284,7 +284,7 @@ BAD_OUT = [
     (None, TypeError, "got NoneType"),
     (np.float32(1), TypeError, "got float32"),
     (np.ma.ones(3), TypeError, "got MaskedArray"),
-    (np.zeros(3, int), TypeError, "dtype float16, float32 or float64 .* got int64"),
+    (np.zeros(3, int), TypeError, "dtype float16, bfloat16, float32 or float64 .* got int64"),
     (np.zeros(3, complex), TypeError, "got complex128"),
     (np.zeros(3, ">f4"), TypeError, "native byte order, got >f4"),
     (read_only(), ValueError, "out must be writable, got a read-only array"),

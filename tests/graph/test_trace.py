@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+import pyinit
 from pyinit import calculate_gain
 from pyinit._graph.fx_tracer import traced
 from pyinit._graph.graph import ActivationKind, Branch
@@ -435,3 +436,279 @@ def test_models_of_transformers_are_traced_whole(name: str) -> None:
         assert all(branch.layers[-1].endswith(ends) for branch in graph.branches)
     if active is not None:
         assert graph.activation[active[0]] == ActivationKind(active[1])
+
+
+# ---- Mechanisms that real architectures have -----------------------------------------------------
+
+
+class NormWithActivation(nn.BatchNorm2d):
+    """A norm that ends in an activation, as timm's BatchNormAct2d does."""
+
+    def __init__(self, channels: int, act: nn.Module) -> None:
+        super().__init__(channels)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+def test_an_activation_inside_a_norm_follows_the_layer_before_it() -> None:
+    graph = trace(
+        nn.Sequential(
+            *(nn.Conv2d(3, 4, 3), NormWithActivation(4, nn.SiLU())),
+            *(nn.Conv2d(4, 4, 3), NormWithActivation(4, nn.Identity()), nn.Conv2d(4, 2, 3)),
+        )
+    )
+    assert graph.activation == {"0": ActivationKind("silu")}
+    assert graph.norms == {"0": "1", "2": "3"}
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"activation": "relu"}, ActivationKind("relu")),
+        ({"activation": "gelu_tanh"}, ActivationKind("gelu")),
+        (
+            {"activation": "leaky_relu", "activation_parameter": 0.3},
+            ActivationKind("leaky_relu", 0.3),
+        ),
+    ],
+)
+@pytest.mark.parametrize("traceable", [True, False])
+def test_an_activation_inside_a_convolution_follows_it(
+    traceable: bool, options: dict[str, Any], kind: ActivationKind
+) -> None:
+    layers = nn.Sequential(pyinit.nn.Conv2d(3, 4, 3, **options), pyinit.nn.Conv2d(4, 2, 3))
+    graph = trace(layers if traceable else Untraceable(layers))
+    prefix = "" if traceable else "layers."
+    assert graph.activation == {f"{prefix}0": kind}
+    assert graph.activation_before.get("1") == (kind if traceable else None)
+
+
+class Untraceable(nn.Module):
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers.children())
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError(f"cannot run on {x}")
+
+
+class Tower(nn.Module):
+    """Residual blocks, whose second branch may attend to what another tower gives."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(blocks))
+        self.looks = nn.ModuleList(nn.Linear(4, 4) for _ in range(blocks))
+
+    def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
+        for block, look in zip(self.blocks, self.looks, strict=True):
+            x = x + block(x)
+            if memory is not None:
+                x = x + look(memory * x)
+        return x
+
+
+class TwoStreams(nn.Module):
+    """An encoder of two branches and a decoder of six, which starts from a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Tower(2), Tower(3)
+        self.start = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(self.start, self.encoder(x))
+
+
+class UntraceableStreams(TwoStreams):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.sum() > 0 else x
+
+
+def branches_of(model: nn.Module) -> dict[str, int]:
+    graph = trace(model)
+    counts = graph.branches_of_streams()
+    return {branch.layers[-1]: counts[branch.stream] for branch in graph.branches}
+
+
+def test_branches_are_counted_by_residual_stream() -> None:
+    counts = branches_of(TwoStreams())
+    encoder = {f"encoder.blocks.{i}": 2 for i in range(2)}
+    decoder = {f"decoder.{part}.{i}": 6 for i in range(3) for part in ("blocks", "looks")}
+    assert counts == {**encoder, **decoder}
+
+
+def test_parts_that_are_traced_apart_have_streams_of_their_own() -> None:
+    counts = branches_of(UntraceableStreams())
+    assert counts == {
+        **{f"encoder.blocks.{i}": 2 for i in range(2)},
+        **{f"decoder.blocks.{i}": 3 for i in range(3)},
+    }
+
+
+class CrossAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        scores = self.q(x) @ self.k(memory).transpose(1, 2)
+        return x + self.o(scores.softmax(-1) @ self.v(memory))
+
+
+class DecoderBlock(nn.Module):
+    """A block that looks at an encoder's output only if there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp, self.cross = nn.Linear(4, 4), CrossAttention()
+
+    def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
+        x = x + self.mlp(x)
+        return x if memory is None else self.cross(x, memory)
+
+
+class Decoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(DecoderBlock() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.block if x.sum() > 0 else ():
+            x = block(x)
+        return x
+
+
+def test_layers_that_the_trace_of_a_part_passes_by_are_traced_apart() -> None:
+    graph = trace(Decoder())
+    assert graph.source == "torch.fx in parts"
+    assert graph.attention == {f"block.{i}.cross.{name}" for i in range(2) for name in "qkv"}
+    assert branches_of(Decoder()) == {
+        **{f"block.{i}.mlp": 4 for i in range(2)},
+        **{f"block.{i}.cross.o": 4 for i in range(2)},
+    }
+
+
+class Scores(nn.Module):
+    """Attention whose scores are made in one of several ways."""
+
+    def __init__(self, score: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(4, 4) for _ in range(3))
+        self.temperature = nn.Parameter(torch.ones(()))
+        self.score = score
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.score(self.q(x), self.k(x).transpose(1, 2))
+        scores = scores * self.temperature if self.score is learned else scores
+        return (scores + x.sum()).softmax(-1) @ self.v(x)
+
+
+def learned(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k
+
+
+def bare(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k * 1.0
+
+
+def multiplied(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k * 0.5
+
+
+def divided(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k / 2
+
+
+def before(q: Tensor, k: Tensor) -> Tensor:
+    return (0.5 * q) @ k
+
+
+def normalized(q: Tensor, k: Tensor) -> Tensor:
+    return functional.normalize(q, dim=-1) @ k
+
+
+@pytest.mark.parametrize("score", [bare, multiplied, divided, before, normalized, learned])
+def test_whether_scores_are_scaled(score: Callable[[Tensor, Tensor], Tensor]) -> None:
+    graph = trace(Scores(score))
+    assert graph.attention == {"q", "k", "v"}
+    assert ("q" in graph.unscaled) == (score is bare)
+    assert "v" not in graph.unscaled
+
+
+class Fused(nn.Module):
+    def __init__(self, scale: float | None) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(4, 4) for _ in range(3))
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        return functional.scaled_dot_product_attention(q, k, v, scale=self.scale)
+
+
+@pytest.mark.parametrize(("scale", "is_unscaled"), [(None, False), (0.5, False), (1.0, True)])
+def test_torchs_attention_scales_scores_unless_it_is_told_otherwise(
+    scale: float | None, is_unscaled: bool
+) -> None:
+    assert ("q" in trace(Fused(scale)).unscaled) == is_unscaled
+
+
+class TalkingHeads(nn.Module):
+    """Layers that mix heads before and after the softmax, as in CaiT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(8, 8) for _ in range(4))
+        self.before, self.after = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).view(1, 3, 2, 4).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        scores = 0.5 * q @ k.transpose(-2, -1)
+        scores = self.before(scores.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).softmax(-1)
+        scores = self.after(scores.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.out((scores @ v).transpose(1, 2).reshape(1, 3, 8))
+
+
+def test_talking_heads_are_no_queries() -> None:
+    graph = trace(TalkingHeads())
+    assert graph.head_mixers == {"before", "after"}
+    assert graph.attention == {"q", "k", "v"}
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.fc1, self.fc2 = nn.Conv2d(4, 2, 1), nn.Conv2d(2, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.conv(x))
+        gate = self.fc2(self.fc1(y.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return x + y * gate
+
+
+def test_a_gates_layers_end_no_branch() -> None:
+    graph = trace(SqueezeExcite())
+    assert graph.branches == (Branch(("conv",), "norm"),)
+    assert graph.depth == dict.fromkeys(("conv", "fc1", "fc2"), 1)
+
+
+class Standardized(nn.Conv2d):
+    """A convolution that standardizes its weight, as ScaledStdConv2d does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = functional.batch_norm(
+            self.weight.reshape(1, self.out_channels, -1), None, None, training=True
+        ).reshape_as(self.weight)
+        return functional.conv2d(x, weight, self.bias, padding=self.padding)
+
+
+def test_convolutions_that_standardize_their_weights_are_no_plain_chain() -> None:
+    layers = (m for _ in range(10) for m in (Standardized(4, 4, 3, padding=1), nn.ReLU()))
+    graph = trace(nn.Sequential(*layers))
+    assert set(graph.depth.values()) == {1}
+    assert graph.activation["0"] == ActivationKind("relu")
+    assert graph.norms == {}

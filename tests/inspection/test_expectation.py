@@ -64,6 +64,17 @@ def test_lengths_and_correlations_are_as_simulated(
         assert statistics.mean(cosines) == pytest.approx(0, abs=0.06)
 
 
+@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Softplus])
+def test_centred_weights_do_not_see_a_mean(activation: type[nn.Module]) -> None:
+    model = nn.Sequential(
+        *(part for _ in range(12) for part in (nn.Linear(WIDTH, WIDTH), activation()))
+    )
+    pyinit.initialize_(model, "auto", seed=0)
+    for row in pyinit.inspect(model, numbers(64, WIDTH)):
+        assert row.forward.std == pytest.approx(row.forward.expected_std, rel=0.1)
+        assert row.forward.mean_cosine == pytest.approx(row.forward.expected_cosine, abs=0.05)
+
+
 def test_chi_is_the_jacobians() -> None:
     report = pyinit.inspect(chain(nn.Tanh, 1.5, 0.3, 12), numbers(64, WIDTH), jacobians=True)
     layers = report[::2]

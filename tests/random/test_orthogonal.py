@@ -5,6 +5,7 @@
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -394,7 +395,7 @@ def test_groups_of_a_tensor_that_is_not_native_are_torchs(gain):
 
 
 def centre(weight: torch.Tensor) -> torch.Tensor:
-    return weight[(slice(None), slice(None), *(size // 2 for size in weight.shape[2:]))]
+    return weight[(slice(None), slice(None), *((size - 1) // 2 for size in weight.shape[2:]))]
 
 
 @pytest.mark.parametrize("gain", [3.0, torch.tensor(3.0)])
@@ -416,6 +417,17 @@ def test_delta_orthogonal_is_orthogonal_at_its_centre_alone(shape, groups, dtype
     assert torch.equal(centre(weight), filled(shape[:2], dtype, gain=gain, groups=groups))
     assert torch.count_nonzero(weight) == torch.count_nonzero(centre(weight))
     assert weight._version > 0
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
+def test_delta_orthogonal_with_same_padding_leaves_every_pixel_in_its_place(size):
+    weight = pyinit.delta_orthogonal_(torch.empty(3, 3, size, size))
+    x = torch.zeros(1, 3, 9, 9)
+    x[0, 0, 4, 4] = 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch pads even kernels by a copy, and says so
+        y = F.conv2d(x, weight, padding="same")
+    assert y.abs().sum((0, 1)).nonzero().tolist() == [[4, 4]]
 
 
 def test_delta_orthogonal_convolution_keeps_the_norm():

@@ -97,6 +97,10 @@ def test_defaults_of_the_fan_arguments_change_nothing(name):
         ({"groups": "2"}, TypeError, "groups must be an int, got '2'"),
         ({"transposed": 1}, TypeError, "transposed must be a bool, got 1"),
         ({"transposed": None}, TypeError, "transposed must be a bool, got None"),
+        ({"batch_dims": 2}, ValueError, r"batch_dims must .* leave at least 2 .* \(6, 4, 3\)"),
+        ({"batch_dims": -1}, ValueError, "batch_dims must be at least 0 .* got -1"),
+        ({"batch_dims": True}, TypeError, "batch_dims must be an int, got True"),
+        ({"batch_dims": 1.0}, TypeError, "batch_dims must be an int, got 1.0"),
     ],
 )
 def test_bad_fan_arguments_are_refused_untouched(name, arguments, error, text):
@@ -104,6 +108,38 @@ def test_bad_fan_arguments_are_refused_untouched(name, arguments, error, text):
     with pytest.raises(error, match=text):
         getattr(pyinit, name)(weight, **arguments)
     assert (weight == 7).all()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("batch", [(5,), (2, 3)])
+@pytest.mark.parametrize(("shape", "groups"), GROUPED)
+def test_fans_of_stacked_weights_are_those_of_one(shape, groups, batch, transposed):
+    stacked = fans((*batch, *shape), groups, transposed, len(batch))
+    assert stacked == fans(shape, groups, transposed)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("name", FAN_BASED)
+def test_stacked_weights_have_the_std_of_one(name, transposed):
+    generator = torch.Generator().manual_seed(3)
+    options = {"nonlinearity": "relu"} if name.startswith("kaiming") else {}
+    weight = torch.empty(4, 3, 60, 200)
+    getattr(pyinit, name)(
+        weight, generator=generator, batch_dims=2, transposed=transposed, **options
+    )
+    fan_in, fan_out = (60, 200) if transposed else (200, 60)
+    expected = expected_variance(name, fan_in, fan_out)
+    assert weight.var().item() == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("rng", ["philox", "torch"])
+def test_one_dimension_of_weights_changes_the_scale_alone(rng):
+    with pyinit.rng(rng):
+        torch.manual_seed(4)
+        stacked = pyinit.xavier_uniform_(torch.empty(3, 8, 8), batch_dims=1)
+        torch.manual_seed(4)
+        flat = pyinit.uniform_(torch.empty(3, 8, 8), -math.sqrt(6 / 16), math.sqrt(6 / 16))
+    assert torch.equal(stacked, flat)
 
 
 def test_means_of_fans():

@@ -1,19 +1,24 @@
 """What cannot be done is refused by name, before anything is trained or written."""
 
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from study_parts import broken_, cnn, misfit, mlp, nine, no_model
+from study_parts import EndingSamples, broken_, cnn, ends, misfit, mlp, nine, no_model
+from torch import nn
 
 import pyinit
 from pyinit.cli import main
 from pyinit.datasets import Dataset
-from pyinit.studies import Study, Training
+from pyinit.studies import Claim, Study, Training
+from pyinit.studies.runs import runs_of
 
 FILE = """
 model = "study_parts:mlp"
@@ -42,6 +47,13 @@ def _of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 _SHARED = mlp()
 
 
+def _holed() -> Dataset:
+    inputs = torch.zeros(40, 1, 8, 8)
+    inputs[3, 0, 1:3] = float("nan")
+    inputs[5, 0, 0, 0] = float("inf")
+    return Dataset("holed", inputs, torch.arange(40) % 10)
+
+
 class Unchecked(dict[str, Any]):
     """Fields of a ``Training`` that is made in the test."""
 
@@ -65,10 +77,16 @@ def study(**changes: Any) -> Study:
         ({"model": no_model}, "model: TypeError: model: the function made list"),
         ({"arguments": {"wdth": 3}}, "model: it does not take wdth"),
         ({"factors": {"wdth": (3,)}}, "model: it does not take wdth"),
+        ({"model": torch.nn.Identity}, "model: it has no parameters, so there is nothing to train"),
+        ({"model": ends}, "model: SystemExit: the model"),
+        ({"data": "study_parts:ending_data"}, "study_parts:ending_data raised SystemExit: the data"),
+        ({"data": EndingSamples()}, "data: SystemExit: the sample"),
+        ({"data": "ending_module:data"}, "cannot import 'ending_module:data': SystemExit: 3"),
         ({"model": lambda: _SHARED}, "model: the function must make a new model each time"),
         ({"model": misfit}, r"the model does not fit the data digits.*\(64, 1, 8, 8\).*1x?.*64.*63"),
         ({"model": nine}, r"it gives \(64, 9\) float32 on cpu, 9 classes, and the data has 10"),
         ({"data": Dataset("bare", torch.zeros(9, 64))}, "bare cannot be trained on: its target must be one tensor"),
+        ({"data": _holed()}, "its inputs must be finite, got 2 of 40 samples with others"),
         (
             {"data": (torch.zeros(20, 1, 8, 8), torch.zeros(20, 3))},
             r"its output is \(16, 10\) float32 on cpu and the target \(16, 3\) float32 on cpu",
@@ -76,10 +94,12 @@ def study(**changes: Any) -> Study:
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused_before_training(
-    changes: dict[str, Any], told: str, tmp_path: Path
+    changes: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "ending_module.py").write_text("raise SystemExit(3)", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     some = study(**{"arms": {"broken": broken_}, **changes})
-    with pytest.raises((ValueError, FileNotFoundError), match=f"(?s){told}"):
+    with pytest.raises((ValueError, FileNotFoundError, RuntimeError), match=f"(?s){told}"):
         some.run(jobs=1, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -100,8 +120,13 @@ def test_what_cannot_be_run_is_refused_before_training(
         ({"full": {"arms": "he"}}, r"full\.arms: must be a table"),
         ({"full": {"claims": 3}}, r"full\.claims: must be a list of claims"),
         ({"full": {"claims": [{"metrik": "accuracy"}]}}, r"full\.claims\[0\]\.metrik: there is no such key"),
+        ({"full": {"claims": [{"metric": "accuracy", "arm": "he", "above": 0.1, "versus": {"width": 8}}]}},
+         r"full\.claims\[0\]\.versus\.width: there is no such factor in where"),
         ({"seeds": 10**30}, "seeds: must be a whole number of at least 1 and at most 1000000"),
         ({"seeds": True}, "seeds: must be a whole number"),
+        ({"training": {"lr": 0.1}}, "training: must be a pyinit.studies.Training, got {'lr': 0.1}"),
+        ({"claims": [{"metric": "accuracy"}]}, "claims: must be a list of pyinit.studies.Claim, got"),
+        ({"claims": [Claim("accuracy", arm="he", above=0.5, where={"depth": 3})]}, "no such factor; there are none"),
         ({"epochs": 3}, "give either steps or epochs, got both"),
         ({"factors": {"batch_size": (0,)}}, "factors.batch_size: must be a whole number of at least 1"),
         ({"factors": {"depth": ()}}, "factors: must be a table of factors"),
@@ -126,7 +151,7 @@ def test_how_many_processes_is_checked() -> None:
 
 def test_batched_seeds_are_not_watched() -> None:
     training = pyinit.studies.Training(batch_seeds=True)
-    with pytest.raises(ValueError, match="track: must be false with batch_seeds"):
+    with pytest.raises(ValueError, match=r"training\.batch_seeds: needs track = false"):
         study(training=training)
 
 
@@ -175,6 +200,10 @@ def test_pyinits_own_studies_are_listed() -> None:
     ("arguments", "told"),
     [
         (("mine.tml",), "there is no study 'mine.tml'"),
+        (
+            ("mnist-cn",),
+            "there is no study 'mnist-cn'; did you mean mnist-cnn; or give a .toml file",
+        ),
         (("none.toml",), "cannot read none.toml: No such file or directory"),
         (("mine.toml", "--arms", "hee"), "arms.hee: there is no such arm; did you mean he?"),
         (
@@ -202,13 +231,44 @@ def test_the_command_names_what_is_wrong(arguments: tuple[str, ...], told: str) 
     assert not Path("mine").exists()
 
 
-def test_the_command_says_that_all_runs_failed() -> None:
+@pytest.mark.parametrize("arguments", [("--arms", "he"), ()], ids=["alone", "beside another"])
+def test_the_command_says_that_all_runs_of_an_arm_failed(arguments: tuple[str, ...]) -> None:
     Path("mine.toml").write_text(
         FILE.replace('"kaiming"', '"study_parts:broken_"'), encoding="utf-8"
     )
-    result = compare("mine.toml", "--arms", "he")
+    result = compare("mine.toml", *arguments)
     assert result.exit_code == 1
-    assert "all runs failed: ArithmeticError: this cannot be" in result.output
+    assert "all runs of he failed: ArithmeticError: this cannot be" in result.output
+
+
+def test_each_run_is_a_line_where_no_bar_can_be() -> None:
+    result = compare("mine.toml")
+    lines = [line for line in result.stderr.splitlines() if " runs: " in line]
+    assert [line.split(" runs: ")[0] for line in lines] == [
+        f"{number} of {len(lines)}" for number in range(1, len(lines) + 1)
+    ]
+    assert all(", finished after " in line for line in lines)
+
+
+def test_modules_lie_beside_the_file_or_in_the_working_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("own").mkdir()
+    Path("own/beside_it.py").write_text("from study_parts import mlp\n", encoding="utf-8")
+    text = re.sub(r'model = ".*"', 'model = "beside_it:mlp"', FILE)
+    Path("own/mine.toml").write_text(text, encoding="utf-8")
+    result = compare("own/mine.toml")
+    assert result.exit_code == 0, result.output
+
+
+def test_labels_that_count_from_one_are_told() -> None:
+    def build() -> nn.Module:
+        return nn.Linear(4, 3)
+
+    data = (torch.randn(90, 4), torch.arange(90) % 3 + 1)
+    with pytest.raises(ValueError, match="no sample is of class 0, so count classes from 0"):
+        pyinit.Study(build, data, {"a": "xavier"}, seeds=1, steps=2).run(jobs=1)
 
 
 def test_a_model_that_does_not_fit_is_told_by_the_command() -> None:
@@ -221,3 +281,65 @@ def test_a_model_that_does_not_fit_is_told_by_the_command() -> None:
     assert result.exit_code == 1
     assert "the model does not fit the data mnist1d" in " ".join(result.output.split())
     assert replace(study(), model=cnn).run(jobs=1).records[0].status == "finished"
+
+
+# ---- values that are Python's in another type ----------------------------------------------------
+
+
+def test_numbers_of_numpy_and_ranges_are_pythons() -> None:
+    factors = {"width": np.array([4, 8]), "dropout": [np.float64(0.0), np.float64(0.5)]}
+    some = study(factors=factors, steps=np.int64(3), training=Training(batch_size=np.int32(8)))
+    assert repr(some.factors) == "{'width': (4, 8), 'dropout': (0.0, 0.5)}"
+    assert (type(some.steps), type(some.training.batch_size)) == (int, int)
+    assert study(factors={"width": range(4, 12, 4)}).factors == {"width": (4, 8)}
+    assert (
+        type(study(factors={"batch_norm": np.array([True, False])}).factors["batch_norm"][0])
+        is bool
+    )
+    plain = study(factors={"width": (4, 8), "dropout": (0.0, 0.5)}, training=Training(batch_size=8))
+    assert [each.fingerprint for each in runs_of(some)] == [
+        each.fingerprint for each in runs_of(plain)
+    ]
+    for wrong in (np.ones((2, 2)), np.array([1, 1]), range(0), {1, 2}):
+        with pytest.raises(ValueError, match="factors: must be a table of factors"):
+            study(factors={"width": wrong})
+
+
+def test_no_factor_is_named_as_a_column(tmp_path: Path) -> None:
+    result = study(track=True).run(jobs=1, out=tmp_path / "out")
+    columns = {*result.to_frame("all").columns, *result.to_frame("runs").columns} - {"lr"}
+    assert {"seed", "arm", "step", "place", "seconds", "accuracy", "error", "rows"} <= columns
+    for name in columns:
+        with pytest.raises(ValueError, match=f"factors.{name}: is the name of a column"):
+            study(factors={name: (1, 2)})
+
+
+@pytest.mark.parametrize("wrong", ["\udc80", "half \ud800"])
+def test_what_no_file_can_hold_is_no_text(wrong: str) -> None:
+    for changes in (
+        {"name": wrong},
+        {"question": wrong},
+        {"arms": {wrong: "kaiming"}},
+        {"factors": {wrong: (1, 2)}},
+        {"factors": {"width": (wrong, 2)}},
+    ):
+        with pytest.raises(ValueError, match=r"must be a (text|table)"):
+            study(**changes)
+
+
+def test_a_device_that_is_not_there_is_refused_once(tmp_path: Path) -> None:
+    for device in ("meta", *(() if torch.cuda.is_available() else ("cuda",))):
+        for some in (
+            study(training=Training(device=device)),
+            study(factors={"device": ("cpu", device)}),
+        ):
+            with pytest.raises(ValueError, match=f"device: '{device}' cannot be used: "):
+                some.run(jobs=1, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_way_of_the_folder_is_named() -> None:
+    Path("mine").touch()
+    result = compare("mine.toml")
+    assert result.exit_code == 2
+    assert "--out': is needed, since 'mine' is a file" in " ".join(result.output.split())

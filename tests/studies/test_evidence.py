@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pyinit.studies import Claim
-from pyinit.studies.evidence import _IN_SPITE, _WORST, measure_of, runs_of, verdicts_of
+from pyinit.studies.evidence import measure_of, runs_of, verdicts_of
 from pyinit.studies.metrics import METRICS
 from pyinit.studies.records import Record
 
@@ -26,12 +26,10 @@ def record(
     return Record(arm, seed, factors, 0.1, status, epochs=[row], steps=steps, seconds=1.0)
 
 
-def test_the_tables_name_metrics_that_there_are() -> None:
-    assert {*_WORST, *_IN_SPITE} <= {*METRICS}
-
-
 def test_every_metric_of_which_more_is_better_has_a_worst_value() -> None:
-    assert {name for name, each in METRICS.items() if each.more_is_better} == {*_WORST}
+    assert {name for name, each in METRICS.items() if each.more_is_better} == {
+        name for name, each in METRICS.items() if each.worst is not None
+    }
 
 
 def test_a_metric_is_measured_run_by_run() -> None:
@@ -87,6 +85,24 @@ def test_claims_are_judged_where_they_are_made() -> None:
     shallow, deep = verdicts_of(claims, records)
     assert (shallow.outcome, deep.outcome) == ("undecided", "held")
     assert deep.in_words == "a is better than b in accuracy where depth = 30"
+
+
+def test_a_change_is_judged_between_the_two_places() -> None:
+    records = [
+        record("a", seed, value + 0.001 * ((7 * seed) % 5), depth=depth, norm=norm)
+        for seed in range(5)
+        for depth, norm, value in [(10, False, 0.9), (30, False, 0.6), (10, True, 0.9), (30, True, 0.9 - seed / 1000)]
+    ]  # fmt: skip
+    place: Any = {"where": {"depth": 30, "norm": False}, "versus": {"depth": 10}}
+    falls = Claim("accuracy", arm="a", below=-0.1, **place)
+    small = Claim(
+        "accuracy", arm="a", above=-0.1, where={"depth": 30, "norm": True}, versus={"depth": 10}
+    )
+    every = Claim("accuracy", arm="a", below=-0.1, where={"depth": 30}, versus={"depth": 10})
+    found = verdicts_of([falls, small, every], records)
+    assert [each.outcome for each in found] == ["undecided", "held", "held"]
+    assert found[0].test.kind == "sign"  # all changes are -0.3
+    assert found[2].evidence.mean == pytest.approx(-0.151)
 
 
 def test_an_unknown_metric_is_refused() -> None:

@@ -64,6 +64,13 @@ metric = "test_loss"
 same = ["xavier", "lsuv"]
 within = 0.1
 
+[[claims]]
+metric = "accuracy"
+arm = "lsuv"
+above = -0.1
+where = {width = 8, momentum = 0.9}
+versus = {width = 4}
+
 [full]
 seeds = 10
 epochs = 5
@@ -104,6 +111,8 @@ def in_python() -> Study:
                   text="More is better."),
             Claim("steps_to_accuracy:0.5", arm="xavier", below=15),
             Claim("test_loss", same=("xavier", "lsuv"), within=0.1),
+            Claim("accuracy", arm="lsuv", above=-0.1, where={"width": 8, "momentum": 0.9},
+                  versus={"width": 4}),
         ),
         full={"seeds": 10, "epochs": 5, "training": {"batch_size": 64}},
     )  # fmt: skip
@@ -147,7 +156,7 @@ WRONG = {
     'function = "study_parts:little_"': ('function = "study_parts:small_"',
         "line 13: arms.mine: cannot import 'study_parts:little_'"),
     'keras = "RandomNorml"': ('keras = "RandomNormal"',
-        "line 14: arms.keras: Keras has no initializer 'RandomNorml'; did you mean RandomNormal"),
+        "line 14: arms.keras: 'RandomNorml' is no initializer of Keras's that pyinit knows; did you mean RandomNormal"),
     'only = 3 },': ('only = "4.*" },', "line 16: arms.head"),
     'optimizer = "adm"': ('optimizer = "adam"',
         "line 25: training.optimizer: 'adm' is unknown; did you mean adam"),
@@ -160,7 +169,24 @@ WRONG = {
     "where = { width = 9 }": ("where = { width = 8 }", "line 38: claims[0].where.width: is never 9; it takes 4, 8"),
     "where = { wdth = 8 }": ("where = { width = 8 }", "line 38: claims[0].where.wdth: there is no such factor; did you mean width"),
     'same = ["xavier"]': ('same = ["xavier", "lsuv"]', "claims[2].same: must be a list of two arms"),
-    "steps = 20\nepochs = 2": ("steps = 20", "give either steps or epochs, got both"),
+    "steps = 20\nepochs = 2": ("steps = 20", "line 8: epochs: give either steps or epochs, got both"),
+    "batch_seeds = true": ("batch_size = 32", "line 27: training.batch_seeds: needs track = false"),
+    "batch_seeds = [false, true]": ("momentum = [0.0, 0.9]", "line 32: factors.batch_seeds: needs track = false"),
+    "data = 5": ('data = "digits"', "line 5: data: must be a text, got 5"),
+    "data = [5, 6]": ("width = [4, 8]", "line 31: factors.data: must be a text, got 5"),
+    "data = 7\nepochs = 5": ("epochs = 5", "line 61: full.data: must be a text, got 7"),
+    "seed = [4, 8]": ("width = [4, 8]", "line 31: factors.seed: is the name of a column of the results"),
+    "momentum = [0.0, 1]": ("momentum = [0.0, 0.9]", "line 32: factors.momentum: must be below 1 with adam, got 1"),
+    "momentum = 1": ("batch_size = 32", "line 27: training.momentum: must be below 1 with adam, got 1.0"),
+    'xavier = { pretrained = true, steps = "x" }': ('xavier = "xavier"',
+        "line 11: arms.xavier.steps: must be a whole number of at least 1, got 'x'"),
+    'function = "math:sqrt"': ('function = "study_parts:small_"',
+        "line 13: arms.mine: must be a function of a model, got <built-in function sqrt>"),
+    'function = "torch.nn:Linear"': ('function = "study_parts:small_"', "line 13: arms.mine: must be a function of a model"),
+    'function = "study_parts:small_", std = 3': ('function = "study_parts:small_"',
+        "line 13: arms.mine: cannot be called with a model, a batch and a seed at most, and its options: got an"),
+    'function = "study_parts:small_", model = 3': ('function = "study_parts:small_"',
+        "line 13: arms.mine: cannot be called"),
 }  # fmt: skip
 
 
@@ -168,7 +194,8 @@ WRONG = {
 def test_a_wrong_key_is_named_with_its_line(wrong: str, tmp_path: Path) -> None:
     right, told = WRONG[wrong]
     assert right in WHOLE
-    path = written(tmp_path, WHOLE.replace(right, wrong, 1))
+    text = WHOLE.replace("track = false", "") if "batch_seeds" in wrong else WHOLE
+    path = written(tmp_path, text.replace(right, wrong, 1))
     with pytest.raises(ValueError, match=r"mine\.toml") as caught:
         Study.load(path)
     assert told in str(caught.value)
@@ -229,3 +256,22 @@ def test_what_a_file_cannot_name_is_told() -> None:
         replace(study, arguments={"width": None}).to_toml()
     claims = [Claim("accuracy", arm="he", above=0.5)]
     assert "above = 0.5" in replace(study, full={"claims": claims}).to_toml()
+
+
+@pytest.mark.parametrize(
+    ("versus", "told"),
+    [
+        ("{widths = 4}", "versus.widths: there is no such factor in where; did you mean width"),
+        ("{momentum = 0.0}", "versus.momentum: there is no such factor in where"),
+        ("{width = 5}", r"versus.width: is never 5; it takes 4, 8"),
+        ("{width = 8}", "versus.width: is 8 in where, too: nothing is compared"),
+        ("4", "versus: must be a table of factors and their values, got 4"),
+    ],
+)
+def test_a_place_to_compare_with_is_a_value_that_the_factor_has(
+    versus: str, told: str, tmp_path: Path
+) -> None:
+    text = WHOLE.replace("where = {width = 8, momentum = 0.9}", "where = {width = 8}")
+    text = text.replace("versus = {width = 4}", f"versus = {versus}")
+    with pytest.raises(ValueError, match=rf"line \d+: claims\[3\].{told}"):
+        Study.load(written(tmp_path, text))

@@ -1,12 +1,15 @@
 """What runs are compared by, on records whose numbers are known."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pyinit.studies.metrics import METRICS, best_lrs, compared, metric
+from pyinit.studies.metrics import LEVELS, METRICS, best_lrs, compared, metric
 from pyinit.studies.records import Record
 
 
@@ -142,23 +145,39 @@ def test_an_unknown_metric_is_refused(name: str, told: str) -> None:
         metric(name)
 
 
-def test_each_arm_is_compared_by_the_rate_that_served_it_best() -> None:
-    def run(arm: str, seed: int, lr: float, accuracy: float | None) -> Record:
-        rows = [] if accuracy is None else [epoch(1, accuracy, 1.0)]
-        return record(arm=arm, seed=seed, lr=lr, epochs=rows)
+def tried(arm: str, seed: int, lr: float, loss: float | None, accuracy: float = 0.5) -> Record:
+    row = {"epoch": 1, "step": 9, "train_loss": loss, "test_loss": 1.0, "accuracy": accuracy}
+    return record(arm=arm, seed=seed, lr=lr, epochs=[] if loss is None else [row])
 
+
+def test_each_arm_is_compared_by_the_rate_with_the_least_training_loss() -> None:
     records = [
-        run("he", 0, 0.1, 0.9), run("he", 1, 0.1, None), run("he", 0, 0.2, 0.6), run("he", 1, 0.2, 0.6),
-        run("xavier", 0, 0.1, 0.7), run("xavier", 0, 0.2, 0.7),
+        tried("he", 0, 0.1, 0.2), tried("he", 1, 0.1, None), tried("he", 0, 0.2, 0.6), tried("he", 1, 0.2, 0.6),
+        tried("xavier", 0, 0.1, 0.7), tried("xavier", 0, 0.2, 0.7),
     ]  # fmt: skip
-    assert best_lrs(records) == {("he", ()): 0.2, ("xavier", ()): 0.1}  # a lost run counts as 0
+    assert best_lrs(records) == {("he", ()): 0.2, ("xavier", ()): 0.1}  # a lost run is the worst
     assert compared(records) == [records[2], records[3], records[4]]
-    gone = replace(run("he", 1, 0.1, 0.9), status="diverged")
+    gone = replace(tried("he", 1, 0.1, 0.2), status="diverged")
     assert best_lrs([records[0], gone, *records[2:4]]) == {("he", ()): 0.2}
 
 
-def test_without_accuracy_the_loss_decides() -> None:
-    def run(lr: float, loss: float | None) -> Record:
-        return record(lr=lr, epochs=[epoch(1, None, loss)])
+def test_the_page_lists_every_metric() -> None:
+    page = (Path(__file__).parents[2] / "docs/studies.md").read_text(encoding="utf-8")
+    table = page.partition("## Metrics\n")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = re.findall(r"`([a-z_]+)(?::[\d.]+)?`", " ".join(cells))
+    assert sorted(listed) == sorted([*METRICS, *LEVELS])
 
-    assert best_lrs([run(0.1, 1.0), run(0.2, 0.5), run(0.4, None)]) == {("he", ()): 0.2}
+
+def test_the_test_data_do_not_choose_a_rate() -> None:
+    rng = np.random.default_rng(27)
+    means = []
+    for _ in range(200):
+        records = [
+            tried("he", seed, lr, rng.gamma(2), accuracy=rng.normal(0.5, 0.1))
+            for lr in (0.1, 0.2, 0.4, 0.8)
+            for seed in range(3)
+        ]
+        means += [each.epochs[-1]["accuracy"] for each in compared(records)]
+    # The largest of four means of three would lie 0.06 above.
+    assert abs(np.mean(means) - 0.5) < 3 * 0.1 / math.sqrt(len(means))

@@ -4,6 +4,7 @@ import builtins
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,7 +15,9 @@ from pages import assert_drawn, open_page
 
 from pyinit.reports.page import Chart, Heat, Page, Section, Table, Text
 from pyinit.studies import Claim, Study, StudyResult, Training
+from pyinit.studies.models.deep import trainable_depth
 from pyinit.studies.records import Record
+from pyinit.studies.runs import runs_of
 
 ARMS = {"xavier": "xavier", "he": "kaiming", "small": {"recipe": "normal"}}
 ACCURACY = {"xavier": 0.9, "he": 0.8, "small": 0.1}  # of seed 0
@@ -102,10 +105,13 @@ def test_verdicts_come_first_on_the_page_and_in_the_terminal() -> None:
     texts = [part for part in first.parts if isinstance(part, Text)]
     assert [each.head for each in texts] == [
         "Held: Xavier is better.",
-        "Not held: small is better than he by accuracy.",
-        "Undecided: he is better than xavier by test_loss.",
+        "Not held: small is better than he in accuracy.",
+        "Undecided: he is better than xavier in test_loss.",
     ]
-    assert "0.910 against 0.115, a difference of 0.795" in texts[0].text
+    assert texts[0].text.startswith(
+        "xavier is better than small in accuracy: 0.910 against 0.115, a difference of 0.795 (95% interval"
+    )
+    assert texts[2].text.startswith("medians 1.55 against 1.55")  # the head says the same
     assert [each.outcome for each in found.verdicts] == ["held", "not held", "undecided"]
     shown = str(found)
     assert shown.index("Held: Xavier") < shown.index("arm  ")
@@ -153,6 +159,23 @@ def test_the_learning_rate_that_served_an_arm_best_is_told() -> None:
     found = StudyResult(of, (*good, *bad))
     assert found.compared == good
     assert found.findings[-1].text == "Tried were 0.01, 0.1: xavier by 0.01."
+    numbers = table(found.page(), "Numbers in the end")
+    assert [row[numbers.columns.index("lr")] for row in numbers.rows] == [0.01]
+
+
+def test_many_learning_rates_are_counted() -> None:
+    of = study(factors={"depth": (2, 4, 8)}, training=Training(lr=(0.01, 0.1)))
+    records = [
+        replace(record(arm, s, {"depth": d}), lr=lr, status=status)
+        for s in range(3)
+        for d in (2, 4, 8)
+        for arm in ARMS
+        for lr, status in ((0.01, "diverged" if d == 8 else "finished"), (0.1, "finished"))
+    ]
+    assert StudyResult(of, tuple(records)).findings[-1].text == (
+        "Tried were 0.01, 0.1. Of 9 arms and combinations of factors, it is 0.01 for 6, 0.1 for 3; the table of "
+        "numbers has each."
+    )
 
 
 def test_the_command_and_the_data_are_told() -> None:
@@ -275,6 +298,72 @@ def test_two_factors_are_a_heat_map_for_each_arm() -> None:
     assert len(result(of, combinations).statistics) == 6
 
 
+def hundredfold(sigma: float) -> float:
+    """A hundred times sigma."""
+    return 100 * sigma if sigma < 0.5 else math.inf
+
+
+def test_a_theory_is_a_line_over_the_heat_map() -> None:
+    factors = {"sigma": (0.1, 0.2, 0.3, 0.7), "width": tuple(range(6)), "depth": (40, 10, 20)}
+    of = study(factors=factors, theory={"depth": hundredfold})
+    cells = [
+        {"sigma": s, "width": w, "depth": d}
+        for s in factors["sigma"]
+        for w in factors["width"]
+        for d in factors["depth"]
+    ]
+    page = result(of, cells).page()
+    (text, *heats) = sections(page)["Grid"].parts
+    assert "The line is theory's: a hundred times sigma." in str(text)
+    for heat in heats:
+        assert isinstance(heat, Heat)
+        assert (heat.rows, heat.row_label) == (["10", "20", "40"], "depth")
+        assert (heat.columns, heat.column_label) == (["0.1", "0.2", "0.3", "0.7"], "sigma")
+        line = dict(heat.line)
+        assert line[0.5] == pytest.approx(0.5)  # 10, in the middle of the first row
+        assert line[1.0] == pytest.approx(1.0)  # 15, between the first and the second
+        assert line[2.5] == pytest.approx(2.0)  # 30, between the second and the third
+        assert line[3.5] == 3.0  # infinite: at the lower edge
+    assert max(y for _, y in line.items()) == 3.0
+
+
+def test_without_both_of_its_factors_a_theory_draws_nothing() -> None:
+    of = study(factors={"sigma": (0.1,), "depth": (10, 20)}, theory={"depth": hundredfold})
+    page = result(of, [{"sigma": 0.1, "depth": d} for d in (10, 20)]).page()
+    assert all(not each.line for each in sections(page)["Grid"].parts if isinstance(each, Heat))
+
+
+@pytest.mark.parametrize(
+    ("theory", "message"),
+    [
+        ({"dept": hundredfold}, r"^theory\.dept: there is no such factor; did you mean depth"),
+        ({"depth": "math:no_such"}, r"^theory\.depth: cannot import 'math:no_such'"),
+        ({"depth": lambda width: width}, r"^theory\.depth: a function of width, not of another factor"),
+        ({"sigma": lambda name: 2 * name}, r"^theory\.sigma: the factor name has values that are no numbers"),
+        ({"depth": 3}, r"^theory: must be a table of factors and functions"),
+    ],
+)  # fmt: skip
+def test_a_theory_that_cannot_be_drawn_is_refused(theory: Any, message: str) -> None:
+    factors = {"depth": (10, 20), "sigma": (0.1, 0.2), "name": ("a", "b")}
+    with pytest.raises(ValueError, match=message):
+        study(factors=factors, theory=theory)
+
+
+def test_a_theory_is_kept_in_a_file(tmp_path: Path) -> None:
+    of = Study.load("trainable-depth")
+    (tmp_path / "x.toml").write_text(replace(of, theory={"depth": trainable_depth}).to_toml())
+    assert Study.load(tmp_path / "x.toml").theory == of.theory
+
+
+def test_a_theory_does_not_make_runs_others() -> None:
+    factors = {"lr": (0.01, 0.1), "momentum": (0.5, 0.9)}
+    plain, drawn = (
+        [run.fingerprint for run in runs_of(study(factors=factors, theory=theory))]
+        for theory in ({}, {"lr": lambda momentum: 1 - momentum})
+    )
+    assert plain == drawn
+
+
 def test_p_values_are_corrected_over_all_pairs_of_all_combinations() -> None:
     of = study(factors={"depth": (2, 4, 8, 16, 32, 64)})
     pairs = [
@@ -315,6 +404,19 @@ def test_a_folder_has_the_page_tidy_data_and_pictures(tmp_path: Path) -> None:
     assert list(epochs["accuracy"]) == list(found.to_frame()["accuracy"])
     assert list(epochs["batch_norm"]) == list(found.to_frame()["batch_norm"])
     assert set(epochs["depth"]) == {"2", "deep"}
+
+
+def test_pictures_that_a_report_lacks_are_deleted_and_files_of_others_stay(tmp_path: Path) -> None:
+    of = study(factors={"depth": (2, 4)})
+    before = {path.name for path in result(of, [{"depth": d} for d in (2, 4)]).write(tmp_path)}
+    pictures = tmp_path / "pictures"
+    for name in ("mine.png", "grid.svg"):
+        (pictures / name).touch()
+    after = {path.name for path in result().write(tmp_path)}
+    assert before - after == {"grid.png"}
+    assert {path.name for path in pictures.iterdir()} == (
+        after - {"report.html", "tidy.parquet"} | {"mine.png", "grid.svg"}
+    )
 
 
 def test_nothing_is_written_if_a_library_is_missing(
@@ -430,6 +532,10 @@ PAGES = {
     "grid": lambda: result(
         study(factors={"depth": (2, 4), "act": ("relu", "tanh")}),
         [{"depth": d, "act": a} for d in (2, 4) for a in ("relu", "tanh")],
+    ),
+    "theory": lambda: result(
+        study(factors={"depth": (10, 20), "sigma": (0.1, 0.7)}, theory={"depth": hundredfold}),
+        [{"depth": d, "sigma": s} for d in (10, 20) for s in (0.1, 0.7)],
     ),
     "one seed": lambda: result(study(seeds=1)),
     "gone wrong": gone_wrong,

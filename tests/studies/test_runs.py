@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,9 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from study_parts import broken_, deadly_, deadly_once_, mlp, small_
+from click.testing import CliRunner
+from study_parts import (
+    broken_,
+    deadly_,
+    deadly_once_,
+    ends_,
+    ends_if_wide,
+    mlp,
+    own_,
+    small_,
+    unsettled_,
+)
+from torch.nn.modules.module import register_module_forward_hook
 
-from pyinit.studies import Claim, Study, Training, executors
+from pyinit.cli import main
+from pyinit.studies import Claim, Study, Training, executors, references
 from pyinit.studies.executors import dask_executor
 from pyinit.studies.records import Record, RecordFile, read_records
 from pyinit.studies.runs import runs_of
@@ -241,6 +255,14 @@ def test_what_a_function_names_decides_in_every_process(is_typed: bool, tmp_path
     assert len({first, *changed}) == 4
 
 
+def test_torch_is_installed_wherever_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        references, "_INSTALLED", ("/none/",)
+    )  # as in IPython of another environment
+    assert not any(map(references._is_users, (torch, torch.nn.Linear, torch.nn.init.normal_, np)))
+    assert references._is_users(mlp)
+
+
 def test_a_file_counts_by_what_is_in_it(tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     prints = []
@@ -257,6 +279,94 @@ def test_a_failed_run_is_tried_again(tmp_path: Path) -> None:
         result = some.run(jobs=1, out=tmp_path, watch=lambda record, _: made.append(record))
         assert [each.status for each in result.records] == ["failed"] * 2
     assert len(made) == 4
+
+
+@pytest.mark.parametrize(("arm", "told"), [(ends_, "SystemExit: the arm"), (own_, "Own: the arm")])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_ends_the_program_has_failed(arm: Any, told: str, jobs: int) -> None:
+    some = study(arms={"ends": arm, "he": "kaiming"}, seeds=1, factors={"width": (4,)})
+    first, other = some.run(jobs=jobs).records
+    assert (first.status, other.status) == ("failed", "finished")
+    assert (first.error or "").startswith(told)
+
+
+def test_a_model_that_ends_the_program_has_failed() -> None:
+    some = study(model=ends_if_wide, arms={"he": "kaiming"}, seeds=1)
+    first, other = some.run(jobs=1).records
+    assert (first.status, other.status) == ("finished", "failed")
+    assert (other.error or "").startswith("SystemExit: too wide")
+
+
+def test_what_an_arm_sets_in_torch_reaches_no_other_run(here: list[dict[str, Any]]) -> None:
+    drawn = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    arms = {"unsettled": unsettled_, "xavier": "xavier", "he": "kaiming"}
+    records = study(arms=arms).run(jobs=1).records
+    assert numbers(each for each in records if each.arm != "unsettled") == here
+    assert torch.equal(torch.random.get_rng_state(), drawn[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == drawn[1:]
+    assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype is torch.float32
+    assert torch.ones(1).device.type == "cpu"
+    assert torch.is_grad_enabled()
+    assert not torch.is_anomaly_enabled()
+
+
+def test_hooks_of_all_modules_that_are_there_stay() -> None:
+    called: list[Any] = []
+    handle = register_module_forward_hook(lambda *_: called.append(1))
+    try:
+        study(arms={"unsettled": unsettled_}, seeds=1, factors={}).run(jobs=1)
+        called.clear()
+        mlp()(torch.ones(1, 64))
+        assert called
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{}", "missing"),
+        ("[" * 100_000, "nested too deep"),
+        ('"fingerprint": []', r"fingerprint cannot be \[\]"),
+        ('"status": 3', "status cannot be 3"),
+        ('"status": "done"', "status cannot be 'done'"),
+        ('"seed": true', "seed cannot be True"),
+        ('"factors": [1]', r"factors cannot be \[1\]"),
+        ('"epochs": [3]', r"epochs cannot be \[3\]"),
+        ('"steps": [{"loss": 1}]', r"steps cannot be \[\{'loss': 1\}\]"),
+        ('"layers": [{"step": [1]}]', "layers cannot be"),
+        ('"lr": null', "lr cannot be None"),
+        ('"seconds": "3"', "seconds cannot be '3'"),
+        ('"error": 5', "error cannot be 5"),
+        ('"versions": "1"', "versions cannot be '1'"),
+    ],
+)
+def test_a_damaged_record_is_named(line: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    whole = json.dumps(
+        Record("he", 0, {}, 0.1, "finished", steps=[{"step": 0, "loss": 1.0}]).to_json()
+    )
+    damaged = f"{whole[:-1]}, {line}}}" if line[0] == '"' else line
+    path.write_text(f"{whole}\n{damaged}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"runs\.jsonl, line 2: .*{told}"):
+        read_records(path)
+
+
+def test_a_folder_is_of_one_study_at_a_time(tmp_path: Path) -> None:
+    some = study(seeds=1, factors={"width": (4,)})
+    refused: list[str] = []
+
+    def second(*_: Any) -> None:
+        before = (tmp_path / "study.toml").read_bytes()
+        with pytest.raises(RuntimeError) as caught:
+            replace(some, seeds=3).run(jobs=1, out=tmp_path)
+        refused.append(str(caught.value))
+        assert (tmp_path / "study.toml").read_bytes() == before
+
+    some.run(jobs=1, out=tmp_path, watch=second)
+    told = f"another study is running in {tmp_path}: wait for its end, or choose another folder"
+    assert refused == [told] * 2
+    some.run(jobs=1, out=tmp_path)
 
 
 def test_a_line_that_was_not_written_whole_is_made_again(tmp_path: Path) -> None:
@@ -393,10 +503,30 @@ def test_there_must_be_a_scheduler() -> None:
 # ---- interrupted ---------------------------------------------------------------------------------
 
 
-def test_an_interrupt_keeps_what_is_finished(tmp_path: Path) -> None:
+def _with_children(root: int) -> list[int]:
+    """A process and all that it has started, as Linux tells."""
+    tasks = Path(f"/proc/{root}/task").glob("*/children")
+    children = [int(each) for task in tasks for each in task.read_text().split()]
+    return [root, *(each for child in children for each in _with_children(child))]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return " (zombie)" not in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_an_interrupt_keeps_what_is_finished(
+    number: int, code: int, jobs: int, tmp_path: Path
+) -> None:
     file = tmp_path / "slow.toml"
     file.write_text(
-        'model = "study_parts:mlp"\ndata = "digits"\nseeds = 200\nsteps = 100\n[arms]\nhe = "kaiming"\n'
+        'model = "study_parts:mlp"\ndata = "digits"\nseeds = 300\nsteps = 3000\n[arms]\nhe = "kaiming"\n'
     )
     out = tmp_path / "out"
     path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
@@ -407,7 +537,7 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path: Path) -> None:
         "compare",
         str(file),
         "--jobs",
-        "1",
+        str(jobs),
         "--out",
         str(out),
     ]
@@ -418,13 +548,21 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path: Path) -> None:
     records = out / "runs.jsonl"
     while time.monotonic() < deadline and not (records.exists() and records.stat().st_size):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    of_study = _with_children(process.pid)
+    refused = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    process.send_signal(number)
     _, told = process.communicate(timeout=120)
     kept = len(read_records(records))
-    assert process.returncode == 130
-    assert 0 < kept < 200
-    assert f"interrupted: {kept} of 200 runs are kept in {out}" in told
-    assert f"go on with: pyinit compare {file} --jobs 1 --out {out}" in told
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert refused.stderr.startswith(f"Error: another study is running in {out}: ")
+    assert process.returncode == code
+    assert len(of_study) >= jobs or sys.platform != "linux"
+    assert not [each for each in of_study if _is_alive(each)]
+    assert 0 < kept < 300
+    assert f"interrupted: {kept} of 300 runs are kept in {out}" in told
+    assert f"go on with: pyinit compare {file} --jobs {jobs} --out {out}" in told
 
 
 def test_seeds_of_one_model_are_found_again_together(tmp_path: Path) -> None:
@@ -436,3 +574,56 @@ def test_seeds_of_one_model_are_found_again_together(tmp_path: Path) -> None:
     assert not made
     replace(some, seeds=3).run(jobs=1, out=tmp_path, watch=watch)
     assert len(made) == 6  # numbers of seeds that are one model depend on one another
+
+
+@pytest.mark.parametrize("library", ["torch", "filelock"])
+def test_an_interrupt_while_libraries_are_imported_is_a_line(library: str, tmp_path: Path) -> None:
+    (tmp_path / f"{library}.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinit", "compare", "mnist-cnn", "--out", str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr == "\ninterrupted before anything was begun\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_while_libraries_are_imported_is_told_as_usual(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise OSError('no such library')", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinit", "info"],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "OSError: no such library" in done.stderr
+
+
+def test_a_study_goes_on_after_the_disk_was_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "some.toml", tmp_path / "out"
+    file.write_text(
+        'model = "study_parts:mlp"\ndata = "digits"\nseeds = 4\nsteps = 5\n[arms]\nhe = "kaiming"\n'
+    )
+    arguments = ["compare", str(file), "--jobs", "1", "--out", str(out)]
+    whole, syncs = os.fsync, iter(range(100))
+
+    def full(number: int) -> None:
+        if next(syncs) >= full_after:
+            raise OSError(28, "No space left on device")
+        whole(number)
+
+    full_after = 4
+    monkeypatch.setattr(os, "fsync", full)
+    ended = CliRunner().invoke(main, arguments)
+    monkeypatch.setattr(os, "fsync", whole)
+    kept = len(read_records(out / "runs.jsonl"))
+    assert ended.exit_code == 1
+    assert f"Error: cannot write {out}: No space left on device\n" in ended.output
+    assert 0 < kept < 4
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 0, again.output
+    assert len(read_records(out / "runs.jsonl")) == 4

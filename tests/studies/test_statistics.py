@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pyinit.studies import statistics
 from pyinit.studies.curves import area, band, reached
 from pyinit.studies.power import seeds_to_decide
 from pyinit.studies.samples import Measure, against, holm
-from pyinit.studies.statistics import compare, difference, estimate
+from pyinit.studies.statistics import Difference, compare, estimate
 
 weightstats = pytest.importorskip("statsmodels.stats.weightstats")
 from statsmodels.stats.multitest import multipletests
@@ -28,6 +29,12 @@ RUNS: dict[str, dict[int, float | None]] = {"xavier": {**FIRST}, "normal": {**SE
 
 def runs(**arms: list[float | None]) -> dict[str, dict[int, float | None]]:
     return {arm: dict(enumerate(values)) for arm, values in arms.items()}
+
+
+def difference(
+    first: str, second: str, of: dict[str, dict[int, float | None]], measure: Measure
+) -> Difference:
+    return statistics.difference(*(estimate(arm, of[arm], measure) for arm in (first, second)))
 
 
 # Intervals

@@ -270,6 +270,42 @@ def test_functions_get_what_they_ask_for() -> None:
     assert found == [(0.5, -1)]
 
 
+def test_functions_get_batch_and_seed_by_these_names_wherever_they_stand() -> None:
+    found: list[Any] = []
+
+    def of_seed(model: nn.Module, seed: int) -> None:
+        found.append(seed)
+
+    def after_a_default(model: nn.Module, std: float = 0.1, seed: int = -1) -> None:
+        found.append((std, seed))
+
+    def turned(model: nn.Module, seed: int, batch: Any, /) -> None:
+        found.append((seed, len(batch)))
+
+    def of_other_names(model: nn.Module, samples: Any, number: int) -> None:
+        found.append((len(samples), number))
+
+    for each in (of_seed, after_a_default, turned, of_other_names):
+        only(study({"arm": each}, steps=1))
+    seed = found[0]
+    assert isinstance(seed, int)
+    assert found[1:] == [(0.1, seed), (seed, 2), (2, seed)]
+
+
+def test_an_arm_that_makes_another_model_is_refused() -> None:
+    def new(model: nn.Module) -> nn.Module:
+        return mlp()
+
+    def same(model: nn.Module) -> nn.Module:
+        return model
+
+    found = study({"new": new, "same": same}, steps=1).run(jobs=1)
+    assert [each.status for each in found.records] == ["failed", "finished"]
+    error = found.records[0].error
+    assert error is not None
+    assert error.startswith("ValueError: an arm's function must fill in the model that it is given")
+
+
 def test_pretrained_weights_come_from_the_other_half_of_the_data() -> None:
     data = load("digits")
     training, _ = data.split()

@@ -152,6 +152,186 @@ def test_the_seeds_of_an_undecided_claim_decide_it() -> None:
     assert stats.binomtest(int(decided), 1000, 0.8).pvalue > 0.01
 
 
+# One value of a factor beside another
+
+
+SHALLOW, DEEP = {"depth": 10}, {"depth": 100}
+
+
+def of_change(claim: Claim, here: Runs, there: Runs, measure: Measure = ACCURACY) -> Verdict:
+    (found,) = judge([claim], [(measure, here, there)])
+    return found
+
+
+def change(metric: str = "accuracy", /, **form: Any) -> Claim:
+    return Claim(metric, where=DEEP, versus=SHALLOW, **form)
+
+
+@pytest.mark.usefixtures("only_outcomes")
+@pytest.mark.parametrize("draw", [normal, skewed, diverging, trains_or_not, coarse])
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("measure", [ACCURACY, LOSS], ids=lambda measure: measure.name)
+@pytest.mark.parametrize(
+    "form", [{"arm": "a", "above": 0.0}, {"better": "a", "than": "b"}], ids=str
+)
+def test_a_factor_that_changes_nothing_is_not_said_to_more_often_than_the_level(
+    draw: Any, seeds: int, measure: Measure, form: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(28)
+    found = []
+    for _ in range(200):
+        share = rng.normal(0, 0.05, seeds)  # what the runs of a seed have in common
+        here, there = (runs(a=draw(rng, seeds) + share, b=draw(rng, seeds)) for _ in range(2))
+        found.append(of_change(change(**form), here, there, measure).outcome)
+    assert no_more_often(found.count("held"), 200, 0.05)
+    assert no_more_often(200 - found.count("undecided"), 200, 0.05)
+
+
+@pytest.mark.usefixtures("only_outcomes")
+@pytest.mark.parametrize("bound", [{"above": -0.02}, {"below": 0.02}])
+def test_a_change_of_just_the_margin_is_not_called_small_more_often_than_the_level(
+    bound: dict[str, Any],
+) -> None:
+    rng = np.random.default_rng(29)
+    truth = next(iter(bound.values()))
+    found = [
+        of_change(
+            change(arm="a", **bound),
+            runs(a=base + rng.normal(truth, 0.01, 5)),
+            runs(a=base),
+        ).outcome
+        for base in rng.normal(0.8, 0.1, (200, 5))
+    ]
+    assert no_more_often(found.count("held"), 200, 0.05)
+
+
+@pytest.mark.usefixtures("only_outcomes")
+@pytest.mark.parametrize("arms", [1, 2])
+def test_a_planted_change_is_found_as_often_as_theory_says(arms: int) -> None:
+    rng = np.random.default_rng([30, arms])
+    form = {"better": "a", "than": "b"} if arms == 2 else {"arm": "a", "above": 0.0}
+    found, seeds, effect = [], 10, 1.0
+    for base in rng.normal(0.8, 0.1, (600, seeds)):
+        there = runs(a=base, b=base + rng.normal(0, 0.2, seeds))
+        # Both arms of a seed change by 0.3, and the first by a further 0.01 with a deviation of 0.01.
+        shared = 0.3 if arms == 2 else 0.0
+        here: Runs = {
+            "a": dict(enumerate(base + shared + rng.normal(effect * 0.01, 0.01, seeds))),
+            "b": {seed: (value or 0.0) + shared for seed, value in there["b"].items()},
+        }
+        found.append(of_change(change(**form), here, there).outcome)
+    bound = stats.t(seeds - 1).isf(0.025)
+    power = stats.nct(seeds - 1, effect * math.sqrt(seeds)).sf(bound)
+    assert stats.binomtest(found.count("held"), 600, power).pvalue > 0.01
+    assert found.count("not held") <= 1
+
+
+def test_a_change_is_tested_by_pairs_of_an_arms_runs_and_of_advantages() -> None:
+    rng = np.random.default_rng(31)
+    a, b, c, d = (rng.normal(0.5, 0.1, 6) for _ in range(4))
+    here, there = runs(a=a, b=b), runs(a=c, b=d)
+    assert of_change(change(arm="a", above=0.0), here, there).p == pytest.approx(
+        stats.ttest_rel(a, c).pvalue
+    )
+    assert of_change(change(arm="a", below=0.2), here, there).p == pytest.approx(
+        stats.ttest_1samp(a - c, 0.2).pvalue
+    )
+    for measure, sign in ((ACCURACY, 1), (LOSS, -1)):
+        found = of_change(change(better="a", than="b", at_least=0.1), here, there, measure)
+        assert found.p == pytest.approx(stats.ttest_1samp(sign * ((a - b) - (c - d)), 0.1).pvalue)
+
+
+def test_what_rises_is_the_number_itself_where_less_is_better_too() -> None:
+    here, there = runs(a=[0.5, 0.52, 0.49]), runs(a=[1.0, 1.01, 1.02])
+    found = of_change(change("test_loss", arm="a", below=-0.3), here, there, LOSS)
+    assert found.outcome == "held"
+    assert str(found).startswith(
+        "the test_loss of a falls by more than 0.3 from depth = 10 to depth = 100: 0.503 against 1.010, "
+        "a difference of -0.507 (95% interval"
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "held", "contrary", "asked"),
+    [
+        (change(arm="a", below=0.1), "does not rise by more than 0.1", "rises by more than 0.1", "rises by"),
+        (change(arm="a", above=-0.1), "does not fall by more than 0.1", "falls by more than 0.1", "falls by"),
+        (change(arm="a", above=0.1), "rises by more than 0.1", "does not rise by more than 0.1", "rises by"),
+        (change(arm="a", below=-0.1), "falls by more than 0.1", "does not fall by more than 0.1", "falls by"),
+        (change(arm="a", above=0), "rises from depth = 10 to", "does not rise from depth = 10 to", "rises from"),
+        (change(arm="a", below=0), "falls from depth = 10 to", "does not fall from depth = 10 to", "falls from"),
+        (change(better="a", than="b"), ("the advantage of a over b in accuracy is greater with depth = 100 than with "
+         "depth = 10"), "is smaller with depth = 100 than", "is greater with"),
+        (change(better="a", than="b", at_least=0.2), "is greater with depth = 100 than with depth = 10 by at least 0.2",
+         "is not greater with depth = 100 than with depth = 10 by at least 0.2", "is greater with"),
+        (change(same=("a", "b"), within=0.1), ("the advantages of a over b with depth = 100 and with depth = 10 are "
+         "within 0.1 of each other in accuracy"), "are not within 0.1", "are within 0.1"),
+    ],
+)  # fmt: skip
+def test_a_change_is_told_in_words(claim: Claim, held: str, contrary: str, asked: str) -> None:
+    assert held in str(claim)
+    assert contrary in claim.in_words("not held")
+    undecided = claim.in_words("undecided")
+    assert undecided.startswith("it is undecided whether ")
+    assert asked in undecided
+
+
+@pytest.mark.parametrize("measure", [ACCURACY, LOSS], ids=lambda measure: measure.name)
+@pytest.mark.parametrize(
+    "claim",
+    [change(arm="a", above=-0.1), change(arm="a", below=0.1), change(same=("a", "b"), within=0.1)],
+    ids=str,
+)
+def test_runs_that_diverge_everywhere_have_not_changed_little(
+    claim: Claim, measure: Measure
+) -> None:
+    lost = runs(a=[None] * 9, b=[0.5] * 9)
+    assert of_change(claim, lost, lost, measure).outcome == "undecided"
+
+
+def test_a_change_to_divergence_is_found_and_told() -> None:
+    here, there = runs(a=[None] * 6, b=[0.1] * 6), runs(a=[0.1] * 6, b=[0.1] * 6)
+    found = of_change(change("test_loss", arm="a", above=0.0), here, there, LOSS)
+    assert (found.outcome, found.test.kind) == ("held", "sign")
+    assert "higher on 6 of 6 seeds and lower on 0" in str(found)
+    assert "Of a with depth = 100, 6 runs gave no number and count as worse" in str(found)
+    found = of_change(change("test_loss", better="b", than="a"), here, there, LOSS)
+    assert found.outcome == "held"
+    # Advantages that are infinite in both places are equal.
+    found = of_change(change("test_loss", better="b", than="a"), here, here, LOSS)
+    assert (found.outcome, found.p) == ("undecided", 1.0)
+
+
+def test_seeds_are_compared_that_all_runs_have() -> None:
+    here: Runs = {"a": {0: 0.9, 1: 0.8, 2: 0.9, 3: 0.7}, "b": {0: 0.5, 1: 0.6, 2: 0.4, 4: 0.5}}
+    there: Runs = {"a": {0: 0.9, 1: 0.8, 5: 0.9}, "b": {0: 0.9, 1: 0.8}}
+    found = of_change(change(better="a", than="b"), here, there)
+    assert found.evidence.values == pytest.approx((0.4, 0.2))
+    assert str(found).count("Seeds 2, 3, 4 and 5 are left out") == 1
+    assert str(found).count("left out") == 1
+
+
+@pytest.mark.parametrize(
+    "form", [{"arm": "a", "above": 0.0}, {"better": "a", "than": "b"}], ids=str
+)
+def test_a_place_without_runs_leaves_it_undecided(form: dict[str, Any]) -> None:
+    found = of_change(change(**form), CLEAR, {})
+    assert (found.outcome, found.seeds_to_decide) == ("undecided", None)
+    assert "no seed has a value of both" in str(found)
+    assert str(found).endswith("It takes 3 seeds at least to decide it.")
+
+
+def test_the_seeds_that_decide_a_change_decide_it() -> None:
+    values = np.array([0.03, 0.01, -0.01, 0.02, 0.00])
+    here, there = runs(a=0.5 + values, b=[0.1] * 5), runs(a=[0.5] * 5, b=[0.1] * 5)
+    single = of_change(change(arm="a", above=0.0), here, there).seeds_to_decide
+    assert single is not None
+    assert of_change(change(better="a", than="b"), here, there).seeds_to_decide == single
+    drawn = np.random.default_rng(32).normal(values.mean(), values.std(ddof=1), (1000, single))
+    decided = int(sum(stats.ttest_1samp(drawn, 0.0, axis=1).pvalue <= 0.05))
+    assert stats.binomtest(decided, 1000, 0.8).pvalue > 0.01
+
+
 # The rule, claim by claim
 
 

@@ -162,11 +162,6 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Any]]] = 
 
 # Recipes that refuse models without what they are for.
 PARTICULAR = {"fixup", "mimetic", "mup", "rezero", "skipinit"}
-# Those for architectures that have parameters outside of layers, too.
-THOROUGH = {"auto", "gpt2", "llama", "vit"}
-
-# Parameters outside of layers: as constructed, but by thorough recipes.
-UNKNOWN = {"vit": {"vit.embeddings.cls_token", "vit.embeddings.position_embeddings"}}
 TOKENS = [Rule("*.cls_token", "normal", True), Rule("*.position_embeddings", "normal", True)]
 
 
@@ -183,10 +178,8 @@ def test_every_parameter_is_in_the_report_and_gets_values(name: str, recipe: str
     assert sorted(names_of(report)) == sorted(
         n for n, _ in model.named_parameters(remove_duplicate=False)
     )
-    kept = {row.name: row.why for row in report if row.is_kept}
-    unknown = set() if recipe in THOROUGH else UNKNOWN.get(name, set())
-    assert kept == dict.fromkeys(unknown, f"recipe {recipe} leaves it as it is")
-    assert {n for n, p in model.named_parameters() if p.isnan().any()} == unknown
+    assert [row.name for row in report if row.is_kept] == []
+    assert [n for n, p in model.named_parameters() if p.isnan().any()] == []
     assert all(row.why for row in report)
 
 

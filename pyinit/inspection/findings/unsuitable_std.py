@@ -52,7 +52,7 @@ def unsuitable_std(subject: Subject) -> Iterator[Found]:
         ratio = one.std / wanted
         least = _least(item, subject)
         # The last layers of branches do without the scaling by depth that "auto" gives them.
-        depth = math.sqrt(len(subject.graph.branches)) if item.path in subject.branch_ends else 1.0
+        depth = math.sqrt(subject.branch_ends.get(item.path, 1))
         if not least <= ratio <= _USUAL * depth:
             yield (
                 item.name,

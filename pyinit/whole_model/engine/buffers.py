@@ -14,6 +14,7 @@ import pyinit.init
 from pyinit._random.rng import Source
 from pyinit._torch.once import once
 from pyinit.whole_model.engine.plan import Entry
+from pyinit.whole_model.own_resets import stand_ins
 from pyinit.whole_model.reparametrized import spectral_norm_of
 
 Sources = Callable[[str], Source]
@@ -54,6 +55,7 @@ def plan_resets(
 
 _ITERATION = "power iteration"
 _BY_MODEL = "the model's _init_weights"
+_METHOD = "init_non_persistent_buffers"
 
 
 class IsTouched:
@@ -107,7 +109,16 @@ def _reset_of(
         return "set with the weight", lambda _: None
     if isinstance(module, _NormBase):
         return "reset_running_stats", lambda _: module.reset_running_stats()
-    return _reset_by_model(path, module, modules)
+    return _reset_by_method(module) or _reset_by_model(path, module, modules)
+
+
+def _reset_by_method(module: nn.Module) -> tuple[str, Callable[[Sources], Any]] | None:
+    """Use init_non_persistent_buffers, by which modules of timm make buffers, as of relative positions."""
+    own = getattr(module, _METHOD, None)
+    without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
+    if not (without and callable(own) and _makes(lambda _: own(), module, without)):
+        return None
+    return f"its own {_METHOD}", lambda _: own()
 
 
 def _reset_by_model(
@@ -126,11 +137,11 @@ def _makes(own: Callable[[nn.Module], Any], module: nn.Module, names: Sequence[s
     """Whether ``own`` gives the module's buffers values. It is tried on the meta device."""
     before = dict(module._buffers)
     try:
-        for name in names:
-            module._buffers[name] = torch.empty_like(before[name])  # type: ignore[arg-type]
+        placed = {name: torch.empty_like(before[name]) for name in names}  # type: ignore[arg-type]
+        module._buffers.update(placed)
         _without_parameters(own, module)
-        after = (module._buffers[name] for name in names)
-        return all(b is not None and (b._version > 0 or not b.is_meta) for b in after)
+        after = ((module._buffers[name], new) for name, new in placed.items())
+        return all(b is not None and (b is not new or b._version > 0) for b, new in after)
     except Exception:  # noqa: BLE001  whatever keeps it from working on the meta device
         return False
     finally:
@@ -139,16 +150,14 @@ def _makes(own: Callable[[nn.Module], Any], module: nn.Module, names: Sequence[s
 
 @torch.no_grad()
 def _without_parameters(own: Callable[[nn.Module], Any], module: nn.Module) -> None:
-    """Call ``own`` while the parameters are away: it would fill these, too."""
-    parameters = {name: p for name, p in module._parameters.items() if p is not None}
-    try:
-        for name, p in parameters.items():
-            away = torch.empty_like(p, device="meta")
-            module._parameters[name] = nn.Parameter(away, p.requires_grad)
-        with torch.random.fork_rng(devices=[]):
-            own(module)
-    finally:
-        module._parameters.update(parameters)
+    """Call ``own`` while the parameters are away, those of inner modules included: it would fill these, too."""
+    with stand_ins(module, _away), torch.random.fork_rng(devices=[]):
+        own(module)
+
+
+def _away(tensor: Tensor) -> Tensor:
+    is_parameter = isinstance(tensor, nn.Parameter)
+    return torch.empty_like(tensor, device="meta") if is_parameter else tensor
 
 
 def _has_parameters(module: nn.Module) -> bool:

@@ -18,6 +18,7 @@ from pyinit.initializers import (
     Drawn,
     Initializer,
     Keep,
+    OwnReset,
     Weight,
 )
 from pyinit.reports.initialization import Kept
@@ -87,7 +88,7 @@ def make_plan(
     untouched = {
         site.name: entry
         for site in network.sites
-        if (entry := _untouched(site, by_rule, only, skip)) is not None
+        if (entry := _untouched(site, network, by_rule, only, skip)) is not None
     }
     refuse_elsewhere(
         "initialize_",
@@ -113,6 +114,8 @@ def make_plan(
             else:
                 same = id(chosen.initializer), site.weight, site.tensor.dtype
                 blocks = resolved.get(same)
+                if isinstance(chosen.initializer, OwnReset):
+                    _check_own_reset(site, chosen, network)
                 if blocks is None:
                     resolved[same] = blocks = checked_blocks(site, chosen)
                 entry = Entry(site, chosen.initializer, chosen.why, blocks)
@@ -143,9 +146,9 @@ def _is_kept_by(chosen: Choice | None) -> bool:
 
 
 def _untouched(
-    site: Site, by_rule: Choices, only: Matcher | None, skip: Matcher | None
+    site: Site, network: Network, by_rule: Choices, only: Matcher | None, skip: Matcher | None
 ) -> Entry | None:
-    """The entry of a parameter that stays as it is, whatever the recipe says."""
+    """The entry of a parameter that stays as its model has it, whatever the recipe says."""
     tensor = site.tensor
     if only is not None and not only(site):
         return Entry(site, KEEP, "not among only=", (), Kept.LEFT_OUT)
@@ -160,6 +163,9 @@ def _untouched(
             )
         return Entry(site, KEEP, f"of dtype {tensor.dtype}", ())
     if not tensor.requires_grad:
+        own = network.own_resets.of(site.path, site.leaf) if tensor.is_meta else None
+        if own is not None:
+            return Entry(site, OwnReset(), f"{own.words}: frozen, and without values", ())
         return Entry(site, KEEP, "frozen: requires no gradient", ())
     return None
 
@@ -179,6 +185,16 @@ def checked_blocks(site: Site, choice: Choice) -> Blocks:
             f"{choice.initializer} cannot fill {site.name} ({choice.why}): {error}"
         ) from None
     return blocks
+
+
+def _check_own_reset(site: Site, choice: Choice, network: Network) -> None:
+    if network.own_resets.of(site.path, site.leaf) is None:
+        raise ValueError(
+            f"{choice.initializer} cannot fill {site.name} ({choice.why}): {NO_OWN_RESET}"
+        )
+
+
+NO_OWN_RESET = "its model has no reset_parameters or _init_weights of its own that does"
 
 
 def _check_range(drawn: Drawn, dtype: torch.dtype) -> None:

@@ -1,10 +1,13 @@
 """Attention layers: their projections, found by the names that libraries give them."""
 
+import math
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import nn
 
+from pyinit.initializers import Initializer, Parts
 from pyinit.whole_model.network import Network, Site
 
 # Names of the projections to query, key and value, of the output's, and of those that hold query,
@@ -21,7 +24,8 @@ _PARTS = {name: part for part, names in _SPELLINGS.items() for name in names}
 _PROJECTION = re.compile(rf"(?:(.+)\.)?({'|'.join(map(re.escape, _PARTS))})[._]weight")
 
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead")
-_HEAD_WIDTHS = ("head_dim", "attention_head_size")
+_HEAD_WIDTHS = ("head_dim", "attention_head_size", "key_value_proj_dim")
+_SCALES = ("scale", "scaling", "softmax_scale", "scale_factor", "norm_factor")
 
 
 class Attention(NamedTuple):
@@ -41,6 +45,12 @@ class Attention(NamedTuple):
         count = self._number(_HEADS)
         width = self._number(_HEAD_WIDTHS)
         return count or (inner // width if width else None)
+
+    @property
+    def has_a_scale(self) -> bool:
+        """Whether a module has a number other than 1 that is called a scale."""
+        values = [getattr(module, name, None) for module in self.modules for name in _SCALES]
+        return any(isinstance(value, float) and value != 1 for value in values)
 
     def _number(self, names: tuple[str, ...]) -> int | None:
         values = (getattr(module, name, None) for module in self.modules for name in names)
@@ -73,6 +83,36 @@ def attention_layers(network: Network) -> list[Attention]:
         # An output projection alone may be an MLP's.
         if "qkv" in weights or {"q", "k", "v"} <= weights.keys()
     ]
+
+
+def query_factors(network: Network) -> Mapping[str, float]:
+    """What the weights of queries are multiplied by where nothing scales the scores, as in T5: the
+    number 1 / sqrt(width of a head) by which attention usually scales them, by the weight's name.
+
+    The model is traced only if it has attention that may leave the scores as they are.
+    """
+    found: dict[str, float] = {}
+    for layer in attention_layers(network):
+        query = layer.weights.get("q") or layer.weights["qkv"]
+        outputs, inputs = query.weight.fans[::-1]
+        if "q" not in layer.weights and (outputs != 3 * inputs or query.weight.transposed):
+            continue
+        inner = outputs if "q" in layer.weights else inputs
+        heads = layer.heads(inner)
+        if heads and not layer.has_a_scale and query.path in network.graph.unscaled:
+            found[query.name] = 1 / math.sqrt(inner // heads)
+    return found
+
+
+UNSCALED = "nothing scales the scores, so the queries are smaller"
+"""What a report says of such a weight."""
+
+
+def of_queries(queries: Initializer, others: Initializer, site: Site) -> Initializer:
+    """The initializer of a weight that makes queries alone, or keys and values behind them."""
+    part = layer_and_part(site.name)
+    is_fused = part is not None and part[1] == "qkv"
+    return Parts((queries, others, others)) if is_fused else queries
 
 
 def _modules(network: Network, name: str, weights: dict[str, Site]) -> tuple[nn.Module, ...]:

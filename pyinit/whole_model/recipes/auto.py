@@ -6,13 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from pyinit._graph.graph import ActivationKind
-from pyinit._graph.kinds import EMBEDDINGS, NORMS, RECURRENT_LAYERS, gates_of, is_layer, is_norm
+from pyinit._graph.kinds import (
+    EMBEDDINGS,
+    EXPERT_ENDS,
+    NORMS,
+    RECURRENT_LAYERS,
+    gates_of,
+    is_expert_stack,
+    is_layer,
+    is_norm,
+    is_router,
+    standardizes_its_weight,
+)
 from pyinit.initializers import (
     ONES,
     ZEROS,
+    Centred,
     Constant,
+    Dirac,
+    Eye,
     Initializer,
     KaimingNormal,
     LecunNormal,
@@ -25,20 +40,35 @@ from pyinit.initializers import (
     VarianceScaling,
     XavierNormal,
     XavierUniform,
+    can_be_centred,
     gain_of,
 )
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.chains import DEEP, Balance, balance
+from pyinit.whole_model.recipes.attention import UNSCALED, of_queries, query_factors
+from pyinit.whole_model.recipes.chains import (
+    DEEP,
+    Balance,
+    balance,
+    gain_alone,
+    gradient_kept,
+    off_centre,
+)
 from pyinit.whole_model.recipes.choices import (
     each_place,
     forget_bias,
     of_each_matrix,
     padded,
 )
+from pyinit.whole_model.recipes.own_starts import own_start
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 
 # Activations that are bounded and linear around zero: Xavier's derivation holds for them.
 _XAVIER = frozenset(("sigmoid", "tanh", "softsign", "hardtanh", "hardsigmoid"))
+
+# Layers that are named after all the projections that they make.
+_FUSED = re.compile(r"(?:^|[._])(?:W)?(qkv|kv)(?:_proj)?(?:[._]|$)")
+
+_LOST = 0.01  # what a chain leaves of a gradient, if the report says that it vanishes
 
 _TOKEN = re.compile(
     r"^(?:\w+_)?(?:tokens?|(?:class|mask|pos|position|positional)s?_?emb(?:ed(?:ding)?s?)?)$"
@@ -53,8 +83,8 @@ _TOKEN = re.compile(
 def auto(network: Network, *, prior: float | None = None) -> Choices:
     """Suits each layer to its activation and its place, and scales residual branches by their number.
 
-    A layer's gain suits the activation that follows it. The last layer of each of N residual
-    branches is scaled by 1/sqrt(N), unless a norm ends the branch. Layers of deep chains without a
+    A layer's gain suits the activation that follows it. The last layer of each of the N branches of a
+    residual stream is scaled by 1/sqrt(N), unless a norm ends the branch. Layers of deep chains without a
     norm hold the variance of what goes through them. docs/auto.md has the whole table.
 
     Args:
@@ -86,7 +116,8 @@ def auto(network: Network, *, prior: float | None = None) -> Choices:
     """
     if prior is not None and not (isinstance(prior, (int, float)) and 0 < prior < 1):
         raise ValueError(f"prior must be a number in (0, 1), got {prior!r}")
-    return each_place(network, _Auto(network, prior).choose)
+    choose = _Auto(network, prior).choose
+    return each_place(network, lambda site: choose(site) or own_start(site, network))
 
 
 class _Auto:
@@ -98,14 +129,25 @@ class _Auto:
         # Where a model ends in a branch, its last layer is no head.
         ends = {layer for branch in self.graph.branches for layer in branch.layers}
         self.heads = self.graph.heads - ends
-        # The norm at the end of each branch, by the last layer before it.
-        self.norm_after_last = {
-            branch.layers[-1]: branch.last_norm for branch in self.graph.branches
-        }
+        # Each branch by its last layer, and the number of branches of its residual stream.
+        self.branches = {branch.layers[-1]: branch for branch in self.graph.branches}
+        self.of_stream = self.graph.branches_of_streams()
+        self.queries = query_factors(network)
+        # The mean of what layers take whose weights are centred.
+        self.mean_before: dict[str, float] = {}
+        for site in network.sites:
+            if site.leaf == "weight" and is_layer(site.module):
+                mean = self._mean_before(site)
+                if mean is not None:
+                    self.mean_before[site.path] = mean
         # Rows of length 1 suit a norm, and a head that shares the embedding's weight.
         self.short_rows = any(map(is_norm, network.modules.values())) or any(
             isinstance(site.module, nn.Embedding) and site.tied for site in network.sites
         )
+
+        # T5 divides what goes into a head that shares the embedding's weight by sqrt(dim) itself.
+        config = getattr(network.model, "config", None)
+        self.shrinks_outputs = getattr(config, "scale_decoder_outputs", None) is True
 
     def choose(self, site: Site) -> Choice | None:
         for kinds, choose in _BY_MODULE:
@@ -113,8 +155,9 @@ class _Auto:
                 return choose(self, site)
         if is_layer(site.module) or site.path in self.graph.depth:
             return {"weight": self.weight, "bias": self.bias}.get(site.leaf, _nothing)(site)
-        if is_norm(site.module):
-            return _norm(site)
+        for is_of_kind, choose in _BY_KIND:
+            if is_of_kind(site.module):
+                return choose(self, site)
         if _TOKEN.search(site.leaf):
             return Choice(TruncNormal(std=0.02), "learned token or position")
         return None
@@ -134,17 +177,32 @@ class _Auto:
 
     def _weight(self, site: Site, scale: float) -> tuple[Initializer, str]:
         path = site.path
+        if standardizes_its_weight(site.module):
+            return LecunNormal(), "the layer standardizes its weight itself"
+        of_attention = self._of_attention(site, scale)
+        if of_attention is not None:
+            return of_attention
+        mean = self.mean_before.get(path)
+        if mean is None:
+            return self._plain_weight(site, scale)
+        why = f"{_words_for(self.graph.activation_before[path])} of mean {mean:.2g} comes before"
+        balanced = self._balance(site)
+        if balanced is None:
+            return Centred(self._plain_weight(site, scale)[0]), why
+        why += self._depth_words(path, balanced.gain)
+        return Centred(KaimingNormal(nonlinearity=balanced.gain * scale)), why
+
+    def _plain_weight(self, site: Site, scale: float) -> tuple[Initializer, str]:
+        path = site.path
         depth = self.graph.depth.get(path, 0)
         follows = self.graph.activation.get(path)
-        if path in self.graph.attention:
-            return _projections(site, scale)
         if depth >= DEEP and follows != _SELU:
             feeds = self.graph.activation_before.get(path)
             if feeds is None:
                 return _lecun(scale), f"first of {depth} layers without a norm"
             balanced = self._balance(site)
             if balanced is not None:
-                why = f"{_words_for(feeds)} comes before, {depth} layers without a norm"
+                why = f"{_words_for(feeds)} comes before{self._depth_words(path, balanced.gain)}"
                 return KaimingNormal(nonlinearity=balanced.gain * scale), why
         if follows is None:
             return _lecun(scale), "head" if path in self.heads else "no activation follows"
@@ -152,17 +210,64 @@ class _Auto:
             follows, scale, path in self.graph.norms
         ), f"{_words_for(follows)} follows"
 
-    def _balance(self, site: Site) -> Balance | None:
-        """What holds the variance in a deep plain chain; None where a layer is in no such chain."""
-        depth = self.graph.depth.get(site.path, 0)
-        feeds = self.graph.activation_before.get(site.path)
-        if depth < DEEP or feeds is None or feeds == _SELU:
+    def _of_attention(self, site: Site, scale: float) -> tuple[Initializer, str] | None:
+        if site.path in self.graph.head_mixers:
+            return _identity(site), "mixes heads, which start apart"
+        if site.name in self.queries:
+            queries, others = XavierUniform(scale * self.queries[site.name]), XavierUniform(scale)
+            return of_queries(queries, others, site), f"queries; {UNSCALED}"
+        return _projections(site, scale) if site.path in self.graph.attention else None
+
+    def _mean_before(self, site: Site) -> float | None:
+        """The mean of what a layer takes, if its weights must not see it; None where they may.
+
+        The heads of shallow models may, since they keep their logits small, and so may layers that a
+        batch norm follows, which takes means away.
+        """
+        path = site.path
+        feeds = self.graph.activation_before.get(path)
+        is_shallow_head = path in self.heads and self.graph.depth.get(path, 0) < DEEP
+        is_batch_normed = isinstance(self.modules.get(self.graph.norms.get(path, "")), _NormBase)
+        if feeds is None or is_shallow_head or is_batch_normed or not can_be_centred(site.weight):
             return None
-        gain_alone = Balance(gain_of(*feeds), 0.0)
+        about_mean = off_centre(feeds)
+        return None if about_mean is None else about_mean.mean
+
+    def _balance(self, site: Site) -> Balance | None:
+        """What holds the variance behind an activation, where nothing else does; else None.
+
+        That is so in deep plain chains, and behind activations that are off centre without a norm.
+        """
+        path = site.path
+        depth = self.graph.depth.get(path, 0)
+        feeds = self.graph.activation_before.get(path)
+        is_centred = path in self.mean_before
+        if feeds is None or feeds == _SELU:
+            return None
+        if depth < DEEP:
+            return (
+                gain_alone(feeds, is_centred) if is_centred and not self._is_normed(path) else None
+            )
         if getattr(site.module, "bias", None) is None:
-            return gain_alone
+            return gain_alone(feeds, is_centred)
         width = site.module.in_features if isinstance(site.module, nn.Linear) else None
-        return balance(feeds, depth, width) or gain_alone
+        return balance(feeds, depth, width, is_centred) or gain_alone(feeds, is_centred)
+
+    def _is_normed(self, path: str) -> bool:
+        """Whether a norm sets the scale of a layer's output; that of the next block does so for the sum."""
+        branch = self.branches.get(path)
+        return path in self.graph.norms and (branch is None or branch.last_norm is not None)
+
+    def _depth_words(self, path: str, gain: float) -> str:
+        """How deep the plain chain is that a layer stands in, and whether gradients pass it."""
+        depth = self.graph.depth.get(path, 0)
+        if depth < DEEP:
+            return ""
+        words = f", {depth} layers without a norm"
+        kept = gradient_kept(self.graph.activation_before[path], gain)
+        if kept ** (depth - 1) >= _LOST:
+            return words
+        return f"{words}, each of which shrinks gradients to {kept:.0%}: add norms or residual sums"
 
     def bias(self, site: Site) -> Choice:
         is_head = site.path in self.heads
@@ -175,14 +280,29 @@ class _Auto:
 
     def _branch_scale(self, path: str) -> tuple[float, str]:
         """What the place in a residual branch multiplies a layer's weights by, and a remark on it."""
-        if path not in self.norm_after_last:
+        branch = self.branches.get(path)
+        if branch is None:
             return 1.0, ""
-        if self.norm_after_last[path] is not None:
-            return 1.0, "; ends a residual branch, which a norm scales"
-        branches = len(self.graph.branches)
+        if branch.last_norm is not None:
+            is_own = standardizes_its_weight(self.modules[path])
+            scales = "" if is_own else ", which a norm scales"
+            return 1.0, f"; ends a residual branch{scales}"
+        branches = self.of_stream[branch.stream]
         return 1 / math.sqrt(branches), f"; ends a residual branch, 1 of {branches}"
 
     # ---- Other modules ----
+
+    def experts(self, site: Site) -> Choice | None:
+        """The matrices of a mixture's experts, in stacks; those that end the branch are scaled."""
+        if len(site.shape) == 2 and "bias" in site.leaf:
+            return Choice(ZEROS, "biases of experts")
+        transposed = _is_transposed(site.module) if len(site.shape) == 3 else None
+        if transposed is None:
+            return None
+        is_last = site.leaf in EXPERT_ENDS
+        scale, remark = self._branch_scale(site.path) if is_last else (1.0, "")
+        initializer = VarianceScaling(scale**2, transposed=transposed, batch_dims=1)
+        return Choice(initializer, f"{site.shape[0]} experts, each a matrix{remark}")
 
     def attention(self, site: Site) -> Choice | None:
         """The parameters that ``nn.MultiheadAttention`` itself holds; ``out_proj`` is a layer."""
@@ -208,8 +328,9 @@ class _Auto:
 
     def embedding(self, site: Site) -> Choice:
         dim = site.shape[-1]
-        initializer = Normal(0.0, 1 / math.sqrt(dim) if self.short_rows else 1.0)
-        why = "rows of length 1" if self.short_rows else "variance 1 for what follows"
+        is_short = self.short_rows and not (site.tied and self.shrinks_outputs)
+        initializer = Normal(0.0, 1 / math.sqrt(dim) if is_short else 1.0)
+        why = "rows of length 1" if is_short else "variance 1 for what follows"
         return Choice(padded(initializer, site.module), f"embedding, {why}")
 
     def prelu(self, site: Site) -> Choice:
@@ -227,12 +348,19 @@ _BY_MODULE: tuple[tuple[Any, Callable[[_Auto, Site], Choice | None]], ...] = (
 )
 
 
+_BY_KIND: tuple[tuple[Callable[[nn.Module], bool], Callable[[_Auto, Site], Choice | None]], ...] = (
+    (is_norm, lambda _, site: _norm(site)),
+    (is_router, lambda _, site: _router(site)),
+    (is_expert_stack, _Auto.experts),
+)
+
+
 def _nothing(_: Site) -> None:
     return None
 
 
 def _words_for(activation: ActivationKind) -> str:
-    kind, slope = activation
+    kind, slope = activation.nonlinearity, activation.a
     if kind == "leaky_relu":
         return f"leaky_relu of slope {slope:g}"
     return kind if isinstance(kind, str) else f"an activation of gain {kind:.4g}"
@@ -240,7 +368,7 @@ def _words_for(activation: ActivationKind) -> str:
 
 def _suited_to(activation: ActivationKind, scale: float, is_normed: bool) -> Initializer:
     """The initializer for a layer that an activation follows, as the paper on it has it."""
-    name, slope = activation
+    name, slope = activation.nonlinearity, activation.a
     if activation == _SELU:
         return _lecun(scale)
     if name in _XAVIER:
@@ -261,6 +389,11 @@ def _projections(site: Site, scale: float) -> tuple[Initializer, str]:
     """The initializer for queries, keys and values: each by itself, also where one layer makes all."""
     inputs, outputs = site.shape[:2] if site.weight.transposed else site.shape[1::-1]
     parts, rest = divmod(outputs, inputs)
+    fused = _FUSED.search(site.path)
+    if fused and (rest or parts != len(fused[1])):
+        # Xavier's variance for square matrices, whatever the sizes of the parts
+        why = "projections of attention in one, of unequal sizes"
+        return VarianceScaling(scale**2, distribution="uniform"), why
     if rest or parts not in (2, 3):
         return XavierUniform(scale), "queries, keys or values"
     why = f"{parts} projections of attention in one"
@@ -268,6 +401,40 @@ def _projections(site: Site, scale: float) -> tuple[Initializer, str]:
         return Parts((XavierUniform(scale),) * parts), why
     bound = scale * math.sqrt(6 / (2 * inputs))  # the projections stand in dim 1
     return Uniform(-bound, bound), why
+
+
+def _identity(site: Site) -> Initializer:
+    """What passes on each head as it is; LeCun's where the numbers of heads differ."""
+    if site.shape[0] != site.shape[1]:
+        return LecunNormal()
+    return Eye() if len(site.shape) == 2 else Dirac()
+
+
+def _router(site: Site) -> Choice | None:
+    """Logits of small variance, so that experts start out alike (Fedus et al. 2022, section 2.4)."""
+    if site.leaf == "weight" and len(site.shape) == 2:
+        return Choice(VarianceScaling(0.1), "chooses experts")
+    return Choice(ZEROS, "bias") if site.leaf == "bias" else None
+
+
+def _is_transposed(module: nn.Module) -> bool | None:
+    """Whether a stack of experts is (experts, in, out); None if neither module nor shapes tell."""
+    said = getattr(module, "is_transposed", None)
+    if isinstance(said, bool):
+        return said
+    shapes = {
+        name: parameter.shape
+        for name, parameter in module._parameters.items()
+        if parameter is not None and parameter.dim() == 3
+    }
+    last = next((shapes[name] for name in EXPERT_ENDS if name in shapes), None)
+    first = next((shape for name, shape in shapes.items() if name not in EXPERT_ENDS), None)
+    if first is None or last is None:
+        return None
+    as_torchs, transposed = first[2] == last[1], first[1] == last[2]
+    if as_torchs != transposed:
+        return transposed
+    return False if as_torchs and first[1] == first[2] else None
 
 
 def _norm(site: Site) -> Choice | None:

@@ -103,5 +103,5 @@ def scale_for(site: Site, into: Fed) -> float:
 
 def _behind(activation: ActivationKind | None) -> Fed:
     """Behind an activation of which the gain is known; its mean is not."""
-    second = 1.0 if activation is None else 1 / gain_of(*activation) ** 2
+    second = 1.0 if activation is None else 1 / gain_of(activation.nonlinearity, activation.a) ** 2
     return Fed(0.0, second, second)

@@ -11,19 +11,15 @@ as far as the variance would not hold otherwise.
 """
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from pyinit._graph.graph import ActivationKind
-
-_Array = NDArray[np.float64]
+from pyinit._scale.moments import Moments, moments_if_off_centre, moments_of
+from pyinit._scale.pointwise import Pointwise
+from pyinit.initializers import gain_of
 
 DEEP = 8  # layers that a chain has at least
 _SPREAD = math.log(2.0) / 3  # the largest standard deviation of log q at a chain's end
@@ -41,24 +37,19 @@ class Balance(NamedTuple):
     bias_std: float
 
 
-class _Moments(NamedTuple):
-    second: float  # E[f(z)^2]
-    derivative: float  # E[f'(z)^2]
-    noise: float  # the variance of f(z)^2 over its squared mean
-    halved: float  # E[f(z)^2] at half the variance of z, over E[f(z)^2] at variance 1
-    doubled: float  # the same at twice the variance
-
-
 @lru_cache(maxsize=256)
-def balance(activation: ActivationKind, depth: int, width: int | None) -> Balance | None:
+def balance(
+    activation: ActivationKind, depth: int, width: int | None, centred: bool = False
+) -> Balance | None:
     """The gain and the biases of a layer that takes the output of an activation.
 
     It is None if the activation is not known as a function.
 
     depth: the number of layers in the chain
     width: the number of units that feed the layer; None for images, whose places are many units
+    centred: whether the layer's weights are centred, so that it does not see the activation's mean
     """
-    moments = _moments(activation)
+    moments = off_centre(activation) if centred else _moments(activation)
     if moments is None:
         return None
     share = min(1.0, moments.second / moments.derivative)
@@ -74,7 +65,24 @@ def balance(activation: ActivationKind, depth: int, width: int | None) -> Balanc
     return Balance(math.sqrt(share / moments.second), math.sqrt(1 - share))
 
 
-def _holds(share: float, moments: _Moments, depth: int, width: int | None) -> bool:
+def gain_alone(activation: ActivationKind, centred: bool = False) -> Balance:
+    """The gain of a layer that takes the output of an activation, without biases."""
+    about_mean = off_centre(activation) if centred else None
+    if about_mean is None:
+        return Balance(gain_of(activation.nonlinearity, activation.a), 0.0)
+    return Balance(1 / math.sqrt(about_mean.second), 0.0)
+
+
+def gradient_kept(activation: ActivationKind, gain: float) -> float:
+    """By what a layer of that gain multiplies gradients on their way through the activation before it.
+
+    It is 1 if the activation is known by its gain alone.
+    """
+    known = off_centre(activation) or _moments(activation)
+    return 1.0 if known is None else gain * math.sqrt(known.derivative)
+
+
+def _holds(share: float, moments: Moments, depth: int, width: int | None) -> bool:
     """Whether the variance stays within [1/2, 2] if this share of it comes from the weights."""
     rho = _kept(share, moments)
     if width is None:
@@ -83,7 +91,7 @@ def _holds(share: float, moments: _Moments, depth: int, width: int | None) -> bo
     return rho <= 1 + 1e-9 and of_a_layer * sum(rho ** (2 * k) for k in range(depth)) <= _SPREAD**2
 
 
-def _kept(share: float, moments: _Moments) -> float:
+def _kept(share: float, moments: Moments) -> float:
     """How much of a deviation by a factor of 2 a layer hands on, on a scale of logarithms."""
     up = math.log2(share * moments.doubled + 1 - share)
     down = -math.log2(share * moments.halved + 1 - share)
@@ -91,33 +99,22 @@ def _kept(share: float, moments: _Moments) -> float:
 
 
 @lru_cache(maxsize=64)
-def _moments(activation: ActivationKind) -> _Moments | None:
+def off_centre(activation: ActivationKind) -> Moments | None:
+    """The moments about the mean of an activation that is off centre; None for any other."""
+    if activation.about_mean is not None:
+        return activation.about_mean
     function = _function(activation)
-    if function is None:
-        return None
-    z = np.linspace(-10.0, 10.0, 20_001)
-    density = np.exp(-0.5 * z * z)
-    density /= density.sum()
-
-    def values(variance: float) -> _Array:
-        return function(torch.from_numpy(math.sqrt(variance) * z)).numpy()
-
-    def mean(x: _Array) -> float:
-        return float((x * density).sum())
-
-    once = values(1.0)
-    second = mean(once**2)
-    return _Moments(
-        second,
-        mean(np.gradient(once, z) ** 2),
-        mean(once**4) / second**2 - 1,
-        mean(values(0.5) ** 2) / second,
-        mean(values(2.0) ** 2) / second,
-    )
+    return None if function is None else moments_if_off_centre(function.values)
 
 
-def _function(activation: ActivationKind) -> Callable[[Tensor], Tensor] | None:
-    name, slope = activation
+@lru_cache(maxsize=64)
+def _moments(activation: ActivationKind) -> Moments | None:
+    function = _function(activation)
+    return None if function is None else moments_of(function.values)
+
+
+def _function(activation: ActivationKind) -> Pointwise | None:
+    name, slope = activation.nonlinearity, activation.a
     if name == "leaky_relu":
-        return lambda z: functional.leaky_relu(z, slope)
-    return getattr(functional, name) if isinstance(name, str) else None
+        return Pointwise(lambda z: functional.leaky_relu(z, slope))
+    return Pointwise(getattr(functional, name)) if isinstance(name, str) else None

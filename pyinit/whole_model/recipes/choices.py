@@ -1,6 +1,7 @@
 """How recipes choose for many parameters at once, and what all but the weights start at."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -11,14 +12,24 @@ from pyinit.initializers import (
     ZEROS,
     Constant,
     Initializer,
+    KaimingNormal,
+    KaimingUniform,
     Keep,
+    LecunNormal,
+    LecunUniform,
     Normal,
+    Orthogonal,
     OwnReset,
     Padded,
     Parts,
+    VarianceScaling,
     Weight,
+    XavierNormal,
+    XavierUniform,
+    gain_of,
 )
 from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.own_starts import keeps_its_own, own_start
 from pyinit.whole_model.recipes.registry import Choice
 from pyinit.whole_model.recipes.roles import Role, Use, use_of
 
@@ -26,8 +37,14 @@ from pyinit.whole_model.recipes.roles import Role, Use, use_of
 
 
 def each(network: Network, choose: Callable[[Site], Choice | None]) -> dict[str, Choice]:
-    """The choices that a function makes; where it gives None, the parameter is left out."""
-    found = ((site.name, choose(site)) for site in network.sites)
+    """The choices that a function makes; where it gives None, the parameter is left out.
+
+    The function is not asked about parameters whose values only their own module knows.
+    """
+    found = (
+        (site.name, own_start(site, network) if keeps_its_own(site) else choose(site))
+        for site in network.sites
+    )
     return {name: choice for name, choice in found if choice is not None}
 
 
@@ -60,12 +77,15 @@ def by_layer(
     weight: Callable[[Site, Use], Choice],
     embedding: Initializer = _EMBEDDING,
 ) -> dict[str, Choice]:
-    """The choices that a function makes for weights, and ``all_but_weights`` for the others."""
+    """The choices that a function makes for weights, and ``all_but_weights`` for the others.
+
+    Parameters without a known use get what their module's own reset gives them.
+    """
 
     def choose(site: Site) -> Choice | None:
         use = use_of(site)
         if use is None:
-            return None
+            return own_start(site, network)
         if use.role is Role.WEIGHT:
             return weight(site, use)
         return all_but_weights(site, use, embedding)
@@ -129,6 +149,25 @@ def with_padding(choice: Choice, site: Site, network: Network) -> Choice:
 def of_each_matrix(initializer: Initializer, matrices: int) -> Initializer:
     """The initializer for each of the matrices that stand one after the other in dim 0."""
     return initializer if matrices == 1 else Parts((initializer,) * matrices)
+
+
+def scaled(initializer: Initializer, factor: float) -> Initializer:
+    """The initializer with values that are multiplied by a factor, for those that scale by fans.
+
+    Raises:
+        TypeError: for another initializer.
+    """
+    if isinstance(initializer, (XavierUniform, XavierNormal, Orthogonal)):
+        return replace(initializer, gain=initializer.gain * factor)
+    if isinstance(initializer, (KaimingUniform, KaimingNormal)):
+        gain = gain_of(initializer.nonlinearity, initializer.a)
+        return replace(initializer, a=0.0, nonlinearity=gain * factor)
+    if isinstance(initializer, VarianceScaling):
+        return replace(initializer, scale=initializer.scale * factor**2)
+    if isinstance(initializer, (LecunNormal, LecunUniform)):
+        kind = "uniform" if isinstance(initializer, LecunUniform) else "truncated_normal"
+        return VarianceScaling(factor**2, distribution=kind)
+    raise TypeError(f"no initializer that scales by fans: {initializer}")
 
 
 def by_shape_alone(initializer: Initializer, weight: Weight) -> Initializer:

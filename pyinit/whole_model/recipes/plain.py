@@ -22,7 +22,8 @@ from pyinit.initializers import (
     XavierUniform,
 )
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.choices import by_layer, of_each_matrix
+from pyinit.whole_model.recipes.attention import UNSCALED, of_queries, query_factors
+from pyinit.whole_model.recipes.choices import by_layer, of_each_matrix, scaled
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.recipes.roles import Use
 
@@ -32,6 +33,20 @@ def _same(network: Network, initializer: Initializer) -> Choices:
     return by_layer(
         network, lambda _, use: Choice(of_each_matrix(initializer, use.matrices), use.words)
     )
+
+
+def _same_scores(network: Network, initializer: Initializer) -> Choices:
+    """The same, but that queries make up for scores that their attention does not scale."""
+    factors = query_factors(network)
+
+    def weight(site: Site, use: Use) -> Choice:
+        factor = factors.get(site.name)
+        if factor is None:
+            return Choice(of_each_matrix(initializer, use.matrices), use.words)
+        queries = scaled(initializer, factor)
+        return Choice(of_queries(queries, initializer, site), f"{use.words}; {UNSCALED}")
+
+    return by_layer(network, weight)
 
 
 @register_recipe("normal", source="Krizhevsky et al. 2012, section 5")
@@ -82,7 +97,7 @@ def xavier(network: Network) -> Choices:
         >>> print(report["weight"].initializer)
         xavier_uniform
     """
-    return _same(network, XavierUniform())
+    return _same_scores(network, XavierUniform())
 
 
 @register_recipe("kaiming", source="He et al. 2015")
@@ -109,7 +124,7 @@ def kaiming(network: Network, *, mode: str = "fan_in") -> Choices:
         >>> print(report["weight"].initializer)
         kaiming_normal(nonlinearity=relu)
     """
-    return _same(network, KaimingNormal(mode=mode, nonlinearity="relu"))
+    return _same_scores(network, KaimingNormal(mode=mode, nonlinearity="relu"))
 
 
 @register_recipe("lecun", source="LeCun et al. 1998, section 4.6")
@@ -132,7 +147,7 @@ def lecun(network: Network) -> Choices:
         >>> print(report["weight"].initializer)
         lecun_normal
     """
-    return _same(network, LecunNormal())
+    return _same_scores(network, LecunNormal())
 
 
 @register_recipe("orthogonal", source="Saxe et al. 2014")

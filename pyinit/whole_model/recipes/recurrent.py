@@ -7,7 +7,7 @@ from torch import nn
 
 from pyinit._graph.kinds import RECURRENT_LAYERS
 from pyinit.initializers import ZEROS, Initializer, Orthogonal, Uniform, XavierUniform
-from pyinit.initializers.keras_names import from_keras
+from pyinit.initializers.keras_names import read_keras
 from pyinit.whole_model.network import Network, Site
 from pyinit.whole_model.recipes.choices import (
     by_layer,
@@ -26,7 +26,7 @@ _GLOROT = XavierUniform()
 def _kernel(kernel: str | Mapping[str, Any]) -> Initializer:
     if kernel == "GlorotUniform":
         return _GLOROT
-    return from_keras(kernel) if isinstance(kernel, str) else from_keras(**kernel)
+    return read_keras(kernel)
 
 
 @register_recipe("keras", source="Keras 3, defaults of its layers")
@@ -40,7 +40,7 @@ def keras(network: Network, *, kernel: str | Mapping[str, Any] = "GlorotUniform"
     Args:
         network: the model
         kernel: Keras's name of the initializer of the weights of layers that are not recurrent; or, to
-            give it options, a table of these and the ``name``
+            give it options, a table of these and the ``name``, or what Keras's ``serialize`` makes of it
 
     Returns:
         A choice for each parameter of a module that is known.

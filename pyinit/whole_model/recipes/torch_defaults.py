@@ -14,18 +14,19 @@ from pyinit.initializers import (
     Initializer,
     KaimingUniform,
     Normal,
-    OwnReset,
     Uniform,
     XavierNormal,
     XavierUniform,
 )
 from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.own_resets import reset_name
 from pyinit.whole_model.recipes.choices import (
     all_but_weights,
     by_shape_alone,
     each_place,
     padded,
 )
+from pyinit.whole_model.recipes.own_starts import own_start
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.recipes.roles import Role, use_of
 
@@ -38,7 +39,8 @@ def torch_defaults(network: Network) -> Choices:
     the fans that torch computes; so do the modules inside of an ``nn.Transformer`` and an
     ``nn.MultiheadAttention``, which reset some of these anew. A module that has a
     ``reset_parameters`` of its own is reset by it. A norm that torch does not have, known by a class
-    name that ends with Norm, gets scale 1 and shift 0. All other parameters stay as constructed.
+    name that ends with Norm, gets scale 1 and shift 0. What else a model starts by an ``_init_weights``
+    of its own, as those of transformers do, is reset by that. All other parameters stay as constructed.
 
     Args:
         network: the model
@@ -66,7 +68,7 @@ def torch_defaults(network: Network) -> Choices:
             return Choice(by_shape_alone(_XAVIER, site.weight), "Transformer's default")
         if site.name in out_biases:
             return Choice(ZEROS, "MultiheadAttention's default")
-        return _own(site, network)
+        return _own(site, network) or own_start(site, network)
 
     return each_place(network, choose)
 
@@ -83,8 +85,8 @@ def _prefixes(network: Network, cls: type[nn.Module]) -> tuple[str, ...]:
 def _own(site: Site, network: Network) -> Choice | None:
     """The default of the module that owns the parameter, whatever holds that module."""
     reset = _reset_of(type(site.module))  # type: ignore[arg-type]  # classes are hashable
-    if reset.own_reset is not None:
-        return reset.own_reset
+    if reset.is_own:
+        return own_start(site, network)
     if reset.rule is None:
         return _by_role(site)
     initializer = reset.rule(site, network)
@@ -95,32 +97,26 @@ class _Reset(NamedTuple):
     """How the modules of a class reset their parameters.
 
     rule: gives the initializer of a parameter; None where the parameter's role decides
-    own_reset: the choice for all parameters of a class with a ``reset_parameters`` of its own
+    is_own: whether the class has a ``reset_parameters`` of its own, which decides for all
     why: what a report says of the rule's choices
     """
 
     rule: "_Rule | None"
-    own_reset: Choice | None
+    is_own: bool
     why: str
 
 
 @lru_cache(maxsize=256)
 def _reset_of(cls: type[nn.Module]) -> _Reset:
     base = nearest_base(cls, _RULES)
-    own = Choice(OwnReset(), f"its own {_reset_name(cls)}") if _replaces_reset(cls, base) else None
-    return _Reset(None if base is None else _RULES[base], own, f"{cls.__name__}'s default")
+    rule = None if base is None else _RULES[base]
+    return _Reset(rule, _replaces_reset(cls, base), f"{cls.__name__}'s default")
 
 
 def _replaces_reset(cls: type[nn.Module], base: type[nn.Module] | None) -> bool:
     """Whether a class has a method to reset its modules that it did not inherit from ``base``."""
-    name = _reset_name(cls)
+    name = reset_name(cls)
     return name is not None and getattr(cls, name) is not getattr(base, name, None)
-
-
-def _reset_name(cls: type[nn.Module]) -> str | None:
-    return next(
-        (name for name in ("reset_parameters", "_reset_parameters") if hasattr(cls, name)), None
-    )
 
 
 def _by_role(site: Site) -> Choice | None:

@@ -30,10 +30,16 @@ from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 # The last layer of an attention layer or of an MLP.
 _INTO_RESIDUAL = re.compile(
     r"(?:.*\.)?(?:c_proj|o_proj|out_proj|down_proj|fc2|wo|w2|linear2|out_lin|lin2|dense_4h_to_h"
-    r"|to_out\.0|net\.2|attn\.proj|mlp\.proj|mlp\.3|output\.dense|(?:self_)?attention\.dense)"
+    r"|to_out\.0|net\.2|attn\.proj|mlp\.proj|mlp\.3|output\.dense|(?:self_)?attention\.dense"
+    r"|\w*Attention\.o)"
     r"(?:\.weight)?"
 )
 _OF_HEAD = re.compile(r"(?:.*\.)?(?:classifier|heads?|lm_head|score|cls|pooler)\..*")
+# Matrices and tables that a module holds without a layer: experts, positions, tokens.
+_MATRIX = re.compile(
+    r"(?:.*_)?(?:weights?|proj|kernel|w\d?|w[qkvo]|wte|wpe|tokens?|pos(?:itions?)?"
+    r"|emb(?:ed(?:ding)?s?)?)"
+)
 _NUMBER = re.compile(r"\d+\.")
 _EXPERT = re.compile(r"(?<=experts\.)\d+\.")
 
@@ -47,7 +53,8 @@ def gpt2(network: Network, *, std: float = 0.02) -> Choices:
     As nanoGPT and transformers do it: weights and embeddings are Normal(0, ``std``), biases 0, norms
     1 and 0. The last layers of attention and of the MLP, found by their names (``c_proj``,
     ``o_proj``, ``down_proj``, ``attention.output.dense``, ...), are divided by the square root of
-    their number in the stack, which is 2N for N blocks. The experts of a mixture count as one.
+    their number in the stack, which is 2N for N blocks. The experts of a mixture count as one. What
+    is no layer's and is not called a weight, projection, token or embedding starts as in ``torch``.
 
     Args:
         network: the model
@@ -89,7 +96,8 @@ def llama(network: Network, *, std: float = 0.02) -> Choices:
     """Draws weights from Normal(0, 0.02), and sets norms to 1.
 
     As transformers does it: weights and embeddings are Normal(0, ``std``) and biases 0, whatever the
-    depth.
+    depth. What is no layer's and is not called a weight, projection, token or embedding starts as in
+    ``torch``.
 
     Args:
         network: the model
@@ -121,7 +129,8 @@ def llama(network: Network, *, std: float = 0.02) -> Choices:
 
 def _normal(site: Site, std: float, why: str) -> Choice | None:
     use = use_of(site)
-    role = use.role if use else Role.WEIGHT if len(site.shape) >= 2 else None
+    is_matrix = len(site.shape) >= 2 and _MATRIX.fullmatch(site.leaf)
+    role = use.role if use else Role.WEIGHT if is_matrix else None
     if role in (Role.WEIGHT, Role.TOKEN):
         return Choice(Normal(0.0, std), why)
     if role is Role.EMBEDDING:

@@ -102,12 +102,23 @@ def test_the_scale_of_a_head_is_no_trend(factor: float) -> None:
     assert "signal" not in "".join(kinds(pyinit.inspect(model, numbers(64, 256)).findings))
 
 
-def test_a_recipe_that_leaves_other_faults_is_told_with_them() -> None:
+def test_what_auto_does_behind_sigmoids_is_told_as_their_remedy() -> None:
     report = pyinit.inspect(deep(nn.Sigmoid, "torch", 8), X, Y)
     found = the("vanishing signal", report)
     assert "sigmoid (slope at most 1/4, mean 1/2)" in found.why
+    assert found.remedy.startswith("with auto (centred(initializer=kaiming_normal(")
+    assert float(found.remedy.rpartition(" ")[2]) == pytest.approx(0.96, abs=0.1)
+
+
+class Tenth(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 10
+
+
+def test_a_recipe_that_leaves_other_faults_is_told_with_them() -> None:
+    found = the("vanishing signal", pyinit.inspect(deep(Tenth, "torch", 8), X, Y))
     assert found.remedy == "it is there with auto, orthogonal and kaiming, too"
-    model = deep(nn.Sigmoid, "torch", 30)
+    model = deep(Tenth, "torch", 30)
     with torch.no_grad():
         for layer in model[::2]:
             layer.weight.mul_(0.1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import pyinit
 from pyinit import calculate_gain
 from pyinit._graph.graph import ActivationKind
 from pyinit._random.rng import Key
@@ -16,6 +18,8 @@ from pyinit.initializers import (
     ONES,
     ZEROS,
     Constant,
+    Dirac,
+    Eye,
     Initializer,
     KaimingNormal,
     LecunNormal,
@@ -462,3 +466,212 @@ def test_the_gain_of_a_users_module_is_computed_anew(monkeypatch: pytest.MonkeyP
     assert calculate_gain(Stretched()) == pytest.approx(math.sqrt(2))
     monkeypatch.setattr(Stretched, "factor", 2.0)
     assert calculate_gain(Stretched()) == pytest.approx(math.sqrt(2) / 2)
+
+
+# ---- Mechanisms that real architectures have -----------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [6, 30])
+def test_a_fused_activation_counts_as_one_that_stands_behind(layers: int) -> None:
+    def names(model: nn.Module) -> list[tuple[Initializer, str]]:
+        return [choice for name, choice in choices(model).items() if "weight" in name]
+
+    fused = (pyinit.nn.Conv2d(8, 8, 3, padding=1, activation="relu") for _ in range(layers))
+    apart = (m for _ in range(layers) for m in (nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()))
+    assert names(nn.Sequential(*fused)) == names(nn.Sequential(*apart))
+
+
+def test_thirty_fused_convolutions_keep_the_variance() -> None:
+    layers = (pyinit.nn.Conv2d(64, 64, 3, padding=1, activation="relu") for _ in range(30))
+    model = nn.Sequential(*layers)
+    fill_(model, seed=0)
+    x = torch.randn(2, 64, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert model(x).std() > 0.05
+
+
+class Unscaled(nn.Module):
+    """Attention as in T5, which does not divide scores by the root of a head's width."""
+
+    def __init__(self, fused: bool = False) -> None:
+        super().__init__()
+        self.num_heads = 4
+        if fused:
+            self.qkv = nn.Linear(64, 192, bias=False)
+        else:
+            self.q, self.k, self.v = (nn.Linear(64, 64, bias=False) for _ in range(3))
+        self.o = nn.Linear(64, 64, bias=False)
+
+    def scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if hasattr(self, "qkv"):
+            q, k, v = self.qkv(x).split(64, -1)
+        else:
+            q, k, v = self.q(x), self.k(x), self.v(x)
+        q, k, v = (t.unflatten(-1, (4, 16)).transpose(1, 2) for t in (q, k, v))
+        return q @ k.transpose(-2, -1), v
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores, v = self.scores(x)
+        return x + self.o((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(("name", "expected"), [("auto", 1.0), ("xavier", 1.0), ("kaiming", 2.0)])
+def test_queries_make_up_for_scores_that_nothing_scales(
+    name: str, expected: float, fused: bool
+) -> None:
+    model = Unscaled(fused)
+    report = pyinit.initialize_(model, name, seed=0)
+    x = torch.randn(8, 32, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scores, _ = model.scores(x)
+    assert 0.7 * expected < scores.std() < 1.4 * expected
+    row = report["qkv.weight" if fused else "q.weight"]
+    assert "nothing scales the scores" in row.why
+
+
+class TopKRouter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(4, 8)), nn.Parameter(torch.ones(4))
+
+
+class StackedExperts(nn.Module):
+    """Experts as stacks of matrices, (experts, in, out) or (experts, out, in)."""
+
+    def __init__(self, is_transposed: bool) -> None:
+        super().__init__()
+        up, down = ((8, 32), (16, 8)) if is_transposed else ((32, 8), (8, 16))
+        self.gate_up_proj = nn.Parameter(torch.ones(4, *up))
+        self.gate_up_proj_bias = nn.Parameter(torch.ones(4, 32))
+        self.down_proj = nn.Parameter(torch.ones(4, *down))
+
+
+class MixtureBlock(nn.Module):
+    def __init__(self, is_transposed: bool) -> None:
+        super().__init__()
+        self.attn = nn.Linear(8, 8)
+        self.gate, self.experts = TopKRouter(), StackedExperts(is_transposed)
+
+
+class Mixture(nn.Module):
+    def __init__(self, is_transposed: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(MixtureBlock(is_transposed) for _ in range(3))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError(f"cannot run on {x}")
+
+
+@pytest.mark.parametrize("is_transposed", [False, True])
+def test_experts_are_matrices_that_end_one_branch(is_transposed: bool) -> None:
+    found = choices(Mixture(is_transposed))
+    layout = {"transposed": is_transposed, "batch_dims": 1}
+    experts = "layers.1.experts"
+    assert found[f"{experts}.gate_up_proj"].initializer == VarianceScaling(1.0, **layout)
+    assert found[f"{experts}.gate_up_proj_bias"].initializer == ZEROS
+    down = found[f"{experts}.down_proj"]
+    assert down.initializer == VarianceScaling((1 / math.sqrt(3)) ** 2, **layout)
+    assert "1 of 3" in down.why
+    assert found["layers.1.gate.weight"] == Choice(VarianceScaling(0.1), "chooses experts")
+    assert found["layers.1.gate.bias"].initializer == ZEROS
+
+
+def test_experts_get_the_std_of_one_matrix() -> None:
+    model = Mixture(is_transposed=True)
+    report = pyinit.initialize_(model, seed=0)
+    row = report["layers.0.experts.gate_up_proj"]
+    assert (row.fan_in, row.fan_out) == (8, 32)
+    assert row.std == pytest.approx(math.sqrt(1 / 8), rel=0.1)
+
+
+def test_experts_whose_layout_nothing_tells_are_left_as_they_are() -> None:
+    model = Mixture(is_transposed=False)
+    for layer in model.layers:
+        layer.experts.gate_up_proj = nn.Parameter(torch.ones(4, 16, 8))
+    assert "layers.0.experts.down_proj" not in choices(model)
+
+
+class Mixed(nn.Module):
+    """Attention with layers that mix heads."""
+
+    def __init__(self, mixer: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Conv2d(4, 4, 1) for _ in range(3))
+        self.talk = mixer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = 0.5 * self.q(x) @ self.k(x).transpose(2, 3)
+        return self.talk(scores).softmax(-1) @ self.v(x)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "expected"),
+    [
+        (lambda: nn.Linear(4, 4), Eye()),
+        (lambda: nn.Conv2d(4, 4, 1), Dirac()),
+        (lambda: nn.Conv2d(4, 8, 1), LecunNormal()),
+    ],
+    ids=["linear", "convolution", "more heads"],
+)
+def test_layers_that_mix_heads_start_as_the_identity(
+    mixer: Callable[[], nn.Module], expected: Initializer
+) -> None:
+    assert chosen(Mixed(mixer))["talk.weight"] == expected
+
+
+class UnequalParts(nn.Module):
+    """One layer for narrow queries and keys and wide values, as in LeViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.kv = nn.Linear(16, 32), nn.Linear(16, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).split([8, 8, 16], -1)
+        keys, values = self.kv(x).chunk(2, -1)
+        return (0.3 * q @ k.mT).softmax(-1) @ v + (0.3 * x @ keys.mT).softmax(-1) @ values
+
+
+def test_projections_of_unequal_sizes_are_not_taken_for_two() -> None:
+    found = choices(UnequalParts())
+    assert found["qkv.weight"].initializer == VarianceScaling(distribution="uniform")
+    assert "unequal" in found["qkv.weight"].why
+    assert found["kv.weight"].initializer == Parts((XavierUniform(),) * 2)
+
+
+class WeightStandardizedConv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        var, mean = torch.var_mean(self.weight, (1, 2, 3), keepdim=True)
+        return functional.conv2d(x, (self.weight - mean) / var.sqrt(), self.bias, padding=1)
+
+
+def test_standardized_convolutions_get_no_random_biases() -> None:
+    layers = (m for _ in range(12) for m in (WeightStandardizedConv2d(8, 8, 3), nn.GELU()))
+    found = choices(nn.Sequential(*layers))
+    weights = [choice for name, choice in found.items() if "weight" in name]
+    assert weights == [Choice(LecunNormal(), "the layer standardizes its weight itself")] * 12
+    assert {choice.initializer for name, choice in found.items() if "bias" in name} == {ZEROS}
+
+
+class Tied(nn.Module):
+    """A head that shares its weight with the embedding, and a model that may shrink what goes into it."""
+
+    def __init__(self, shrinks: bool) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(scale_decoder_outputs=shrinks)
+        self.embedding, self.norm = nn.Embedding(10, 16), nn.LayerNorm(16)
+        self.head = nn.Linear(16, 10, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.embedding(x))
+        return self.head(y * 16**-0.5 if self.config.scale_decoder_outputs else y)
+
+
+@pytest.mark.parametrize(("shrinks", "std"), [(True, 1.0), (False, 0.25)])
+def test_a_model_that_shrinks_its_outputs_itself_has_an_embedding_of_variance_1(
+    shrinks: bool, std: float
+) -> None:
+    assert chosen(Tied(shrinks))["embedding.weight"] == Normal(0.0, std)

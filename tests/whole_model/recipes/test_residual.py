@@ -1,5 +1,6 @@
 """Recipes of transformers and of residual networks: what each parameter gets, and how large."""
 
+import copy
 import hashlib
 import math
 
@@ -174,6 +175,15 @@ def test_gpt2_counts_the_experts_of_a_block_as_one_and_leaves_out_heads():
     assert choices["layers.0.experts.2.w2.weight"] == Normal(0.0, 0.02)
     assert choices["classifier.out_proj.weight"] == Normal(0.0, 0.02)
     assert "one of 1" in reasons("gpt2", model)["layers.0.experts.2.w2.weight"]
+
+
+@pytest.mark.parametrize("name", ["SelfAttention", "EncDecAttention", "LocalSelfAttention"])
+def test_gpt2_scales_what_ends_t5s_attention(name):
+    attention = nn.ModuleDict({name: nn.ModuleDict({"o": nn.Linear(4, 4), "q": nn.Linear(4, 4)})})
+    two = nn.ModuleDict({"block": nn.ModuleList([copy.deepcopy(attention), attention])})
+    choices = chosen("gpt2", two)
+    assert choices[f"block.1.{name}.o.weight"] == Normal(0.0, 0.02 / math.sqrt(2))
+    assert choices[f"block.1.{name}.q.weight"] == Normal(0.0, 0.02)
 
 
 def test_gpt2_says_when_it_recognizes_no_residual_projection():

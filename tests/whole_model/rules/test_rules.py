@@ -1,6 +1,7 @@
 """Rules: what each matches, which wins, what files say, and what is wrong with them."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from paths import ROOT
 from torch import nn
 from torch.nn.utils import parametrizations
 
+import pyinit
 from pyinit.initializers import (
     KEEP,
     Constant,
@@ -486,3 +488,51 @@ def test_a_bad_file_is_refused_by_name_rule_and_key(
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: ") as error:
         load_recipe(path)
     assert [part for part in parts if part not in str(error.value)] == []
+
+
+class Experts(nn.Module):
+    """Four linear layers as one parameter, whose inputs stand before the outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stack = nn.Parameter(torch.ones(4, 30, 50))
+
+
+STACKED = {"name": "kaiming_normal", "nonlinearity": "relu", "batch_dims": 1, "transposed": True}
+
+
+def test_a_rule_says_how_the_experts_of_a_mixture_lie(tmp_path):
+    file = tmp_path / "rules.toml"
+    file.write_text(
+        '[[rules]]\nname = "stack"\ninit = {name = "kaiming_normal", nonlinearity = "relu", '
+        "batch_dims = 1, transposed = true}\n"
+    )
+    models = Experts(), Experts()
+    reports = [
+        pyinit.initialize_(model, "test", rules=rules, seed=0)
+        for model, rules in zip(models, ({"stack": STACKED}, file), strict=True)
+    ]
+    row = reports[0]["stack"]
+    assert (row.fan_in, row.fan_out) == (30, 50)
+    assert row.target_std == pytest.approx(math.sqrt(2 / 30))
+    assert row.initializer.to_dict() == STACKED | {"a": 0.0, "mode": "fan_in"}
+    assert (
+        str(row.initializer) == "kaiming_normal(nonlinearity=relu, transposed=True, batch_dims=1)"
+    )
+    assert torch.equal(models[0].stack, models[1].stack)
+    reports[0].save(tmp_path / "report.json")
+    replayed = Experts()
+    pyinit.replay_(replayed, pyinit.InitReport.load(tmp_path / "report.json"))
+    assert torch.equal(replayed.stack, models[0].stack)
+
+
+@pytest.mark.parametrize(
+    ("batch_dims", "error"), [(2, ValueError), (-1, ValueError), (True, TypeError)]
+)
+def test_batch_dims_that_leave_no_matrix_are_refused(batch_dims, error):
+    model = Experts()
+    with pytest.raises(error, match="batch_dims must"):
+        pyinit.initialize_(
+            model, "test", rules={"stack": STACKED | {"batch_dims": batch_dims}}, seed=0
+        )
+    assert (model.stack == 1).all()

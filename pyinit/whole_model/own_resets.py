@@ -1,0 +1,228 @@
+"""How a model's own code gives values to its parameters: ``reset_parameters``, ``_init_weights``.
+
+Recipes leave to it what they do not know.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyinit._graph.kinds import EMBEDDINGS, is_layer
+from pyinit._random.generators import global_states_kept
+
+_RESETS = ("reset_parameters", "_reset_parameters")
+
+
+class OwnReset(NamedTuple):
+    """A function of a model that gives values to parameters.
+
+    path: the name of the module that it resets, from which its random numbers are keyed
+    call: the function, with all that it needs
+    words: what a report calls it
+    in_place: whether it may be called on the module as it is. Otherwise it goes by marks on the
+        parameters, and fills only stand-ins without them
+    """
+
+    path: str
+    call: Callable[[], Any]
+    words: str
+    in_place: bool
+
+
+def reset_name(cls: type[nn.Module]) -> str | None:
+    """The name of the method by which a class resets its modules; None if it has none."""
+    return next((name for name in _RESETS if callable(getattr(cls, name, None))), None)
+
+
+def is_of_torch(cls: type[nn.Module]) -> bool:
+    """Whether the method by which a class resets its modules is torch's."""
+    method = getattr(cls, reset_name(cls) or "", None)
+    return (getattr(method, "__module__", None) or "").startswith("torch.")
+
+
+class OwnResets:
+    """What gives each parameter of a model its own start.
+
+    modules: the model's modules by their names
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self._modules = modules
+        self._filled: dict[tuple[str, bool], Collection[str] | None] = {}
+
+    def of(self, path: str, leaf: str) -> OwnReset | None:
+        """What resets the parameter ``leaf`` of the module ``path``; None if nothing of its own does.
+
+        It is the module's ``reset_parameters``, unless that is torch's, or else the ``_init_weights``
+        by which models of transformers start their modules one by one, inner ones first: that call
+        counts which comes last. What a call fills is tried on stand-ins, once for each module.
+        """
+        name = f"{path}.{leaf}" if path else leaf
+        module = self._modules[path]
+        method = reset_name(type(module))
+        if method is not None and not is_of_torch(type(module)):
+            reset = getattr(module, method)
+            filled = self._filled_by(path, reset)
+            # One that does not work without values is taken to fill all that its module has.
+            if filled is None or name in filled:
+                return OwnReset(path, reset, f"its own {method}", True)
+        for around in _outer_first(path):
+            own = self._function_for(around)
+            if own is None:
+                continue
+            call = partial(own, self._modules[around])
+            if name in (self._filled_by(around, call) or ()):
+                of = type(self._modules[around]).__name__
+                return OwnReset(around, call, f"the model's own _init_weights, of {of}", False)
+        return None
+
+    def _function_for(self, path: str) -> Callable[..., Any] | None:
+        """The ``_init_weights`` of the innermost model that the module is or is in."""
+        for around in reversed(_outer_first(path)):
+            own = getattr(self._modules.get(around), "_init_weights", None)
+            if callable(own):
+                return own  # type: ignore[no-any-return]
+        return None
+
+    def _filled_by(self, path: str, call: Callable[[], Any]) -> Collection[str] | None:
+        """The names of the parameters that a call for a module fills; None if it could not be tried."""
+        key = path, isinstance(call, partial)
+        if key not in self._filled:
+            prefix = path + "." if path else ""
+            names = _filled(self._modules[path], call)
+            self._filled[key] = None if names is None else {prefix + name for name in names}
+        return self._filled[key]
+
+
+def _outer_first(path: str) -> list[str]:
+    """The names of the modules around a module, from the model ("") to the module itself."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:n]) for n in range(len(parts) + 1)]
+
+
+# ---- Stand-ins ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def stand_ins(module: nn.Module, make: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Put other tensors in the place of all parameters and buffers of a module and those in it.
+
+    make: gives the tensor that stands in for one, or that one itself
+    """
+    places: list[tuple[dict[str, Any], str, Tensor]] = [
+        (tensors, name, tensor)
+        for each in module.modules()
+        for tensors in (each._parameters, each._buffers)
+        for name, tensor in tensors.items()
+        if tensor is not None
+    ]
+    made: dict[int, Tensor] = {}
+    for _, _, tensor in places:
+        if id(tensor) not in made:
+            new = make(tensor)
+            if isinstance(tensor, nn.Parameter) and new is not tensor:
+                new = nn.Parameter(new, tensor.requires_grad)
+            made[id(tensor)] = new
+    changed = [place for place in places if made[id(place[2])] is not place[2]]
+    try:
+        for tensors, name, tensor in changed:
+            tensors[name] = made[id(tensor)]
+        yield
+    finally:
+        for tensors, name, tensor in changed:
+            tensors[name] = tensor
+
+
+# A probe fills parameters up to this size with NaN and looks what is left of it. Larger ones, and the
+# matrices of layers, are on the meta device, where it sees which operations write to them. (torch's
+# trunc_normal_ does nothing there.)
+_LARGEST_IN_MEMORY = 2**22
+
+
+class _Writes(TorchDispatchMode):
+    """Records of each storage how many elements an operation has written to at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.elements: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for i, declared in enumerate(func._schema.arguments):
+            if declared.alias_info is not None and declared.alias_info.is_write:
+                written = args[i] if i < len(args) else kwargs.get(declared.name)
+                if isinstance(written, Tensor):
+                    key = _storage(written)
+                    self.elements[key] = max(self.elements.get(key, 0), written.numel())
+        return func(*args, **kwargs)
+
+
+def _storage(tensor: Tensor) -> int:
+    key: int = tensor.untyped_storage()._cdata
+    return key
+
+
+def _without_values(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    matrices = {
+        id(each.weight)
+        for each in module.modules()
+        if is_layer(each) or isinstance(each, EMBEDDINGS)
+    }
+
+    def make(tensor: Tensor) -> Tensor:
+        is_small = tensor.is_floating_point() and tensor.numel() <= _LARGEST_IN_MEMORY
+        if is_small and id(tensor) not in matrices:
+            return torch.full_like(tensor, math.nan, device="cpu")
+        return torch.empty_like(tensor, device="meta")
+
+    return make
+
+
+@torch.no_grad()
+def _filled(module: nn.Module, call: Callable[[], Any]) -> list[str] | None:
+    """The names, within a module, of the parameters that a call gives values, all of their elements.
+
+    Neither the module's tensors nor the generators change. None if the call raises an error, because
+    it needs the values of others.
+    """
+    with stand_ins(module, _without_values(module)):
+        before = dict(module.named_parameters())
+        storages = {name: _storage(p) for name, p in before.items()}
+        try:
+            with global_states_kept(), _Writes() as writes:
+                call()
+        except Exception:  # noqa: BLE001  whatever keeps it from working without values
+            return None
+        after = dict(module.named_parameters())
+        return [
+            name
+            for name, p in after.items()
+            if name in before
+            and (
+                not p.isnan().any()
+                if not p.is_meta
+                else _storage(p) != storages[name]
+                or writes.elements.get(_storage(p), 0) >= p.numel()
+            )
+        ]
+
+
+@torch.no_grad()
+def fill_by_stand_ins(
+    module: nn.Module, call: Callable[[], Any], filled: Mapping[str, Tensor]
+) -> None:
+    """Call a reset on copies of a module's tensors, and take some parameters over from these.
+
+    filled: the parameters to take over, by their names within the module
+    """
+    with stand_ins(module, torch.clone):
+        call()
+        values = dict(module.named_parameters(remove_duplicate=False))
+    for name, parameter in filled.items():
+        parameter.copy_(values[name].detach())
