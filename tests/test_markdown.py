@@ -107,7 +107,9 @@ def test_a_python_block_imports_the_modules_it_names(
 ) -> None:
     """Which no run in this process would tell: other tests have imported them."""
     nodes = list(ast.walk(ast.parse(token.content)))
-    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
     named = {
         f"pyinit.{node.attr}"
         for node in nodes

@@ -30,7 +30,9 @@ from pyinit.cli._summary import summary
 @click.option("--quiet", is_flag=True, help="Print no summary at the end.")
 @click.argument("target")
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
-def run(as_module: bool, rng: RngName, quiet: bool, target: str, arguments: tuple[str, ...]) -> None:
+def run(
+    as_module: bool, rng: RngName, quiet: bool, target: str, arguments: tuple[str, ...]
+) -> None:
     """Run a Python program with torch.nn.init patched.
 
     TARGET is a script, a folder or zip file with a __main__.py, or, with -m, a module. Everything

@@ -24,7 +24,7 @@ _HALVES = (_core.FLOAT16, _core.BFLOAT16)
 
 @fills
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source = None) -> Tensor:
-    r"""Fill with numbers drawn uniformly from :math:`[a, b)`.
+    """Fill with numbers drawn uniformly from ``[a, b)``.
 
     Args:
         tensor: a tensor of any shape
@@ -69,7 +69,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Source = None
 ) -> Tensor:
-    r"""Fill with numbers drawn from the normal distribution :math:`N(\text{mean}, \text{std}^2)`.
+    """Fill with numbers drawn from the normal distribution ``N(mean, std**2)``.
 
     Args:
         tensor: a tensor of any shape
@@ -129,7 +129,7 @@ def trunc_normal_(  # noqa: PLR0917  torch's signature
     b: float = 2.0,
     generator: Source = None,
 ) -> Tensor:
-    r"""Fill with numbers drawn from :math:`N(\text{mean}, \text{std}^2)` within :math:`[a, b]`.
+    """Fill with numbers drawn from ``N(mean, std**2)`` within ``[a, b]``.
 
     The numbers are made by the inverse of the distribution function, so none is drawn twice, and
     far one-sided tails are as accurate as the middle.
