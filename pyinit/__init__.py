@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 from pyinit import _command  # noqa: F401
 
 # isort: split
-# This loads torch, which brings the OpenMP runtime that the extension shares.
-import pyinit._requirements  # noqa: F401
+# This comes next: it loads torch, which brings the OpenMP runtime that the extension shares.
+from pyinit import _requirements  # noqa: F401
+
+# isort: split
 from pyinit import fill, functional, init, initializers, nn
 from pyinit._machine import info
 from pyinit._patch import patch, unpatch
