@@ -31,7 +31,8 @@ def is_near(name: str, known: Iterable[str]) -> bool:
 
 
 def _close(name: str, known: list[str]) -> list[str]:
-    return difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    begun = [each for each in known if len(name) > 1 and each.startswith(name)]
+    return begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
 
 
 def near(name: str, known: Iterable[str]) -> str:
