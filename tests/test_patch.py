@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from click.testing import CliRunner
-from programs import run_python
+from programs import output_of, run_python
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -939,6 +939,47 @@ def test_a_fill_is_done_while_another_thread_draws_from_the_same_generator():
                 assert torch.zeros(2**18).normal_().all()
         finally:
             stop.set()
+
+
+def test_a_forked_child_draws_the_same_by_a_method():
+    program = """
+    import os, sys, torch, pyinit
+
+    def drawn():
+        torch.manual_seed(1)
+        return torch.empty(5000).normal_().sum().item(), torch.get_rng_state().sum().item()
+
+    expected = drawn()
+    pyinit.patch()
+    assert drawn() == expected
+    child = os.fork()
+    if child == 0:
+        same = "normal_" in vars(torch.Tensor) and drawn() == expected
+        pyinit.unpatch()
+        os._exit(not (same and "normal_" not in vars(torch.Tensor) and drawn() == expected))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert output_of(program) == "0\n"
+
+
+def draws_by_timms_steps(tensor):
+    """The steps of timm's trunc_normal_, whose bits are not those of torch's."""
+    with torch.no_grad():
+        tensor.uniform_(-0.9545, 0.9545).erfinv_().mul_(0.02 * 2**0.5).add_(0.0)
+        return tensor.clamp_(min=-2.0, max=2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_timms_truncated_normal_has_the_bits_it_had(dtype, counted):
+    def filled():
+        torch.manual_seed(1)
+        weight = nn.Parameter(torch.empty(100, 70, dtype=dtype))
+        return draws_by_timms_steps(weight).tolist(), torch.get_rng_state().tolist()
+
+    expected = filled()
+    with pyinit.patch():
+        assert filled() == expected
+    assert list(counted.native) == [("Tensor.uniform_", f"{str(dtype)[6:]} on cpu")]
 
 
 # Warnings

@@ -45,6 +45,7 @@ def run(
     patch(rng)
     counted = None if quiet else tally.start()
     sys.argv = [target, *arguments]
+    sys.excepthook = sys.__excepthook__  # the command's own is for the time until here
     try:
         if as_module:
             _set_first_path(os.getcwd())
