@@ -81,20 +81,21 @@ def _seconds_of_torch(native: Mapping[tuple[str, str], Fills]) -> float | None:
 
 def _sampled(name: str, dtype: str, fills: Fills) -> float | None:
     call = fills.largest
-    if call is None:
-        return None
-    tensor = torch.empty(_sample_shape(call), dtype=getattr(torch, dtype), device="cpu")
-    if not tensor.numel():
+    if call is None or not call.elements:
         return None
     is_method = name.startswith("Tensor.")
     function = getattr(methods if is_method else original, name.removeprefix("Tensor."))
     args, kwargs = _without_generator(function, call)
+    shape, kind = _sample_shape(call), getattr(torch, dtype)
+    samples = [
+        torch.empty(shape, dtype=kind, device="cpu") for _ in range(5)
+    ]  # as new as a model's
     try:
         with torch.no_grad():
-            per_element = median(_timed(function, tensor, *args, **kwargs) for _ in range(5))
+            seconds = median(_timed(function, sample, *args, **kwargs) for sample in samples)
     except (RuntimeError, TypeError, ValueError):  # what pyinit takes, and torch does not
         return None
-    return per_element / tensor.numel() * fills.elements
+    return seconds / samples[0].numel() * fills.elements
 
 
 def _sample_shape(call: Call) -> tuple[int, ...]:
