@@ -125,7 +125,10 @@ SHOWN: Mapping[str, OfReport | Fields] = {
     "keras-cnn": OfReport("Training loss"),
     "mnist-cnn": OfReport("Training loss"),
     "consistency-ablation": Fields("accuracy", columns="batch_norm"),
-    "coordinate-check": OfReport("The greatest root mean square"),
+    "coordinate-check": OfReport(
+        "Decimal logarithm of the greatest root mean square of layers' outputs at the last "
+        "recorded step"
+    ),
     "variance-by-depth": OfReport(
         "Variance at the start", {"network": "mlp", "activation": "relu"}
     ),
