@@ -125,7 +125,7 @@ def _made(kind: type[nn.Module]) -> nn.Module:
 
 @eager
 def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> float:
-    r"""The gain that keeps the scale of a signal through a nonlinearity.
+    """The gain that keeps the scale of a signal through a nonlinearity.
 
     ================= ===========================================
     nonlinearity      gain
@@ -133,10 +133,10 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     linear, conv      1
     sigmoid           1
     tanh              5/3
-    relu              :math:`\sqrt{2}`
-    leaky_relu        :math:`\sqrt{2 / (1 + \text{slope}^2)}`
+    relu              ``sqrt(2)``
+    leaky_relu        ``sqrt(2 / (1 + slope**2))``
     selu              3/4
-    any other         :math:`1 / \sqrt{E[f(z)^2]}`, z standard normal
+    any other         ``1 / sqrt(E[f(z)**2])``, z standard normal
     ================= ===========================================
 
     An activation that torch has a name for gets the gain of the name. Every other one gets the

@@ -38,11 +38,11 @@ def xavier_uniform_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with uniform numbers of variance :math:`2 \text{gain}^2 / (\text{fan\_in} + \text{fan\_out})`.
+    """Fill with uniform numbers of variance ``2 * gain**2 / (fan_in + fan_out)``.
 
     It keeps the scale of signals and of gradients about the same through layers whose activation is
     linear around 0. The bounds are
-    :math:`\pm \text{gain} \sqrt{6 / (\text{fan\_in} + \text{fan\_out})}`.
+    ``+-gain * sqrt(6 / (fan_in + fan_out))``.
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
@@ -89,7 +89,7 @@ def xavier_normal_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with normal numbers of variance :math:`2 \text{gain}^2 / (\text{fan\_in} + \text{fan\_out})`.
+    """Fill with normal numbers of variance ``2 * gain**2 / (fan_in + fan_out)``.
 
     It keeps the scale of signals and of gradients about the same through layers whose activation is
     linear around 0.
@@ -138,10 +138,10 @@ def kaiming_uniform_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with uniform numbers of variance :math:`\text{gain}^2 / \text{fan}`.
+    """Fill with uniform numbers of variance ``gain**2 / fan``.
 
     It keeps the scale of signals (or of gradients) through layers that end in a rectifier or, by its
-    gain, in any other activation. The bounds are :math:`\pm \text{gain} \sqrt{3 / \text{fan}}`.
+    gain, in any other activation. The bounds are ``+-gain * sqrt(3 / fan)``.
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
@@ -207,7 +207,7 @@ def kaiming_normal_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with normal numbers of variance :math:`\text{gain}^2 / \text{fan}`.
+    """Fill with normal numbers of variance ``gain**2 / fan``.
 
     It keeps the scale of signals (or of gradients) through layers that end in a rectifier or, by its
     gain, in any other activation.
@@ -278,7 +278,7 @@ def variance_scaling_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with numbers of mean 0 and variance :math:`\text{scale} / \text{fan}`.
+    """Fill with numbers of mean 0 and variance ``scale / fan``.
 
     LeCun's, Glorot's and He's initialization are cases of this formula. The arguments have the names
     that they have in Keras and JAX. As in JAX, ``"normal"`` is not truncated; in Keras,
@@ -340,10 +340,10 @@ def lecun_uniform_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with uniform numbers of variance :math:`1 / \text{fan\_in}`.
+    """Fill with uniform numbers of variance ``1 / fan_in``.
 
     It is the scale that keeps unit variance through a linear layer. The bounds are
-    :math:`\pm \sqrt{3 / \text{fan\_in}}`.
+    ``+-sqrt(3 / fan_in)``.
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
@@ -393,7 +393,7 @@ def lecun_normal_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with truncated normal numbers of variance :math:`1 / \text{fan\_in}`.
+    """Fill with truncated normal numbers of variance ``1 / fan_in``.
 
     This variance keeps unit variance through a linear layer. The numbers are cut at two standard deviations
     of a normal distribution that is widened to make up for the cut, as in Keras and JAX.
