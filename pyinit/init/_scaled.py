@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from pyinit._random.rng import Source, for_torch
-from pyinit._scale.fans import fans, mean_fan, one_fan
+from pyinit._scale.fans import FanMode, MeanFanMode, fans, mean_fan, one_fan
 from pyinit._scale.formulas import (
     kaiming_std,
     normal_of_std,
@@ -26,6 +26,8 @@ from pyinit.init._routes import (
     is_torchs_call,
     warn_of_no_elements,
 )
+
+Distribution = Literal["truncated_normal", "normal", "untruncated_normal", "uniform"]
 
 
 @fills
@@ -130,7 +132,7 @@ def xavier_normal_(
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
+    mode: FanMode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
     generator: Source = None,
     *,
@@ -199,7 +201,7 @@ def kaiming_uniform_(
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
+    mode: FanMode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
     generator: Source = None,
     *,
@@ -270,8 +272,8 @@ def kaiming_normal_(
 def variance_scaling_(
     tensor: Tensor,
     scale: float = 1.0,
-    mode: str = "fan_in",
-    distribution: str = "truncated_normal",
+    mode: MeanFanMode = "fan_in",
+    distribution: Distribution = "truncated_normal",
     generator: Source = None,
     *,
     groups: int = 1,
