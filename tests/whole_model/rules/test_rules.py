@@ -225,7 +225,7 @@ def test_no_rules_choose_nothing(network: Network) -> None:
         ({"a": {"std": 1.0}}, ValueError, "an initializer needs a name"),
         ([{"name": "a"}], ValueError, "rule 1: a rule needs init"),
         ([{"name": "*", "init": "he"}], ValueError, "unknown initializer .he.; did you mean he_"),
-        ([{"nmae": "*", "init": "normal"}], ValueError, "unknown key .nmae.; did you mean name"),
+        ([{"nme": "*", "init": "normal"}], ValueError, "unknown key .nme.; did you mean name"),
         ([{"name": "*", "inti": "normal"}], ValueError, "unknown key .inti.; did you mean init"),
         (
             [Rule("a", "keep"), {"type": "Normal", "layer": "Linear"}],
