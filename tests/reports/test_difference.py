@@ -68,5 +68,5 @@ def test_anything_else_is_refused_by_name():
 
 def test_an_unknown_parameter_names_those_like_it():
     report = pyinit.initialize_(net(), seed=0)
-    with pytest.raises(KeyError, match=r"no parameter '0\.weigth'; did you mean 0\.weight"):
+    with pytest.raises(KeyError, match=r"no parameter '0\.weigh'; did you mean 0\.weight"):
         report["0.weigh"]
