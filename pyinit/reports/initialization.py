@@ -301,7 +301,13 @@ class InitReport(Printed):
             if name == row.name or name in row.tied or name in row.originals:
                 return row
         names = [known for row in self.rows for known in (row.name, *row.tied, *row.originals)]
-        raise KeyError(f"no parameter {name!r}; {near(name, names)}")
+        raise KeyError(f"no parameter {name!r}; {near(str(name), names)}")
+
+    def __contains__(self, item: object) -> bool:
+        """Whether a parameter has this name, among all of its names, or a row is one of these."""
+        if not isinstance(item, str):
+            return item in self.rows
+        return any(item in (row.name, *row.tied, *row.originals) for row in self.rows)
 
     def diff(self, other: "InitReport") -> Differences:
         """How another report differs from this one.

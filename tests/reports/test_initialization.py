@@ -226,6 +226,28 @@ def test_the_table_names_every_parameter(recipe: str) -> None:
     assert str(report).splitlines()[-1] == report.summary
 
 
+def test_blocks_of_every_other_number_stand_in_lines_of_their_own() -> None:
+    model = nn.Sequential(*(part for _ in range(5) for part in (nn.Linear(8, 8), nn.ReLU())))
+    first = [
+        line.split("  ")[0] for line in str(initialize_(model, "kaiming", seed=1)).splitlines()
+    ]
+    assert first[1] == "{0,2,...,8}"
+    assert names_in(str(initialize_(model, "kaiming", seed=1))) == set(model.state_dict())
+
+
+def test_a_report_has_the_names_that_it_has_rows_for() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    report = initialize_(model, "torch", seed=1)
+    assert "0.weight" in report
+    assert "1.weight" in report
+    assert report["0.bias"] in report
+    assert "0.wieght" not in report
+    assert 0 not in report
+    with pytest.raises(KeyError, match="no parameter 0; known are"):
+        report[0]  # type: ignore[index]
+
+
 def test_a_long_name_is_printed_whole() -> None:
     model = nn.Module()
     name = "x".join(f"part{chr(97 + i)}" for i in range(18))
