@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin
 
+import numpy as np
 from torch import Tensor
 
 import pyinit.init
@@ -365,6 +366,10 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
+    if isinstance(
+        value, (np.generic, Tensor)
+    ):  # numbers of NumPy's and torch's, which JSON has not
+        value = value.item()
     if isinstance(value, float) and math.isinf(value):
         return _INFINITE[value]
     return value

@@ -128,7 +128,8 @@ class Row(NamedTuple):
     @property
     def target_std(self) -> float | None:
         """The standard deviation that the initializer aims at, if there is a single one."""
-        return None if 0 in self.shape else self.initializer.target_std(self.weight)
+        std = None if 0 in self.shape else self.initializer.target_std(self.weight)
+        return None if std is None else float(std)  # which may be NumPy's, as an argument was
 
     def to_dict(self) -> dict[str, Any]:
         """The row as values that JSON has."""

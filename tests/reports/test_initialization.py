@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bits import bits
@@ -170,6 +171,17 @@ def test_a_report_says_what_was_asked_for() -> None:
     assert InitReport.from_dict(value) == report
     fields = {field.name for field in dataclasses.fields(InitReport)} - {"version"}
     assert value.keys() == fields | {"format", "pyinit", "parameters", "initialized"}
+
+
+@pytest.mark.parametrize("std", [np.float32(0.1), np.float64(0.1), torch.tensor(0.1)])
+def test_an_argument_that_was_numpys_or_torchs_number_is_saved(std: Any, tmp_path: Path) -> None:
+    rules = {"weight": initializers.Normal(std=std)}
+    model, again = nn.Linear(4, 4), nn.Linear(4, 4)
+    initialize_(model, rules=rules, seed=1).save(tmp_path / "a.json")
+    loaded = InitReport.load(tmp_path / "a.json")
+    assert loaded["weight"].initializer == initializers.Normal(std=float(std))
+    replay_(again, loaded)
+    assert torch.equal(model.weight, again.weight)
 
 
 def test_values_that_are_not_finite_have_no_moments_in_json() -> None:
