@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from types import BuiltinFunctionType, FunctionType
 from typing import Literal, get_args
 
+import numpy as np
 from torch import Tensor, nn
 
 from pyinit._functional import activations
@@ -195,7 +196,8 @@ def gain_of(nonlinearity: AnyNonlinearity, a: float | None = 0.0) -> float:
     """
     if isinstance(nonlinearity, str):
         return _gain_of_name(nonlinearity, a)
-    if isinstance(nonlinearity, (int, float)) and not isinstance(nonlinearity, bool):
+    numbers = (int, float, np.integer, np.floating)
+    if isinstance(nonlinearity, numbers) and not isinstance(nonlinearity, bool):
         return _finite(float(nonlinearity))
     return _gain_of_activation(activation_of(nonlinearity), a)
 

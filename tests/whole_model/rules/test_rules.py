@@ -473,9 +473,13 @@ BAD_FILES = [
             (f'name = "normal", std = 1{"0" * 400}', ["initializer 'normal'", "too large"]),
             ('name = "constant"', ["initializer 'constant'", "'val'"]),
             ('name = "kaiming_normal", mode = "in"', ["Mode in not supported", "fan_in"]),
-            ('name = "padded", row = 0, initializer = "normal"', ["initializer must be"]),
+            (
+                'name = "padded", row = 0, initializer = "normal"',
+                ["initializer must be a table of"],
+            ),
             ('name = "padded", row = 0, initializer = {std = 1}', ["needs a name"]),
             ('name = "parts", parts = [1]', ["parts must be"]),
+            ('name = "parts", parts = ["normal"]', ["parts must be a list of tables, each of"]),
         ]
     ),
 ]
