@@ -10,6 +10,7 @@ import re
 
 from pyinit.initializers import ONES, ZEROS, Constant, OwnReset, TruncNormal
 from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.constructors import constructed
 from pyinit.whole_model.recipes.registry import Choice
 
 _OF_ITS_OWN = re.compile(
@@ -36,12 +37,29 @@ def own_start(site: Site, network: Network) -> Choice | None:
     """What the model's own code starts a parameter with; None where that is not known.
 
     A parameter that nothing of the model's own resets keeps its values. If it has none, because it is
-    on the meta device, it gets what parameters of its name start at.
+    on the meta device, it gets what its module's constructor says, or what parameters of its name
+    start at.
     """
     reset = network.own_resets.of(site.path, site.leaf)
     if reset is not None:
         return Choice(_OWN, reset.words)
-    return _by_name(site) if site.tensor.is_meta else None
+    if not site.tensor.is_meta:
+        return None
+    return _by_constructor(site, network) or _by_name(site)
+
+
+def _by_constructor(site: Site, network: Network) -> Choice | None:
+    path, around = site.path, []
+    while path:
+        path = path.rpartition(".")[0]
+        around.append(network.modules[path])
+    found = constructed(site.module, site.leaf, around)
+    if found is None:
+        return None
+    why = f"as the constructor of {type(site.module).__name__} has it"
+    if found.assumed:
+        why += f", with its default of {' and '.join(found.assumed)}"
+    return Choice(found.initializer, why)
 
 
 # ---- Names -------------------------------------------------------------------------------------------
