@@ -14,7 +14,6 @@ from pyinit._graph.kinds import (
     EXPERT_ENDS,
     NORMS,
     RECURRENT_LAYERS,
-    are_experts_transposed,
     gates_of,
     is_expert_stack,
     is_layer,
@@ -58,6 +57,7 @@ from pyinit.whole_model.recipes.choices import (
     each_place,
     forget_bias,
     of_each_matrix,
+    of_experts,
     padded,
 )
 from pyinit.whole_model.recipes.own_starts import own_start
@@ -295,15 +295,10 @@ class _Auto:
 
     def experts(self, site: Site) -> Choice | None:
         """The matrices of a mixture's experts, in stacks; those that end the branch are scaled."""
-        if len(site.shape) == 2 and "bias" in site.leaf:
-            return Choice(ZEROS, "biases of experts")
-        transposed = are_experts_transposed(site.module) if len(site.shape) == 3 else None
-        if transposed is None:
-            return None
         is_last = site.leaf in EXPERT_ENDS
         scale, remark = self._branch_scale(site.path) if is_last else (1.0, "")
-        initializer = VarianceScaling(scale**2, transposed=transposed, batch_dims=1)
-        return Choice(initializer, f"{site.shape[0]} experts, each a matrix{remark}")
+        found = of_experts(site, VarianceScaling(scale**2))
+        return found and found._replace(why=found.why + remark)
 
     def attention(self, site: Site) -> Choice | None:
         """The parameters that ``nn.MultiheadAttention`` itself holds; ``out_proj`` is a layer."""
