@@ -38,7 +38,7 @@ def constructed(
     """What the constructor of a module starts the parameter ``leaf`` with; None if it is not known.
 
     around: the modules around it, inner ones first. An argument that none of the module's attributes
-        holds is taken from an attribute of that name of theirs, or of their config.
+        holds is that argument of theirs, if one of their attributes holds it, or is in their config.
     """
     reading = _Reading(module, leaf, around)
     try:
@@ -330,8 +330,17 @@ class _Arguments(dict[str, Any]):
         if name in self._kept:
             yield self._reading.module, self._kept[name]
         for around in self._reading.around:
-            yield around, name
+            kept = _kept_by(type(around)).get(name)  # type: ignore[arg-type]  # classes are hashable
+            if kept is not None:
+                yield around, kept
             yield getattr(around, "config", None), name
+
+
+@lru_cache(maxsize=256)
+def _kept_by(cls: type[nn.Module]) -> Mapping[str, str]:
+    """Which arguments of its constructor a class keeps, and in which attributes."""
+    definition = _source_of(cls.__init__)
+    return {} if definition is None else dict(_attributes_of_arguments(definition))
 
 
 def _attributes_of_arguments(definition: ast.FunctionDef) -> Iterator[tuple[str, str]]:

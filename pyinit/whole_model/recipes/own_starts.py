@@ -7,6 +7,7 @@ such parameters, and all that they do not know, to the model's own code.
 import inspect
 import math
 import re
+from typing import TypeGuard
 
 from pyinit.initializers import ONES, ZEROS, Constant, OwnReset, TruncNormal
 from pyinit.whole_model.network import Network, Site
@@ -99,7 +100,7 @@ def _by_name(site: Site) -> Choice | None:
             continue
         given = _argument(site, *_ITS_ARGUMENTS) if pattern is _LAYER_SCALE else None
         if given is not None:
-            return Choice(Constant(given[1]), f"{words}, its module's {given[0]}")
+            return Choice(Constant(given[1]), f"{words}, {given[0]}")
         return Choice(initializer, f"{words}, by its name")
     return None
 
@@ -111,18 +112,28 @@ def _logit_scale(site: Site) -> Choice:
     """
     given = _argument(site, "logit_scale_init_value")
     if given is not None:
-        return Choice(Constant(given[1]), f"temperature, its module's {given[0]}")
+        return Choice(Constant(given[1]), f"temperature, {given[0]}")
     temperature, whose = (0.07, "CLIP") if math.prod(site.shape) == 1 else (0.1, "Swin v2")
     return Choice(Constant(-math.log(temperature)), f"temperature as in {whose}, by its name")
 
 
 def _argument(site: Site, *names: str) -> tuple[str, float] | None:
-    """A number that a module or its config holds by one of these names, or its class takes by default."""
+    """A number that a module or its config holds by one of these names, or its class takes by default.
+
+    With it comes whose it is.
+    """
     holders = site.module, getattr(site.module, "config", None)
     defaults = inspect.signature(type(site.module)).parameters
     for name in names:
+        for holder in holders:
+            value = getattr(holder, name, None)
+            if _is_number(value):
+                return f"its module's {name}", float(value)
         default = defaults[name].default if name in defaults else None
-        for value in (*(getattr(holder, name, None) for holder in holders), default):
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                return name, float(value)
+        if _is_number(default):
+            return f"its class's default of {name}", float(default)
     return None
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

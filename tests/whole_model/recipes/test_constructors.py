@@ -108,17 +108,27 @@ def test_an_argument_that_an_attribute_keeps_is_no_default() -> None:
 
 
 class Around(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, scale: float = 0.125) -> None:
         super().__init__()
-        self.scale = 0.125
-        self.inner = Start(self.scale)
+        self.scale = scale
+        self.inner = Start(scale)
 
 
-def test_an_argument_that_a_module_around_holds_is_no_default() -> None:
-    model = on_meta(Around)
-    report = initialize_(model, "torch", only="inner.scaled", dry_run=True)
+class Attention(nn.Module):
+    """Has an attribute by chance that is named as an argument of what is inside."""
+
+    def __init__(self, dim: int = 16) -> None:
+        super().__init__()
+        self.scale = dim**-0.5
+        self.inner = Start()
+
+
+def test_an_argument_that_a_module_around_takes_and_keeps_is_no_default() -> None:
+    report = initialize_(on_meta(Around), "torch", only="inner.scaled", dry_run=True)
     row = report["inner.scaled"]
     assert (row.initializer, row.why) == (Constant(0.125), "as the constructor of Start has it")
+    report = initialize_(on_meta(Attention), "torch", only="inner.scaled", dry_run=True)
+    assert report["inner.scaled"].initializer == Constant(0.5)
 
 
 def test_a_default_is_said_to_be_one() -> None:
