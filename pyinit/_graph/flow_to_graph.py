@@ -42,7 +42,7 @@ def graph_of(flow: Flow) -> Graph:
             norms.setdefault(path, norm.path)
         if _mixes_heads(flow, i):
             mixers.add(path)
-        elif follows is None and _first_after(flow, i, *_MIXES) is not None:
+        elif follows is None and _first_after(flow, i, *_MIXES) and not _is_softmaxed_end(flow, i):
             attention.add(path)
             if _is_unscaled(flow, i):
                 unscaled.add(path)
@@ -93,6 +93,19 @@ def _mixes_heads(flow: Flow, layer: int) -> bool:
     """Whether a layer stands right between a product and a softmax, as talking heads do."""
     before, after = _behind(flow, layer), _kinds_ahead(flow, layer)
     return after == {SOFTMAX} if before == MIX else before == SOFTMAX and after == {MIX}
+
+
+def _is_softmaxed_end(flow: Flow, layer: int) -> bool:
+    """Whether the softmax behind a layer makes what the model returns, as in classifiers."""
+    waiting = list(flow.users[layer])
+    seen = set()
+    for i in waiting:
+        if flow.steps[i].kind not in {PASS, SOFTMAX}:
+            return False
+        if i not in seen:
+            seen.add(i)
+            waiting += flow.users[i]
+    return True
 
 
 def _behind(flow: Flow, start: int) -> str:
