@@ -37,8 +37,25 @@ class OwnReset(NamedTuple):
 
 
 def reset_name(cls: type[nn.Module]) -> str | None:
-    """The name of the method by which a class resets its modules; None if it has none."""
-    return next((name for name in _RESETS if callable(getattr(cls, name, None))), None)
+    """The name of the method by which a class resets its modules; None if it has none.
+
+    One that has to be given arguments does not count: nobody knows which.
+    """
+    return next((name for name in _RESETS if _needs_nothing(cls, name)), None)
+
+
+def _needs_nothing(cls: type[nn.Module], name: str) -> bool:
+    method = inspect.getattr_static(cls, name, None)
+    if not callable(getattr(cls, name, None)):
+        return False
+    is_bound = isinstance(method, (staticmethod, classmethod))
+    try:
+        inspect.signature(getattr(cls, name)).bind(*(() if is_bound else (None,)))
+    except TypeError:
+        return False
+    except ValueError:  # a function that does not tell its arguments
+        return True
+    return True
 
 
 def is_of_torch(cls: type[nn.Module]) -> bool:

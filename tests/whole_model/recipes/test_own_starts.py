@@ -266,3 +266,28 @@ def test_names_give_values_to_what_has_none_and_change_nothing_else() -> None:
     assert empty.temperature.flatten().tolist() == [1.0, 1.0]
     assert 0.01 < empty.pos_embed.std() < 0.03
     assert report["pos_embed"].why == "learned token or position, by its name"
+
+
+class ResetByArguments(nn.Module):
+    """What it starts at has to be said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.factor = nn.Linear(3, 2), nn.Parameter(torch.full((4,), 7.0))
+
+    def reset_parameters(self, std: float) -> None:
+        nn.init.normal_(self.factor, 0.0, std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x) * self.factor.sum()
+        return out
+
+
+@pytest.mark.parametrize("recipe", ["auto", "torch"])
+def test_a_reset_that_needs_arguments_is_not_called(recipe: str) -> None:
+    model = ResetByArguments()
+    report = initialize_(model, recipe, seed=0)
+    assert report["factor"].initializer == KEEP
+    assert model.factor.tolist() == [7.0] * 4
+    with pytest.raises(ValueError, match="give rules for factor"):
+        initialize_(on_meta(ResetByArguments), recipe, seed=0)
