@@ -242,7 +242,7 @@ def test_a_head_that_ends_in_a_softmax_is_no_attention() -> None:
     graph = trace(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.Softmax(-1)))
     assert (graph.attention, graph.heads) == (set(), {"2"})
     graph = trace(Pooled())
-    assert (graph.attention, graph.routers, graph.heads) == (set(), {"score"}, {"head"})
+    assert (graph.attention, graph.heads) == (set(), {"head"})
 
 
 class Towers(nn.Module):
