@@ -13,6 +13,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import CodeType
 from typing import Any, NamedTuple, NoReturn
 
 from torch import nn
@@ -362,7 +363,33 @@ def _parsed(function: Any) -> ast.FunctionDef | None:
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     except (OSError, TypeError, SyntaxError, ValueError):  # no source, or a lambda's
         return None
-    return definition if isinstance(definition, ast.FunctionDef) else None
+    if not isinstance(definition, ast.FunctionDef) or not _is_source_of(definition, function):
+        return None
+    return definition
+
+
+def _is_source_of(definition: ast.FunctionDef, function: Any) -> bool:
+    """Whether a function was made from this source; the file may have changed since its import."""
+    original = inspect.unwrap(function)
+    cls = original.__qualname__.split(".")[-2:][0]  # by which Python names what is private
+    holder = ast.parse(f"class {cls if cls.isidentifier() else '_'}: pass")
+    holder.body[0].body = [definition]  # type: ignore[attr-defined]
+    made = _code_in(_code_in(compile(holder, "<source>", "exec")))
+    return _traits(made) == _traits(original.__code__)
+
+
+def _code_in(code: CodeType) -> CodeType:
+    return next(each for each in code.co_consts if isinstance(each, CodeType))
+
+
+def _traits(code: CodeType) -> tuple[Any, ...]:
+    """What two ways to compile the same source have in common; docstrings may be indented otherwise."""
+    constants = [
+        repr(each)
+        for each in code.co_consts
+        if not isinstance(each, CodeType) and not (isinstance(each, str) and "\n" in each)
+    ]
+    return code.co_names, code.co_varnames, constants
 
 
 def _defaults(function: Any) -> dict[str, Any]:
