@@ -41,6 +41,9 @@ def constructed(
     around: the modules around it, inner ones first. An argument that none of the module's attributes
         holds is that argument of theirs, if one of their attributes holds it, or is in their config.
     """
+    kinds = {cls.__name__ for cls in type(module).__mro__} - {"Module", "object"}
+    if any(kinds & _started_inside(type(each)) for each in around):  # type: ignore[arg-type]
+        return None  # by code around it, which comes later
     reading = _Reading(module, leaf, around)
     try:
         reading.constructors()
@@ -335,6 +338,27 @@ class _Arguments(dict[str, Any]):
             if kept is not None:
                 yield around, kept
             yield getattr(around, "config", None), name
+
+
+@lru_cache(maxsize=256)
+def _started_inside(cls: type[nn.Module]) -> frozenset[str]:
+    """The kinds of modules that a constructor looks for among those inside, to start them anew.
+
+    It says ``isinstance(module, Kind)`` itself, or in a method that it applies to all modules.
+    """
+    found, functions = set(), [vars(each).get("__init__") for each in cls.__mro__]
+    for function in functions:
+        definition = _source_of(function)
+        for node in ast.walk(definition) if definition is not None else ():
+            if not isinstance(node, ast.Call):
+                continue
+            if _name_of(node.func) == "isinstance" and len(node.args) > 1:
+                parts = ast.walk(node.args[1])
+                found |= {_name_of(each) for each in parts if isinstance(each, ast.expr)}
+            elif _name_of(node.func) == "apply" and node.args:
+                applied = getattr(cls, _name_of(node.args[0]), None)
+                functions += [] if applied in functions else [applied]
+    return frozenset(found - {""})
 
 
 @lru_cache(maxsize=256)

@@ -176,6 +176,40 @@ def test_what_the_source_does_not_tell_is_not_known(leaf: str) -> None:
         initialize_(model, "torch", seed=0)
 
 
+class Restarting(nn.Module):
+    """Starts what is inside anew, by a loop or by a function that is applied."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.inner = Start()
+        if kind == "loop":
+            for module in self.modules():
+                if isinstance(module, (nn.Linear, Start)):
+                    nn.init.normal_(module.ones)
+        else:
+            self.apply(self.restart)
+
+    def restart(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, Start)):
+            nn.init.normal_(module.ones)
+
+
+class RestartingOthers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Start()
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight)
+
+
+def test_what_the_code_around_starts_anew_is_not_known() -> None:
+    for model in (Restarting("loop"), Restarting("apply")):
+        assert constructed(model.inner, "zeros", [model]) is None
+    others = RestartingOthers()
+    assert constructed(others.inner, "zeros", [others]) is not None
+
+
 class Base(nn.Module):
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
