@@ -18,21 +18,20 @@ program goes on where it was stopped. It needs transformers and timm::
 
 import json
 import math
+import multiprocessing
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import click
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 import pyinit
 
@@ -158,6 +157,7 @@ STAGES = {
     "window_size": 4,
     "num_labels": CLASSES,
 }
+SMALL = {"depth": 4, "embed_dim": 64}
 T5 = {
     "vocab_size": VOCABULARY,
     "d_model": 64,
@@ -192,10 +192,20 @@ def hf(kind: str, head: str, **config: Any) -> Callable[[], nn.Module]:
         transformers = import_module("transformers")
         transformers.logging.set_verbosity_error()
         options = getattr(transformers, kind + "Config")(**config)
+        _without_dropout(options)
         model: nn.Module = getattr(transformers, kind + head)(options)
         return model
 
     return build
+
+
+def _without_dropout(options: Any) -> None:
+    """Set every rate of a config, and of the configs that it holds, to 0: models read some in functions."""
+    for name, value in vars(options).items():
+        if hasattr(value, "to_dict"):
+            _without_dropout(value)
+        elif re.search("drop|mask_.*_prob", name) and isinstance(value, float):
+            setattr(options, name, 0.0)
 
 
 def timm(name: str, **options: Any) -> Callable[[], nn.Module]:
@@ -491,29 +501,36 @@ ROWS: dict[str, Architecture] = {
             ("efficientnet_b0", 64, "kaiming"),
             ("convnext_tiny", 64, "torch"),
             ("swin_v2_t", 64, "vit"),
-            ("vgg11", 64, "kaiming"),
+            ("squeezenet1_1", 64, "kaiming"),
+            ("shufflenet_v2_x0_5", 64, "kaiming"),
+            ("mnasnet0_5", 64, "kaiming"),
             ("densenet121", 64, "kaiming"),
         )
     },
     **{
-        f"timm_{name}": Architecture(timm(name), classified(3, size, size), recipe)
-        for name, size, recipe in (
-            ("test_resnet", 96, "resnet"),
-            ("test_convnext", 96, "torch"),
-            ("test_efficientnet", 96, "kaiming"),
-            ("test_nfnet", 96, "torch"),
-            ("test_vit", 160, "vit"),
-            ("test_mambaout", 96, "torch"),
-            ("regnetx_002", 64, "kaiming"),
-            ("levit_128s", 224, "vit"),
-            ("cait_xxs24_224", 224, "vit"),
-            ("mixer_s32_224", 224, "vit"),
-            ("resmlp_12_224", 224, "vit"),
-            ("xcit_nano_12_p16_224", 224, "vit"),
-            ("poolformerv2_s12", 64, "torch"),
-            ("edgenext_xx_small", 64, "torch"),
-            ("maxvit_pico_rw_256", 256, "vit"),
-            ("swin_tiny_patch4_window7_224", 224, "vit"),
+        f"timm_{name}": Architecture(timm(name, **options), classified(3, size, size), recipe)
+        for name, size, recipe, options in (
+            ("test_resnet", 96, "resnet", {}),
+            ("test_convnext", 96, "torch", {}),
+            ("test_efficientnet", 96, "kaiming", {}),
+            ("test_nfnet", 96, "torch", {}),
+            ("test_vit", 64, "vit", {"img_size": 64}),
+            ("test_mambaout", 96, "torch", {}),
+            ("regnetx_002", 64, "kaiming", {}),
+            ("levit_128s", 64, "vit", {"img_size": 64}),
+            ("cait_xxs24_224", 64, "vit", {"img_size": 64, **SMALL}),
+            ("mixer_s32_224", 96, "vit", {"img_size": 96}),
+            ("resmlp_12_224", 64, "vit", {"img_size": 64}),
+            ("xcit_nano_12_p16_224", 64, "vit", {"img_size": 64, **SMALL}),
+            ("poolformerv2_s12", 64, "torch", {}),
+            ("edgenext_xx_small", 64, "torch", {}),
+            ("maxvit_pico_rw_256", 64, "vit", {"img_size": 64}),
+            (
+                "swin_tiny_patch4_window7_224",
+                56,
+                "vit",
+                {"img_size": 56, "embed_dim": 24, "depths": (1, 1, 2, 1)},
+            ),
         )
     },
 }
@@ -522,29 +539,44 @@ ROWS: dict[str, Architecture] = {
 # ---- Measurements ------------------------------------------------------------------------------------
 
 
-class AttentionLogits(TorchFunctionMode):
-    """Takes the standard deviation of what goes into each softmax of attention."""
+@contextmanager
+def attention_logits() -> Iterator[list[float]]:
+    """The standard deviations of what goes into each softmax of attention.
 
-    def __init__(self) -> None:
-        self.stds: list[float] = []
+    The functions are replaced where models look them up. A ``TorchFunctionMode`` does not see what runs
+    inside ``multi_head_attention_forward``.
+    """
+    stds: list[float] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name == "scaled_dot_product_attention":
-            q, k = args[:2] if len(args) > 1 else (kwargs["query"], kwargs["key"])
-            scale = kwargs.get("scale") or q.shape[-1] ** -0.5
-            groups = q.shape[-3] // k.shape[-3]
-            self._take(q @ k.repeat_interleave(groups, -3).transpose(-1, -2) * scale)
-        elif name == "softmax" and args and args[0].ndim >= 3:
-            self._take(args[0])
-        return func(*args, **kwargs)
-
-    def _take(self, logits: Tensor) -> None:
+    def take(logits: Tensor) -> None:
         seen = logits.detach().double()
-        seen = seen[seen.isfinite() & (seen > -1e4)]  # not what a mask covers
+        seen = seen[
+            seen.isfinite() & (seen > -90)
+        ]  # not what a mask covers, which may subtract 100
         if seen.numel() > 1:
-            self.stds.append(seen.std().item())
+            stds.append(seen.std().item())
+
+    def softmax(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if x.ndim >= 3:
+            take(x)
+        return torch_softmax(x, *args, **kwargs)
+
+    def attention(q: Tensor, k: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        scale = kwargs.get("scale") or q.shape[-1] ** -0.5
+        groups = q.shape[-3] // k.shape[-3]
+        take(q @ k.repeat_interleave(groups, -3).transpose(-1, -2) * scale)
+        return torch_attention(q, k, *args, **kwargs)
+
+    torch_softmax, torch_attention = torch.softmax, functional.scaled_dot_product_attention
+    replacements = (
+        (torch, "softmax", softmax),
+        (Tensor, "softmax", softmax),
+        (functional, "scaled_dot_product_attention", attention),
+    )
+    with ExitStack() as stack:
+        for holder, name, function in replacements:
+            stack.enter_context(mock.patch.object(holder, name, function))
+        yield stds
 
 
 @contextmanager
@@ -572,40 +604,40 @@ def block_variances(model: nn.Module) -> Iterator[list[float]]:
             hook.remove()
 
 
-def measure(name: str, start: str, place: str) -> dict[str, Any]:
+def measure(name: str, start: str) -> dict[str, Any]:
     """Build a model, initialize it, and measure."""
     row = ROWS[name]
-    torch.set_num_threads(1)
     torch.manual_seed(0)
-    if place == "meta":
-        with torch.device("meta"):
-            model = row.build()
-    else:
-        model = row.build()
+    model = row.build()
     found: dict[str, Any] = {}
     if start != "own":
         recipe = row.recipe if start == "fitting" else start
-        began = time.perf_counter()
         report = pyinit.initialize_(model, recipe, seed=0)
         found |= {
-            "seconds": time.perf_counter() - began,
             "recipe": recipe,
             "kept": [[each.name, each.why] for each in report if each.is_kept],
             "own": sorted({each.why for each in report if each.initializer.name == "own_reset"}),
             "graph": report.graph,
+            "meta": from_meta(row, recipe, model),
         }
     for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
+        if isinstance(module, nn.modules.dropout._DropoutNd) or hasattr(module, "drop_prob"):
+            module.p = module.drop_prob = 0.0
+        elif type(module).__name__ == "StochasticDepth":
             module.p = 0.0
     torch.manual_seed(1)
     batch = row.batch()
     model.train()
 
-    def loss() -> Tensor:
-        return batch.loss(model(*batch.inputs, **batch.named))
+    def forward() -> Any:
+        return model(*batch.inputs, **batch.named)
 
-    with AttentionLogits() as logits, block_variances(model) as variances:
-        first = loss()
+    def loss() -> Tensor:
+        return batch.loss(forward())
+
+    with attention_logits() as logits, block_variances(model) as variances:
+        output = forward()
+    first = batch.loss(output)
     first.backward()
     slopes = [
         parameter.grad.double().square().mean().sqrt().item()
@@ -615,9 +647,9 @@ def measure(name: str, start: str, place: str) -> dict[str, Any]:
     found |= {
         "loss": first.item(),
         "log_classes": math.log(batch.classes),
-        "logits": max(logits.stds, default=None),
-        "least": min(variances, default=None),
-        "most": max(variances, default=None),
+        "outputs": _logits(output).double().std().item(),
+        "attention": max(logits, default=None),
+        "variances": variances,
         "gradients": slopes[0] / slopes[-1] if slopes[-1] else math.inf,
     }
     optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), RATE)
@@ -630,15 +662,32 @@ def measure(name: str, start: str, place: str) -> dict[str, Any]:
     return found
 
 
+def _logits(output: Any) -> Tensor:
+    names = ("logits", "logits_per_image", "prediction_logits")
+    found: Tensor = next((getattr(output, name) for name in names if hasattr(output, name)), output)
+    return found.detach()
+
+
+def from_meta(row: Architecture, recipe: str, eager: nn.Module) -> str:
+    """Whether a model from the meta device gets the same bits; the parameters that differ, or the error."""
+    with torch.device("meta"):
+        model = row.build()
+    try:
+        pyinit.initialize_(model, recipe, seed=0)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    bits = dict(model.state_dict())
+    other = [name for name, value in eager.state_dict().items() if not _equal(value, bits[name])]
+    return "the same" if not other else f"other {', '.join(other)}"
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return torch.equal(a, b) if isinstance(a, Tensor) else a == b
+
+
 # ---- Runs and tables ---------------------------------------------------------------------------------
 
-RUNS = (
-    ("own", "eager"),
-    ("auto", "eager"),
-    ("fitting", "eager"),
-    ("auto", "meta"),
-    ("fitting", "meta"),
-)
+STARTS = ("own", "auto", "fitting")
 
 
 @click.group()
@@ -648,84 +697,142 @@ def main() -> None:
 
 @main.command()
 @click.argument("name")
-@click.argument("start")
-@click.argument("place")
-def one(name: str, start: str, place: str) -> None:
-    """Measure one run, and print it as JSON."""
-    print(json.dumps(measure(name, start, place)))
+@click.argument("starts", nargs=-1)
+def one(name: str, starts: tuple[str, ...]) -> None:
+    """Measure one architecture, and print a line of JSON for each start."""
+    for found in measurements(name, starts or STARTS):
+        print(json.dumps(found), flush=True)
+
+
+def measurements(name: str, starts: Iterable[str]) -> Iterator[dict[str, Any]]:
+    torch.set_num_threads(1)
+    for start in starts:
+        try:
+            found = measure(name, start)
+        except Exception as error:
+            found = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+        yield {"name": name, "start": start, **found}
 
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--only", default=".*", help="a regular expression for whole names")
-@click.option("--again", is_flag=True, help="repeat runs that failed")
+@click.option("--again", is_flag=True, help="repeat what failed")
 def run(file: Path, only: str, again: bool) -> None:
     """Measure what FILE does not have yet, and append it."""
-    have = {
-        (each["name"], each["start"], each["place"])
-        for each in read(file)
-        if not (again and "error" in each)
-    }
+    _declare_operators()
+    for library in ("transformers", "timm", "torchvision"):  # once, before children are forked
+        import_module(library)
+    forked = multiprocessing.get_context("fork")
+    have = {(each["name"], each["start"]) for each in read(file) if not (again and "error" in each)}
     for name in (name for name in ROWS if re.fullmatch(only, name)):
-        for start, place in RUNS:
-            if (name, start, place) in have:
-                continue
-            command = (sys.executable, __file__, "one", name, start, place)
-            try:
-                done = subprocess.run(
-                    command, check=False, capture_output=True, text=True, timeout=SECONDS
-                )
-                lines = done.stdout.splitlines() if done.returncode == 0 else []
-                found = json.loads(lines[-1]) if lines else {"error": _last_line(done.stderr)}
-            except subprocess.TimeoutExpired:
-                found = {"error": f"more than {SECONDS} s"}
-            line = {"name": name, "start": start, "place": place, **found}
-            with file.open("a") as out:
-                out.write(json.dumps(line) + "\n")
-            print(name, start, place, found.get("error", "done"), flush=True)
+        starts = [start for start in STARTS if (name, start) not in have]
+        if not starts:
+            continue
+        child = forked.Process(target=_append, args=(file, name, starts))
+        child.start()
+        child.join(SECONDS)
+        if child.exitcode is None:
+            child.kill()
+            child.join()
+        print(name, "done" if child.exitcode == 0 else f"ended by {child.exitcode}", flush=True)
 
 
-def _last_line(errors: str) -> str:
-    return (errors.strip().splitlines() or ["it printed nothing"])[-1]
+def _append(file: Path, name: str, starts: list[str]) -> None:
+    with file.open("a") as out:
+        for found in measurements(name, starts):
+            print(json.dumps(found), file=out, flush=True)
+            print(name, found["start"], found.get("error", found.get("meta", "")), flush=True)
 
 
 def read(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+HEAD = (
+    "| architecture | start | loss (log of the classes) | logits | attention logits | variance of blocks "
+    "| gradients, first to last | loss after 30 steps | from meta |"
+)
+
+
 @main.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
 def table(file: Path) -> None:
     """Print FILE as a table of Markdown."""
-    runs = {(each["name"], each["start"], each["place"]): each for each in read(file)}
-    print(
-        "| architecture | start | loss (log of the classes) | attention logits | variance of blocks "
-        "| gradients, first to last | loss after 30 steps | from meta |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for (name, start, place), found in runs.items():
-        if place != "meta":
-            print(_line(name, start, found, runs.get((name, start, "meta"))))
+    runs = _runs(file)
+    print(HEAD, "|---|---|---|---|---|---|---|---|---|", sep="\n")
+    for name in ROWS:
+        for start in STARTS:
+            if (name, start) in runs:
+                print(_line(name, start, runs[name, start]))
 
 
-def _line(name: str, start: str, row: dict[str, Any], meta: dict[str, Any] | None) -> str:
+@main.command()
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.argument("start", default="auto")
+def outliers(file: Path, start: str) -> None:
+    """Print where a start is far from a model's own initialization, or from what is sound."""
+    runs = _runs(file)
+    for name in ROWS:
+        own, other = runs.get((name, "own")), runs.get((name, start))
+        for words in [] if own is None or other is None else _faults(own, other):
+            print(f"{name}: {words}")
+
+
+def _faults(own: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
+    for each, place in ((own, "own"), (row, "in memory")):
+        if "error" in each:
+            yield f"{place}: {each['error']}"
+            return
+    if row["meta"] != "the same":
+        yield f"from meta: {row['meta'][:300]}"
+    log_classes = row["log_classes"]
+    if row["loss"] > log_classes + 1.5:
+        yield f"loss {row['loss']:.2f}, log of the classes {log_classes:.2f}, own {own['loss']:.2f}"
+    if not 0.2 <= row["outputs"] <= 5:
+        yield f"logits of std {row['outputs']:.2g}, own {own['outputs']:.2g}"
+    if (row["attention"] or 0) > 3:
+        yield f"attention logits {row['attention']:.2g}, own {own['attention']:.2g}"
+    if _growth(row) > 100 > _growth(own):
+        yield f"variances {_spread(row)}, own {_spread(own)}"
+    if _decades(row["gradients"]) > 3 > _decades(own["gradients"]):
+        yield f"gradients {row['gradients']:.2g}, own {own['gradients']:.2g}"
+    if row["trained"] > own["trained"] + 0.1 * log_classes:
+        yield f"loss after {STEPS} steps {row['trained']:.3g}, own {own['trained']:.3g}"
+
+
+def _growth(row: dict[str, Any]) -> float:
+    found = row["variances"]
+    return max(found) / max(min(found), 1e-30) if found else 1.0
+
+
+def _decades(ratio: float) -> float:
+    return abs(math.log10(ratio)) if ratio else math.inf
+
+
+def _spread(row: dict[str, Any]) -> str:
+    found = row["variances"]
+    return f"{min(found):.2g} to {max(found):.2g}" if found else ""
+
+
+def _runs(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(each["name"], each["start"]): each for each in read(file)}
+
+
+def _line(name: str, start: str, row: dict[str, Any]) -> str:
     called = f"`{row['recipe']}`" if "recipe" in row else start
     if "error" in row:
-        return f"| {name} | {called} | {row['error'].replace('|', ' ')} | | | | | |"
-    spread = "" if row["least"] is None else f"{row['least']:.2g} to {row['most']:.2g}"
-    same = ""
-    if meta is not None:
-        same = "the same" if meta.get("trained") == row["trained"] else "refused"
-        same = same if "error" in meta or same == "the same" else f"{meta['trained']:.3g}"
+        return f"| {name} | {called} | {row['error'].replace('|', ' ')} | | | | | | |"
     cells = (
         name,
         called,
         f"{row['loss']:.2f} ({row['log_classes']:.2f})",
-        "" if row["logits"] is None else f"{row['logits']:.2g}",
-        spread,
+        f"{row['outputs']:.2g}",
+        "" if row["attention"] is None else f"{row['attention']:.2g}",
+        _spread(row),
         f"{row['gradients']:.2g}",
         f"{row['trained']:.3g}",
-        same,
+        row.get("meta", "")[:60],
     )
     return f"| {' | '.join(cells)} |"
 

@@ -91,6 +91,15 @@ def is_conv1d(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
+def is_conv(module: nn.Module) -> bool:
+    return isinstance(module, _ConvNd)
+
+
+def is_state_space(module: nn.Module) -> bool:
+    """Whether a module is a selective state space, as Mamba's: it holds the log of its decays."""
+    return not {"A_log", "A_logs"}.isdisjoint(module._parameters)
+
+
 def is_norm(module: nn.Module) -> bool:
     """Whether a module is a norm: one of torch's, or one without modules that is called a norm."""
     return isinstance(module, NORMS) or ("Norm" in type(module).__name__ and not module._modules)

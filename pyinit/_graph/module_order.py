@@ -7,7 +7,7 @@ from torch import nn
 
 from pyinit._graph import activations
 from pyinit._graph.graph import ActivationKind, Branch, Graph
-from pyinit._graph.kinds import is_expert_stack, is_layer, is_norm
+from pyinit._graph.kinds import is_conv, is_expert_stack, is_layer, is_norm, is_state_space
 
 # Names that libraries of models agree on.
 _ENDS_BRANCH = re.compile(
@@ -63,6 +63,7 @@ def completed(model: nn.Module, known: Graph) -> Graph:
         known.attention | {path for path in missing if _ATTENDS.search(path)},
         known.unscaled,
         known.head_mixers,
+        known.routers,
         known.depth,
     )
 
@@ -91,7 +92,8 @@ def _read_children(
 ) -> None:
     """Note what follows the layers that a module itself holds.
 
-    An activation that they share does not follow the model's ``last`` layer.
+    An activation that they share does not follow the model's ``last`` layer. In a state space it follows
+    the convolution alone, and not the layers that choose the parameters.
     """
     children = [(f"{path}.{name}".lstrip("."), child) for name, child in parent.named_children()]
     shared = None if isinstance(parent, nn.Sequential) else _shared_activation(parent)
@@ -99,7 +101,8 @@ def _read_children(
     for name, child in children:
         if is_layer(child):
             layer = name
-            if shared is not None and name != last and not _passes_by(name):
+            is_followed = not _passes_by(name) and (is_conv(child) or not is_state_space(parent))
+            if shared is not None and name != last and is_followed:
                 activation[layer] = shared
         elif layer and is_norm(child):
             norms.setdefault(layer, name)

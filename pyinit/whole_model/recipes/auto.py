@@ -59,6 +59,7 @@ from pyinit.whole_model.recipes.choices import (
     of_each_matrix,
     of_experts,
     padded,
+    places,
 )
 from pyinit.whole_model.recipes.own_starts import own_start
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
@@ -141,11 +142,9 @@ class _Auto:
                 mean = self._mean_before(site)
                 if mean is not None:
                     self.mean_before[site.path] = mean
-        # Rows of length 1 suit a norm, and a head that shares the embedding's weight.
-        self.short_rows = any(map(is_norm, network.modules.values())) or any(
-            isinstance(site.module, nn.Embedding) and site.tied for site in network.sites
-        )
-
+        # Short rows suit a norm, and a head that shares the embedding's weight.
+        self.row_lengths = _row_lengths(network)
+        self.short_rows = bool(self.row_lengths) or any(map(is_norm, network.modules.values()))
         # T5 divides what goes into a head that shares the embedding's weight by sqrt(dim) itself.
         config = getattr(network.model, "config", None)
         self.shrinks_outputs = getattr(config, "scale_decoder_outputs", None) is True
@@ -180,6 +179,8 @@ class _Auto:
         path = site.path
         if standardizes_its_weight(site.module):
             return LecunNormal(), "the layer standardizes its weight itself"
+        if path in self.graph.routers:
+            return VarianceScaling(0.1), "its softmax weighs other values"
         of_attention = self._of_attention(site, scale)
         if of_attention is not None:
             return of_attention
@@ -324,10 +325,14 @@ class _Auto:
 
     def embedding(self, site: Site) -> Choice:
         dim = site.shape[-1]
-        is_short = self.short_rows and not (site.tied and self.shrinks_outputs)
-        initializer = Normal(0.0, 1 / math.sqrt(dim) if is_short else 1.0)
-        why = "rows of length 1" if is_short else "variance 1 for what follows"
-        return Choice(padded(initializer, site.module), f"embedding, {why}")
+        if not self.short_rows:
+            return Choice(padded(Normal(), site.module), "embedding, variance 1 for what follows")
+        length = self.row_lengths.get(dim, 1.0)
+        why = f"embedding, rows of length {length:.2g}"
+        if site.tied and self.shrinks_outputs:
+            length *= math.sqrt(dim)
+            why = f"{why} times sqrt({dim}), by which the model divides what its head takes"
+        return Choice(padded(Normal(0.0, length / math.sqrt(dim)), site.module), why)
 
     def prelu(self, site: Site) -> Choice:
         slope: Any = site.module.init
@@ -349,6 +354,24 @@ _BY_KIND: tuple[tuple[Callable[[nn.Module], bool], Callable[[_Auto, Site], Choic
     (is_router, lambda _, site: _router(site)),
     (is_expert_stack, _Auto.experts),
 )
+
+
+def _row_lengths(network: Network) -> dict[int, float]:
+    """The lengths of the rows of embeddings, by dim, in a model whose head shares a table.
+
+    A token that reaches the head has a logit of its own, sqrt(dim) times the length of its row and the
+    cosine between the two. Rows are so short that it is at most the log of the number of tokens where
+    that cosine is 1 / sqrt(2), since token and branches are of equal size: the token then is no likelier
+    than all others together. Tables that are added to this one, as those of positions, follow it.
+    """
+    lengths: dict[int, float] = {}
+    for site in network.sites:
+        if isinstance(site.module, nn.Embedding) and site.tied:
+            if any(is_layer(place.module) for place in places(site, network)):
+                tokens, dim = site.shape
+                length = math.sqrt(2 / dim) * math.log(tokens)
+                lengths[dim] = min(length, lengths.get(dim, 1.0))
+    return lengths
 
 
 def _nothing(_: Site) -> None:

@@ -656,22 +656,127 @@ def test_standardized_convolutions_get_no_random_biases() -> None:
 
 
 class Tied(nn.Module):
-    """A head that shares its weight with the embedding, and a model that may shrink what goes into it."""
+    """A head that shares its weight with the embedding, behind a norm and blocks that add a value of the
+    size that the stream has; the model may multiply the rows, and what goes into the head."""
 
-    def __init__(self, shrinks: bool) -> None:
+    def __init__(self, tokens: int, dim: int, enlarges: float = 1.0, shrinks: bool = False) -> None:
         super().__init__()
         self.config = SimpleNamespace(scale_decoder_outputs=shrinks)
-        self.embedding, self.norm = nn.Embedding(10, 16), nn.LayerNorm(16)
-        self.head = nn.Linear(16, 10, bias=False)
+        self.enlarges, self.shrinks = enlarges, dim**-0.5 if shrinks else 1.0
+        self.embedding, self.places = nn.Embedding(tokens, dim), nn.Embedding(8, dim)
+        self.first, self.norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.block = nn.Linear(dim, dim)
+        self.head = nn.Linear(dim, tokens, bias=False)
         self.head.weight = self.embedding.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.embedding(x))
-        return self.head(y * 16**-0.5 if self.config.scale_decoder_outputs else y)
+        x = self.enlarges * (self.embedding(x) + self.places(torch.arange(len(x)) % 8))
+        x = x + self.block(self.first(x))
+        return self.head(self.norm(x) * self.shrinks)
 
 
-@pytest.mark.parametrize(("shrinks", "std"), [(True, 1.0), (False, 0.25)])
-def test_a_model_that_shrinks_its_outputs_itself_has_an_embedding_of_variance_1(
-    shrinks: bool, std: float
+@pytest.mark.parametrize(
+    ("tokens", "dim", "length"),
+    [(10, 16, math.log(10) * math.sqrt(2 / 16)), (50, 256, math.log(50) * math.sqrt(2 / 256))],
+)
+def test_rows_that_a_head_shares_are_short_and_so_are_those_added_to_them(
+    tokens: int, dim: int, length: float
 ) -> None:
-    assert chosen(Tied(shrinks))["embedding.weight"] == Normal(0.0, std)
+    found: dict[str, Any] = chosen(Tied(tokens, dim))
+    for name in ("embedding", "places"):
+        assert found[f"{name}.weight"].std == pytest.approx(length / math.sqrt(dim))
+
+
+def test_they_are_no_longer_than_1() -> None:
+    assert chosen(Tied(1000, 16))["embedding.weight"] == Normal(0.0, 0.25)
+
+
+def test_tables_that_no_head_shares_have_rows_of_length_1() -> None:
+    model = Tied(10, 64)
+    model.head.weight = nn.Parameter(torch.zeros(10, 64))
+    assert chosen(model)["embedding.weight"] == Normal(0.0, 1 / 8)
+    model.places = model.embedding  # one table in two places
+    assert chosen(model)["embedding.weight"] == Normal(0.0, 1 / 8)
+
+
+@pytest.mark.parametrize(("shrinks", "enlarges"), [(True, 1.0), (False, 16.0)])
+def test_a_token_is_not_taken_for_itself_where_it_fills_the_stream(
+    shrinks: bool, enlarges: float
+) -> None:
+    tokens = 100
+    model = Tied(tokens, 256, enlarges, shrinks)
+    pyinit.initialize_(model, seed=0)
+    ids = torch.arange(tokens)
+    with torch.no_grad():
+        logits = model(ids)
+    # Rows of length 1, or of variance 1 if the model shrinks its outputs, give logits of 9 to 11.
+    assert 1 < logits.diagonal().mean().item() < math.log(tokens) + 0.5
+    loss = functional.cross_entropy(logits, ids.roll(1)).item()
+    assert loss < math.log(tokens) + 1
+
+
+class StateSpace(nn.Module):
+    """A selective state space, whose forward cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.A_log = nn.Parameter(torch.zeros(8, 4))
+        self.conv1d = nn.Conv1d(8, 8, 4, groups=8)
+        self.act = nn.SiLU()
+        self.in_proj = nn.Linear(8, 16)
+        self.x_proj = nn.Linear(8, 10)
+        self.dt_proj = nn.Linear(2, 8)
+        self.out_proj = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            raise ValueError("it depends on values")
+        return x
+
+
+def test_the_activation_of_a_state_space_follows_its_convolution_alone() -> None:
+    found = chosen(nn.ModuleDict({"mixer": StateSpace(), "head": nn.Linear(8, 3)}))
+    assert found["mixer.conv1d.weight"] == KaimingNormal(nonlinearity="silu")
+    for layer in ("in_proj", "x_proj", "dt_proj", "out_proj"):
+        assert found[f"mixer.{layer}.weight"] == LecunNormal()
+
+
+class Routed(nn.Module):
+    """Experts, each a module, weighed by the softmax of a linear layer."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.first, self.norm, self.router = nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 4)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16)) for _ in range(4)
+        )
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        h = self.norm(x)
+        weights = self.router(h).softmax(-1)
+        if self.how == "sum":
+            return x + sum(weights[..., i : i + 1] * e(h) for i, e in enumerate(self.experts))
+        if self.how == "best":
+            return x + weights.topk(2)[0][..., :1] * self.experts[0](h)
+        return x + torch.einsum("be,bed->bd", weights, torch.stack([e(h) for e in self.experts], 1))
+
+
+@pytest.mark.parametrize("how", ["sum", "best", "einsum"])
+def test_the_softmax_of_a_single_layer_is_no_attention(how: str) -> None:
+    report = pyinit.initialize_(Routed(how), "auto", seed=0)
+    assert not [row.name for row in report if "queries" in row.why]
+    router = report["router.weight"]
+    if how == "einsum":  # which may be anything
+        assert router.target_std == pytest.approx(16**-0.5)
+    else:
+        assert router.why == "its softmax weighs other values"
+        assert router.target_std == pytest.approx((0.1 / 16) ** 0.5)
+    others = [row.why for row in report if row.name.endswith("weight") and "router" not in row.name]
+    assert "its softmax weighs other values" not in others
+
+
+def test_a_softmax_at_the_end_makes_no_attention_of_the_head() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4), nn.Softmax(-1))
+    assert pyinit.initialize_(model, "auto", seed=0)["2.weight"].why == "head"
