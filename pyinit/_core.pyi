@@ -60,6 +60,19 @@ def containers_of(
     """Those dicts, and the dicts, lists and sets that are values in them, that hold one of the objects
     with these identities: as a value, key or member. Subclasses are not looked into."""
 
+def method_of(
+    type: type,
+    original: Callable[..., Any],
+    large: Callable[..., Any],
+    small: int,
+    plain: type,
+    also_plain: type,
+    /,
+) -> Any:
+    """A method of ``type`` in the place of ``original``, which it calls for tensors of other types than
+    the two plain ones, and for those of up to ``small`` elements. Others go to ``large``. None if the
+    original is no method of C, or if two such methods were made already."""
+
 def set_exchange_api(capsule: object) -> bool:
     """Take tensors through DLPack's C exchange interface; False if its version is another."""
 

@@ -32,7 +32,11 @@ def is_near(name: str, known: Iterable[str]) -> bool:
 
 def _close(name: str, known: list[str]) -> list[str]:
     begun = [each for each in known if len(name) > 1 and each.startswith(name)]
-    return begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if begun:
+        return begun[:3]
+    alike = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    same = [each for each in known if each.lower() == name.lower() and each not in alike]
+    return (same + alike)[:3]
 
 
 def near(name: str, known: Iterable[str]) -> str:

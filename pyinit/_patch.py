@@ -14,8 +14,11 @@ from torch import Tensor
 
 from pyinit import _core, init
 from pyinit._random.rng import RngName, _context_choice, _known
+from pyinit._random.tensor_methods import METHODS
+from pyinit._torch import tally
 from pyinit._torch.eager import eager
 from pyinit._torch.fork_safe_lock import fork_safe_lock
+from pyinit._torch.original import methods
 from pyinit._torch.original import original as torchs
 
 _ENVIRONMENT = "PYINIT_PATCH"
@@ -126,6 +129,8 @@ def _replacement(original: Function, fill: Function) -> Function:
             return original(*args, **kwargs)
         before = _context_choice.set(rng)
         try:
+            if tally.is_counting:
+                return tally.count(original.__name__, fill, *args, **kwargs)
             return fill(*args, **kwargs)
         finally:
             _context_choice.reset(before)
@@ -142,6 +147,9 @@ _originals: dict[str, Function] = {
 _replacements = {
     name: _replacement(original, getattr(init, name)) for name, original in _originals.items()
 }
+# Where a table has handlers by function, a subclass that sees all calls is shown what Tensor has.
+_originals |= {f"Tensor.{name}": getattr(methods, name) for name in METHODS}
+_replacements |= {f"Tensor.{name}": method for name, method in METHODS.items()}
 _swaps_in: Swaps = {id(_originals[name]): _replacements[name] for name in _originals}
 _swaps_out: Swaps = {id(_replacements[name]): _originals[name] for name in _originals}
 
@@ -223,6 +231,7 @@ def _apply(is_half_done: bool = False) -> None:
     """
     global _rng  # noqa: PLW0603  the process is patched or not
     _rng = _handles[-1].rng if _handles else None
+    _set_methods()
     swaps = _swaps_in if _handles else _swaps_out
     namespace = vars(torch.nn.init)
     if not is_half_done and swaps.keys().isdisjoint(map(id, namespace.values())):
@@ -238,6 +247,19 @@ def _apply(is_half_done: bool = False) -> None:
         if _references() != _own_references:  # others have bound a new function since
             for container in _core.containers_of(_namespaces(), swaps):
                 _swap(container, swaps)
+
+
+def _set_methods() -> None:
+    """Give ``torch.Tensor`` the methods, or take them away: torch's own are those of its base class.
+
+    A method that somebody else has put there stays.
+    """
+    for name, method in METHODS.items():
+        present = vars(Tensor).get(name)
+        if _handles and present is None:
+            setattr(Tensor, name, method)
+        elif not _handles and present is method:
+            delattr(Tensor, name)
 
 
 def _references() -> list[int]:

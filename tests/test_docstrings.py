@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from paths import ROOT
 
 import pyinit
 from pyinit.initializers import _base
@@ -223,3 +224,14 @@ def test_the_rule_sees_what_is_missing() -> None:
 
     lacking = ["argument three", "Returns", "Raises", "References", "code in its example"]
     assert missing(refuse, TEXT, needs_reference=True) == lacking
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "pyinit").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_docstring_reads_well_in_a_terminal(path):
+    """A formula or a reference in Sphinx's markup is shown by help() as it stands."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [ast.get_docstring(node) or "" for node in nodes if isinstance(node, kinds)]
+    assert not [role for text in texts for role in re.findall(r":[a-z]+:`[^`]*`", text)]

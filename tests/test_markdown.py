@@ -1,5 +1,6 @@
 """What README and docs say by example: Python blocks run, commands and their options exist, links and paths lead somewhere."""
 
+import ast
 import re
 import shlex
 import sys
@@ -19,6 +20,7 @@ import torch
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from paths import ROOT
+from programs import output_of
 
 import pyinit
 from pyinit.cli import main
@@ -89,6 +91,34 @@ def test_a_python_block_runs_by_itself(
     source = "\n" * line + token.content  # so that errors name the lines of the page
     with state_restored():
         exec(compile(source, str(page), "exec"), vars(block))  # noqa: S102
+
+
+@pytest.fixture(scope="module")
+def at_import() -> set[str]:
+    """What pyinit has, or looks up, when nothing but pyinit has been imported."""
+    return set(
+        output_of("import pyinit as p; print(*vars(p), *p._LATER, *p._OF_LIBRARIES)").split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "line", "token"), found(lambda t: t.type == "fence" and language(t) == "python")
+)
+def test_a_python_block_imports_the_modules_it_names(
+    page: Path, line: int, token: Token, at_import: set[str]
+) -> None:
+    """Which no run in this process would tell: other tests have imported them."""
+    nodes = list(ast.walk(ast.parse(token.content)))
+    imported = {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+    named = {
+        f"pyinit.{node.attr}"
+        for node in nodes
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pyinit"
+        if node.attr not in at_import
+    }
+    assert not {name for name in named - imported if find_spec(name)}
 
 
 @pytest.mark.parametrize(

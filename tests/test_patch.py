@@ -17,17 +17,19 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from click.testing import CliRunner
-from programs import run_python
+from programs import output_of, run_python
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import pyinit
 from pyinit import _core, _patch, init
 from pyinit._messages import warn
+from pyinit._torch import tally
 from pyinit.cli import main
 
 # In a namespace that patch() does not reach, unlike a dict.
 TORCH = SimpleNamespace(**vars(torch.nn.init))
+TENSOR = SimpleNamespace(uniform_=torch.Tensor.uniform_, normal_=torch.Tensor.normal_)
 NAMES = [name for name in init.__all__ if hasattr(TORCH, name) and name != "calculate_gain"]
 FILLS = [name for name in NAMES if name.endswith("_")]
 RANDOM = [name for name in FILLS if name not in {"constant_", "ones_", "zeros_", "eye_", "dirac_"}]
@@ -751,6 +753,235 @@ def test_patch_in_compiled_code_holds_and_ends_as_in_plain(program, compiler):
         assert not is_patched()
 
 
+# Methods of tensors
+
+METHODS = {"uniform_": (-0.2, 0.3), "normal_": (0.1, 0.02)}
+LARGE = 4097
+
+
+def drawn(name: str, make: Callable[[], torch.Tensor], *args: object, **kwargs: object) -> object:
+    """What a method makes of a tensor from a known seed, and the generator's state after it."""
+    torch.manual_seed(1)
+    tensor = make()
+    try:
+        result = getattr(tensor, name)(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001
+        return type(error), str(error), torch.get_rng_state().tolist()
+    assert result is tensor
+    values = [] if tensor.is_meta else tensor.detach().to_dense().tolist()
+    return type(tensor), tensor.grad_fn, values, tensor._version, torch.get_rng_state().tolist()
+
+
+@pytest.fixture
+def counted() -> Iterator[tally.Tally]:
+    yield tally.start()
+    tally.stop()
+
+
+TENSORS = {
+    "small": lambda: torch.ones(7),
+    "large": lambda: torch.ones(LARGE),
+    "transposed": lambda: torch.ones(100, 70).t(),
+    "with gaps": lambda: torch.ones(100, 140)[:, ::2],
+    "parameter's data": lambda: nn.Parameter(torch.ones(LARGE)).data,
+    "bfloat16": lambda: torch.ones(LARGE, dtype=torch.bfloat16),
+    "float64": lambda: torch.ones(LARGE, dtype=torch.float64),
+    "complex": lambda: torch.ones(LARGE, dtype=torch.complex64),
+    "int": lambda: torch.ones(LARGE, dtype=torch.int32),
+    "meta": lambda: torch.ones(LARGE, device="meta"),
+    "subclass": lambda: torch.ones(LARGE).as_subclass(Subclass),
+    "leaf of a graph": lambda: nn.Parameter(torch.ones(LARGE)),
+    "expanded": lambda: torch.ones(1).expand(LARGE),
+}
+NATIVE = ("large", "transposed", "with gaps", "parameter's data", "bfloat16", "float64")
+
+
+@pytest.mark.parametrize("rng", ["torch", "philox"])
+@pytest.mark.parametrize("kind", TENSORS)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_does_what_torchs_does_whatever_the_generator(name, kind, rng, counted):
+    expected = drawn(name, TENSORS[kind], *METHODS[name])
+    with pyinit.patch(rng):
+        assert drawn(name, TENSORS[kind], *METHODS[name]) == expected
+    assert bool(counted.native) == (kind in NATIVE)
+
+
+BAD = {
+    "too many": ((0.0, 1.0, 2.0), {}),
+    "twice": ((0.0,), {"mean": 1.0, "from": 1.0}),
+    "unknown": ((), {"scale": 1.0}),
+    "text": (("a",), {}),
+    "no such distribution": ((1.0, -1.0), {}),
+    "no generator": ((), {"generator": 3}),
+}
+
+
+@pytest.mark.parametrize("size", [7, LARGE])
+@pytest.mark.parametrize("fault", BAD)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_refuses_what_torchs_refuses(name, fault, size):
+    args, kwargs = BAD[fault]
+    expected = drawn(name, lambda: torch.ones(size), *args, **kwargs)
+    assert issubclass(expected[0], Exception)
+    with pyinit.patch():
+        assert drawn(name, lambda: torch.ones(size), *args, **kwargs) == expected
+
+
+@pytest.mark.parametrize("keywords", [{"mean": 2}, {"std": 0.5}, {"mean": 1, "std": 0}])
+def test_a_method_takes_keywords_and_a_generator(keywords):
+    def filled():
+        generator = torch.Generator().manual_seed(3)
+        values = torch.empty(LARGE).normal_(**keywords, generator=generator)
+        return values.tolist(), generator.get_state().tolist()
+
+    expected = filled()
+    with pyinit.patch():
+        assert filled() == expected
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, by forward mode
+def test_a_method_on_what_is_differentiated_is_seen_by_autograd():
+    leaf = torch.ones(LARGE, requires_grad=True)
+    with pyinit.patch():
+        (leaf * 2).normal_().sum().backward()
+    assert not leaf.grad.any()
+    with pyinit.patch(), torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(torch.ones(LARGE), torch.ones(LARGE))
+        dual.normal_()
+        assert not torch.autograd.forward_ad.unpack_dual(dual).tangent.any()
+
+
+def test_a_value_that_was_saved_for_the_way_back_is_known_to_have_changed():
+    saved = torch.ones(LARGE)
+    out = (torch.ones(LARGE, requires_grad=True) * saved).sum()
+    with pyinit.patch():
+        saved.normal_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.backward()
+
+
+def test_methods_are_torchs_own_again_after_the_last_patch():
+    pyinit.patch()
+    with pyinit.patch("philox"):
+        assert torch.Tensor.normal_ is not TENSOR.normal_
+        stored = pickle.dumps(torch.Tensor.normal_)
+        assert pickle.loads(stored) is torch.Tensor.normal_
+    assert torch.Tensor.normal_ is not TENSOR.normal_
+    pyinit.unpatch()
+    assert torch.Tensor.normal_ is TENSOR.normal_ is pickle.loads(stored)
+    assert not METHODS.keys() & vars(torch.Tensor).keys()
+
+
+def test_a_method_that_somebody_else_has_put_there_stays(monkeypatch):
+    def own(tensor):
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "normal_", own, raising=False)
+    with pyinit.patch():
+        assert torch.Tensor.normal_ is own
+        assert torch.Tensor.uniform_ is not TENSOR.uniform_
+    assert torch.Tensor.normal_ is own
+    assert torch.Tensor.uniform_ is TENSOR.uniform_
+
+
+def test_a_mode_and_a_table_of_handlers_see_the_method_that_tensors_have(library):
+    module = library(
+        "import torch\n"
+        "handlers = {torch.Tensor.normal_: lambda: 'handled'}\n"
+        "class Handled(torch.Tensor):\n"
+        "    @classmethod\n"
+        "    def __torch_function__(cls, func, types, args=(), kwargs=None):\n"
+        "        return handlers[func]()\n"
+    )
+    tensor = torch.ones(LARGE).as_subclass(module.Handled)
+    for _ in range(2):
+        assert tensor.normal_() == "handled"
+        with pyinit.patch():
+            assert tensor.normal_() == "handled"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_method_draws_the_same_in_one_graph(compiler):
+    def program(x):
+        return (x * 2).normal_(0.5, 2.0) + 1
+
+    def outcome(function):
+        torch.manual_seed(1)
+        return function(torch.ones(LARGE))
+
+    expected = outcome(program)
+    with pyinit.patch():
+        assert torch.equal(outcome(compiler(program, fullgraph=True)), expected)
+
+
+def test_graphs_that_were_traced_call_the_method_by_name():
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return x.normal_()
+
+    with pyinit.patch():
+        graph = torch.fx.symbolic_trace(Noisy())
+    assert [node.target for node in graph.graph.nodes if node.op == "call_method"] == ["normal_"]
+
+
+def test_a_fill_is_done_while_another_thread_draws_from_the_same_generator():
+    """torch's last word: a fill that is always overtaken would never be done."""
+    stop = threading.Event()
+
+    def draw() -> None:
+        while not stop.is_set():
+            torch.rand(1)
+
+    with pyinit.patch(), ThreadPoolExecutor(1) as pool:
+        pool.submit(draw)
+        try:
+            for _ in range(20):
+                assert torch.zeros(2**18).normal_().all()
+        finally:
+            stop.set()
+
+
+def test_a_forked_child_draws_the_same_by_a_method():
+    program = """
+    import os, sys, torch, pyinit
+
+    def drawn():
+        torch.manual_seed(1)
+        return torch.empty(5000).normal_().sum().item(), torch.get_rng_state().sum().item()
+
+    expected = drawn()
+    pyinit.patch()
+    assert drawn() == expected
+    child = os.fork()
+    if child == 0:
+        same = "normal_" in vars(torch.Tensor) and drawn() == expected
+        pyinit.unpatch()
+        os._exit(not (same and "normal_" not in vars(torch.Tensor) and drawn() == expected))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert output_of(program) == "0\n"
+
+
+def draws_by_timms_steps(tensor):
+    """The steps of timm's trunc_normal_, whose bits are not those of torch's."""
+    with torch.no_grad():
+        tensor.uniform_(-0.9545, 0.9545).erfinv_().mul_(0.02 * 2**0.5).add_(0.0)
+        return tensor.clamp_(min=-2.0, max=2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_timms_truncated_normal_has_the_bits_it_had(dtype, counted):
+    def filled():
+        torch.manual_seed(1)
+        weight = nn.Parameter(torch.empty(100, 70, dtype=dtype))
+        return draws_by_timms_steps(weight).tolist(), torch.get_rng_state().tolist()
+
+    expected = filled()
+    with pyinit.patch():
+        assert filled() == expected
+    assert list(counted.native) == [("Tensor.uniform_", f"{str(dtype)[6:]} on cpu")]
+
+
 # Warnings
 
 
@@ -827,7 +1058,7 @@ def test_other_values_of_the_environment_variable_are_refused():
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_python("-m", "pyinit", "run", *arguments)
+    return run_python("-m", "pyinit", "run", "--quiet", *arguments)
 
 
 SCRIPT = """
@@ -916,3 +1147,37 @@ def test_run_refuses_a_script_that_is_not_there():
     assert result.exit_code == 2
     assert "no such file: nowhere.py" in result.stderr
     assert not is_patched()
+
+
+FILLING = """
+import torch
+torch.nn.init.normal_(torch.empty(3))
+torch.nn.init.normal_(torch.empty(100, 100))
+torch.empty(100, 100).uniform_()
+torch.nn.init.normal_(torch.empty(100, 100, dtype=torch.complex64))
+"""
+
+
+def test_run_says_at_the_end_what_was_native_and_what_was_torchs(tmp_path):
+    (tmp_path / "script.py").write_text(FILLING)
+    result = run_python("-m", "pyinit", "run", "script.py")
+    native, by_torch = result.stderr.splitlines()
+    assert native.startswith("pyinit: 2 fills (20,000 numbers) native in ")
+    assert by_torch.startswith(
+        "pyinit: by torch: 1 fill (3 numbers) so small that it is as fast, "
+        "1 normal_ of complex64 on cpu (10,000 numbers) in "
+    )
+    assert run_command("script.py").stderr == ""
+
+
+@pytest.mark.parametrize("code", ["", "import sys; sys.exit(0)"])
+def test_run_says_that_nothing_was_filled(code, tmp_path):
+    (tmp_path / "script.py").write_text(code)
+    result = run_python("-m", "pyinit", "run", "script.py")
+    assert result.stderr.startswith("pyinit: nothing to do: the program called neither")
+
+
+def test_run_says_nothing_after_a_failure(tmp_path):
+    (tmp_path / "script.py").write_text(FILLING + "raise SystemExit(3)")
+    result = run_python("-m", "pyinit", "run", "script.py")
+    assert (result.stderr, result.returncode) == ("", 3)

@@ -3,6 +3,7 @@
 from typing import get_args, get_type_hints
 
 import pytest
+import torch
 
 import pyinit
 from pyinit._functional.activations import ACTIVATIONS
@@ -42,3 +43,24 @@ def test_nonlinearities(function):
     assert {"relu", "linear", "conv_transpose3d", "gelu"} <= names
     for name in names:
         assert pyinit.calculate_gain(name) > 0
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "names"),
+    [
+        (pyinit.kaiming_normal_, "mode", {"fan_in", "fan_out"}),
+        (pyinit.kaiming_uniform_, "mode", {"fan_in", "fan_out"}),
+        (pyinit.variance_scaling_, "mode", {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}),
+        (
+            pyinit.variance_scaling_,
+            "distribution",
+            {"truncated_normal", "normal", "untruncated_normal", "uniform"},
+        ),
+        (pyinit.functional.gelu, "approximate", {"none", "tanh"}),
+    ],
+)
+def test_modes_and_distributions(function, argument, names):
+    assert literals(get_type_hints(function)[argument]) == names
+    if function is not pyinit.functional.gelu:
+        for name in names:
+            function(torch.empty(3, 2), **{argument: name})

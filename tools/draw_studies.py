@@ -33,6 +33,7 @@ from pyinit.studies.records import Record, read_records
 from pyinit.studies.statistics import estimate
 from pyinit.studies.toml_files import presets
 from pyinit.studies.verdicts import Outcome, Verdict
+from pyinit.studies.wording import plain
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "studies.md"
@@ -46,10 +47,12 @@ class OfReport:
 
     title: what it is called there, without its combination of factors
     where: the factors' values in it
+    called: what it is called on the page, if that is something shorter
     """
 
     title: str
     where: Mapping[str, Any] = field(default_factory=dict)
+    called: str = ""
 
     def of(self, result: StudyResult) -> tuple[Picture, str]:
         """The picture, and what the reader must know of it."""
@@ -57,7 +60,7 @@ class OfReport:
         for each in pictures_of(study, kept, groups_of(study, kept)):
             for picture in each.pictures:
                 if re.match(rf"{re.escape(self.title)}(: |, by |$)", picture.title):
-                    return picture, each.text
+                    return replace(picture, title=self.called or picture.title), each.text
         raise SystemExit(f"{study.name} has no picture {self.title!r}")
 
 
@@ -106,8 +109,12 @@ class Fields:
             told += " A run that diverged counts as 0."
         if measure_of(self.metric).more_is_better is False:
             told += " Less is better."
-        labels = [_plain(row[lone]) if lone else _named(row) for row in rows]
-        return Heat(title, labels, names, values, lone, label=self.metric), told
+        side = lone
+        labels = [plain(row[lone]) if lone else _named(row) for row in rows]
+        if len(rows[0]) > 2:  # more lines than a row has room for
+            side = ", ".join(rows[0])
+            labels = ["; ".join(map(plain, row.values())) for row in rows]
+        return Heat(title, labels, names, values, side, label=self.metric), told
 
     def _value(self, records: Iterable[Record], arm: str, where: Mapping[str, Any]) -> float | None:
         runs = runs_of(records, self.metric, where).get(arm)
@@ -125,7 +132,11 @@ SHOWN: Mapping[str, OfReport | Fields] = {
     "keras-cnn": OfReport("Training loss"),
     "mnist-cnn": OfReport("Training loss"),
     "consistency-ablation": Fields("accuracy", columns="batch_norm"),
-    "coordinate-check": OfReport("The greatest root mean square"),
+    "coordinate-check": OfReport(
+        "Decimal logarithm of the greatest root mean square of layers' outputs at the last "
+        "recorded step",
+        called="Size of the largest outputs after four updates (decimal logarithm)",
+    ),
     "variance-by-depth": OfReport(
         "Variance at the start", {"network": "mlp", "activation": "relu"}
     ),
@@ -146,12 +157,8 @@ def _without(factors: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]
 
 
 def _named(factors: Mapping[str, Any], but: Iterable[str] = ()) -> str:
-    told = (f"{name} = {_plain(value)}" for name, value in _without(factors, but).items())
+    told = (f"{name} = {plain(value)}" for name, value in _without(factors, but).items())
     return ", ".join(told)
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # ---- results -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include "python/bind.hpp"
 #include "python/dlpack.hpp"
 #include "python/fastcall.hpp"
+#include "python/tensors.hpp"
 
 using namespace pyinit;
 
@@ -121,6 +122,18 @@ PyObject* memory(PyObject* object) {
 }
 
 }  // namespace
+
+bool may_have_more_elements(PyObject* tensor, int64_t than) {
+  if (exchange_api == nullptr) return true;
+  dlpack::Tensor t;
+  if (exchange_api->tensor_from_object(tensor, &t) != 0) {
+    PyErr_Clear();
+    return true;
+  }
+  int64_t count = 1;
+  for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
+  return count > than;
+}
 
 void register_tensor(py::module_& m) {
   view_type = PyStructSequence_NewType(&description);

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   register_conv(m);
   register_linalg(m);
   register_machine(m);
+  register_method(m);
   register_orthogonal(m);
   register_random(m);
   register_references(m);

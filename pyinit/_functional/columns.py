@@ -229,23 +229,23 @@ def im2col(
     padding: PerDimension = 0,
     stride: PerDimension = 1,
 ) -> Tensor:
-    r"""Write out the pixels that lie under a kernel at each of its places: ``torch.nn.functional.unfold``.
+    """Write out the pixels that lie under a kernel at each of its places: ``torch.nn.functional.unfold``.
 
     A kernel that reaches over the image's border meets zeros there. The number of spatial dimensions
     is that of the integers in ``kernel_size``, or two if it is a single integer. Every other argument
     is one integer for all of them, or a tuple with one for each.
 
     Args:
-        input: images of shape :math:`(N, C, *)` or :math:`(C, *)`, with 1 to 3 spatial dimensions.
+        input: images of shape ``(N, C, *)`` or ``(C, *)``, with 1 to 3 spatial dimensions.
         kernel_size: the kernel's extents, in taps.
         dilation: the distance between taps, in pixels.
         padding: how far the kernel may reach over each border of the image, in pixels.
         stride: the distance between the kernel's places, in pixels.
 
     Returns:
-        A tensor of shape :math:`(N, C \prod \text{kernel}, L)`, without :math:`N` where ``input``
-        has none: a row for each channel and tap, and a column for each of the :math:`L` places, both
-        in row-major order.
+        A tensor of shape ``(N, C * taps, L)``, without ``N`` where ``input`` has none: a row for each
+        channel and each of the kernel's taps, and a column for each of the ``L`` places, both in
+        row-major order.
 
     Raises:
         TypeError: if an argument has another type.
@@ -285,14 +285,14 @@ def col2im(
     padding: PerDimension = 0,
     stride: PerDimension = 1,
 ) -> Tensor:
-    r"""Sum columns up to images, the transposed map of ``im2col``: ``torch.nn.functional.fold``.
+    """Sum columns up to images, the transposed map of ``im2col``: ``torch.nn.functional.fold``.
 
     Each pixel is the sum of the elements that ``im2col`` would copy it to, in the order of taps. The
     number of spatial dimensions is that of the integers in ``output_size``, or two if it is a single
     integer.
 
     Args:
-        input: columns of shape :math:`(N, C \prod \text{kernel}, L)`, or without :math:`N`.
+        input: columns of shape ``(N, C * taps, L)``, as ``im2col`` gives them, or without ``N``.
         output_size: the images' extents, in pixels.
         kernel_size: the kernel's extents, in taps.
         dilation: the distance between taps, in pixels.
@@ -300,7 +300,7 @@ def col2im(
         stride: the distance between the kernel's places, in pixels.
 
     Returns:
-        A tensor of shape :math:`(N, C, *)`, without :math:`N` where ``input`` has none.
+        A tensor of shape ``(N, C, *)``, without ``N`` where ``input`` has none.
 
     Raises:
         TypeError: if an argument has another type.

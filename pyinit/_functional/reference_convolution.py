@@ -21,25 +21,25 @@ def convolution_by_im2col(
     dilation: PerDimension = 1,
     groups: int = 1,
 ) -> Tensor:
-    r"""Convolve by ``im2col`` and matrix products: a reference to compare other convolutions with.
+    """Convolve by ``im2col`` and matrix products: a reference to compare other convolutions with.
 
     It shares no code with pyinit's other convolutions, and its memory is that of the input times the
     number of taps.
 
     Args:
-        input: images of shape :math:`(N, C, *)` or :math:`(C, *)`, with 1 to 3 spatial dimensions.
-        weight: filters of shape :math:`(C', C / \text{groups}, *)`; its dimensions decide how many
+        input: images of shape ``(N, C, *)`` or ``(C, *)``, with 1 to 3 spatial dimensions.
+        weight: filters of shape ``(C', C / groups, *)``; its dimensions decide how many
             spatial ones there are.
-        bias: a tensor of shape :math:`(C')`, or None.
+        bias: a tensor of shape ``(C')``, or None.
         stride: the distance between the kernel's places, in pixels: one integer, or one for each
             spatial dimension.
         padding: how far the kernel may reach over each border of the image, in pixels, likewise.
         dilation: the distance between taps, in pixels, likewise.
-        groups: the number of parts into which the :math:`C` channels and the :math:`C'` output
+        groups: the number of parts into which the ``C`` channels and the ``C'`` output
             channels are divided, and which are convolved separately.
 
     Returns:
-        A tensor of shape :math:`(N, C', *)`, without :math:`N` where ``input`` has none.
+        A tensor of shape ``(N, C', *)``, without ``N`` where ``input`` has none.
 
     Raises:
         TypeError: if an argument has another type.

@@ -29,6 +29,7 @@ def graph_of(flow: Flow) -> Graph:
     attention: set[str] = set()
     unscaled: set[str] = set()
     mixers: set[str] = set()
+    routers: set[str] = set()
     gates = _layers_of_gates(flow)
     for i, path in flow.layers:
         follows = _first_after(flow, i, ACTIVATION)
@@ -42,10 +43,12 @@ def graph_of(flow: Flow) -> Graph:
             norms.setdefault(path, norm.path)
         if _mixes_heads(flow, i):
             mixers.add(path)
-        elif follows is None and _first_after(flow, i, *_MIXES) is not None:
+        elif follows is None and _is_in_attention(flow, i):
             attention.add(path)
             if _is_unscaled(flow, i):
                 unscaled.add(path)
+        elif _routes(flow, i):
+            routers.add(path)
     return Graph(
         "torch.fx",
         activation,
@@ -56,6 +59,7 @@ def graph_of(flow: Flow) -> Graph:
         frozenset(attention),
         frozenset(unscaled),
         frozenset(mixers),
+        frozenset(routers),
         _depths(flow, gates),
     )
 
@@ -115,6 +119,46 @@ def _kinds_ahead(flow: Flow, start: int) -> set[str]:
         else:
             found.add(flow.steps[user].kind)
     return found
+
+
+def _is_in_attention(flow: Flow, layer: int) -> bool:
+    """Whether a layer's output goes into a product with what is no softmax of a single layer.
+
+    The softmax of scores is one of a product.
+    """
+    mix = _first_after(flow, layer, *_MIXES)
+    return (
+        mix is not None and mix.kind == MIX and not any(_is_of_router(flow, i) for i in mix.inputs)
+    )
+
+
+def _is_of_router(flow: Flow, start: int) -> bool:
+    """Whether a value is the softmax of a layer's output, or what is chosen of it."""
+    while flow.steps[start].kind == PASS and flow.steps[start].inputs:
+        start = flow.steps[start].inputs[0]
+    return flow.steps[start].kind == SOFTMAX and _behind(flow, start) in LAYERS
+
+
+def _routes(flow: Flow, layer: int) -> bool:
+    """Whether the softmax of a layer's output multiplies other values."""
+    waiting = [*flow.users[layer]]
+    for i in waiting:
+        kind = flow.steps[i].kind
+        if kind == SOFTMAX:
+            return _is_a_factor(flow, i)
+        if kind == PASS:
+            waiting += flow.users[i]
+    return False
+
+
+def _is_a_factor(flow: Flow, start: int) -> bool:
+    waiting = [*flow.users[start]]
+    for i in waiting:
+        if flow.steps[i].kind == PRODUCT:
+            return True
+        if flow.steps[i].kind == PASS:
+            waiting += flow.users[i]
+    return False
 
 
 def _is_unscaled(flow: Flow, layer: int) -> bool:

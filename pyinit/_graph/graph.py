@@ -55,6 +55,7 @@ class Graph:
     unscaled: the paths of the layers in ``attention`` whose products are scores that nothing scales
         before the softmax
     head_mixers: the paths of the layers that mix the scores or weights of attention among heads
+    routers: the paths of the layers whose softmax multiplies other values, as that of a mixture does
     depth: how many layers stand in a row with each layer, itself included, without a norm or a
         residual sum between them
     """
@@ -68,6 +69,7 @@ class Graph:
     attention: frozenset[str] = frozenset()
     unscaled: frozenset[str] = frozenset()
     head_mixers: frozenset[str] = frozenset()
+    routers: frozenset[str] = frozenset()
     depth: Mapping[str, int] = field(default_factory=dict)
 
     def branches_of_streams(self) -> Mapping[str, int]:

@@ -63,6 +63,7 @@ def completed(model: nn.Module, known: Graph) -> Graph:
         known.attention | {path for path in missing if _ATTENDS.search(path)},
         known.unscaled,
         known.head_mixers,
+        known.routers,
         known.depth,
     )
 

@@ -85,6 +85,7 @@ def _placed(part: Graph, prefix: str) -> Graph:
         frozenset(prefix + path for path in part.attention),
         frozenset(prefix + path for path in part.unscaled),
         frozenset(prefix + path for path in part.head_mixers),
+        frozenset(prefix + path for path in part.routers),
         keys(part.depth),
     )
 
@@ -100,5 +101,6 @@ def _joined(first: Graph, second: Graph) -> Graph:
         attention=first.attention | second.attention,
         unscaled=first.unscaled | second.unscaled,
         head_mixers=first.head_mixers | second.head_mixers,
+        routers=first.routers | second.routers,
         depth={**first.depth, **second.depth},
     )

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from pyinit import _core
 from pyinit._random.distributions import Parameters
-from pyinit._torch.original import original
+from pyinit._torch.original import methods, original
 from pyinit._torch.views import DTYPES, View, dtype_name, writable_flat_view, writable_view
 
 _threads = torch.get_num_threads
@@ -138,7 +138,7 @@ def _transposed(*shape: int) -> Callable[[torch.dtype], Tensor]:
 
 UNIFORM = Case(
     "uniform_",
-    lambda t, p, g: t.uniform_(*p, generator=g),
+    lambda t, p, g: methods.uniform_(t, *p, generator=g),
     fill_uniform,
     (_dense(1), _dense(4099), _transposed(7, 5)),
     # The last two are so narrow that numbers are rounded to the upper end.
@@ -158,7 +158,7 @@ def is_in_blocks(view: View) -> bool:
 NORMAL = {
     in_blocks: Case(
         f"normal_, {_PATHS[in_blocks]}",
-        lambda t, p, g: t.normal_(*p, generator=g),
+        lambda t, p, g: methods.normal_(t, *p, generator=g),
         fill_normal,
         samples,
         ((0.0, 1.0), (0.3, 0.02), (1.0, 0.5)),

@@ -18,11 +18,14 @@ from pyinit._random import torch_cases
 from pyinit._random.distributions import NORMAL, Parameters
 from pyinit._random.rng import Source, for_torch, get_rng
 from pyinit._random.torch_cases import Case, States, arithmetic_of, is_in_blocks, note
+from pyinit._torch import tally
 from pyinit._torch.fork_safe_lock import fork_safe_lock
 from pyinit._torch.views import LARGEST, View, writable_flat_view
 
 _SMALL = 2048
 """Up to so many elements, torch's own method makes uniform and normal numbers sooner."""
+
+_MOST_TRIES = 4
 
 _is_grad_enabled = torch.is_grad_enabled
 _set_grad_enabled = torch._C._set_grad_enabled
@@ -67,14 +70,15 @@ def _draw(source: Generator, fill: Callable[[States], bool]) -> bool:
     """Run ``fill`` from the generator's state, and leave the generator with the state after it.
 
     If torch draws from the generator in another thread meanwhile, the fill is repeated from the state
-    that torch has left.
+    that torch has left. A thread that draws again and again would keep it from ever being done, so the
+    last word is torch's, whose draws wait for each other.
     """
     try:
         result = _idle.pop()
     except IndexError:
         result = _Result()
     with _locks[id(source) // 64 % len(_locks)]:
-        while True:
+        for _ in range(_MOST_TRIES):
             before = source.get_state()
             address = before.data_ptr()
             if not fill((address, result.address)):
@@ -86,6 +90,7 @@ def _draw(source: Generator, fill: Callable[[States], bool]) -> bool:
                 source.set_state(result.state)
                 _idle.append(result)
                 return True
+    return False
 
 
 def _note_unknown_state() -> None:
@@ -105,6 +110,8 @@ def _run(case: Case, tensor: Tensor, view: View, parameters: Parameters, generat
     ):
         return False
     _increment_version((tensor,))
+    if tally.is_counting:
+        tally.mark("native")
     return True
 
 
@@ -131,6 +138,8 @@ def small(
             method(tensor, a, b, generator=for_torch(generator, tensor))
     finally:
         _set_grad_enabled(usual)
+    if tally.is_counting:
+        tally.mark("small")
     return True
 
 

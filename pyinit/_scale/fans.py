@@ -2,6 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
+
+FanMode = Literal["fan_in", "fan_out"]
+MeanFanMode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 
 
 def fans(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from types import BuiltinFunctionType, FunctionType
 from typing import Literal, get_args
 
+import numpy as np
 from torch import Tensor, nn
 
 from pyinit._functional import activations
@@ -125,7 +126,7 @@ def _made(kind: type[nn.Module]) -> nn.Module:
 
 @eager
 def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> float:
-    r"""The gain that keeps the scale of a signal through a nonlinearity.
+    """The gain that keeps the scale of a signal through a nonlinearity.
 
     ================= ===========================================
     nonlinearity      gain
@@ -133,10 +134,10 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     linear, conv      1
     sigmoid           1
     tanh              5/3
-    relu              :math:`\sqrt{2}`
-    leaky_relu        :math:`\sqrt{2 / (1 + \text{slope}^2)}`
+    relu              ``sqrt(2)``
+    leaky_relu        ``sqrt(2 / (1 + slope**2))``
     selu              3/4
-    any other         :math:`1 / \sqrt{E[f(z)^2]}`, z standard normal
+    any other         ``1 / sqrt(E[f(z)**2])``, z standard normal
     ================= ===========================================
 
     An activation that torch has a name for gets the gain of the name. Every other one gets the
@@ -195,7 +196,8 @@ def gain_of(nonlinearity: AnyNonlinearity, a: float | None = 0.0) -> float:
     """
     if isinstance(nonlinearity, str):
         return _gain_of_name(nonlinearity, a)
-    if isinstance(nonlinearity, (int, float)) and not isinstance(nonlinearity, bool):
+    numbers = (int, float, np.integer, np.floating)
+    if isinstance(nonlinearity, numbers) and not isinstance(nonlinearity, bool):
         return _finite(float(nonlinearity))
     return _gain_of_activation(activation_of(nonlinearity), a)
 

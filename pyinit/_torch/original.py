@@ -6,6 +6,7 @@ from typing import Any
 import torch.nn.functional
 import torch.nn.grad
 import torch.nn.init
+from torch import Tensor
 
 
 def _kept(name: str, module: ModuleType) -> Any:
@@ -17,3 +18,6 @@ original: Any = _kept("original", torch.nn.init)
 functional: Any = _kept("functional", torch.nn.functional)
 gradients: Any = _kept("gradients", torch.nn.grad)
 operations: Any = _kept("operations", torch)
+methods: Any = globals().get("methods") or SimpleNamespace(
+    uniform_=Tensor.uniform_, normal_=Tensor.normal_
+)

@@ -22,7 +22,9 @@ def _chosen(_: click.Context, __: click.Parameter, pattern: str | None) -> list[
     except re.error as error:
         raise click.BadParameter(f"{pattern!r} is not a regular expression: {error}") from None
     if not chosen:
-        raise click.BadParameter(f"no case matches {pattern!r}")
+        begun = dict.fromkeys(re.split(r"[ (]", str(case))[0] for case in cases())
+        known = ", ".join(begun)
+        raise click.BadParameter(f"no case matches {pattern!r}; cases begin with {known}")
     return chosen
 
 

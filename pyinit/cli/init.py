@@ -307,7 +307,7 @@ def _print(timed: Timed, machine: Info, out: Path | None) -> None:
     elif timed.loaded is not None:
         console.print(f"loaded in {timed.seconds:.3f} s {where}")
     elif timed.ratio is not None and timed.speed is not None:
-        is_short = max(timed.seconds or 0.0, timed.torch_seconds or 0.0) < _SHORT
+        is_short = timed.torch_seconds is not None and timed.torch_seconds < _SHORT
         compared = (
             "too short to compare"
             if is_short

@@ -11,8 +11,11 @@ from types import ModuleType, TracebackType
 
 import click
 
-from pyinit._patch import patch
+from pyinit._patch import patch, unpatch
 from pyinit._random.rng import NAMES, RngName
+from pyinit._torch import tally
+from pyinit._torch.tally import Tally
+from pyinit.cli._summary import summary
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -24,19 +27,25 @@ from pyinit._random.rng import NAMES, RngName
     show_default=True,
     help="Whose numbers the program gets.",
 )
+@click.option("--quiet", is_flag=True, help="Print no summary at the end.")
 @click.argument("target")
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
-def run(as_module: bool, rng: RngName, target: str, arguments: tuple[str, ...]) -> None:
+def run(
+    as_module: bool, rng: RngName, quiet: bool, target: str, arguments: tuple[str, ...]
+) -> None:
     """Run a Python program with torch.nn.init patched.
 
     TARGET is a script, a folder or zip file with a __main__.py, or, with -m, a module. Everything
     after it goes to the program. With --rng torch the program gets the numbers that it would get
-    under python; with --rng philox it gets pyinit's own.
+    under python; with --rng philox it gets pyinit's own. When the program has ended well, stderr
+    says what was native, what was torch's own, and the time that this has saved.
     """
     if not as_module and not os.path.exists(target):
         raise click.BadParameter(f"no such file: {target}", param_hint="'TARGET'")
     patch(rng)
+    counted = None if quiet else tally.start()
     sys.argv = [target, *arguments]
+    sys.excepthook = sys.__excepthook__  # the command's own is for the time until here
     try:
         if as_module:
             _set_first_path(os.getcwd())
@@ -47,13 +56,27 @@ def run(as_module: bool, rng: RngName, target: str, arguments: tuple[str, ...]) 
         else:
             _set_first_path(os.path.dirname(os.path.realpath(target)))
             _run_script(target)
-    except SystemExit:
+    except SystemExit as end:
+        if end.code in (None, 0):
+            _say(counted)
         raise
     except BaseException as error:  # noqa: BLE001  click takes some for its own
         error.__traceback__ = _of_program(error.__traceback__)
         sys.excepthook(type(error), error, error.__traceback__)
         interrupted = isinstance(error, KeyboardInterrupt)
         raise SystemExit(128 + signal.SIGINT if interrupted else 1) from None
+    _say(counted)
+
+
+def _say(counted: Tally | None) -> None:
+    """Print what was counted, after everything that the program has printed."""
+    if counted is None:
+        return
+    tally.stop()
+    unpatch()
+    sys.stdout.flush()
+    for line in summary(counted):
+        click.echo(f"pyinit: {line}", err=True)
 
 
 def _set_first_path(path: str) -> None:

@@ -109,7 +109,7 @@ def load(
         >>> load("mnist")
         Traceback (most recent call last):
         ...
-        ValueError: no data set is named 'mnist': did you mean mnist5k or mnist1d; or give the path of a .npy
+        ValueError: no data set is named 'mnist': did you mean mnist1d or mnist5k; or give the path of a .npy
         or .npz file or of a folder of classes, or module:function
         >>> print(load("gaussian:3x8x8"))
         gaussian:3x8x8: 5000 samples of 3x8x8, float32; 10 classes

@@ -12,7 +12,7 @@ from pyinit._messages import warn
 from pyinit._random import torch_stream
 from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
 from pyinit._random.rng import Source, for_torch, get_rng, take_key
-from pyinit._torch.original import original
+from pyinit._torch.original import methods, original
 from pyinit._torch.views import LARGEST, overridden, writable_flat_view
 from pyinit.init import _routes
 from pyinit.init._routes import as_floats, fills, increment_version, is_float_argument, threads
@@ -24,7 +24,7 @@ _HALVES = (_core.FLOAT16, _core.BFLOAT16)
 
 @fills
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source = None) -> Tensor:
-    r"""Fill with numbers drawn uniformly from :math:`[a, b)`.
+    """Fill with numbers drawn uniformly from ``[a, b)``.
 
     Args:
         tensor: a tensor of any shape
@@ -44,7 +44,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
         >>> pyinit.uniform_(torch.empty(4), -1.0, 1.0)
         tensor([-0.1574,  0.2021,  0.9123, -0.6359])
     """
-    if get_rng() == "torch" and torch_stream.small(Tensor.uniform_, tensor, a, b, generator):
+    if get_rng() == "torch" and torch_stream.small(methods.uniform_, tensor, a, b, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -69,7 +69,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Source = None
 ) -> Tensor:
-    r"""Fill with numbers drawn from the normal distribution :math:`N(\text{mean}, \text{std}^2)`.
+    """Fill with numbers drawn from the normal distribution ``N(mean, std**2)``.
 
     Args:
         tensor: a tensor of any shape
@@ -95,7 +95,7 @@ def normal_(
         >>> torch.equal(rows, columns)  # the layout in memory makes no difference
         True
     """
-    if get_rng() == "torch" and torch_stream.small(Tensor.normal_, tensor, mean, std, generator):
+    if get_rng() == "torch" and torch_stream.small(methods.normal_, tensor, mean, std, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -129,7 +129,7 @@ def trunc_normal_(  # noqa: PLR0917  torch's signature
     b: float = 2.0,
     generator: Source = None,
 ) -> Tensor:
-    r"""Fill with numbers drawn from :math:`N(\text{mean}, \text{std}^2)` within :math:`[a, b]`.
+    """Fill with numbers drawn from ``N(mean, std**2)`` within ``[a, b]``.
 
     The numbers are made by the inverse of the distribution function, so none is drawn twice, and
     far one-sided tails are as accurate as the middle.

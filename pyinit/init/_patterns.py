@@ -93,10 +93,10 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
 @fills
 def hadamard_(tensor: Tensor) -> Tensor:
-    r"""Fill with ZerO's weights: a (partial) identity, or a part of a Hadamard matrix where out > in.
+    """Fill with ZerO's weights: a (partial) identity, or a part of a Hadamard matrix where out > in.
 
-    With m the least integer such that :math:`2^m \geq \text{out}`, the weight for out > in is the
-    upper left part of Sylvester's Hadamard matrix of size :math:`2^m`, divided by :math:`2^{m/2}`;
+    With m the least integer such that ``2**m >= out``, the weight for out > in is the
+    upper left part of Sylvester's Hadamard matrix of size ``2**m``, divided by ``2**(m / 2)``;
     its columns are orthonormal where ``out`` is a power of two. Nothing in it is random.
 
     Args:
@@ -167,7 +167,7 @@ def copy_to_tap(weight: Tensor, matrix: Tensor, tap: Sequence[int]) -> Tensor:
 
 @fills
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Source = None) -> Tensor:
-    r"""Fill a matrix with normal numbers, and with the same count of zeros at random places in each column.
+    """Fill a matrix with normal numbers, and with the same count of zeros at random places in each column.
 
     Args:
         tensor: a tensor of 2 dimensions

@@ -15,6 +15,7 @@ from pyinit._messages import warn
 from pyinit._random import torch_cases
 from pyinit._random.rng import get_rng
 from pyinit._scale.gain import AnyNonlinearity
+from pyinit._torch import tally
 from pyinit._torch.arrays import as_tensor
 from pyinit._torch.eager import eager
 from pyinit._torch.original import original
@@ -95,7 +96,10 @@ def fill_in_memory(fill: Callable[[Tensor], object], tensor: Tensor) -> None:
 
 def by_torch(function: Callable[..., Tensor], tensor: Tensor, *args: Any) -> Tensor:
     """Call torch's own function. All such calls pass here, where tests can count them."""
-    return function(tensor, *args)
+    filled = function(tensor, *args)
+    if tally.is_counting:
+        tally.mark("torchs")
+    return filled
 
 
 def let_torch_refuse(function: Callable[..., Tensor], tensor: Tensor, *args: Any) -> None:

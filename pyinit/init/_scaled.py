@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from pyinit._random.rng import Source, for_torch
-from pyinit._scale.fans import fans, mean_fan, one_fan
+from pyinit._scale.fans import FanMode, MeanFanMode, fans, mean_fan, one_fan
 from pyinit._scale.formulas import (
     kaiming_std,
     normal_of_std,
@@ -27,6 +27,8 @@ from pyinit.init._routes import (
     warn_of_no_elements,
 )
 
+Distribution = Literal["truncated_normal", "normal", "untruncated_normal", "uniform"]
+
 
 @fills
 def xavier_uniform_(
@@ -38,11 +40,11 @@ def xavier_uniform_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with uniform numbers of variance :math:`2 \text{gain}^2 / (\text{fan\_in} + \text{fan\_out})`.
+    """Fill with uniform numbers of variance ``2 * gain**2 / (fan_in + fan_out)``.
 
     It keeps the scale of signals and of gradients about the same through layers whose activation is
     linear around 0. The bounds are
-    :math:`\pm \text{gain} \sqrt{6 / (\text{fan\_in} + \text{fan\_out})}`.
+    ``+-gain * sqrt(6 / (fan_in + fan_out))``.
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
@@ -89,7 +91,7 @@ def xavier_normal_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with normal numbers of variance :math:`2 \text{gain}^2 / (\text{fan\_in} + \text{fan\_out})`.
+    """Fill with normal numbers of variance ``2 * gain**2 / (fan_in + fan_out)``.
 
     It keeps the scale of signals and of gradients about the same through layers whose activation is
     linear around 0.
@@ -130,7 +132,7 @@ def xavier_normal_(
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
+    mode: FanMode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
     generator: Source = None,
     *,
@@ -138,10 +140,10 @@ def kaiming_uniform_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with uniform numbers of variance :math:`\text{gain}^2 / \text{fan}`.
+    """Fill with uniform numbers of variance ``gain**2 / fan``.
 
     It keeps the scale of signals (or of gradients) through layers that end in a rectifier or, by its
-    gain, in any other activation. The bounds are :math:`\pm \text{gain} \sqrt{3 / \text{fan}}`.
+    gain, in any other activation. The bounds are ``+-gain * sqrt(3 / fan)``.
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
@@ -199,7 +201,7 @@ def kaiming_uniform_(
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
+    mode: FanMode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
     generator: Source = None,
     *,
@@ -207,7 +209,7 @@ def kaiming_normal_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with normal numbers of variance :math:`\text{gain}^2 / \text{fan}`.
+    """Fill with normal numbers of variance ``gain**2 / fan``.
 
     It keeps the scale of signals (or of gradients) through layers that end in a rectifier or, by its
     gain, in any other activation.
@@ -270,15 +272,15 @@ def kaiming_normal_(
 def variance_scaling_(
     tensor: Tensor,
     scale: float = 1.0,
-    mode: str = "fan_in",
-    distribution: str = "truncated_normal",
+    mode: MeanFanMode = "fan_in",
+    distribution: Distribution = "truncated_normal",
     generator: Source = None,
     *,
     groups: int = 1,
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with numbers of mean 0 and variance :math:`\text{scale} / \text{fan}`.
+    """Fill with numbers of mean 0 and variance ``scale / fan``.
 
     LeCun's, Glorot's and He's initialization are cases of this formula. The arguments have the names
     that they have in Keras and JAX. As in JAX, ``"normal"`` is not truncated; in Keras,
@@ -340,10 +342,10 @@ def lecun_uniform_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with uniform numbers of variance :math:`1 / \text{fan\_in}`.
+    """Fill with uniform numbers of variance ``1 / fan_in``.
 
     It is the scale that keeps unit variance through a linear layer. The bounds are
-    :math:`\pm \sqrt{3 / \text{fan\_in}}`.
+    ``+-sqrt(3 / fan_in)``.
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
@@ -393,7 +395,7 @@ def lecun_normal_(
     transposed: bool = False,
     batch_dims: int = 0,
 ) -> Tensor:
-    r"""Fill with truncated normal numbers of variance :math:`1 / \text{fan\_in}`.
+    """Fill with truncated normal numbers of variance ``1 / fan_in``.
 
     This variance keeps unit variance through a linear layer. The numbers are cut at two standard deviations
     of a normal distribution that is widened to make up for the cut, as in Keras and JAX.

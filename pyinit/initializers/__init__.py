@@ -60,7 +60,7 @@ from pyinit.initializers._scaled import (
     XavierUniform,
 )
 
-import pyinit.initializers.keras_names  # noqa: F401, isort: skip  it makes Keras's names known
+from pyinit.initializers import keras_names  # noqa: F401, isort: skip  it makes Keras's names known
 
 __all__ = [
     "KEEP",

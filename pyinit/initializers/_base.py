@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin
 
+import numpy as np
 from torch import Tensor
 
 import pyinit.init
@@ -315,7 +316,7 @@ def make(name: str, /, **arguments: Any) -> Initializer:
                 f"initializer {name!r} does not take {argument!r}; it takes {', '.join(known) or 'none'}"
             )
         if not _is_of_kind(value, known[argument]):
-            kind = getattr(known[argument], "__name__", known[argument])
+            kind = _in_words(known[argument])
             raise ValueError(f"initializer {name!r}: {argument} must be {kind}, got {value!r}")
     try:
         return cls(**values)
@@ -365,6 +366,10 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
+    if isinstance(
+        value, (np.generic, Tensor)
+    ):  # numbers of NumPy's and torch's, which JSON has not
+        value = value.item()
     if isinstance(value, float) and math.isinf(value):
         return _INFINITE[value]
     return value
@@ -380,6 +385,15 @@ def _restored(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_restored(item) for item in value)
     return float(value) if value in _INFINITE.values() else value
+
+
+def _in_words(kind: Any) -> Any:
+    """What a message calls the type of a field."""
+    if kind is Initializer:
+        return "a table of an initializer's name and arguments"
+    if Initializer in get_args(kind):
+        return "a list of tables, each of an initializer's name and arguments"
+    return getattr(kind, "__name__", kind)
 
 
 def _is_of_kind(value: Any, kind: Any) -> bool:

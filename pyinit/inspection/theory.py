@@ -1,6 +1,6 @@
-r"""Mean-field theory of signals in wide random networks: length, correlation, chi, depth scales.
+"""Mean-field theory of signals in wide random networks: length, correlation, chi, depth scales.
 
-A plain network with layers :math:`h_{l+1} = W f(h_l) + b`, weights of variance ``sigma_w**2 / fan_in`` and
+A plain network with layers ``h[l+1] = W f(h[l]) + b``, weights of variance ``sigma_w**2 / fan_in`` and
 biases of variance ``sigma_b**2`` has, in the limit of infinite width, normal pre-activations. So two numbers
 tell what a layer does to a pair of inputs: the length q (the variance of the pre-activations) and the
 correlation c between the two inputs' pre-activations.
@@ -43,11 +43,11 @@ Phase = Literal["ordered", "critical", "chaotic", "divergent"]
 
 @dataclass(frozen=True)
 class MeanField:
-    r"""A wide random network of one activation, in the mean-field theory.
+    """A wide random network of one activation, in the mean-field theory.
 
     Everything is computed from expectations under the normal law, by adaptive quadrature in float64 that
     finds kinks and jumps of the activation f and integrates between them. The derivative f' is
-    autograd's: Stein's lemma gives :math:`E[f'(x)]` without it, but chi wants :math:`E[f'(x)^2]`. The
+    autograd's: Stein's lemma gives ``E[f'(x)]`` without it, but chi wants ``E[f'(x)**2]``. The
     slope of the length map, which would want f'', and chi where f jumps are derivatives of the normal
     density instead.
 
@@ -62,7 +62,7 @@ class MeanField:
     * A depth scale is ``inf`` at a critical point, where convergence is not exponential.
 
     Args:
-        activation: a name that :func:`pyinit.calculate_gain` knows, a module, its class, or a function
+        activation: a name that ``pyinit.calculate_gain`` knows, a module, its class, or a function
             of a tensor. It must act element by element, be finite and the same at each call, and what
             happens to it must happen on a scale of order one. A module is copied when this object is
             made, and run in float64 and evaluation mode
@@ -100,7 +100,7 @@ class MeanField:
     # The maps
 
     def length_map(self, q: float) -> float:
-        r"""The length after a layer: :math:`\sigma_w^2 E[f(\sqrt{q} z)^2] + \sigma_b^2`.
+        """The length after a layer: ``sigma_w**2 * E[f(sqrt(q) * z)**2] + sigma_b**2``.
 
         Args:
             q: the length before it, at least 0
@@ -115,9 +115,9 @@ class MeanField:
         return self._next_length(q)
 
     def correlation_map(self, c: float, q: float | None = None) -> float:
-        r"""The correlation after a layer of two inputs of the same length.
+        """The correlation after a layer of two inputs of the same length.
 
-        It is :math:`(\sigma_w^2 E[f(u_1) f(u_2)] + \sigma_b^2) / V(q)` for normal :math:`u_1, u_2` of
+        It is ``(sigma_w**2 * E[f(u1) * f(u2)] + sigma_b**2) / V(q)`` for normal ``u1, u2`` of
         variance q and correlation c, where V is the length map. At 1 it is 1.
 
         Args:
@@ -141,14 +141,14 @@ class MeanField:
         return (self.sigma_w**2 * product + self.sigma_b**2) / length
 
     def chi(self, c: float = 1.0, q: float | None = None) -> float:
-        r"""The factor on small differences in a layer: :math:`\sigma_w^2 E[f'(u_1) f'(u_2)]`.
+        """The factor on small differences in a layer: ``sigma_w**2 * E[f'(u1) * f'(u2)]``.
 
-        With c = 1 it is :math:`\chi_1 = \sigma_w^2 E[f'(\sqrt{q} z)^2]`: by so much a layer multiplies
+        With c = 1 it is ``chi_1 = sigma_w**2 * E[f'(sqrt(q) * z)**2]``: by so much a layer multiplies
         the mean square of the gradient on its way back. At ``q_star`` it is the slope of the correlation
         map at c, so a fixed point c is stable where it is below 1.
 
         Args:
-            c: the correlation of the normal :math:`u_1` and :math:`u_2`, from -1 to 1
+            c: the correlation of the normal ``u1`` and ``u2``, from -1 to 1
             q: their variance; ``q_star`` if None
 
         Returns:
@@ -242,12 +242,12 @@ class MeanField:
 
     @cached_property
     def xi_q(self) -> float:
-        r"""The depth scale of lengths, in layers: :math:`|q_l - q^*|` falls as :math:`e^{-l / \xi_q}`."""
+        """The depth scale of lengths, in layers: ``abs(q[l] - q_star)`` falls as ``exp(-l / xi_q)``."""
         return _depth_scale(self.chi_q)
 
     @cached_property
     def xi_c(self) -> float:
-        r"""The depth scale of correlations, in layers: :math:`|c_l - c^*|` falls as :math:`e^{-l / \xi_c}`.
+        """The depth scale of correlations, in layers: ``abs(c[l] - c_star)`` falls as ``exp(-l / xi_c)``.
 
         Schoenholz et al. find that networks train up to about six times this depth.
         """
@@ -296,7 +296,7 @@ class MeanField:
             An array of shape (depth + 1,), which begins with c.
 
         Raises:
-            ValueError: as :meth:`lengths`, and for a c out of range.
+            ValueError: as ``lengths``, and for a c out of range.
         """
         _check("c", c, -1.0, 1.0)
         found = [c]
@@ -305,9 +305,9 @@ class MeanField:
         return np.array(found, dtype=np.float64)
 
     def gradients(self, depth: int, q: float = 1.0) -> Array:
-        r"""The mean squares of a loss's gradient by the pre-activations of a plain chain of layers.
+        """The mean squares of a loss's gradient by the pre-activations of a plain chain of layers.
 
-        A layer multiplies them by :math:`\chi_1` at its length on the way back, if all layers have the
+        A layer multiplies them by ``chi_1`` at its length on the way back, if all layers have the
         same width and the weights of the way back are taken as independent of those of the way there.
 
         Args:
@@ -319,7 +319,7 @@ class MeanField:
             last.
 
         Raises:
-            ValueError: as :meth:`lengths`, and if autograd's gradient of f is not its derivative.
+            ValueError: as ``lengths``, and if autograd's gradient of f is not its derivative.
         """
         factors = [self.chi(1.0, float(length)) for length in self.lengths(depth, q)[:-1]]
         products: Array = np.cumprod([1.0, *factors[::-1]], dtype=np.float64)[::-1].copy()
@@ -390,14 +390,14 @@ class MeanField:
 
 
 def critical_sigma_w(activation: AnyNonlinearity, sigma_b: float = 0.0) -> float:
-    r"""The sigma_w at which a network is critical: a point of the line between order and chaos.
+    """The sigma_w at which a network is critical: a point of the line between order and chaos.
 
-    It is found along the length: at q, :math:`\chi_1 = 1` wants :math:`\sigma_w^2 = 1 / E[f'^2]`, and q
-    is a fixed point where :math:`q = \sigma_w^2 E[f^2] + \sigma_b^2`. Of several, the one with the
+    It is found along the length: at q, ``chi_1 = 1`` wants ``sigma_w**2 = 1 / E[f'**2]``, and q
+    is a fixed point where ``q = sigma_w**2 * E[f**2] + sigma_b**2``. Of several, the one with the
     smallest q is given.
 
     Args:
-        activation: as :class:`MeanField` takes it
+        activation: as ``MeanField`` takes it
         sigma_b: the standard deviation of the biases
 
     Returns:
@@ -406,7 +406,7 @@ def critical_sigma_w(activation: AnyNonlinearity, sigma_b: float = 0.0) -> float
         small biases GELU and SiLU have none: all lengths beside their fixed points of ``chi_1`` 1 move away.
 
     Raises:
-        ValueError: as :class:`MeanField`.
+        ValueError: as ``MeanField``.
         TypeError: if the activation does not return a real tensor.
 
     References:

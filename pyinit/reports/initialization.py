@@ -128,7 +128,8 @@ class Row(NamedTuple):
     @property
     def target_std(self) -> float | None:
         """The standard deviation that the initializer aims at, if there is a single one."""
-        return None if 0 in self.shape else self.initializer.target_std(self.weight)
+        std = None if 0 in self.shape else self.initializer.target_std(self.weight)
+        return None if std is None else float(std)  # which may be NumPy's, as an argument was
 
     def to_dict(self) -> dict[str, Any]:
         """The row as values that JSON has."""
@@ -301,7 +302,13 @@ class InitReport(Printed):
             if name == row.name or name in row.tied or name in row.originals:
                 return row
         names = [known for row in self.rows for known in (row.name, *row.tied, *row.originals)]
-        raise KeyError(f"no parameter {name!r}; {near(name, names)}")
+        raise KeyError(f"no parameter {name!r}; {near(str(name), names)}")
+
+    def __contains__(self, item: object) -> bool:
+        """Whether a parameter has this name, among all of its names, or a row is one of these."""
+        if not isinstance(item, str):
+            return item in self.rows
+        return any(item in (row.name, *row.tied, *row.originals) for row in self.rows)
 
     def diff(self, other: "InitReport") -> Differences:
         """How another report differs from this one.

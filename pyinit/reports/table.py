@@ -209,5 +209,6 @@ def _block(name: str) -> str:
     It is empty where nothing is merged.
     """
     start, brace, rest = name.partition("{")
+    numbers, closed, rest = rest.partition("}")  # the numbers may be 2,4,...,16
     end, dot, _ = rest.partition(".")
-    return start + brace + end + dot if brace and dot else ""
+    return start + brace + numbers + closed + end + dot if closed and dot else ""

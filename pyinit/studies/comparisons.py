@@ -10,6 +10,7 @@ from pyinit.studies.metrics import METRICS, cell
 from pyinit.studies.records import Record
 from pyinit.studies.samples import holm
 from pyinit.studies.statistics import Comparison, compare
+from pyinit.studies.wording import plain
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ def named(factors: Mapping[str, Any]) -> str:
     """Values of factors in words.
 
     >>> named({"depth": 10, "batch_norm": True})
-    'depth = 10, batch_norm = True'
+    'depth = 10, batch_norm = true'
     """
-    return ", ".join(f"{name} = {value}" for name, value in factors.items())
+    return ", ".join(f"{name} = {plain(value)}" for name, value in factors.items())
 
 
 def combinations_of(records: Iterable[Record]) -> list[Mapping[str, Any]]:

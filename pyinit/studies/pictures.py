@@ -475,7 +475,7 @@ def _by_depth(
         x_label="layer with weights, in the order of execution",
         y_label=label,
         log=log,
-        names=names,
+        names=() if all(map(str.isdigit, names)) else names,  # places in a Sequential say no more
     )
 
 

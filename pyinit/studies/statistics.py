@@ -428,7 +428,7 @@ def compare(
         runs: arm -> seed -> value
         measure: what was measured
         level: what p-values are compared with, and one minus the confidence of intervals
-        interval: "t" or "bootstrap", as in :func:`estimate`
+        interval: "t" or "bootstrap", as in ``estimate``
 
     Returns:
         The estimates in the order of the arms, and the differences in the order of the pairs. Intervals

@@ -50,6 +50,11 @@ def placed(factors: Mapping[str, Any]) -> str:
     """Values of factors in a sentence.
 
     >>> placed({"depth": 10, "batch_norm": True})
-    'depth = 10 and batch_norm = True'
+    'depth = 10 and batch_norm = true'
     """
-    return " and ".join(f"{name} = {value}" for name, value in factors.items())
+    return " and ".join(f"{name} = {plain(value)}" for name, value in factors.items())
+
+
+def plain(value: Any) -> str:
+    """A factor's value as TOML has it, but for the quotes of a text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -97,7 +97,7 @@ class Method:
             ValueError: for an option that the method does not have, or of a type that it does not take.
         """
         found = self(**options)
-        check_types(f"method {self.name!r}", options, self.parameters)
+        check_types(f"method {self.name!r}", options, self.parameters, of_file=True)
         return found
 
     def run(self, model: torch.nn.Module, data: Any, **common: Any) -> Any:

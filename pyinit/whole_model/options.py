@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from pyinit._messages import near
@@ -34,15 +34,25 @@ def check_names(of: str, options: Mapping[str, Any], taken: Taken) -> None:
             raise ValueError(f"{of} has no option {option!r}; {has}")
 
 
-def check_types(of: str, options: Mapping[str, Any], taken: Taken) -> None:
+def check_types(
+    of: str, options: Mapping[str, Any], taken: Taken, *, of_file: bool = False
+) -> None:
     """Refuse options of other types than the annotations name: numbers, texts, lists and tables.
+
+    Args:
+        of: whose options they are, such as ``"recipe 'gpt2'"``
+        options: the options
+        taken: the parameters of the function
+        of_file: whether they are those of a file, which can hold nothing else; where not, an option that
+            may be something else, too, is left to the function
 
     Raises:
         ValueError: for such an option, or one whose type no file can hold.
     """
     for name, value in options.items():
         kinds = _kinds(taken[name].annotation)
-        if any(_is_of(value, kind) for kind in kinds):
+        is_plain = all(kind in _IN_WORDS or kind is NoneType for kind in kinds)
+        if any(_is_of(value, kind) for kind in kinds) or not (is_plain or of_file):
             continue
         words = [_IN_WORDS[kind] for kind in kinds if kind in _IN_WORDS]
         if not words:

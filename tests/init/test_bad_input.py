@@ -74,8 +74,6 @@ REFUSED_BY_TORCH = [
     *((name, MATRIX, (0, "fan_avg")) for name in ("kaiming_uniform_", "kaiming_normal_")),
     *((name, MATRIX, (0, None)) for name in ("kaiming_uniform_", "kaiming_normal_")),
     *((name, MATRIX, (0, 3)) for name in ("kaiming_uniform_", "kaiming_normal_")),
-    *((name, MATRIX, (0, "fan_in", "gelu")) for name in ("kaiming_uniform_", "kaiming_normal_")),
-    *((name, MATRIX, (0, "fan_in", None)) for name in ("kaiming_uniform_", "kaiming_normal_")),
     *((name, MATRIX, ("x",)) for name in ("kaiming_uniform_", "kaiming_normal_")),
     *((name, MATRIX, (True,)) for name in ("kaiming_uniform_", "kaiming_normal_")),
     *((name, MATRIX, (NAN,)) for name in ("kaiming_uniform_", "kaiming_normal_")),

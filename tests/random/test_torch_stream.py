@@ -31,11 +31,12 @@ import pyinit
 from pyinit import _core
 from pyinit._random import torch_cases, torch_stream
 from pyinit._random.rng import Key, for_torch
+from pyinit._torch.original import original
 from pyinit.init import _routes
 
 INF = math.inf
 SMALL = torch_stream._SMALL
-THEIRS = pyinit.init._torch  # torch's own functions, whatever has been patched
+THEIRS = original  # torch's own functions, whatever has been patched
 
 Memory = tuple[torch.Tensor, torch.Tensor]
 """All that a fill may reach, and the tensor in it that is filled."""

@@ -57,8 +57,8 @@ def test_numbers_are_compared_where_nothing_else_explains_them():
     model = net(depth=1)
     with pyinit.rng("torch"):  # whose numbers have no keys
         first, second = (pyinit.initialize_(model, "xavier") for _ in range(2))
-    whats = {(each.name, each.what) for each in first.diff(second)}
-    assert whats == {("0.weight", "mean"), ("0.weight", "std")}
+    named = {(each.name, each.what) for each in first.diff(second)}
+    assert named == {("0.weight", "mean"), ("0.weight", "std")}
 
 
 def test_anything_else_is_refused_by_name():
@@ -68,5 +68,5 @@ def test_anything_else_is_refused_by_name():
 
 def test_an_unknown_parameter_names_those_like_it():
     report = pyinit.initialize_(net(), seed=0)
-    with pytest.raises(KeyError, match=r"no parameter '0\.weigth'; did you mean 0\.weight"):
-        report["0.weigth"]
+    with pytest.raises(KeyError, match=r"no parameter '0\.weigh'; did you mean 0\.weight"):
+        report["0.weigh"]

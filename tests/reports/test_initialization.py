@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bits import bits
@@ -172,6 +173,17 @@ def test_a_report_says_what_was_asked_for() -> None:
     assert value.keys() == fields | {"format", "pyinit", "parameters", "initialized"}
 
 
+@pytest.mark.parametrize("std", [np.float32(0.1), np.float64(0.1), torch.tensor(0.1)])
+def test_an_argument_that_was_numpys_or_torchs_number_is_saved(std: Any, tmp_path: Path) -> None:
+    rules = {"weight": initializers.Normal(std=std)}
+    model, again = nn.Linear(4, 4), nn.Linear(4, 4)
+    initialize_(model, rules=rules, seed=1).save(tmp_path / "a.json")
+    loaded = InitReport.load(tmp_path / "a.json")
+    assert loaded["weight"].initializer == initializers.Normal(std=float(std))
+    replay_(again, loaded)
+    assert torch.equal(model.weight, again.weight)
+
+
 def test_values_that_are_not_finite_have_no_moments_in_json() -> None:
     model = nn.Linear(3, 3)
     report = initialize_(model, "zero", rules={"bias": initializers.Constant(math.inf)}, seed=1)
@@ -224,6 +236,28 @@ def test_the_table_names_every_parameter(recipe: str) -> None:
     report = initialize_(model, recipe, seed=1)
     assert names_in(str(report)) == {n for n, _ in model.named_parameters(remove_duplicate=False)}
     assert str(report).splitlines()[-1] == report.summary
+
+
+def test_blocks_of_every_other_number_stand_in_lines_of_their_own() -> None:
+    model = nn.Sequential(*(part for _ in range(5) for part in (nn.Linear(8, 8), nn.ReLU())))
+    first = [
+        line.split("  ")[0] for line in str(initialize_(model, "kaiming", seed=1)).splitlines()
+    ]
+    assert first[1] == "{0,2,...,8}"
+    assert names_in(str(initialize_(model, "kaiming", seed=1))) == set(model.state_dict())
+
+
+def test_a_report_has_the_names_that_it_has_rows_for() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    report = initialize_(model, "torch", seed=1)
+    assert "0.weight" in report
+    assert "1.weight" in report
+    assert report["0.bias"] in report
+    assert "0.wieght" not in report
+    assert 0 not in report
+    with pytest.raises(KeyError, match="no parameter 0; known are"):
+        report[0]  # type: ignore[index]
 
 
 def test_a_long_name_is_printed_whole() -> None:

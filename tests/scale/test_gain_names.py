@@ -41,6 +41,9 @@ def test_a_dataclass_takes_every_name_that_a_function_takes(name):
 def test_a_number_is_the_gain_itself(fill):
     torch.testing.assert_close(drawn(1.5, fill), drawn("linear", fill) * 1.5)
     assert torch.equal(drawn(1, fill), drawn("linear", fill))
+    for gain in (np.float32(1.5), np.float64(1.5)):
+        assert torch.equal(drawn(gain, fill), drawn(1.5, fill))
+    assert KaimingNormal(nonlinearity=np.float32(1.5)) == KaimingNormal(nonlinearity=1.5)
 
 
 def test_a_dataclass_keeps_the_gain_of_what_no_file_can_hold():
@@ -52,6 +55,7 @@ def test_a_dataclass_keeps_the_gain_of_what_no_file_can_hold():
 
 REFUSED = [
     ("rleu", "Unsupported nonlinearity rleu: did you mean relu"),
+    ("ReLU", "Unsupported nonlinearity ReLU: did you mean relu"),
     ("dropout", "Unsupported nonlinearity dropout"),
     (nn.Linear, "Linear'>: it takes arguments, so give a module"),
     (torch.Tensor, "must be a name, a module, its class, or a function"),

@@ -272,7 +272,9 @@ def test_one_factor_is_an_axis_and_of_its_values_few_have_curves() -> None:
     of = study(factors={"depth": (2, 4, 8, 16, 32, 64)})
     page = result(of, DEPTHS).page()
     found = charts(page)
-    assert list(found["Accuracy on test data in the end, by depth"].x) == [2, 4, 8, 16, 32, 64]
+    by_depth = found["Accuracy on test data in the end, by depth"]
+    assert list(by_depth.x) == [0, 1, 2, 3, 4, 5]  # as their logarithms lie
+    assert list(by_depth.names) == ["2", "4", "8", "16", "32", "64"]
     assert [title for title in found if title.startswith("Training loss")] == [
         f"Training loss: depth = {depth}" for depth in (2, 8, 16, 64)
     ]
@@ -339,12 +341,12 @@ def test_without_both_of_its_factors_a_theory_draws_nothing() -> None:
         ({"dept": hundredfold}, r"^theory\.dept: there is no such factor; did you mean depth"),
         ({"depth": "math:no_such"}, r"^theory\.depth: cannot import 'math:no_such'"),
         ({"depth": lambda width: width}, r"^theory\.depth: a function of width, not of another factor"),
-        ({"sigma": lambda name: 2 * name}, r"^theory\.sigma: the factor name has values that are no numbers"),
+        ({"sigma": lambda kind: 2 * kind}, r"^theory\.sigma: the factor kind has values that are no numbers"),
         ({"depth": 3}, r"^theory: must be a table of factors and functions"),
     ],
 )  # fmt: skip
 def test_a_theory_that_cannot_be_drawn_is_refused(theory: Any, message: str) -> None:
-    factors = {"depth": (10, 20), "sigma": (0.1, 0.2), "name": ("a", "b")}
+    factors = {"depth": (10, 20), "sigma": (0.1, 0.2), "kind": ("a", "b")}
     with pytest.raises(ValueError, match=message):
         study(factors=factors, theory=theory)
 

@@ -178,6 +178,8 @@ class _Auto:
         path = site.path
         if standardizes_its_weight(site.module):
             return LecunNormal(), "the layer standardizes its weight itself"
+        if path in self.graph.routers:
+            return VarianceScaling(0.1), "its softmax weighs other values"
         of_attention = self._of_attention(site, scale)
         if of_attention is not None:
             return of_attention

@@ -118,7 +118,7 @@ def test_functions_that_torch_calls_otherwise_are_known(
 
 @pytest.mark.parametrize("prior", [0, 1, 1.5, "a"])
 def test_a_prior_that_is_no_probability_is_refused_by_its_name(prior: Any) -> None:
-    with pytest.raises(ValueError, match=r"prior must be a number in \(0, 1\), got "):
+    with pytest.raises(ValueError, match=r"prior.* must be a number.*, got "):
         recipe("auto", prior=prior).choose(Network(nn.Linear(2, 2)))
 
 
@@ -739,3 +739,44 @@ def test_the_activation_of_a_state_space_follows_its_convolution_alone() -> None
     assert found["mixer.conv1d.weight"] == KaimingNormal(nonlinearity="silu")
     for layer in ("in_proj", "x_proj", "dt_proj", "out_proj"):
         assert found[f"mixer.{layer}.weight"] == LecunNormal()
+
+
+class Routed(nn.Module):
+    """Experts, each a module, weighed by the softmax of a linear layer."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.first, self.norm, self.router = nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 4)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16)) for _ in range(4)
+        )
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        h = self.norm(x)
+        weights = self.router(h).softmax(-1)
+        if self.how == "sum":
+            return x + sum(weights[..., i : i + 1] * e(h) for i, e in enumerate(self.experts))
+        if self.how == "best":
+            return x + weights.topk(2)[0][..., :1] * self.experts[0](h)
+        return x + torch.einsum("be,bed->bd", weights, torch.stack([e(h) for e in self.experts], 1))
+
+
+@pytest.mark.parametrize("how", ["sum", "best", "einsum"])
+def test_the_softmax_of_a_single_layer_is_no_attention(how: str) -> None:
+    report = pyinit.initialize_(Routed(how), "auto", seed=0)
+    assert not [row.name for row in report if "queries" in row.why]
+    router = report["router.weight"]
+    if how == "einsum":  # which may be anything
+        assert router.target_std == pytest.approx(16**-0.5)
+    else:
+        assert router.why == "its softmax weighs other values"
+        assert router.target_std == pytest.approx((0.1 / 16) ** 0.5)
+    others = [row.why for row in report if row.name.endswith("weight") and "router" not in row.name]
+    assert "its softmax weighs other values" not in others
+
+
+def test_a_softmax_at_the_end_makes_no_attention_of_the_head() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4), nn.Softmax(-1))
+    assert pyinit.initialize_(model, "auto", seed=0)["2.weight"].why == "head"

@@ -225,7 +225,7 @@ def test_no_rules_choose_nothing(network: Network) -> None:
         ({"a": {"std": 1.0}}, ValueError, "an initializer needs a name"),
         ([{"name": "a"}], ValueError, "rule 1: a rule needs init"),
         ([{"name": "*", "init": "he"}], ValueError, "unknown initializer .he.; did you mean he_"),
-        ([{"nmae": "*", "init": "normal"}], ValueError, "unknown key .nmae.; did you mean name"),
+        ([{"nme": "*", "init": "normal"}], ValueError, "unknown key .nme.; did you mean name"),
         ([{"name": "*", "inti": "normal"}], ValueError, "unknown key .inti.; did you mean init"),
         (
             [Rule("a", "keep"), {"type": "Normal", "layer": "Linear"}],
@@ -473,9 +473,13 @@ BAD_FILES = [
             (f'name = "normal", std = 1{"0" * 400}', ["initializer 'normal'", "too large"]),
             ('name = "constant"', ["initializer 'constant'", "'val'"]),
             ('name = "kaiming_normal", mode = "in"', ["Mode in not supported", "fan_in"]),
-            ('name = "padded", row = 0, initializer = "normal"', ["initializer must be"]),
+            (
+                'name = "padded", row = 0, initializer = "normal"',
+                ["initializer must be a table of"],
+            ),
             ('name = "padded", row = 0, initializer = {std = 1}', ["needs a name"]),
             ('name = "parts", parts = [1]', ["parts must be"]),
+            ('name = "parts", parts = ["normal"]', ["parts must be a list of tables, each of"]),
         ]
     ),
 ]
