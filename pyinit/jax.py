@@ -588,6 +588,9 @@ def _scaled(
     return _initializer(initializer, dtype, lambda shape: _fans(shape, *axes))
 
 
+_TRACED = "{} must have a value, got a JAX tracer: pyinit draws on the host, which JAX cannot trace"
+
+
 def _made(
     initializer: Initializer,
     key: Any,
@@ -597,9 +600,7 @@ def _made(
 ) -> Any:
     for name, value in (("key", key), ("shape", shape)):
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
-            raise TypeError(
-                f"{name} must have a value, got a JAX tracer: pyinit draws on the host, which JAX cannot trace"
-            )
+            raise TypeError(_TRACED.format(name))
     sizes = kernels.checked_shape(shape)
     chosen = kernels.checked_dtype(jax.dtypes.canonicalize_dtype(dtype).name)
     plan = kernels.planned(initializer, sizes, chosen, fans(sizes))
@@ -610,6 +611,10 @@ def _key_of(key: Any) -> Key:
     """The two words of a JAX key as one number."""
     is_key = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = jax.random.key_data(key) if is_key else key
+    if isinstance(
+        words, jax.core.Tracer
+    ):  # of a key with a value, inside of a function that is traced
+        raise TypeError(_TRACED.format("key"))
     if getattr(words, "shape", None) != (2,) or words.dtype != "uint32":
         raise TypeError(
             "key must be one JAX key of two 32-bit words (threefry2x32), got "
@@ -631,6 +636,9 @@ def _fans(
     if len(shape) < 2:
         raise ValueError(f"shape must have at least 2 dimensions, got {shape}")
     listed = [_listed(axes) for axes in (in_axis, out_axis, batch_axis)]
+    for name, axes in zip(("in_axis", "out_axis", "batch_axis"), listed, strict=True):
+        if any(not -len(shape) <= axis < len(shape) for axis in axes):
+            raise IndexError(f"{name} must name axes of shape {shape}, got {axes}")
     named = [axis % len(shape) for axes in listed for axis in axes]
     window = math.prod(size for axis, size in enumerate(shape) if axis not in named)
     inputs, outputs = kernels.fans_of_axes(shape, *listed[:2])

@@ -170,6 +170,11 @@ def test_a_tracer_is_refused_by_name(call: Any) -> None:
         jax.vmap(call)(jax.random.split(key()))
 
 
+def test_a_key_with_a_value_is_refused_by_name_inside_of_what_is_traced() -> None:
+    with pytest.raises(TypeError, match="key must have a value, got a JAX tracer"):
+        jax.jit(lambda x: x * pyinit.jax.he_normal()(key(), (3, 3)))(1.0)
+
+
 def test_a_traced_shape_is_refused() -> None:
     made = jax.jit(lambda n: pyinit.jax.he_normal()(key(), (n, 3)))
     with pytest.raises(TypeError, match="must have a value, got a JAX tracer"):
@@ -201,6 +206,16 @@ def test_a_traced_shape_is_refused() -> None:
             "Mode fan not supported",
         ),
         (lambda: pyinit.jax.normal(-1.0), ValueError, "std must be at least 0"),
+        (
+            lambda: pyinit.jax.he_normal(batch_axis=3)(key(), (2, 3, 4)),
+            IndexError,
+            r"batch_axis must name axes of shape \(2, 3, 4\), got \(3,\)",
+        ),
+        (
+            lambda: pyinit.jax.he_normal(in_axis=-4)(key(), (2, 3, 4)),
+            IndexError,
+            "in_axis must name",
+        ),
     ],
 )
 def test_what_cannot_be_made_is_refused(call: Any, error: type[Exception], text: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,10 +74,15 @@ class Graph:
 
     def branches_of_streams(self) -> Mapping[str, int]:
         """The number of branches of each residual stream. The experts of a mixture count as one."""
-        ends = [
-            (branch.stream, branch.layers[-1], _EXPERT.sub("", branch.layers[-1]))
-            for branch in self.branches
-        ]
-        experts = {(stream, shared) for stream, end, shared in ends if end != shared}
-        others = [stream for stream, end, shared in ends if end == shared]
-        return Counter([*others, *(stream for stream, _ in experts)])
+        return count_by_stream(self.branches)
+
+
+def count_by_stream(branches: Iterable[Branch]) -> Mapping[str, int]:
+    """The number of these branches in each residual stream. The experts of a mixture count as one."""
+    ends = [
+        (branch.stream, branch.layers[-1], _EXPERT.sub("", branch.layers[-1]))
+        for branch in branches
+    ]
+    experts = {(stream, shared) for stream, end, shared in ends if end != shared}
+    others = [stream for stream, end, shared in ends if end == shared]
+    return Counter([*others, *(stream for stream, _ in experts)])

@@ -61,6 +61,26 @@ def is_expert_stack(module: nn.Module) -> bool:
     )
 
 
+def are_experts_transposed(module: nn.Module) -> bool | None:
+    """Whether a stack of experts is (experts, in, out); None if neither module nor shapes tell."""
+    said = getattr(module, "is_transposed", None)
+    if isinstance(said, bool):
+        return said
+    shapes = {
+        name: parameter.shape
+        for name, parameter in module._parameters.items()
+        if parameter is not None and parameter.dim() == 3
+    }
+    last = next((shapes[name] for name in EXPERT_ENDS if name in shapes), None)
+    first = next((shape for name, shape in shapes.items() if name not in EXPERT_ENDS), None)
+    if first is None or last is None:
+        return None
+    as_torchs, transposed = first[2] == last[1], first[1] == last[2]
+    if as_torchs != transposed:
+        return transposed
+    return False if as_torchs and first[1] == first[2] else None
+
+
 def is_router(module: nn.Module) -> bool:
     """Whether a module chooses the experts of a mixture by a weight of its own, (experts, in)."""
     return bool(_ROUTER_NAME.search(type(module).__name__)) and not is_layer(module)

@@ -17,6 +17,10 @@ _CODES = {dtype_name(dtype): code for dtype, code in DTYPES.items()}  # ml_dtype
 
 
 _CPU = 1  # kDLCPU of DLPack
+# What an object copies it must not fill. NumPy before 2.1 cannot ask for that, and takes all for read-only.
+_IN_PLACE: dict[str, Any] = (
+    {"copy": False} if np.lib.NumpyVersion(np.__version__) >= "2.1.0" else {}
+)
 
 
 def writable_array(name: str, array: Array) -> View:
@@ -95,13 +99,18 @@ def _by_dlpack(name: str, value: Any) -> Array:
             f"{name} must be a torch.Tensor, a numpy.ndarray, or an object of the CPU with "
             f"__dlpack__, got {kind}"
         )
-    device, _ = value.__dlpack_device__()
+    try:
+        device, _ = map(int, value.__dlpack_device__())
+    except Exception as error:
+        raise TypeError(
+            f"{name} must be an object that tells its device by __dlpack_device__, got {kind}: {error}"
+        ) from error
     if device != _CPU:
         raise ValueError(
-            f"{name} must be on the CPU, got an object ({kind}) on DLPack's device type {int(device)}"
+            f"{name} must be on the CPU, got an object ({kind}) on DLPack's device type {device}"
         )
     try:
-        array = np.from_dlpack(value)
+        array = _in_place(value)
     except Exception as error:
         raise TypeError(
             f"{name} must be an object whose memory NumPy can reach by __dlpack__, got {kind}: {error}"
@@ -112,3 +121,15 @@ def _by_dlpack(name: str, value: Any) -> Array:
             "or does not say by DLPack 1.0 that it is writable"
         )
     return array
+
+
+def _in_place(value: Any) -> Array:
+    """The array, of which the object is asked to make no copy: what fills one would be lost.
+
+    An object or a NumPy that does not know the question knows no DLPack 1.0 either, so that the array is
+    read-only.
+    """
+    try:
+        return np.from_dlpack(value, copy=False)
+    except TypeError:
+        return np.from_dlpack(value)

@@ -60,7 +60,9 @@ def elsewhere(tensor: Tensor) -> str | None:
     """Where a tensor's values are, in words; None if it holds them, or has none on the meta device."""
     kind = type(tensor)
     is_plain = kind is nn.Parameter or kind is Tensor
-    if is_plain and not tensor.__dict__ and readable_view(tensor) is not None:
+    # To ask for the memory of a tensor on the meta device is an error, which costs milliseconds.
+    has_memory = is_plain and not tensor.is_meta and readable_view(tensor) is not None
+    if has_memory and not tensor.__dict__:
         return None
     return next((where for is_so, where in _KINDS if is_so(tensor)), None)
 

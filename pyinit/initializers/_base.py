@@ -400,6 +400,8 @@ def _is_of_kind(value: Any, kind: Any) -> bool:
     """Whether a value from a file or a report has the type that a field is annotated with."""
     if kind is float:
         return isinstance(value, Real) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_is_of_kind(v, get_args(kind)[0]) for v in value)
     if get_args(kind):

@@ -72,6 +72,9 @@ class Padded(Initializer):
     initializer: Initializer
     row: int
 
+    def taken(self, weight: Weight) -> Weight:
+        return self.initializer.taken(weight)
+
     def resolve(self, weight: Weight) -> Blocks:
         row = self.row + weight.shape[0] if self.row < 0 else self.row
         if not 0 <= row < weight.shape[0]:
@@ -90,7 +93,8 @@ class Centred(Initializer):
     """Weights that do not see the mean of their inputs: those of another initializer, less a mean.
 
     From each output's weights their mean over the inputs is subtracted, at each tap of a convolution, so
-    that zeros around an image change nothing. What is left is multiplied by sqrt(n / (n - 1)), with n
+    that zeros around an image change nothing. Where the inputs stand is what the other initializer takes
+    (``transposed``, ``batch_dims``), or else what the weight's layer says. What is left is multiplied by sqrt(n / (n - 1)), with n
     inputs, which keeps the variance. The values depend on those of the other initializer alone, by sums
     in a fixed order.
 
@@ -116,17 +120,22 @@ class Centred(Initializer):
 
     initializer: Initializer
 
+    def taken(self, weight: Weight) -> Weight:
+        return self.initializer.taken(weight)
+
     def resolve(self, weight: Weight) -> Blocks:
-        if not can_be_centred(weight):
-            raise ValueError(
-                f"centred needs at least 2 inputs in a group, got shape {tuple(weight.shape)} in "
-                f"{weight.groups} groups"
-            )
         blocks = self.initializer.resolve(weight)
+        taken = self.taken(weight)
+        if not can_be_centred(taken):
+            raise ValueError(
+                f"centred needs at least 2 inputs in a group, got shape {tuple(taken.shape)} in "
+                f"{taken.groups} groups"
+            )
         if not blocks:
             raise ValueError(f"centred needs an initializer that draws, got {self.initializer}")
         last = max(block.wave for block in blocks)
-        return (*blocks, Block(Centring(weight.groups, weight.transposed), None, last + 1))
+        centring = Centring(taken.groups, taken.transposed, taken.batch_dims)
+        return (*blocks, Block(centring, None, last + 1))
 
     def target_std(self, weight: Weight) -> float | None:
         return self.initializer.target_std(weight)
@@ -146,9 +155,10 @@ def can_be_centred(weight: Weight) -> bool:
         >>> can_be_centred(Weight((8, 4, 3, 3))), can_be_centred(Weight((8, 1, 3, 3), groups=8))
         (True, False)
     """
-    if len(weight.shape) < 2:
+    shape = weight.shape[weight.batch_dims :]
+    if len(shape) < 2:
         return False
-    inputs = weight.shape[0] // weight.groups if weight.transposed else weight.shape[1]
+    inputs = shape[0] // weight.groups if weight.transposed else shape[1]
     return inputs > 1
 
 
@@ -158,11 +168,13 @@ class Centring(Drawn):
 
     Attributes:
         groups: the groups of the weight's layer
-        transposed: whether the inputs stand in dim 0
+        transposed: whether the inputs stand before the outputs
+        batch_dims: how many dimensions in front only count weights
     """
 
     groups: int = 1
     transposed: bool = False
+    batch_dims: int = 0
     name = "centring"
     is_random = False
 
@@ -170,9 +182,11 @@ class Centring(Drawn):
     def fill_(self, tensor: Tensor, source: Source = None) -> None:
         if tensor.is_meta:
             return
-        tensor = tensor.detach()
+        # Weights that are counted stand behind the inputs, where outputs and taps are.
+        counts = range(self.batch_dims)
+        weights = tensor.detach().movedim((*counts,), (*(i - self.batch_dims for i in counts),))
         for inputs_first in (
-            tensor.chunk(self.groups) if self.transposed else (tensor.movedim(1, 0),)
+            weights.chunk(self.groups) if self.transposed else (weights.movedim(1, 0),)
         ):
             for piece in _pieces(inputs_first):
                 values = piece.to(torch.float64)

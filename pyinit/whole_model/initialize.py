@@ -292,18 +292,28 @@ def _reset_by_modules(network: Network, plan: Sequence[Entry], sources: Sources)
     saved = [(p, p.detach().clone()) for p in kept if id(p) in touched]
     for own, entries in by_reset.values():
         with all_seeded(sources(own.path), entries[0].site.parameters[0].device):
-            if own.in_place:
-                own.call()
-            else:
-                start = len(own.path) + 1 if own.path else 0
-                filled = {entry.site.name[start:]: entry.site.parameters[0] for entry in entries}
-                fill_by_stand_ins(network.modules[own.path], own.call, filled)
+            try:
+                _reset(network, own, entries)
+            except Exception as error:
+                raise RuntimeError(
+                    f"{own.words}, for {own.path or 'the model'}, raised {type(error).__name__}: "
+                    f"{error}; it did not when it was tried on stand-ins for the parameters"
+                ) from error
     with torch.no_grad():
         for parameter, values in saved:
             parameter.copy_(values)
     for entry in plan:  # a module may have given its parameters other memory
         if entry.site.computed is None:
             entry.view = view_of_entry(entry, entry.site.parameters[0])
+
+
+def _reset(network: Network, own: OwnResetOf, entries: Sequence[Entry]) -> None:
+    if own.in_place:
+        own.call()
+        return
+    start = len(own.path) + 1 if own.path else 0
+    filled = {entry.site.name[start:]: entry.site.parameters[0] for entry in entries}
+    fill_by_stand_ins(network.modules[own.path], own.call, filled)
 
 
 def _left_out(network: Network, plan: Sequence[Entry]) -> list[Tensor]:

@@ -3,8 +3,9 @@
 Recipes leave to it what they do not know.
 """
 
+import inspect
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -36,8 +37,25 @@ class OwnReset(NamedTuple):
 
 
 def reset_name(cls: type[nn.Module]) -> str | None:
-    """The name of the method by which a class resets its modules; None if it has none."""
-    return next((name for name in _RESETS if callable(getattr(cls, name, None))), None)
+    """The name of the method by which a class resets its modules; None if it has none.
+
+    One that has to be given arguments does not count: nobody knows which.
+    """
+    return next((name for name in _RESETS if _needs_nothing(cls, name)), None)
+
+
+def _needs_nothing(cls: type[nn.Module], name: str) -> bool:
+    method = inspect.getattr_static(cls, name, None)
+    if not callable(getattr(cls, name, None)):
+        return False
+    is_bound = isinstance(method, (staticmethod, classmethod))
+    try:
+        inspect.signature(getattr(cls, name)).bind(*(() if is_bound else (None,)))
+    except TypeError:
+        return False
+    except ValueError:  # a function that does not tell its arguments
+        return True
+    return True
 
 
 def is_of_torch(cls: type[nn.Module]) -> bool:
@@ -54,7 +72,7 @@ class OwnResets:
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self._modules = modules
-        self._filled: dict[tuple[str, bool], Collection[str] | None] = {}
+        self._filled: dict[tuple[str, bool], Collection[str]] = {}
 
     def of(self, path: str, leaf: str) -> OwnReset | None:
         """What resets the parameter ``leaf`` of the module ``path``; None if nothing of its own does.
@@ -62,42 +80,55 @@ class OwnResets:
         It is the module's ``reset_parameters``, unless that is torch's, or else the ``_init_weights``
         by which models of transformers start their modules one by one, inner ones first: that call
         counts which comes last. What a call fills is tried on stand-ins, once for each module.
+
+        Raises:
+            ValueError: if the call raises an error.
         """
         name = f"{path}.{leaf}" if path else leaf
         module = self._modules[path]
         method = reset_name(type(module))
         if method is not None and not is_of_torch(type(module)):
             reset = getattr(module, method)
-            filled = self._filled_by(path, reset)
-            # One that does not work without values is taken to fill all that its module has.
-            if filled is None or name in filled:
-                return OwnReset(path, reset, f"its own {method}", True)
+            words = f"its own {method}"
+            if _takes(reset) and name in self._filled_by(path, reset, words):
+                return OwnReset(path, reset, words, True)
         for around in _outer_first(path):
             own = self._function_for(around)
             if own is None:
                 continue
             call = partial(own, self._modules[around])
-            if name in (self._filled_by(around, call) or ()):
-                of = type(self._modules[around]).__name__
-                return OwnReset(around, call, f"the model's own _init_weights, of {of}", False)
+            words = f"the model's own _init_weights, of {type(self._modules[around]).__name__}"
+            if name in self._filled_by(around, call, words):
+                return OwnReset(around, call, words, False)
         return None
 
     def _function_for(self, path: str) -> Callable[..., Any] | None:
         """The ``_init_weights`` of the innermost model that the module is or is in."""
         for around in reversed(_outer_first(path)):
             own = getattr(self._modules.get(around), "_init_weights", None)
-            if callable(own):
+            if callable(own) and _takes(own, self._modules[path]):
                 return own  # type: ignore[no-any-return]
         return None
 
-    def _filled_by(self, path: str, call: Callable[[], Any]) -> Collection[str] | None:
-        """The names of the parameters that a call for a module fills; None if it could not be tried."""
+    def _filled_by(self, path: str, call: Callable[[], Any], words: str) -> Collection[str]:
+        """The names of the parameters that a call for a module fills."""
         key = path, isinstance(call, partial)
         if key not in self._filled:
             prefix = path + "." if path else ""
-            names = _filled(self._modules[path], call)
-            self._filled[key] = None if names is None else {prefix + name for name in names}
+            names = _filled(self._modules[path], call, f"{words}, for {path or 'the model'},")
+            self._filled[key] = {prefix + name for name in names}
         return self._filled[key]
+
+
+def _takes(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether a function may be called with these arguments alone."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # a function without a signature
+        return True
+    return True
 
 
 def _outer_first(path: str) -> list[str]:
@@ -139,10 +170,15 @@ def stand_ins(module: nn.Module, make: Callable[[Tensor], Tensor]) -> Iterator[N
             tensors[name] = tensor
 
 
-# A probe fills parameters up to this size with NaN and looks what is left of it. Larger ones, and the
-# matrices of layers, are on the meta device, where it sees which operations write to them. (torch's
-# trunc_normal_ does nothing there.)
+# ---- Trials ------------------------------------------------------------------------------------------
+
+# A trial fills parameters up to this size with NaN and looks what is left of it. Larger ones, and the
+# matrices of layers, are on the meta device, where it sees which operations write to them.
 _LARGEST_IN_MEMORY = 2**22
+
+# What does nothing on the meta device, as torch's trunc_normal_, or needs values, is tried on copies,
+# unless the module has more elements than this.
+_LARGEST_COPY = 2**27
 
 
 class _Writes(TorchDispatchMode):
@@ -184,33 +220,85 @@ def _without_values(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return make
 
 
-@torch.no_grad()
-def _filled(module: nn.Module, call: Callable[[], Any]) -> list[str] | None:
+def _copy(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
+
+
+def _filled(module: nn.Module, call: Callable[[], Any], words: str) -> Collection[str]:
     """The names, within a module, of the parameters that a call gives values, all of their elements.
 
-    Neither the module's tensors nor the generators change. None if the call raises an error, because
-    it needs the values of others.
+    Neither the modules nor the generators change.
+
+    Raises:
+        ValueError: if the call raises an error even on copies of the parameters.
     """
-    with stand_ins(module, _without_values(module)):
+    filled: Collection[str] | None
+    make = _without_values(module)
+    own = {name: p for name, p in module._parameters.items() if p is not None}
+    try:
+        filled = _trial(module, call, make, _has_values)
+    except Exception:  # noqa: BLE001  it may need the values of others
+        filled = None
+    if filled is not None and all(n in filled or not make(p).is_meta for n, p in own.items()):
+        return filled
+    if sum(parameter.numel() for parameter in module.parameters()) > _LARGEST_COPY:
+        return own if filled is None else filled
+    try:
+        return {*(filled or ()), *_trial(module, call, _copy, lambda _: False)}
+    except Exception as error:
+        if filled is not None:
+            return filled
+        raise ValueError(
+            f"{words} raises {type(error).__name__}: {error}; give its parameters rules, or skip= them"
+        ) from error
+
+
+def _has_values(parameter: Tensor) -> bool:
+    return not parameter.is_meta and not bool(parameter.isnan().any())
+
+
+@torch.no_grad()
+def _trial(
+    module: nn.Module,
+    call: Callable[[], Any],
+    make: Callable[[Tensor], Tensor],
+    has_values: Callable[[Tensor], bool],
+) -> set[str]:
+    """What a call fills of the stand-ins for a module's parameters."""
+    owner = getattr(getattr(call, "func", call), "__self__", None)
+    owners = [owner] if isinstance(owner, nn.Module) else []
+    with _attributes_kept([*owners, *module.modules()]), stand_ins(module, make):
         before = dict(module.named_parameters())
         storages = {name: _storage(p) for name, p in before.items()}
-        try:
-            with global_states_kept(), _Writes() as writes:
-                call()
-        except Exception:  # noqa: BLE001  whatever keeps it from working without values
-            return None
-        after = dict(module.named_parameters())
-        return [
+        with global_states_kept(), _Writes() as writes:
+            call()
+        return {
             name
-            for name, p in after.items()
+            for name, p in module.named_parameters()
             if name in before
             and (
-                not p.isnan().any()
-                if not p.is_meta
-                else _storage(p) != storages[name]
+                has_values(p)
+                or _storage(p) != storages[name]
                 or writes.elements.get(_storage(p), 0) >= p.numel()
             )
-        ]
+        }
+
+
+@contextmanager
+def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back the attributes of modules, so that a trial of their code leaves no trace in them."""
+    held = [
+        (attributes, dict(attributes))
+        for module in modules
+        for attributes in (vars(module), module._parameters, module._buffers)
+    ]
+    try:
+        yield
+    finally:
+        for attributes, before in held:
+            for name in attributes.keys() - before.keys():
+                del attributes[name]
+            attributes.update(before)
 
 
 @torch.no_grad()

@@ -244,6 +244,24 @@ def test_a_mask_on_scores_is_no_skip() -> None:
     assert graph.attention == {"qk", "v"}
 
 
+class Pooled(nn.Module):
+    """Attention over a sequence, with scores that no product makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score, self.head = nn.Linear(4, 1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = (self.score(x).softmax(1) * x).sum(1)
+        return functional.log_softmax(self.head(pooled), dim=1)
+
+
+def test_a_head_that_ends_in_a_softmax_is_no_attention() -> None:
+    graph = trace(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.Softmax(-1)))
+    assert (graph.attention, graph.heads) == (set(), {"2"})
+    assert trace(Pooled()).attention == {"score"}
+
+
 class Towers(nn.Module):
     def __init__(self) -> None:
         super().__init__()

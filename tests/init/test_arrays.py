@@ -262,6 +262,22 @@ class SharedAsOfOld(Shared):
         return self.array.__dlpack__()
 
 
+class SharedByCopy(Shared):
+    """One that copies unless it is asked not to."""
+
+    def __dlpack__(self, copy: bool | None = None, **options: Any) -> Any:
+        if copy is False:
+            raise BufferError("must copy")
+        return self.array.copy().__dlpack__(**options)
+
+
+class SharedNowhere(Shared):
+    """One that tells no device."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        raise NotImplementedError("no device")
+
+
 HAS_VERSIONS = tuple(map(int, np.__version__.split(".")[:2])) >= (2, 1)
 
 
@@ -282,8 +298,33 @@ def test_an_object_that_says_it_is_writable_is_filled(name: str) -> None:
         (Shared(np.zeros((4, 4)), (2, 0)), ValueError, "tensor must be on the CPU, got an object"),
         (Shared(np.zeros((4, 4), ">f4")), TypeError, "NumPy can reach by __dlpack__, got Shared"),
         (Shared(np.zeros((4, 4), int)), TypeError, "tensor must have dtype .* got int64"),
+        pytest.param(
+            SharedByCopy(np.zeros((4, 4))),
+            TypeError,
+            "can reach by __dlpack__, got SharedByCopy: must copy",
+            marks=pytest.mark.skipif(not HAS_VERSIONS, reason="this NumPy cannot ask for no copy"),
+        ),
+        (
+            SharedNowhere(np.zeros((4, 4))),
+            TypeError,
+            "tensor must be .* got SharedNowhere: no device",
+        ),
+        (
+            Shared(np.zeros((4, 4)), (1,)),  # type: ignore[arg-type]
+            TypeError,
+            "tensor must be an object that tells its device",
+        ),
     ],
-    ids=["read-only", "without a version", "on another device", "byte order", "integers"],
+    ids=[
+        "read-only",
+        "without a version",
+        "on another device",
+        "byte order",
+        "integers",
+        "a copy",
+        "no device",
+        "half a device",
+    ],
 )
 def test_other_objects_are_refused_untouched(
     shared: Shared, error: type[Exception], text: str

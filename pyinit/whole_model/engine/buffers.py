@@ -1,7 +1,10 @@
 """Resets the buffers of a model, each as its module does it."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import takewhile
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -55,7 +58,8 @@ def plan_resets(
 
 _ITERATION = "power iteration"
 _BY_MODEL = "the model's _init_weights"
-_METHOD = "init_non_persistent_buffers"
+# Methods that make buffers: those of timm, and those of torchvision's Swin.
+_METHOD = re.compile(r"define_\w+|_?(?:init|reset|make|build|create|register)_(?:\w+_)?buffers?")
 
 
 class IsTouched:
@@ -109,55 +113,139 @@ def _reset_of(
         return "set with the weight", lambda _: None
     if isinstance(module, _NormBase):
         return "reset_running_stats", lambda _: module.reset_running_stats()
-    return _reset_by_method(module) or _reset_by_model(path, module, modules)
+    return (
+        _reset_by_methods(module)
+        or _reset_by_known(module)
+        or _reset_by_model(path, module, modules)
+    )
 
 
-def _reset_by_method(module: nn.Module) -> tuple[str, Callable[[Sources], Any]] | None:
-    """Use init_non_persistent_buffers, by which modules of timm make buffers, as of relative positions."""
-    own = getattr(module, _METHOD, None)
-    without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
-    if not (without and callable(own) and _makes(lambda _: own(), module, without)):
+def _without_values(module: nn.Module) -> dict[str, Tensor]:
+    return {name: b for name, b in module._buffers.items() if b is not None and b.is_meta}
+
+
+def _reset_by_methods(module: nn.Module) -> tuple[str, Callable[[Sources], Any]] | None:
+    """Use methods without arguments by which the module's constructor made its buffers."""
+    lost = set(_without_values(module))
+    found: dict[str, Callable[[nn.Module], Any]] = {}
+    for name in _methods_for_buffers(type(module)) if lost else ():  # type: ignore[arg-type]
+        method = methodcaller(name)
+        made = lost & _made(method, module, _in_memory)
+        if made:
+            found[name] = method
+            lost -= made
+    if lost or not found:
         return None
-    return f"its own {_METHOD}", lambda _: own()
+
+    def reset(_: Sources) -> None:
+        for method in found.values():
+            _make(method, module, torch.empty_like)
+
+    return f"its own {' and '.join(found)}", reset
+
+
+@lru_cache(maxsize=256)
+def _methods_for_buffers(cls: type[nn.Module]) -> tuple[str, ...]:
+    names = (name for name in dir(cls) if _METHOD.fullmatch(name) and not hasattr(nn.Module, name))
+    return tuple(name for name in names if callable(getattr(cls, name)))
+
+
+def _reset_by_known(module: nn.Module) -> tuple[str, Callable[[Sources], Any]] | None:
+    """Use what is known of a class whose constructor alone makes its buffers."""
+    cls = type(module)
+    known = _KNOWN.get((cls.__module__, cls.__qualname__))
+    if known is None or not known.keys() >= _without_values(module).keys():
+        return None
+
+    @torch.no_grad()
+    def reset(_: Sources) -> None:
+        for name, value in known.items():
+            module.get_buffer(name).copy_(value(module))
+
+    return f"as the constructor of {cls.__name__} does", reset
+
+
+def _relative_positions(module: Any) -> Tensor:
+    """Which row of a table of (2 size - 1)^2 relative positions each two places of a window have."""
+    rows, columns = torch.meshgrid(*(torch.arange(module.size),) * 2, indexing="ij")
+    ahead = [(x.flatten()[:, None] - x.flatten()) + module.size - 1 for x in (rows, columns)]
+    positions: Tensor = ahead[0] * (2 * module.size - 1) + ahead[1]
+    return positions
+
+
+_KNOWN: Mapping[tuple[str, str], Mapping[str, Callable[[Any], Tensor]]] = {
+    ("torchvision.models.maxvit", "RelativePositionalMultiHeadAttention"): {
+        "relative_position_index": _relative_positions
+    },
+}
 
 
 def _reset_by_model(
     path: str, module: nn.Module, modules: Mapping[str, nn.Module]
 ) -> tuple[str, Callable[[Sources], Any]] | None:
     """Use _init_weights, in which models of transformers make buffers, as of rotary embeddings."""
-    without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
+    lost = _without_values(module).keys()
     owns = (getattr(modules.get(parent), "_init_weights", None) for parent in _parents(path))
-    own = next(filter(callable, owns), None) if without else None
-    if own is None or not _makes(own, module, without):
+    own = next(filter(callable, owns), None) if lost else None
+    if own is None or not lost <= _made(own, module, _on_meta):
         return None
-    return _BY_MODEL, lambda _: _without_parameters(own, module)
+    return _BY_MODEL, lambda _: _make(own, module, _on_meta)
 
 
-def _makes(own: Callable[[nn.Module], Any], module: nn.Module, names: Sequence[str]) -> bool:
-    """Whether ``own`` gives the module's buffers values. It is tried on the meta device."""
+_Make = Callable[[Tensor], Tensor]
+"""Makes the tensor that stands in for another: where methods write, or look for a device."""
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="meta")
+
+
+def _in_memory(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="cpu")
+
+
+def _made(own: Callable[[nn.Module], Any], module: nn.Module, make: _Make) -> set[str]:
+    """The module's buffers without values that ``own`` gives some. It is tried on stand-ins."""
     before = dict(module._buffers)
     try:
-        placed = {name: torch.empty_like(before[name]) for name in names}  # type: ignore[arg-type]
+        placed = {name: make(b) for name, b in _without_values(module).items()}
         module._buffers.update(placed)
-        _without_parameters(own, module)
-        after = ((module._buffers[name], new) for name, new in placed.items())
-        return all(b is not None and (b is not new or b._version > 0) for b, new in after)
-    except Exception:  # noqa: BLE001  whatever keeps it from working on the meta device
-        return False
+        _without_parameters(own, module, make)
+        return {name for name, new in placed.items() if _is_made(module._buffers.get(name), new)}
+    except Exception:  # noqa: BLE001  whatever keeps it from working on stand-ins
+        return set()
     finally:
+        module._buffers.clear()
         module._buffers.update(before)
 
 
+def _is_made(buffer: Tensor | None, stand_in: Tensor) -> bool:
+    if buffer is None or buffer.shape != stand_in.shape:
+        return False
+    if buffer is stand_in:
+        return buffer._version > 0
+    return stand_in.is_meta or not buffer.is_meta
+
+
+def _make(own: Callable[[nn.Module], Any], module: nn.Module, make: _Make) -> None:
+    """Have ``own`` give the module's buffers values; those that it makes anew go to where they were."""
+    before = dict(module._buffers)
+    _without_parameters(own, module, make)
+    for name, buffer in before.items():
+        made = module._buffers.get(name)
+        if buffer is not None and made is not None and made is not buffer:
+            module._buffers[name] = buffer.copy_(made)
+
+
 @torch.no_grad()
-def _without_parameters(own: Callable[[nn.Module], Any], module: nn.Module) -> None:
+def _without_parameters(own: Callable[[nn.Module], Any], module: nn.Module, make: _Make) -> None:
     """Call ``own`` while the parameters are away, those of inner modules included: it would fill these, too."""
-    with stand_ins(module, _away), torch.random.fork_rng(devices=[]):
+
+    def away(tensor: Tensor) -> Tensor:
+        return make(tensor) if isinstance(tensor, nn.Parameter) else tensor
+
+    with stand_ins(module, away), torch.random.fork_rng(devices=[]):
         own(module)
-
-
-def _away(tensor: Tensor) -> Tensor:
-    is_parameter = isinstance(tensor, nn.Parameter)
-    return torch.empty_like(tensor, device="meta") if is_parameter else tensor
 
 
 def _has_parameters(module: nn.Module) -> bool:

@@ -57,6 +57,7 @@ from pyinit.whole_model.recipes.choices import (
     each_place,
     forget_bias,
     of_each_matrix,
+    of_experts,
     padded,
     places,
 )
@@ -295,15 +296,10 @@ class _Auto:
 
     def experts(self, site: Site) -> Choice | None:
         """The matrices of a mixture's experts, in stacks; those that end the branch are scaled."""
-        if len(site.shape) == 2 and "bias" in site.leaf:
-            return Choice(ZEROS, "biases of experts")
-        transposed = _is_transposed(site.module) if len(site.shape) == 3 else None
-        if transposed is None:
-            return None
         is_last = site.leaf in EXPERT_ENDS
         scale, remark = self._branch_scale(site.path) if is_last else (1.0, "")
-        initializer = VarianceScaling(scale**2, transposed=transposed, batch_dims=1)
-        return Choice(initializer, f"{site.shape[0]} experts, each a matrix{remark}")
+        found = of_experts(site, VarianceScaling(scale**2))
+        return found and found._replace(why=found.why + remark)
 
     def attention(self, site: Site) -> Choice | None:
         """The parameters that ``nn.MultiheadAttention`` itself holds; ``out_proj`` is a layer."""
@@ -439,26 +435,6 @@ def _router(site: Site) -> Choice | None:
     if site.leaf == "weight" and len(site.shape) == 2:
         return Choice(VarianceScaling(0.1), "chooses experts")
     return Choice(ZEROS, "bias") if site.leaf == "bias" else None
-
-
-def _is_transposed(module: nn.Module) -> bool | None:
-    """Whether a stack of experts is (experts, in, out); None if neither module nor shapes tell."""
-    said = getattr(module, "is_transposed", None)
-    if isinstance(said, bool):
-        return said
-    shapes = {
-        name: parameter.shape
-        for name, parameter in module._parameters.items()
-        if parameter is not None and parameter.dim() == 3
-    }
-    last = next((shapes[name] for name in EXPERT_ENDS if name in shapes), None)
-    first = next((shape for name, shape in shapes.items() if name not in EXPERT_ENDS), None)
-    if first is None or last is None:
-        return None
-    as_torchs, transposed = first[2] == last[1], first[1] == last[2]
-    if as_torchs != transposed:
-        return transposed
-    return False if as_torchs and first[1] == first[2] else None
 
 
 def _norm(site: Site) -> Choice | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from pyinit._graph.kinds import EMBEDDINGS, LSTMS
+from pyinit._graph.kinds import EMBEDDINGS, LSTMS, are_experts_transposed, is_expert_stack
 from pyinit.initializers import (
     ONES,
     ZEROS,
@@ -76,21 +76,39 @@ def by_layer(
     network: Network,
     weight: Callable[[Site, Use], Choice],
     embedding: Initializer = _EMBEDDING,
+    experts: Initializer | None = None,
 ) -> dict[str, Choice]:
     """The choices that a function makes for weights, and ``all_but_weights`` for the others.
 
     Parameters without a known use get what their module's own reset gives them.
+
+    experts: the initializer for each of the matrices that a mixture's experts hold in stacks
     """
 
     def choose(site: Site) -> Choice | None:
         use = use_of(site)
         if use is None:
-            return own_start(site, network)
+            stacked = None if experts is None else of_experts(site, experts)
+            return stacked or own_start(site, network)
         if use.role is Role.WEIGHT:
             return weight(site, use)
         return all_but_weights(site, use, embedding)
 
     return each_place(network, choose)
+
+
+def of_experts(site: Site, each: Any) -> Choice | None:
+    """The choice for a stack of experts' matrices, with the fans of one, and for their biases."""
+    if not is_expert_stack(site.module):
+        return None
+    if len(site.shape) == 2 and "bias" in site.leaf:
+        return Choice(ZEROS, "biases of experts")
+    transposed = are_experts_transposed(site.module) if len(site.shape) == 3 else None
+    if transposed is None:
+        return None
+    if hasattr(each, "batch_dims"):
+        each = replace(each, batch_dims=1, transposed=transposed)
+    return Choice(each, f"{site.shape[0]} experts, each a matrix")
 
 
 # ---- Biases, norms, embeddings ----------------------------------------------------------------------

@@ -7,9 +7,11 @@ such parameters, and all that they do not know, to the model's own code.
 import inspect
 import math
 import re
+from typing import TypeGuard
 
 from pyinit.initializers import ONES, ZEROS, Constant, OwnReset, TruncNormal
 from pyinit.whole_model.network import Network, Site
+from pyinit.whole_model.recipes.constructors import constructed
 from pyinit.whole_model.recipes.registry import Choice
 
 _OF_ITS_OWN = re.compile(
@@ -36,12 +38,29 @@ def own_start(site: Site, network: Network) -> Choice | None:
     """What the model's own code starts a parameter with; None where that is not known.
 
     A parameter that nothing of the model's own resets keeps its values. If it has none, because it is
-    on the meta device, it gets what parameters of its name start at.
+    on the meta device, it gets what its module's constructor says, or what parameters of its name
+    start at.
     """
     reset = network.own_resets.of(site.path, site.leaf)
     if reset is not None:
         return Choice(_OWN, reset.words)
-    return _by_name(site) if site.tensor.is_meta else None
+    if not site.tensor.is_meta:
+        return None
+    return _by_constructor(site, network) or _by_name(site)
+
+
+def _by_constructor(site: Site, network: Network) -> Choice | None:
+    path, around = site.path, []
+    while path:
+        path = path.rpartition(".")[0]
+        around.append(network.modules[path])
+    found = constructed(site.module, site.leaf, around)
+    if found is None:
+        return None
+    why = f"as the constructor of {type(site.module).__name__} has it"
+    if found.assumed:
+        why += f", with its default of {' and '.join(found.assumed)}"
+    return Choice(found.initializer, why)
 
 
 # ---- Names -------------------------------------------------------------------------------------------
@@ -81,7 +100,7 @@ def _by_name(site: Site) -> Choice | None:
             continue
         given = _argument(site, *_ITS_ARGUMENTS) if pattern is _LAYER_SCALE else None
         if given is not None:
-            return Choice(Constant(given[1]), f"{words}, its module's {given[0]}")
+            return Choice(Constant(given[1]), f"{words}, {given[0]}")
         return Choice(initializer, f"{words}, by its name")
     return None
 
@@ -93,18 +112,28 @@ def _logit_scale(site: Site) -> Choice:
     """
     given = _argument(site, "logit_scale_init_value")
     if given is not None:
-        return Choice(Constant(given[1]), f"temperature, its module's {given[0]}")
+        return Choice(Constant(given[1]), f"temperature, {given[0]}")
     temperature, whose = (0.07, "CLIP") if math.prod(site.shape) == 1 else (0.1, "Swin v2")
     return Choice(Constant(-math.log(temperature)), f"temperature as in {whose}, by its name")
 
 
 def _argument(site: Site, *names: str) -> tuple[str, float] | None:
-    """A number that a module or its config holds by one of these names, or its class takes by default."""
+    """A number that a module or its config holds by one of these names, or its class takes by default.
+
+    With it comes whose it is.
+    """
     holders = site.module, getattr(site.module, "config", None)
     defaults = inspect.signature(type(site.module)).parameters
     for name in names:
+        for holder in holders:
+            value = getattr(holder, name, None)
+            if _is_number(value):
+                return f"its module's {name}", float(value)
         default = defaults[name].default if name in defaults else None
-        for value in (*(getattr(holder, name, None) for holder in holders), default):
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                return name, float(value)
+        if _is_number(default):
+            return f"its class's default of {name}", float(default)
     return None
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

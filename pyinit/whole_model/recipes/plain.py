@@ -2,7 +2,8 @@
 
 Biases and norm shifts are 0, norm scales 1, and embeddings normal of standard deviation 0.02 with
 zeros in the row for padding. Where several matrices stand in one parameter (the gates of a recurrent
-layer, the projections of an attention layer), each is initialized as a matrix of its own.
+layer, the projections of an attention layer), each is initialized as a matrix of its own. So are the matrices that a mixture's experts hold in
+stacks, by recipes that go by fans; recipes of orthogonal matrices leave these to the model's own code.
 """
 
 from torch import nn
@@ -46,7 +47,7 @@ def _same_scores(network: Network, initializer: Initializer) -> Choices:
         queries = scaled(initializer, factor)
         return Choice(of_queries(queries, initializer, site), f"{use.words}; {UNSCALED}")
 
-    return by_layer(network, weight)
+    return by_layer(network, weight, experts=initializer)
 
 
 @register_recipe("normal", source="Krizhevsky et al. 2012, section 5")
@@ -74,7 +75,9 @@ def normal(network: Network, *, std: float = 0.01) -> Choices:
         normal(std=0.1)
     """
     initializer = Normal(std=std)
-    return by_layer(network, lambda _, use: Choice(initializer, use.words), initializer)
+    return by_layer(
+        network, lambda _, use: Choice(initializer, use.words), initializer, initializer
+    )
 
 
 @register_recipe("xavier", source="Glorot & Bengio 2010")

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from pyinit._graph.graph import Branch
+from pyinit._graph.graph import Branch, count_by_stream
+from pyinit._graph.kinds import EXPERT_ENDS, is_expert_stack
 from pyinit.initializers import ONES, ZEROS, KaimingNormal, gain_of
 from pyinit.whole_model.network import Network, Site
-from pyinit.whole_model.recipes.choices import each
+from pyinit.whole_model.recipes.choices import each, of_experts
 from pyinit.whole_model.recipes.registry import Choice, Choices, register_recipe
 from pyinit.whole_model.recipes.torch_defaults import torch_defaults
 
@@ -64,8 +65,8 @@ def resnet(network: Network, *, zero_last: bool = False) -> Choices:
 def fixup(network: Network) -> Choices:
     """Scales residual branches without norms down by depth, and sets their last layers to 0.
 
-    With L residual branches, the layers of a branch of m layers are He normal times L^(-1/(2m-2)), by
-    fan_out as in the authors' code. The last layer of each branch, the model's last linear layer and
+    With L branches in a residual stream, the layers of a branch of m layers are He normal times
+    L^(-1/(2m-2)), by fan_out as in the authors' code. The last layer of each branch, the model's last linear layer and
     all biases are 0. Scalars that the model adds are 0 if they are named like a bias or shift, and 1
     if they are named like a scale, gain or multiplier.
 
@@ -96,13 +97,27 @@ def fixup(network: Network) -> Choices:
             "recipe 'fixup' found no residual branch, neither by a trace nor by modules with a "
             "shortcut or downsample beside conv1, conv2, ..."
         )
-    layers = {
-        path: choice for branch in branches for path, choice in _scaled(branch, len(branches))
-    }
+    counts = count_by_stream(branches)
+    layers: dict[str, Choice] = {}
+    first_of_experts: dict[str, Choice] = {}
+    for branch in branches:
+        *before, last = branch.layers
+        # The matrices of a mixture's experts stand in one module.
+        is_stack = is_expert_stack(network.modules[last])
+        scaled = _scaled(counts[branch.stream], len(before) + 1 + is_stack)
+        if scaled is not None:
+            layers |= dict.fromkeys(before, scaled)
+            if is_stack:
+                first_of_experts[last] = scaled
+        layers[last] = Choice(ZEROS, "last layer of a residual branch")
     layers |= dict.fromkeys(_heads(network), Choice(ZEROS, "head"))
     he = Choice(_HE, "outside the residual branches")
 
     def choose(site: Site) -> Choice | None:
+        if site.path in first_of_experts and site.leaf not in EXPERT_ENDS:
+            scaled = first_of_experts[site.path]
+            stacked = of_experts(site, scaled.initializer)
+            return stacked and stacked._replace(why=f"{stacked.why}; {scaled.why}")
         if isinstance(site.module, (nn.Linear, _ConvNd)) or site.path in layers:
             return layers.get(site.path, he) if len(site.shape) >= 2 else Choice(ZEROS, "bias")
         return _scalar(site)
@@ -110,15 +125,13 @@ def fixup(network: Network) -> Choices:
     return {**torch_defaults(network), **each(network, choose)}
 
 
-def _scaled(branch: Branch, count: int) -> list[tuple[str, Choice]]:
-    *before, last = branch.layers
-    choices = [(last, Choice(ZEROS, "last layer of a residual branch"))]
-    if before:
-        scale = count ** (-1 / (2 * len(before)))
-        initializer = KaimingNormal(mode="fan_out", nonlinearity=gain_of("relu") * scale)
-        why = f"residual branch of {len(branch.layers)} layers, one of {count} branches"
-        choices += [(path, Choice(initializer, why)) for path in before]
-    return choices
+def _scaled(count: int, matrices: int) -> Choice | None:
+    """What the layers before the last one of a branch get, which has that many matrices in a row."""
+    if matrices == 1:
+        return None
+    scale = count ** (-1 / (2 * (matrices - 1)))
+    initializer = KaimingNormal(mode="fan_out", nonlinearity=gain_of("relu") * scale)
+    return Choice(initializer, f"residual branch of {matrices} layers, one of {count} branches")
 
 
 def _heads(network: Network) -> frozenset[str]:

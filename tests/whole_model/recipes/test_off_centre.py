@@ -273,6 +273,42 @@ def test_groups_of_a_transposed_convolution_have_means_of_their_own() -> None:
     assert found.sum(1).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("layout", "inputs"),
+    [
+        ({"batch_dims": 1}, 2),
+        ({"batch_dims": 1, "transposed": True}, 1),
+        ({"transposed": True}, 0),
+        ({"batch_dims": 2}, 3),
+    ],
+)
+def test_inputs_stand_where_the_other_initializer_takes_them(
+    layout: dict[str, Any], inputs: int
+) -> None:
+    """Experts (experts, in, out) are centred over the inputs of each, not over what dim 1 happens to be."""
+    drawn, weight = LecunNormal(**layout), Weight((4, 6, 5, 3))
+    values = filled(drawn, weight).double()
+    count = weight.shape[inputs]
+    expected = (values - values.mean(inputs, keepdim=True)) * (count / (count - 1)) ** 0.5
+    assert torch.allclose(filled(Centred(drawn), weight).double(), expected, atol=1e-6)
+    assert Centred(drawn).taken(weight) == drawn.taken(weight)
+    said = Weight(weight.shape, **layout)  # by the weight's layer
+    assert torch.equal(filled(Centred(LecunNormal()), said), filled(Centred(drawn), weight))
+
+
+def test_experts_have_an_input_where_their_matrices_have_one() -> None:
+    experts = LecunNormal(batch_dims=1)
+    assert len(Centred(experts).resolve(Weight((4, 1, 6)))) == 2
+    with pytest.raises(ValueError, match="at least 2 inputs in a group"):
+        Centred(experts).resolve(Weight((4, 6, 1)))
+
+
+def test_groups_of_transposed_weights_in_a_stack() -> None:
+    weight = Weight((2, 12, 3, 3), groups=4, transposed=True, batch_dims=1)
+    found = filled(Centred(Normal()), weight).unflatten(1, (4, 3))
+    assert found.sum(2).abs().max() < 1e-6
+
+
 def test_some_outputs_by_themselves_have_the_values_that_they_have_among_all() -> None:
     """So a shard of whole rows needs nothing of the others, and cuts of the work change nothing."""
     weight = Weight((600, 4097))

@@ -160,7 +160,7 @@ class Part(nn.Module):
         super().__init__()
         self.mixing = nn.Parameter(torch.empty(4, 4))
         self.halved = nn.Parameter(torch.zeros(4, 4))
-        self.unknown = nn.Parameter(torch.full((2,), 5.0))
+        self.unknown = nn.Parameter(torch.full((2,), 5.0).cumsum(0))
 
 
 class Whole(nn.Module):
@@ -202,11 +202,9 @@ def test_what_nothing_starts_as_a_whole_keeps_its_values_and_is_refused_without(
         assert report[name].initializer == KEEP
         assert report[name].why == "recipe llama leaves it as it is"
     assert model.part.halved.tolist() == [[0.0] * 4] * 4
-    assert model.part.unknown.tolist() == [5.0, 5.0]
+    assert model.part.unknown.tolist() == [5.0, 10.0]
     empty = on_meta(Whole)
-    with pytest.raises(
-        ValueError, match=r"^2 parameters are on the meta .*part\.halved.*part\.unknown"
-    ):
+    with pytest.raises(ValueError, match=r"^1 parameters are on the meta .*part\.unknown"):
         initialize_(empty, "llama", seed=3)
     assert all(p.is_meta for p in empty.parameters())
 
@@ -246,9 +244,12 @@ class Named(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((4,), ls_init_value))
         self.layer_scale = nn.Parameter(torch.full((4,), 0.5))
-        self.logit_scale = nn.Parameter(torch.zeros(()))
-        self.temperature = nn.Parameter(torch.zeros(2, 1, 1))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 9, 16))
+        for name, shape in (
+            ("logit_scale", ()),
+            ("temperature", (2, 1, 1)),
+            ("pos_embed", (9, 16)),
+        ):
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
 
 def test_names_give_values_to_what_has_none_and_change_nothing_else() -> None:
@@ -258,8 +259,35 @@ def test_names_give_values_to_what_has_none_and_change_nothing_else() -> None:
     empty = on_meta(Named)
     report = initialize_(empty, "kaiming", seed=0)
     assert empty.gamma.tolist() == [0.25] * 4
-    assert report["gamma"].why == "layer scale, its module's ls_init_value"
+    assert report["gamma"].why == (
+        "as the constructor of Named has it, with its default of ls_init_value"
+    )
     assert empty.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
     assert empty.temperature.flatten().tolist() == [1.0, 1.0]
     assert 0.01 < empty.pos_embed.std() < 0.03
     assert report["pos_embed"].why == "learned token or position, by its name"
+
+
+class ResetByArguments(nn.Module):
+    """What it starts at has to be said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.factor = nn.Linear(3, 2), nn.Parameter(torch.full((4,), 7.0))
+
+    def reset_parameters(self, std: float) -> None:
+        nn.init.normal_(self.factor, 0.0, std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x) * self.factor.sum()
+        return out
+
+
+@pytest.mark.parametrize("recipe", ["auto", "torch"])
+def test_a_reset_that_needs_arguments_is_not_called(recipe: str) -> None:
+    model = ResetByArguments()
+    report = initialize_(model, recipe, seed=0)
+    assert report["factor"].initializer == KEEP
+    assert model.factor.tolist() == [7.0] * 4
+    with pytest.raises(ValueError, match="give rules for factor"):
+        initialize_(on_meta(ResetByArguments), recipe, seed=0)

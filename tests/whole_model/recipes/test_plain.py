@@ -210,7 +210,10 @@ TORCH = {
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_torch_knows_the_default_of(build: Callable[[], nn.Module], wanted, device: str) -> None:
     with torch.device(device):
-        assert chosen(build(), "torch") == wanted
+        model = build()
+    if device == "meta" and isinstance(model, Subclass):
+        wanted = {**wanted, "extra": ZEROS}  # without values, its constructor's source counts
+    assert chosen(model, "torch") == wanted
 
 
 SCRATCH = {

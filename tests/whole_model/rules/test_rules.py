@@ -469,6 +469,7 @@ BAD_FILES = [
             ('name = "normal", std = "1"', ["std must be float, got '1'"]),
             ('name = "normal", std = true', ["std must be float, got True"]),
             ('name = "normal", std = -1', ["std must be at least 0"]),
+            ('name = "lecun_normal", batch_dims = true', ["batch_dims must be int", "got True"]),
             ('name = "normal", std = 1979-05-27', ["std must be float"]),
             (f'name = "normal", std = 1{"0" * 400}', ["initializer 'normal'", "too large"]),
             ('name = "constant"', ["initializer 'constant'", "'val'"]),
@@ -531,12 +532,10 @@ def test_a_rule_says_how_the_experts_of_a_mixture_lie(tmp_path):
     assert torch.equal(replayed.stack, models[0].stack)
 
 
-@pytest.mark.parametrize(
-    ("batch_dims", "error"), [(2, ValueError), (-1, ValueError), (True, TypeError)]
-)
-def test_batch_dims_that_leave_no_matrix_are_refused(batch_dims, error):
+@pytest.mark.parametrize("batch_dims", [2, -1, True])
+def test_batch_dims_that_leave_no_matrix_are_refused(batch_dims):
     model = Experts()
-    with pytest.raises(error, match="batch_dims must"):
+    with pytest.raises(ValueError, match=r"rule 1.* batch_dims must"):
         pyinit.initialize_(
             model, "test", rules={"stack": STACKED | {"batch_dims": batch_dims}}, seed=0
         )
