@@ -551,7 +551,7 @@ def attention_logits() -> Iterator[list[float]]:
     def take(logits: Tensor) -> None:
         seen = logits.detach().double()
         seen = seen[
-            seen.isfinite() & (seen > -90)
+            seen.isfinite() & (seen > -50)
         ]  # not what a mask covers, which may subtract 100
         if seen.numel() > 1:
             stds.append(seen.std().item())
