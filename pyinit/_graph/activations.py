@@ -157,6 +157,18 @@ def scaled_silu(scale: float) -> ActivationKind | None:
     return _by_quadrature(lambda z: z * (scale * z).sigmoid())
 
 
+@lru_cache(maxsize=64)
+def squared(kind: ActivationKind) -> ActivationKind | None:
+    """The activation whose values are the squares of those of one of torch's, as in Primer."""
+    name, slope = kind.nonlinearity, kind.a
+    if isinstance(name, float):
+        return None
+    if name == "leaky_relu":
+        return _by_quadrature(lambda z: functional.leaky_relu(z, slope).square())
+    function = getattr(functional, name)
+    return _by_quadrature(lambda z: function(z).square())
+
+
 def _by_quadrature(activation: Callable[..., Any] | nn.Module) -> ActivationKind | None:
     try:
         gain = calculate_gain(activation)

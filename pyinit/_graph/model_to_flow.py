@@ -82,9 +82,31 @@ def _add_call(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:
     if activations.is_activation_function(name):
         function = activations.of_call(name, node.args[1:], node.kwargs)
         return flow.add(ACTIVATION, inputs[:1], activation=function)
+    if _squares(node, name):
+        return _add_square(flow, inputs[0])
     kind = _KINDS.get(name, PASS)
     add = _ADDERS.get(kind)
     return flow.add(kind, inputs) if add is None else add(flow, node, inputs)
+
+
+def _squares(node: fx.Node, name: str) -> bool:
+    """Whether a call gives the square of a value."""
+    first, *others = node.args or (None,)
+    return isinstance(first, fx.Node) and (
+        name == "square"
+        or (name in ("pow", "ipow") and others == [2])
+        or (name in ("mul", "imul", "multiply") and others == [first])
+    )
+
+
+def _add_square(flow: Flow, value: int) -> int:
+    """Append the square of a value. That of an activation is an activation, such as squared ReLU."""
+    step = flow.steps[value]
+    if step.kind != ACTIVATION:
+        return flow.add(PASS, (value,))
+    flow.steps[value] = step._replace(kind=PASS, activation=None)
+    kind = None if step.activation is None else activations.squared(step.activation)
+    return flow.add(ACTIVATION, (value,), step.path, kind)
 
 
 def _add_layer(flow: Flow, node: fx.Node, inputs: tuple[int, ...]) -> int:

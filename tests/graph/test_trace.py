@@ -88,6 +88,19 @@ def quick_gelu_by_methods(x: Tensor) -> Tensor:
     return x.mul(1.702).sigmoid() * x
 
 
+def squared_relu(x: Tensor) -> Tensor:
+    return functional.relu(x).square()
+
+
+def power_of_leaky_relu(x: Tensor) -> Tensor:
+    return functional.leaky_relu(x, 0.2) ** 2
+
+
+def product_with_itself(x: Tensor) -> Tensor:
+    y = x.relu()
+    return y * y
+
+
 def gate(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x.mean())
 
@@ -121,7 +134,12 @@ def test_an_activation_is_known_by_name(
 
 
 @pytest.mark.parametrize(
-    "function", [nn.ELU(2.0), Swish(), Sine(), quick_gelu, quick_gelu_by_methods], ids=name_of
+    "function",
+    [
+        *(nn.ELU(2.0), Swish(), Sine(), quick_gelu, quick_gelu_by_methods),
+        *(squared_relu, power_of_leaky_relu, product_with_itself),
+    ],
+    ids=name_of,
 )
 def test_another_activation_is_known_by_its_gain(function: Callable[[Tensor], Tensor]) -> None:
     graph = trace(Calls(function))

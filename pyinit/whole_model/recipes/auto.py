@@ -366,11 +366,12 @@ def _row_lengths(network: Network) -> dict[int, float]:
     """
     lengths: dict[int, float] = {}
     for site in network.sites:
-        if isinstance(site.module, nn.Embedding) and site.tied:
-            if any(is_layer(place.module) for place in places(site, network)):
-                tokens, dim = site.shape
-                length = math.sqrt(2 / dim) * math.log(tokens)
-                lengths[dim] = min(length, lengths.get(dim, 1.0))
+        if not (isinstance(site.module, nn.Embedding) and site.tied):
+            continue
+        if any(is_layer(place.module) for place in places(site, network)):
+            tokens, dim = site.shape
+            length = math.sqrt(2 / dim) * math.log(tokens)
+            lengths[dim] = min(length, lengths.get(dim, 1.0))
     return lengths
 
 
