@@ -20,7 +20,7 @@ _REBUILDERS = ("torch.nn.utils.fusion", "torch.utils.mkldnn")
 class _Activated(_ConvNd):
     """The base of all six, which adds an activation to torch's modules."""
 
-    activation: ActivationName | None = None
+    activation: str | None = None  # torch.jit.script reads no Literal
     activation_parameter: float | None = None
     _convolve: ClassVar[Callable[..., Tensor]]
 

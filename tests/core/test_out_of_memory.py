@@ -82,8 +82,9 @@ FREE = {
     "multiply_adds",
     "activate_biased",
     "View",
+    "method_of",
 }
-"""Functions that need no memory of their own."""
+"""Functions that need no memory of their own, or that are called while pyinit is imported."""
 
 FOR_TESTS = {"philox4x32", "philox_words", "elementary", "set_threads_at_any_loss", "ExpectedLoss"}
 
