@@ -195,7 +195,8 @@ def gain_of(nonlinearity: AnyNonlinearity, a: float | None = 0.0) -> float:
         (1.6666666666666667, 1.5, 1.5335)
     """
     if isinstance(nonlinearity, str):
-        return _gain_of_name(nonlinearity, a)
+        gain = _NAMED.get(nonlinearity)
+        return _gain_of_name(nonlinearity, a) if gain is None else gain
     numbers = (int, float, np.integer, np.floating)
     if isinstance(nonlinearity, numbers) and not isinstance(nonlinearity, bool):
         return _finite(float(nonlinearity))
@@ -203,14 +204,14 @@ def gain_of(nonlinearity: AnyNonlinearity, a: float | None = 0.0) -> float:
 
 
 def _gain_of_name(name: str, param: float | None) -> float:
+    """The gain of an activation whose gain depends on a slope, or follows from quadrature."""
     if name == "leaky_relu":
         if param is None:
             param = 0.01
         elif isinstance(param, bool) or not isinstance(param, (int, float)):
             raise ValueError(f"negative_slope {param} not a valid number")
         return math.sqrt(2.0 / (1 + param**2))
-    gain = _NAMED.get(name)
-    return _gain_of_activation(activation_of(name), param) if gain is None else gain
+    return _gain_of_activation(activation_of(name), param)
 
 
 def _finite(gain: float) -> float:
@@ -228,7 +229,7 @@ def _gain_of_activation(activation: Callable[[Tensor], Tensor], param: float | N
     elif isinstance(activation, Hashable):
         name = _FUNCTION_NAMES.get(activation)
     if name is not None:
-        return _gain_of_name(name, param)
+        return gain_of(name, param)
     key = _fixed(activation)
     if key is None:
         return 1.0 / math.sqrt(_second_moment(activation))

@@ -16,7 +16,7 @@ from pyinit._scale.formulas import (
     variance_scaling_std,
     xavier_std,
 )
-from pyinit._scale.gain import Nonlinearity, calculate_gain
+from pyinit._scale.gain import Nonlinearity, gain_of
 from pyinit._torch.original import original
 from pyinit.init import _routes
 from pyinit.init._basic import normal_, trunc_normal_, uniform_
@@ -193,7 +193,7 @@ def kaiming_uniform_(
         warn_of_no_elements()
         return tensor
     fan = one_fan(shape, mode, groups, transposed, batch_dims)
-    low, high = uniform_of_std(kaiming_std(calculate_gain(nonlinearity, a), fan))
+    low, high = uniform_of_std(kaiming_std(gain_of(nonlinearity, a), fan))
     return uniform_(tensor, low, high, generator)
 
 
@@ -264,7 +264,7 @@ def kaiming_normal_(
         warn_of_no_elements()
         return tensor
     fan = one_fan(shape, mode, groups, transposed, batch_dims)
-    std = kaiming_std(calculate_gain(nonlinearity, a), fan)
+    std = kaiming_std(gain_of(nonlinearity, a), fan)
     return normal_(tensor, 0.0, std, generator)
 
 

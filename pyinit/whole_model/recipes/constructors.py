@@ -13,6 +13,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import CodeType
 from typing import Any, NamedTuple, NoReturn
 
 from torch import nn
@@ -40,6 +41,9 @@ def constructed(
     around: the modules around it, inner ones first. An argument that none of the module's attributes
         holds is that argument of theirs, if one of their attributes holds it, or is in their config.
     """
+    kinds = {cls.__name__ for cls in type(module).__mro__} - {"Module", "object"}
+    if any(kinds & _started_inside(type(each)) for each in around):  # type: ignore[arg-type]
+        return None  # by code around it, which comes later
     reading = _Reading(module, leaf, around)
     try:
         reading.constructors()
@@ -337,6 +341,27 @@ class _Arguments(dict[str, Any]):
 
 
 @lru_cache(maxsize=256)
+def _started_inside(cls: type[nn.Module]) -> frozenset[str]:
+    """The kinds of modules that a constructor looks for among those inside, to start them anew.
+
+    It says ``isinstance(module, Kind)`` itself, or in a method that it applies to all modules.
+    """
+    found, functions = set(), [vars(each).get("__init__") for each in cls.__mro__]
+    for function in functions:
+        definition = _source_of(function)
+        for node in ast.walk(definition) if definition is not None else ():
+            if not isinstance(node, ast.Call):
+                continue
+            if _name_of(node.func) == "isinstance" and len(node.args) > 1:
+                parts = ast.walk(node.args[1])
+                found |= {_name_of(each) for each in parts if isinstance(each, ast.expr)}
+            elif _name_of(node.func) == "apply" and node.args:
+                applied = getattr(cls, _name_of(node.args[0]), None)
+                functions += [] if applied in functions else [applied]
+    return frozenset(found - {""})
+
+
+@lru_cache(maxsize=256)
 def _kept_by(cls: type[nn.Module]) -> Mapping[str, str]:
     """Which arguments of its constructor a class keeps, and in which attributes."""
     definition = _source_of(cls.__init__)
@@ -362,7 +387,33 @@ def _parsed(function: Any) -> ast.FunctionDef | None:
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     except (OSError, TypeError, SyntaxError, ValueError):  # no source, or a lambda's
         return None
-    return definition if isinstance(definition, ast.FunctionDef) else None
+    if not isinstance(definition, ast.FunctionDef) or not _is_source_of(definition, function):
+        return None
+    return definition
+
+
+def _is_source_of(definition: ast.FunctionDef, function: Any) -> bool:
+    """Whether a function was made from this source; the file may have changed since its import."""
+    original = inspect.unwrap(function)
+    cls = original.__qualname__.split(".")[-2:][0]  # by which Python names what is private
+    holder = ast.parse(f"class {cls if cls.isidentifier() else '_'}: pass")
+    holder.body[0].body = [definition]  # type: ignore[attr-defined]
+    made = _code_in(_code_in(compile(holder, "<source>", "exec")))
+    return _traits(made) == _traits(original.__code__)
+
+
+def _code_in(code: CodeType) -> CodeType:
+    return next(each for each in code.co_consts if isinstance(each, CodeType))
+
+
+def _traits(code: CodeType) -> tuple[Any, ...]:
+    """What two ways to compile the same source have in common; docstrings may be indented otherwise."""
+    constants = [
+        repr(each)
+        for each in code.co_consts
+        if not isinstance(each, CodeType) and not (isinstance(each, str) and "\n" in each)
+    ]
+    return code.co_names, code.co_varnames, constants
 
 
 def _defaults(function: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from pyinit import initialize_
 from pyinit.initializers import ONES, ZEROS, Constant, Initializer, Normal, TruncNormal, Uniform
-from pyinit.whole_model.recipes.constructors import constructed
+from pyinit.whole_model.recipes.constructors import _parsed, constructed
 
 STD = 0.02
 
@@ -174,6 +176,40 @@ def test_what_the_source_does_not_tell_is_not_known(leaf: str) -> None:
         initialize_(model, "torch", seed=0)
 
 
+class Restarting(nn.Module):
+    """Starts what is inside anew, by a loop or by a function that is applied."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.inner = Start()
+        if kind == "loop":
+            for module in self.modules():
+                if isinstance(module, (nn.Linear, Start)):
+                    nn.init.normal_(module.ones)
+        else:
+            self.apply(self.restart)
+
+    def restart(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, Start)):
+            nn.init.normal_(module.ones)
+
+
+class RestartingOthers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Start()
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight)
+
+
+def test_what_the_code_around_starts_anew_is_not_known() -> None:
+    for model in (Restarting("loop"), Restarting("apply")):
+        assert constructed(model.inner, "zeros", [model]) is None
+    others = RestartingOthers()
+    assert constructed(others.inner, "zeros", [others]) is not None
+
+
 class Base(nn.Module):
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
@@ -199,3 +235,30 @@ def test_a_class_without_source_is_not_known() -> None:
     bare = type("Bare", (nn.Module,), {"__init__": nn.Module.__init__})()
     bare.weight = nn.Parameter(torch.ones(4))
     assert constructed(bare, "weight") is None
+
+
+def test_source_that_has_changed_since_the_import_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+from torch import nn, ones
+
+class Changed(nn.Module):
+    def __init__(self):
+        '''Starts.
+
+            indented'''
+        super().__init__()
+        self.__private = 1
+        self.weight = nn.Parameter(ones(4) * 2)
+"""
+    file = tmp_path / "changed_since.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file.write_text(code)
+    module = import_module("changed_since")
+    found = constructed(module.Changed(), "weight")
+    assert found is not None
+    assert found.initializer == Constant(2.0)
+    _parsed.cache_clear()
+    file.write_text(code.replace("* 2", "* 31"))
+    assert constructed(module.Changed(), "weight") is None
