@@ -379,7 +379,11 @@ class Doubled(nn.Module):
         ({"schemes": {}}, ValueError, "schemes must name weights"),
         ({"schemes": "orthogonal"}, TypeError, "schemes must be a list of initializers"),
         ({"schemes": ["orthogonl"]}, ValueError, "schemes: .*did you mean orthogonal"),
-        ({"schemes": ["nothing", "orthogonal"]}, ValueError, "schemes: unknown initializer 'nothing'"),
+        (
+            {"schemes": ["nothing", "orthogonal"]},
+            ValueError,
+            "schemes: unknown initializer 'nothing'",
+        ),
         ({"schemes": [3]}, TypeError, "schemes: an initializer must be"),
         ({"schemes": ["orthogonal"] * 2}, ValueError, "schemes has orthogonal.* twice"),
         ({"schemes": ["keep"]}, ValueError, "draws nothing for 0.weight"),

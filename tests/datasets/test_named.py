@@ -180,7 +180,9 @@ def test_what_is_not_installed_is_named_with_the_extra(
 
 
 def test_a_name_that_is_none_is_refused_with_what_there_is() -> None:
-    with pytest.raises(ValueError, match="no data set is named 'mnist': did you mean mnist1d or mnist5k"):
+    with pytest.raises(
+        ValueError, match="no data set is named 'mnist': did you mean mnist1d or mnist5k"
+    ):
         load("mnist")
     with pytest.raises(ValueError, match="known are digits, faces, gaussian, mnist1d"):
         load("zoo")

@@ -254,7 +254,7 @@ def test_a_report_has_the_names_that_it_has_rows_for() -> None:
     assert "0.weight" in report
     assert "1.weight" in report
     assert report["0.bias"] in report
-    assert "0.wieght" not in report
+    assert "0.weigh" not in report
     assert 0 not in report
     with pytest.raises(KeyError, match="no parameter 0; known are"):
         report[0]  # type: ignore[index]
