@@ -154,7 +154,10 @@ def _reset_by_known(module: nn.Module) -> tuple[str, Callable[[Sources], Any]] |
     """Use what is known of a class whose constructor alone makes its buffers."""
     cls = type(module)
     known = _KNOWN.get((cls.__module__, cls.__qualname__))
-    if known is None or not known.keys() >= _without_values(module).keys():
+    lost = _without_values(module).keys()
+    if lost and cls.__module__.startswith("transformers.models."):
+        known = _OF_TRANSFORMERS
+    if known is None or not known.keys() >= lost:
         return None
 
     @torch.no_grad()
@@ -177,6 +180,10 @@ _KNOWN: Mapping[tuple[str, str], Mapping[str, Callable[[Any], Tensor]]] = {
     ("torchvision.models.maxvit", "RelativePositionalMultiHeadAttention"): {
         "relative_position_index": _relative_positions
     },
+}
+# Of all classes of transformers (BART, Marian, Pegasus, ...): what is added to the logits.
+_OF_TRANSFORMERS: Mapping[str, Callable[[Any], Tensor]] = {
+    "final_logits_bias": lambda module: torch.zeros(module.final_logits_bias.shape)
 }
 
 

@@ -57,6 +57,22 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "decoder_start_token_id": 1,
         },
     ),
+    **dict.fromkeys(
+        ("Bart", "Blenderbot"),  # whose constructors make a buffer of zeros
+        (
+            "ForConditionalGeneration",
+            {
+                "vocab_size": 60,
+                "d_model": 16,
+                "encoder_layers": 1,
+                "decoder_layers": 1,
+                "encoder_attention_heads": 2,
+                "decoder_attention_heads": 2,
+                "max_position_embeddings": 32,
+                "pad_token_id": 1,
+            },
+        ),
+    ),
 }
 
 
