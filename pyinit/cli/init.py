@@ -18,6 +18,7 @@ from pyinit.reports.initialization import InitReport
 from pyinit.reports.page import SUFFIXES
 from pyinit.whole_model.methods import Method, methods
 from pyinit.whole_model.recipes import recipes
+from pyinit.whole_model.recipes.own_starts import WITHOUT_VALUES
 
 _WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 _SHORT = 0.02  # seconds, of which planning is the greater part
@@ -278,9 +279,12 @@ def _planned(build: Callable[[], nn.Module], recipe: str, seed: int) -> InitRepo
     """
     try:
         with torch.device("meta"):
-            return _timed.plan(build(), recipe, seed)
+            planned = _timed.plan(build(), recipe, seed)
     except click.BadParameter:
         return _timed.plan(build(), recipe, seed)
+    if any(row.why.startswith(WITHOUT_VALUES) for row in planned):
+        return _timed.plan(build(), recipe, seed)
+    return planned
 
 
 def _check_savable(model: nn.Module, path: Path) -> None:

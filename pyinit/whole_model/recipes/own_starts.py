@@ -25,6 +25,9 @@ _OF_ITS_OWN = re.compile(
 
 _OWN = OwnReset()
 
+# What the reason of a parameter begins with that would keep its values if it had any.
+WITHOUT_VALUES = "without values: "
+
 
 def keeps_its_own(site: Site) -> bool:
     """Whether a parameter has values of its own, whatever recipes give to others of its shape.
@@ -46,7 +49,8 @@ def own_start(site: Site, network: Network) -> Choice | None:
         return Choice(_OWN, reset.words)
     if not site.tensor.is_meta:
         return None
-    return _by_constructor(site, network) or _by_name(site)
+    found = _by_constructor(site, network) or _by_name(site)
+    return found and found._replace(why=WITHOUT_VALUES + found.why)
 
 
 def _by_constructor(site: Site, network: Network) -> Choice | None:

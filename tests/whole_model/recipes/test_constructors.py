@@ -128,14 +128,20 @@ class Attention(nn.Module):
 def test_an_argument_that_a_module_around_takes_and_keeps_is_no_default() -> None:
     report = initialize_(on_meta(Around), "torch", only="inner.scaled", dry_run=True)
     row = report["inner.scaled"]
-    assert (row.initializer, row.why) == (Constant(0.125), "as the constructor of Start has it")
+    assert (row.initializer, row.why) == (
+        Constant(0.125),
+        "without values: as the constructor of Start has it",
+    )
     report = initialize_(on_meta(Attention), "torch", only="inner.scaled", dry_run=True)
     assert report["inner.scaled"].initializer == Constant(0.5)
 
 
 def test_a_default_is_said_to_be_one() -> None:
     report = initialize_(on_meta(Start), "torch", only="scaled", dry_run=True)
-    assert report["scaled"].why == "as the constructor of Start has it, with its default of scale"
+    assert (
+        report["scaled"].why
+        == "without values: as the constructor of Start has it, with its default of scale"
+    )
 
 
 class Unclear(nn.Module):

@@ -276,12 +276,12 @@ def test_names_give_values_to_what_has_none_and_change_nothing_else() -> None:
     report = initialize_(empty, "kaiming", seed=0)
     assert empty.gamma.tolist() == [0.25] * 4
     assert report["gamma"].why == (
-        "as the constructor of Named has it, with its default of ls_init_value"
+        "without values: as the constructor of Named has it, with its default of ls_init_value"
     )
     assert empty.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
     assert empty.temperature.flatten().tolist() == [1.0, 1.0]
     assert 0.01 < empty.pos_embed.std() < 0.03
-    assert report["pos_embed"].why == "learned token or position, by its name"
+    assert report["pos_embed"].why == "without values: learned token or position, by its name"
 
 
 class ResetByArguments(nn.Module):
