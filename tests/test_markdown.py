@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from operator import attrgetter
@@ -93,7 +94,7 @@ def test_a_python_block_runs_by_itself(
         exec(compile(source, str(page), "exec"), vars(block))  # noqa: S102
 
 
-@pytest.fixture(scope="module")
+@cache
 def at_import() -> set[str]:
     """What pyinit has, or looks up, when nothing but pyinit has been imported."""
     return set(
@@ -104,9 +105,7 @@ def at_import() -> set[str]:
 @pytest.mark.parametrize(
     ("page", "line", "token"), found(lambda t: t.type == "fence" and language(t) == "python")
 )
-def test_a_python_block_imports_the_modules_it_names(
-    page: Path, line: int, token: Token, at_import: set[str]
-) -> None:
+def test_a_python_block_imports_the_modules_it_names(page: Path, line: int, token: Token) -> None:
     """Which no run in this process would tell: other tests have imported them."""
     nodes = list(ast.walk(ast.parse(token.content)))
     imported = {
@@ -116,7 +115,7 @@ def test_a_python_block_imports_the_modules_it_names(
         f"pyinit.{node.attr}"
         for node in nodes
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pyinit"
-        if node.attr not in at_import
+        if node.attr not in at_import()
     }
     assert not {name for name in named - imported if find_spec(name)}
 
