@@ -275,66 +275,7 @@ def glorot_normal(
     return _scaled(1.0, "fan_avg", "truncated_normal", (in_axis, out_axis, batch_axis), dtype)
 
 
-def xavier_uniform(
-    in_axis: _Axes = -2,
-    out_axis: _Axes = -1,
-    batch_axis: _Axes = (),
-    dtype: Any = float,
-) -> _Init:
-    """Give what draws uniform numbers of variance 2 / (fan_in + fan_out): another name of
-    ``glorot_uniform``.
-
-    Args:
-        in_axis: the axis of the inputs, or several
-        out_axis: the axis of the outputs, or several
-        batch_axis: the axes that count neither for fans nor for the window
-        dtype: the dtype that ``init`` has where it is given none
-
-    Returns:
-        ``init(key, shape, dtype)``.
-
-    References:
-        Glorot & Bengio (2010), `Understanding the difficulty of training deep feedforward neural
-        networks`.
-
-    Example:
-        >>> import jax, pyinit
-        >>> weight = pyinit.jax.xavier_uniform()(jax.random.key(0), (3, 3, 50, 10))
-        >>> round(float(weight.var()) / (2 / 540), 1)
-        1.0
-    """
-    return _scaled(1.0, "fan_avg", "uniform", (in_axis, out_axis, batch_axis), dtype)
-
-
-def xavier_normal(
-    in_axis: _Axes = -2,
-    out_axis: _Axes = -1,
-    batch_axis: _Axes = (),
-    dtype: Any = float,
-) -> _Init:
-    """Give what draws truncated normal numbers of variance 2 / (fan_in + fan_out): another name of
-    ``glorot_normal``.
-
-    Args:
-        in_axis: the axis of the inputs, or several
-        out_axis: the axis of the outputs, or several
-        batch_axis: the axes that count neither for fans nor for the window
-        dtype: the dtype that ``init`` has where it is given none
-
-    Returns:
-        ``init(key, shape, dtype)``.
-
-    References:
-        Glorot & Bengio (2010), `Understanding the difficulty of training deep feedforward neural
-        networks`.
-
-    Example:
-        >>> import jax, pyinit
-        >>> weight = pyinit.jax.xavier_normal()(jax.random.key(0), (3, 3, 50, 10))
-        >>> round(float(weight.var()) / (2 / 540), 1)
-        1.0
-    """
-    return _scaled(1.0, "fan_avg", "truncated_normal", (in_axis, out_axis, batch_axis), dtype)
+xavier_uniform, xavier_normal = glorot_uniform, glorot_normal  # as in JAX
 
 
 def he_uniform(
@@ -395,64 +336,7 @@ def he_normal(
     return _scaled(2.0, "fan_in", "truncated_normal", (in_axis, out_axis, batch_axis), dtype)
 
 
-def kaiming_uniform(
-    in_axis: _Axes = -2,
-    out_axis: _Axes = -1,
-    batch_axis: _Axes = (),
-    dtype: Any = float,
-) -> _Init:
-    """Give what draws uniform numbers of variance 2 / fan_in: another name of
-    ``he_uniform``.
-
-    Args:
-        in_axis: the axis of the inputs, or several
-        out_axis: the axis of the outputs, or several
-        batch_axis: the axes that count neither for fans nor for the window
-        dtype: the dtype that ``init`` has where it is given none
-
-    Returns:
-        ``init(key, shape, dtype)``.
-
-    References:
-        He et al. (2015), `Delving deep into rectifiers`.
-
-    Example:
-        >>> import jax, pyinit
-        >>> weight = pyinit.jax.kaiming_uniform()(jax.random.key(0), (3, 3, 50, 10))
-        >>> round(float(weight.var()) / (2 / 450), 1)
-        1.0
-    """
-    return _scaled(2.0, "fan_in", "uniform", (in_axis, out_axis, batch_axis), dtype)
-
-
-def kaiming_normal(
-    in_axis: _Axes = -2,
-    out_axis: _Axes = -1,
-    batch_axis: _Axes = (),
-    dtype: Any = float,
-) -> _Init:
-    """Give what draws truncated normal numbers of variance 2 / fan_in: another name of
-    ``he_normal``.
-
-    Args:
-        in_axis: the axis of the inputs, or several
-        out_axis: the axis of the outputs, or several
-        batch_axis: the axes that count neither for fans nor for the window
-        dtype: the dtype that ``init`` has where it is given none
-
-    Returns:
-        ``init(key, shape, dtype)``.
-
-    References:
-        He et al. (2015), `Delving deep into rectifiers`.
-
-    Example:
-        >>> import jax, pyinit
-        >>> weight = pyinit.jax.kaiming_normal()(jax.random.key(0), (3, 3, 50, 10))
-        >>> round(float(weight.var()) / (2 / 450), 1)
-        1.0
-    """
-    return _scaled(2.0, "fan_in", "truncated_normal", (in_axis, out_axis, batch_axis), dtype)
+kaiming_uniform, kaiming_normal = he_uniform, he_normal  # as in JAX
 
 
 def lecun_uniform(

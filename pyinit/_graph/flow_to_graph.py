@@ -85,12 +85,8 @@ def _first_after(flow: Flow, start: int, *kinds: str) -> Step | None:
 
 def _activation_before(flow: Flow, layer: int) -> ActivationKind | None:
     """The activation whose output a layer takes."""
-    step = flow.steps[layer]
-    while step.inputs:
-        step = flow.steps[step.inputs[0]]
-        if step.kind != PASS:
-            return step.activation
-    return None
+    before = _before(flow, layer)
+    return None if before is None else before.activation
 
 
 def _mixes_heads(flow: Flow, layer: int) -> bool:
@@ -99,26 +95,34 @@ def _mixes_heads(flow: Flow, layer: int) -> bool:
     return after == {SOFTMAX} if before == MIX else before == SOFTMAX and after == {MIX}
 
 
-def _behind(flow: Flow, start: int) -> str:
-    """The kind of the step whose value a step takes, but for what only passes it on."""
+def _before(flow: Flow, start: int) -> Step | None:
+    """The step whose value a step takes, but for what only passes it on."""
     step = flow.steps[start]
     while step.inputs:
         step = flow.steps[step.inputs[0]]
         if step.kind != PASS:
-            return step.kind
-    return ""
+            return step
+    return None
 
 
-def _kinds_ahead(flow: Flow, start: int) -> set[str]:
-    """The kinds of the steps that take a step's value, but for what only passes it on."""
-    found = set()
+def _behind(flow: Flow, start: int) -> str:
+    """The kind of the step whose value a step takes, but for what only passes it on."""
+    before = _before(flow, start)
+    return "" if before is None else before.kind
+
+
+def _ahead(flow: Flow, start: int) -> Iterator[int]:
+    """The steps that take a step's value, but for what only passes it on."""
     waiting = list(flow.users[start])
     for user in waiting:
         if flow.steps[user].kind == PASS:
             waiting += flow.users[user]
         else:
-            found.add(flow.steps[user].kind)
-    return found
+            yield user
+
+
+def _kinds_ahead(flow: Flow, start: int) -> set[str]:
+    return {flow.steps[user].kind for user in _ahead(flow, start)}
 
 
 def _is_in_attention(flow: Flow, layer: int) -> bool:
@@ -141,24 +145,8 @@ def _is_of_router(flow: Flow, start: int) -> bool:
 
 def _routes(flow: Flow, layer: int) -> bool:
     """Whether the softmax of a layer's output multiplies other values."""
-    waiting = [*flow.users[layer]]
-    for i in waiting:
-        kind = flow.steps[i].kind
-        if kind == SOFTMAX:
-            return _is_a_factor(flow, i)
-        if kind == PASS:
-            waiting += flow.users[i]
-    return False
-
-
-def _is_a_factor(flow: Flow, start: int) -> bool:
-    waiting = [*flow.users[start]]
-    for i in waiting:
-        if flow.steps[i].kind == PRODUCT:
-            return True
-        if flow.steps[i].kind == PASS:
-            waiting += flow.users[i]
-    return False
+    softmax = next((i for i in _ahead(flow, layer) if flow.steps[i].kind == SOFTMAX), None)
+    return softmax is not None and PRODUCT in _kinds_ahead(flow, softmax)
 
 
 def _is_unscaled(flow: Flow, layer: int) -> bool:

@@ -1,6 +1,7 @@
 """``pyinit init``."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -277,14 +278,11 @@ def _planned(build: Callable[[], nn.Module], recipe: str, seed: int) -> InitRepo
 
     Factories that look at values, and parameters whose values only a constructor knows, need memory.
     """
-    try:
-        with torch.device("meta"):
-            planned = _timed.plan(build(), recipe, seed)
-    except click.BadParameter:
-        return _timed.plan(build(), recipe, seed)
-    if any(row.why.startswith(WITHOUT_VALUES) for row in planned):
-        return _timed.plan(build(), recipe, seed)
-    return planned
+    with suppress(click.BadParameter), torch.device("meta"):
+        planned = _timed.plan(build(), recipe, seed)
+        if not any(row.why.startswith(WITHOUT_VALUES) for row in planned):
+            return planned
+    return _timed.plan(build(), recipe, seed)
 
 
 def _check_savable(model: nn.Module, path: Path) -> None:
