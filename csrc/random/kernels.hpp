@@ -14,6 +14,7 @@ using Generate = void (*)(const Params&, const Stream&, uint64_t first, int64_t 
 struct RandomKernels {
   Generate<Uniform> uniform[kDTypes];
   Generate<Normal> normal[kDTypes];
+  Generate<RedrawnNormal> redrawn_normal[kDTypes];
   Generate<TruncNormal> trunc_normal[kDTypes];
   Generate<NormalTail> normal_tail[kDTypes];
   Generate<Bernoulli> bernoulli[kDTypes];

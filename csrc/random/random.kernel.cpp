@@ -9,7 +9,7 @@ namespace {
 
 // ---- Words ---------------------------------------------------------------------------------------
 
-// The words of consecutive Philox blocks, one counter a 64-bit lane. Round keys stay in memory.
+// The words of Philox blocks, one counter a 64-bit lane. Round keys stay in memory.
 class Words {
  public:
   explicit Words(const Stream& s) : c2_(u64(s.id & 0xFFFFFFFFU)), c3_(u64(s.id >> 32)) {
@@ -39,11 +39,42 @@ class Words {
     for (int c = 0; c < kChains; ++c) x[0][c] = u64(first + static_cast<uint64_t>(c * kLanes64)) + iota64();
     rounds(x);
     for (int g = 0; g < kChains; ++g) {
-      for (int j = 0; j < 2; ++j) w[g][j] = (x[2 * j][g] & u64(0xFFFFFFFFU)) | shl<32>(x[2 * j + 1][g]);
+      for (int j = 0; j < 2; ++j) w[g][j] = joined(x[2 * j][g], x[2 * j + 1][g]);
+    }
+  }
+
+  // The further words of elements `first` + at[0], `first` + at[1], ...
+  [[gnu::always_inline]] inline void draw_further(uint64_t first, const uint32_t* at, U32 (&w)[kChains / 2]) const {
+    U64 index[kChains], x[4][kChains];
+    for (int g = 0; g < kChains / 2; ++g) {
+      const U32 places = load(at + g * kLanes32);
+      index[2 * g] = (even_lanes(places) & u64(0xFFFFFFFFU)) + u64(first);
+      index[2 * g + 1] = (odd_lanes(places) & u64(0xFFFFFFFFU)) + u64(first);
+    }
+    for (int c = 0; c < kChains; ++c) x[0][c] = shr<2>(index[c]) | u64(kFurther);
+    rounds(x);
+    for (int c = 0; c < kChains; ++c) {
+      const M64 is_odd = sign_bit(shl<63>(index[c])), is_high = sign_bit(shl<62>(index[c]));
+      x[0][c] = select(is_high, select(is_odd, x[3][c], x[2][c]), select(is_odd, x[1][c], x[0][c]));
+    }
+    for (int g = 0; g < kChains / 2; ++g) w[g] = weave(x[0][2 * g], x[0][2 * g + 1]);
+  }
+  [[gnu::always_inline]] inline void draw_further(uint64_t first, const uint64_t* at, U64 (&w)[kChains]) const {
+    U64 index[kChains], x[4][kChains];
+    for (int c = 0; c < kChains; ++c) {
+      index[c] = load(at + c * kLanes64) + u64(first);
+      x[0][c] = shr<1>(index[c]) | u64(kFurther);
+    }
+    rounds(x);
+    for (int c = 0; c < kChains; ++c) {
+      const M64 is_odd = sign_bit(shl<63>(index[c]));
+      w[c] = joined(select(is_odd, x[2][c], x[0][c]), select(is_odd, x[3][c], x[1][c]));
     }
   }
 
  private:
+  PYINIT_METHOD static U64 joined(U64 low, U64 high) { return (low & u64(0xFFFFFFFFU)) | shl<32>(high); }
+
   // From the counters in x[0] to the words in x[0] .. x[3]. Only the low half of each lane counts; the
   // high half holds what a round leaves there.
   [[gnu::always_inline]] inline void rounds(U64 (&x)[4][kChains]) const {
@@ -79,43 +110,144 @@ class Words {
 
 // ---- From blocks to memory --------------------------------------------------------------------------------
 
-template <template <class> class Kernel, class Params, class T>
-void generate(const Params& params, const Stream& stream, uint64_t first, int64_t count, void* destination) {
-  using Scalar = typename ScalarOf<T>::Type;
-  using L = Lanes<Scalar>;
-  using F = typename L::F;
-  constexpr int kBlockElements = L::kVectors;                  // a block holds one element of each vector
-  constexpr int kDraw = L::kVectors * L::kCount * L::kGroups;  // elements of one draw
-  const Kernel<Scalar> kernel(params);
-  const Words words(stream);
-  T* out = static_cast<T*>(destination);
+template <class T> using LanesOf = Lanes<typename ScalarOf<T>::Type>;
 
-  uint64_t block = first / kBlockElements;
-  int64_t skip = static_cast<int64_t>(first % kBlockElements);
-  T part[kDraw];  // for draws that begin before `first` or end after the last element
+// Elements of one draw.
+template <class T> constexpr int kDraw = LanesOf<T>::kVectors * LanesOf<T>::kCount * LanesOf<T>::kGroups;
+
+// A block's elements, one a vector, come to lie side by side.
+template <class F> PYINIT_INLINE void interleave(F (&x)[4]) { interleave(x[0], x[1], x[2], x[3]); }
+template <class F> PYINIT_INLINE void interleave(F (&x)[2]) { interleave(x[0], x[1]); }
+
+// Draws for the `count` elements from index `first` on: make(words, to) writes those of a draw side by side, and
+// drawn(skip, n) is told of each that elements skip .. skip + n - 1 of it were wanted.
+template <class T, class Make, class Drawn>
+[[gnu::always_inline]] inline void in_draws(const Words& words, uint64_t first, int64_t count, T* out, const Make& make,
+                                            const Drawn& drawn) {
+  using L = LanesOf<T>;
+  uint64_t block = first / L::kVectors;
+  int64_t skip = static_cast<int64_t>(first % L::kVectors);
+  T part[kDraw<T>];  // for draws that begin before `first` or end after the last element
   while (count > 0) {
-    const bool is_whole = skip == 0 && count >= kDraw;
-    T* to = is_whole ? out : part;
+    const bool is_whole = skip == 0 && count >= kDraw<T>;
     typename L::U w[L::kGroups][L::kVectors];
     words.draw(block, w);
-    PYINIT_UNROLL_GROUPS
-    for (int g = 0; g < L::kGroups; ++g) {
-      F x[L::kVectors];
-      kernel(w[g], x);
-      if constexpr (L::kVectors == 4) {
-        interleave(x[0], x[1], x[2], x[3]);
-      } else {
-        interleave(x[0], x[1]);
-      }
-      for (int j = 0; j < L::kVectors; ++j, to += L::kCount) store_as(to, x[j]);
-    }
-    const int64_t n = count < kDraw - skip ? count : kDraw - skip;
+    make(w, is_whole ? out : part);
+    const int64_t n = count < kDraw<T> - skip ? count : kDraw<T> - skip;
     if (!is_whole) std::memcpy(out, part + skip, static_cast<size_t>(n) * sizeof(T));
+    drawn(skip, n);
     out += n;
     count -= n;
     block += static_cast<uint64_t>(L::kCount * L::kGroups);
     skip = 0;
   }
+}
+
+template <template <class> class Kernel, class Params, class T>
+void generate(const Params& params, const Stream& stream, uint64_t first, int64_t count, void* destination) {
+  using L = LanesOf<T>;
+  const Kernel<typename ScalarOf<T>::Type> kernel(params);
+  const auto make = [&](const typename L::U(&w)[L::kGroups][L::kVectors], T* to) {
+    PYINIT_UNROLL_GROUPS
+    for (int g = 0; g < L::kGroups; ++g) {
+      typename L::F x[L::kVectors];
+      kernel(w[g], x);
+      interleave(x);
+      for (int j = 0; j < L::kVectors; ++j, to += L::kCount) store_as(to, x[j]);
+    }
+  };
+  in_draws(Words(stream), first, count, static_cast<T*>(destination), make, [](int64_t, int64_t) {});
+}
+
+// ---- Normals, some of them drawn anew ---------------------------------------------------------------------
+
+// Elements whose normals lie outside, until there are enough of them to draw together.
+template <class T> class Outside {
+  using Scalar = typename ScalarOf<T>::Type;
+  using L = Lanes<Scalar>;
+
+ public:
+  Outside(const TruncNormalKernel<Scalar>& kernel, const Words& words, uint64_t first, T* out)
+      : kernel_(kernel), words_(words), first_(first), out_(out) {}
+
+  // Elements `from`, `from` + 1, ... where bits are set.
+  void add(uint64_t bits, int64_t from) {
+    for (; bits != 0; bits &= bits - 1) at_[count_++] = static_cast<Place>(from + __builtin_ctzll(bits));
+    if (count_ >= kTogether) redraw();
+  }
+  // Those that are left.
+  void finish() {
+    while (count_ > 0) redraw();
+  }
+
+ private:
+  using Place = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  static constexpr int kTogether = L::kCount * L::kGroups;
+
+  [[gnu::noinline]] void redraw() {
+    typename L::U w[L::kGroups];
+    typename L::F x[L::kGroups];
+    words_.draw_further(first_, at_, w);
+    kernel_(w, x);
+    T values[kTogether];
+    for (int g = 0; g < L::kGroups; ++g) store_as(values + g * L::kCount, x[g]);
+    const int n = count_ < kTogether ? count_ : kTogether;
+    for (int i = 0; i < n; ++i) out_[at_[i]] = values[i];
+    count_ -= n;
+    std::memmove(at_, at_ + n, static_cast<size_t>(count_) * sizeof(Place));
+  }
+
+  const TruncNormalKernel<Scalar>& kernel_;
+  const Words& words_;
+  uint64_t first_;
+  T* out_;
+  int count_ = 0;
+  Place at_[kTogether + 64] = {};
+};
+
+template <class T>
+void generate_redrawn(const RedrawnNormal& params, const Stream& stream, uint64_t first, int64_t count,
+                      void* destination) {
+  using Scalar = typename ScalarOf<T>::Type;
+  using L = Lanes<Scalar>;
+  constexpr int64_t kPlaces = int64_t{1} << 31;
+  if (count > kPlaces) {
+    generate_redrawn<T>(params, stream, first, kPlaces, destination);
+    return generate_redrawn<T>(params, stream, first + static_cast<uint64_t>(kPlaces), count - kPlaces,
+                               static_cast<T*>(destination) + kPlaces);
+  }
+  const RedrawnNormalKernel<Scalar> kernel(params);
+  const Words words(stream);
+  T* const out = static_cast<T*>(destination);
+  Outside<T> outside(kernel.outside, words, first, out);
+  constexpr int kGroup = L::kVectors * L::kCount;  // elements, at most 64
+  uint64_t bits[L::kGroups];
+  const auto make = [&](const typename L::U(&w)[L::kGroups][L::kVectors], T* to) {
+    PYINIT_UNROLL_GROUPS
+    for (int g = 0; g < L::kGroups; ++g) {
+      typename L::F z[L::kVectors];
+      NormalKernel<Scalar>::standard(w[g], z);
+      interleave(z);
+      bits[g] = 0;
+      for (int j = 0; j < L::kVectors; ++j, to += L::kCount) {
+        bits[g] |= uint64_t{mask_bits(less(z[j], kernel.least)) | mask_bits(less(kernel.most, z[j]))} << j * L::kCount;
+        store_as(to, kernel(z[j]));
+      }
+    }
+  };
+  int64_t done = 0;
+  const auto drawn = [&](int64_t skip, int64_t n) {
+    for (int g = 0; g < L::kGroups; ++g) {
+      // Of the elements of this group, [begin, end) are wanted.
+      const int64_t begin = skip - g * kGroup, end = begin + n;
+      if (begin > 0) bits[g] = begin >= kGroup ? 0 : bits[g] >> begin << begin;
+      if (end < kGroup) bits[g] = end <= 0 ? 0 : bits[g] << (64 - end) >> (64 - end);
+      if (bits[g] != 0) outside.add(bits[g], done - begin);
+    }
+    done += n;
+  };
+  in_draws(words, first, count, out, make, drawn);
+  outside.finish();
 }
 
 void select_step(const uint32_t* words, uint32_t left, uint32_t* remaining, uint32_t* chosen, int64_t count) {
@@ -148,6 +280,7 @@ void repeat(uint64_t pattern, void* out, int64_t count) {
 const RandomKernels random_kernels = {
     PYINIT_PER_DTYPE(UniformKernel, Uniform),
     PYINIT_PER_DTYPE(NormalKernel, Normal),
+    {generate_redrawn<Half>, generate_redrawn<BFloat16>, generate_redrawn<float>, generate_redrawn<double>},
     PYINIT_PER_DTYPE(TruncNormalKernel, TruncNormal),
     PYINIT_PER_DTYPE(NormalTailKernel, NormalTail),
     PYINIT_PER_DTYPE(BernoulliKernel, Bernoulli),
