@@ -44,7 +44,7 @@ class Words {
   }
 
   // The further words of elements `first` + at[0], `first` + at[1], ...
-  [[gnu::always_inline]] inline void draw_further(uint64_t first, const uint32_t* at, U32 (&w)[kChains / 2]) const {
+  [[gnu::always_inline]] inline void draw_further(uint64_t first, const uint32_t* at, U32* w) const {
     U64 index[kChains], x[4][kChains];
     for (int g = 0; g < kChains / 2; ++g) {
       const U32 places = load(at + g * kLanes32);
@@ -59,7 +59,7 @@ class Words {
     }
     for (int g = 0; g < kChains / 2; ++g) w[g] = weave(x[0][2 * g], x[0][2 * g + 1]);
   }
-  [[gnu::always_inline]] inline void draw_further(uint64_t first, const uint64_t* at, U64 (&w)[kChains]) const {
+  [[gnu::always_inline]] inline void draw_further(uint64_t first, const uint64_t* at, U64* w) const {
     U64 index[kChains], x[4][kChains];
     for (int c = 0; c < kChains; ++c) {
       index[c] = load(at + c * kLanes64) + u64(first);
@@ -110,32 +110,38 @@ class Words {
 
 // ---- From blocks to memory --------------------------------------------------------------------------------
 
-template <class T> using LanesOf = Lanes<typename ScalarOf<T>::Type>;
+template <template <class> class Kernel, class Params, class T>
+void generate(const Params& params, const Stream& stream, uint64_t first, int64_t count, void* destination) {
+  using Scalar = typename ScalarOf<T>::Type;
+  using L = Lanes<Scalar>;
+  using F = typename L::F;
+  constexpr int kBlockElements = L::kVectors;                  // a block holds one element of each vector
+  constexpr int kDraw = L::kVectors * L::kCount * L::kGroups;  // elements of one draw
+  const Kernel<Scalar> kernel(params);
+  const Words words(stream);
+  T* out = static_cast<T*>(destination);
 
-// Elements of one draw.
-template <class T> constexpr int kDraw = LanesOf<T>::kVectors * LanesOf<T>::kCount * LanesOf<T>::kGroups;
-
-// A block's elements, one a vector, come to lie side by side.
-template <class F> PYINIT_INLINE void interleave(F (&x)[4]) { interleave(x[0], x[1], x[2], x[3]); }
-template <class F> PYINIT_INLINE void interleave(F (&x)[2]) { interleave(x[0], x[1]); }
-
-// Draws for the `count` elements from index `first` on: make(words, to) writes those of a draw side by side, and
-// drawn(skip, n) is told of each that elements skip .. skip + n - 1 of it were wanted.
-template <class T, class Make, class Drawn>
-[[gnu::always_inline]] inline void in_draws(const Words& words, uint64_t first, int64_t count, T* out, const Make& make,
-                                            const Drawn& drawn) {
-  using L = LanesOf<T>;
-  uint64_t block = first / L::kVectors;
-  int64_t skip = static_cast<int64_t>(first % L::kVectors);
-  T part[kDraw<T>];  // for draws that begin before `first` or end after the last element
+  uint64_t block = first / kBlockElements;
+  int64_t skip = static_cast<int64_t>(first % kBlockElements);
+  T part[kDraw];  // for draws that begin before `first` or end after the last element
   while (count > 0) {
-    const bool is_whole = skip == 0 && count >= kDraw<T>;
+    const bool is_whole = skip == 0 && count >= kDraw;
+    T* to = is_whole ? out : part;
     typename L::U w[L::kGroups][L::kVectors];
     words.draw(block, w);
-    make(w, is_whole ? out : part);
-    const int64_t n = count < kDraw<T> - skip ? count : kDraw<T> - skip;
+    PYINIT_UNROLL_GROUPS
+    for (int g = 0; g < L::kGroups; ++g) {
+      F x[L::kVectors];
+      kernel(w[g], x);
+      if constexpr (L::kVectors == 4) {
+        interleave(x[0], x[1], x[2], x[3]);
+      } else {
+        interleave(x[0], x[1]);
+      }
+      for (int j = 0; j < L::kVectors; ++j, to += L::kCount) store_as(to, x[j]);
+    }
+    const int64_t n = count < kDraw - skip ? count : kDraw - skip;
     if (!is_whole) std::memcpy(out, part + skip, static_cast<size_t>(n) * sizeof(T));
-    drawn(skip, n);
     out += n;
     count -= n;
     block += static_cast<uint64_t>(L::kCount * L::kGroups);
@@ -143,66 +149,65 @@ template <class T, class Make, class Drawn>
   }
 }
 
-template <template <class> class Kernel, class Params, class T>
-void generate(const Params& params, const Stream& stream, uint64_t first, int64_t count, void* destination) {
-  using L = LanesOf<T>;
-  const Kernel<typename ScalarOf<T>::Type> kernel(params);
-  const auto make = [&](const typename L::U(&w)[L::kGroups][L::kVectors], T* to) {
-    PYINIT_UNROLL_GROUPS
-    for (int g = 0; g < L::kGroups; ++g) {
-      typename L::F x[L::kVectors];
-      kernel(w[g], x);
-      interleave(x);
-      for (int j = 0; j < L::kVectors; ++j, to += L::kCount) store_as(to, x[j]);
-    }
-  };
-  in_draws(Words(stream), first, count, static_cast<T*>(destination), make, [](int64_t, int64_t) {});
-}
-
 // ---- Normals, some of them drawn anew ---------------------------------------------------------------------
 
-// Elements whose normals lie outside, until there are enough of them to draw together.
+// Elements whose normals lie outside, drawn anew as soon as they fill vectors.
 template <class T> class Outside {
   using Scalar = typename ScalarOf<T>::Type;
   using L = Lanes<Scalar>;
 
  public:
-  Outside(const TruncNormalKernel<Scalar>& kernel, const Words& words, uint64_t first, T* out)
-      : kernel_(kernel), words_(words), first_(first), out_(out) {}
+  Outside(const TruncNormalKernel<Scalar>& kernel, const Stream& stream, uint64_t first, T* out)
+      : kernel_(kernel), words_(stream), first_(first), out_(out) {}
 
   // Elements `from`, `from` + 1, ... where bits are set.
   void add(uint64_t bits, int64_t from) {
-    for (; bits != 0; bits &= bits - 1) at_[count_++] = static_cast<Place>(from + __builtin_ctzll(bits));
-    if (count_ >= kTogether) redraw();
+    const int n = __builtin_popcountll(bits);
+    Place* const to = at_ + count_;
+    int i = 0;
+    const auto take = [&](int several) {
+      for (const int end = i + several; i < end; ++i) {
+        to[i] = static_cast<Place>(from + __builtin_ctzll(bits | kTopBit<U64>));
+        bits &= bits - 1;
+      }
+    };
+    // Some more than there are: it takes less time than to guess wrongly how many there are.
+    take(4);
+    if (n > 4) take(4);
+    while (i < n) take(1);
+    count_ += n;
+    while (count_ >= kTogether) redraw(kTogether);
   }
   // Those that are left.
   void finish() {
-    while (count_ > 0) redraw();
+    if (count_ > 0) redraw(count_);
   }
 
  private:
   using Place = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-  static constexpr int kTogether = L::kCount * L::kGroups;
+  static constexpr int kDraws = 2;  // side by side
+  static constexpr int kVectors = kDraws * L::kGroups, kTogether = L::kCount * kVectors;
 
-  [[gnu::noinline]] void redraw() {
-    typename L::U w[L::kGroups];
-    typename L::F x[L::kGroups];
-    words_.draw_further(first_, at_, w);
-    kernel_(w, x);
+  void redraw(int count) {
+    typename L::U w[kVectors];
+    typename L::F x[kVectors];
     T values[kTogether];
-    for (int g = 0; g < L::kGroups; ++g) store_as(values + g * L::kCount, x[g]);
-    const int n = count_ < kTogether ? count_ : kTogether;
-    for (int i = 0; i < n; ++i) out_[at_[i]] = values[i];
-    count_ -= n;
-    std::memmove(at_, at_ + n, static_cast<size_t>(count_) * sizeof(Place));
+    for (int d = 0; d < kDraws; ++d) {
+      words_.draw_further(first_, at_ + d * L::kGroups * L::kCount, w + d * L::kGroups);
+    }
+    kernel_(w, x);
+    for (int g = 0; g < kVectors; ++g) store_as(values + g * L::kCount, x[g]);
+    for (int i = 0; i < count; ++i) out_[at_[i]] = values[i];
+    count_ -= count;
+    for (int i = 0; i < count_; ++i) at_[i] = at_[kTogether + i];
   }
 
-  const TruncNormalKernel<Scalar>& kernel_;
-  const Words& words_;
-  uint64_t first_;
-  T* out_;
+  const TruncNormalKernel<Scalar> kernel_;
+  const Words words_;
+  const uint64_t first_;
+  T* const out_;
   int count_ = 0;
-  Place at_[kTogether + 64] = {};
+  Place at_[kTogether + 64 + 8] = {};
 };
 
 template <class T>
@@ -210,43 +215,45 @@ void generate_redrawn(const RedrawnNormal& params, const Stream& stream, uint64_
                       void* destination) {
   using Scalar = typename ScalarOf<T>::Type;
   using L = Lanes<Scalar>;
-  constexpr int64_t kPlaces = int64_t{1} << 31;
+  constexpr int64_t kTile = 1024, kWord = 64, kPlaces = int64_t{1} << 31;
+  T* out = static_cast<T*>(destination);
   if (count > kPlaces) {
-    generate_redrawn<T>(params, stream, first, kPlaces, destination);
-    return generate_redrawn<T>(params, stream, first + static_cast<uint64_t>(kPlaces), count - kPlaces,
-                               static_cast<T*>(destination) + kPlaces);
+    generate_redrawn<T>(params, stream, first, kPlaces, out);
+    return generate_redrawn<T>(params, stream, first + kPlaces, count - kPlaces, out + kPlaces);
   }
   const RedrawnNormalKernel<Scalar> kernel(params);
-  const Words words(stream);
-  T* const out = static_cast<T*>(destination);
-  Outside<T> outside(kernel.outside, words, first, out);
-  constexpr int kGroup = L::kVectors * L::kCount;  // elements, at most 64
-  uint64_t bits[L::kGroups];
-  const auto make = [&](const typename L::U(&w)[L::kGroups][L::kVectors], T* to) {
-    PYINIT_UNROLL_GROUPS
-    for (int g = 0; g < L::kGroups; ++g) {
-      typename L::F z[L::kVectors];
-      NormalKernel<Scalar>::standard(w[g], z);
-      interleave(z);
-      bits[g] = 0;
-      for (int j = 0; j < L::kVectors; ++j, to += L::kCount) {
-        bits[g] |= uint64_t{mask_bits(less(z[j], kernel.least)) | mask_bits(less(kernel.most, z[j]))} << j * L::kCount;
-        store_as(to, kernel(z[j]));
+  Outside<T> outside(kernel.outside, stream, first, out);
+  Scalar z[kTile];
+  // A word of elements from z[i] on to `to`; bits say which are outside.
+  const auto keep = [&](int64_t i, T* to) {
+    uint64_t bits = 0;
+    for (int64_t j = 0; j < kWord; j += L::kCount) {
+      const typename L::F normals = load(z + i + j);
+      bits |= uint64_t{mask_bits(less(normals, kernel.least)) | mask_bits(less(kernel.most, normals))} << j;
+      store_as(to + j, kernel(normals));
+    }
+    return bits;
+  };
+  for (int64_t begin = 0; begin < count;) {
+    // All tiles but the first one begin with a block.
+    const int64_t whole = kTile - static_cast<int64_t>((first + static_cast<uint64_t>(begin)) % L::kVectors);
+    const int64_t n = count - begin < whole ? count - begin : whole;
+    generate<NormalKernel, Normal, Scalar>({0, 1}, stream, first + static_cast<uint64_t>(begin), n, z);
+    for (int64_t i = 0; i < n; i += kWord) {
+      const int64_t left = n - i;
+      uint64_t bits;
+      if (left >= kWord) {
+        bits = keep(i, out + begin + i);
+      } else {
+        std::memset(z + n, 0, static_cast<size_t>(kWord - left) * sizeof(Scalar));
+        T part[kWord];
+        bits = keep(i, part);
+        std::memcpy(out + begin + i, part, static_cast<size_t>(left) * sizeof(T));
       }
+      if (bits != 0) outside.add(bits, begin + i);
     }
-  };
-  int64_t done = 0;
-  const auto drawn = [&](int64_t skip, int64_t n) {
-    for (int g = 0; g < L::kGroups; ++g) {
-      // Of the elements of this group, [begin, end) are wanted.
-      const int64_t begin = skip - g * kGroup, end = begin + n;
-      if (begin > 0) bits[g] = begin >= kGroup ? 0 : bits[g] >> begin << begin;
-      if (end < kGroup) bits[g] = end <= 0 ? 0 : bits[g] << (64 - end) >> (64 - end);
-      if (bits[g] != 0) outside.add(bits[g], done - begin);
-    }
-    done += n;
-  };
-  in_draws(words, first, count, out, make, drawn);
+    begin += n;
+  }
   outside.finish();
 }
 
