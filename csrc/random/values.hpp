@@ -133,10 +133,10 @@ template <class Scalar> struct TruncNormalKernel {
   }
 };
 
-// Elements whose normals are outside are found by their bits, and drawn anew from words of the blocks whose counters
-// are by kFurther higher: those of elements are below it.
+// The further words of elements lie in the blocks whose counters are higher by this; those of elements' words are below.
 constexpr uint64_t kFurther = uint64_t{1} << 63;
 
+// What a standard normal becomes that is not outside. The others' elements are what `outside` makes of further words.
 template <class Scalar> struct RedrawnNormalKernel {
   using F = typename Lanes<Scalar>::F;
   F least, most;

@@ -14,6 +14,8 @@ from pyinit import _core
 
 RngName = Literal["philox", "torch"]
 NAMES: tuple[RngName, ...] = get_args(RngName)
+VERSIONS = (1, 2)
+"""The versions of pyinit's own numbers (docs/random.md); the last one is used unless another is asked for."""
 _ENVIRONMENT = "PYINIT_RNG"
 _LOWEST = -(2**63)
 
@@ -38,9 +40,17 @@ def _known(name: str, where: str) -> RngName:
 
 _process_choice = _known(os.environ.get(_ENVIRONMENT) or "philox", _ENVIRONMENT)
 _context_choice: ContextVar[RngName] = ContextVar("pyinit_rng")
+_process_version = VERSIONS[-1]
+_context_version: ContextVar[int] = ContextVar("pyinit_stream_version")
 
 
-def set_rng(name: RngName) -> None:
+def _known_version(version: int) -> int:
+    if version not in VERSIONS or isinstance(version, bool):
+        raise ValueError(f"version must be one of {', '.join(map(str, VERSIONS))}, got {version!r}")
+    return version
+
+
+def set_rng(name: RngName, version: int = VERSIONS[-1]) -> None:
     """Choose the generator of the whole process.
 
     The environment variable ``PYINIT_RNG`` sets the choice that a process starts with. Within
@@ -49,9 +59,11 @@ def set_rng(name: RngName) -> None:
     Args:
         name: ``"philox"``, the default, for pyinit's own counter-based numbers, or ``"torch"`` for
             the numbers that ``torch.nn.init`` would have drawn
+        version: the version of pyinit's own numbers, 1 or 2. Version 1 has other truncated normal
+            numbers (docs/random.md)
 
     Raises:
-        ValueError: for any other name.
+        ValueError: for any other name or version.
 
     References:
         Salmon et al. (2011), `Parallel random numbers: as easy as 1, 2, 3` (Philox). Matsumoto &
@@ -67,8 +79,8 @@ def set_rng(name: RngName) -> None:
         True
         >>> pyinit.set_rng("philox")
     """
-    global _process_choice  # noqa: PLW0603  the process has one default
-    _process_choice = _known(name, "rng name")
+    global _process_choice, _process_version
+    _process_choice, _process_version = _known(name, "rng name"), _known_version(version)
 
 
 def get_rng() -> RngName:
@@ -85,17 +97,23 @@ def get_rng() -> RngName:
     return _context_choice.get(_process_choice)
 
 
-def rng(name: RngName) -> AbstractContextManager[None]:
+def stream_version() -> int:
+    """The version of pyinit's own numbers that is in force here."""
+    return _context_version.get(_process_version)
+
+
+def rng(name: RngName, version: int = VERSIONS[-1]) -> AbstractContextManager[None]:
     """Choose the generator for a ``with`` block, in this thread or asynchronous task only.
 
     Args:
         name: ``"philox"`` or ``"torch"``, as ``set_rng`` takes it
+        version: the version of pyinit's own numbers, 1 or 2, as ``set_rng`` takes it
 
     Returns:
         A context manager. At its end the choice from before is in force again.
 
     Raises:
-        ValueError: for any other name.
+        ValueError: for any other name or version.
 
     Example:
         >>> import torch, pyinit
@@ -104,16 +122,17 @@ def rng(name: RngName) -> AbstractContextManager[None]:
         >>> torch.equal(weight, torch.randn(3, generator=torch.Generator().manual_seed(0)))
         True
     """
-    return _scoped(_known(name, "rng name"))
+    return _scoped(_known(name, "rng name"), _known_version(version))
 
 
 @contextmanager
-def _scoped(name: RngName) -> Iterator[None]:
-    token = _context_choice.set(name)
+def _scoped(name: RngName, version: int) -> Iterator[None]:
+    choice, of_version = _context_choice.set(name), _context_version.set(version)
     try:
         yield
     finally:
-        _context_choice.reset(token)
+        _context_version.reset(of_version)
+        _context_choice.reset(choice)
 
 
 class _Scratch:
