@@ -170,6 +170,8 @@ def init(
         if out is not None:
             texts = {name: str(value) for name, value in described.items()}
             versions = {"pyinit": machine["version"], "rng": machine["rng"]}
+            if timed.initialization is not None:
+                versions["stream_version"] = str(timed.initialization.stream_version)
             _save(network, out, {"format": "pt", **texts, **versions})
     if report_file is not None:
         _output.save_report(timed.report, report_file)
