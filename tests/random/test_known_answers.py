@@ -119,7 +119,9 @@ def test_torch_gives_the_known_answer(name: str, dtype: str, start: str, crc: st
         *((2, *answer) for answer in ANSWERS if answer[0] in {*FILLS, *FILLS_V2} - {*V1_ALONE}),
     ],
 )
-def test_known_answer(isa: str, version: int, name: str, dtype: str, start: str, crc: str) -> None:
+def test_known_answer(  # noqa: PLR0917
+    isa: str, version: int, name: str, dtype: str, start: str, crc: str
+) -> None:
     function, args = (FILLS | FILLS_V2)[name]
     out = torch.full((COUNT,), torch.nan, dtype=getattr(torch, dtype))
     with pyinit.rng("philox", version):

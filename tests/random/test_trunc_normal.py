@@ -80,13 +80,13 @@ def expected(numbers: Numbers, is_double: bool) -> tuple[NDArray[np.float64], ND
     z = reference.normal(KEY, STREAM, COUNT + 1, double=is_double)[:COUNT]
     if is_double:
         words = reference.double_words(KEY, STREAM, FURTHER // 2, COUNT)
-        below = ((words >> np.uint64(11)) + 0.5) * 2.0**-53
+        below, above = (((w >> np.uint64(11)) + 0.5) * 2.0**-53 for w in (words, ~words))
     else:
         words = reference.words(KEY, STREAM, FURTHER, COUNT)
-        below = ((words >> np.uint32(1)) + 0.5) * 2.0**-31
+        below, above = (((w >> np.uint32(1)) + 0.5) * 2.0**-31 for w in (words, ~words))
     outside = (z < alpha) | (z > beta)
     return mean + std * np.where(
-        outside, reference.truncated_normal(below, 1 - below, alpha, beta), z
+        outside, reference.truncated_normal(below, above, alpha, beta), z
     ), outside
 
 
