@@ -83,9 +83,7 @@ class TruncNormal(Keyed):
         torchs = f"torch.nn.init.trunc_normal_({empty}, {numbers})"
         ours = f"fill.trunc_normal(out, {numbers}, {self.place()})"
         if self.version != "2":
-            ours = (
-                f"rng('philox', {self.version})(fill.trunc_normal)(out, {numbers}, {self.place()})"
-            )
+            ours = f"pyinit.rng('philox', {self.version})(fill.trunc_normal)(out, {numbers}, {self.place()})"
         return Program(self.room(), ours, torchs)
 
     def expected(self, names: Names) -> list[Expected]:  # noqa: ARG002
