@@ -69,7 +69,8 @@ struct RawWords {};
 Uniform make_uniform(DType dtype, double low, double high);
 Normal make_normal(double mean, double std);
 Bernoulli make_bernoulli(DType dtype, double probability);
-RedrawnNormal make_redrawn_normal(DType dtype, const TruncNormal& outside, double mean, double std, double low, double high);
+RedrawnNormal make_redrawn_normal(DType dtype, const TruncNormal& outside, double mean, double std, double low,
+                                  double high);
 TruncNormal make_trunc_normal(DType dtype, double mean, double std, double low, double high);
 NormalTail make_normal_tail(DType dtype, double mean, double std, double low, double high);
 
@@ -88,8 +89,8 @@ bool is_flat(DType dtype, const NormalTail& p);
 Uniform make_flat(DType dtype, double low, double high);
 
 // Distributions as callers name them, by codes that Python and both fill_many share, and their numbers: constant
-// (value), uniform (low, high), normal (mean, std), trunc_normal (mean, std, low, high), bernoulli (probability), and the
-// truncated normal of stream version 1.
+// (value), uniform (low, high), normal (mean, std), trunc_normal (mean, std, low, high), bernoulli (probability), and
+// the truncated normal of stream version 1.
 enum class Distribution : int { constant, uniform, normal, trunc_normal, bernoulli, trunc_normal_v1 };
 constexpr int kDistributions = 6;
 using Numbers = std::array<double, 4>;

@@ -133,7 +133,8 @@ template <class Scalar> struct TruncNormalKernel {
   }
 };
 
-// The further words of elements lie in the blocks whose counters are higher by this; those of elements' words are below.
+// The further words of elements lie in the blocks whose counters are higher by this; those of elements' words are
+// below.
 constexpr uint64_t kFurther = uint64_t{1} << 63;
 
 // What a standard normal becomes that is not outside. The others' elements are what `outside` makes of further words.
