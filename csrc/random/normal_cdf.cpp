@@ -53,8 +53,8 @@ double normal_centre(double x) {
 double normal_upper_tail(double x) {
   if (x < 0) return 1 - normal_upper_tail(-x);
   if (x <= 2) return 0.5 - normal_centre(x);
-  if (!(x * x < 1490)) return 0;  // as the density
-  double fraction = x;            // x + 1/(x + 2/(x + 3/(x + ...
+  if (density(x) == 0) return 0;
+  double fraction = x;  // x + 1/(x + 2/(x + 3/(x + ...
   for (int k = 160; k >= 1; --k) fraction = x + k / fraction;
   return density(x) / fraction;
 }
