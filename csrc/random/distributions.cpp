@@ -64,7 +64,7 @@ double unit_of(DType dtype, double largest) {
 }
 
 // The probability of the interval from which on drawing normals takes less time than inverting the distribution.
-constexpr double kLeastInside = 0.9;
+constexpr double kLeastInside = 0.92;
 
 // No normal is as far from the mean, in standard deviations.
 double largest_normal(DType dtype) { return dtype == DType::f64 ? 9 : 7; }

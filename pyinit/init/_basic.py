@@ -135,7 +135,7 @@ def trunc_normal_(  # noqa: PLR0917  torch's signature
 ) -> Tensor:
     """Fill with numbers drawn from ``N(mean, std**2)`` within ``[a, b]``.
 
-    Where the bounds cut off at most a tenth of the normal distribution, the numbers are those of
+    Where the bounds cut off at most 8% of the normal distribution, the numbers are those of
     ``normal_``, except where these lie outside. Such numbers, and all of narrower bounds, are made by
     the inverse of the distribution function, and far one-sided tails are as accurate as the middle.
 

@@ -68,7 +68,7 @@ std::vector<Fill> fills() {
       {"trunc_normal_v2", trunc_v2(0, 1, -2, 2)},
       {"trunc_normal_v2_wide", trunc_v2(0, 0.02, -2, 2)},
       {"trunc_normal_v2_lopsided", trunc_v2(1, 2, -3, 5.5)},
-      {"trunc_normal_v2_one_side", trunc_v2(0.5, 3, -infinity, 4.5)},
+      {"trunc_normal_v2_one_side", trunc_v2(0.5, 3, -infinity, 5)},
       {"trunc_normal_v2_narrow", trunc_v2(0, 1, -1.5, 1.5)},
   };
 }

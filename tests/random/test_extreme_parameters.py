@@ -97,7 +97,7 @@ def exact(numbers: Numbers, is_double: bool, version: int) -> list[mpf]:
 def is_seldom_cut(numbers: Numbers, alpha: mpf, beta: mpf, is_double: bool) -> bool:
     mean, std, *_ = numbers
     is_in_lanes = is_double or max(abs(mean), std) < 2.0**127
-    return is_in_lanes and upper_tail(alpha) - upper_tail(beta) >= mpf(0.9)
+    return is_in_lanes and upper_tail(alpha) - upper_tail(beta) >= mpf(0.92)
 
 
 def check(numbers: Numbers, dtype: torch.dtype, version: int) -> None:

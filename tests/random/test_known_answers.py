@@ -36,7 +36,7 @@ FILLS_V2 = {
     "trunc_normal_v2": (fill.trunc_normal, (0.0, 1.0, -2.0, 2.0)),
     "trunc_normal_v2_wide": (fill.trunc_normal, (0.0, 0.02, -2.0, 2.0)),
     "trunc_normal_v2_lopsided": (fill.trunc_normal, (1.0, 2.0, -3.0, 5.5)),
-    "trunc_normal_v2_one_side": (fill.trunc_normal, (0.5, 3.0, float("-inf"), 4.5)),
+    "trunc_normal_v2_one_side": (fill.trunc_normal, (0.5, 3.0, float("-inf"), 5.0)),
     "trunc_normal_v2_narrow": (fill.trunc_normal, (0.0, 1.0, -1.5, 1.5)),
 }
 

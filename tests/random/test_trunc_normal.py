@@ -18,15 +18,15 @@ KEY, STREAM = 0x0123456789ABCDEF, 77
 COUNT = 100_003
 INF = math.inf
 FURTHER = 2**65  # from the words of elements to their further words
-LEAST_INSIDE = 0.9
+LEAST_INSIDE = 0.92
 SMALLEST_P = 1e-4
 Numbers = tuple[float, float, float, float]
 
-at_threshold = stats.norm.ppf(0.95)  # which as many normals lie within as are worth drawing
+at_threshold = stats.norm.ppf(0.96)  # which as many normals lie within as are worth drawing
 SELDOM_CUT: list[Numbers] = [
     (0.0, 1.0, -2.0, 2.0),
     (1.0, 2.0, -3.0, 5.5),
-    (0.5, 3.0, -INF, 4.5),
+    (0.5, 3.0, -INF, 5.0),
     (0.0, 0.02, -0.06, 0.05),
     (-7.0, 0.25, -7.4, INF),
     (0.0, 1.0, -at_threshold - 1e-6, at_threshold + 1e-6),
@@ -238,7 +238,7 @@ def test_the_last_index_is_reached(isa: str) -> None:
 
 
 @dtypes
-@pytest.mark.parametrize("ends", [(-2.0, 2.0), (-2.0001, 1.9999), (-1.7, 1.701)], ids=str)
+@pytest.mark.parametrize("ends", [(-2.0, 2.0), (-2.0001, 1.9999), (-1.8, 1.801)], ids=str)
 def test_nothing_is_outside_and_nothing_piled_up(
     isa: str, ends: tuple[float, float], dtype: torch.dtype
 ) -> None:

@@ -13,7 +13,7 @@ from fuzzing.subjects.fills import Keyed
 # From so many standard deviations on, a tail is exponential to 1e-10.
 _FAR = 1e5
 _MOST = 24  # the most elements whose quantiles are computed
-_LEAST_INSIDE = 0.9  # from so many normals within the bounds on, elements are normals
+_LEAST_INSIDE = 0.92  # from so many normals within the bounds on, elements are normals
 
 
 @dataclass(frozen=True, kw_only=True)
