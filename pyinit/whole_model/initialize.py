@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
 from pyinit._sharding.find import sharded
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
 from pyinit.initializers import DeltaOrthogonal, Orthogonal, OwnReset
 from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
-from pyinit.whole_model.engine.execute import Batch, Moments, measured
+from pyinit.whole_model.engine.execute import Batch, Moments, check_partitioned, measured
 from pyinit.whole_model.engine.materialize import materialize_
 from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
 from pyinit.whole_model.methods import Method, Start
@@ -126,6 +127,8 @@ def initialize_(
     )
     if get_rng() == "torch":
         _check_for_torch(plan, has_keys=seed is not None)
+    is_on_device = generator is not None and generator.device.type != "cpu"
+    check_partitioned(plan, has_keys=get_rng() == "philox" and not is_on_device)
     resets = plan_resets(network.modules, IsTouched(plan))
     refuse_buffers_elsewhere("initialize_", network, resets)
     # From here on nothing is refused.
@@ -261,6 +264,7 @@ def carry_out(  # noqa: PLR0917
     with torch.no_grad():
         for _, _, reset in resets:
             reset(sources)
+    settle_(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
     for i, entry in enumerate(plan):
         computed = entry.site.computed
         if computed is not None:

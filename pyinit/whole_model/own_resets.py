@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyinit._graph.kinds import EMBEDDINGS, is_layer
 from pyinit._random.generators import global_states_kept
 from pyinit._sharding.find import sharded
+from pyinit._torch.views import whole_shape
 
 _RESETS = ("reset_parameters", "_reset_parameters")
 
@@ -250,7 +251,7 @@ def _filled(module: nn.Module, call: Callable[[], Any], words: str) -> Collectio
         filled = None
     if filled is not None and all(n in filled or not make(p).is_meta for n, p in own.items()):
         return filled
-    if sum(parameter.numel() for parameter in module.parameters()) > _LARGEST_COPY:
+    if sum(math.prod(whole_shape(parameter)) for parameter in module.parameters()) > _LARGEST_COPY:
         return own if filled is None else filled
     try:
         return {*(filled or ()), *_trial(module, call, _copy, lambda _: False)}
