@@ -93,8 +93,7 @@ def _is_misfit(tensor: Any) -> bool:
 _BY_OTHERS: _Reasons = (
     (
         lambda tensor: hasattr(tensor, "_z3_optimizer"),
-        "an engine's optimizer has values of its own for it: initialize the model before "
-        "deepspeed.initialize",
+        "its engine's optimizer has other values of it: initialize before deepspeed.initialize",
     ),
 )
 _NOT_WRITABLE: _Reasons = (

@@ -77,7 +77,9 @@ def is_transformed() -> bool:
 def is_placeholder(tensor: Tensor) -> bool:
     """Whether DeepSpeed's ZeRO-3 has left an empty tensor in the place of a parameter that it has partitioned."""
     # A subclass, or a mode, is shown nothing unless it is one.
-    return "ds_shape" in getattr(tensor, "__dict__", ()) and tensor.dim() == 1 and tensor.numel() == 0
+    return (
+        "ds_shape" in getattr(tensor, "__dict__", ()) and tensor.dim() == 1 and tensor.numel() == 0
+    )
 
 
 def whole_shape(tensor: Tensor) -> tuple[int, ...]:

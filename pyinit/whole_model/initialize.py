@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
-from pyinit._sharding.find import sharded
 from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
@@ -24,7 +23,7 @@ from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
 from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.own_resets import OwnReset as OwnResetOf
-from pyinit.whole_model.own_resets import fill_by_stand_ins
+from pyinit.whole_model.own_resets import fill_by_stand_ins, fills_in_place
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
 from pyinit.whole_model.reparametrized import Computed
@@ -313,8 +312,7 @@ def _reset_by_modules(network: Network, plan: Sequence[Entry], sources: Sources)
 
 
 def _reset(network: Network, own: OwnResetOf, entries: Sequence[Entry]) -> None:
-    parameters = network.modules[own.path].parameters()
-    if own.in_place and all(sharded(parameter) is None for parameter in parameters):
+    if own.in_place and fills_in_place(network.modules[own.path]):
         own.call()
         return
     start = len(own.path) + 1 if own.path else 0

@@ -8,8 +8,8 @@ from torch import nn
 
 from pyinit._messages import first_of
 from pyinit._random.rng import Key, Source, rng, stream_of
-from pyinit._torch.eager import eager
 from pyinit._sharding.zero3 import settle_
+from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
 from pyinit.initializers import KEEP, ZEROS, Keep, OwnReset
