@@ -84,7 +84,6 @@ def _is_misfit(tensor: Any) -> bool:
     return (
         torch.distributed.get_rank(group) < 0
         or tuple(partition.shape) != (-(-math.prod(tensor.ds_shape) // ranks),)
-        or partition.dtype is not tensor.dtype
         or partition.is_meta
     )
 
@@ -93,7 +92,7 @@ def _is_misfit(tensor: Any) -> bool:
 _BY_OTHERS: _Reasons = (
     (
         lambda tensor: hasattr(tensor, "_z3_optimizer"),
-        "its engine's optimizer has other values of it: initialize before deepspeed.initialize",
+        "its engine's optimizer may hold a copy: initialize the model before deepspeed.initialize",
     ),
 )
 _NOT_WRITABLE: _Reasons = (
@@ -116,6 +115,10 @@ _NOT_WRITABLE: _Reasons = (
     (
         lambda tensor: _status_of(tensor, "ds_status") == "INFLIGHT",
         "is gathering it",
+    ),
+    (
+        lambda tensor: tensor.ds_tensor.dtype is not tensor.dtype,
+        "has the partition in another dtype than the parameter's",
     ),
     (
         lambda tensor: _status_of(tensor.ds_tensor, "status") != "AVAILABLE" or _is_misfit(tensor),
