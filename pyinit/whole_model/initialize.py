@@ -17,9 +17,14 @@ from pyinit._torch.views import dtype_name
 from pyinit.initializers import DeltaOrthogonal, Orthogonal, OwnReset
 from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
-from pyinit.whole_model.engine.execute import Batch, Moments, check_partitioned, measured
+from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
-from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
+from pyinit.whole_model.engine.plan import (
+    Entry,
+    make_plan,
+    refuse_partitioned_without_keys,
+    view_of_entry,
+)
 from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.own_resets import OwnReset as OwnResetOf
@@ -126,8 +131,8 @@ def initialize_(
     )
     if get_rng() == "torch":
         _check_for_torch(plan, has_keys=seed is not None)
-    is_on_device = generator is not None and generator.device.type != "cpu"
-    check_partitioned(plan, has_keys=get_rng() == "philox" and not is_on_device)
+    if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
+        refuse_partitioned_without_keys("initialize_", plan)
     resets = plan_resets(network.modules, IsTouched(plan))
     refuse_buffers_elsewhere("initialize_", network, resets)
     # From here on nothing is refused.

@@ -295,7 +295,7 @@ def test_initializers_that_depend_on_other_elements_are_refused_by_name(initiali
         model = layers()
         partition_all(model[2])
         before = model[0].weight.detach().clone()
-        with pytest.raises(ValueError, match=r"fill 2\.weight \(.*ZeRO-3 .*GatheredParameters$"):
+        with pytest.raises(ValueError, match=r"fill 2\.weight \(.* depend .*GatheredParameters$"):
             initialize_(model, "xavier", rules={"2.weight": initializer}, seed=1)
         assert torch.equal(model[0].weight, before)
         initialize_(model, "xavier", rules={"0.weight": initializer}, seed=1)
@@ -304,7 +304,7 @@ def test_initializers_that_depend_on_other_elements_are_refused_by_name(initiali
 def test_torchs_numbers_are_refused_for_models() -> None:
     with fake_rank(0, 2), pyinit.rng("torch"):
         model = partition_all(layers())
-        with pytest.raises(ValueError, match=r"fill 0\.weight .* pyinit's own numbers"):
+        with pytest.raises(ValueError, match=r"pyinit's own numbers alone.*0\.weight"):
             initialize_(model, "xavier", seed=1)
 
 
