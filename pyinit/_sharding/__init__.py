@@ -1,1 +1,1 @@
-"""What a process holds of a larger tensor, and what the processes that share it must have alike."""
+"""What this process holds of tensors that are spread over several, and how it is filled."""
