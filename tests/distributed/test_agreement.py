@@ -224,6 +224,43 @@ found["outside"] = of(seed=stage, **{f"{i}.w": (sharded(4, 4, on=half), "")
 both = {"a": (sharded(4, 4, on=dp), ""), "b": (sharded(4, 4, on=tp), "")}
 found["order"] = of(**(both if rank < 2 else dict(reversed(both.items()))))
 
+# Real models.
+import pyinit
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+
+def model(width=6):
+    made = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 5))
+    with torch.no_grad():
+        for each in made.parameters():
+            each.fill_(7.0)
+    return fully_shard(made, mesh=mesh)
+
+def initialized(made, *arguments, **options):
+    said = raised(pyinit.initialize_, made, *arguments, **options)
+    values = [p.to_local() if hasattr(p, "to_local") else p for p in made.parameters()]
+    return said, all(bool((v == 7).all()) for v in values)
+
+torch.manual_seed(0)
+made = model()
+found["model: seeds"] = initialized(made, seed=int(rank == 3))
+found["model: recipes"] = initialized(made, "xavier" if rank == 0 else "kaiming", seed=0)
+rules = {"0.weight": pyinit.initializers.Normal(std=0.5 if rank == 1 else 1.0)}
+found["model: rules"] = initialized(made, rules=rules, seed=0)
+found["model: skipped"] = initialized(made, skip="2.bias" if rank == 2 else "0.bias", seed=0)
+found["model: functions"] = initialized(made, only=lambda site: False, seed=0)
+torch.manual_seed(rank)
+found["model: keys"] = initialized(made)
+found["model: a dry run"] = initialized(made, seed=rank, dry_run=True)
+torch.manual_seed(5)
+found["model: the same key"] = initialized(made)
+found["model: not asked"] = initialized(model(), seed=rank, agree=False)
+found["model: rules that are functions"] = initialized(
+    model(), rules=[pyinit.Rule(lambda site: site.leaf == "weight", pyinit.initializers.Normal())], seed=0
+)
+if rank == 0:
+    found["model: alone"] = initialized(nn.Linear(4, 4), seed=0)
+
 meeting.TIMEOUT = 1.0
 found["absent"] = "" if rank == 2 else of()
 found["plain"] = of(w=(torch.zeros(8, 4) if rank == 0 else mine, "")) if stage == 0 else ""
@@ -248,8 +285,10 @@ def test_what_the_ranks_of_a_mesh_have_alike_is_let_through(found: list[Any], ca
         ("recipe", "recipe differs: ranks 0, 2-3 have auto, rank 1 has kaiming"),
         (
             "initializer",
-            "w differs: ranks 0-1, 3 have (8, 4) float32 normal(std=0.02), "
-            "rank 2 has (8, 4) float32 normal(std=0.1)",
+            (
+                "w differs: ranks 0-1, 3 have (8, 4) float32 normal(std=0.02), "
+                "rank 2 has (8, 4) float32 normal(std=0.1)"
+            ),
         ),
         ("shape", "w differs: rank 0 has (12, 4) float32, ranks 1-3 have (8, 4) float32"),
         ("dtype", "w differs: ranks 0-2 have (8, 4) float32, rank 3 has (8, 4) float64"),
@@ -281,3 +320,41 @@ def test_a_rank_whose_model_has_no_dtensors_does_not_come(found: list[Any]) -> N
     said = [each["plain"] for each in found]
     assert said[:1] + said[2:] == [""] * 3
     assert "waited 1 s for rank 0 of ranks 0-1" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("case", "difference"),
+    [
+        ("seeds", "seed differs: ranks 0-2 have 0, rank 3 has 1"),
+        ("recipes", "recipe differs: rank 0 has xavier, ranks 1-3 have kaiming"),
+        ("rules", "rules differs: ranks 0, 2-3 have 0.weight -> normal, rank 1 has"),
+        ("skipped", "2.bias differs: ranks 0-1, 3 have (5,) float32 constant(val=0)"),
+        (
+            "keys",
+            "key drawn from the generator (seed= gives all ranks the same) differs: rank 0 has",
+        ),
+    ],
+)
+def test_initialize_writes_nothing_where_ranks_differ(
+    found: list[Any], case: str, difference: str
+) -> None:
+    said = {each[f"model: {case}"][0] for each in found}
+    assert len(said) == 1
+    assert difference in said.pop()
+    assert all(is_untouched for _, is_untouched in (each[f"model: {case}"] for each in found))
+
+
+@pytest.mark.parametrize("case", ["the same key", "not asked", "rules that are functions"])
+def test_initialize_writes_where_ranks_agree_or_are_not_asked(found: list[Any], case: str) -> None:
+    assert [each[f"model: {case}"] for each in found] == [["", False]] * 4
+
+
+@pytest.mark.parametrize("case", ["functions", "a dry run"])
+def test_initialize_does_not_communicate_where_it_fills_nothing(
+    found: list[Any], case: str
+) -> None:
+    assert [each[f"model: {case}"] for each in found] == [["", True]] * 4
+
+
+def test_a_plain_model_that_one_rank_alone_initializes_does_not_wait(found: list[Any]) -> None:
+    assert found[0]["model: alone"] == ["", False]

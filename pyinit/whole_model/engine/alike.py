@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pyinit._random.rng import Key, Source, get_rng
 from pyinit._sharding.agreement import agree, is_on_mesh
+from pyinit.initializers import Drawn
 from pyinit.whole_model.engine.plan import Entry
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.rules import Rules
@@ -32,7 +33,7 @@ def agree_on(
             "rules": "; ".join(map(str, rules)) or "none",
         },
         (
-            (name, tensor, f"{entry.initializer}{_drawn(entry)}")
+            (name, tensor, _filling(entry))
             for entry in plan
             if not entry.is_kept
             for name, tensor in entry.site.named_parameters
@@ -49,10 +50,12 @@ def _source(sources: Sequence[Source], seed: int | None) -> dict[str, str]:
     return {"the key drawn from the generator (seed= gives all ranks the same)": drawn}
 
 
-def _drawn(entry: Entry) -> str:
-    """What an initializer comes down to in this parameter."""
-    found = (
-        f"{block.drawn!r}" + ("" if block.rows is None else f" in rows {block.rows}")
+def _filling(entry: Entry) -> str:
+    """An initializer, and what it comes down to in this parameter."""
+    if isinstance(entry.initializer, Drawn):
+        return str(entry.initializer)
+    blocks = (
+        f"{block.drawn}" + ("" if block.rows is None else f" in rows {block.rows}")
         for block in entry.blocks
     )
-    return "".join(f" {each}" for each in found)
+    return f"{entry.initializer}: {', '.join(blocks)}" if entry.blocks else str(entry.initializer)
