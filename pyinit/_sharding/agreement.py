@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor
 
 from pyinit._sharding.meeting import Meeting
@@ -73,6 +74,4 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function, in each process anot
 
 def _is_fake() -> bool:
     """Whether the process group is torch's fake one, whose other ranks are nowhere."""
-    import torch.distributed as dist
-
     return dist.is_available() and dist.is_initialized() and dist.get_backend() == "fake"

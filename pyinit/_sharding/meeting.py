@@ -8,10 +8,13 @@ word of the last one.
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
+
+import torch.distributed as dist
 
 TIMEOUT = 300.0
 """Seconds that a process waits for the others."""
@@ -132,8 +135,6 @@ def meet(call: str, ranks: Sequence[int], facts: Mapping[str, str]) -> None:
 
 
 def _store_and_rank(call: str, ranks: Sequence[int]) -> tuple[Any, int]:
-    import torch.distributed as dist
-
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError(
             f"{call} compares what the ranks of a mesh have, and torch.distributed has no process group "
@@ -148,17 +149,20 @@ def _store_and_rank(call: str, ranks: Sequence[int]) -> tuple[Any, int]:
     return dist.distributed_c10d._get_default_store(), rank
 
 
-_counts: tuple[Any, dict[str, int]] = (None, {})
+class _SoFar:
+    """How often the same ranks have met in a store."""
+
+    store: ClassVar[Any] = None
+    counts: ClassVar[Counter[str]] = Counter()
 
 
 def _place(store: Any, ranks: Sequence[int]) -> str:
     """Where a meeting's keys are: by who takes part, and how often these have met in this store."""
-    global _counts
-    if _counts[0] is not store:
-        _counts = store, {}
+    if _SoFar.store is not store:
+        _SoFar.store, _SoFar.counts = store, Counter()
     who = _digest(repr(list(ranks)))
-    _counts[1][who] = count = _counts[1].get(who, 0) + 1
-    return f"pyinit/{who}/{count}"
+    _SoFar.counts[who] += 1
+    return f"pyinit/{who}/{_SoFar.counts[who]}"
 
 
 def _digest(text: str) -> str:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -12,6 +11,9 @@ import torch
 import torch.distributed as dist
 from ranks import run_ranks
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import pyinit
 from pyinit._sharding import meeting
@@ -44,7 +46,7 @@ def meet_all(*facts: dict[str, str] | None) -> list[str]:
             one.post()
             one.wait()
             said[rank] = ""
-        except Exception as error:
+        except (RuntimeError, ValueError) as error:
             said[rank] = f"{type(error).__name__}: {error}"
 
     meetings = []
@@ -124,7 +126,7 @@ def test_a_rank_that_comes_late_does_not_go_on_alone(
         first.wait()
     late.post()
     with pytest.raises(
-        RuntimeError, match="was waited for on other ranks for 0.1 s: they have given up"
+        RuntimeError, match=r"was waited for on other ranks for 0.1 s: they have given up"
     ):
         late.wait()
 
@@ -156,8 +158,6 @@ def test_a_process_group_that_is_gone_is_an_error() -> None:
 @pytest.fixture
 def fake() -> Iterator[int]:
     """torch's fake process group of four ranks, of which this is rank 0."""
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-
     dist.init_process_group("fake", rank=0, world_size=4, store=FakeStore())
     yield 4
     dist.destroy_process_group()
@@ -172,9 +172,6 @@ def test_a_mesh_that_does_not_fit_the_process_group_is_refused(fake: int) -> Non
 
 
 def test_the_ranks_of_a_fake_process_group_are_not_waited_for(fake: int) -> None:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
-
     mesh = init_device_mesh("cpu", (fake,))
     agree("fill_", {}, [("w", distribute_tensor(torch.ones(4, 4), mesh, [Shard(0)]), "")])
 
