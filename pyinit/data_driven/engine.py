@@ -303,7 +303,8 @@ class Work:
         if not self.ranks.are_several:
             return
         self.ranks.at(f"{self._method} {when}, seed {self._seed}")
-        own = "" if self._seed is not None else ", with keys drawn on each rank: give seed="
+        is_drawn = self.has_base and self._seed is None
+        own = ", from a key that each rank has drawn (give seed=)," if is_drawn else ""
         self.ranks.meet(
             {f"{site.name} {when}{own}": f"{start_of(site):016x}" for site in self._network.sites}
         )
