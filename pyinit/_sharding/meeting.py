@@ -9,10 +9,12 @@ word of the last one.
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch.distributed as dist
 
@@ -41,10 +43,18 @@ class Meeting:
         self._call, self._ranks = call, sorted(ranks)
         self._store, self._rank = _store_and_rank(call, self._ranks)
         self._text = json.dumps(dict(facts))
-        self._place = _place(self._store, self._ranks)
+        self._place = _place(self._store, self._ranks, self._rank)
 
     def post(self) -> None:
-        """Say what this process has. Waits for nobody."""
+        """Say what this process has. Waits for nobody.
+
+        Raises:
+            RuntimeError: if the store is gone.
+        """
+        with self._reachable():
+            self._post()
+
+    def _post(self) -> None:
         digest = _digest(self._text)
         self._set(f"of/{self._rank}", digest)
         if self._add(f"with/{digest}", 1) == 1:
@@ -59,8 +69,22 @@ class Meeting:
         Raises:
             ValueError: if that is not the same. All of them raise it, with the same message, which says what
                 differs and on which ranks.
-            RuntimeError: if some do not come, or have given up to wait for this one; it names them.
+            RuntimeError: if some do not come, or have given up to wait for this one; it names them. If
+                the store is gone.
         """
+        with self._reachable():
+            self._await()
+            missed = self._waited_for() if self._has("over") else ""
+            differs = "" if missed or self._get("word") == "same" else self._difference()
+            if not missed and not differs:
+                self._store.delete_key(f"{self._place}/of/{self._rank}")  # nobody reads it any more
+        if missed:
+            raise RuntimeError(f"{self._call} {missed}")
+        if differs:
+            raise ValueError(f"{self._call} needs the same on all ranks, but {differs}")
+
+    def _await(self) -> None:
+        """Wait for the word, or until this process or another one has given up."""
         end, pause = time.monotonic() + TIMEOUT, 0.001
         while not self._has("word") and not self._has("over"):
             if time.monotonic() > end:
@@ -68,10 +92,6 @@ class Meeting:
                 break
             time.sleep(pause)
             pause = min(2 * pause, 0.25)
-        if self._has("over"):
-            raise RuntimeError(f"{self._call} {self._waited_for()}")
-        if self._get("word") != "same":
-            raise ValueError(f"{self._call} needs the same on all ranks, but {self._difference()}")
 
     def _waited_for(self) -> str:
         away = [rank for rank in self._ranks if not self._has(f"of/{rank}")]
@@ -108,6 +128,16 @@ class Meeting:
         ]
         rest = len(found) - len(said)
         return "; ".join(said) + others + (f"; and {rest} more differences" if rest else "")
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except dist.DistError as error:
+            raise RuntimeError(
+                f"{self._call} cannot reach the store of the process group, as if the process that has it "
+                f"(usually rank 0) were gone: {str(error).partition(chr(10))[0]}"
+            ) from error
 
     # ---- the store ---------------------------------------------------------------------------------
 
@@ -149,20 +179,15 @@ def _store_and_rank(call: str, ranks: Sequence[int]) -> tuple[Any, int]:
     return dist.distributed_c10d._get_default_store(), rank
 
 
-class _SoFar:
-    """How often the same ranks have met in a store."""
-
-    store: ClassVar[Any] = None
-    counts: ClassVar[Counter[str]] = Counter()
+_counts: WeakKeyDictionary[Any, Counter[str]] = WeakKeyDictionary()
 
 
-def _place(store: Any, ranks: Sequence[int]) -> str:
+def _place(store: Any, ranks: Sequence[int], rank: int) -> str:
     """Where a meeting's keys are: by who takes part, and how often these have met in this store."""
-    if _SoFar.store is not store:
-        _SoFar.store, _SoFar.counts = store, Counter()
     who = _digest(repr(list(ranks)))
-    _SoFar.counts[who] += 1
-    return f"pyinit/{who}/{_SoFar.counts[who]}"
+    counts = _counts.setdefault(store, Counter())
+    counts[f"{who}/{rank}"] += 1  # by rank, since ranks may be threads
+    return f"pyinit/{who}/{counts[f'{who}/{rank}']}"
 
 
 def _digest(text: str) -> str:

@@ -127,6 +127,11 @@ class Ranks:
     def _run(self, start: Callable[[], Any]) -> None:
         try:
             start().wait(timedelta(seconds=meeting.TIMEOUT))
+        except RuntimeError as error:
+            self._are_apart = True
+            raise RuntimeError(
+                f"{self._call}: a rank has gone while numbers were exchanged: {error}"
+            ) from error
         except BaseException:
             self._are_apart = True
             raise

@@ -1,5 +1,6 @@
 """Replicas of a model in DistributedDataParallel get one answer, which is that of all their batches."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,26 +88,53 @@ _CASES = [
 ]
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids=["two ranks", "four ranks"])
-def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+_OF_FOUR = [
+    ("lsuv", "convolutions"),
+    ("data_dependent", "linear"),
+    ("kmeans", "linear"),
+    ("consistency_aware", "attention"),
+    ("zca", "convolutions"),
+]
+
+
+def _measured(size: int, cases: list[tuple[str, str]], folder: Path) -> list[Any]:
     pytest.importorskip("sklearn")
     calls = [
-        f'found["{method} {model}"] = compared("{method}", "{model}")' for method, model in _CASES
+        f'found["{method} {model}"] = compared("{method}", "{model}")' for method, model in cases
     ]
-    folder = tmp_path_factory.mktemp("ranks")
-    return run_ranks(_METHODS + "\n".join(calls), request.param, folder, timeout=240)
+    return run_ranks(_METHODS + "\n".join(calls), size, folder, timeout=240)
 
 
-@pytest.mark.parametrize("case", [f"{method} {model}" for method, model in _CASES])
-def test_replicas_get_the_same_bits_and_what_one_process_gets_for_all_samples(
-    measured: list[Any], case: str
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return _measured(2, _CASES, tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.fixture(scope="module")
+def of_four(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return _measured(4, _OF_FOUR, tmp_path_factory.mktemp("ranks"))
+
+
+def assert_one_answer(found: list[Any]) -> None:
+    for each in found:
+        assert each["bits"] == found[0]["bits"]
+        assert each["rows"] == found[0]["rows"]
+        assert each["names"]
+        assert each["off"] <= 1e-5  # of the largest weight
+
+
+@pytest.mark.parametrize("case", [" ".join(case) for case in _CASES])
+def test_two_replicas_get_the_same_bits_and_what_one_process_gets_for_all_samples(
+    of_two: list[Any], case: str
 ) -> None:
-    first = measured[0][case]
-    for each in measured:
-        assert each[case]["bits"] == first["bits"]
-        assert each[case]["rows"] == first["rows"]
-        assert each[case]["names"]
-        assert each[case]["off"] <= 1e-5  # of the largest weight
+    assert_one_answer([each[case] for each in of_two])
+
+
+@pytest.mark.parametrize("case", [" ".join(case) for case in _OF_FOUR])
+def test_four_replicas_get_the_same_bits_and_what_one_process_gets_for_all_samples(
+    of_four: list[Any], case: str
+) -> None:
+    assert_one_answer([each[case] for each in of_four])
 
 
 _REFUSALS = """

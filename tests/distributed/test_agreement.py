@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import count
 from threading import Thread
 from typing import Any
 
@@ -24,7 +23,7 @@ from pyinit._sharding.meeting import Meeting, meet
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[dist.Store]:
+def store(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A store of this test, in which a call may say which rank it is."""
     made = dist.HashStore()
     monkeypatch.setattr(meeting, "_store_and_rank", lambda call, _: (made, int(call[-1])))
@@ -32,14 +31,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[dist.Store]:
     return made
 
 
-_places = count()
-
-
 def meet_all(*facts: dict[str, str] | None) -> list[str]:
     """What a meeting of as many ranks raises on each; None for a rank that does not come."""
     ranks = range(len(facts))
     said = ["away"] * len(facts)
-    place = f"place {next(_places)}"
 
     def run(rank: int, one: Meeting) -> None:
         try:
@@ -53,7 +48,7 @@ def meet_all(*facts: dict[str, str] | None) -> list[str]:
     for rank, of_rank in enumerate(facts):
         if of_rank is not None:
             one = Meeting(f"rank {rank}", ranks, of_rank)
-            one._call, one._place = "fill_", place
+            one._call = "fill_"
             meetings.append((rank, one))
     threads = [Thread(target=run, args=each) for each in meetings]
     for thread in threads:
@@ -116,11 +111,10 @@ def test_a_rank_that_does_not_come_is_named_after_the_timeout(
 
 
 def test_a_rank_that_comes_late_does_not_go_on_alone(
-    store: dist.Store, monkeypatch: pytest.MonkeyPatch
+    store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meeting, "TIMEOUT", 0.1)
     first, late = Meeting("rank 0", [0, 1], {}), Meeting("rank 1", [0, 1], {})
-    late._place = first._place
     first.post()
     with pytest.raises(RuntimeError, match="for rank 1 of ranks 0-1"):
         first.wait()
@@ -131,10 +125,10 @@ def test_a_rank_that_comes_late_does_not_go_on_alone(
         late.wait()
 
 
-def test_the_same_ranks_meet_again_elsewhere(store: dist.Store) -> None:
-    places = {meeting._place(store, [0, 1]) for _ in range(3)}
-    places.add(meeting._place(store, [0, 2]))
-    assert len(places) == 4
+def test_the_same_ranks_meet_again_elsewhere(store: Any) -> None:
+    places = [meeting._place(store, [0, 1], rank) for _ in range(3) for rank in (0, 1)]
+    assert places[::2] == places[1::2]
+    assert len({*places, meeting._place(store, [0, 2], 0)}) == 4
 
 
 # ---- without a process group, or with one that does not fit ----------------------------------------
@@ -317,6 +311,25 @@ def test_a_rank_whose_model_has_no_dtensors_does_not_come(found: list[Any]) -> N
     said = [each["plain"] for each in found]
     assert said[:1] + said[2:] == [""] * 3
     assert "waited 1 s for rank 0 of ranks 0-1" in said[1]
+
+
+_GONE = """
+from pyinit._sharding import meeting
+meeting.meet("fill_", [0, 1], {})
+meeting.TIMEOUT = 20.0
+if rank == 1:
+    found["gone"] = raised(meeting.meet, "fill_", [0, 1], {})
+    with open(sys.argv[1], "w") as file:
+        json.dump(found, file)
+    os._exit(0)
+"""
+
+
+def test_a_rank_that_has_the_store_and_ends_is_an_error(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    found = run_ranks(_GONE, 2, tmp_path_factory.mktemp("ranks"))
+    assert found[1]["gone"].startswith("RuntimeError: fill_ cannot reach the store of the process")
 
 
 @pytest.mark.parametrize(
