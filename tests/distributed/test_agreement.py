@@ -316,6 +316,7 @@ def test_a_rank_whose_model_has_no_dtensors_does_not_come(found: list[Any]) -> N
 _GONE = """
 from pyinit._sharding import meeting
 meeting.meet("fill_", [0, 1], {})
+dist.barrier()
 meeting.TIMEOUT = 20.0
 if rank == 1:
     found["gone"] = raised(meeting.meet, "fill_", [0, 1], {})
