@@ -28,14 +28,21 @@ def of_partition(tensor: Tensor) -> Sharded | None:
     return _held(tensor)
 
 
-def refuse_gathered(tensor: Tensor) -> None:
-    """Raise for a gathered parameter whose values will be replaced, whoever writes them.
+def refuse_gathered(call: str, named: Iterable[tuple[str, Tensor]]) -> None:
+    """Refuse to write gathered parameters whose values will be replaced, whatever is written to them.
+
+    call: the function that would write, for the error
+    named: the names and tensors that it would write
 
     Raises:
-        ValueError: with the reason.
+        ValueError: with the name of the first, and the reason.
     """
-    if _is_gathered(tensor):
-        _refuse(tensor, _BY_OTHERS)
+    for name, tensor in named:
+        if _is_gathered(tensor):
+            try:
+                _refuse(tensor, _BY_OTHERS)
+            except ValueError as error:
+                raise ValueError(f"{call} cannot fill {name}: {error}") from None
 
 
 @torch.no_grad()

@@ -359,6 +359,7 @@ def test_loaded_and_replayed_values_last() -> None:
         for give in (
             lambda model: pyinit.load_pretrained_(model, plain.state_dict()),
             lambda model: pyinit.replay_(model, report),
+            lambda model: initialize_(model, "xavier", seed=3),
         ):
             model: Any = partition_all(layers())
             _regather(model)
@@ -366,13 +367,42 @@ def test_loaded_and_replayed_values_last() -> None:
             assert torch.equal(model[0].weight.ds_tensor[:17], plain[0].weight.flatten()[18:])
 
 
+def test_what_a_method_finds_lasts_and_what_it_undoes_does_not() -> None:
+    with fake_rank(1, 2):
+        model: Any = partition_all(layers())
+        _regather(model)
+        pyinit.lsuv_(model, torch.randn(64, 7), base="xavier", seed=3)
+        weight = model[2].weight.flatten()[8:].clone()
+        assert torch.equal(model[2].weight.ds_tensor[:7], weight)
+        begun = []
+
+        def stop(*_: Any) -> None:
+            begun.append(not torch.equal(model[2].weight.flatten()[8:], weight))
+            if begun[-1]:
+                raise RuntimeError("stop")
+
+        model[2].register_forward_pre_hook(stop)
+        with pytest.raises(RuntimeError, match="stop"):
+            pyinit.lsuv_(model, torch.randn(64, 7), base="kaiming", seed=4)
+        assert begun[-1]
+        assert torch.equal(model[2].weight.flatten()[8:], weight)
+        assert torch.equal(model[2].weight.ds_tensor[:7], weight)
+
+
 def test_gathered_parameters_with_another_copy_are_refused() -> None:
     with fake_rank(0, 2):
         model: Any = partition_all(layers())
         _regather(model)
         _take_up(model[2].weight)
-        with pytest.raises(ValueError, match=r"fill 2\.weight: .* before deepspeed\.initialize"):
-            initialize_(model, "xavier", seed=1)
+        for call in (
+            lambda: initialize_(model, "xavier", seed=1),
+            lambda: pyinit.load_pretrained_(model, layers().state_dict()),
+            lambda: pyinit.lsuv_(model, torch.ones(2, 7)),
+        ):
+            with pytest.raises(
+                ValueError, match=r"fill 2\.weight: .* before deepspeed\.initialize"
+            ):
+                call()
     assert not model[0].weight.any()
 
 

@@ -144,8 +144,8 @@ def _is_sharded(name: str, parameter: Tensor) -> bool:
     Raises:
         ValueError: for one whose elements cannot be told from what it holds, or that has no memory yet.
     """
+    refuse_gathered("initialize_", ((name, parameter),))
     try:
-        refuse_gathered(parameter)
         part = sharded(parameter)
     except ValueError as error:
         raise ValueError(f"initialize_ cannot fill {name}: {error}") from None
