@@ -133,10 +133,10 @@ def initialize_(
         None if only is None else matcher(only),
         None if skip is None else matcher(skip),
     )
-    if get_rng() == "torch":
-        _check_for_torch(plan, has_keys=seed is not None)
     if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
         refuse_partitioned_without_keys("initialize_", plan)
+    if get_rng() == "torch":
+        _check_for_torch(plan, has_keys=seed is not None)
     resets = plan_resets(network.modules, IsTouched(plan))
     refuse_buffers_elsewhere("initialize_", network, resets)
     sources = _sources(seed, generator, dry_run)
