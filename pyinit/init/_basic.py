@@ -9,7 +9,7 @@ from torch import Tensor
 from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._messages import warn
-from pyinit._random import torch_stream
+from pyinit._random import stateless, torch_stream
 from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
 from pyinit._random.rng import Source, for_torch, get_rng, take_key
 from pyinit._torch.original import methods, original
@@ -44,7 +44,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
         >>> pyinit.uniform_(torch.empty(4), -1.0, 1.0)
         tensor([-0.1574,  0.2021,  0.9123, -0.6359])
     """
-    if get_rng() == "torch" and torch_stream.small(methods.uniform_, tensor, a, b, generator):
+    if get_rng() != "philox" and _is_uniform_by_torch(tensor, a, b, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -63,6 +63,13 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
     ):
         return tensor
     return _routes.by_torch(original.uniform_, tensor, a, b, for_torch(generator, tensor))
+
+
+def _is_uniform_by_torch(tensor: Tensor, a: float, b: float, generator: Source) -> bool:
+    """Fill with torch's numbers, where that does not take a view first."""
+    if get_rng() == "torch":
+        return torch_stream.small(methods.uniform_, tensor, a, b, generator)
+    return stateless.uniform(tensor, a, b, generator)
 
 
 @fills
@@ -95,7 +102,7 @@ def normal_(
         >>> torch.equal(rows, columns)  # the layout in memory makes no difference
         True
     """
-    if get_rng() == "torch" and torch_stream.small(methods.normal_, tensor, mean, std, generator):
+    if get_rng() != "philox" and _is_normal_by_torch(tensor, mean, std, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -118,6 +125,12 @@ def normal_(
     ):
         return tensor
     return _routes.by_torch(original.normal_, tensor, mean, std, for_torch(generator, tensor))
+
+
+def _is_normal_by_torch(tensor: Tensor, mean: float, std: float, generator: Source) -> bool:
+    if get_rng() == "torch":
+        return torch_stream.small(methods.normal_, tensor, mean, std, generator)
+    return stateless.normal(tensor, mean, std, generator)
 
 
 @fills
