@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._random.distributions import NORMAL, UNIFORM, Distribution, Parameters
-from pyinit._random.rng import Key, Source, rng, seed_and_offset, take_key
+from pyinit._random.rng import Key, Source, get_rng, rng, seed_and_offset, take_key
 from pyinit._random.torch_cases import note
 from pyinit._torch import tally
 from pyinit._torch.original import methods
@@ -248,11 +248,11 @@ def fill_block(  # noqa: PLR0917
 # ---- What the generator has no function for ------------------------------------------------------
 
 
-def refuse_other_numbers(function: Callable[..., object], tensor: Tensor) -> None:
-    """Refuse a call of torch's own function that would draw numbers of torch's other generator."""
-    if not overridden(tensor) and tensor.is_meta:
+def refuse_other_numbers(function: Callable[..., object], *tensors: Tensor) -> None:
+    """Refuse to fill tensors by torch's own function where it would draw numbers of its other generator."""
+    if get_rng() != "torch.func" or "generator" not in inspect.signature(function).parameters:
         return
-    if "generator" in inspect.signature(function).parameters:
+    if any(overridden(tensor) or not tensor.is_meta for tensor in tensors):
         refuse(function.__name__)
 
 

@@ -72,7 +72,9 @@ def _is_uniform_by_torch(tensor: Tensor, a: float, b: float, generator: Source) 
     """Fill with torch's numbers, where that does not take a view first."""
     if get_rng() == "torch":
         return torch_stream.small(methods.uniform_, tensor, a, b, generator)
-    return stateless.uniform(tensor, a, b, generator)
+    return sharded_fills.fill(
+        tensor, UNIFORM, tuple(as_floats(a, b)), generator
+    ) or stateless.uniform(tensor, a, b, generator)
 
 
 @fills
@@ -134,7 +136,9 @@ def normal_(
 def _is_normal_by_torch(tensor: Tensor, mean: float, std: float, generator: Source) -> bool:
     if get_rng() == "torch":
         return torch_stream.small(methods.normal_, tensor, mean, std, generator)
-    return stateless.normal(tensor, mean, std, generator)
+    return sharded_fills.fill(
+        tensor, NORMAL, tuple(as_floats(mean, std)), generator
+    ) or stateless.normal(tensor, mean, std, generator)
 
 
 @fills

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._device import fills as device_fills
+from pyinit._random import stateless
 from pyinit._random.orthogonal import (
     Job,
     checked_gain,
@@ -159,6 +160,7 @@ def orthogonal_many_(
     given, matrices = listed_tensors(tensors)
     gains = listed_gains(gain, len(matrices))
     sources = listed_sources(generator, matrices)
+    stateless.refuse_other_numbers(original.orthogonal_, *matrices)
     if device_fills.orthogonal_many(matrices, gains, sources):
         return given
     views = [writable_view(tensor) for tensor in matrices]

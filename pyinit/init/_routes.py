@@ -97,8 +97,7 @@ def fill_in_memory(fill: Callable[[Tensor], object], tensor: Tensor) -> None:
 
 def by_torch(function: Callable[..., Tensor], tensor: Tensor, *args: Any) -> Tensor:
     """Call torch's own function. All such calls pass here, where tests can count them."""
-    if get_rng() == "torch.func":
-        stateless.refuse_other_numbers(function, tensor)
+    stateless.refuse_other_numbers(function, tensor)
     filled = function(tensor, *args)
     if tally.is_counting:
         tally.mark("torchs")

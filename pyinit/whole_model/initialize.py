@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
-from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
+from pyinit._random.rng import Key, Source, get_rng, stream_of
+from pyinit._sharding.fills import key_of
 from pyinit._sharding.find import sharded
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
@@ -195,7 +196,7 @@ def chosen_by(recipe: object, rules: Any = None) -> Chosen:
 def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool) -> Sources:
     """The sources of numbers: a key for each name, or torch's generator for all in their order."""
     if seed is None and not dry_run:
-        drawn = take_key(generator)
+        drawn = key_of(generator)
         if drawn is None:
             return lambda _: generator
         seed = drawn[0]
