@@ -182,7 +182,7 @@ def seed_and_offset(key: torch.Tensor, name: str = "generator") -> tuple[int, in
     Raises:
         TypeError: for any other tensor.
     """
-    if key.dtype is not torch.uint64 or key.shape != (2,) or key.is_meta:
+    if key.dtype is not torch.uint64 or key.dim() != 1 or key.numel() != 2 or key.is_meta:
         raise TypeError(
             f"{name}, if it is a tensor, must be a key of torch.func._random (uint64, shape (2,)), "
             f"got {key.dtype}, shape {tuple(key.shape)}, device {key.device}"

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
+from torch.overrides import has_torch_function_variadic
 
 from pyinit import _core
 from pyinit._random.distributions import NORMAL, UNIFORM, Distribution, Parameters
@@ -30,6 +32,13 @@ from pyinit._torch.views import (
 )
 
 _threads = torch.get_num_threads
+_operators: Any = torch._C._VariableFunctions
+_is_grad_enabled = torch.is_grad_enabled
+_set_grad_enabled = torch._C._set_grad_enabled
+_increment_version = torch._C._increment_version
+
+_SMALL = 512
+"""Up to so many elements torch's operator is done sooner, if it is given the key."""
 
 _DTYPES = {code: dtype for dtype, code in DTYPES.items()}
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by item size
@@ -39,31 +48,37 @@ TorchKey = tuple[int, int]
 
 
 class _Case(NamedTuple):
-    """A distribution: torch's operator for it, pyinit's kernel, and the method that checks parameters."""
+    """Torch's operator for a distribution, pyinit's kernel, and the method that checks parameters."""
 
     operator: str
-    distribution: Distribution
-    kernel: Callable[..., None]
+    kernel: str
     method: str
     samples: tuple[Parameters, ...]
 
-    def by_torch(self, tensor: Tensor, key: Tensor, a: Any, b: Any) -> None:
-        with torch.no_grad():
-            getattr(torch.ops.aten, self.operator)(tensor, key, a, b)
+    def by_kernel(
+        self, view: View, parameters: Parameters, key: TorchKey, way: int, *rest: Any
+    ) -> None:
+        getattr(_core, self.kernel)(view, *parameters, key, way, *rest)
+
+    def by_torch(self, tensor: Tensor, key: Any, a: Any, b: Any) -> None:
+        usual = _is_grad_enabled()
+        _set_grad_enabled(False)
+        try:
+            getattr(_operators, self.operator)(tensor, key, a, b)
+        finally:
+            _set_grad_enabled(usual)
 
 
-_CASES = {
+_CASES: dict[Distribution, _Case] = {
     UNIFORM: _Case(
         "_philox_uniform_",
-        UNIFORM,
-        _core.torch_func_uniform,
+        "torch_func_uniform",
         "uniform_",
         ((0.0, 1.0), (-0.1, 0.3), (1.0, 1.0 + 2.0**-21), (-3.0, 70.0)),
     ),
     NORMAL: _Case(
         "_philox_normal_",
-        NORMAL,
-        _core.torch_func_normal,
+        "torch_func_normal",
         "normal_",
         ((0.0, 1.0), (0.3, 0.02), (-2.0, 30.0)),
     ),
@@ -159,7 +174,7 @@ def _is_same(case: _Case, code: int, way: int) -> bool:
                 view = writable_view(ours)
                 if view is None:
                     return False
-                case.kernel(view, *parameters, key, way, 1)
+                case.by_kernel(view, parameters, key, way, 1)
                 if not torch.equal(_bits(theirs), _bits(ours)):
                     return False
     return True
@@ -172,39 +187,54 @@ def _bits(tensor: Tensor) -> Tensor:
 # ---- Fills ---------------------------------------------------------------------------------------
 
 
-def uniform(tensor: Tensor, low: float, high: float, generator: Source) -> bool:
-    """Draw what ``torch.func._random.uniform_`` draws. Always True."""
-    _fill(_CASES[UNIFORM], tensor, low, high, generator)
-    return True
-
-
-def normal(tensor: Tensor, mean: float, std: float, generator: Source) -> bool:
-    """Draw what ``torch.func._random.normal_`` draws. Always True."""
-    _fill(_CASES[NORMAL], tensor, mean, std, generator)
-    return True
-
-
-def _fill(case: _Case, tensor: Tensor, a: Any, b: Any, generator: Source) -> None:
-    if isinstance(generator, Tensor) and generator.dim() > 1:  # a key for each slice
+def fill(distribution: Distribution, tensor: Tensor, a: Any, b: Any, generator: Source) -> bool:
+    """Draw what ``torch.func._random`` draws from that distribution; False where a kernel does not."""
+    case = _CASES[distribution]
+    if (
+        isinstance(generator, Tensor)
+        and (type(tensor) is Parameter or type(tensor) is Tensor)
+        and a.__class__ is float
+        and b.__class__ is float
+        and (a if distribution is UNIFORM else 0.0) <= b
+        and not has_torch_function_variadic(tensor)
+        and 0 < tensor.numel() <= _SMALL
+        and tensor.is_cpu
+    ):
         case.by_torch(tensor, generator, a, b)
-        return _mark("torchs")
+        if tally.is_counting:
+            tally.mark("small")
+        return True
     view = writable_flat_view(tensor)
-    numbers = _number(a), _number(b)
-    largest = math.inf if view is None else LARGEST[view.dtype]
-    is_taken = case.distribution.takes(largest, *numbers)
-    if not is_taken:
+    numbers = (a, b) if a.__class__ is float and b.__class__ is float else (_number(a), _number(b))
+    if view is None or not distribution.takes(LARGEST[view.dtype], *numbers):
+        return False
+    way = _arithmetic_of(case, view.dtype)
+    if way is None or (
+        isinstance(generator, Tensor) and generator.dim() > 1
+    ):  # a key for each slice
+        return False
+    case.by_kernel(view, numbers, torch_key(generator), way, _threads())
+    _increment_version((tensor,))
+    if tally.is_counting:
+        tally.mark("native")
+    return True
+
+
+def fill_by_torch(
+    distribution: Distribution, tensor: Tensor, a: Any, b: Any, generator: Source
+) -> None:
+    """Have torch's own operator fill a tensor."""
+    case = _CASES[distribution]
+    if not distribution.takes(math.inf, _number(a), _number(b)):
         # What torch's stateless operators take without a word, torch.nn.init refuses.
         getattr(methods, case.method)(torch.empty(0, device="cpu"), a, b)
     if not overridden(tensor) and tensor.is_meta:
-        return None
-    key = torch_key(generator)
-    way = _arithmetic_of(case, view.dtype) if view is not None and is_taken else None
-    if view is None or way is None:
-        case.by_torch(tensor, _as_tensor(key, tensor.device), a, b)
-        return _mark("torchs")
-    case.kernel(view, *numbers, key, way, _threads())
-    torch._C._increment_version((tensor,))
-    return _mark("native")
+        return
+    is_batch = isinstance(generator, Tensor) and generator.dim() > 1
+    key = generator if is_batch else _as_tensor(torch_key(generator), tensor.device)
+    case.by_torch(tensor, key, a, b)
+    if tally.is_counting:
+        tally.mark("torchs")
 
 
 def _number(value: object) -> float:
@@ -212,11 +242,6 @@ def _number(value: object) -> float:
     if isinstance(value, (float, int)) and not isinstance(value, bool):
         return float(value) if abs(value) < 2**1000 else math.nan
     return math.nan
-
-
-def _mark(kind: str) -> None:
-    if tally.is_counting:
-        tally.mark(kind)
 
 
 def fill_block(  # noqa: PLR0917
@@ -242,7 +267,7 @@ def fill_block(  # noqa: PLR0917
             f"torch {torch.__version__} draws numbers by torch.func._random that pyinit does not know, "
             "so that it cannot make those of a block"
         )
-    case.kernel(view, *parameters, key, way, _threads(), whole, start)
+    case.by_kernel(view, parameters, key, way, _threads(), whole, start)
 
 
 # ---- What the generator has no function for ------------------------------------------------------

@@ -10,8 +10,8 @@ from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._messages import warn
 from pyinit._random import stateless, torch_stream
-from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
-from pyinit._random.rng import Source, for_torch, get_rng, take_key
+from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM, Distribution
+from pyinit._random.rng import RngName, Source, for_torch, get_rng, take_key
 from pyinit._sharding import fills as sharded_fills
 from pyinit._sharding.find import is_held
 from pyinit._torch.original import methods, original
@@ -46,7 +46,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
         >>> pyinit.uniform_(torch.empty(4), -1.0, 1.0)
         tensor([-0.1574,  0.2021,  0.9123, -0.6359])
     """
-    if get_rng() != "philox" and _is_uniform_by_torch(tensor, a, b, generator):
+    choice = get_rng()
+    if choice != "philox" and _is_uniform_by_torch(choice, tensor, a, b, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -68,13 +69,24 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
     return _routes.by_torch(original.uniform_, tensor, a, b, for_torch(generator, tensor))
 
 
-def _is_uniform_by_torch(tensor: Tensor, a: float, b: float, generator: Source) -> bool:
+def _is_uniform_by_torch(
+    choice: RngName, tensor: Tensor, a: float, b: float, generator: Source
+) -> bool:
     """Fill with torch's numbers, where that does not take a view first."""
-    if get_rng() == "torch":
+    if choice == "torch":
         return torch_stream.small(methods.uniform_, tensor, a, b, generator)
-    return sharded_fills.fill(
-        tensor, UNIFORM, tuple(as_floats(a, b)), generator
-    ) or stateless.uniform(tensor, a, b, generator)
+    return _fill_as_torch_func(UNIFORM, tensor, a, b, generator)
+
+
+def _fill_as_torch_func(
+    distribution: Distribution, tensor: Tensor, a: float, b: float, generator: Source
+) -> bool:
+    if not (
+        stateless.fill(distribution, tensor, a, b, generator)
+        or sharded_fills.fill(tensor, distribution, tuple(as_floats(a, b)), generator)
+    ):
+        stateless.fill_by_torch(distribution, tensor, a, b, generator)
+    return True
 
 
 @fills
@@ -107,7 +119,8 @@ def normal_(
         >>> torch.equal(rows, columns)  # the layout in memory makes no difference
         True
     """
-    if get_rng() != "philox" and _is_normal_by_torch(tensor, mean, std, generator):
+    choice = get_rng()
+    if choice != "philox" and _is_normal_by_torch(choice, tensor, mean, std, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -133,12 +146,12 @@ def normal_(
     return _routes.by_torch(original.normal_, tensor, mean, std, for_torch(generator, tensor))
 
 
-def _is_normal_by_torch(tensor: Tensor, mean: float, std: float, generator: Source) -> bool:
-    if get_rng() == "torch":
+def _is_normal_by_torch(
+    choice: RngName, tensor: Tensor, mean: float, std: float, generator: Source
+) -> bool:
+    if choice == "torch":
         return torch_stream.small(methods.normal_, tensor, mean, std, generator)
-    return sharded_fills.fill(
-        tensor, NORMAL, tuple(as_floats(mean, std)), generator
-    ) or stateless.normal(tensor, mean, std, generator)
+    return _fill_as_torch_func(NORMAL, tensor, mean, std, generator)
 
 
 @fills
