@@ -32,7 +32,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
         tensor: a tensor of any shape
         a: the lower bound
         b: the upper bound, at least ``a``; ``b - a`` must be finite in the tensor's dtype
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
 
     Returns:
         ``tensor``.
@@ -99,7 +100,8 @@ def normal_(
         tensor: a tensor of any shape
         mean: the mean
         std: the standard deviation, at least 0
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
 
     Returns:
         ``tensor``.
@@ -174,7 +176,8 @@ def trunc_normal_(  # noqa: PLR0917  torch's signature
         std: its standard deviation, before truncation
         a: the lower bound; may be ``-inf``
         b: the upper bound; may be ``inf``
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
 
     Returns:
         ``tensor``.

@@ -52,7 +52,8 @@ def orthogonal_(
         tensor: a tensor of at least 2 dimensions, (out, in, *kernel); those after the first count
             as one
         gain: a factor, finite (with torch's own numbers it may be any factor)
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide dim 0. Each gets a matrix of its own
 
     Returns:
@@ -264,7 +265,8 @@ def delta_orthogonal_(
             matrix's columns are orthonormal. It is the one that ``orthogonal_`` makes for the shape
             (out, in/groups)
         gain: a factor, finite (with torch's own numbers it may be any factor)
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide dim 0. Each gets a matrix of its own
 
     Returns:
