@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeGuard, get_args
 
 import numpy as np
 import torch
@@ -160,7 +160,7 @@ def take_key(generator: Source) -> tuple[int, int] | None:
         if type(generator) is Key:
             return generator
         if not isinstance(generator, torch.Generator):
-            return as_key(generator) if isinstance(generator, torch.Tensor) else None
+            return as_key(generator) if is_torchs_key(generator) else None
         if generator.device.type != "cpu":
             return None
     try:
@@ -174,6 +174,11 @@ def take_key(generator: Source) -> tuple[int, int] | None:
     key = scratch.word[()]
     _idle.append(scratch)
     return key, 0
+
+
+def is_torchs_key(source: object) -> TypeGuard[torch.Tensor]:
+    """Whether it is a tensor as ``torch.func._random`` has them for keys, of any number of these."""
+    return isinstance(source, torch.Tensor) and source.dtype is torch.uint64
 
 
 def seed_and_offset(key: torch.Tensor, name: str = "generator") -> tuple[int, int]:
@@ -198,7 +203,7 @@ def as_key(key: torch.Tensor, name: str = "generator") -> Key:
 
 def for_torch(generator: Source, tensor: torch.Tensor) -> torch.Generator | None:
     """What to hand to torch's own function: a key becomes a generator seeded from it."""
-    if isinstance(generator, torch.Tensor):
+    if is_torchs_key(generator):
         generator = as_key(generator)
     if type(generator) is not Key:
         return generator  # type: ignore[return-value]  # anything wrong is torch's to refuse
