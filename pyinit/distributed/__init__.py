@@ -1,0 +1,1 @@
+"""Weights beyond one process: checkpoints that are written shard by shard, and verified again."""
