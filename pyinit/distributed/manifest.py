@@ -23,6 +23,11 @@ STREAM_VERSION = 1
 _FORMAT = 1
 
 
+def is_fused_here() -> bool:
+    """Whether this processor's kernels make matrices with a fused multiply-add."""
+    return _core.isa() != "baseline"
+
+
 @dataclass(frozen=True)
 class Recorded:
     """A tensor, and how its values are made.
@@ -109,7 +114,7 @@ class Manifest:
     rng: str
     shards: int
     tensors: tuple[Recorded, ...]
-    fused: bool = field(default_factory=lambda: is_fused_here())
+    fused: bool = field(default_factory=is_fused_here)
     pyinit: str = field(default_factory=version_of_pyinit)
     torch: str = field(default_factory=torch_version)
     stream: int = STREAM_VERSION
@@ -186,11 +191,6 @@ class Manifest:
 def size_of(items: list[Item]) -> int:
     """The bytes of a file that holds these tensors."""
     return len(header_of(items)) + sum(item.size for item in items)
-
-
-def is_fused_here() -> bool:
-    """Whether this processor's kernels make matrices with a fused multiply-add."""
-    return _core.isa() != "baseline"
 
 
 def files_from(value: dict[str, Any]) -> dict[str, File]:
@@ -274,7 +274,7 @@ def _check(tensor: Recorded) -> None:
 def _list(value: dict[str, Any], name: str) -> list[Any]:
     found = value.get(name)
     if not isinstance(found, list):
-        raise ValueError(f"not a manifest of shards: it has no list {name!r}")
+        raise ValueError(f"not a manifest of shards: it has no list {name!r}")  # noqa: TRY004
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -11,7 +11,13 @@ from pyinit._random.rng import Key, get_rng, stream_of
 from pyinit._torch.views import dtype_name
 from pyinit.distributed.layout import balanced
 from pyinit.distributed.manifest import Manifest, Recorded, described
-from pyinit.distributed.own_code import OwnCode, by_modules, by_resets, has_persistent_buffers, owner_of
+from pyinit.distributed.own_code import (
+    OwnCode,
+    by_modules,
+    by_resets,
+    has_persistent_buffers,
+    owner_of,
+)
 from pyinit.distributed.safetensors_file import Item, takes
 from pyinit.distributed.values import Values, Whole, values_of
 from pyinit.initializers import OwnReset
@@ -58,7 +64,9 @@ def plan_shards(model: nn.Module, recipe: str, seed: int, shards: int, name: str
     """
     chosen, rules, after = chosen_by(recipe)
     if after is not None:
-        raise ValueError(f"the file names the method {after.name}, which needs all of the model in memory")
+        raise ValueError(
+            f"the file names the method {after.name}, which needs all of the model in memory"
+        )
     network = Network(model)
     stored = _stored(model)
     if not 0 < shards <= len(stored):
@@ -135,7 +143,7 @@ _Place = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 def _place(tensor: Tensor) -> _Place:
     """What two tensors have in common that are the same one, with or without memory."""
     storage: int = tensor.untyped_storage()._cdata
-    return storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+    return storage, int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
 
 
 class _Makers:
@@ -168,7 +176,7 @@ class _Makers:
     def source(self, name: str) -> Key:
         return Key(self._seed, stream_of(name))
 
-    def of(self, stored: _Stored) -> tuple[Values, str, dict[str, object]]:
+    def of(self, stored: _Stored) -> tuple[Values, str, dict[str, Any]]:
         """What makes a tensor, what that is in words, and its fields in the manifest."""
         place = _place(stored.tensor)
         entry = self._entries.get(place)
@@ -179,7 +187,9 @@ class _Makers:
             site, key = entry.site, self.source(entry.site.name)
             by = str(entry.initializer)
             if site.computed is not None:
-                return self._by_code(self._by_modules[site.path], path, leaf, f"{by}, for {site.name}")
+                return self._by_code(
+                    self._by_modules[site.path], path, leaf, f"{by}, for {site.name}"
+                )
             fields = described(entry.initializer, site.weight, key) if key_is_enough() else {}
             return values_of(entry.blocks, site.shape, site.tensor.dtype, key), by, fields
         owner = owner_of(path)
@@ -192,7 +202,7 @@ class _Makers:
     @staticmethod
     def _by_code(
         code: OwnCode, path: str, leaf: str, by: str
-    ) -> tuple[Values, str, dict[str, object]]:
+    ) -> tuple[Values, str, dict[str, Any]]:
         return Whole(partial(code.value, path, leaf)), by, {}
 
     def refuse_lost(self) -> None:

@@ -163,13 +163,14 @@ class _Sink:
             self._end += count
             data = data[count:]
         if hasattr(os, "posix_fadvise"):  # starts writing, where the end would wait for all of it
-            os.posix_fadvise(
-                self._file.fileno(), start, self._end - start, os.POSIX_FADV_DONTNEED
-            )
+            os.posix_fadvise(self._file.fileno(), start, self._end - start, os.POSIX_FADV_DONTNEED)
 
 
 def read(
-    path: Path, items: Sequence[Item], see: Callable[[Piece, Tensor], None], advance: Callable[[int], None]
+    path: Path,
+    items: Sequence[Item],
+    see: Callable[[Piece, Tensor], None],
+    advance: Callable[[int], None],
 ) -> str:
     """Read a file that begins with these tensors' header, and return its SHA-256.
 
@@ -217,7 +218,7 @@ def read(
 
 def bytes_of(tensor: Tensor) -> memoryview:
     """The memory of a dense tensor."""
-    return memoryview(tensor.view(torch.uint8).numpy())
+    return tensor.view(torch.uint8).numpy().data
 
 
 def _tile() -> Tensor:

@@ -5,6 +5,7 @@ record of each shard that is whole. Who finds that all are there writes the inde
 says that the checkpoint is complete, and removes that folder.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,11 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
-
-import hashlib
 
 from pyinit._messages import first_of
 from pyinit.distributed.manifest import (
@@ -121,6 +119,12 @@ def write_shards(
                     written.append(ledger.record(_written(plan, file, ledger.hidden, advance)))
     missing = ledger.complete(others)
     return Written(tuple(written), missing)
+
+
+def whole_shards(plan: Plan, folder: Path) -> list[str]:
+    """The names of the shards of a plan that are in a folder and whole."""
+    ledger = _Ledger(folder, plan.manifest)
+    return [file for file in plan.manifest.by_file if ledger.done(file) is not None]
 
 
 def _written(plan: Plan, file: str, hidden: Path, advance: Callable[[int], None]) -> File:

@@ -25,9 +25,7 @@ _BY_INDEX: dict[type[Drawn], Callable[..., Any]] = {
     Constant: lambda x, out, **_: fill.constant(out, x.val),
     Uniform: lambda x, out, **place: fill.uniform(out, x.a, x.b, **place),
     Normal: lambda x, out, **place: fill.normal(out, x.mean, x.std, **place),
-    TruncNormal: lambda x, out, **place: fill.trunc_normal(
-        out, x.mean, x.std, x.a, x.b, **place
-    ),
+    TruncNormal: lambda x, out, **place: fill.trunc_normal(out, x.mean, x.std, x.a, x.b, **place),
 }
 
 
