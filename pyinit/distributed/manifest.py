@@ -213,6 +213,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: if it holds none.
         OSError: if it cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

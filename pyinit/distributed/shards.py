@@ -142,6 +142,8 @@ def _written(plan: Plan, file: str, hidden: Path, advance: Callable[[int], None]
     try:
         digest = write(partial, items, fill_, advance)
         os.replace(partial, hidden.parent / file)
+    except OSError as error:  # which may not know the file, or knows it by another name
+        raise OSError(error.errno, error.strerror, str(hidden.parent / file)) from error
     finally:
         partial.unlink(missing_ok=True)
     found = {name: each.hexdigest() for name, each in hashes.items()}
