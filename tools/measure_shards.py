@@ -95,7 +95,10 @@ def main() -> None:
         print(f"median ratio {median(ratios):.2f}x")
         code = CHILD.replace("tools_measure_shards", Path(__file__).stem)
         arguments = [str(given.gigabytes), str(given.shards), str(folder)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        }
         run = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             env=environment,
@@ -103,7 +106,9 @@ def main() -> None:
             text=True,
             check=True,
         )
-        print(f"peak memory {float(run.stdout):.0f} MiB, {float(run.stdout) * 2**20 / shard:.2f} shards")
+        print(
+            f"peak memory {float(run.stdout):.0f} MiB, {float(run.stdout) * 2**20 / shard:.2f} shards"
+        )
     finally:
         plain.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""Weights beyond one process: checkpoints that are written shard by shard, and verified again."""
+"""Models beyond one machine: the same weights at any world size."""
