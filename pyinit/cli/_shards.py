@@ -1,6 +1,7 @@
 """``pyinit init --shards``: a model that is written without ever being in memory."""
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -89,10 +90,9 @@ def _planned(  # noqa: PLR0917
         with torch.device("meta"):
             built = load(model, dtype, kwargs, seed)
     except click.BadParameter as error:
-        raise bad_parameter(
-            "--shards",
-            f"the model cannot be built on the meta device, where it takes no memory: {error.message}",
-        ) from error
+        if error.__cause__ is not None:  # it may be at fault, or the device
+            error.message += " (--shards builds it on the meta device, where it takes no memory)"
+        raise
     check_recipe(built, recipe)
     try:
         with torch.device("meta"):
@@ -118,8 +118,10 @@ def _written(plan: Plan, out: Path, part: Part, others: Mapping[str, bytes]) -> 
             raise click.ClickException(
                 f"cannot write {where}: {error.strerror or error}; {_whole(plan, out)}"
             ) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             click.echo(f"stopped; {_whole(plan, out)}", err=True)
+            if type(error) is KeyboardInterrupt:  # Ctrl-C, of which click would say more
+                raise SystemExit(128 + signal.SIGINT) from None
             raise
 
 

@@ -252,7 +252,9 @@ class _Ledger:
 
     def record(self, file: File) -> File:
         value = {"plan": self._manifest.digest, **asdict(file)}
-        _put(self.hidden / (file.name + ".json"), as_text(value).encode())
+        partial = self.hidden / (file.name + ".json.partial")
+        partial.write_text(as_text(value), encoding="utf-8")  # lost with the power, it is made again
+        os.replace(partial, self.hidden / (file.name + ".json"))
         return file
 
     def complete(self, others: Mapping[str, bytes]) -> tuple[str, ...]:
