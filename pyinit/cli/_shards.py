@@ -90,9 +90,10 @@ def _planned(  # noqa: PLR0917
         with torch.device("meta"):
             built = load(model, dtype, kwargs, seed)
     except click.BadParameter as error:
-        if error.__cause__ is not None:  # it may be at fault, or the device
-            error.message += " (--shards builds it on the meta device, where it takes no memory)"
-        raise
+        if error.__cause__ is None:
+            raise
+        device = "--shards builds it on the meta device, where it takes no memory"
+        raise bad_parameter("MODEL", f"{error.message} ({device})") from error
     check_recipe(built, recipe)
     try:
         with torch.device("meta"):

@@ -253,7 +253,9 @@ class _Ledger:
     def record(self, file: File) -> File:
         value = {"plan": self._manifest.digest, **asdict(file)}
         partial = self.hidden / (file.name + ".json.partial")
-        partial.write_text(as_text(value), encoding="utf-8")  # lost with the power, it is made again
+        partial.write_text(
+            as_text(value), encoding="utf-8"
+        )  # lost with the power, it is made again
         os.replace(partial, self.hidden / (file.name + ".json"))
         return file
 

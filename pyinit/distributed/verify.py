@@ -253,23 +253,18 @@ class _Work:
 
     def _unreadable(self, name: str, items: list[Item]) -> str | None:
         """Why the tensors of a file cannot be compared."""
-        path = self.folder / name
         wanted = size_of(items)
         if name not in self.files:
             return f"{NAME} has no hash of it"
         if self.files[name].size != wanted:
             return f"{NAME} gives it {self.files[name].size} bytes, and its tensors need {wanted}"
+        path = self.folder / name
+        if not path.is_file():
+            return "not a file" if path.exists() else "not there"
         try:
-            if not path.is_file():
-                return "not there" if not path.exists() else "not a file"
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                header = file.read(len(header_of(items)))
+            return _misfit(path, items)
         except OSError as error:
             return error.strerror or str(error)
-        if header != header_of(items):
-            return _wrong_header(header, size, items)
-        return None if size == wanted else f"it has {size} bytes, and should have {wanted}"
 
     def _values(self, tensor: Recorded) -> Values | None:
         """What makes a tensor again; None if there is nothing to make it from, which is noted."""
@@ -301,15 +296,24 @@ def _told(file: object) -> str:
     return "no file" if file is None else repr(file)
 
 
-def _wrong_header(found: bytes, size: int, items: list[Item]) -> str:
-    """What is wrong with a header, of which the first bytes are here."""
-    length = int.from_bytes(found[:8], "little")
-    if len(found) < 8 or length > min(size - 8, _LARGEST_HEADER):
-        return f"its header has {length} bytes, and the file {size}"
+def _misfit(path: Path, items: list[Item]) -> str | None:
+    """What keeps a file from being one of these tensors."""
+    size, wanted = path.stat().st_size, size_of(items)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _LARGEST_HEADER):
+            return f"its header has {length} bytes, and the file {size}"
+        header = file.read(length)
+    meant = header_of(items)[8:]
+    if header != meant:
+        return _wrong_header(header, meant)
+    return None if size == wanted else f"it has {size} bytes, and should have {wanted}"
+
+
+def _wrong_header(found: bytes, meant: bytes) -> str:
     try:
-        there = json.loads(found[8 : 8 + length])
-        meant = json.loads(header_of(items)[8:])
-        different = [name for name in {**meant, **there} if there.get(name) != meant.get(name)]
+        there, here = json.loads(found), json.loads(meant)
+        different = [name for name in {**here, **there} if there.get(name) != here.get(name)]
     except (ValueError, TypeError, RecursionError):
         return "its header is damaged"
     if not different:
@@ -317,7 +321,7 @@ def _wrong_header(found: bytes, size: int, items: list[Item]) -> str:
     name = different[0]
     return (
         f"its header differs in {first_of(different)}: {name} is "
-        f"{_shown(there.get(name))}, and should be {_shown(meant.get(name))}"
+        f"{_shown(there.get(name))}, and should be {_shown(here.get(name))}"
     )
 
 
