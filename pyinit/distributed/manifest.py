@@ -180,6 +180,11 @@ class Manifest:
             found.setdefault(tensor.file, []).append(tensor.item)
         return {file: in_file_order(items) for file, items in found.items()}
 
+    @once
+    def by_hash(self) -> frozenset[str]:
+        """The names of tensors whose values cannot be made from the manifest alone."""
+        return frozenset(tensor.name for tensor in self.tensors if tensor.initializer is None)
+
     def index(self) -> dict[str, Any]:
         """What ``model.safetensors.index.json`` holds."""
         return {
