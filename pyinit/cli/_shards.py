@@ -96,8 +96,7 @@ def _planned(  # noqa: PLR0917
         raise bad_parameter("MODEL", f"{error.message} ({device})") from error
     check_recipe(built, recipe)
     try:
-        with torch.device("meta"):
-            return built, plan_shards(built, recipe, seed, shards, model)
+        return built, plan_shards(built, recipe, seed, shards, model)
     except Exception as error:
         raise bad_parameter("--shards", f"cannot write {model} so: {one_line(error)}") from error
 

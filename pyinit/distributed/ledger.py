@@ -29,7 +29,7 @@ from pyinit.distributed.manifest import (
 from pyinit.reports.files import flush, replacing
 from pyinit.reports.stored import read
 
-_HIDDEN = ".pyinit"
+HIDDEN = ".pyinit"
 _PLAN = "plan.json"
 
 
@@ -38,7 +38,7 @@ class Ledger:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder, self._manifest = folder, manifest
-        self.hidden = folder / _HIDDEN
+        self.hidden = folder / HIDDEN
 
     def claim(self, others: Mapping[str, bytes]) -> bool:
         """Make the folder that of the plan. False if all of it is there already.

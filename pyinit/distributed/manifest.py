@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pyinit import _core
-from pyinit._random.rng import NAMES, Key
+from pyinit._random.rng import NAMES, Key, get_rng
 from pyinit._torch.once import once
 from pyinit._torch.views import dtype_name
 from pyinit.distributed.safetensors_file import Item, header_of, in_file_order, takes
@@ -236,8 +236,11 @@ def as_text(value: dict[str, Any]) -> str:
 def described(initializer: Initializer, weight: Weight, source: Key) -> dict[str, Any]:
     """The fields of ``Recorded`` from which an initializer's values can be made again.
 
-    Empty where code that pyinit does not have would make them, or another library's arithmetic.
+    Empty where code that pyinit does not have would make them, or another library's arithmetic, as
+    all of torch's own numbers.
     """
+    if get_rng() != "philox":
+        return {}
     try:
         values = json.loads(json.dumps(initializer.to_dict()))
         is_same = from_dict(values) == initializer

@@ -1,7 +1,6 @@
 """Tensors that only a module's own code can give their values, made in memory one module at a time."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +20,19 @@ class OwnCode:
 
     path: the module's name
     run: the code, which is called while the tensors have memory
+    latest: keeps what it makes until other code makes something
     """
 
-    def __init__(self, network: Network, path: str, run: Callable[[], object]) -> None:
-        self.path, self.run = path, run
+    def __init__(
+        self, network: Network, path: str, run: Callable[[], object], latest: "Latest"
+    ) -> None:
+        self.path, self.run, self._latest = path, run, latest
         self._module = network.modules[path]
 
     def value(self, module: str, leaf: str) -> Tensor:
         """What it gives to the tensor ``leaf`` of a module, which is this one or is in it."""
         inside = module[len(self.path) :].lstrip(".")
-        return _made(self)[f"{inside}.{leaf}" if inside else leaf]
+        return self._latest.made_by(self)[f"{inside}.{leaf}" if inside else leaf]
 
     def made(self) -> dict[str, Tensor]:
         """All tensors of the module after the code has run; those of the model stay as they are."""
@@ -51,9 +53,19 @@ class OwnCode:
         return _in_memory
 
 
-@lru_cache(maxsize=1)  # what one module's code has made is asked for tensor by tensor
-def _made(code: OwnCode) -> Mapping[str, Tensor]:
-    return code.made()
+class Latest:
+    """What the code of one module has made, which is asked for tensor by tensor."""
+
+    def __init__(self) -> None:
+        self._code: OwnCode | None = None
+        self._made: Mapping[str, Tensor] = {}
+
+    def made_by(self, code: OwnCode) -> Mapping[str, Tensor]:
+        if code is not self._code:
+            self._code, self._made = None, {}  # its memory is free before more is taken
+            self._made = code.made()
+            self._code = code
+        return self._made
 
 
 def _in_memory(tensor: Tensor) -> Tensor:
@@ -75,7 +87,9 @@ class _OfOneModule(OwnCode):
         return lambda tensor: _in_memory(tensor) if id(tensor) in own else tensor
 
 
-def by_resets(network: Network, plan: Iterable[Entry], sources: Sources) -> dict[str, OwnCode]:
+def by_resets(
+    network: Network, plan: Iterable[Entry], sources: Sources, latest: Latest
+) -> dict[str, OwnCode]:
     """The code that fills each parameter, by its name, that the model's own code resets."""
     found: dict[str, OwnCode] = {}
     codes: dict[str, OwnCode] = {}
@@ -84,7 +98,7 @@ def by_resets(network: Network, plan: Iterable[Entry], sources: Sources) -> dict
         assert own is not None, entry.site.name  # make_plan has refused it
         key = f"{own.path} {own.words}"
         if key not in codes:
-            codes[key] = OwnCode(network, own.path, _seeded(own, sources))
+            codes[key] = OwnCode(network, own.path, _seeded(own, sources), latest)
         found[entry.site.name] = codes[key]
     return found
 
@@ -105,7 +119,11 @@ def _seeded(own: OwnReset, sources: Sources) -> Callable[[], None]:
 
 
 def by_modules(
-    network: Network, computed: Iterable[Entry], resets: Sequence[BufferReset], sources: Sources
+    network: Network,
+    computed: Iterable[Entry],
+    resets: Sequence[BufferReset],
+    sources: Sources,
+    latest: Latest,
 ) -> dict[str, OwnCode]:
     """The code of each module, by its name, that computes parameters from others or resets buffers."""
     entries: dict[str, list[Entry]] = {}
@@ -116,7 +134,7 @@ def by_modules(
         of_module.setdefault(owner_of(reset[0]), []).append(reset)
     return {
         path: _OfOneModule(
-            network, path, _set_all(entries.get(path, ()), of_module.get(path, ()), sources)
+            network, path, _set_all(entries.get(path, ()), of_module.get(path, ()), sources), latest
         )
         for path in {**entries, **of_module}
     }

@@ -12,6 +12,7 @@ from pyinit._torch.views import dtype_name
 from pyinit.distributed.layout import balanced
 from pyinit.distributed.manifest import Manifest, Recorded, described
 from pyinit.distributed.own_code import (
+    Latest,
     OwnCode,
     by_modules,
     by_resets,
@@ -158,14 +159,17 @@ class _Makers:
         )
         resets = (entry for entry in entries if isinstance(entry.initializer, OwnReset))
         computed = (entry for entry in entries if entry.site.computed is not None and entry.blocks)
-        self._by_resets = by_resets(network, resets, self.source)
-        self._by_modules = by_modules(network, computed, self.resets, self.source)
+        latest = Latest()
+        self._by_resets = by_resets(network, resets, self.source, latest)
+        self._by_modules = by_modules(network, computed, self.resets, self.source, latest)
         self._how = {path: how for path, how, _ in self.resets}
         self._entries: dict[_Place, Entry] = {}
         self._places: dict[_Place, tuple[str, str]] = {}
         for entry in entries:
             for tensor in entry.site.parameters:
-                self._entries.setdefault(_place(tensor), entry)
+                known = self._entries.get(_place(tensor))
+                if known is None or known.is_kept:  # of the same elements
+                    self._entries[_place(tensor)] = entry
         for path, module in network.modules.items():
             for tensors in (module._parameters, module._buffers):
                 for leaf, each in tensors.items():
@@ -190,7 +194,7 @@ class _Makers:
                 return self._by_code(
                     self._by_modules[site.path], path, leaf, f"{by}, for {site.name}"
                 )
-            fields = described(entry.initializer, site.weight, key) if key_is_enough() else {}
+            fields = described(entry.initializer, site.weight, key)
             return values_of(entry.blocks, site.shape, site.tensor.dtype, key), by, fields
         owner = owner_of(path)
         if entry is None and leaf and path in self._how:
@@ -212,11 +216,6 @@ class _Makers:
                 "tensors on the meta device whose values only their module's constructor knows: "
                 f"{first_of(self._lost)}; build them outside of torch.device('meta')"
             )
-
-
-def key_is_enough() -> bool:
-    """Whether numbers come from key and index alone, not from what the installed torch draws."""
-    return get_rng() == "philox"
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pyinit._messages import first_of
 from pyinit._random.rng import rng
+from pyinit.distributed.ledger import HIDDEN
 from pyinit.distributed.manifest import (
     INDEX,
     NAME,
@@ -109,7 +110,10 @@ def verify(
         table = read_json(folder / NAME)
         manifest, files = Manifest.from_dict(table), files_from(table)
     except OSError as error:
-        return Verification(str(folder), (Problem(NAME, error.strerror or str(error)),))
+        why = error.strerror or str(error)
+        if (folder / HIDDEN).is_dir():
+            why = "not there: shards are missing, which the command that writes them makes"
+        return Verification(str(folder), (Problem(NAME, why),))
     except ValueError as error:
         return Verification(str(folder), (Problem(NAME, str(error)),))
     work = _Work(folder, manifest, files)

@@ -19,7 +19,7 @@ import pyinit
 from pyinit.distributed import manifest
 from pyinit.distributed.manifest import Manifest
 from pyinit.distributed.plan import plan_shards
-from pyinit.distributed.shards import write_shards
+from pyinit.distributed.shards import Part, write_shards
 from pyinit.distributed.verify import Verification, verify
 from pyinit.initializers import Block, Blocks, Initializer, Normal, Weight, register
 
@@ -133,6 +133,12 @@ def test_matrices_of_other_processors_are_compared_by_hash(
     assert found.is_sound
     assert {name.rpartition(".")[2] for name, _ in found.by_hash} == {"weight"}
     assert "with a fused multiply-add" in found.by_hash[0][1]
+
+
+def test_a_checkpoint_that_is_not_complete_is_none(tmp_path: Path) -> None:
+    write_shards(planned("lenet5"), tmp_path, Part(0, 2))
+    (problem,) = told(verify(tmp_path))
+    assert problem.startswith("pyinit.json: not there: shards are missing")
 
 
 # ---- Faults ------------------------------------------------------------------------------------------
