@@ -166,9 +166,8 @@ class Ledger:
         """Tell other processes, and later ones, that a shard is whole."""
         value = {"plan": self._manifest.digest, **asdict(file)}
         partial = self.hidden / (file.name + ".json.partial")
-        partial.write_text(
-            as_text(value), encoding="utf-8"
-        )  # lost with the power, it is made again
+        # If the power goes and takes it along, the shard is made again.
+        partial.write_text(as_text(value), encoding="utf-8")
         os.replace(partial, self.hidden / (file.name + ".json"))
         return file
 

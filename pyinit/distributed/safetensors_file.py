@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,8 +162,12 @@ class _Sink:
             count = self._file.write(data)
             self._end += count
             data = data[count:]
-        if hasattr(os, "posix_fadvise"):  # starts writing, where the end would wait for all of it
-            os.posix_fadvise(self._file.fileno(), start, self._end - start, os.POSIX_FADV_DONTNEED)
+        if hasattr(os, "posix_fadvise"):
+            # It starts writing now, where the end would wait for all of it.
+            with suppress(OSError):
+                os.posix_fadvise(
+                    self._file.fileno(), start, self._end - start, os.POSIX_FADV_DONTNEED
+                )
 
 
 def read(
