@@ -51,11 +51,6 @@ class Piece(NamedTuple):
     start: int
     stop: int
 
-    @property
-    def is_last(self) -> bool:
-        """Whether the tensor ends with it."""
-        return self.first * self.item.dtype.itemsize + self.stop - self.start == self.item.size
-
     def of(self, tile: Tensor) -> Tensor:
         """Its elements in a tile of bytes."""
         return tile[self.start : self.stop].view(self.item.dtype)
