@@ -130,7 +130,7 @@ def initialize_(
         None if skip is None else matcher(skip),
     )
     if get_rng() == "torch":
-        _check_for_torch(plan, has_keys=seed is not None)
+        check_for_torch(plan, has_keys=seed is not None)
     elif get_rng() == "torch.func":
         _check_for_stateless(plan)
     resets = plan_resets(network.modules, IsTouched(plan))
@@ -212,7 +212,7 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
     return lambda name: Key(key, stream_of(name))
 
 
-def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
+def check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
     """Refuse initializers that torch's generator or torch's own functions cannot carry out."""
     for entry in plan:
         for drawn in (block.drawn for block in entry.blocks):
