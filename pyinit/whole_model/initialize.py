@@ -137,7 +137,7 @@ def initialize_(
     if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
         refuse_partitioned_without_keys("initialize_", plan)
     if get_rng() == "torch":
-        _check_for_torch(plan, has_keys=seed is not None)
+        check_for_torch(plan, has_keys=seed is not None)
     elif get_rng() == "torch.func":
         _check_for_stateless(plan)
     resets = plan_resets(network.modules, IsTouched(plan))
@@ -219,7 +219,7 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
     return lambda name: Key(key, stream_of(name))
 
 
-def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
+def check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
     """Refuse initializers that torch's generator or torch's own functions cannot carry out."""
     for entry in plan:
         for drawn in (block.drawn for block in entry.blocks):
