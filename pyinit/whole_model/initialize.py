@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, get_rng, stream_of
 from pyinit._sharding.fills import key_of
-from pyinit._sharding.find import sharded
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
@@ -21,11 +21,16 @@ from pyinit.whole_model.engine.alike import agree_on
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
-from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
+from pyinit.whole_model.engine.plan import (
+    Entry,
+    make_plan,
+    refuse_partitioned_without_keys,
+    view_of_entry,
+)
 from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.own_resets import OwnReset as OwnResetOf
-from pyinit.whole_model.own_resets import fill_by_stand_ins
+from pyinit.whole_model.own_resets import fill_by_stand_ins, fills_in_place
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
 from pyinit.whole_model.reparametrized import Computed
@@ -129,6 +134,8 @@ def initialize_(
         None if only is None else matcher(only),
         None if skip is None else matcher(skip),
     )
+    if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
+        refuse_partitioned_without_keys("initialize_", plan)
     if get_rng() == "torch":
         check_for_torch(plan, has_keys=seed is not None)
     elif get_rng() == "torch.func":
@@ -283,6 +290,7 @@ def carry_out(  # noqa: PLR0917
     with torch.no_grad():
         for _, _, reset in resets:
             reset(sources)
+    settle_(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
     for i, entry in enumerate(plan):
         computed = entry.site.computed
         if computed is not None:
@@ -331,8 +339,7 @@ def _reset_by_modules(network: Network, plan: Sequence[Entry], sources: Sources)
 
 
 def _reset(network: Network, own: OwnResetOf, entries: Sequence[Entry]) -> None:
-    parameters = network.modules[own.path].parameters()
-    if own.in_place and all(sharded(parameter) is None for parameter in parameters):
+    if own.in_place and fills_in_place(network.modules[own.path]):
         own.call()
         return
     start = len(own.path) + 1 if own.path else 0
