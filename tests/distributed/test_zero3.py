@@ -14,6 +14,7 @@ from zero3 import Status, free, gathered, held_by_ranks, partition, partition_al
 
 import pyinit
 from pyinit import initialize_
+from pyinit._torch import views
 from pyinit.initializers import Centred, Constant, Normal, Orthogonal, Padded, Parts
 
 FILLS: dict[str, tuple[tuple[int, ...], Callable[[Any], Any]]] = {
@@ -117,6 +118,16 @@ def test_torchs_errors_are_torchs() -> None:
             pyinit.normal_(parameter, std=-1.0)
         with pytest.raises(ValueError, match="fewer than 2 dimensions"):
             pyinit.xavier_uniform_(parameter)
+
+
+@pytest.mark.parametrize("find", [views._find_writable, views.writable_by_methods])
+def test_no_kernel_writes_the_empty_tensor(find: Callable[[Tensor], Any]) -> None:
+    with fake_rank(0, 2):
+        parameter = nn.Parameter(torch.zeros(6))
+        assert find(parameter) is not None
+        partition(parameter)
+    assert find(parameter) is None
+    assert find(torch.empty(0)) is not None
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
