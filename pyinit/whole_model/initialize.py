@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, get_rng, stream_of
 from pyinit._sharding.fills import key_of
+from pyinit._sharding.find import sharded
 from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
@@ -25,6 +26,7 @@ from pyinit.whole_model.engine.plan import (
     Entry,
     make_plan,
     refuse_partitioned_without_keys,
+    refuse_without_memory,
     view_of_entry,
 )
 from pyinit.whole_model.methods import Method, Start
@@ -134,13 +136,15 @@ def initialize_(
         None if only is None else matcher(only),
         None if skip is None else matcher(skip),
     )
+    if not dry_run:
+        refuse_without_memory("initialize_", plan)
     if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
         refuse_partitioned_without_keys("initialize_", plan)
     if get_rng() == "torch":
         check_for_torch(plan, has_keys=seed is not None)
     elif get_rng() == "torch.func":
         _check_for_stateless(plan)
-    resets = plan_resets(network.modules, IsTouched(plan))
+    resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
     refuse_buffers_elsewhere("initialize_", network, resets)
     sources = _sources(seed, generator, dry_run)
     of_each = [sources(entry.site.name) for entry in plan]
@@ -231,6 +235,8 @@ def check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
                 and entry.site.tensor.dtype in _HALVES
             ):
                 problem = f"torch has no QR decomposition for {entry.site.tensor.dtype}"
+            elif drawn.is_random and sharded(entry.site.tensor) is not None:
+                problem = "torch has no numbers of the whole for what is spread over processes"
             if problem is not None:
                 raise ValueError(
                     f"{entry.initializer.name} cannot fill {entry.site.name} under "

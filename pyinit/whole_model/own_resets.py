@@ -214,7 +214,7 @@ def _without_values(module: nn.Module) -> Callable[[Tensor], Tensor]:
     }
 
     def make(tensor: Tensor) -> Tensor:
-        tensor, like = _whole(tensor), tensor
+        tensor, like = whole_on_meta(tensor), tensor
         is_small = tensor.is_floating_point() and tensor.numel() <= _LARGEST_IN_MEMORY
         if is_small and id(like) not in matrices:
             return torch.full_like(tensor, math.nan, device="cpu")
@@ -223,8 +223,8 @@ def _without_values(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return make
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    """A tensor, or one on the meta device with all elements of what is spread over processes."""
+def whole_on_meta(tensor: Tensor) -> Tensor:
+    """The tensor, or one on the meta device with all elements of what is spread over processes."""
     part = sharded(tensor)
     return tensor if part is None else torch.empty(part.shape, dtype=tensor.dtype, device="meta")
 
@@ -232,7 +232,7 @@ def _whole(tensor: Tensor) -> Tensor:
 def _copy(tensor: Tensor) -> Tensor:
     """A copy, or zeros where values are elsewhere, on a device whose generator is seeded."""
     has_generator = tensor.device.type in SEEDED and not tensor.is_meta
-    whole, device = _whole(tensor), tensor.device if has_generator else "cpu"
+    whole, device = whole_on_meta(tensor), tensor.device if has_generator else "cpu"
     if whole.is_meta:
         return torch.zeros_like(whole, device=device)
     return whole.detach().to(device, copy=True)

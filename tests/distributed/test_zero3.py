@@ -319,6 +319,21 @@ def test_torchs_numbers_are_refused_for_models() -> None:
             initialize_(model, "xavier", seed=1)
 
 
+@pytest.mark.parametrize("rng", ["philox", "torch"])
+def test_a_report_is_replayed(rng: Any) -> None:
+    plain = layers()
+    with pyinit.rng(rng):
+        report = initialize_(plain, "xavier", seed=3)
+    with fake_rank(1, 2):
+        model: Any = partition_all(layers())
+        if rng == "torch":
+            with pytest.raises(ValueError, match=r"replay_ fills .* pyinit's own numbers alone"):
+                pyinit.replay_(model, report)
+            return
+        pyinit.replay_(model, report)
+    assert torch.equal(model[0].weight.ds_tensor[:17], plain[0].weight.flatten()[18:])
+
+
 def test_own_code_that_cannot_be_tried_is_refused() -> None:
     """Another parameter of the module is out of reach: nothing is written before that is found."""
     with fake_rank(0, 2):
