@@ -8,7 +8,7 @@ from torch import Tensor
 from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._random.distributions import CONSTANT, Distribution, Parameters, padded
-from pyinit._random.rng import Key, Source, get_rng, take_key
+from pyinit._random.rng import Source, get_rng, take_key
 from pyinit._sharding.find import has_kernels, held, sharded
 from pyinit._sharding.sharded import Indices, Piece, Sharded, tiles
 from pyinit._torch.views import (
@@ -135,25 +135,20 @@ def fill_constant(tensor: Tensor, value: float) -> bool:
     return True
 
 
-def fill_by_whole(
-    tensor: Tensor, make: Callable[[Tensor, Source], object], generator: Source = None
-) -> bool:
+def fill_by_whole(tensor: Tensor, make: Callable[[Tensor], object], source: Source = None) -> bool:
     """Fill what is held of a tensor whose elements depend on each other; False where torch has to.
 
-    make: fills a plain tensor of the whole's shape, given a ``Key`` to draw from
+    make: fills a plain tensor of the whole's shape, as the call for that tensor would
+    source: where its numbers come from, if it draws any
     """
-    part = _held_for_pyinit(tensor, generator)
+    part = _held_for_pyinit(tensor, source)
     if part is None:
         return False
-    if tensor.is_meta:
-        return True
-    key = take_key(generator)
-    if key is None:
-        return False
-    whole = empty_whole(tensor, part)
-    make(whole, Key(*key))
-    with torch.no_grad():
-        part.take_(whole)
+    if not tensor.is_meta:
+        whole = empty_whole(tensor, part)
+        make(whole)
+        with torch.no_grad():
+            part.take_(whole)
     return True
 
 

@@ -92,7 +92,7 @@ def orthogonal_(
     elif (view is None and device_fills.orthogonal(tensor, gain, generator, groups)) or (
         view is None
         and fill_by_whole(
-            tensor, lambda whole, key: orthogonal_(whole, gain, key, groups=groups), generator
+            tensor, lambda whole: orthogonal_(whole, gain, generator, groups=groups), generator
         )
     ):
         return tensor
@@ -207,7 +207,7 @@ def orthogonal_many_(
 
 def _made(tensor: Tensor, part: Sharded, gain: Any, source: Source) -> Made:
     """A matrix that is spread over processes, which share the work with that of other such ones."""
-    key = take_key(source)
+    key = take_key(source) if tensor.numel() else None
     drawn_from = source if key is None else Key(*key)
 
     def make() -> Tensor:
@@ -306,7 +306,7 @@ def delta_orthogonal_(
             increment_version((tensor,))
             return tensor
     elif view is None and fill_by_whole(
-        tensor, lambda whole, key: delta_orthogonal_(whole, gain, key, groups=groups), generator
+        tensor, lambda whole: delta_orthogonal_(whole, gain, generator, groups=groups), generator
     ):
         return tensor
     refuse_distributed("tensor", tensor)

@@ -42,7 +42,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     view = writable_view(tensor)
     if view is None or len(view.shape) != 2:
-        if fill_by_whole(tensor, lambda whole, _: eye_(whole)):
+        if fill_by_whole(tensor, lambda whole: eye_(whole)):
             return tensor
         refuse_distributed("tensor", tensor)
         return _routes.by_torch(original.eye_, tensor)
@@ -82,7 +82,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """
     view = writable_view(tensor)
     if view is None or len(view.shape) not in (3, 4, 5):
-        if fill_by_whole(tensor, lambda whole, _: dirac_(whole, groups)):
+        if fill_by_whole(tensor, lambda whole: dirac_(whole, groups)):
             return tensor
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):
@@ -137,7 +137,7 @@ def hadamard_(tensor: Tensor) -> Tensor:
     rows, columns = tensor.shape[:2]
     if rows <= columns and writable_flat_view(tensor) is not None:
         return eye_(tensor) if tensor.dim() == 2 else dirac_(tensor)
-    if fill_by_whole(tensor, lambda whole, _: hadamard_(whole)):
+    if fill_by_whole(tensor, lambda whole: hadamard_(whole)):
         return tensor
     refuse_distributed("tensor", tensor)
     refuse_inference(tensor)
@@ -207,7 +207,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         if device_fills.sparse(tensor, zeros, next(as_floats(std)), generator):
             return tensor
     if view is None or len(view.shape) != 2:
-        if fill_by_whole(tensor, lambda whole, key: sparse_(whole, sparsity, std, key), generator):
+        if fill_by_whole(tensor, lambda whole: sparse_(whole, sparsity, std, generator), generator):
             return tensor
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):

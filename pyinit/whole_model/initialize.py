@@ -215,6 +215,8 @@ def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
                 and entry.site.tensor.dtype in _HALVES
             ):
                 problem = f"torch has no QR decomposition for {entry.site.tensor.dtype}"
+            elif drawn.is_random and sharded(entry.site.tensor) is not None:
+                problem = "torch has no numbers of the whole for what is spread over processes"
             if problem is not None:
                 raise ValueError(
                     f"{entry.initializer.name} cannot fill {entry.site.name} under "

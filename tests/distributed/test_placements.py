@@ -46,7 +46,12 @@ def meshes(rank: int, sizes: Sequence[int]) -> Any:
     return init_device_mesh("cpu", tuple(sizes))
 
 
-ON_ONE_DIM = (Shard(0), Replicate(), _StridedShard(0, split_factor=2), _StridedShard(0, split_factor=3))
+ON_ONE_DIM = (
+    Shard(0),
+    Replicate(),
+    _StridedShard(0, split_factor=2),
+    _StridedShard(0, split_factor=3),
+)
 
 
 @pytest.mark.parametrize("count", range(1, 9))

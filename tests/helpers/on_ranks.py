@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import multiprocessing
 import os
+import pickle
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from typing import Any
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
+        "torch._dynamo",  # DTensors import it when the first one is made
         "torch.distributed.checkpoint",
         "torch.distributed.fsdp",
         "torch.distributed.tensor.parallel",
@@ -30,6 +32,8 @@ _CONTEXT.set_forkserver_preload(
         "pyinit.whole_model",
     ]
 )
+
+_GRACE = 2.0  # seconds that the others have after a rank has failed: they may wait for it
 
 
 def on_ranks(
@@ -80,11 +84,13 @@ def _answers(
         for rank in missing:
             if pipes[rank] in ready:
                 try:
-                    found[rank] = pipes[rank].recv()
+                    found[rank] = pickle.loads(pipes[rank].recv_bytes())
                 except EOFError:
                     found[rank] = "it died", None
+        if any(why is not None for why, _ in found.values()):
+            end = min(end, time.monotonic() + _GRACE)
         if not ready:
-            found |= dict.fromkeys(missing, (f"nothing within {timeout} s", None))
+            found |= dict.fromkeys(missing, ("it was still waiting", None))
     for rank in range(len(pipes)):
         yield found.get(rank, (None, None))
 
@@ -112,9 +118,10 @@ def _be_rank(
             world_size=size,
             timeout=timedelta(seconds=timeout),
         )
-        pipe.send((None, getattr(_module(Path(path)), name)(*arguments)))
+        # Tensors by value: this process does not stay to share its memory.
+        pipe.send_bytes(pickle.dumps((None, getattr(_module(Path(path)), name)(*arguments))))
     except BaseException:  # noqa: BLE001  whatever it is, the test has to tell
-        pipe.send((traceback.format_exc(), None))
+        pipe.send_bytes(pickle.dumps((traceback.format_exc(), None)))
     pipe.close()
     sys.stdout.flush()
     os._exit(0)  # without waiting for the others
@@ -138,9 +145,7 @@ def fake_rank(rank: int, size: int) -> Iterator[None]:
         import torch  # noqa: PLC0415
         from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: PLC0415
 
-        torch.distributed.init_process_group(
-            "fake", store=FakeStore(), rank=rank, world_size=size
-        )
+        torch.distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
         try:
             yield
         finally:
