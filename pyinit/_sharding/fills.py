@@ -126,8 +126,10 @@ def fill(
 
 def fill_constant(tensor: Tensor, value: float) -> bool:
     """Fill what is held of a tensor that is spread over several processes; False for other tensors."""
-    part = None if is_transformed() or tensor.dtype not in DTYPES else sharded(tensor)
-    if part is None or not CONSTANT.takes(LARGEST[DTYPES[tensor.dtype]], value):
+    part = None if is_transformed() else sharded(tensor)
+    if part is None or tensor.dtype not in DTYPES:
+        return False
+    if not CONSTANT.takes(LARGEST[DTYPES[tensor.dtype]], value):
         return False
     fills = PieceFills()
     fills.add(part, CONSTANT, (value,), (0, 0))

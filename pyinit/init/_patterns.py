@@ -42,7 +42,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     view = writable_view(tensor)
     if view is None or len(view.shape) != 2:
-        if fill_by_whole(tensor, lambda whole: eye_(whole)):
+        if fill_by_whole(tensor, eye_):
             return tensor
         refuse_distributed("tensor", tensor)
         return _routes.by_torch(original.eye_, tensor)
@@ -137,7 +137,7 @@ def hadamard_(tensor: Tensor) -> Tensor:
     rows, columns = tensor.shape[:2]
     if rows <= columns and writable_flat_view(tensor) is not None:
         return eye_(tensor) if tensor.dim() == 2 else dirac_(tensor)
-    if fill_by_whole(tensor, lambda whole: hadamard_(whole)):
+    if fill_by_whole(tensor, hadamard_):
         return tensor
     refuse_distributed("tensor", tensor)
     refuse_inference(tensor)

@@ -95,7 +95,7 @@ def _answers(
         yield found.get(rank, (None, None))
 
 
-def _be_rank(
+def _be_rank(  # noqa: PLR0917
     pipe: Connection,
     folder: str,
     rank: int,
