@@ -19,7 +19,7 @@ from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
-from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
+from pyinit.whole_model.engine.plan import Entry, make_plan, refuse_without_memory, view_of_entry
 from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.own_resets import OwnReset as OwnResetOf
@@ -124,9 +124,11 @@ def initialize_(
         None if only is None else matcher(only),
         None if skip is None else matcher(skip),
     )
+    if not dry_run:
+        refuse_without_memory("initialize_", plan)
     if get_rng() == "torch":
         _check_for_torch(plan, has_keys=seed is not None)
-    resets = plan_resets(network.modules, IsTouched(plan))
+    resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
     refuse_buffers_elsewhere("initialize_", network, resets)
     # From here on nothing is refused.
     sources = _sources(seed, generator, dry_run)

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from pyinit._graph.graph import Graph
 from pyinit._graph.kinds import weight_layout
 from pyinit._graph.trace import trace
+from pyinit._sharding.dtensor import is_dtensor
 from pyinit._torch.once import once
 from pyinit._torch.wrappers import named_modules
 from pyinit.initializers import Weight
@@ -102,6 +103,11 @@ class Network:
     def by_name(self) -> dict[str, Site]:
         """The sites by all of their names."""
         return {name: site for site in self.sites for name in (site.name, *site.tied)}
+
+    @once
+    def has_dtensors(self) -> bool:
+        """Whether a parameter is a DTensor."""
+        return any(is_dtensor(tensor) for site in self.sites for tensor in site.parameters)
 
     @property
     def is_on_meta(self) -> bool:

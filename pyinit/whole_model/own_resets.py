@@ -213,7 +213,7 @@ def _without_values(module: nn.Module) -> Callable[[Tensor], Tensor]:
     }
 
     def make(tensor: Tensor) -> Tensor:
-        tensor, like = _whole(tensor), tensor
+        tensor, like = whole_on_meta(tensor), tensor
         is_small = tensor.is_floating_point() and tensor.numel() <= _LARGEST_IN_MEMORY
         if is_small and id(like) not in matrices:
             return torch.full_like(tensor, math.nan, device="cpu")
@@ -222,14 +222,14 @@ def _without_values(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return make
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    """A tensor, or one on the meta device with all elements of what is spread over processes."""
+def whole_on_meta(tensor: Tensor) -> Tensor:
+    """The tensor, or one on the meta device with all elements of what is spread over processes."""
     part = sharded(tensor)
     return tensor if part is None else torch.empty(part.shape, dtype=tensor.dtype, device="meta")
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    tensor = _whole(tensor)
+    tensor = whole_on_meta(tensor)
     return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
 
 

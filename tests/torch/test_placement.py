@@ -235,15 +235,22 @@ def test_models_are_refused_by_name_before_anything_is_written(
 
 def test_shards_without_memory_are_refused_by_name_before_anything_is_written(mesh: Any) -> None:
     model = ELSEWHERE["fully_shard, meta"](mesh)
-    with pytest.raises(ValueError, match=r"3\.weight is a DTensor on the meta .* model\.to_empty"):
+    with pytest.raises(
+        ValueError, match=r"2 DTensors on the meta device: 3\.weight, .* model\.to_empty"
+    ):
         initialize_(model, "xavier", device="cpu")
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["fully_shard", "fully_shard, to_empty"])
-def test_shards_get_what_the_whole_has_there(mesh: Any, name: str) -> None:
+SHARDED = {"fully_shard", "fully_shard, to_empty"}
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize("name", sorted(SHARDED))
+def test_shards_get_what_the_whole_has_there(mesh: Any, name: str, replayed: bool) -> None:
     model, plain = ELSEWHERE[name](mesh), layers()
-    report, expected = initialize_(model, "xavier", seed=3), initialize_(plain, "xavier", seed=3)
+    expected = initialize_(plain, "xavier", seed=3)
+    report = replay_(model, expected) if replayed else initialize_(model, "xavier", seed=3)
     for (parameter, shard), whole in zip(model.named_parameters(), plain.parameters(), strict=True):
         local = getattr(shard, "_local_tensor", shard)
         assert torch.equal(local, whole[: len(local)]), parameter
@@ -269,9 +276,20 @@ def test_the_rest_is_initialized_where_they_are_left_alone(
     assert report["0.weight"] == expected["0.weight"]
     assert report["3.weight"].mean is None
     assert all(kept[name] is parameter for name, parameter in model[3].named_parameters())
-    other = "of shape" if name == "ZeRO-3" else "replay_ takes .* 2 that have not"
-    with pytest.raises(ValueError, match=rf"(?s)(?=.*3\.weight).*{other}"):
-        replay_(ELSEWHERE[name](mesh), expected)
+
+
+REFUSED = {
+    "ZeRO-3": "of shape",
+    "fully_shard, meta": "replay_ takes .* 2 DTensors on the meta device",
+}
+
+
+@pytest.mark.parametrize("name", sorted(ELSEWHERE.keys() - SHARDED))
+def test_a_report_is_not_replayed_where_values_are_elsewhere(mesh: Any, name: str) -> None:
+    report = initialize_(layers(), "xavier", seed=3)
+    why = REFUSED.get(name, "replay_ takes .* 2 that have not")
+    with pytest.raises(ValueError, match=rf"(?s)(?=.*3\.weight).*{why}"):
+        replay_(ELSEWHERE[name](mesh), report)
 
 
 @pytest.mark.parametrize("wrap", [parametrizations.weight_norm, parametrizations.spectral_norm])

@@ -3,13 +3,14 @@
 It is made and checked before anything is written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from pyinit import _core
 from pyinit._messages import first_of
+from pyinit._sharding.dtensor import is_dtensor
 from pyinit._sharding.find import sharded
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import DTYPES, View, readable_view, writable_flat_view
@@ -91,17 +92,12 @@ def make_plan(
         for site in network.sites
         if (entry := _untouched(site, network, by_rule, only, skip)) is not None
     }
-    refuse_elsewhere(
-        "initialize_",
-        (
-            (name, parameter)
-            for site in network.sites
-            if site.name not in untouched and not _is_kept_by(by_rule.get(site.name))
-            for name, parameter in site.named_parameters
-            if site.computed is not None or not _is_sharded(name, parameter)
-        ),
-        network.model,
+    filled = (
+        site
+        for site in network.sites
+        if site.name not in untouched and not _is_kept_by(by_rule.get(site.name))
     )
+    refuse_sites_elsewhere("initialize_", filled, network)
     by_recipe = recipe.choose(network)
     plan = []
     # Layers of one kind share initializer and shape.
@@ -126,24 +122,50 @@ def make_plan(
     return plan
 
 
-def _is_sharded(name: str, parameter: Tensor) -> bool:
+def refuse_sites_elsewhere(call: str, sites: Iterable[Site], network: Network) -> None:
+    """Refuse to fill parameters whose values are elsewhere, except for those that this process holds in part.
+
+    Raises:
+        ValueError: if there are such parameters.
+    """
+    named = (
+        (name, parameter)
+        for site in sites
+        for name, parameter in site.named_parameters
+        if site.computed is not None or not _is_sharded(call, name, parameter)
+    )
+    refuse_elsewhere(call, named, network.model)
+
+
+def _is_sharded(call: str, name: str, parameter: Tensor) -> bool:
     """Whether this process can fill what it holds of a parameter that is spread over several.
 
     Raises:
-        ValueError: for one whose elements cannot be told from what it holds, or that has no memory yet.
+        ValueError: for one whose elements cannot be told from what it holds.
     """
     try:
-        part = sharded(parameter)
+        return sharded(parameter) is not None
     except ValueError as error:
-        raise ValueError(f"initialize_ cannot fill {name}: {error}") from None
-    if part is None:
-        return False
-    if parameter.is_meta:
+        raise ValueError(f"{call} cannot fill {name}: {error}") from None
+
+
+def refuse_without_memory(call: str, plan: Sequence[Entry]) -> None:
+    """Refuse DTensors on the meta device: only their model's ``to_empty`` gives each process its memory.
+
+    Raises:
+        ValueError: if there are any.
+    """
+    without = [
+        name
+        for entry in plan
+        for name, parameter in entry.site.named_parameters
+        if parameter.is_meta and is_dtensor(parameter) and not entry.is_left_out
+    ]
+    if without:
         raise ValueError(
-            f"parameter {name} is a DTensor on the meta device: give the model memory by "
-            "model.to_empty(device=...) first"
+            f"{call} takes parameters that have memory, got {len(without)} DTensors on the meta device: "
+            f"{first_of(without)}; call model.to_empty(device=...) first"
         )
-    return True
 
 
 def refuse_no_match(name: str, match: Matcher | None, network: Network) -> None:
