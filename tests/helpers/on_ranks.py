@@ -105,7 +105,9 @@ def _be_rank(  # noqa: PLR0917
     name: str,
     arguments: Sequence[Any],
 ) -> None:
-    os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "RANK": str(rank), "WORLD_SIZE": str(size)}
+    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # libraries look for them
+    here |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"GLOO_SOCKET_IFNAME": "lo", **here}
     os.chdir(folder)
     try:
         import torch  # noqa: PLC0415
