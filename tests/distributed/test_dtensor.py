@@ -146,8 +146,9 @@ def placements(mesh: Any, dim: int) -> Iterator[tuple[Any, ...]]:
     """What a tensor of so many dimensions may be placed by."""
     each: list[Any] = [Replicate(), *map(Shard, range(dim))]
     each += [_StridedShard(d, split_factor=2) for d in range(min(dim, 2))]
-    few = each if mesh.ndim < 3 else each[:3]
-    return itertools.product(few, repeat=mesh.ndim)
+    if mesh.ndim < 3:
+        return itertools.product(each, repeat=mesh.ndim)
+    return itertools.islice(itertools.product(each[:3], repeat=mesh.ndim), 0, None, 4)
 
 
 def spread(tensor: Tensor, mesh: Any, places: Sequence[Any]) -> Any:

@@ -57,8 +57,12 @@ def fill_on_a_mesh_of_another_group() -> None:
     with pytest.raises(ValueError, match=r"ranks of the process group, which has 2; it has rank 2"):
         pyinit.orthogonal_many_([plain, tensor])
     model = nn.ParameterDict({"first": nn.Parameter(plain), "second": nn.Parameter(tensor)})
-    with pytest.raises(ValueError, match="which has 2; it has rank 2"):
-        pyinit.initialize_(model, rules={"*": "orthogonal"}, seed=1)
+    for agree, match in (
+        (True, "not fit a process group of 2"),
+        (False, "which has 2; it has rank 2"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            pyinit.initialize_(model, rules={"*": "orthogonal"}, seed=1, agree=agree)
     assert (plain == NUMBER).all()
     assert (local == NUMBER).all()
 
