@@ -210,7 +210,7 @@ def public_names(token: Token) -> list[str]:
     """Those of pyinit that code in a line names in full."""
     if token.type != "code_inline":
         return []
-    return re.findall(r"(?<![\w./-])pyinit((?:\.[a-zA-Z]\w*)+)", token.content)
+    return re.findall(r"(?<![\w./-])pyinit(?!\.json\b)((?:\.[a-zA-Z]\w*)+)", token.content)
 
 
 def exists(name: str) -> bool:

@@ -132,7 +132,7 @@ def initialize_(
     if not dry_run:
         refuse_without_memory("initialize_", plan)
     if get_rng() == "torch":
-        _check_for_torch(plan, has_keys=seed is not None)
+        check_for_torch(plan, has_keys=seed is not None)
     elif get_rng() == "torch.func":
         _check_for_stateless(plan)
     resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
@@ -214,7 +214,7 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
     return lambda name: Key(key, stream_of(name))
 
 
-def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
+def check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
     """Refuse initializers that torch's generator or torch's own functions cannot carry out."""
     for entry in plan:
         for drawn in (block.drawn for block in entry.blocks):

@@ -276,7 +276,7 @@ def _trial(
     """What a call fills of the stand-ins for a module's parameters."""
     owner = getattr(getattr(call, "func", call), "__self__", None)
     owners = [owner] if isinstance(owner, nn.Module) else []
-    with _attributes_kept([*owners, *module.modules()]), stand_ins(module, make):
+    with attributes_kept([*owners, *module.modules()]), stand_ins(module, make):
         before = dict(module.named_parameters())
         storages = {name: _storage(p) for name, p in before.items()}
         with global_states_kept(), _Writes() as writes:
@@ -294,7 +294,7 @@ def _trial(
 
 
 @contextmanager
-def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
+def attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Put back the attributes of modules, so that a trial of their code leaves no trace in them."""
     held = [
         (attributes, dict(attributes))
