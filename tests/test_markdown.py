@@ -29,7 +29,7 @@ from pyinit.cli import main
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = ("pyinit", "csrc", "tests", "bench", "docs", "scripts", "tools", "cmake", ".ci")
-OPTIONAL = ("keras", "jax")
+OPTIONAL = ("keras", "jax", "transformers")
 LANGUAGES = {"python", "sh", "text", "toml", "json", "cpp"}
 
 

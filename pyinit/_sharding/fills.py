@@ -147,7 +147,8 @@ def fill(
     The key is drawn from this process's generator: processes that hold parts of one tensor must draw
     the same one.
     """
-    part = _held_for_pyinit(tensor, generator) or _held_for_torchs_numbers(tensor)
+    chosen = get_rng()
+    part = held(tensor, generator if chosen == "philox" else None) if chosen != "torch" else None
     if part is None or not distribution.takes(LARGEST[DTYPES[tensor.dtype]], *parameters):
         return False
     if tensor.is_meta:
@@ -180,7 +181,7 @@ def fill_by_whole(tensor: Tensor, make: Callable[[Tensor], object], source: Sour
     make: fills a plain tensor of the whole's shape, as the call for that tensor would
     source: where its numbers come from, if it draws any
     """
-    part = _held_for_pyinit(tensor, source)
+    part = held(tensor, source)
     if part is None:
         return False
     if not tensor.is_meta:
@@ -196,13 +197,3 @@ def empty_whole(tensor: Tensor, part: Sharded) -> Tensor:
     local = part.pieces[0].tensor if part.pieces else None
     device = local.device if local is not None and has_kernels(local) else "cpu"
     return torch.empty(part.shape, dtype=tensor.dtype, device=device)
-
-
-def _held_for_pyinit(tensor: Tensor, source: Source) -> Sharded | None:
-    return held(tensor, source) if get_rng() == "philox" else None
-
-
-def _held_for_torchs_numbers(tensor: Tensor) -> Sharded | None:
-    if get_rng() != "torch.func" or is_transformed() or tensor.dtype not in DTYPES:
-        return None
-    return sharded(tensor)

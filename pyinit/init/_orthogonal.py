@@ -95,6 +95,7 @@ def orthogonal_(
             return tensor
     elif (view is None and device_fills.orthogonal(tensor, gain, generator, groups)) or (
         view is None
+        and get_rng() == "philox"
         and fill_by_whole(
             tensor, lambda whole: orthogonal_(whole, gain, generator, groups=groups), generator
         )
@@ -313,8 +314,14 @@ def delta_orthogonal_(
             _core.fill_orthogonal(jobs(centre, factor, key, groups), threads())
             increment_version((tensor,))
             return tensor
-    elif view is None and fill_by_whole(
-        tensor, lambda whole: delta_orthogonal_(whole, gain, generator, groups=groups), generator
+    elif (
+        view is None
+        and get_rng() == "philox"
+        and fill_by_whole(
+            tensor,
+            lambda whole: delta_orthogonal_(whole, gain, generator, groups=groups),
+            generator,
+        )
     ):
         return tensor
     refuse_distributed("tensor", tensor)

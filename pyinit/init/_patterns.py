@@ -11,7 +11,7 @@ from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._random import torch_stream
 from pyinit._random.distributions import NORMAL
-from pyinit._random.rng import Source, for_torch, take_key
+from pyinit._random.rng import Source, for_torch, get_rng, take_key
 from pyinit._sharding.fills import fill_by_whole
 from pyinit._torch.original import original
 from pyinit._torch.placement import refuse_distributed
@@ -38,7 +38,7 @@ def eye_(tensor: Tensor) -> Tensor:
 
     Raises:
         ValueError: if it has another number of dimensions.
-        TypeError: for a DTensor, with torch's own numbers.
+        TypeError: for a DTensor of integers or of complex numbers.
 
     Example:
         >>> import torch, pyinit
@@ -73,7 +73,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
     Raises:
         ValueError: for another number of dimensions, or groups that do not divide ``out``.
-        TypeError: for a DTensor, with torch's own numbers.
+        TypeError: for a DTensor of integers or of complex numbers.
 
     References:
         Zagoruyko & Komodakis (2017), `DiracNets: training very deep neural networks without
@@ -119,8 +119,7 @@ def hadamard_(tensor: Tensor) -> Tensor:
 
     Raises:
         ValueError: for another number of dimensions.
-        TypeError: if the dtype is not floating point, and for a DTensor, with
-            torch's own numbers.
+        TypeError: if the dtype is not floating point.
 
     References:
         Zhao et al. (2022), `ZerO initialization: initializing neural networks with only zeros and
@@ -215,7 +214,9 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         if device_fills.sparse(tensor, zeros, next(as_floats(std)), generator):
             return tensor
     if view is None or len(view.shape) != 2:
-        if fill_by_whole(tensor, lambda whole: sparse_(whole, sparsity, std, generator), generator):
+        if get_rng() == "philox" and fill_by_whole(
+            tensor, lambda whole: sparse_(whole, sparsity, std, generator), generator
+        ):
             return tensor
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):

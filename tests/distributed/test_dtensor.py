@@ -361,6 +361,15 @@ def test_torchs_own_numbers_are_refused_to_the_parameters_that_are_spread(mesh: 
     assert (model.weight._local_tensor == 0.5).all()
 
 
+@pytest.mark.parametrize("name", ["eye_", "dirac_", "hadamard_"])
+def test_what_draws_no_numbers_is_filled_whatever_generator_is_chosen(name: str, mesh: Any) -> None:
+    shape = (6, 3, 3) if name == "dirac_" else (7, 5)
+    tensor = spread(torch.full(shape, NUMBER), mesh, [Shard(0)])
+    with pyinit.rng("torch"):
+        getattr(pyinit, name)(tensor)
+    assert not wrong(tensor, getattr(pyinit, name)(torch.empty(shape)))
+
+
 @pytest.mark.filterwarnings("ignore:DTensor random operators")
 @pytest.mark.parametrize("name", ["normal_", "uniform_", "xavier_normal_", "trunc_normal_"])
 def test_with_torchs_own_numbers_functions_are_torchs(name: str, mesh: Any) -> None:

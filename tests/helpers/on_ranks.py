@@ -145,8 +145,10 @@ def fake_rank(rank: int, size: int) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch warns of on the way
         import torch  # noqa: PLC0415
+        from torch.distributed.tensor import debug  # noqa: PLC0415
         from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: PLC0415
 
+        debug._clear_sharding_prop_cache()  # it has the meshes of the rank that this was before
         torch.distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
         try:
             yield
