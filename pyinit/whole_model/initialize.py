@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
-from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
+from pyinit._random.rng import Key, Source, checked_seed, get_rng, stream_of, take_key
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
@@ -150,10 +150,7 @@ def initialize_(
 
 def _check_source(seed: object, generator: object) -> None:
     if seed is not None:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"seed must be an int, got {seed!r}")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+        checked_seed(seed)
         if generator is not None:
             raise ValueError("give seed or generator, not both")
     if generator is not None and not isinstance(generator, torch.Generator):
