@@ -4,18 +4,18 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-_FLAG = "_is_hf_initialized"
+FLAG = "_is_hf_initialized"
 
 
 def set_initialized(tensors: Iterable[Tensor]) -> None:
     """Mark tensors."""
     for tensor in tensors:
-        setattr(tensor, _FLAG, True)
+        setattr(tensor, FLAG, True)
 
 
 def is_initialized(tensor: Tensor) -> bool:
     """Whether a tensor is marked."""
-    return getattr(tensor, _FLAG, False) is True
+    return getattr(tensor, FLAG, False) is True
 
 
 def clear_initialized(model: nn.Module) -> None:
@@ -23,4 +23,4 @@ def clear_initialized(model: nn.Module) -> None:
     for module in model.modules():
         for holder in (module, *module._parameters.values(), *module._buffers.values()):
             if holder is not None:
-                vars(holder).pop(_FLAG, None)
+                vars(holder).pop(FLAG, None)

@@ -151,7 +151,12 @@ def _fill_view(name: str, tensor: Tensor, place: Place, key: Key, given: dict[st
     if name == "trunc_normal_":
         _warn_of_far_mean(*numbers)
     by_block(
-        block.tensor, *numbers, key=key.key, stream=key.stream, whole=memory.shape, start=block.start
+        block.tensor,
+        *numbers,
+        key=key.key,
+        stream=key.stream,
+        whole=memory.shape,
+        start=block.start,
     )
 
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -36,7 +36,7 @@ class _Function:
     stand_in: gets ``unkeyed`` and the function's arguments
     """
 
-    def __init__(self, name: str, function: FunctionType, stand_in: Function) -> None:
+    def __init__(self, name: str, function: Any, stand_in: Function) -> None:
         self._function, self._own = function, function.__code__
         unkeyed = FunctionType(self._own, function.__globals__, None, function.__defaults__)
         unkeyed.__kwdefaults__, unkeyed.__dict__ = function.__kwdefaults__, {**vars(function)}
@@ -81,9 +81,9 @@ def _many(
     given, matrices = listed_tensors(tensors)
     gains = listed_gains(gain, len(matrices))
     if not any(map(found, matrices)):
-        return unkeyed(given, gains, generator)
+        return cast(list[Tensor], unkeyed(given, gains, generator))
     for tensor, one in zip(matrices, gains, strict=True):
-        fill_in_memory(lambda each, one=one: init.orthogonal_(each, one, generator), tensor)
+        fill_in_memory(partial(init.orthogonal_, gain=one, generator=generator), tensor)
     return given
 
 

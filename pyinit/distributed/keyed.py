@@ -112,7 +112,9 @@ class _Keyed(AbstractContextManager[None]):
             _set(Targets(target for target in calls.targets.all if target not in own.all))
         if kind is not None:
             return
-        written = {id(tensor) for target in own.all if target.is_written for tensor in target.tensors}
+        written = {
+            id(tensor) for target in own.all if target.is_written for tensor in target.tensors
+        }
         named = list(_parameters(self._model))
         set_initialized(tensor for _, tensor in named if id(tensor) in written)
         missed = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,7 +37,8 @@ def method(name: str, before: _Method | None) -> _Method:
     def unkeyed() -> _Method:
         if before is not None:
             return before
-        return PATCHED.get(name, torchs) if rng_in_force() else torchs
+        is_patched = rng_in_force() is not None and name in PATCHED
+        return cast(_Method, PATCHED[name] if is_patched else torchs)
 
     @eager
     @wraps(torchs)

@@ -139,9 +139,7 @@ class Targets:
     def __init__(self, targets: Iterable[Target] = ()) -> None:
         self.all = tuple(targets)
         self._by_identity = {
-            id(parameter): target
-            for target in self.all
-            for parameter in target.tensors
+            id(parameter): target for target in self.all for parameter in target.tensors
         }
         self._memories = sorted(
             (target.memory for target in self.all if target.memory.span),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, checked_seed, get_rng, stream_of, take_key
 from pyinit._torch.eager import eager
+from pyinit._torch.initialized_flags import set_initialized
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
 from pyinit.initializers import DeltaOrthogonal, Orthogonal, OwnReset
@@ -257,6 +258,7 @@ def carry_out(  # noqa: PLR0917
     with torch.no_grad():
         for _, _, reset in resets:
             reset(sources)
+    set_initialized(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
     for i, entry in enumerate(plan):
         computed = entry.site.computed
         if computed is not None:
