@@ -4,7 +4,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+from torch.overrides import has_torch_function_variadic
 
 from pyinit._random.rng import Key, stream_of
 
@@ -154,6 +156,12 @@ class Targets:
         target = self._by_identity.get(id(tensor))
         if target is not None:
             return Place(target.memory, None)
+        if has_torch_function_variadic(tensor):  # nobody is to see the questions
+            with torch._C.DisableTorchFunction():
+                return self._find(tensor)
+        return self._find(tensor)
+
+    def _find(self, tensor: Tensor) -> Place | None:
         try:
             address = tensor.data_ptr()
         except (RuntimeError, NotImplementedError):  # it has no address: sparse, fake, transformed

@@ -210,7 +210,7 @@ def test_modules_reset_themselves(make: Callable[[], Any]) -> None:
     for seed, module in enumerate((first, second)):
         torch.manual_seed(seed)
         with pyinit.keyed(module, 7):
-            for own in module.modules():
+            for own in reversed([*module.modules()]):
                 if hasattr(own, "reset_parameters") or hasattr(own, "_reset_parameters"):
                     reset(own)
     assert_same(first, second)
@@ -287,7 +287,7 @@ def test_what_no_call_has_reached_is_named() -> None:
 @pytest.mark.parametrize(
     "write",
     [
-        lambda w: nn.init.zeros_(w),
+        nn.init.zeros_,
         lambda w: w.data.fill_(1.0),
         lambda w: w.data.zero_(),
         lambda w: w.data.copy_(torch.ones(3, 3)),
@@ -336,9 +336,10 @@ def test_an_error_in_the_block_is_passed_on(strict: bool) -> None:
 
 def test_a_replaced_parameter_is_named() -> None:
     model = One(3)
-    with pytest.warns(UserWarning, match=": weight$"), pyinit.keyed(model, 7):
-        nn.init.normal_(model.weight)
-        model.weight = nn.Parameter(torch.zeros(3))
+    with pytest.raises(RuntimeError, match=": weight$"):  # noqa: SIM117
+        with pyinit.keyed(model, 7, strict=True):
+            nn.init.normal_(model.weight)
+            model.weight = nn.Parameter(torch.zeros(3))
 
 
 def test_a_refused_call_draws_no_stream() -> None:
