@@ -336,10 +336,12 @@ def test_an_error_in_the_block_is_passed_on(strict: bool) -> None:
 
 def test_a_replaced_parameter_is_named() -> None:
     model = One(3)
-    with pytest.raises(RuntimeError, match=": weight$"):  # noqa: SIM117
-        with pyinit.keyed(model, 7, strict=True):
-            nn.init.normal_(model.weight)
-            model.weight = nn.Parameter(torch.zeros(3))
+    keyed = pyinit.keyed(model, 7, strict=True)
+    keyed.__enter__()
+    nn.init.normal_(model.weight)
+    model.weight = nn.Parameter(torch.zeros(3))
+    with pytest.raises(RuntimeError, match=r": weight$"):
+        keyed.__exit__(None, None, None)
 
 
 def test_a_refused_call_draws_no_stream() -> None:
