@@ -161,11 +161,20 @@ def fill_orthonormalized(target: View, matrix: int, gain: float, threads: int, /
     """
 
 def fill_many(
-    fills: list[tuple[View, int, tuple[float, float, float, float], tuple[int, int]]],
+    fills: list[
+        tuple[
+            View,
+            int,
+            tuple[float, float, float, float],
+            tuple[int, int],
+            tuple[int, ...] | None,
+            tuple[int, ...] | None,
+        ]
+    ],
     threads: int,
     /,
 ) -> list[tuple[float, float, float, float] | None]:
-    """Each fill is (target, distribution, parameters, key); no two targets share an element.
+    """Each fill is (target, distribution, parameters, key, whole, start); no two targets share an element.
 
     Distributions are 0 constant (value), 1 uniform (low, high), 2 normal (mean, std), 3 truncated
     normal (mean, std, low, high). Returns what ``measure_many`` does of the targets, to rounding.

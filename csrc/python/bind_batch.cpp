@@ -11,17 +11,18 @@
 
 using namespace pyinit;
 
-// Fills as a list of (target, distribution code, (four parameters), (key, stream)).
+// Fills as a list of (target, distribution code, (four parameters), (key, stream), whole, start).
 template <> inline std::vector<Fill> fastcall::from_python<std::vector<Fill>>(PyObject* x) {
   if (!PyList_Check(x)) throw py::type_error("expected a list of fills");
   std::vector<Fill> fills;
   fills.reserve(static_cast<size_t>(PyList_GET_SIZE(x)));
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(x); ++i) {
     PyObject* const one = PyList_GET_ITEM(x, i);
-    const auto distribution = from_python<Distribution>(item(one, 4, 1));
+    const auto distribution = from_python<Distribution>(item(one, 6, 1));
     if (distribution == Distribution::bernoulli) throw std::invalid_argument("distribution: unknown code");
-    fills.push_back({to_view(from_python<Target>(item(one, 4, 0)), {}, {}), from_python<Stream>(item(one, 4, 3)),
-                     distribution, from_python<Numbers>(item(one, 4, 2))});
+    const View view = to_view(from_python<Target>(item(one, 6, 0)), from_python<Block>(item(one, 6, 4)),
+                              from_python<Block>(item(one, 6, 5)));
+    fills.push_back({view, from_python<Stream>(item(one, 6, 3)), distribution, from_python<Numbers>(item(one, 6, 2))});
   }
   return fills;
 }

@@ -3,9 +3,8 @@
 Each function fills its tensor in place, leaves no autograd history, and returns the tensor.
 Signatures, errors and warnings are torch's; what pyinit adds is keyword-only. Tensors that the
 kernels cannot write (other devices and dtypes, sparse, quantized, subclasses, meta) go to torch's own
-function. A DTensor is refused where an element's value depends on its place: ``eye_``, ``dirac_``,
-``sparse_``, ``hadamard_`` and the orthogonal initializers write to parts of a tensor, and what is
-written there does not reach its shards.
+function. A DTensor gets, in each process, what the whole tensor would have there, if the processes
+draw the same key (docs/scale.md).
 
 NumPy arrays, and objects of the CPU with ``__dlpack__`` that say that they are writable, are filled
 in their own memory and returned (docs/numpy_keras.md).

@@ -12,6 +12,8 @@ from pyinit._messages import warn
 from pyinit._random import torch_stream
 from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
 from pyinit._random.rng import Source, for_torch, get_rng, take_key
+from pyinit._sharding import fills as sharded_fills
+from pyinit._sharding.find import is_held
 from pyinit._torch.original import methods, original
 from pyinit._torch.views import LARGEST, overridden, writable_flat_view
 from pyinit.init import _routes
@@ -58,9 +60,10 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
                 return tensor
             if torch_stream.uniform(tensor, view, low, high, generator):
                 return tensor
-    elif device_fills.has_kernels_for(tensor) and device_fills.fill(
-        tensor, UNIFORM, tuple(as_floats(a, b)), generator
-    ):
+    elif (
+        device_fills.has_kernels_for(tensor)
+        and device_fills.fill(tensor, UNIFORM, tuple(as_floats(a, b)), generator)
+    ) or sharded_fills.fill(tensor, UNIFORM, tuple(as_floats(a, b)), generator):
         return tensor
     return _routes.by_torch(original.uniform_, tensor, a, b, for_torch(generator, tensor))
 
@@ -113,9 +116,10 @@ def normal_(
                 return tensor
             if torch_stream.normal(tensor, view, centre, width, generator):
                 return tensor
-    elif device_fills.has_kernels_for(tensor) and device_fills.fill(
-        tensor, NORMAL, tuple(as_floats(mean, std)), generator
-    ):
+    elif (
+        device_fills.has_kernels_for(tensor)
+        and device_fills.fill(tensor, NORMAL, tuple(as_floats(mean, std)), generator)
+    ) or sharded_fills.fill(tensor, NORMAL, tuple(as_floats(mean, std)), generator):
         return tensor
     return _routes.by_torch(original.normal_, tensor, mean, std, for_torch(generator, tensor))
 
@@ -184,9 +188,10 @@ def _trunc_normal(  # noqa: PLR0917
                 return tensor
             if torch_stream.trunc_normal(tensor, view, centre, width, low, high, generator):
                 return tensor
-    elif device_fills.has_kernels_for(tensor):
+    elif device_fills.has_kernels_for(tensor) or is_held(tensor, generator):
         centre, width, low, high = as_floats(mean, std, a, b)
-        if device_fills.fill(tensor, TRUNC_NORMAL, (centre, abs(width), low, high), generator):
+        fill = device_fills.fill if device_fills.has_kernels_for(tensor) else sharded_fills.fill
+        if fill(tensor, TRUNC_NORMAL, (centre, abs(width), low, high), generator):
             _warn_of_far_mean(centre, width, low, high)
             return tensor
     elif not overridden(tensor) and (
@@ -238,6 +243,8 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     """
     view = writable_flat_view(tensor)
     if view is None or not _is_exact_float(val) or LARGEST[view.dtype] < abs(val) < math.inf:
+        if view is None and sharded_fills.fill_constant(tensor, next(as_floats(val))):
+            return tensor
         return _routes.by_torch(original.constant_, tensor, val)
     if view.dtype in _HALVES:
         val = float(np.float32(val))  # torch rounds twice, by way of float32
@@ -268,6 +275,8 @@ def ones_(tensor: Tensor) -> Tensor:
     """
     view = writable_flat_view(tensor)
     if view is None:
+        if sharded_fills.fill_constant(tensor, 1.0):
+            return tensor
         return _routes.by_torch(original.ones_, tensor)
     _core.fill_constant(view, 1.0, threads())
     increment_version((tensor,))
@@ -291,6 +300,8 @@ def zeros_(tensor: Tensor) -> Tensor:
     """
     view = writable_flat_view(tensor)
     if view is None:
+        if sharded_fills.fill_constant(tensor, 0.0):
+            return tensor
         return _routes.by_torch(original.zeros_, tensor)
     _core.fill_constant(view, 0.0, threads())
     increment_version((tensor,))

@@ -17,12 +17,23 @@ from pyinit._random.orthogonal import (
     listed_sources,
     listed_tensors,
 )
-from pyinit._random.rng import Source, for_torch, get_rng, take_key
+from pyinit._random.rng import Key, Source, for_torch, get_rng, take_key
 from pyinit._scale.fans import checked_groups
+from pyinit._sharding.dtensor import ranks_of
+from pyinit._sharding.fills import empty_whole, fill_by_whole
+from pyinit._sharding.find import sharded
+from pyinit._sharding.sharded import Sharded
+from pyinit._sharding.share import Made, cost_of, fill_made
 from pyinit._torch.eager import eager
 from pyinit._torch.original import original
 from pyinit._torch.placement import refuse_distributed
-from pyinit._torch.views import centre_of, may_share_memory, refuse_inference, writable_view
+from pyinit._torch.views import (
+    centre_of,
+    may_share_memory,
+    refuse_inference,
+    view_of,
+    writable_view,
+)
 from pyinit.init import _routes
 from pyinit.init._patterns import copy_to_tap
 from pyinit.init._routes import fill_in_memory, fills, increment_version, threads
@@ -49,7 +60,7 @@ def orthogonal_(
     Raises:
         ValueError: for fewer than 2 dimensions, a gain that is not finite, or groups that do not
             divide dim 0.
-        TypeError: for a DTensor.
+        TypeError: for a DTensor, with torch's own numbers.
 
     References:
         Saxe et al. (2014), `Exact solutions to the nonlinear dynamics of learning in deep linear
@@ -78,7 +89,12 @@ def orthogonal_(
             tensor, view, gain, generator, groups
         ):
             return tensor
-    elif view is None and device_fills.orthogonal(tensor, gain, generator, groups):
+    elif (view is None and device_fills.orthogonal(tensor, gain, generator, groups)) or (
+        view is None
+        and fill_by_whole(
+            tensor, lambda whole, key: orthogonal_(whole, gain, key, groups=groups), generator
+        )
+    ):
         return tensor
     return _orthogonal_by_torch(tensor, gain, for_torch(generator, tensor), groups)
 
@@ -126,7 +142,7 @@ def orthogonal_many_(
 
     Raises:
         TypeError: if ``tensors`` holds anything but tensors and arrays, is a tensor or an array itself,
-            or holds a DTensor.
+            or holds a DTensor, with torch's own numbers.
         ValueError: if there are not as many gains as tensors, for a tensor of fewer than 2
             dimensions, or a gain that is not finite.
 
@@ -147,13 +163,20 @@ def orthogonal_many_(
         return given
     views = [writable_view(tensor) for tensor in matrices]
     is_native = get_rng() != "torch"
+    parts = [
+        sharded(t) if is_native and v is None else None
+        for t, v in zip(matrices, views, strict=True)
+    ]
     factors: list[float | None] = []
-    for i, (tensor, one, view) in enumerate(zip(matrices, gains, views, strict=True)):
+    for i, (tensor, one, view, part) in enumerate(zip(matrices, gains, views, parts, strict=True)):
         if is_native and view is not None:
             factors.append(checked_gain(one, view))
         else:
             factors.append(None)
-            _refuse_as_torch(f"tensors[{i}]", tensor, one)
+            if part is None:
+                _refuse_as_torch(f"tensors[{i}]", tensor, one)
+            else:
+                checked_gain(one, view_of(torch.empty((1, 1), dtype=tensor.dtype, device="cpu")))
     if not is_native or may_share_memory(filter(None, views)):
         for tensor, one, source in zip(matrices, gains, sources, strict=True):
             _fill_alone(tensor, one, source)
@@ -161,9 +184,13 @@ def orthogonal_many_(
 
     listed: list[Job] = []
     filled: list[Tensor] = []
-    for tensor, one, source, view, factor in zip(
-        matrices, gains, sources, views, factors, strict=True
+    made: list[Made] = []
+    for tensor, one, source, view, factor, part in zip(
+        matrices, gains, sources, views, factors, parts, strict=True
     ):
+        if part is not None and not tensor.is_meta:
+            made.append(_made(tensor, part, one, source))
+            continue
         is_ready = view is not None and factor is not None and 0 not in view.shape
         key = take_key(source) if is_ready else None
         if view is not None and key is not None:
@@ -174,7 +201,20 @@ def orthogonal_many_(
             listed, filled = [], []
             _fill_alone(tensor, one, source)
     _fill_orthogonal(listed, filled)
+    fill_made(made)
     return given
+
+
+def _made(tensor: Tensor, part: Sharded, gain: Any, source: Source) -> Made:
+    """A matrix that is spread over processes, which share the work with that of other such ones."""
+    key = take_key(source)
+    drawn_from = source if key is None else Key(*key)
+
+    def make() -> Tensor:
+        whole = empty_whole(tensor, part)
+        return orthogonal_(whole, gain, drawn_from)
+
+    return Made(tensor, part, cost_of(part.shape), make, ranks_of(tensor))
 
 
 def _fill_alone(tensor: Tensor, gain: float, source: Source) -> None:
@@ -231,7 +271,7 @@ def delta_orthogonal_(
     Raises:
         ValueError: for another number of dimensions, out < in, a gain that is not finite, or groups
             that do not divide dim 0.
-        TypeError: for a DTensor.
+        TypeError: for a DTensor, with torch's own numbers.
 
     References:
         Xiao et al. (2018), `Dynamical isometry and a mean field theory of CNNs: how to train
@@ -265,6 +305,10 @@ def delta_orthogonal_(
             _core.fill_orthogonal(jobs(centre, factor, key, groups), threads())
             increment_version((tensor,))
             return tensor
+    elif view is None and fill_by_whole(
+        tensor, lambda whole, key: delta_orthogonal_(whole, gain, key, groups=groups), generator
+    ):
+        return tensor
     refuse_distributed("tensor", tensor)
     refuse_inference(tensor)
     with torch.no_grad():

@@ -12,6 +12,7 @@ from pyinit._device import fills as device_fills
 from pyinit._random import torch_stream
 from pyinit._random.distributions import NORMAL
 from pyinit._random.rng import Source, for_torch, take_key
+from pyinit._sharding.fills import fill_by_whole
 from pyinit._torch.original import original
 from pyinit._torch.placement import refuse_distributed
 from pyinit._torch.views import LARGEST, refuse_inference, writable_flat_view, writable_view
@@ -31,7 +32,7 @@ def eye_(tensor: Tensor) -> Tensor:
 
     Raises:
         ValueError: if it has another number of dimensions.
-        TypeError: for a DTensor.
+        TypeError: for a DTensor, with torch's own numbers.
 
     Example:
         >>> import torch, pyinit
@@ -41,6 +42,8 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     view = writable_view(tensor)
     if view is None or len(view.shape) != 2:
+        if fill_by_whole(tensor, lambda whole, _: eye_(whole)):
+            return tensor
         refuse_distributed("tensor", tensor)
         return _routes.by_torch(original.eye_, tensor)
     _core.fill_dirac(view, 1, threads())
@@ -64,7 +67,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
     Raises:
         ValueError: for another number of dimensions, or groups that do not divide ``out``.
-        TypeError: for a DTensor.
+        TypeError: for a DTensor, with torch's own numbers.
 
     References:
         Zagoruyko & Komodakis (2017), `DiracNets: training very deep neural networks without
@@ -79,6 +82,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """
     view = writable_view(tensor)
     if view is None or len(view.shape) not in (3, 4, 5):
+        if fill_by_whole(tensor, lambda whole, _: dirac_(whole, groups)):
+            return tensor
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):
             _routes.let_torch_refuse(original.dirac_, tensor, groups)
@@ -108,7 +113,8 @@ def hadamard_(tensor: Tensor) -> Tensor:
 
     Raises:
         ValueError: for another number of dimensions.
-        TypeError: if the dtype is not floating point, and for a DTensor.
+        TypeError: if the dtype is not floating point, and for a DTensor, with
+            torch's own numbers.
 
     References:
         Zhao et al. (2022), `ZerO initialization: initializing neural networks with only zeros and
@@ -131,6 +137,8 @@ def hadamard_(tensor: Tensor) -> Tensor:
     rows, columns = tensor.shape[:2]
     if rows <= columns and writable_flat_view(tensor) is not None:
         return eye_(tensor) if tensor.dim() == 2 else dirac_(tensor)
+    if fill_by_whole(tensor, lambda whole, _: hadamard_(whole)):
+        return tensor
     refuse_distributed("tensor", tensor)
     refuse_inference(tensor)
     matrix = torch.empty((rows, columns), dtype=tensor.dtype, device=tensor.device)
@@ -182,7 +190,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
     Raises:
         ValueError: for another number of dimensions, or if ``sparsity`` is NaN.
         RuntimeError: if ``std`` is negative or NaN.
-        TypeError: for a DTensor.
+        TypeError: for a DTensor, with torch's own numbers.
 
     References:
         Martens (2010), `Deep learning via Hessian-free optimization`.
@@ -199,6 +207,8 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         if device_fills.sparse(tensor, zeros, next(as_floats(std)), generator):
             return tensor
     if view is None or len(view.shape) != 2:
+        if fill_by_whole(tensor, lambda whole, key: sparse_(whole, sparsity, std, key), generator):
+            return tensor
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):
             _routes.let_torch_refuse(original.sparse_, tensor, sparsity, std)

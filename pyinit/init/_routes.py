@@ -15,6 +15,7 @@ from pyinit._messages import warn
 from pyinit._random import torch_cases
 from pyinit._random.rng import get_rng
 from pyinit._scale.gain import AnyNonlinearity
+from pyinit._sharding.find import sharded
 from pyinit._torch import tally
 from pyinit._torch.arrays import as_tensor
 from pyinit._torch.eager import eager
@@ -143,8 +144,13 @@ def is_torchs_call(
         and not transposed
         and batch_dims == 0
         and isinstance(nonlinearity, str)
-        and (overridden(tensor) or differs_in_torch(function))
+        and (differs_in_torch(function) or (overridden(tensor) and not _is_ours(tensor)))
     )
+
+
+def _is_ours(tensor: Tensor) -> bool:
+    """Whether a tensor that torch's own functions hand on is filled by pyinit: it is spread over processes."""
+    return get_rng() != "torch" and sharded(tensor) is not None
 
 
 def differs_in_torch(function: Callable[..., Tensor]) -> bool:

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyinit import _core
 from pyinit._random.distributions import CONSTANT, padded
+from pyinit._sharding.fills import CpuFill
 from pyinit._torch.digests import bits, once_each, parts
 from pyinit._torch.views import View
 from pyinit.inspection.statistics import Statistics
@@ -54,7 +55,7 @@ class Writing(NamedTuple):
 def poison_(tensors: Iterable[Tensor], run: int) -> None:
     """Fill their memory: of the first run (0) or the second (1)."""
     word = struct.unpack("<f", bytes([_BYTES[run]]) * 4)[0]
-    fills: list[_Fill] = []
+    fills: list[CpuFill] = []
     for memory in map(bits, tensors):
         address, size = memory.data_ptr(), memory.nbytes
         if not (memory.is_cpu and memory.is_contiguous() and memory.dtype is not torch.bool):
@@ -63,12 +64,11 @@ def poison_(tensors: Iterable[Tensor], run: int) -> None:
             ctypes.memset(address, _BYTES[run], size)
         else:  # all at once, by threads and in huge pages
             view = View((address, _core.FLOAT32, (size // 4,), (1,)))
-            fills.append((view, CONSTANT.code, padded((word,)), (0, 0)))
+            fills.append((view, CONSTANT.code, padded((word,)), (0, 0), None, None))
     _core.fill_many(fills, torch.get_num_threads())
 
 
 _LARGE = 2**20  # bytes
-_Fill = tuple[View, int, tuple[float, float, float, float], tuple[int, int]]
 
 
 def _pattern(dtype: torch.dtype, run: int) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, checked_seed, get_rng, stream_of, take_key
+from pyinit._sharding.find import sharded
 from pyinit._torch.eager import eager
 from pyinit._torch.initialized_flags import set_initialized
 from pyinit._torch.placement import refuse_elsewhere
@@ -307,7 +308,8 @@ def _reset_by_modules(network: Network, plan: Sequence[Entry], sources: Sources)
 
 
 def _reset(network: Network, own: OwnResetOf, entries: Sequence[Entry]) -> None:
-    if own.in_place:
+    parameters = network.modules[own.path].parameters()
+    if own.in_place and all(sharded(parameter) is None for parameter in parameters):
         own.call()
         return
     start = len(own.path) + 1 if own.path else 0

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyinit._graph.kinds import EMBEDDINGS, is_layer
 from pyinit._random.generators import global_states_kept
+from pyinit._sharding.find import sharded
 
 _RESETS = ("reset_parameters", "_reset_parameters")
 
@@ -212,15 +213,23 @@ def _without_values(module: nn.Module) -> Callable[[Tensor], Tensor]:
     }
 
     def make(tensor: Tensor) -> Tensor:
+        tensor, like = _whole(tensor), tensor
         is_small = tensor.is_floating_point() and tensor.numel() <= _LARGEST_IN_MEMORY
-        if is_small and id(tensor) not in matrices:
+        if is_small and id(like) not in matrices:
             return torch.full_like(tensor, math.nan, device="cpu")
         return torch.empty_like(tensor, device="meta")
 
     return make
 
 
+def _whole(tensor: Tensor) -> Tensor:
+    """A tensor, or one on the meta device with all elements of what is spread over processes."""
+    part = sharded(tensor)
+    return tensor if part is None else torch.empty(part.shape, dtype=tensor.dtype, device="meta")
+
+
 def _copy(tensor: Tensor) -> Tensor:
+    tensor = _whole(tensor)
     return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
 
 
@@ -307,10 +316,20 @@ def fill_by_stand_ins(
 ) -> None:
     """Call a reset on copies of a module's tensors, and take some parameters over from these.
 
+    What is spread over processes is made whole by each, without the values of others.
+
     filled: the parameters to take over, by their names within the module
     """
-    with stand_ins(module, torch.clone):
+    with stand_ins(module, _copy_or_zeros):
         call()
         values = dict(module.named_parameters(remove_duplicate=False))
     for name, parameter in filled.items():
-        parameter.copy_(values[name].detach())
+        part = sharded(parameter)
+        if part is None:
+            parameter.copy_(values[name].detach())
+        else:
+            part.take_(values[name].detach())
+
+
+def _copy_or_zeros(tensor: Tensor) -> Tensor:
+    return tensor.clone() if sharded(tensor) is None else _copy(tensor)

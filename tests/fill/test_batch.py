@@ -95,7 +95,7 @@ def test_a_batch_has_the_bits_of_single_fills_however_it_is_carried_out(
     for threads in every_way:
         tensors = [poisoned_like(TENSORS[layout](dtype)) for layout, _ in cases]
         fills = [
-            (view_of(t), FILLS[name][0], padded(FILLS[name][1]), (9, number))
+            (view_of(t), FILLS[name][0], padded(FILLS[name][1]), (9, number), None, None)
             for number, (t, (_, name)) in enumerate(zip(tensors, cases, strict=True))
         ]
         returned = _core.fill_many(fills, threads)
@@ -108,10 +108,32 @@ def test_a_batch_has_the_bits_of_single_fills_however_it_is_carried_out(
             assert one is other is None or one == pytest.approx(other, rel=1e-6, abs=1e-7)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_blocks_in_a_batch_hold_what_the_whole_has_there(
+    dtype: torch.dtype, every_way: Iterator[int]
+) -> None:
+    whole = (37, 1030)
+    blocks = [((0, 0), (5, 1030)), ((5, 3), (31, 7)), ((36, 1029), (1, 1)), ((20, 40), (0, 9))]
+    expected = {name: FILLS[name][2](torch.empty(whole, dtype=dtype), key=9) for name in FILLS}
+    cases = [(name, *block) for name in FILLS for block in blocks]
+    for threads in every_way:
+        tensors = [poisoned_like(torch.empty(shape, dtype=dtype)) for _, _, shape in cases]
+        _core.fill_many(
+            [
+                (view_of(t), FILLS[name][0], padded(FILLS[name][1]), (9, 0), whole, start)
+                for t, (name, start, _) in zip(tensors, cases, strict=True)
+            ],
+            threads,
+        )
+        for tensor, (name, (row, column), (rows, columns)) in zip(tensors, cases, strict=True):
+            part = expected[name][row : row + rows, column : column + columns]
+            assert same_bits(tensor, part), (name, row, column, threads)
+
+
 def test_what_lies_between_the_elements_of_a_target_stays() -> None:
     memory = torch.full((40, 300), 7.0)
     inner = memory[1:-1:2, 5:-7]
-    _core.fill_many([(view_of(inner), 2, (0.0, 1.0, 0.0, 0.0), (1, 1))], 3)
+    _core.fill_many([(view_of(inner), 2, (0.0, 1.0, 0.0, 0.0), (1, 1), None, None)], 3)
     inner.fill_(7.0)
     assert (memory == 7.0).all()
 
@@ -152,7 +174,9 @@ def test_the_std_of_a_constant_is_exactly_zero(
 ) -> None:
     tensor = torch.empty(count, dtype=dtype)
     expected = torch.full((1,), value, dtype=dtype).item()
-    returned = _core.fill_many([(view_of(tensor), 0, (value, 0.0, 0.0, 0.0), (0, 0))], 2)
+    returned = _core.fill_many(
+        [(view_of(tensor), 0, (value, 0.0, 0.0, 0.0), (0, 0), None, None)], 2
+    )
     assert returned == [(expected, 0.0, expected, expected)]
     assert _core.measure_many([view_of(tensor)], 2) == returned
 
@@ -193,7 +217,8 @@ def test_thousands_of_small_targets_beside_large_ones_each_get_their_own_numbers
     large = [torch.full((LARGE,), torch.nan) for _ in range(2)]
     targets = [large[0], *parts, large[1]]
     _core.fill_many(
-        [(view_of(t), 2, (0.0, 1.0, 0.0, 0.0), (5, i)) for i, t in enumerate(targets)], 3
+        [(view_of(t), 2, (0.0, 1.0, 0.0, 0.0), (5, i), None, None) for i, t in enumerate(targets)],
+        3,
     )
     for i, t in enumerate(targets):
         assert same_bits(t, fill.normal(torch.empty_like(t), key=5, stream=i)), i

@@ -92,8 +92,8 @@ def _fills(prepare: Prepare) -> Iterator[Call]:
         }.items():
             yield Call(f"{name}, {layout}", _with(getattr(_core, name), target, *numbers), tensor)
         fills = [
-            (target, 2, (0.0, 1.0, 0.0, 0.0), KEY),
-            (memory(torch.empty(3)), 0, (1.0,) * 4, KEY),
+            (target, 2, (0.0, 1.0, 0.0, 0.0), KEY, None, None),
+            (memory(torch.empty(3)), 0, (1.0,) * 4, KEY, None, None),
         ]
         if prepare is memory:  # their tasks are listed
             yield Call(f"fill_many, {layout}", _with(_core.fill_many, fills), tensor)
@@ -149,7 +149,7 @@ def _endless_lists() -> Iterator[Call]:
     """What is kept of each task bounds these: they take minutes."""
     doubles, small = torch.empty(2, 1024, dtype=torch.float64), torch.empty(512, 512)
     rows = repeated(doubles, 1 << 25)
-    fills = [(rows, 3, (0.0, 1.0, -2.0, 2.0), KEY)]
+    fills = [(rows, 3, (0.0, 1.0, -2.0, 2.0), KEY, None, None)]
     yield Call("fill_many", _with(_core.fill_many, fills), doubles)
     rows = repeated(doubles[:, ::2], 1 << 28)
     yield Call("measure_many", _with(_core.measure_many, [rows]), doubles)

@@ -216,7 +216,7 @@ def here(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("name", [name for name in ELSEWHERE if "fully_shard" not in name])
 @pytest.mark.parametrize("recipe", ["auto", "torch", "xavier"])
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_models_are_refused_by_name_before_anything_is_written(
@@ -231,6 +231,23 @@ def test_models_are_refused_by_name_before_anything_is_written(
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in here(model).items())
     assert here(model).keys() == before.keys()
+
+
+def test_shards_without_memory_are_refused_by_name_before_anything_is_written(mesh: Any) -> None:
+    model = ELSEWHERE["fully_shard, meta"](mesh)
+    with pytest.raises(ValueError, match=r"3\.weight is a DTensor on the meta .* model\.to_empty"):
+        initialize_(model, "xavier", device="cpu")
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["fully_shard", "fully_shard, to_empty"])
+def test_shards_get_what_the_whole_has_there(mesh: Any, name: str) -> None:
+    model, plain = ELSEWHERE[name](mesh), layers()
+    report, expected = initialize_(model, "xavier", seed=3), initialize_(plain, "xavier", seed=3)
+    for (parameter, shard), whole in zip(model.named_parameters(), plain.parameters(), strict=True):
+        local = getattr(shard, "_local_tensor", shard)
+        assert torch.equal(local, whole[: len(local)]), parameter
+        assert report[parameter].weight == expected[parameter].weight
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)

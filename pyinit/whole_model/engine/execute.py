@@ -24,6 +24,11 @@ from pyinit._random.distributions import (
 from pyinit._random.generators import seeded
 from pyinit._random.orthogonal import Job, checked_gain, jobs
 from pyinit._random.rng import Key, Source, get_rng
+from pyinit._sharding.dtensor import ranks_of
+from pyinit._sharding.fills import CpuFill, PieceFills, empty_whole
+from pyinit._sharding.find import held
+from pyinit._sharding.sharded import Piece, Sharded
+from pyinit._sharding.share import Made, cost_of, fill_made
 from pyinit._torch.placement import elsewhere
 from pyinit._torch.views import (
     ITEM_SIZES,
@@ -37,9 +42,13 @@ from pyinit.initializers import (
     Block,
     Constant,
     DeltaOrthogonal,
+    Dirac,
     Drawn,
+    Eye,
+    Hadamard,
     Normal,
     Orthogonal,
+    Sparse,
     TruncNormal,
     Uniform,
 )
@@ -48,8 +57,6 @@ from pyinit.whole_model.engine.plan import Entry
 Moments = tuple[float, float, float, float]
 _NOWHERE = -math.inf, math.inf  # bounds beyond all values
 """Mean, standard deviation (of all elements), minimum, maximum."""
-
-_Fill = tuple[View, int, tuple[float, float, float, float], tuple[int, int]]
 
 # By initializer: the distribution that kernels draw, and its parameters.
 _KERNELS: dict[type[Drawn], tuple[Distribution, Callable[[Any], Parameters]]] = {
@@ -61,13 +68,15 @@ _KERNELS: dict[type[Drawn], tuple[Distribution, Callable[[Any], Parameters]]] = 
 
 
 _OF_SHAPE = (Orthogonal, DeltaOrthogonal)
+_QUICK = (*_KERNELS, Dirac, Eye, Hadamard, Sparse)  # each process makes them for itself
 
 
 @dataclass
 class _Wave:
     """All fills that may be done at the same time."""
 
-    fills: list[_Fill] = field(default_factory=list)
+    fills: list[CpuFill] = field(default_factory=list)
+    pieces: PieceFills = field(default_factory=PieceFills)
     matrices: list[Job] = field(default_factory=list)
     others: list[tuple[Tensor, Drawn, Source]] = field(default_factory=list)
     # By device: the fills of a launch there, and their tensors.
@@ -92,6 +101,8 @@ class Batch:
         ]
         self._waves: list[_Wave] = []
         self._written: list[Tensor] = []
+        self._parts: dict[int, Sharded] = {}
+        self._made: list[Made] = []
         is_native = get_rng() == "philox"
         for i, entry in enumerate(entries):
             if not entry.blocks:
@@ -100,6 +111,11 @@ class Batch:
             if is_native and view is not None and type(source) is Key:
                 self._schedule(i, entry, view, source)
                 self._written.append(tensors[i])
+                continue
+            part = held(tensors[i], source) if is_native else None
+            if part is not None and type(source) is Key:
+                self._parts[i] = part
+                self._schedule_part(entry, tensors[i], part, source)
                 continue
             there = (
                 device_fills.writable_view(tensors[i])
@@ -132,17 +148,37 @@ class Batch:
                 if rows is None and len(entry.blocks) == 1:
                     wave.alone[i] = len(wave.fills)
                 distribution, parameters = kernel
-                wave.fills.append((at, distribution.code, padded(parameters(drawn)), numbers))
+                numbers_of = padded(parameters(drawn))
+                wave.fills.append((at, distribution.code, numbers_of, numbers, None, None))
             elif type(drawn) is Orthogonal:
                 if 0 not in at[2]:
                     wave.matrices += _matrices(at, drawn, numbers)
             elif type(drawn) is DeltaOrthogonal:
-                wave.fills.append((at, CONSTANT.code, padded((0.0,)), numbers))
+                wave.fills.append((at, CONSTANT.code, padded((0.0,)), numbers, None, None))
                 if 0 not in at[2]:
                     centre = centre_of(at)
                     self._wave(number + 1).matrices += _matrices(centre, drawn, numbers)
             else:
                 self._by_call(self._tensors[i], entry.blocks[k], Key(*numbers))
+
+    def _schedule_part(self, entry: Entry, tensor: Tensor, part: Sharded, source: Key) -> None:
+        """Have the pieces of a tensor filled; what depends on more than the index is made whole."""
+        if any(type(drawn) not in _KERNELS for drawn, _, _ in entry.blocks):
+
+            def make() -> Tensor:
+                whole = empty_whole(tensor, part)
+                Batch([entry], [source], [whole]).run()
+                return whole
+
+            is_quick = all(type(drawn) in _QUICK for drawn, _, _ in entry.blocks)
+            ranks = () if is_quick else ranks_of(tensor)
+            self._made.append(Made(tensor, part, cost_of(part.shape), make, ranks))
+            return
+        for k, (drawn, rows, number) in enumerate(entry.blocks):
+            distribution, parameters = _KERNELS[type(drawn)]
+            some = part if rows is None else part.rows(*rows)
+            key = source.key, (source.stream + k) % 2**64
+            self._wave(number).pieces.add(some, distribution, parameters(drawn), key)
 
     def _by_call(self, tensor: Tensor, block: Block, source: Source) -> None:
         self._wave(block.wave).others.append((block.of(tensor), block.drawn, source))
@@ -175,6 +211,7 @@ class Batch:
             moments |= {i: measured[fill] for i, fill in wave.alone.items()}
             if wave.matrices:
                 _core.fill_orthogonal(wave.matrices, threads)
+            wave.pieces.run()
             for fills, tensors in wave.on_device.values():
                 device_fills.run(fills, *tensors)
             if wave.device_matrices:
@@ -183,6 +220,7 @@ class Batch:
                 for tensor, drawn, source in wave.others:
                     with seeded(source, tensor.device):
                         drawn.fill_(tensor, source)
+        fill_made(self._made)
         torch._C._increment_version(self._written)
         return self._measured(moments)
 
@@ -192,7 +230,8 @@ class Batch:
         native = [(i, view) for i, view in views if view is not None]
         found = _core.measure_many([view for _, view in native], torch.get_num_threads())
         known |= dict(zip((i for i, _ in native), found, strict=True))
-        other = [i for i, view in views if view is None]
+        known |= {i: of_pieces(part.pieces) for i, part in self._parts.items()}
+        other = [i for i, view in views if view is None and i not in known]
         known |= dict(
             zip(other, _measured_elsewhere([self._tensors[i] for i in other]), strict=True)
         )
@@ -221,6 +260,26 @@ def measured(tensor: Tensor) -> Moments | None:
     if view is None:
         return _measured_elsewhere([tensor])[0]
     return _core.measure_many([view], torch.get_num_threads())[0]
+
+
+def of_pieces(pieces: Sequence[Piece]) -> Moments | None:
+    """The moments of all elements that this process holds of a tensor; None if it holds none."""
+    each = [
+        (piece.tensor.numel(), found)
+        for piece in pieces
+        if (found := measured(piece.tensor)) is not None
+    ]
+    if not each:
+        return None
+    count = sum(n for n, _ in each)
+    mean = sum(n * m[0] for n, m in each) / count
+    squares = sum(n * (m[1] ** 2 + (m[0] - mean) ** 2) for n, m in each)
+    return (
+        mean,
+        math.sqrt(squares / count),
+        min(m[2] for _, m in each),
+        max(m[3] for _, m in each),
+    )
 
 
 def _measured_elsewhere(tensors: Sequence[Tensor]) -> list[Moments | None]:

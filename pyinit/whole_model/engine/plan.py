@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._messages import first_of
+from pyinit._sharding.find import sharded
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import DTYPES, View, readable_view, writable_flat_view
 from pyinit.initializers import (
@@ -93,10 +94,11 @@ def make_plan(
     refuse_elsewhere(
         "initialize_",
         (
-            named
+            (name, parameter)
             for site in network.sites
             if site.name not in untouched and not _is_kept_by(by_rule.get(site.name))
-            for named in site.named_parameters
+            for name, parameter in site.named_parameters
+            if site.computed is not None or not _is_sharded(name, parameter)
         ),
         network.model,
     )
@@ -122,6 +124,26 @@ def make_plan(
         plan.append(entry)
     check(plan)
     return plan
+
+
+def _is_sharded(name: str, parameter: Tensor) -> bool:
+    """Whether this process can fill what it holds of a parameter that is spread over several.
+
+    Raises:
+        ValueError: for one whose elements cannot be told from what it holds, or that has no memory yet.
+    """
+    try:
+        part = sharded(parameter)
+    except ValueError as error:
+        raise ValueError(f"initialize_ cannot fill {name}: {error}") from None
+    if part is None:
+        return False
+    if parameter.is_meta:
+        raise ValueError(
+            f"parameter {name} is a DTensor on the meta device: give the model memory by "
+            "model.to_empty(device=...) first"
+        )
+    return True
 
 
 def refuse_no_match(name: str, match: Matcher | None, network: Network) -> None:

@@ -1,0 +1,1 @@
+"""What this process holds of tensors that are spread over several, and how it is filled."""

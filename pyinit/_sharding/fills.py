@@ -1,0 +1,168 @@
+"""Fills what this process holds of a tensor, with the numbers that the whole has there."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pyinit import _core
+from pyinit._device import fills as device_fills
+from pyinit._random.distributions import CONSTANT, Distribution, Parameters, padded
+from pyinit._random.rng import Key, Source, get_rng, take_key
+from pyinit._sharding.find import has_kernels, held, sharded
+from pyinit._sharding.sharded import Indices, Piece, Sharded, tiles
+from pyinit._torch.views import (
+    DTYPES,
+    LARGEST,
+    View,
+    is_transformed,
+    view_of,
+    writable_view,
+)
+
+CpuFill = tuple[
+    View, int, tuple[float, float, float, float], tuple[int, int], Indices | None, Indices | None
+]
+"""A fill as ``_core.fill_many`` takes it."""
+
+_TILE = 1 << 20  # elements that are made at once for a device without kernels
+
+
+class PieceFills:
+    """Fills of pieces, each by what reaches its memory: one native call, one launch a device, or copies."""
+
+    def __init__(self) -> None:
+        self._by_kernel: list[CpuFill] = []
+        self._on_device: dict[torch.device, tuple[list[device_fills.Fill], list[Tensor]]] = {}
+        self._by_copy: list[Callable[[], object]] = []
+        self._written: list[Tensor] = []
+
+    def add(
+        self,
+        sharded: Sharded,
+        distribution: Distribution,
+        parameters: Parameters,
+        key: tuple[int, int],
+    ) -> None:
+        """Have all pieces of a tensor filled; the padding beside them becomes zero."""
+        whole = sharded.whole
+        for piece in sharded.pieces:
+            if piece.tensor.is_meta or piece.tensor.numel() == 0:
+                continue
+            self._add(piece, whole, distribution, parameters, key)
+        if sharded.padding is not None and sharded.padding.numel():
+            self._by_copy.append(sharded.padding.zero_)
+
+    def _add(
+        self,
+        piece: Piece,
+        whole: Indices,
+        distribution: Distribution,
+        parameters: Parameters,
+        key: tuple[int, int],
+    ) -> None:
+        tensor, start = piece
+        view = writable_view(tensor)
+        if view is not None:
+            numbers = padded(parameters)
+            self._by_kernel.append((view, distribution.code, numbers, key, whole, start))
+            self._written.append(tensor)
+            return
+        view = device_fills.writable_view(tensor)
+        if view is not None:
+            fills, tensors = self._on_device.setdefault(tensor.device, ([], []))
+            fills.append((view, distribution, parameters, key, whole, start))
+            tensors.append(tensor)
+            return
+        self._by_copy.append(lambda: _fill_by_copy(piece, whole, distribution, parameters, key))
+
+    def run(self) -> None:
+        """Fill them."""
+        _core.fill_many(self._by_kernel, torch.get_num_threads())
+        torch._C._increment_version(self._written)
+        for fills, tensors in self._on_device.values():
+            device_fills.run(fills, *tensors)
+        with torch.no_grad():
+            for fill_one in self._by_copy:
+                fill_one()
+
+
+def _fill_by_copy(
+    piece: Piece,
+    whole: Indices,
+    distribution: Distribution,
+    parameters: Parameters,
+    key: tuple[int, int],
+) -> None:
+    """Make the numbers on the CPU, a part at a time, and copy them: the same bits on any device."""
+    for tensor, start in tiles(piece, _TILE):
+        made = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        one = view_of(made), distribution.code, padded(parameters), key, whole, start
+        _core.fill_many([one], torch.get_num_threads())
+        tensor.copy_(made)
+
+
+def fill(
+    tensor: Tensor, distribution: Distribution, parameters: Parameters, generator: Source
+) -> bool:
+    """Fill what is held of a tensor; False where torch has to, or has to refuse.
+
+    The key is drawn from this process's generator: processes that hold parts of one tensor must draw
+    the same one.
+    """
+    part = _held_for_pyinit(tensor, generator)
+    if part is None or not distribution.takes(LARGEST[DTYPES[tensor.dtype]], *parameters):
+        return False
+    if tensor.is_meta:
+        return True
+    key = take_key(generator)
+    if key is None:
+        return False
+    fills = PieceFills()
+    fills.add(part, distribution, parameters, key)
+    fills.run()
+    return True
+
+
+def fill_constant(tensor: Tensor, value: float) -> bool:
+    """Fill what is held of a tensor that is spread over several processes; False for other tensors."""
+    part = None if is_transformed() or tensor.dtype not in DTYPES else sharded(tensor)
+    if part is None or not CONSTANT.takes(LARGEST[DTYPES[tensor.dtype]], value):
+        return False
+    fills = PieceFills()
+    fills.add(part, CONSTANT, (value,), (0, 0))
+    fills.run()
+    return True
+
+
+def fill_by_whole(
+    tensor: Tensor, make: Callable[[Tensor, Source], object], generator: Source = None
+) -> bool:
+    """Fill what is held of a tensor whose elements depend on each other; False where torch has to.
+
+    make: fills a plain tensor of the whole's shape, given a ``Key`` to draw from
+    """
+    part = _held_for_pyinit(tensor, generator)
+    if part is None:
+        return False
+    if tensor.is_meta:
+        return True
+    key = take_key(generator)
+    if key is None:
+        return False
+    whole = empty_whole(tensor, part)
+    make(whole, Key(*key))
+    with torch.no_grad():
+        part.take_(whole)
+    return True
+
+
+def empty_whole(tensor: Tensor, part: Sharded) -> Tensor:
+    """Memory for all elements of a tensor of which a part is held, where kernels reach it."""
+    local = part.pieces[0].tensor if part.pieces else None
+    device = local.device if local is not None and has_kernels(local) else "cpu"
+    return torch.empty(part.shape, dtype=tensor.dtype, device=device)
+
+
+def _held_for_pyinit(tensor: Tensor, source: Source) -> Sharded | None:
+    return held(tensor, source) if get_rng() == "philox" else None

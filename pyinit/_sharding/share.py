@@ -1,0 +1,128 @@
+"""Makes tensors whole, each on one of the processes that hold it, and hands the others their slices."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyinit._sharding.dtensor import pieces_of
+from pyinit._sharding.sharded import Piece, Sharded
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for another, which may be making a large matrix meanwhile."""
+
+
+class Made(NamedTuple):
+    """A tensor whose elements depend on each other, so that it has to be made whole.
+
+    tensor: the tensor
+    part: what this process holds of it
+    cost: how much work it is, beside the others
+    make: makes the whole
+    ranks: those that share the work, in the same order on each; without any, each process does it all
+    """
+
+    tensor: Tensor
+    part: Sharded
+    cost: float
+    make: Callable[[], Tensor]
+    ranks: tuple[int, ...] = ()
+
+
+def cost_of(shape: tuple[int, ...]) -> float:
+    """About how much work a matrix of the shape is, beside others: that of making it orthogonal."""
+    count = math.prod(shape)
+    rows = shape[0] if shape else 1
+    return float(count) * min(rows, count // max(1, rows))
+
+
+def fill_made(listed: Sequence[Made]) -> None:
+    """Fill what this process holds of each.
+
+    All processes that hold parts of them must call this with the same tensors in the same order. Each
+    makes some of them, about as much work as the others, one at a time.
+    """
+    by_ranks: dict[tuple[int, ...], list[Made]] = {}
+    for one in listed:
+        by_ranks.setdefault(one.ranks, []).append(one)
+    for ranks, some in by_ranks.items():
+        if len(ranks) <= 1:
+            for one in some:
+                _take(one.part, one.make())
+        else:
+            _fill_together(some, ranks)
+
+
+@torch.no_grad()
+def _take(part: Sharded, whole: Tensor) -> None:
+    part.take_(whole)
+
+
+def _fill_together(listed: Sequence[Made], ranks: tuple[int, ...]) -> None:
+    me = torch.distributed.get_rank()
+    for turn in _turns(listed, ranks):
+        _fill_in_turn(turn, me)
+
+
+def _turns(listed: Sequence[Made], ranks: tuple[int, ...]) -> Iterator[dict[int, Made]]:
+    """Who makes what: in each turn a rank makes at most one tensor."""
+    shares: dict[int, list[Made]] = {rank: [] for rank in ranks}
+    loads = dict.fromkeys(ranks, 0.0)
+    for one in sorted(listed, key=lambda one: -one.cost):
+        rank = min(ranks, key=lambda rank: loads[rank])
+        shares[rank].append(one)
+        loads[rank] += one.cost
+    for turn in range(max(map(len, shares.values()))):
+        yield {rank: share[turn] for rank, share in shares.items() if turn < len(share)}
+
+
+@torch.no_grad()
+def _fill_in_turn(turn: dict[int, Made], me: int) -> None:
+    arriving = []
+    for rank, one in turn.items():
+        if rank != me and one.part.pieces:
+            buffer = _buffer(one.part.pieces, one.tensor)
+            work = torch.distributed.irecv(_bytes(buffer), rank)
+            arriving.append((rank, one, buffer, work))
+    if me in turn:
+        one = turn[me]
+        whole = one.make()
+        for rank in one.ranks:
+            pieces = pieces_of(one.tensor, rank)
+            if rank == me:
+                one.part.take_(whole)
+            elif pieces:
+                slices = [whole[piece.place].reshape(-1) for piece in pieces]
+                buffer = slices[0] if len(slices) == 1 else torch.cat(slices)
+                _wait(torch.distributed.isend(_bytes(buffer), rank), "take", rank)
+    for rank, one, buffer, work in arriving:
+        _wait(work, "make", rank)
+        first = 0
+        for tensor, _ in one.part.pieces:
+            last = first + tensor.numel()
+            tensor.copy_(buffer[first:last].view(tensor.shape))
+            first = last
+
+
+def _buffer(pieces: Sequence[Piece], like: Tensor) -> Tensor:
+    count = sum(piece.tensor.numel() for piece in pieces)
+    return torch.empty(count, dtype=like.dtype, device=like.device)
+
+
+def _bytes(buffer: Tensor) -> Tensor:
+    """The same memory as bytes, which all process groups send."""
+    return buffer.contiguous().view(torch.uint8)
+
+
+def _wait(work: Any, what: str, rank: int) -> None:
+    try:
+        done = work.wait(TIMEOUT)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"rank {rank} did not {what} its matrices within {TIMEOUT}, or is gone: {error}"
+        ) from error
+    if done is False:
+        raise RuntimeError(f"rank {rank} did not {what} its matrices within {TIMEOUT}")
