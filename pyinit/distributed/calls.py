@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyinit import fill, init
+from pyinit import init
 from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM, Distribution
 from pyinit._random.rng import Key, rng
+from pyinit._sharding.fills import PieceFills, empty_whole
+from pyinit._sharding.sharded import Sharded
 from pyinit._torch.views import DTYPES, LARGEST
 from pyinit.distributed.targets import Place, Targets
 from pyinit.init._basic import _warn_of_far_mean
@@ -81,22 +83,20 @@ class Initializer:
         if call is not None:
             if call.place is not None and tensor is call.tensor and self._name in _BASIC:
                 given = self._named(args, kwargs)
-                _fill_view(self._name, tensor, call.place, call.key, given)
+                _fill_view(self._name, call.place, call.key, given)
                 return tensor
             return unkeyed(tensor, *args, **kwargs)
         place = found(tensor)
         if place is None:
             return unkeyed(tensor, *args, **kwargs)
-        target = place.memory.target
+        target = place.target
         given = self._named(args, kwargs)
-        is_all = place.offset is None or place.memory.is_all_of(tensor)
-        with one_call(tensor, None if is_all else place, target.key):
-            if not is_all and self._name in _BASIC:
-                _fill_view(self._name, tensor, place, target.key, given)
-            elif self._draws:  # functions that scale by fans come back with bounds or a deviation
-                self._ours(tensor, **given, generator=target.key)
-            else:
-                self._ours(tensor, **given)
+        with one_call(tensor, place if place.is_view else None, target.key):
+            if place.is_view and self._name in _BASIC:
+                _fill_view(self._name, place, target.key, given)
+            else:  # functions that scale by fans come back with bounds or a deviation for a view
+                key = {"generator": target.key} if self._draws else {}
+                self._ours(whole_of(place, tensor), **given, **key)
         if self._draws:
             target.has_drawn()
         target.is_reached = True
@@ -109,65 +109,78 @@ class Initializer:
         return given
 
 
+def whole_of(place: Place, tensor: Tensor) -> Tensor:
+    """What to fill in a tensor's stead: the parameter, if a tensor is all that is held of one."""
+    return place.target.parameter if place.offset is None and place.target.is_sharded else tensor
+
+
 class _Basic(NamedTuple):
     """A function whose numbers depend on the index alone, so that a block can have them.
 
     function: fills a whole tensor
-    block: fills a block of one
-    distribution: tells which parameters there is a distribution for
-    defaults: the function's parameters
+    distribution: what it draws
+    defaults: its parameters
     """
 
     function: Function
-    block: Function
     distribution: Distribution
     defaults: dict[str, float]
 
 
 _BASIC = {
-    "uniform_": _Basic(init.uniform_, fill.uniform, UNIFORM, {"a": 0.0, "b": 1.0}),
-    "normal_": _Basic(init.normal_, fill.normal, NORMAL, {"mean": 0.0, "std": 1.0}),
+    "uniform_": _Basic(init.uniform_, UNIFORM, {"a": 0.0, "b": 1.0}),
+    "normal_": _Basic(init.normal_, NORMAL, {"mean": 0.0, "std": 1.0}),
     "trunc_normal_": _Basic(
-        init.trunc_normal_,
-        fill.trunc_normal,
-        TRUNC_NORMAL,
-        {"mean": 0.0, "std": 1.0, "a": -2.0, "b": 2.0},
+        init.trunc_normal_, TRUNC_NORMAL, {"mean": 0.0, "std": 1.0, "a": -2.0, "b": 2.0}
     ),
 }
 
 
-def _fill_view(name: str, tensor: Tensor, place: Place, key: Key, given: dict[str, Any]) -> None:
+def _fill_view(name: str, place: Place, key: Key, given: dict[str, Any]) -> None:
     """Fill a view of a parameter with the numbers that all of the parameter would have there."""
-    function, by_block, distribution, defaults = _BASIC[name]
-    memory, offset = place
-    assert offset is not None
-    if tensor.numel() == 0:
-        return
-    numbers = list(as_floats(*(defaults | given).values()))
-    block = memory.block(tensor, offset) if tensor.dtype in DTYPES else None
-    if block is None or not distribution.takes(LARGEST[DTYPES[tensor.dtype]], *numbers):
-        fill_by_copy(tensor, place, lambda whole: function(whole, **given, generator=key))
+    function, distribution, defaults = _BASIC[name]
+    dtype = place.target.memory.tensor.dtype
+    numbers = tuple(as_floats(*(defaults | given).values()))
+    if dtype not in DTYPES or not distribution.takes(LARGEST[DTYPES[dtype]], *numbers):
+        fill_by_whole(place, lambda whole: function(whole, **given, generator=key))
         return
     if name == "trunc_normal_":
         _warn_of_far_mean(*numbers)
-    by_block(
-        block.tensor,
-        *numbers,
-        key=key.key,
-        stream=key.stream,
-        whole=memory.shape,
-        start=block.start,
-    )
+
+    def fill(part: Sharded) -> None:
+        fills = PieceFills()
+        fills.add(part, distribution, numbers, key)
+        fills.run()
+
+    block = place.block
+    if block is not None:
+        fill(block)
+    else:
+        _fill_by_copy(place, fill)
 
 
-def fill_by_copy(tensor: Tensor, place: Place, make: Callable[[Tensor], object]) -> None:
-    """Fill a view of a parameter from a copy of all of it.
+def fill_by_whole(place: Place, make: Callable[[Tensor], object]) -> None:
+    """Fill a parameter or a view of one from a tensor that has all of the parameter's elements.
 
-    make: fills the copy
+    make: fills such a tensor
     """
-    memory, offset = place
-    own = memory.tensor
-    copied = torch.empty(memory.span, dtype=own.dtype, device=own.device)
-    make(copied.as_strided(memory.shape, memory.strides))
+    target = place.target
+    whole = empty_whole(target.memory.tensor, target.part)
+    make(whole)
+    if place.offset is None:
+        with torch.no_grad():
+            target.part.take_(whole)
+    else:
+        _fill_by_copy(place, lambda part: part.take_(whole))
+
+
+def _fill_by_copy(place: Place, fill: Callable[[Sharded], object]) -> None:
+    """Fill a view of a parameter from a copy of all that is held of the parameter.
+
+    fill: fills the copy
+    """
+    tensor = place.tensor
+    memory, part = place.target.memory.copied()
     with torch.no_grad():
-        tensor.copy_(copied.as_strided(tensor.shape, tensor.stride(), offset))
+        fill(part)
+        tensor.copy_(memory.as_strided(tensor.shape, tensor.stride(), place.offset or 0))

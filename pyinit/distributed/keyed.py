@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyinit._messages import first_of, warn
 from pyinit._random.rng import checked_seed
+from pyinit._sharding.find import sharded
 from pyinit._torch.eager import eager
 from pyinit._torch.fork_safe_lock import fork_safe_lock
 from pyinit._torch.initialized_flags import (
@@ -161,9 +162,16 @@ def _refuse(model: nn.Module, named: list[tuple[str, Any]]) -> None:
         raise ValueError(
             f"keyed takes a model with parameters, got {type(model).__name__}, which has none"
         )
+    plain = []
     for name, tensor in named:
         refuse_lazy(name, tensor)
-    refuse_elsewhere("keyed", named, model)
+        try:
+            part = sharded(tensor)
+        except ValueError as error:
+            raise ValueError(f"keyed cannot fill {name}: {error}") from None
+        if part is None:
+            plain.append((name, tensor))
+    refuse_elsewhere("keyed", plain, model)
     on_meta = [name for name, tensor in named if tensor.is_meta]
     if on_meta:
         raise ValueError(

@@ -11,7 +11,7 @@ from pyinit._patch import rng_in_force
 from pyinit._random.rng import Key, for_torch
 from pyinit._random.tensor_methods import METHODS as PATCHED
 from pyinit._torch.eager import eager
-from pyinit.distributed.calls import Initializer, fill_by_copy, found, one_call
+from pyinit.distributed.calls import Initializer, fill_by_whole, found, one_call
 from pyinit.distributed.targets import Place
 from pyinit.init import normal_, uniform_
 
@@ -48,7 +48,7 @@ def method(name: str, before: _Method | None) -> _Method:
         if place is None or (tensor.requires_grad and torch.is_grad_enabled()):
             return unkeyed()(tensor, *args, **kwargs)
         if name in _WRITES:
-            place.memory.target.is_reached = True
+            place.target.is_reached = True
             return unkeyed()(tensor, *args, **kwargs)
         if name in _BY_FUNCTION and _is_plain(name, args, kwargs):
             initializer, names = _BY_FUNCTION[name]
@@ -76,20 +76,22 @@ def _drawn_by_torch(
 ) -> Tensor:
     """Have torch draw from a generator that is seeded from the parameter's key.
 
-    A view gets its part of what all of the parameter would get, unless further tensors have its shape.
+    A part gets its part of what all of the parameter would get, unless further tensors have its shape.
     """
-    target = place.memory.target
+    target = place.target
 
     def draw(whole: Tensor) -> None:
         torchs(whole, *args, **{**kwargs, "generator": for_torch(Key(*target.key), whole)})
 
-    is_all = place.offset is None or place.memory.is_all_of(tensor)
-    given = any(isinstance(value, Tensor) for value in (*args, *kwargs.values()))
+    is_alone = (
+        any(isinstance(value, Tensor) for value in (*args, *kwargs.values()))
+        or tensor.dtype is not target.parameter.dtype
+    )
     with one_call(tensor, None, target.key):
-        if is_all or given or tensor.dtype is not target.parameter.dtype:
+        if is_alone or (place.offset is None and not target.is_sharded):
             draw(tensor)
         else:
-            fill_by_copy(tensor, place, draw)
+            fill_by_whole(place, draw)
     target.has_drawn()
     target.is_reached = True
     return tensor

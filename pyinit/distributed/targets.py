@@ -2,15 +2,15 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.overrides import has_torch_function_variadic
 
 from pyinit._random.rng import Key, stream_of
-
-Indices = tuple[int, ...]
+from pyinit._sharding.find import sharded
+from pyinit._sharding.sharded import Indices, Piece, Sharded
 
 
 class Target:
@@ -20,22 +20,34 @@ class Target:
     parameter: the parameter
     twins: further parameters at exactly its memory
     key: from which the next call draws
+    part: what this process holds of it
+    is_sharded: whether that is not simply all of it
     is_reached: whether a call has written to it
     """
 
-    __slots__ = ("_version", "is_reached", "key", "memory", "name", "parameter", "twins")
+    __slots__ = (
+        "_versions",
+        "is_reached",
+        "is_sharded",
+        "key",
+        "memory",
+        "name",
+        "parameter",
+        "part",
+        "twins",
+    )
 
     def __init__(self, name: str, parameter: Tensor, seed: int) -> None:
         self.name, self.parameter = name, parameter
         self.twins: list[Tensor] = []
         self.key = Key(seed, stream_of(name))
-        self.memory = Memory(self, parameter)
+        part = sharded(parameter)
+        self.is_sharded = part is not None
+        self.memory = Memory(self, local_of(parameter).detach())
+        whole = Piece(self.memory.tensor, (0,) * parameter.dim())
+        self.part = part or Sharded(self.memory.shape, (whole,))
         self.is_reached = False
-        self._version = _version(parameter)
-
-    def has_drawn(self) -> None:
-        """Have the next call draw from the next stream."""
-        self.key = Key(self.key.key, (self.key.stream + 1) % 2**64)
+        self._versions = _versions(parameter)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -44,55 +56,63 @@ class Target:
 
     @property
     def is_written(self) -> bool:
-        """Whether anything has written to it, as far as the calls and torch tell."""
-        return self.is_reached or _version(self.parameter) != self._version
+        """Whether anything has written to it, as far as the calls and torch tell, or there is nothing here."""
+        return (
+            self.is_reached or not self.memory.span or _versions(self.parameter) != self._versions
+        )
+
+    def has_drawn(self) -> None:
+        """Have the next call draw from the next stream."""
+        self.key = Key(self.key.key, (self.key.stream + 1) % 2**64)
 
 
-def _version(tensor: Tensor) -> int:
+def local_of(tensor: Tensor) -> Tensor:
+    """The tensor that has a tensor's elements in this process: of most, the tensor itself."""
+    whole: Any = tensor
+    return getattr(whole, "_local_tensor", tensor)
+
+
+def _versions(tensor: Tensor) -> list[int]:
     """How often torch has seen a tensor, or a view of it, written to; not by way of ``.data``."""
-    return 0 if tensor.is_inference() else tensor._version
+    both = (tensor, local_of(tensor))
+    return [0 if each.is_inference() else each._version for each in both]
 
 
 class Memory:
-    """Where a parameter lies.
+    """Where the elements of a parameter lie that this process holds.
 
-    address: of its first byte
-    end: of the first byte behind its last element
+    address: of the first byte
+    end: of the first byte behind the last element
+    span: the elements between the two
     shape, strides: as the tensor in it has them
     """
 
-    __slots__ = ("address", "end", "shape", "span", "strides", "target", "tensor")
+    __slots__ = ("_dims", "address", "end", "shape", "span", "strides", "target", "tensor")
 
     def __init__(self, target: Target, tensor: Tensor) -> None:
-        self.target, self.tensor = target, tensor.detach()
+        self.target, self.tensor = target, tensor
         self.shape, self.strides = tuple(tensor.shape), tensor.stride()
         self.span = span(self.shape, self.strides)
         self.address = tensor.data_ptr()
         self.end = self.address + self.span * tensor.itemsize
+        # The dimensions of more than one element, from the longest stride to the shortest.
+        dims = (dim for dim, size in enumerate(self.shape) if size > 1)
+        self._dims = sorted(dims, key=lambda dim: -self.strides[dim])
 
-    def start_of(self, offset: int) -> Indices | None:
-        """The index of the element that lies so many elements behind the first; None if there is none."""
-        start = [0] * len(self.shape)
-        for dim in self.dims():
-            start[dim], offset = divmod(offset, self.strides[dim])
-            if start[dim] >= self.shape[dim]:
-                return None
-        return None if offset else tuple(start)
+    def has(self, offset: int) -> bool:
+        """Whether an element lies so many elements behind the first."""
+        return self._start(offset) is not None
 
-    def dims(self) -> list[int]:
-        """The dimensions of more than one element, from the longest stride to the shortest."""
-        return sorted(
-            (dim for dim, size in enumerate(self.shape) if size > 1),
-            key=lambda dim: -self.strides[dim],
-        )
+    def block(self, tensor: Tensor, offset: int) -> Piece | None:
+        """A tensor as a block of the one in this memory; None if it is no rectangular one.
 
-    def block(self, tensor: Tensor, offset: int) -> "Block | None":
-        """The tensor as a block of the one in this memory; None if it is no rectangular one."""
-        start = self.start_of(offset)
+        tensor: what lies so many elements behind the first
+        """
+        start = self._start(offset)
         if start is None:
             return None
         extents = [1] * len(self.shape)
-        by_stride = {self.strides[dim]: dim for dim in self.dims()}
+        by_stride = {self.strides[dim]: dim for dim in self._dims}
         for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
             if size == 1:
                 continue
@@ -100,8 +120,7 @@ class Memory:
             if dim is None or start[dim] + size > self.shape[dim]:
                 return None
             extents[dim] = size
-        laid_out = tensor.detach().as_strided(extents, self.strides)
-        return Block(laid_out, start)
+        return Piece(tensor.detach().as_strided(extents, self.strides), start)
 
     def is_all_of(self, tensor: Tensor) -> bool:
         """Whether a tensor that lies in this memory has all of it, in the same order."""
@@ -110,22 +129,65 @@ class Memory:
         dims = zip(self.shape, self.strides, tensor.stride(), strict=True)
         return all(own == other for size, own, other in dims if size > 1)
 
+    def copied(self) -> tuple[Tensor, Sharded]:
+        """New memory of the same layout, in one dimension, and the parameter's part with its pieces there."""
+        own, part = self.tensor, self.target.part
+        made = torch.empty(self.span, dtype=own.dtype, device=own.device)
+        pieces = tuple(
+            Piece(
+                made.as_strided(
+                    piece.tensor.shape,
+                    piece.tensor.stride(),
+                    (piece.tensor.data_ptr() - self.address) // own.itemsize,
+                ),
+                piece.start,
+            )
+            for piece in part.pieces
+        )
+        return made, Sharded(part.shape, pieces, part.is_flat)
 
-class Block(NamedTuple):
-    """A rectangular block of a tensor: its elements, and the index of the first of them."""
-
-    tensor: Tensor
-    start: Indices
+    def _start(self, offset: int) -> Indices | None:
+        """The index of the element that lies so many elements behind the first; None if there is none."""
+        start = [0] * len(self.shape)
+        for dim in self._dims:
+            start[dim], offset = divmod(offset, self.strides[dim])
+            if start[dim] >= self.shape[dim]:
+                return None
+        return None if offset else tuple(start)
 
 
 class Place(NamedTuple):
-    """Where a tensor lies: in which memory, and how many elements behind its start.
+    """Where a tensor lies among the parameters.
 
-    offset: None for the parameter itself
+    target: in which
+    tensor: its elements in this process
+    offset: how many elements behind the start of the memory; None for all of the parameter
     """
 
-    memory: Memory
+    target: Target
+    tensor: Tensor
     offset: int | None
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it is a part of the parameter, or its elements in another order."""
+        return self.offset is not None and self.tensor.dtype == self.target.memory.tensor.dtype
+
+    @property
+    def block(self) -> Sharded | None:
+        """The tensor as a block of the whole parameter; None if it is no rectangular one."""
+        memory, part = self.target.memory, self.target.part
+        if self.offset is None or len(part.pieces) != 1:
+            return None
+        (piece,) = part.pieces
+        found = memory.block(self.tensor, self.offset)
+        if found is None or piece.tensor.data_ptr() != memory.address:
+            return None
+        ends = map(sum, zip(found.start, found.tensor.shape, strict=True))
+        if any(end > size for end, size in zip(ends, piece.tensor.shape, strict=True)):
+            return None
+        start = tuple(map(sum, zip(found.start, piece.start, strict=True)))
+        return Sharded(part.shape, (Piece(found.tensor, start),), part.is_flat)
 
 
 def span(shape: Sequence[int], strides: Sequence[int]) -> int:
@@ -155,10 +217,10 @@ class Targets:
         """The parameter that a tensor is, or in whose memory it lies; None for any other tensor."""
         target = self._by_identity.get(id(tensor))
         if target is not None:
-            return Place(target.memory, None)
+            return Place(target, local_of(tensor), None)
         if has_torch_function_variadic(tensor):  # nobody is to see the questions
             with torch._C.DisableTorchFunction():
-                return self._find(tensor)
+                return self._find(local_of(tensor))
         return self._find(tensor)
 
     def _find(self, tensor: Tensor) -> Place | None:
@@ -169,13 +231,11 @@ class Targets:
         if not address:
             return None
         for i in range(bisect_right(self._addresses, address) - 1, -1, -1):
-            memory = self._memories[i]
-            if address < memory.end:
-                place = _place(memory, tensor, address)
-                if place is not None:
-                    return place
             if self._reach[i] <= address:
                 break
+            place = _place(self._memories[i], tensor, address)
+            if place is not None:
+                return place
         return None
 
     def overlapping(self, others: "Targets") -> Iterator[Target]:
@@ -201,24 +261,27 @@ def _reaches(memories: Sequence[Memory]) -> Iterator[int]:
 
 def _place(memory: Memory, tensor: Tensor, address: int) -> Place | None:
     """The place of a tensor whose first element lies in a memory; None if not all of it does."""
-    own = memory.tensor
-    if tensor.device != own.device or memory.target.parameter.data_ptr() != memory.address:
+    own, target = memory.tensor, memory.target
+    if tensor.device != own.device or local_of(target.parameter).data_ptr() != memory.address:
         return None  # the parameter has other memory now
     offset, rest = divmod(address - memory.address, own.itemsize)
     end = address + span(tensor.shape, tensor.stride()) * tensor.itemsize
-    if rest or end > memory.end or memory.start_of(offset) is None:
+    if rest or end > memory.end or not memory.has(offset):
         return None
-    return Place(memory, offset)
+    is_all = memory.is_all_of(tensor) and tensor.dtype == own.dtype
+    return Place(target, tensor, None if is_all else offset)
 
 
 def targets_of(named: Iterable[tuple[str, Tensor]], seed: int) -> Targets:
     """The parameters of a model, each under its first name. Those at exactly the same memory are one."""
     found: dict[object, Target] = {}
     for name, parameter in named:
-        place = parameter.data_ptr(), tuple(parameter.shape), parameter.stride(), parameter.device
-        at = place if parameter.numel() else id(parameter)
+        target = Target(name, parameter, seed)
+        memory = target.memory
+        place = memory.address, memory.shape, memory.strides, memory.tensor.device
+        at = place if memory.span else id(parameter)
         if at not in found:
-            found[at] = Target(name, parameter, seed)
-        elif parameter is not found[at].parameter:
+            found[at] = target
+        elif all(parameter is not one for one in found[at].tensors):
             found[at].twins.append(parameter)
     return Targets(found.values())

@@ -199,6 +199,21 @@ def test_dtypes_that_torch_draws_are_keyed_too() -> None:
     assert torch.equal(model.weight, drawn[0])
 
 
+def test_a_view_of_another_dtype_is_a_tensor_of_its_own() -> None:
+    model = nn.Module()
+    model.weight = nn.Parameter(torch.zeros(6, 4, dtype=torch.complex64))
+    with pyinit.keyed(model, 7):
+        nn.init.xavier_uniform_(torch.view_as_real(model.weight.data)[2:4])
+        torch.view_as_real(model.weight.data)[4:5].exponential_()
+    stream = stream_of("weight")
+    expected = pyinit.xavier_uniform_(torch.empty(2, 4, 2), generator=Key(7, stream))
+    assert torch.equal(torch.view_as_real(model.weight.detach())[2:4], expected)
+    drawn = torch.empty(1, 4, 2)
+    drawn.exponential_(generator=for_torch(Key(7, stream + 1), drawn))
+    assert torch.equal(torch.view_as_real(model.weight.detach())[4:5], drawn)
+    assert not model.weight[:2].any()
+
+
 def test_a_tensor_in_freed_memory_of_a_parameter_is_another_tensor() -> None:
     model = one(torch.zeros(300))
     with pyinit.keyed(model, 7):
