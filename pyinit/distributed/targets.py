@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import has_torch_function_variadic
 
 from pyinit._random.rng import Key, stream_of
 from pyinit._sharding.find import sharded
 from pyinit._sharding.sharded import Indices, Piece, Sharded
+from pyinit._torch.placement import loaded
 
 
 class Target:
@@ -26,7 +27,7 @@ class Target:
     """
 
     __slots__ = (
-        "_versions",
+        "_version",
         "is_reached",
         "is_sharded",
         "key",
@@ -47,7 +48,7 @@ class Target:
         whole = Piece(self.memory.tensor, (0,) * parameter.dim())
         self.part = part or Sharded(self.memory.shape, (whole,))
         self.is_reached = False
-        self._versions = _versions(parameter)
+        self._version = _version(parameter)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -57,9 +58,7 @@ class Target:
     @property
     def is_written(self) -> bool:
         """Whether anything has written to it, as far as the calls and torch tell, or there is nothing here."""
-        return (
-            self.is_reached or not self.memory.span or _versions(self.parameter) != self._versions
-        )
+        return self.is_reached or not self.memory.span or _version(self.parameter) != self._version
 
     def has_drawn(self) -> None:
         """Have the next call draw from the next stream."""
@@ -72,10 +71,13 @@ def local_of(tensor: Tensor) -> Tensor:
     return getattr(whole, "_local_tensor", tensor)
 
 
-def _versions(tensor: Tensor) -> list[int]:
-    """How often torch has seen a tensor, or a view of it, written to; not by way of ``.data``."""
-    both = (tensor, local_of(tensor))
-    return [0 if each.is_inference() else each._version for each in both]
+def _version(tensor: Tensor) -> int:
+    """How often torch has seen a tensor's elements here written to; not by way of ``.data``.
+
+    A DTensor itself counts writes to its slices, too, which may be tensors of their own.
+    """
+    local = local_of(tensor)
+    return 0 if local.is_inference() else local._version
 
 
 class Memory:
@@ -220,20 +222,23 @@ class Targets:
             return Place(target, local_of(tensor), None)
         if has_torch_function_variadic(tensor):  # nobody is to see the questions
             with torch._C.DisableTorchFunction():
-                return self._find(local_of(tensor))
+                return self._find(tensor)
         return self._find(tensor)
 
     def _find(self, tensor: Tensor) -> Place | None:
+        local = local_of(tensor)
+        if type(local) is not Tensor and type(local) is not nn.Parameter and _is_fake(local):
+            return None
         try:
-            address = tensor.data_ptr()
-        except (RuntimeError, NotImplementedError):  # it has no address: sparse, fake, transformed
+            address = local.data_ptr()
+        except (RuntimeError, NotImplementedError):  # it has no address: sparse, transformed
             return None
         if not address:
             return None
         for i in range(bisect_right(self._addresses, address) - 1, -1, -1):
             if self._reach[i] <= address:
                 break
-            place = _place(self._memories[i], tensor, address)
+            place = _place(self._memories[i], local, address)
             if place is not None:
                 return place
         return None
@@ -249,6 +254,11 @@ class Targets:
             )
             if shares or id(target.parameter) in self._by_identity:
                 yield target
+
+
+def _is_fake(tensor: Tensor) -> bool:
+    cls = loaded("torch._subclasses.fake_tensor", "FakeTensor")
+    return cls is not None and isinstance(tensor, cls)
 
 
 def _reaches(memories: Sequence[Memory]) -> Iterator[int]:
