@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyinit import init
 from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM, Distribution
+from pyinit._random.generators import cuda_in_use
 from pyinit._random.rng import Key, rng
 from pyinit._sharding.fills import PieceFills, empty_whole
 from pyinit._sharding.sharded import Sharded
@@ -23,6 +24,19 @@ Function = Callable[..., Any]
 
 targets = Targets()
 """The parameters of all models that are keyed now."""
+
+
+_states: list[Tensor] = []
+"""Those of torch's generators when it was last asked whether they have drawn."""
+
+
+def torch_has_drawn() -> bool:
+    """Whether torch's own generators have drawn, or were seeded, since this was last asked."""
+    devices = [torch.cuda.default_generators[device.index] for device in cuda_in_use()]
+    now = [generator.get_state() for generator in (torch.default_generator, *devices)]
+    is_same = len(now) == len(_states) and all(map(torch.equal, now, _states))
+    _states[:] = now
+    return not is_same
 
 
 class _Thread(threading.local):
@@ -98,7 +112,7 @@ class Initializer:
                 key = {"generator": target.key} if self._draws else {}
                 self._ours(whole_of(place, tensor), **given, **key)
         if self._draws:
-            target.has_drawn()
+            target.drawn(place)
         target.is_reached = True
         return tensor
 

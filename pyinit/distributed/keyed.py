@@ -38,8 +38,9 @@ def keyed(model: nn.Module, seed: int, *, strict: bool = False) -> AbstractConte
     draws from the next stream. A generator that such a call is given is left alone. Calls on other
     tensors are as always.
 
-    Values that are drawn in other ways and then copied to a parameter are not reached:
-    ``parameter.copy_(torch.randn(...))`` and ``torch.randn(..., out=parameter)``.
+    Values that are drawn in other ways and then copied to a parameter, as by
+    ``parameter.copy_(torch.randn(...))``, do not come from the seed. Where torch's generators have drawn
+    before such a copy, the parameter is named at the end.
 
     Transformers' marks of initialized modules and parameters are taken away first, since its
     functions would do nothing otherwise, and given to what was written at the end.
@@ -47,7 +48,7 @@ def keyed(model: nn.Module, seed: int, *, strict: bool = False) -> AbstractConte
     Args:
         model: The model. Its parameters must have memory.
         seed: An integer in [0, 2^64).
-        strict: Whether a trainable parameter that no call has reached is an error.
+        strict: Whether what is warned of at the end is an error.
 
     Returns:
         A context manager.
@@ -57,11 +58,12 @@ def keyed(model: nn.Module, seed: int, *, strict: bool = False) -> AbstractConte
         ValueError: On entry, for a seed out of range, a model without parameters, parameters on the
             meta device, without a shape (lazy modules), or with values elsewhere, and for
             parameters that are keyed already. Nothing has changed then.
-        RuntimeError: At the end, if ``strict``, for trainable parameters that no call has reached.
+        RuntimeError: At the end, if ``strict``, in place of the warnings.
 
     Warns:
-        UserWarning: At the end, unless ``strict``, for such parameters. Neither is said if the block
-            raises an exception.
+        UserWarning: At the end, for trainable parameters that no call has reached, and for those whose
+            values may have been drawn from torch's generators. Nothing is said if the block raises an
+            exception.
 
     Example:
         >>> import torch, pyinit
@@ -97,6 +99,7 @@ class _Keyed(AbstractContextManager[None]):
                     f"{len(twice)} that are: {first_of(twice)}"
                 )
             clear_initialized(self._model)
+            calls.torch_has_drawn()
             self._targets = own
             _set(Targets((*calls.targets.all, *own.all)))
 
@@ -123,18 +126,26 @@ class _Keyed(AbstractContextManager[None]):
             for name, tensor in reversed(named)
             if tensor.requires_grad and tensor.numel() and not is_initialized(tensor)
         }
-        self._report([*reversed(missed.values())])
+        copied = [target.name for target in own.all if target.is_copied]
+        self._report([*reversed(missed.values())], copied)
 
-    def _report(self, missed: list[str]) -> None:
-        if not missed:
-            return
-        message = (
-            f"no call in the block of keyed has reached {len(missed)} of the trainable parameters, "
-            f"which hold what they held before: {first_of(missed)}"
-        )
-        if self._strict:
-            raise RuntimeError(message)
-        warn(message)
+    def _report(self, missed: list[str], copied: list[str]) -> None:
+        problems = []
+        if missed:
+            problems.append(
+                f"no call in the block of keyed has reached {len(missed)} of the trainable parameters, "
+                f"which hold what they held before: {first_of(missed)}"
+            )
+        if copied:
+            problems.append(
+                f"values were copied to {len(copied)} of the parameters after torch's generators had "
+                "drawn in the block of keyed, so they may depend on more than its seed: "
+                f"{first_of(copied)}"
+            )
+        if problems and self._strict:
+            raise RuntimeError("; ".join(problems))
+        for problem in problems:
+            warn(problem)
 
 
 def _set(targets: Targets) -> None:

@@ -11,7 +11,7 @@ from pyinit._patch import rng_in_force
 from pyinit._random.rng import Key, for_torch
 from pyinit._random.tensor_methods import METHODS as PATCHED
 from pyinit._torch.eager import eager
-from pyinit.distributed.calls import Initializer, fill_by_whole, found, one_call
+from pyinit.distributed.calls import Initializer, fill_by_whole, found, one_call, torch_has_drawn
 from pyinit.distributed.targets import Place
 from pyinit.init import normal_, uniform_
 
@@ -24,6 +24,7 @@ _BY_FUNCTION: dict[str, tuple[Initializer, dict[str, str]]] = {
 }
 _BY_GENERATOR = ("random_", "exponential_", "log_normal_", "cauchy_", "geometric_", "bernoulli_")
 _WRITES = ("fill_", "zero_", "copy_", "__setitem__")
+_COPIES = ("copy_", "__setitem__")
 NAMES = (*_BY_FUNCTION, *_BY_GENERATOR, *_WRITES)
 
 
@@ -49,6 +50,7 @@ def method(name: str, before: _Method | None) -> _Method:
             return unkeyed()(tensor, *args, **kwargs)
         if name in _WRITES:
             place.target.is_reached = True
+            place.target.is_copied |= name in _COPIES and torch_has_drawn()
             return unkeyed()(tensor, *args, **kwargs)
         if name in _BY_FUNCTION and _is_plain(name, args, kwargs):
             initializer, names = _BY_FUNCTION[name]
@@ -92,6 +94,6 @@ def _drawn_by_torch(
             draw(tensor)
         else:
             fill_by_whole(place, draw)
-    target.has_drawn()
+    target.drawn(place)
     target.is_reached = True
     return tensor

@@ -24,10 +24,13 @@ class Target:
     part: what this process holds of it
     is_sharded: whether that is not simply all of it
     is_reached: whether a call has written to it
+    is_copied: whether its values were copied to it after torch's generators had drawn, so that they may
+        come from these
     """
 
     __slots__ = (
         "_version",
+        "is_copied",
         "is_reached",
         "is_sharded",
         "key",
@@ -47,7 +50,7 @@ class Target:
         self.memory = Memory(self, local_of(parameter).detach())
         whole = Piece(self.memory.tensor, (0,) * parameter.dim())
         self.part = part or Sharded(self.memory.shape, (whole,))
-        self.is_reached = False
+        self.is_reached = self.is_copied = False
         self._version = _version(parameter)
 
     @property
@@ -60,8 +63,9 @@ class Target:
         """Whether anything has written to it, as far as the calls and torch tell, or there is nothing here."""
         return self.is_reached or not self.memory.span or _version(self.parameter) != self._version
 
-    def has_drawn(self) -> None:
-        """Have the next call draw from the next stream."""
+    def drawn(self, place: "Place") -> None:
+        """Have the next call draw from the next stream, now that one has drawn for this place."""
+        self.is_copied &= place.offset is not None
         self.key = Key(self.key.key, (self.key.stream + 1) % 2**64)
 
 

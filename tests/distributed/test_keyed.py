@@ -334,6 +334,30 @@ def test_an_error_in_the_block_is_passed_on(strict: bool) -> None:
     assert torch.equal(first, torch.empty(8, 6).normal_())
 
 
+def test_copies_of_what_torch_has_drawn_are_named() -> None:
+    def fill(layers: nn.Sequential) -> None:
+        layers[0].weight.data.copy_(torch.ones(3, 3))
+        layers[1].weight.data.copy_(torch.randn(3, 3))
+        layers[2].weight.data[1:] = torch.randn(2, 3)
+        layers[3].weight.data.copy_(torch.ones(3, 3))
+        layers[4].weight.data.copy_(torch.randn(3, 3))
+        nn.init.normal_(layers[4].weight)
+
+    model = nn.Sequential(*(nn.Linear(3, 3, bias=False) for _ in range(5)))
+    with (
+        pytest.warns(UserWarning, match=r"copied to 2 of .*: 1\.weight, 2\.weight$"),
+        pyinit.keyed(model, 7),
+    ):
+        fill(model)
+
+
+def test_copies_of_what_torch_has_drawn_are_an_error_where_it_is_strict() -> None:
+    model = One(3)
+    with pytest.raises(RuntimeError, match=r"copied to 1 of .*: weight$"):  # noqa: SIM117
+        with pyinit.keyed(model, 7, strict=True):
+            model.weight.data.copy_(torch.randn(3))
+
+
 def test_a_replaced_parameter_is_named() -> None:
     model = One(3)
     keyed = pyinit.keyed(model, 7, strict=True)

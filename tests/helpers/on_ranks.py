@@ -140,9 +140,7 @@ def fake_rank(rank: int, size: int) -> Iterator[None]:
         import torch  # noqa: PLC0415
         from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: PLC0415
 
-        torch.distributed.init_process_group(
-            "fake", store=FakeStore(), rank=rank, world_size=size
-        )
+        torch.distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
         try:
             yield
         finally:
