@@ -125,7 +125,7 @@ class Initializer:
 
 def whole_of(place: Place, tensor: Tensor) -> Tensor:
     """What to fill in a tensor's stead: the parameter, if a tensor is all that is held of one."""
-    return place.target.parameter if place.offset is None and place.target.is_sharded else tensor
+    return tensor if place.memory.is_whole or place.offset is not None else place.target.parameter
 
 
 class _Basic(NamedTuple):
@@ -153,7 +153,7 @@ _BASIC = {
 def _fill_view(name: str, place: Place, key: Key, given: dict[str, Any]) -> None:
     """Fill a view of a parameter with the numbers that all of the parameter would have there."""
     function, distribution, defaults = _BASIC[name]
-    dtype = place.target.memory.tensor.dtype
+    dtype = place.memory.tensor.dtype
     numbers = tuple(as_floats(*(defaults | given).values()))
     if dtype not in DTYPES or not distribution.takes(LARGEST[DTYPES[dtype]], *numbers):
         fill_by_whole(place, lambda whole: function(whole, **given, generator=key))
@@ -178,12 +178,12 @@ def fill_by_whole(place: Place, make: Callable[[Tensor], object]) -> None:
 
     make: fills such a tensor
     """
-    target = place.target
-    whole = empty_whole(target.memory.tensor, target.part)
+    part = place.memory.part
+    whole = empty_whole(place.memory.tensor, part)
     make(whole)
     if place.offset is None:
         with torch.no_grad():
-            target.part.take_(whole)
+            part.take_(whole)
     else:
         _fill_by_copy(place, lambda part: part.take_(whole))
 
@@ -194,7 +194,7 @@ def _fill_by_copy(place: Place, fill: Callable[[Sharded], object]) -> None:
     fill: fills the copy
     """
     tensor = place.tensor
-    memory, part = place.target.memory.copied()
+    memory, part = place.memory.copied()
     with torch.no_grad():
         fill(part)
         tensor.copy_(memory.as_strided(tensor.shape, tensor.stride(), place.offset or 0))

@@ -90,7 +90,7 @@ def _drawn_by_torch(
         or tensor.dtype is not target.parameter.dtype
     )
     with one_call(tensor, None, target.key):
-        if is_alone or (place.offset is None and not target.is_sharded):
+        if is_alone or (place.offset is None and place.memory.is_whole):
             draw(tensor)
         else:
             fill_by_whole(place, draw)

@@ -21,8 +21,7 @@ class Target:
     parameter: the parameter
     twins: further parameters at exactly its memory
     key: from which the next call draws
-    part: what this process holds of it
-    is_sharded: whether that is not simply all of it
+    memory: where its elements lie that this process holds
     is_reached: whether a call has written to it
     is_copied: whether its values were copied to it after torch's generators had drawn, so that they may
         come from these
@@ -32,12 +31,10 @@ class Target:
         "_version",
         "is_copied",
         "is_reached",
-        "is_sharded",
         "key",
         "memory",
         "name",
         "parameter",
-        "part",
         "twins",
     )
 
@@ -45,11 +42,7 @@ class Target:
         self.name, self.parameter = name, parameter
         self.twins: list[Tensor] = []
         self.key = Key(seed, stream_of(name))
-        part = sharded(parameter)
-        self.is_sharded = part is not None
-        self.memory = Memory(self, local_of(parameter).detach())
-        whole = Piece(self.memory.tensor, (0,) * parameter.dim())
-        self.part = part or Sharded(self.memory.shape, (whole,))
+        self.memory = Memory(self, local_of(parameter).detach(), sharded(parameter))
         self.is_reached = self.is_copied = False
         self._version = _version(parameter)
 
@@ -91,12 +84,28 @@ class Memory:
     end: of the first byte behind the last element
     span: the elements between the two
     shape, strides: as the tensor in it has them
+    part: what this process holds of the parameter
+    is_whole: whether that is simply all of it
     """
 
-    __slots__ = ("_dims", "address", "end", "shape", "span", "strides", "target", "tensor")
+    __slots__ = (
+        "_dims",
+        "address",
+        "end",
+        "is_whole",
+        "part",
+        "shape",
+        "span",
+        "strides",
+        "target",
+        "tensor",
+    )
 
-    def __init__(self, target: Target, tensor: Tensor) -> None:
+    def __init__(self, target: Target, tensor: Tensor, part: Sharded | None) -> None:
         self.target, self.tensor = target, tensor
+        whole = Piece(tensor, (0,) * tensor.dim())
+        self.part = part or Sharded(tuple(tensor.shape), (whole,))
+        self.is_whole = part is None
         self.shape, self.strides = tuple(tensor.shape), tensor.stride()
         self.span = span(self.shape, self.strides)
         self.address = tensor.data_ptr()
@@ -104,6 +113,11 @@ class Memory:
         # The dimensions of more than one element, from the longest stride to the shortest.
         dims = (dim for dim, size in enumerate(self.shape) if size > 1)
         self._dims = sorted(dims, key=lambda dim: -self.strides[dim])
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether the parameter has not been given other memory since."""
+        return local_of(self.target.parameter).data_ptr() == self.address
 
     def has(self, offset: int) -> bool:
         """Whether an element lies so many elements behind the first."""
@@ -137,7 +151,7 @@ class Memory:
 
     def copied(self) -> tuple[Tensor, Sharded]:
         """New memory of the same layout, in one dimension, and the parameter's part with its pieces there."""
-        own, part = self.tensor, self.target.part
+        own, part = self.tensor, self.part
         made = torch.empty(self.span, dtype=own.dtype, device=own.device)
         pieces = tuple(
             Piece(
@@ -165,24 +179,28 @@ class Memory:
 class Place(NamedTuple):
     """Where a tensor lies among the parameters.
 
-    target: in which
+    memory: in that of which parameter
     tensor: its elements in this process
     offset: how many elements behind the start of the memory; None for all of the parameter
     """
 
-    target: Target
+    memory: Memory
     tensor: Tensor
     offset: int | None
 
     @property
+    def target(self) -> Target:
+        return self.memory.target
+
+    @property
     def is_view(self) -> bool:
         """Whether it is a part of the parameter, or its elements in another order."""
-        return self.offset is not None and self.tensor.dtype == self.target.memory.tensor.dtype
+        return self.offset is not None and self.tensor.dtype == self.memory.tensor.dtype
 
     @property
     def block(self) -> Sharded | None:
         """The tensor as a block of the whole parameter; None if it is no rectangular one."""
-        memory, part = self.target.memory, self.target.part
+        memory, part = self.memory, self.memory.part
         if self.offset is None or len(part.pieces) != 1:
             return None
         (piece,) = part.pieces
@@ -216,6 +234,12 @@ class Targets:
             key=lambda memory: memory.address,
         )
         self._addresses = [memory.address for memory in self._memories]
+        # What has no elements here has no address; its storage tells it from others.
+        self._without_elements = {
+            _storage(target.memory.tensor): target.memory
+            for target in self.all
+            if not target.memory.span
+        }
         # Those that reach over others' addresses are rare: how far back one has to look for them.
         self._reach = list(_reaches(self._memories))
 
@@ -223,7 +247,7 @@ class Targets:
         """The parameter that a tensor is, or in whose memory it lies; None for any other tensor."""
         target = self._by_identity.get(id(tensor))
         if target is not None:
-            return Place(target, local_of(tensor), None)
+            return Place(target.memory, local_of(tensor), None)
         if has_torch_function_variadic(tensor):  # nobody is to see the questions
             with torch._C.DisableTorchFunction():
                 return self._find(tensor)
@@ -238,7 +262,8 @@ class Targets:
         except (RuntimeError, NotImplementedError):  # it has no address: sparse, transformed
             return None
         if not address:
-            return None
+            memory = self._without_elements and self._without_elements.get(_storage(local))
+            return Place(memory, local, None) if memory else None
         for i in range(bisect_right(self._addresses, address) - 1, -1, -1):
             if self._reach[i] <= address:
                 break
@@ -260,6 +285,11 @@ class Targets:
                 yield target
 
 
+def _storage(tensor: Tensor) -> int:
+    """The identity of the memory of a tensor. It lasts as long as the tensor."""
+    return int(tensor.untyped_storage()._cdata)
+
+
 def _is_fake(tensor: Tensor) -> bool:
     cls = loaded("torch._subclasses.fake_tensor", "FakeTensor")
     return cls is not None and isinstance(tensor, cls)
@@ -275,15 +305,15 @@ def _reaches(memories: Sequence[Memory]) -> Iterator[int]:
 
 def _place(memory: Memory, tensor: Tensor, address: int) -> Place | None:
     """The place of a tensor whose first element lies in a memory; None if not all of it does."""
-    own, target = memory.tensor, memory.target
-    if tensor.device != own.device or local_of(target.parameter).data_ptr() != memory.address:
-        return None  # the parameter has other memory now
+    own = memory.tensor
+    if tensor.device != own.device or not memory.is_in_use:
+        return None
     offset, rest = divmod(address - memory.address, own.itemsize)
     end = address + span(tensor.shape, tensor.stride()) * tensor.itemsize
     if rest or end > memory.end or not memory.has(offset):
         return None
     is_all = memory.is_all_of(tensor) and tensor.dtype == own.dtype
-    return Place(target, tensor, None if is_all else offset)
+    return Place(memory, tensor, None if is_all else offset)
 
 
 def targets_of(named: Iterable[tuple[str, Tensor]], seed: int) -> Targets:
