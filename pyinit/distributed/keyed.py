@@ -21,6 +21,7 @@ from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.wrappers import named_modules
 from pyinit.distributed import calls, hooks
 from pyinit.distributed.targets import Targets, targets_of
+from pyinit.whole_model.engine.plan import check_writable
 from pyinit.whole_model.network import refuse_lazy
 
 _lock = fork_safe_lock()
@@ -183,6 +184,8 @@ def _refuse(model: nn.Module, named: list[tuple[str, Any]]) -> None:
         if part is None:
             plain.append((name, tensor))
     refuse_elsewhere("keyed", plain, model)
+    for name, tensor in plain:
+        check_writable(name, tensor)
     on_meta = [name for name, tensor in named if tensor.is_meta]
     if on_meta:
         raise ValueError(

@@ -14,6 +14,7 @@ from pyinit._torch.eager import eager
 from pyinit.distributed.calls import Initializer, fill_by_whole, found, one_call, torch_has_drawn
 from pyinit.distributed.targets import Place
 from pyinit.init import normal_, uniform_
+from pyinit.init._routes import is_float_argument
 
 _Method = Callable[..., Any]
 
@@ -69,7 +70,7 @@ def _is_plain(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return (
         len(args) <= len(names)
         and kwargs.keys() <= {*names[len(args) :], "generator"}
-        and all(type(value) in (float, int) for value in (*args, *given))
+        and all(map(is_float_argument, (*args, *given)))
     )
 
 

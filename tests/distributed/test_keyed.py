@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -368,6 +369,16 @@ def test_a_replaced_parameter_is_named() -> None:
         keyed.__exit__(None, None, None)
 
 
+@pytest.mark.parametrize(
+    "std", [2, np.float64(2), np.float32(2), torch.tensor(2.0)], ids=lambda std: type(std).__name__
+)
+def test_a_method_takes_the_numbers_that_torch_takes(std: Any) -> None:
+    model = One(*SHAPE)
+    with pyinit.keyed(model, 7):
+        model.weight.data.normal_(0, std)
+    assert torch.equal(model.weight, expected(SHAPE, initializers.Normal(std=2.0)))
+
+
 def test_a_refused_call_draws_no_stream() -> None:
     model = One(*SHAPE)
     with pyinit.keyed(model, 7):
@@ -427,6 +438,27 @@ def test_the_meta_device_is_refused() -> None:
 
 def test_a_lazy_model_is_refused() -> None:
     refused(nn.Sequential(nn.LazyLinear(3)), r"0\.weight has no shape yet")
+
+
+def test_parameters_without_places_of_their_own_are_refused() -> None:
+    model = One(3)
+    model.weight = nn.Parameter(torch.zeros(3).expand(4, 3))
+    refused(model, "parameter weight has elements that share memory")
+    model.weight = nn.Parameter(torch.eye(3).to_sparse())
+    refused(model, "parameter weight is not strided")
+
+
+def test_the_first_fsdp(process_group: None) -> None:
+    from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: PLC0415
+
+    model = FullyShardedDataParallel(mlp(), use_orig_params=True, device_id=torch.device("cpu"))
+    plain = mlp()
+    for each in (model, plain):
+        with pyinit.keyed(each, 7, strict=True):
+            for module in each.modules():
+                if isinstance(module, nn.Linear):
+                    module.reset_parameters()
+    assert all(map(torch.equal, model.parameters(), plain.parameters()))
 
 
 def test_a_model_that_is_keyed_is_refused() -> None:
