@@ -21,6 +21,7 @@ from pyinit._random.generators import (
     set_global_states,
 )
 from pyinit._random.rng import Key, stream_of
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import DTYPES
 from pyinit._torch.wrappers import unwrapped
@@ -377,6 +378,7 @@ def working(
         try:
             work.begin(base)
             yield work
+            settle_(plain.parameters())
         except BaseException:
             work.undo()
             raise

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, checked_seed, get_rng, stream_of, take_key
-from pyinit._sharding.find import sharded
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.initialized_flags import set_initialized
 from pyinit._torch.placement import refuse_elsewhere
@@ -18,13 +18,13 @@ from pyinit._torch.views import dtype_name
 from pyinit.initializers import DeltaOrthogonal, Orthogonal, OwnReset
 from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
-from pyinit.whole_model.engine.execute import Batch, Moments, measured
+from pyinit.whole_model.engine.execute import Batch, Moments, check_partitioned, measured
 from pyinit.whole_model.engine.materialize import materialize_
 from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
 from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.own_resets import OwnReset as OwnResetOf
-from pyinit.whole_model.own_resets import fill_by_stand_ins
+from pyinit.whole_model.own_resets import fill_by_stand_ins, fills_in_place
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
 from pyinit.whole_model.reparametrized import Computed
@@ -127,6 +127,8 @@ def initialize_(
     )
     if get_rng() == "torch":
         _check_for_torch(plan, has_keys=seed is not None)
+    is_on_device = generator is not None and generator.device.type != "cpu"
+    check_partitioned(plan, has_keys=get_rng() == "philox" and not is_on_device)
     resets = plan_resets(network.modules, IsTouched(plan))
     refuse_buffers_elsewhere("initialize_", network, resets)
     # From here on nothing is refused.
@@ -259,6 +261,7 @@ def carry_out(  # noqa: PLR0917
     with torch.no_grad():
         for _, _, reset in resets:
             reset(sources)
+    settle_(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
     set_initialized(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
     for i, entry in enumerate(plan):
         computed = entry.site.computed
@@ -308,8 +311,7 @@ def _reset_by_modules(network: Network, plan: Sequence[Entry], sources: Sources)
 
 
 def _reset(network: Network, own: OwnResetOf, entries: Sequence[Entry]) -> None:
-    parameters = network.modules[own.path].parameters()
-    if own.in_place and all(sharded(parameter) is None for parameter in parameters):
+    if own.in_place and fills_in_place(network.modules[own.path]):
         own.call()
         return
     start = len(own.path) + 1 if own.path else 0

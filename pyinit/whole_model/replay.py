@@ -8,6 +8,7 @@ from torch import nn
 
 from pyinit._messages import first_of
 from pyinit._random.rng import Key, Source, rng, stream_of
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
@@ -225,6 +226,7 @@ def _adjusted(site: Site, row: Row, report: InitReport) -> Row:
     else:
         base = like if site.computed is None else site.computed.value().detach()
     adjust_site_(site, base, adjustment)
+    settle_(site.parameters)
     value = site.parameters[0] if site.computed is None else site.computed.value()
     mean, std, least, most = measured(value.detach()) or (None, None, None, None)
     return row._replace(

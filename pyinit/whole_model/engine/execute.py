@@ -29,11 +29,12 @@ from pyinit._sharding.fills import CpuFill, PieceFills, empty_whole
 from pyinit._sharding.find import held
 from pyinit._sharding.sharded import Piece, Sharded
 from pyinit._sharding.share import Made, cost_of, fill_made
-from pyinit._torch.placement import elsewhere
+from pyinit._torch.placement import GATHER, elsewhere
 from pyinit._torch.views import (
     ITEM_SIZES,
     View,
     centre_of,
+    is_placeholder,
     readable_view,
     with_shape,
     writable_flat_view,
@@ -86,6 +87,28 @@ class _Wave:
     device_matrices: list[device_orthogonal.Matrix] = field(default_factory=list)
     # The numbers of entries that a single fill covers, and the number of that fill.
     alone: dict[int, int] = field(default_factory=dict)
+
+
+def check_partitioned(plan: Sequence[Entry], has_keys: bool) -> None:
+    """Refuse to fill a parameter that ZeRO-3 has partitioned where that takes more than this process has.
+
+    Raises:
+        ValueError: for elements that depend on each other, unless each process can make them for itself, and
+            for numbers that a key does not give.
+    """
+    for entry in plan:
+        if not entry.blocks or not is_placeholder(entry.site.tensor):
+            continue
+        if not has_keys:
+            problem = "it takes pyinit's own numbers, from a seed or a generator on the CPU"
+        elif all(type(drawn) in _QUICK for drawn, _, _ in entry.blocks):
+            continue
+        else:
+            problem = f"its elements depend on each other; {GATHER}"
+        raise ValueError(
+            f"{entry.initializer} cannot fill {entry.site.name} ({entry.why}), which DeepSpeed's ZeRO-3 "
+            f"has partitioned: {problem}"
+        )
 
 
 class Batch:

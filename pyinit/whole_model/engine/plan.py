@@ -11,6 +11,7 @@ from torch import Tensor
 from pyinit import _core
 from pyinit._messages import first_of
 from pyinit._sharding.find import sharded
+from pyinit._sharding.zero3 import refuse_gathered
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import DTYPES, View, readable_view, writable_flat_view
 from pyinit.initializers import (
@@ -133,6 +134,7 @@ def _is_sharded(name: str, parameter: Tensor) -> bool:
         ValueError: for one whose elements cannot be told from what it holds, or that has no memory yet.
     """
     try:
+        refuse_gathered(parameter)
         part = sharded(parameter)
     except ValueError as error:
         raise ValueError(f"initialize_ cannot fill {name}: {error}") from None
