@@ -114,6 +114,7 @@ class Initializer:
         if self._draws:
             target.drawn(place)
         target.is_reached = True
+        target.settle()
         return tensor
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

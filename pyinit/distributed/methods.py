@@ -52,7 +52,9 @@ def method(name: str, before: _Method | None) -> _Method:
         if name in _WRITES:
             place.target.is_reached = True
             place.target.is_copied |= name in _COPIES and torch_has_drawn()
-            return unkeyed()(tensor, *args, **kwargs)
+            written = unkeyed()(tensor, *args, **kwargs)
+            place.target.settle()
+            return written
         if name in _BY_FUNCTION and _is_plain(name, args, kwargs):
             initializer, names = _BY_FUNCTION[name]
             given = dict(zip(names.values(), args, strict=False))
@@ -97,4 +99,5 @@ def _drawn_by_torch(
             fill_by_whole(place, draw)
     target.drawn(place)
     target.is_reached = True
+    target.settle()
     return tensor

@@ -11,7 +11,9 @@ from torch.overrides import has_torch_function_variadic
 from pyinit._random.rng import Key, stream_of
 from pyinit._sharding.find import sharded
 from pyinit._sharding.sharded import Indices, Piece, Sharded
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.placement import loaded
+from pyinit._torch.views import is_placeholder
 
 
 class Target:
@@ -22,6 +24,7 @@ class Target:
     twins: further parameters at exactly its memory
     key: from which the next call draws
     memory: where its elements lie that this process holds
+    is_partitioned: whether DeepSpeed's ZeRO-3 has partitioned it, so that it may be gathered for a while
     is_reached: whether a call has written to it
     is_copied: whether its values were copied to it after torch's generators had drawn, so that they may
         come from these
@@ -30,6 +33,7 @@ class Target:
     __slots__ = (
         "_version",
         "is_copied",
+        "is_partitioned",
         "is_reached",
         "key",
         "memory",
@@ -43,6 +47,7 @@ class Target:
         self.twins: list[Tensor] = []
         self.key = Key(seed, stream_of(name))
         self.memory = Memory(self, local_of(parameter).detach(), sharded(parameter))
+        self.is_partitioned = is_placeholder(parameter) or "ds_tensor" in vars(parameter)
         self.is_reached = self.is_copied = False
         self._version = _version(parameter)
 
@@ -54,7 +59,21 @@ class Target:
     @property
     def is_written(self) -> bool:
         """Whether anything has written to it, as far as the calls and torch tell, or there is nothing here."""
-        return self.is_reached or not self.memory.span or _version(self.parameter) != self._version
+        if self.is_reached or not self.memory.span:
+            return True
+        return not self.is_partitioned and _version(self.parameter) != self._version
+
+    @property
+    def memory_now(self) -> "Memory":
+        """``memory``, or that of a partitioned parameter, which changes as it is gathered for a while."""
+        if not self.is_partitioned:
+            return self.memory
+        return Memory(self, local_of(self.parameter).detach(), sharded(self.parameter))
+
+    def settle(self) -> None:
+        """Have what was written last, if the parameter is gathered for a while."""
+        if self.is_partitioned:
+            settle_((self.parameter,))
 
     def drawn(self, place: "Place") -> None:
         """Have the next call draw from the next stream, now that one has drawn for this place."""
@@ -65,6 +84,9 @@ class Target:
 def local_of(tensor: Tensor) -> Tensor:
     """The tensor that has a tensor's elements in this process: of most, the tensor itself."""
     whole: Any = tensor
+    if is_placeholder(tensor):
+        local: Tensor = whole.ds_tensor
+        return local
     return getattr(whole, "_local_tensor", tensor)
 
 
@@ -119,6 +141,10 @@ class Memory:
         """Whether the parameter has not been given other memory since."""
         return local_of(self.target.parameter).data_ptr() == self.address
 
+    def reaches(self, address: int) -> bool:
+        """Whether an address lies in it."""
+        return self.address <= address < self.end
+
     def has(self, offset: int) -> bool:
         """Whether an element lies so many elements behind the first."""
         return self._start(offset) is not None
@@ -152,7 +178,7 @@ class Memory:
     def copied(self) -> tuple[Tensor, Sharded]:
         """New memory of the same layout, in one dimension, and the parameter's part with its pieces there."""
         own, part = self.tensor, self.part
-        made = torch.empty(self.span, dtype=own.dtype, device=own.device)
+        made = torch.zeros(self.span, dtype=own.dtype, device=own.device)
         pieces = tuple(
             Piece(
                 made.as_strided(
@@ -234,6 +260,7 @@ class Targets:
             key=lambda memory: memory.address,
         )
         self._addresses = [memory.address for memory in self._memories]
+        self._partitioned = [target for target in self.all if target.is_partitioned]
         # What has no elements here has no address; its storage tells it from others.
         self._without_elements = {
             _storage(target.memory.tensor): target.memory
@@ -247,7 +274,7 @@ class Targets:
         """The parameter that a tensor is, or in whose memory it lies; None for any other tensor."""
         target = self._by_identity.get(id(tensor))
         if target is not None:
-            return Place(target.memory, local_of(tensor), None)
+            return Place(target.memory_now, local_of(tensor), None)
         if has_torch_function_variadic(tensor):  # nobody is to see the questions
             with torch._C.DisableTorchFunction():
                 return self._find(tensor)
@@ -262,14 +289,27 @@ class Targets:
         except (RuntimeError, NotImplementedError):  # it has no address: sparse, transformed
             return None
         if not address:
-            memory = self._without_elements and self._without_elements.get(_storage(local))
-            return Place(memory, local, None) if memory else None
+            return self._without_address(local)
         for i in range(bisect_right(self._addresses, address) - 1, -1, -1):
             if self._reach[i] <= address:
                 break
             place = _place(self._memories[i], local, address)
             if place is not None:
                 return place
+        memories = (target.memory_now for target in self._partitioned)
+        places = (_place(memory, local, address) for memory in memories if memory.reaches(address))
+        return next((place for place in places if place is not None), None)
+
+    def _without_address(self, tensor: Tensor) -> Place | None:
+        if not self._without_elements and not self._partitioned:
+            return None
+        storage = _storage(tensor)
+        memory = self._without_elements.get(storage)
+        if memory is not None:
+            return Place(memory, tensor, None)
+        for target in self._partitioned:
+            if is_placeholder(target.parameter) and _storage(target.parameter) == storage:
+                return Place(target.memory_now, local_of(target.parameter), None)
         return None
 
     def overlapping(self, others: "Targets") -> Iterator[Target]:

@@ -24,6 +24,7 @@ from typing import Any
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
+        "torch._dynamo",  # DTensors import it when the first one is made
         "torch.distributed.checkpoint",
         "torch.distributed.fsdp",
         "torch.distributed.tensor.parallel",
@@ -31,6 +32,8 @@ _CONTEXT.set_forkserver_preload(
         "pyinit.whole_model",
     ]
 )
+
+_GRACE = 2.0  # seconds that the others have after a rank has failed: they may wait for it
 
 
 def on_ranks(
@@ -84,13 +87,15 @@ def _answers(
                     found[rank] = pickle.loads(pipes[rank].recv_bytes())
                 except EOFError:
                     found[rank] = "it died", None
+        if any(why is not None for why, _ in found.values()):
+            end = min(end, time.monotonic() + _GRACE)
         if not ready:
-            found |= dict.fromkeys(missing, (f"nothing within {timeout} s", None))
+            found |= dict.fromkeys(missing, ("it was still waiting", None))
     for rank in range(len(pipes)):
         yield found.get(rank, (None, None))
 
 
-def _be_rank(
+def _be_rank(  # noqa: PLR0917
     pipe: Connection,
     folder: str,
     rank: int,
