@@ -15,8 +15,9 @@ from pyinit._random.generators import cuda_in_use
 from pyinit._random.rng import Key, rng
 from pyinit._sharding.fills import PieceFills, empty_whole
 from pyinit._sharding.sharded import Sharded
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.views import DTYPES, LARGEST
-from pyinit.distributed.targets import Place, Targets
+from pyinit.distributed.targets import Place, Target, Targets
 from pyinit.init._basic import _warn_of_far_mean
 from pyinit.init._routes import as_floats
 
@@ -72,6 +73,13 @@ def one_call(tensor: Tensor, place: Place | None, key: Key) -> Iterator[None]:
         _thread.call = None
 
 
+def settle(target: Target) -> None:
+    """Have what was written last, if the parameter is one that ZeRO-3 has gathered for a while."""
+    if target.is_partitioned:
+        with one_call(target.parameter, None, target.key):
+            settle_((target.parameter,))
+
+
 def found(tensor: object) -> Place | None:
     """Where a tensor lies among the keyed parameters; None for other tensors, and inside of a call."""
     if _thread.call is not None or not isinstance(tensor, Tensor):
@@ -114,7 +122,7 @@ class Initializer:
         if self._draws:
             target.drawn(place)
         target.is_reached = True
-        target.settle()
+        settle(target)
         return tensor
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

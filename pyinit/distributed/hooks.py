@@ -12,6 +12,7 @@ from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from pyinit import _patch, init
@@ -87,6 +88,14 @@ def _many(
     return given
 
 
+def _of_whole(unkeyed: Function, tensor: Tensor, *args: Any) -> Any:
+    """What stands for torch's helpers that look at a shape: of a parameter that is spread it is the whole's."""
+    place = found(tensor)
+    if place is None or place.offset is not None or place.memory.is_whole:
+        return unkeyed(tensor, *args)
+    return unkeyed(torch.empty(place.memory.part.shape, device="meta"), *args)
+
+
 _namespaces = {
     name: function.__globals__
     for name in init.__all__
@@ -102,6 +111,11 @@ functions = {
     for name, stand_in in _keyed.items()
     if type(function := getattr(original, name, None)) is FunctionType
     and not function.__code__.co_freevars
+}
+functions |= {
+    f"torch.nn.init.{name}": _Function(f"torch.nn.init.{name}", function, _of_whole)
+    for name in ("_calculate_fan_in_and_fan_out", "_calculate_correct_fan")
+    if type(function := getattr(original, name, None)) is FunctionType
 }
 functions["orthogonal_many_"] = _Function("orthogonal_many_", init.orthogonal_many_, _many)
 

@@ -11,7 +11,14 @@ from pyinit._patch import rng_in_force
 from pyinit._random.rng import Key, for_torch
 from pyinit._random.tensor_methods import METHODS as PATCHED
 from pyinit._torch.eager import eager
-from pyinit.distributed.calls import Initializer, fill_by_whole, found, one_call, torch_has_drawn
+from pyinit.distributed.calls import (
+    Initializer,
+    fill_by_whole,
+    found,
+    one_call,
+    settle,
+    torch_has_drawn,
+)
 from pyinit.distributed.targets import Place
 from pyinit.init import normal_, uniform_
 from pyinit.init._routes import is_float_argument
@@ -53,7 +60,7 @@ def method(name: str, before: _Method | None) -> _Method:
             place.target.is_reached = True
             place.target.is_copied |= name in _COPIES and torch_has_drawn()
             written = unkeyed()(tensor, *args, **kwargs)
-            place.target.settle()
+            settle(place.target)
             return written
         if name in _BY_FUNCTION and _is_plain(name, args, kwargs):
             initializer, names = _BY_FUNCTION[name]
@@ -99,5 +106,5 @@ def _drawn_by_torch(
             fill_by_whole(place, draw)
     target.drawn(place)
     target.is_reached = True
-    target.settle()
+    settle(target)
     return tensor

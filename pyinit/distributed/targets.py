@@ -11,7 +11,6 @@ from torch.overrides import has_torch_function_variadic
 from pyinit._random.rng import Key, stream_of
 from pyinit._sharding.find import sharded
 from pyinit._sharding.sharded import Indices, Piece, Sharded
-from pyinit._sharding.zero3 import settle_
 from pyinit._torch.placement import loaded
 from pyinit._torch.views import is_placeholder
 
@@ -69,11 +68,6 @@ class Target:
         if not self.is_partitioned:
             return self.memory
         return Memory(self, local_of(self.parameter).detach(), sharded(self.parameter))
-
-    def settle(self) -> None:
-        """Have what was written last, if the parameter is gathered for a while."""
-        if self.is_partitioned:
-            settle_((self.parameter,))
 
     def drawn(self, place: "Place") -> None:
         """Have the next call draw from the next stream, now that one has drawn for this place."""

@@ -74,7 +74,8 @@ def expected(*shape: int, seed: int = 7) -> Tensor:
 
 def state() -> list[Any]:
     """All that keyed changes in the process."""
-    functions = [getattr(torch.nn.init, name, None) for name in init.__all__]
+    names = (*init.__all__, "_calculate_fan_in_and_fan_out", "_calculate_correct_fan")
+    functions = [getattr(torch.nn.init, name, None) for name in names]
     return [
         [vars(Tensor).get(name) for name in NAMES],
         [getattr(function, "__code__", None) for function in functions],
@@ -109,9 +110,9 @@ def test_every_reference_is_reached(name: str, choice: Any, patched: Any) -> Non
 
 def test_all_functions_of_torch_are_reached() -> None:
     filling = {name for name in init.__all__ if name.endswith("_")} - {"orthogonal_many_"}
-    assert {f"torch.nn.init.{name}" for name in filling if hasattr(torch.nn.init, name)} == {
-        *hooks.functions
-    } - {"orthogonal_many_"}
+    helpers = {"_calculate_fan_in_and_fan_out", "_calculate_correct_fan"}
+    reached = {name for name in filling | helpers if hasattr(torch.nn.init, name)}
+    assert {*hooks.functions} == {"orthogonal_many_", *(f"torch.nn.init.{n}" for n in reached)}
     assert {*hooks._namespaces} == filling
 
 

@@ -1,11 +1,13 @@
 """``pyinit.keyed`` on parameters that DeepSpeed's ZeRO-3 has partitioned, or gathered for a while."""
 
+import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from on_ranks import fake_rank
+from on_ranks import fake_rank, on_ranks
 from torch import Tensor, nn
 from zero3 import Status, free, gathered, held_by_ranks, partition
 
@@ -133,3 +135,51 @@ def test_partitions_elsewhere_are_refused_by_name() -> None:
             pyinit.keyed(model, 7),
         ):
             pass
+
+
+def by_deepspeed() -> list[str]:
+    """The parameters that are not what a plain model has, keyed in each of the ways that DeepSpeed has."""
+    os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": os.environ["RANK"]}
+    import deepspeed  # noqa: PLC0415
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # it would be compiled
+    deepspeed.init_distributed("gloo", verbose=False)
+
+    def layers() -> Any:
+        return nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3, bias=False), nn.Embedding(9, 5))
+
+    def reset(model: nn.Module) -> None:
+        for module in model:
+            module.reset_parameters()
+
+    plain = layers()
+    with pyinit.keyed(plain, 7, strict=True):
+        reset(plain)
+    config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}}
+    wrong = []
+    for way in ("partitioned", "gathered", "modified by rank 0"):
+        with deepspeed.zero.Init(config_dict_or_path=config):
+            model = layers()
+        with pyinit.keyed(model, 7, strict=True):
+            if way == "partitioned":
+                reset(model)
+            else:
+                rank = 0 if "0" in way else None
+                with deepspeed.zero.GatheredParameters([*model.parameters()], modifier_rank=rank):
+                    reset(model)
+        for (name, parameter), whole in zip(
+            model.named_parameters(), plain.parameters(), strict=True
+        ):
+            assert parameter.shape == (0,)
+            with deepspeed.zero.GatheredParameters(parameter):
+                if not torch.equal(parameter, whole):
+                    wrong.append(f"{name}, {way}")
+    return wrong
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed"
+)
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_deepspeed_gathers_what_a_plain_model_has(ranks: int) -> None:
+    assert on_ranks(by_deepspeed, ranks) == [[]] * ranks
