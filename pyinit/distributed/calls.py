@@ -84,7 +84,10 @@ def found(tensor: object) -> Place | None:
     """Where a tensor lies among the keyed parameters; None for other tensors, and inside of a call."""
     if _thread.call is not None or not isinstance(tensor, Tensor):
         return None
-    return targets.find(tensor)
+    place = targets.find(tensor)
+    if place is None and type(tensor) is not Tensor:
+        targets.note_lost(tensor)
+    return place
 
 
 class Initializer:

@@ -62,8 +62,9 @@ def keyed(model: nn.Module, seed: int, *, strict: bool = False) -> AbstractConte
         RuntimeError: At the end, if ``strict``, in place of the warnings.
 
     Warns:
-        UserWarning: At the end, for trainable parameters that no call has reached, and for those whose
-            values may have been drawn from torch's generators. Nothing is said if the block raises an
+        UserWarning: At the end, for trainable parameters that no call has reached, for those whose
+            values may have been drawn from torch's generators, and for DTensors of which slices were
+            written that are tensors of their own. Nothing is said if the block raises an
             exception.
 
     Example:
@@ -128,9 +129,10 @@ class _Keyed(AbstractContextManager[None]):
             if tensor.requires_grad and tensor.numel() and not is_initialized(tensor)
         }
         copied = [target.name for target in own.all if target.is_copied]
-        self._report([*reversed(missed.values())], copied)
+        lost = [target.name for target in own.all if target.is_lost]
+        self._report([*reversed(missed.values())], copied, lost)
 
-    def _report(self, missed: list[str], copied: list[str]) -> None:
+    def _report(self, missed: list[str], copied: list[str], lost: list[str]) -> None:
         problems = []
         if missed:
             problems.append(
@@ -142,6 +144,11 @@ class _Keyed(AbstractContextManager[None]):
                 f"values were copied to {len(copied)} of the parameters after torch's generators had "
                 "drawn in the block of keyed, so they may depend on more than its seed: "
                 f"{first_of(copied)}"
+            )
+        if lost:
+            problems.append(
+                f"slices of {len(lost)} of the parameters were written that are tensors of their own here, "
+                f"as torch makes them of DTensors, so what was written is lost: {first_of(lost)}"
             )
         if problems and self._strict:
             raise RuntimeError("; ".join(problems))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import has_torch_function_variadic
 
 from pyinit._random.rng import Key, stream_of
+from pyinit._sharding.dtensor import is_dtensor
 from pyinit._sharding.find import sharded
 from pyinit._sharding.sharded import Indices, Piece, Sharded
 from pyinit._torch.placement import loaded
@@ -27,11 +28,14 @@ class Target:
     is_reached: whether a call has written to it
     is_copied: whether its values were copied to it after torch's generators had drawn, so that they may
         come from these
+    is_lost: whether something was written to a slice of it that is a tensor of its own, as torch makes
+        them of DTensors
     """
 
     __slots__ = (
         "_version",
         "is_copied",
+        "is_lost",
         "is_partitioned",
         "is_reached",
         "key",
@@ -47,7 +51,7 @@ class Target:
         self.key = Key(seed, stream_of(name))
         self.memory = Memory(self, local_of(parameter).detach(), sharded(parameter))
         self.is_partitioned = is_placeholder(parameter) or "ds_tensor" in vars(parameter)
-        self.is_reached = self.is_copied = False
+        self.is_reached = self.is_copied = self.is_lost = False
         self._version = _version(parameter)
 
     @property
@@ -273,6 +277,13 @@ class Targets:
             with torch._C.DisableTorchFunction():
                 return self._find(tensor)
         return self._find(tensor)
+
+    def note_lost(self, tensor: Tensor) -> None:
+        """Note that something is written to a tensor that is no parameter, if it is a slice of a DTensor that is."""
+        if is_dtensor(tensor) and tensor._base is not None:
+            origin = self.find(tensor._base)
+            if origin is not None:
+                origin.target.is_lost = True
 
     def _find(self, tensor: Tensor) -> Place | None:
         local = local_of(tensor)

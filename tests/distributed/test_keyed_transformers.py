@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from on_ranks import on_ranks
 from torch import nn
 
 import pyinit
@@ -176,3 +177,32 @@ def test_from_pretrained_leaves_them_alone(tmp_path: Any) -> None:
     with pyinit.keyed(again, 8, strict=True):  # what was loaded is marked, too
         again.init_weights()
     assert differing(values(again), values(model))
+
+
+def sharded(name: str) -> dict[str, torch.Tensor]:
+    """All values of a model that is spread by fully_shard before it has memory."""
+    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415
+
+    with torch.device("meta"):
+        model = build(name)
+    for (
+        child
+    ) in model.children():  # transformers takes the class that fully_shard makes for custom code
+        fully_shard(child)
+    model.to_empty(device="cpu")
+    torch.manual_seed(torch.distributed.get_rank())
+    with pyinit.keyed(model, 7, strict=True):
+        model.init_weights()
+    assert all(map(is_initialized, model.parameters()))
+    return {parameter: value.full_tensor() for parameter, value in values(model).items()}
+
+
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "MixtralForCausalLM"])
+def test_sharded_models_have_the_values_of_plain_ones(name: str) -> None:
+    with torch.device("meta"):
+        model = build(name)
+    model.to_empty(device="cpu")
+    with pyinit.keyed(model, 7, strict=True):
+        model.init_weights()
+    for found in on_ranks(sharded, 2, name):
+        assert not differing(found, values(model))
