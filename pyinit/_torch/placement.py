@@ -11,7 +11,11 @@ from torch.utils._python_dispatch import (
     is_traceable_wrapper_subclass,
 )
 
+from pyinit._torch.initialized_flags import FLAG
 from pyinit._torch.views import is_placeholder, readable_view
+
+_SAYING_NOTHING = frozenset({FLAG})
+"""Attributes of tensors that tell nothing of where their values are."""
 
 
 def refuse_elsewhere(
@@ -74,7 +78,7 @@ def elsewhere(tensor: Tensor) -> str | None:
     is_plain = kind is nn.Parameter or kind is Tensor
     # To ask for the memory of a tensor on the meta device is an error, which costs milliseconds.
     has_memory = is_plain and not tensor.is_meta and readable_view(tensor) is not None
-    if has_memory and not tensor.__dict__:
+    if has_memory and tensor.__dict__.keys() <= _SAYING_NOTHING:
         return None
     return next((where for is_so, where in _KINDS if is_so(tensor)), None)
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
-from pyinit._random.rng import Key, Source, get_rng, stream_of
+from pyinit._random.rng import Key, Source, checked_seed, get_rng, stream_of
 from pyinit._sharding.fills import key_of
 from pyinit._sharding.find import sharded
 from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
+from pyinit._torch.initialized_flags import set_initialized
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
 from pyinit.initializers import DeltaOrthogonal, Normal, Orthogonal, OwnReset, Uniform
@@ -171,10 +172,7 @@ def initialize_(
 
 def _check_source(seed: object, generator: object) -> None:
     if seed is not None:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"seed must be an int, got {seed!r}")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+        checked_seed(seed)
         if generator is not None:
             raise ValueError("give seed or generator, not both")
     if generator is not None and not isinstance(generator, torch.Generator):
@@ -297,6 +295,7 @@ def carry_out(  # noqa: PLR0917
         for _, _, reset in resets:
             reset(sources)
     settle_(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
+    set_initialized(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
     for i, entry in enumerate(plan):
         computed = entry.site.computed
         if computed is not None:

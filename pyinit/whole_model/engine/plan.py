@@ -306,7 +306,7 @@ def view_of_entry(entry: Entry, tensor: Tensor) -> View | None:
         return readable_view(tensor)
     view = writable_flat_view(tensor)
     if view is None:
-        _check_writable(entry.site.name, tensor)
+        check_writable(entry.site.name, tensor)
     return view
 
 
@@ -349,7 +349,8 @@ def refuse_partitioned_without_keys(call: str, plan: Sequence[Entry]) -> None:
         )
 
 
-def _check_writable(name: str, tensor: Tensor) -> None:
+def check_writable(name: str, tensor: Tensor) -> None:
+    """Raise ValueError for a parameter whose elements have no places of their own in memory."""
     if tensor.layout is not torch.strided:
         raise ValueError(f"parameter {name} is not strided but of layout {tensor.layout}")
     if not _core.non_overlapping(tuple(tensor.shape), tensor.stride()):
