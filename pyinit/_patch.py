@@ -166,7 +166,8 @@ def patch(rng: RngName = "torch") -> Handle:
 
     Args:
         rng: The generator of the swapped functions. ``"torch"`` gives the numbers that torch would
-            have drawn, ``"philox"`` gives pyinit's own.
+            have drawn, ``"philox"`` gives pyinit's own, ``"torch.func"`` those of torch's stateless
+            generator.
 
     Returns:
         A context manager and decorator. ``with pyinit.patch(): ...`` puts back at its end what was
@@ -176,6 +177,7 @@ def patch(rng: RngName = "torch") -> Handle:
 
     Raises:
         ValueError: If ``rng`` is unknown; nothing is swapped then.
+        RuntimeError: For ``"torch.func"`` where torch is older than 2.14.
 
     Example:
         >>> import torch, pyinit
@@ -231,7 +233,7 @@ def _apply(is_half_done: bool = False) -> None:
     """
     global _rng  # noqa: PLW0603  the process is patched or not
     _rng = _handles[-1].rng if _handles else None
-    _set_methods()
+    set_methods()
     swaps = _swaps_in if _handles else _swaps_out
     namespace = vars(torch.nn.init)
     if not is_half_done and swaps.keys().isdisjoint(map(id, namespace.values())):
@@ -249,7 +251,7 @@ def _apply(is_half_done: bool = False) -> None:
                 _swap(container, swaps)
 
 
-def _set_methods() -> None:
+def set_methods() -> None:
     """Give ``torch.Tensor`` the methods, or take them away: torch's own are those of its base class.
 
     A method that somebody else has put there stays.

@@ -5,17 +5,17 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeGuard, get_args
 
 import numpy as np
 import torch
 
 from pyinit import _core
 
-RngName = Literal["philox", "torch"]
+RngName = Literal["philox", "torch", "torch.func"]
 NAMES: tuple[RngName, ...] = get_args(RngName)
 VERSIONS = (1, 2)
-"""The versions of pyinit's own numbers (docs/random.md); the last one is used unless another is asked for."""
+"""The versions of pyinit's own numbers (docs/random.md); a process begins with the last one."""
 _ENVIRONMENT = "PYINIT_RNG"
 _LOWEST = -(2**63)
 
@@ -27,15 +27,46 @@ class Key(NamedTuple):
     stream: int = 0
 
 
-Source = torch.Generator | Key | None
-"""Where a fill's numbers come from; None means torch's default generator."""
+Source = torch.Generator | Key | torch.Tensor | None
+"""Where a fill's numbers come from. A tensor is a key of ``torch.func._random``; None means torch's
+default generator."""
+
+_STATELESS = ("aten::_philox_uniform_", "aten::_philox_normal_")
+
+
+def checked_seed(seed: object) -> int:
+    """A seed.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is not in [0, 2^64).
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int, got {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+    return seed
 
 
 def _known(name: str, where: str) -> RngName:
     for known in NAMES:
         if name == known:
+            if known == "torch.func" and not has_stateless():
+                raise RuntimeError(
+                    f"{where} 'torch.func' needs the CPU kernels of torch.func._random, which torch has "
+                    f"from 2.14 on, and this is torch {torch.__version__}"
+                )
             return known
     raise ValueError(f"{where} must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
+
+
+def has_stateless() -> bool:
+    """Whether the installed torch has the CPU kernels of its stateless generator."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    try:
+        return all(has_kernel(operator, "CPU") for operator in _STATELESS)
+    except RuntimeError:  # a torch that does not know the operators
+        return False
 
 
 _process_choice = _known(os.environ.get(_ENVIRONMENT) or "philox", _ENVIRONMENT)
@@ -44,26 +75,30 @@ _process_version = VERSIONS[-1]
 _context_version: ContextVar[int] = ContextVar("pyinit_stream_version")
 
 
-def _known_version(version: int) -> int:
+def _known_version(version: int | None) -> int:
+    if version is None:
+        return stream_version()
     if version not in VERSIONS or isinstance(version, bool):
         raise ValueError(f"version must be one of {', '.join(map(str, VERSIONS))}, got {version!r}")
     return version
 
 
-def set_rng(name: RngName, version: int = VERSIONS[-1]) -> None:
+def set_rng(name: RngName, version: int | None = None) -> None:
     """Choose the generator of the whole process.
 
     The environment variable ``PYINIT_RNG`` sets the choice that a process starts with. Within
     ``with pyinit.rng(...)`` the choice of the block is in force instead.
 
     Args:
-        name: ``"philox"``, the default, for pyinit's own counter-based numbers, or ``"torch"`` for
-            the numbers that ``torch.nn.init`` would have drawn
-        version: the version of pyinit's own numbers, 1 or 2. Version 1 has other truncated normal
-            numbers (docs/random.md)
+        name: ``"philox"``, the default, for pyinit's own counter-based numbers, ``"torch"`` for
+            the numbers that ``torch.nn.init`` would have drawn, or ``"torch.func"`` for those of torch's
+            stateless generator, ``torch.func._random``
+        version: the version of pyinit's own numbers, 1 or 2 (default: the one in force, which is 2 when
+            a process begins). Version 1 has other truncated normal numbers (docs/random.md)
 
     Raises:
         ValueError: for any other name or version.
+        RuntimeError: for ``"torch.func"`` where torch is older than 2.14.
 
     References:
         Salmon et al. (2011), `Parallel random numbers: as easy as 1, 2, 3` (Philox). Matsumoto &
@@ -87,7 +122,7 @@ def get_rng() -> RngName:
     """The name of the generator that is in force here.
 
     Returns:
-        ``"philox"`` or ``"torch"``.
+        ``"philox"``, ``"torch"`` or ``"torch.func"``.
 
     Example:
         >>> import pyinit
@@ -102,18 +137,19 @@ def stream_version() -> int:
     return _context_version.get(_process_version)
 
 
-def rng(name: RngName, version: int = VERSIONS[-1]) -> AbstractContextManager[None]:
+def rng(name: RngName, version: int | None = None) -> AbstractContextManager[None]:
     """Choose the generator for a ``with`` block, in this thread or asynchronous task only.
 
     Args:
-        name: ``"philox"`` or ``"torch"``, as ``set_rng`` takes it
-        version: the version of pyinit's own numbers, 1 or 2, as ``set_rng`` takes it
+        name: ``"philox"``, ``"torch"`` or ``"torch.func"``, as ``set_rng`` takes it
+        version: the version of pyinit's own numbers, 1 or 2 (default: the one in force)
 
     Returns:
         A context manager. At its end the choice from before is in force again.
 
     Raises:
         ValueError: for any other name or version.
+        RuntimeError: for ``"torch.func"`` where torch is older than 2.14.
 
     Example:
         >>> import torch, pyinit
@@ -158,7 +194,9 @@ def take_key(generator: Source) -> tuple[int, int] | None:
     if generator is not None:
         if type(generator) is Key:
             return generator
-        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        if not isinstance(generator, torch.Generator):
+            return as_key(generator) if is_torchs_key(generator) else None
+        if generator.device.type != "cpu":
             return None
     try:
         scratch = _idle.pop()
@@ -173,8 +211,35 @@ def take_key(generator: Source) -> tuple[int, int] | None:
     return key, 0
 
 
+def is_torchs_key(source: object) -> TypeGuard[torch.Tensor]:
+    """Whether it is a tensor as ``torch.func._random`` has them for keys, of any number of these."""
+    return isinstance(source, torch.Tensor) and source.dtype is torch.uint64
+
+
+def seed_and_offset(key: torch.Tensor, name: str = "generator") -> tuple[int, int]:
+    """The two numbers of a key of ``torch.func._random``, which is the argument of that name.
+
+    Raises:
+        TypeError: for any other tensor.
+    """
+    if key.dtype is not torch.uint64 or key.dim() != 1 or key.numel() != 2 or key.is_meta:
+        raise TypeError(
+            f"{name}, if it is a tensor, must be a key of torch.func._random (uint64, shape (2,)), "
+            f"got {key.dtype}, shape {tuple(key.shape)}, device {key.device}"
+        )
+    seed, offset = key.tolist()
+    return seed, offset
+
+
+def as_key(key: torch.Tensor, name: str = "generator") -> Key:
+    """A key of ``torch.func._random`` as pyinit's own: its seed is the key, its offset the stream."""
+    return Key(*seed_and_offset(key, name))
+
+
 def for_torch(generator: Source, tensor: torch.Tensor) -> torch.Generator | None:
-    """What to hand to torch's own function: a ``Key`` becomes a generator seeded from it."""
+    """What to hand to torch's own function: a key becomes a generator seeded from it."""
+    if is_torchs_key(generator):
+        generator = as_key(generator)
     if type(generator) is not Key:
         return generator  # type: ignore[return-value]  # anything wrong is torch's to refuse
     if tensor.is_meta:

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._device import fills as device_fills
+from pyinit._random import stateless
 from pyinit._random.distributions import CONSTANT, Distribution, Parameters, padded
-from pyinit._random.rng import Key, Source, get_rng, take_key
+from pyinit._random.rng import Source, get_rng, take_key
 from pyinit._sharding.find import has_kernels, held, sharded
 from pyinit._sharding.sharded import Indices, Piece, Sharded, tiles
 from pyinit._torch.views import (
@@ -32,6 +33,7 @@ class PieceFills:
     """Fills of pieces, each by what reaches its memory: one native call, one launch a device, or copies."""
 
     def __init__(self) -> None:
+        self._is_torchs = get_rng() == "torch.func"
         self._by_kernel: list[CpuFill] = []
         self._on_device: dict[torch.device, tuple[list[device_fills.Fill], list[Tensor]]] = {}
         self._by_copy: list[Callable[[], object]] = []
@@ -44,7 +46,10 @@ class PieceFills:
         parameters: Parameters,
         key: tuple[int, int],
     ) -> None:
-        """Have all pieces of a tensor filled; the padding beside them becomes zero."""
+        """Have all pieces of a tensor filled; the padding beside them becomes zero.
+
+        key: what ``key_of`` gives
+        """
         whole = sharded.whole
         for piece in sharded.pieces:
             if piece.tensor.is_meta or piece.tensor.numel() == 0:
@@ -62,6 +67,11 @@ class PieceFills:
         key: tuple[int, int],
     ) -> None:
         tensor, start = piece
+        if self._is_torchs and distribution is not CONSTANT:
+            self._by_copy.append(
+                lambda: _fill_as_torch(piece, whole, distribution, parameters, key)
+            )
+            return
         view = writable_view(tensor)
         if view is not None:
             numbers = padded(parameters)
@@ -87,6 +97,33 @@ class PieceFills:
                 fill_one()
 
 
+def key_of(source: Source) -> tuple[int, int] | None:
+    """The key that pieces are filled with: seed and offset of one of torch's where its numbers are asked for.
+
+    None where torch has to draw, or to refuse.
+    """
+    return stateless.torch_key(source) if get_rng() == "torch.func" else take_key(source)
+
+
+def _fill_as_torch(
+    piece: Piece,
+    whole: Indices,
+    distribution: Distribution,
+    parameters: Parameters,
+    key: tuple[int, int],
+) -> None:
+    """Fill with the numbers of ``torch.func._random``: in place, or made on the CPU and copied."""
+    view = writable_view(piece.tensor)
+    if view is not None:
+        stateless.fill_block(distribution, view, parameters, key, whole, piece.start)
+        torch._C._increment_version((piece.tensor,))
+    else:
+        for tensor, start in tiles(piece, _TILE):
+            made = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            stateless.fill_block(distribution, view_of(made), parameters, key, whole, start)
+            tensor.copy_(made)
+
+
 def _fill_by_copy(
     piece: Piece,
     whole: Indices,
@@ -110,12 +147,13 @@ def fill(
     The key is drawn from this process's generator: processes that hold parts of one tensor must draw
     the same one.
     """
-    part = _held_for_pyinit(tensor, generator)
+    chosen = get_rng()
+    part = held(tensor, generator if chosen == "philox" else None) if chosen != "torch" else None
     if part is None or not distribution.takes(LARGEST[DTYPES[tensor.dtype]], *parameters):
         return False
     if tensor.is_meta:
         return True
-    key = take_key(generator)
+    key = key_of(generator)
     if key is None:
         return False
     fills = PieceFills()
@@ -126,8 +164,10 @@ def fill(
 
 def fill_constant(tensor: Tensor, value: float) -> bool:
     """Fill what is held of a tensor that is spread over several processes; False for other tensors."""
-    part = None if is_transformed() or tensor.dtype not in DTYPES else sharded(tensor)
-    if part is None or not CONSTANT.takes(LARGEST[DTYPES[tensor.dtype]], value):
+    part = None if is_transformed() else sharded(tensor)
+    if part is None or tensor.dtype not in DTYPES:
+        return False
+    if not CONSTANT.takes(LARGEST[DTYPES[tensor.dtype]], value):
         return False
     fills = PieceFills()
     fills.add(part, CONSTANT, (value,), (0, 0))
@@ -135,25 +175,20 @@ def fill_constant(tensor: Tensor, value: float) -> bool:
     return True
 
 
-def fill_by_whole(
-    tensor: Tensor, make: Callable[[Tensor, Source], object], generator: Source = None
-) -> bool:
+def fill_by_whole(tensor: Tensor, make: Callable[[Tensor], object], source: Source = None) -> bool:
     """Fill what is held of a tensor whose elements depend on each other; False where torch has to.
 
-    make: fills a plain tensor of the whole's shape, given a ``Key`` to draw from
+    make: fills a plain tensor of the whole's shape, as the call for that tensor would
+    source: where its numbers come from, if it draws any
     """
-    part = _held_for_pyinit(tensor, generator)
+    part = held(tensor, source)
     if part is None:
         return False
-    if tensor.is_meta:
-        return True
-    key = take_key(generator)
-    if key is None:
-        return False
-    whole = empty_whole(tensor, part)
-    make(whole, Key(*key))
-    with torch.no_grad():
-        part.take_(whole)
+    if not tensor.is_meta:
+        whole = empty_whole(tensor, part)
+        make(whole)
+        with torch.no_grad():
+            part.take_(whole)
     return True
 
 
@@ -162,7 +197,3 @@ def empty_whole(tensor: Tensor, part: Sharded) -> Tensor:
     local = part.pieces[0].tensor if part.pieces else None
     device = local.device if local is not None and has_kernels(local) else "cpu"
     return torch.empty(part.shape, dtype=tensor.dtype, device=device)
-
-
-def _held_for_pyinit(tensor: Tensor, source: Source) -> Sharded | None:
-    return held(tensor, source) if get_rng() == "philox" else None

@@ -9,21 +9,31 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
-from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
+from pyinit._random.rng import Key, Source, checked_seed, get_rng, stream_of
+from pyinit._sharding.fills import key_of
 from pyinit._sharding.find import sharded
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
+from pyinit._torch.initialized_flags import set_initialized
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
-from pyinit.initializers import DeltaOrthogonal, Orthogonal, OwnReset
+from pyinit.initializers import DeltaOrthogonal, Normal, Orthogonal, OwnReset, Uniform
 from pyinit.reports.initialization import InitReport, Row
+from pyinit.whole_model.engine.alike import agree_on
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
-from pyinit.whole_model.engine.plan import Entry, make_plan, view_of_entry
+from pyinit.whole_model.engine.plan import (
+    Entry,
+    make_plan,
+    refuse_partitioned_without_keys,
+    refuse_without_memory,
+    view_of_entry,
+)
 from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.own_resets import OwnReset as OwnResetOf
-from pyinit.whole_model.own_resets import fill_by_stand_ins
+from pyinit.whole_model.own_resets import fill_by_stand_ins, fills_in_place
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
 from pyinit.whole_model.reparametrized import Computed
@@ -43,6 +53,7 @@ def initialize_(
     device: torch.device | str | None = None,
     dry_run: bool = False,
     data: Any = None,
+    agree: bool = True,
 ) -> InitReport:
     """Initialize all parameters of a model in one native call, as suits each layer.
 
@@ -72,6 +83,8 @@ def initialize_(
         dry_run: Report what would be done, and do nothing.
         data: A batch for the data-driven method that a recipe file names by ``after``: what
             ``pyinit.inspect`` takes.
+        agree: Whether ranks that share parameters as DTensors first compare what they are about to do;
+            if that differs, all of them raise the same error. Other models do not communicate.
 
     Returns:
         A report with a row for each parameter: what it got, why, and the mean, standard deviation,
@@ -124,13 +137,21 @@ def initialize_(
         None if only is None else matcher(only),
         None if skip is None else matcher(skip),
     )
+    if not dry_run:
+        refuse_without_memory("initialize_", plan)
+    if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
+        refuse_partitioned_without_keys("initialize_", plan)
     if get_rng() == "torch":
-        _check_for_torch(plan, has_keys=seed is not None)
-    resets = plan_resets(network.modules, IsTouched(plan))
+        check_for_torch(plan, has_keys=seed is not None)
+    elif get_rng() == "torch.func":
+        _check_for_stateless(plan)
+    resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
     refuse_buffers_elsewhere("initialize_", network, resets)
-    # From here on nothing is refused.
     sources = _sources(seed, generator, dry_run)
     of_each = [sources(entry.site.name) for entry in plan]
+    if agree and not dry_run:
+        agree_on(plan, of_each, chosen, by_rules, seed)
+    # From here on nothing is refused.
     moments = (
         [None] * len(plan)
         if dry_run
@@ -151,10 +172,7 @@ def initialize_(
 
 def _check_source(seed: object, generator: object) -> None:
     if seed is not None:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"seed must be an int, got {seed!r}")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+        checked_seed(seed)
         if generator is not None:
             raise ValueError("give seed or generator, not both")
     if generator is not None and not isinstance(generator, torch.Generator):
@@ -193,7 +211,7 @@ def chosen_by(recipe: object, rules: Any = None) -> Chosen:
 def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool) -> Sources:
     """The sources of numbers: a key for each name, or torch's generator for all in their order."""
     if seed is None and not dry_run:
-        drawn = take_key(generator)
+        drawn = key_of(generator)
         if drawn is None:
             return lambda _: generator
         seed = drawn[0]
@@ -203,7 +221,7 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
     return lambda name: Key(key, stream_of(name))
 
 
-def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
+def check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
     """Refuse initializers that torch's generator or torch's own functions cannot carry out."""
     for entry in plan:
         for drawn in (block.drawn for block in entry.blocks):
@@ -215,11 +233,26 @@ def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
                 and entry.site.tensor.dtype in _HALVES
             ):
                 problem = f"torch has no QR decomposition for {entry.site.tensor.dtype}"
+            elif drawn.is_random and sharded(entry.site.tensor) is not None:
+                problem = "torch has no numbers of the whole for what is spread over processes"
             if problem is not None:
                 raise ValueError(
                     f"{entry.initializer.name} cannot fill {entry.site.name} under "
                     f"pyinit.rng('torch'): {problem}"
                 )
+
+
+def _check_for_stateless(plan: Sequence[Entry]) -> None:
+    """Refuse initializers that draw what torch's stateless generator has no function for."""
+    for entry in plan:
+        drawn = [block.drawn for block in entry.blocks if block.drawn.is_random]
+        if isinstance(entry.initializer, OwnReset) or not all(
+            isinstance(each, (Normal, Uniform)) for each in drawn
+        ):
+            raise ValueError(
+                f"{entry.initializer.name} cannot fill {entry.site.name} under "
+                "pyinit.rng('torch.func'): torch.func._random has uniform and normal numbers only"
+            )
 
 
 _HALVES = (torch.float16, torch.bfloat16)
@@ -261,6 +294,8 @@ def carry_out(  # noqa: PLR0917
     with torch.no_grad():
         for _, _, reset in resets:
             reset(sources)
+    settle_(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
+    set_initialized(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
     for i, entry in enumerate(plan):
         computed = entry.site.computed
         if computed is not None:
@@ -309,8 +344,7 @@ def _reset_by_modules(network: Network, plan: Sequence[Entry], sources: Sources)
 
 
 def _reset(network: Network, own: OwnResetOf, entries: Sequence[Entry]) -> None:
-    parameters = network.modules[own.path].parameters()
-    if own.in_place and all(sharded(parameter) is None for parameter in parameters):
+    if own.in_place and fills_in_place(network.modules[own.path]):
         own.call()
         return
     start = len(own.path) + 1 if own.path else 0

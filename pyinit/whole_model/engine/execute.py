@@ -25,8 +25,8 @@ from pyinit._random.generators import seeded
 from pyinit._random.orthogonal import Job, checked_gain, jobs
 from pyinit._random.rng import Key, Source, get_rng
 from pyinit._sharding.dtensor import ranks_of
-from pyinit._sharding.fills import CpuFill, PieceFills, empty_whole
-from pyinit._sharding.find import held
+from pyinit._sharding.fills import CpuFill, PieceFills, empty_whole, key_of
+from pyinit._sharding.find import held, sharded
 from pyinit._sharding.sharded import Piece, Sharded
 from pyinit._sharding.share import Made, cost_of, fill_made
 from pyinit._torch.placement import elsewhere
@@ -42,17 +42,13 @@ from pyinit.initializers import (
     Block,
     Constant,
     DeltaOrthogonal,
-    Dirac,
     Drawn,
-    Eye,
-    Hadamard,
     Normal,
     Orthogonal,
-    Sparse,
     TruncNormal,
     Uniform,
 )
-from pyinit.whole_model.engine.plan import Entry
+from pyinit.whole_model.engine.plan import QUICK, Entry
 
 Moments = tuple[float, float, float, float]
 _NOWHERE = -math.inf, math.inf  # bounds beyond all values
@@ -68,7 +64,6 @@ _KERNELS: dict[type[Drawn], tuple[Distribution, Callable[[Any], Parameters]]] = 
 
 
 _OF_SHAPE = (Orthogonal, DeltaOrthogonal)
-_QUICK = (*_KERNELS, Dirac, Eye, Hadamard, Sparse)  # each process makes them for itself
 
 
 @dataclass
@@ -86,6 +81,11 @@ class _Wave:
     device_matrices: list[device_orthogonal.Matrix] = field(default_factory=list)
     # The numbers of entries that a single fill covers, and the number of that fill.
     alone: dict[int, int] = field(default_factory=dict)
+
+
+def _part_for_torchs_numbers(tensor: Tensor) -> Sharded | None:
+    """What is held of a tensor that gets the numbers of ``torch.func._random``."""
+    return sharded(tensor) if get_rng() == "torch.func" else None
 
 
 class Batch:
@@ -112,7 +112,7 @@ class Batch:
                 self._schedule(i, entry, view, source)
                 self._written.append(tensors[i])
                 continue
-            part = held(tensors[i], source) if is_native else None
+            part = held(tensors[i], source) if is_native else _part_for_torchs_numbers(tensors[i])
             if part is not None and type(source) is Key:
                 self._parts[i] = part
                 self._schedule_part(entry, tensors[i], part, source)
@@ -170,15 +170,16 @@ class Batch:
                 Batch([entry], [source], [whole]).run()
                 return whole
 
-            is_quick = all(type(drawn) in _QUICK for drawn, _, _ in entry.blocks)
+            is_quick = all(type(drawn) in QUICK for drawn, _, _ in entry.blocks)
             ranks = () if is_quick else ranks_of(tensor)
             self._made.append(Made(tensor, part, cost_of(part.shape), make, ranks))
             return
         for k, (drawn, rows, number) in enumerate(entry.blocks):
             distribution, parameters = _KERNELS[type(drawn)]
             some = part if rows is None else part.rows(*rows)
-            key = source.key, (source.stream + k) % 2**64
-            self._wave(number).pieces.add(some, distribution, parameters(drawn), key)
+            key = key_of(Key(source.key, (source.stream + k) % 2**64))
+            if key is not None:
+                self._wave(number).pieces.add(some, distribution, parameters(drawn), key)
 
     def _by_call(self, tensor: Tensor, block: Block, source: Source) -> None:
         self._wave(block.wave).others.append((block.of(tensor), block.drawn, source))
