@@ -63,7 +63,8 @@ double unit_of(DType dtype, double largest) {
   return dtype == DType::f64 || largest < 0x1p127 ? 1 : std::ldexp(1.0, std::ilogb(largest) - 64);
 }
 
-// The probability of the interval from which on drawing normals takes less time than inverting the distribution.
+// The probability of the interval from which on drawing normals takes less time than inverting the distribution; with
+// the float lanes of AVX-512, up to 8% more just above it.
 constexpr double kLeastInside = 0.92;
 
 // No normal is as far from the mean, in standard deviations.
