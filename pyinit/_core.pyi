@@ -39,6 +39,7 @@ FLOAT32: int
 FLOAT64: int
 TORCH_STATE_BYTES: int
 TORCH_ARITHMETICS: int
+TORCH_FUNC_ARITHMETICS: int
 
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
@@ -277,6 +278,33 @@ def torch_reject_trunc_normal(
     /,
 ) -> bool: ...
 def torch_zero_rows(target: View, zeros: int, states: tuple[int, int], threads: int, /) -> bool: ...
+def torch_func_uniform(
+    target: View,
+    low: float,
+    high: float,
+    key: tuple[int, int],
+    arithmetic: int,
+    threads: int,
+    whole: tuple[int, ...] | None = None,
+    start: tuple[int, ...] | None = None,
+    /,
+) -> None:
+    """Fills with the numbers of torch.func._random, from its key (seed, offset)."""
+
+def torch_func_normal(
+    target: View,
+    mean: float,
+    std: float,
+    key: tuple[int, int],
+    arithmetic: int,
+    threads: int,
+    whole: tuple[int, ...] | None = None,
+    start: tuple[int, ...] | None = None,
+    /,
+) -> None: ...
+def torch_func_matches_libm() -> bool:
+    """Whether the vectors' log, sin and cos are the C library's, on numbers all over their ranges."""
+
 def gemm(a: View, b: View, c: View, alpha: float, beta: float, threads: int, /) -> None:
     """C = alpha A B + beta C: float32 or float64, matrices or batches of them (three dimensions).
 

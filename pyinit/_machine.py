@@ -19,7 +19,7 @@ class Info(TypedDict):
     isa: the instruction set whose kernels are in use
     available_isas: all instruction sets that this machine and this build have
     threads: the number of threads that a large fill takes
-    rng: the generator in use, ``"philox"`` or ``"torch"``
+    rng: the generator in use, ``"philox"``, ``"torch"`` or ``"torch.func"``
     patch: the generator of the patched ``torch.nn.init``, or ``"none"``
     openmp_runtime: the path of the OpenMP library in use, or ``"none"``
     cuda_build: the toolkit and architectures of the CUDA kernels, or ``"none"``

@@ -166,7 +166,8 @@ def patch(rng: RngName = "torch") -> Handle:
 
     Args:
         rng: The generator of the swapped functions. ``"torch"`` gives the numbers that torch would
-            have drawn, ``"philox"`` gives pyinit's own.
+            have drawn, ``"philox"`` gives pyinit's own, ``"torch.func"`` those of torch's stateless
+            generator.
 
     Returns:
         A context manager and decorator. ``with pyinit.patch(): ...`` puts back at its end what was
@@ -176,6 +177,7 @@ def patch(rng: RngName = "torch") -> Handle:
 
     Raises:
         ValueError: If ``rng`` is unknown; nothing is swapped then.
+        RuntimeError: For ``"torch.func"`` where torch is older than 2.14.
 
     Example:
         >>> import torch, pyinit

@@ -7,6 +7,9 @@ It is filled in place and returned. If it is filled as a part of a larger tensor
 that tensor, filled at once, would hold there: ``whole`` is the larger tensor's shape, and ``start``
 is the place of ``out``'s first element in it (default: the origin).
 
+Under ``pyinit.rng("torch.func")`` the numbers are those that ``torch.func._random`` would give the larger
+tensor. There are uniform and normal ones, on the CPU.
+
 Everything is checked before anything is written. A wrong type is a ``TypeError``, a value out of
 range is a ``ValueError``.
 """
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._device import fills as device_fills
+from pyinit._random import stateless
 from pyinit._random.distributions import (
     BERNOULLI,
     CONSTANT,
@@ -31,6 +35,7 @@ from pyinit._random.distributions import (
     Distribution,
     Parameters,
 )
+from pyinit._random.rng import Key, as_key, get_rng, seed_and_offset
 from pyinit._torch.arrays import writable_array
 from pyinit._torch.eager import eager
 from pyinit._torch.views import DTYPES, LARGEST, View, writable_view
@@ -53,7 +58,7 @@ def uniform(
     low: float = 0.0,
     high: float = 1.0,
     *,
-    key: int,
+    key: int | Tensor,
     stream: int = 0,
     whole: _Place = None,
     start: _Place = None,
@@ -64,8 +69,8 @@ def uniform(
         out: the tensor or array to fill
         low: the lower bound, finite
         high: the upper bound, finite and at least ``low``; ``high - low`` must fit the dtype
-        key: an integer in [0, 2^64)
-        stream: an integer in [0, 2^64); each stream of a key is independent of the others
+        key: an integer in [0, 2^64), or a key of ``torch.func._random``
+        stream: an integer in [0, 2^64); each stream of an integer key is independent of the others
         whole: the shape of the larger tensor that ``out`` is a block of (default: ``out`` is all of it)
         start: the index of ``out``'s first element in the larger tensor (default: the origin)
 
@@ -94,8 +99,10 @@ def uniform(
             f"low, high and high - low must be at most {largest} for this dtype, "
             f"got low={low} and high={high}"
         )
-    words = _word("key", key), _word("stream", stream)
+    words = _words(key, stream)
     block = _block(view.shape, whole, start)
+    if get_rng() == "torch.func":
+        return _stateless(out, UNIFORM, view, (low, high), key, words, block)
     if _on_device(out, UNIFORM, view, (low, high), words, block):
         return out
     _core.fill_uniform(view, low, high, words, torch.get_num_threads(), *block)
@@ -108,7 +115,7 @@ def normal(
     mean: float = 0.0,
     std: float = 1.0,
     *,
-    key: int,
+    key: int | Tensor,
     stream: int = 0,
     whole: _Place = None,
     start: _Place = None,
@@ -119,8 +126,8 @@ def normal(
         out: the tensor or array to fill
         mean: the mean, finite
         std: the standard deviation, finite and at least 0
-        key: an integer in [0, 2^64)
-        stream: an integer in [0, 2^64); each stream of a key is independent of the others
+        key: an integer in [0, 2^64), or a key of ``torch.func._random``
+        stream: an integer in [0, 2^64); each stream of an integer key is independent of the others
         whole: the shape of the larger tensor that ``out`` is a block of (default: ``out`` is all of it)
         start: the index of ``out``'s first element in the larger tensor (default: the origin)
 
@@ -148,8 +155,10 @@ def normal(
     mean, std = _within("mean", mean, view), _within("std", std, view)
     if std < 0:
         raise ValueError(f"std must be at least 0, got {std}")
-    words = _word("key", key), _word("stream", stream)
+    words = _words(key, stream)
     block = _block(view.shape, whole, start)
+    if get_rng() == "torch.func":
+        return _stateless(out, NORMAL, view, (mean, std), key, words, block)
     if _on_device(out, NORMAL, view, (mean, std), words, block):
         return out
     _core.fill_normal(view, mean, std, words, torch.get_num_threads(), *block)
@@ -164,7 +173,7 @@ def trunc_normal(
     low: float = -2.0,
     high: float = 2.0,
     *,
-    key: int,
+    key: int | Tensor,
     stream: int = 0,
     whole: _Place = None,
     start: _Place = None,
@@ -177,8 +186,8 @@ def trunc_normal(
         std: the standard deviation before truncation, finite and above 0
         low: the lower bound; may be ``-inf``
         high: the upper bound, at least ``low``; may be ``inf``
-        key: an integer in [0, 2^64)
-        stream: an integer in [0, 2^64); each stream of a key is independent of the others
+        key: an integer in [0, 2^64), or a key of ``torch.func._random``
+        stream: an integer in [0, 2^64); each stream of an integer key is independent of the others
         whole: the shape of the larger tensor that ``out`` is a block of (default: ``out`` is all of it)
         start: the index of ``out``'s first element in the larger tensor (default: the origin)
 
@@ -212,8 +221,10 @@ def trunc_normal(
             f"low and high must leave room within +-{largest} for this dtype, "
             f"got low={low} and high={high}"
         )
-    words = _word("key", key), _word("stream", stream)
+    words = _words(key, stream)
     block = _block(view.shape, whole, start)
+    if get_rng() == "torch.func":
+        stateless.refuse("trunc_normal")
     if _on_device(out, TRUNC_NORMAL, view, (mean, std, low, high), words, block):
         return out
     _core.fill_trunc_normal(view, mean, std, low, high, words, torch.get_num_threads(), *block)
@@ -225,7 +236,7 @@ def bernoulli(
     out: _Out,
     probability: float = 0.5,
     *,
-    key: int,
+    key: int | Tensor,
     stream: int = 0,
     whole: _Place = None,
     start: _Place = None,
@@ -235,8 +246,8 @@ def bernoulli(
     Args:
         out: the tensor or array to fill
         probability: the probability of a 1, in [0, 1]
-        key: an integer in [0, 2^64)
-        stream: an integer in [0, 2^64); each stream of a key is independent of the others
+        key: an integer in [0, 2^64), or a key of ``torch.func._random``
+        stream: an integer in [0, 2^64); each stream of an integer key is independent of the others
         whole: the shape of the larger tensor that ``out`` is a block of (default: ``out`` is all of it)
         start: the index of ``out``'s first element in the larger tensor (default: the origin)
 
@@ -258,8 +269,10 @@ def bernoulli(
     probability = _real("probability", probability)
     if not BERNOULLI.takes(LARGEST[view.dtype], probability):
         raise ValueError(f"probability must be in [0, 1], got {probability}")
-    words = _word("key", key), _word("stream", stream)
+    words = _words(key, stream)
     block = _block(view.shape, whole, start)
+    if get_rng() == "torch.func":
+        stateless.refuse("bernoulli")
     if _on_device(out, BERNOULLI, view, (probability,), words, block):
         return out
     _core.fill_bernoulli(view, probability, words, torch.get_num_threads(), *block)
@@ -320,6 +333,25 @@ def _on_device(  # noqa: PLR0917
     return True
 
 
+def _stateless(  # noqa: PLR0917
+    out: _Out,
+    distribution: Distribution,
+    view: View,
+    parameters: Parameters,
+    key: int | Tensor,
+    words: Key,
+    block: _Block,
+) -> _Out:
+    """Fill with the numbers of ``torch.func._random``."""
+    if isinstance(out, Tensor) and out.is_cuda:
+        raise ValueError(
+            f"out must be on the CPU under pyinit.rng('torch.func'), got device {out.device}"
+        )
+    from_torch = seed_and_offset(key) if isinstance(key, Tensor) else stateless.folded(words)
+    stateless.fill_block(distribution, view, parameters, from_torch, *block)
+    return _written(out)
+
+
 def _writable_tensor(out: Tensor) -> View:
     view = (
         device_fills.writable_view(out) if device_fills.has_kernels_for(out) else writable_view(out)
@@ -377,6 +409,15 @@ def _within(name: str, value: object, view: View) -> float:
 
 def _beyond_range(name: str, number: float, view: View) -> ValueError:
     return ValueError(f"{name} must be within +-{LARGEST[view.dtype]} for this dtype, got {number}")
+
+
+def _words(key: int | Tensor, stream: int) -> Key:
+    """The key and the stream of a fill."""
+    if not isinstance(key, Tensor):
+        return Key(_word("key", key), _word("stream", stream))
+    if stream != 0:
+        raise ValueError(f"stream is for keys that are integers, got a key of torch and {stream=}")
+    return as_key(key, "key")
 
 
 def _word(name: str, value: object) -> int:

@@ -30,7 +30,7 @@ def test_activations_of_convolutions(name):
 )
 def test_generators(function):
     (hint,) = (hint for name, hint in get_type_hints(function).items() if name in ("name", "rng"))
-    assert literals(hint) == {"philox", "torch"}
+    assert literals(hint) == {"philox", "torch", "torch.func"}
 
 
 @pytest.mark.parametrize(

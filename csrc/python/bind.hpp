@@ -18,4 +18,5 @@ void register_references(py::module_& m);
 void register_simd(py::module_& m);
 void register_tensor(py::module_& m);
 void register_torch(py::module_& m);
+void register_torch_func(py::module_& m);
 void register_transfer(py::module_& m);

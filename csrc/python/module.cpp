@@ -16,5 +16,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   register_simd(m);
   register_tensor(m);
   register_torch(m);
+  register_torch_func(m);
   register_transfer(m);
 }

@@ -1,11 +1,8 @@
 #include "random/torch_block_normal.hpp"
 
-#include <cstdio>
 #include <numbers>
 
-#if defined(__GLIBC__)
-#include <gnu/libc-version.h>
-#endif
+#include "random/libm.hpp"
 
 namespace pyinit::torch_stream {
 
@@ -23,18 +20,6 @@ template <class F> void transform_with_libm(F* x, int64_t blocks, F mean, F std,
     }
   }
 }
-
-// Whether log, sin and cos have the errors that the vectors in double count on. Found out before any thread asks: a
-// child forked meanwhile would wait for that thread.
-const bool libm_is_known = [] {
-#if defined(__GLIBC__)
-  int major = 0, minor = 0;
-  return std::sscanf(gnu_get_libc_version(), "%d.%d", &major, &minor) == 2 &&
-         (major > 2 || (major == 2 && minor >= 28));
-#else
-  return false;
-#endif
-}();
 
 }  // namespace
 
@@ -58,7 +43,7 @@ template <class T> void BlockNormal<T>::make(const uint32_t* words, int64_t bloc
   }
   if constexpr (std::is_same_v<F, double>) {
     const auto kernel = torch_kernels().libm_normal_blocks;
-    if (kernel != nullptr && libm_is_known) {
+    if (kernel != nullptr && libm_is_glibcs) {
       return kernel(normal_, arithmetic_ != TorchArithmetic::libm, words, blocks, out);
     }
   }

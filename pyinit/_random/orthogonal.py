@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._random import torch_stream
-from pyinit._random.rng import Key, Source
+from pyinit._random.rng import Key, Source, as_key
 from pyinit._torch.arrays import as_tensor
 from pyinit._torch.views import DTYPES, ITEM_SIZES, View
 
@@ -120,7 +120,9 @@ def _is_single(gain: object) -> bool:
 
 
 def listed_sources(generator: Source, tensors: list[Tensor]) -> list[Source]:
-    """Where each tensor's numbers come from. With a ``Key``, tensor i has the stream numbered i higher."""
+    """Where each tensor's numbers come from. With a key, tensor i has the stream numbered i higher."""
+    if isinstance(generator, Tensor):
+        generator = as_key(generator)
     if type(generator) is Key:
         key, stream = generator
         return [Key(key, (stream + i) % 2**64) for i in range(len(tensors))]

@@ -12,7 +12,7 @@ import torch
 
 from pyinit import _core
 
-RngName = Literal["philox", "torch"]
+RngName = Literal["philox", "torch", "torch.func"]
 NAMES: tuple[RngName, ...] = get_args(RngName)
 _ENVIRONMENT = "PYINIT_RNG"
 _LOWEST = -(2**63)
@@ -25,15 +25,32 @@ class Key(NamedTuple):
     stream: int = 0
 
 
-Source = torch.Generator | Key | None
-"""Where a fill's numbers come from; None means torch's default generator."""
+Source = torch.Generator | Key | torch.Tensor | None
+"""Where a fill's numbers come from. A tensor is a key of ``torch.func._random``; None means torch's
+default generator."""
+
+_STATELESS = ("aten::_philox_uniform_", "aten::_philox_normal_")
 
 
 def _known(name: str, where: str) -> RngName:
     for known in NAMES:
         if name == known:
+            if known == "torch.func" and not has_stateless():
+                raise RuntimeError(
+                    f"{where} 'torch.func' needs the CPU kernels of torch.func._random, which torch has "
+                    f"from 2.14 on, and this is torch {torch.__version__}"
+                )
             return known
     raise ValueError(f"{where} must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
+
+
+def has_stateless() -> bool:
+    """Whether the installed torch has the CPU kernels of its stateless generator."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    try:
+        return all(has_kernel(operator, "CPU") for operator in _STATELESS)
+    except RuntimeError:  # a torch that does not know the operators
+        return False
 
 
 _process_choice = _known(os.environ.get(_ENVIRONMENT) or "philox", _ENVIRONMENT)
@@ -47,11 +64,13 @@ def set_rng(name: RngName) -> None:
     ``with pyinit.rng(...)`` the choice of the block is in force instead.
 
     Args:
-        name: ``"philox"``, the default, for pyinit's own counter-based numbers, or ``"torch"`` for
-            the numbers that ``torch.nn.init`` would have drawn
+        name: ``"philox"``, the default, for pyinit's own counter-based numbers, ``"torch"`` for
+            the numbers that ``torch.nn.init`` would have drawn, or ``"torch.func"`` for those of torch's
+            stateless generator, ``torch.func._random``
 
     Raises:
         ValueError: for any other name.
+        RuntimeError: for ``"torch.func"`` where torch is older than 2.14.
 
     References:
         Salmon et al. (2011), `Parallel random numbers: as easy as 1, 2, 3` (Philox). Matsumoto &
@@ -75,7 +94,7 @@ def get_rng() -> RngName:
     """The name of the generator that is in force here.
 
     Returns:
-        ``"philox"`` or ``"torch"``.
+        ``"philox"``, ``"torch"`` or ``"torch.func"``.
 
     Example:
         >>> import pyinit
@@ -89,13 +108,14 @@ def rng(name: RngName) -> AbstractContextManager[None]:
     """Choose the generator for a ``with`` block, in this thread or asynchronous task only.
 
     Args:
-        name: ``"philox"`` or ``"torch"``, as ``set_rng`` takes it
+        name: ``"philox"``, ``"torch"`` or ``"torch.func"``, as ``set_rng`` takes it
 
     Returns:
         A context manager. At its end the choice from before is in force again.
 
     Raises:
         ValueError: for any other name.
+        RuntimeError: for ``"torch.func"`` where torch is older than 2.14.
 
     Example:
         >>> import torch, pyinit
@@ -139,7 +159,9 @@ def take_key(generator: Source) -> tuple[int, int] | None:
     if generator is not None:
         if type(generator) is Key:
             return generator
-        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        if not isinstance(generator, torch.Generator):
+            return as_key(generator) if isinstance(generator, torch.Tensor) else None
+        if generator.device.type != "cpu":
             return None
     try:
         scratch = _idle.pop()
@@ -154,8 +176,30 @@ def take_key(generator: Source) -> tuple[int, int] | None:
     return key, 0
 
 
+def seed_and_offset(key: torch.Tensor, name: str = "generator") -> tuple[int, int]:
+    """The two numbers of a key of ``torch.func._random``, which is the argument of that name.
+
+    Raises:
+        TypeError: for any other tensor.
+    """
+    if key.dtype is not torch.uint64 or key.dim() != 1 or key.numel() != 2 or key.is_meta:
+        raise TypeError(
+            f"{name}, if it is a tensor, must be a key of torch.func._random (uint64, shape (2,)), "
+            f"got {key.dtype}, shape {tuple(key.shape)}, device {key.device}"
+        )
+    seed, offset = key.tolist()
+    return seed, offset
+
+
+def as_key(key: torch.Tensor, name: str = "generator") -> Key:
+    """A key of ``torch.func._random`` as pyinit's own: its seed is the key, its offset the stream."""
+    return Key(*seed_and_offset(key, name))
+
+
 def for_torch(generator: Source, tensor: torch.Tensor) -> torch.Generator | None:
-    """What to hand to torch's own function: a ``Key`` becomes a generator seeded from it."""
+    """What to hand to torch's own function: a key becomes a generator seeded from it."""
+    if isinstance(generator, torch.Tensor):
+        generator = as_key(generator)
     if type(generator) is not Key:
         return generator  # type: ignore[return-value]  # anything wrong is torch's to refuse
     if tensor.is_meta:

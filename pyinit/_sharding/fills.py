@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._device import fills as device_fills
+from pyinit._random import stateless
 from pyinit._random.distributions import CONSTANT, Distribution, Parameters, padded
 from pyinit._random.rng import Key, Source, get_rng, take_key
 from pyinit._sharding.find import has_kernels, held, sharded
@@ -35,6 +36,7 @@ class PieceFills:
     """Fills of pieces, each by what reaches its memory: one native call, one launch a device, or copies."""
 
     def __init__(self) -> None:
+        self._is_torchs = get_rng() == "torch.func"
         self._by_kernel: list[CpuFill] = []
         self._on_device: dict[torch.device, tuple[list[device_fills.Fill], list[Tensor]]] = {}
         self._by_copy: list[Callable[[], object]] = []
@@ -48,6 +50,8 @@ class PieceFills:
         key: tuple[int, int],
     ) -> range | None:
         """Have all pieces of a tensor filled; the padding beside them becomes zero.
+
+        key: what ``key_of`` gives
 
         Returns:
             The numbers of the pieces among the fills that ``run`` describes; None if it describes
@@ -73,6 +77,11 @@ class PieceFills:
         key: tuple[int, int],
     ) -> None:
         tensor, start = piece
+        if self._is_torchs and distribution is not CONSTANT:
+            self._by_copy.append(
+                lambda: _fill_as_torch(piece, whole, distribution, parameters, key)
+            )
+            return
         view = writable_view(tensor)
         if view is not None:
             numbers = padded(parameters)
@@ -101,6 +110,33 @@ class PieceFills:
         return described
 
 
+def key_of(source: Source) -> tuple[int, int] | None:
+    """The key that pieces are filled with: seed and offset of one of torch's where its numbers are asked for.
+
+    None where torch has to draw, or to refuse.
+    """
+    return stateless.torch_key(source) if get_rng() == "torch.func" else take_key(source)
+
+
+def _fill_as_torch(
+    piece: Piece,
+    whole: Indices,
+    distribution: Distribution,
+    parameters: Parameters,
+    key: tuple[int, int],
+) -> None:
+    """Fill with the numbers of ``torch.func._random``: in place, or made on the CPU and copied."""
+    view = writable_view(piece.tensor)
+    if view is not None:
+        stateless.fill_block(distribution, view, parameters, key, whole, piece.start)
+        torch._C._increment_version((piece.tensor,))
+    else:
+        for tensor, start in tiles(piece, _TILE):
+            made = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            stateless.fill_block(distribution, view_of(made), parameters, key, whole, start)
+            tensor.copy_(made)
+
+
 def _fill_by_copy(
     piece: Piece,
     whole: Indices,
@@ -124,12 +160,12 @@ def fill(
     The key is drawn from this process's generator: processes that hold parts of one tensor must draw
     the same one.
     """
-    part = _held_for_pyinit(tensor, generator)
+    part = _held_for_pyinit(tensor, generator) or _held_for_torchs_numbers(tensor)
     if part is None or not distribution.takes(LARGEST[DTYPES[tensor.dtype]], *parameters):
         return False
     if tensor.is_meta:
         return True
-    key = take_key(generator)
+    key = key_of(generator)
     if key is None:
         return False
     fills = PieceFills()
@@ -180,3 +216,9 @@ def empty_whole(tensor: Tensor, part: Sharded) -> Tensor:
 
 def _held_for_pyinit(tensor: Tensor, source: Source) -> Sharded | None:
     return held(tensor, source) if get_rng() == "philox" else None
+
+
+def _held_for_torchs_numbers(tensor: Tensor) -> Sharded | None:
+    if get_rng() != "torch.func" or is_transformed() or tensor.dtype not in DTYPES:
+        return None
+    return sharded(tensor)

@@ -37,7 +37,8 @@ def run(
 
     TARGET is a script, a folder or zip file with a __main__.py, or, with -m, a module. Everything
     after it goes to the program. With --rng torch the program gets the numbers that it would get
-    under python; with --rng philox it gets pyinit's own. When the program has ended well, stderr
+    under python; with --rng philox it gets pyinit's own, and with --rng
+    torch.func those of torch's stateless generator. When the program has ended well, stderr
     says what was native, what was torch's own, and the time that this has saved.
     """
     if not as_module and not os.path.exists(target):

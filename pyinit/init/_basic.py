@@ -9,9 +9,9 @@ from torch import Tensor
 from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._messages import warn
-from pyinit._random import torch_stream
-from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM
-from pyinit._random.rng import Source, for_torch, get_rng, take_key
+from pyinit._random import stateless, torch_stream
+from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM, Distribution
+from pyinit._random.rng import RngName, Source, for_torch, get_rng, take_key
 from pyinit._sharding import fills as sharded_fills
 from pyinit._sharding.find import is_held
 from pyinit._torch.original import methods, original
@@ -32,7 +32,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
         tensor: a tensor of any shape
         a: the lower bound
         b: the upper bound, at least ``a``; ``b - a`` must be finite in the tensor's dtype
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
 
     Returns:
         ``tensor``.
@@ -46,7 +47,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
         >>> pyinit.uniform_(torch.empty(4), -1.0, 1.0)
         tensor([-0.1574,  0.2021,  0.9123, -0.6359])
     """
-    if get_rng() == "torch" and torch_stream.small(methods.uniform_, tensor, a, b, generator):
+    choice = get_rng()
+    if choice != "philox" and _is_uniform_by_torch(choice, tensor, a, b, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -68,6 +70,26 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
     return _routes.by_torch(original.uniform_, tensor, a, b, for_torch(generator, tensor))
 
 
+def _is_uniform_by_torch(
+    choice: RngName, tensor: Tensor, a: float, b: float, generator: Source
+) -> bool:
+    """Fill with torch's numbers, where that does not take a view first."""
+    if choice == "torch":
+        return torch_stream.small(methods.uniform_, tensor, a, b, generator)
+    return _fill_as_torch_func(UNIFORM, tensor, a, b, generator)
+
+
+def _fill_as_torch_func(
+    distribution: Distribution, tensor: Tensor, a: float, b: float, generator: Source
+) -> bool:
+    if not (
+        stateless.fill(distribution, tensor, a, b, generator)
+        or sharded_fills.fill(tensor, distribution, tuple(as_floats(a, b)), generator)
+    ):
+        stateless.fill_by_torch(distribution, tensor, a, b, generator)
+    return True
+
+
 @fills
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Source = None
@@ -78,7 +100,8 @@ def normal_(
         tensor: a tensor of any shape
         mean: the mean
         std: the standard deviation, at least 0
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
 
     Returns:
         ``tensor``.
@@ -98,7 +121,8 @@ def normal_(
         >>> torch.equal(rows, columns)  # the layout in memory makes no difference
         True
     """
-    if get_rng() == "torch" and torch_stream.small(methods.normal_, tensor, mean, std, generator):
+    choice = get_rng()
+    if choice != "philox" and _is_normal_by_torch(choice, tensor, mean, std, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -124,6 +148,14 @@ def normal_(
     return _routes.by_torch(original.normal_, tensor, mean, std, for_torch(generator, tensor))
 
 
+def _is_normal_by_torch(
+    choice: RngName, tensor: Tensor, mean: float, std: float, generator: Source
+) -> bool:
+    if choice == "torch":
+        return torch_stream.small(methods.normal_, tensor, mean, std, generator)
+    return _fill_as_torch_func(NORMAL, tensor, mean, std, generator)
+
+
 @fills
 def trunc_normal_(  # noqa: PLR0917  torch's signature
     tensor: Tensor,
@@ -144,7 +176,8 @@ def trunc_normal_(  # noqa: PLR0917  torch's signature
         std: its standard deviation, before truncation
         a: the lower bound; may be ``-inf``
         b: the upper bound; may be ``inf``
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
 
     Returns:
         ``tensor``.

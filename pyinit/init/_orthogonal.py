@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._device import fills as device_fills
+from pyinit._random import stateless
 from pyinit._random.orthogonal import (
     Job,
     checked_gain,
@@ -51,7 +52,8 @@ def orthogonal_(
         tensor: a tensor of at least 2 dimensions, (out, in, *kernel); those after the first count
             as one
         gain: a factor, finite (with torch's own numbers it may be any factor)
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide dim 0. Each gets a matrix of its own
 
     Returns:
@@ -159,6 +161,7 @@ def orthogonal_many_(
     given, matrices = listed_tensors(tensors)
     gains = listed_gains(gain, len(matrices))
     sources = listed_sources(generator, matrices)
+    stateless.refuse_other_numbers(original.orthogonal_, *matrices)
     if device_fills.orthogonal_many(matrices, gains, sources):
         return given
     views = [writable_view(tensor) for tensor in matrices]
@@ -262,7 +265,8 @@ def delta_orthogonal_(
             matrix's columns are orthonormal. It is the one that ``orthogonal_`` makes for the shape
             (out, in/groups)
         gain: a factor, finite (with torch's own numbers it may be any factor)
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide dim 0. Each gets a matrix of its own
 
     Returns:

@@ -181,7 +181,8 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         tensor: a tensor of 2 dimensions
         sparsity: the fraction of each column that is zero, rounded up to whole elements
         std: the standard deviation of the other elements, at least 0
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own); it governs
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``; it governs
             both the numbers and the places of the zeros
 
     Returns:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import has_torch_function_variadic
 
 from pyinit._messages import warn
-from pyinit._random import torch_cases
+from pyinit._random import stateless, torch_cases
 from pyinit._random.rng import get_rng
 from pyinit._scale.gain import AnyNonlinearity
 from pyinit._sharding.find import sharded
@@ -87,7 +87,7 @@ def _in_array(function: Callable[..., Any], array: Any, *args: Any, **kwargs: An
 
 def fill_in_memory(fill: Callable[[Tensor], object], tensor: Tensor) -> None:
     """Fill the tensor that ``as_tensor`` has made. Torch's own numbers need steps that torch has."""
-    if type(tensor) is Backwards and get_rng() == "torch":
+    if type(tensor) is Backwards and get_rng() != "philox":
         forwards = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
         fill(forwards)
         tensor.copy_(forwards)
@@ -97,6 +97,7 @@ def fill_in_memory(fill: Callable[[Tensor], object], tensor: Tensor) -> None:
 
 def by_torch(function: Callable[..., Tensor], tensor: Tensor, *args: Any) -> Tensor:
     """Call torch's own function. All such calls pass here, where tests can count them."""
+    stateless.refuse_other_numbers(function, tensor)
     filled = function(tensor, *args)
     if tally.is_counting:
         tally.mark("torchs")

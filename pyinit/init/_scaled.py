@@ -49,7 +49,8 @@ def xavier_uniform_(
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
         gain: a factor on the bounds
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide the first dimension of a weight
         transposed: whether the inputs stand before the outputs, as in a transposed convolution
         batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
@@ -99,7 +100,8 @@ def xavier_normal_(
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
         gain: a factor on the standard deviation
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide the first dimension of a weight
         transposed: whether the inputs stand before the outputs, as in a transposed convolution
         batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
@@ -151,7 +153,8 @@ def kaiming_uniform_(
         mode: ``"fan_in"`` keeps the scale of the forward pass, ``"fan_out"`` of the backward pass
         nonlinearity: the activation that follows the layer, by name or itself, as
             ``calculate_gain`` takes it
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide the first dimension of a weight
         transposed: whether the inputs stand before the outputs, as in a transposed convolution
         batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
@@ -220,7 +223,8 @@ def kaiming_normal_(
         mode: ``"fan_in"`` keeps the scale of the forward pass, ``"fan_out"`` of the backward pass
         nonlinearity: the activation that follows the layer, by name or itself, as
             ``calculate_gain`` takes it
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide the first dimension of a weight
         transposed: whether the inputs stand before the outputs, as in a transposed convolution
         batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
@@ -294,7 +298,8 @@ def variance_scaling_(
         distribution: ``"truncated_normal"``, cut at two of its own standard deviations and widened
             so that the variance after the cut is right; ``"normal"``, also called
             ``"untruncated_normal"``; or ``"uniform"``
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide the first dimension of a weight
         transposed: whether the inputs stand before the outputs, as in a transposed convolution
         batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
@@ -349,7 +354,8 @@ def lecun_uniform_(
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide the first dimension of a weight
         transposed: whether the inputs stand before the outputs, as in a transposed convolution
         batch_dims: how many dimensions in front only count weights, such as the experts of a mixture
@@ -402,7 +408,8 @@ def lecun_normal_(
 
     Args:
         tensor: a weight of at least 2 dimensions, (out, in, *kernel), or a stack of weights
-        generator: the ``torch.Generator`` to draw the key from (default: torch's own)
+        generator: the ``torch.Generator`` to draw the key from (default: torch's own), or a key of
+            ``torch.func._random``
         groups: the convolution's groups; they must divide the first dimension of a weight
         transposed: whether the inputs stand before the outputs, as in a transposed convolution
         batch_dims: how many dimensions in front only count weights, such as the experts of a mixture

@@ -236,7 +236,7 @@ class InitReport(Printed):
         recipe: The recipe that was asked for, with its options.
         rules: The rules that went before it, as text.
         seed: The seed, or None if the key was drawn from torch's generator.
-        rng: Whose numbers they are, ``"philox"`` or ``"torch"``.
+        rng: Whose numbers they are: ``"philox"``, ``"torch"`` or ``"torch.func"``.
         graph: How the order of layers was found, if the recipe asked for it.
         buffers: Pairs of a module's name and how its buffers were reset.
         dry_run: Whether nothing was done.

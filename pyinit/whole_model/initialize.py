@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
-from pyinit._random.rng import Key, Source, get_rng, stream_of, take_key
+from pyinit._random.rng import Key, Source, get_rng, stream_of
+from pyinit._sharding.fills import key_of
 from pyinit._sharding.find import sharded
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
-from pyinit.initializers import DeltaOrthogonal, Orthogonal, OwnReset
+from pyinit.initializers import DeltaOrthogonal, Normal, Orthogonal, OwnReset, Uniform
 from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.engine.execute import Batch, Moments, measured
@@ -126,6 +127,8 @@ def initialize_(
     )
     if get_rng() == "torch":
         _check_for_torch(plan, has_keys=seed is not None)
+    elif get_rng() == "torch.func":
+        _check_for_stateless(plan)
     resets = plan_resets(network.modules, IsTouched(plan))
     refuse_buffers_elsewhere("initialize_", network, resets)
     # From here on nothing is refused.
@@ -193,7 +196,7 @@ def chosen_by(recipe: object, rules: Any = None) -> Chosen:
 def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool) -> Sources:
     """The sources of numbers: a key for each name, or torch's generator for all in their order."""
     if seed is None and not dry_run:
-        drawn = take_key(generator)
+        drawn = key_of(generator)
         if drawn is None:
             return lambda _: generator
         seed = drawn[0]
@@ -220,6 +223,19 @@ def _check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
                     f"{entry.initializer.name} cannot fill {entry.site.name} under "
                     f"pyinit.rng('torch'): {problem}"
                 )
+
+
+def _check_for_stateless(plan: Sequence[Entry]) -> None:
+    """Refuse initializers that draw what torch's stateless generator has no function for."""
+    for entry in plan:
+        drawn = [block.drawn for block in entry.blocks if block.drawn.is_random]
+        if isinstance(entry.initializer, OwnReset) or not all(
+            isinstance(each, (Normal, Uniform)) for each in drawn
+        ):
+            raise ValueError(
+                f"{entry.initializer.name} cannot fill {entry.site.name} under "
+                "pyinit.rng('torch.func'): torch.func._random has uniform and normal numbers only"
+            )
 
 
 _HALVES = (torch.float16, torch.bfloat16)

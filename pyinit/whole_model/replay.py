@@ -200,7 +200,7 @@ def _no_numbers(row: Row, site: Site, report: InitReport) -> str | None:
     there = f"torch {report.torch or 'of an unknown version'}, and here is {torch_version()}"
     if isinstance(row.initializer, OwnReset):
         return f"its module's own reset function ran under {there}"
-    return f"its numbers are those of {there}" if report.rng == "torch" else None
+    return f"its numbers are those of {there}" if report.rng != "philox" else None
 
 
 def _other_start(row: Row, site: Site, report: InitReport) -> str | None:

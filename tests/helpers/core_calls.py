@@ -89,6 +89,8 @@ def _fills(prepare: Prepare) -> Iterator[Call]:
             "fill_trunc_normal": (0.0, 1.0, -2.0, 2.0, KEY),
             "fill_bernoulli": (0.5, KEY),
             "fill_constant": (0.5,),
+            "torch_func_uniform": (0.0, 1.0, KEY, 0),
+            "torch_func_normal": (0.0, 1.0, KEY, 0),
         }.items():
             yield Call(f"{name}, {layout}", _with(getattr(_core, name), target, *numbers), tensor)
         fills = [
@@ -259,6 +261,7 @@ def _questions() -> Iterator[Call]:
         "torch_state_is_known": (_States().addresses[0],),
         "is_same_state": _States().addresses,
         "available_isas": (),
+        "torch_func_matches_libm": (),
         "openmp_runtime": (),
         "containers_of": ([{"a": KEY, "b": [KEY]}, {"c": {"d": KEY}}], [id(KEY)]),
         "digest": (memory(torch.zeros(1 << 20)), 2),

@@ -84,7 +84,9 @@ def test_rng_block_leaves_other_tasks_alone():
 @pytest.mark.parametrize("choose", [pyinit.set_rng, pyinit.rng])
 @pytest.mark.parametrize("name", ["Philox", "", "mt19937", None])
 def test_unknown_name_is_refused(choose, name):
-    with pytest.raises(ValueError, match=r"rng name must be one of 'philox', 'torch', got "):
+    with pytest.raises(
+        ValueError, match=r"rng name must be one of 'philox', 'torch', 'torch.func', got "
+    ):
         choose(name)
 
 
@@ -96,7 +98,10 @@ def test_environment_sets_the_first_choice():
 def test_unknown_environment_value_is_refused():
     done = run_python("-c", "import pyinit", PYINIT_RNG="xorshift")
     assert done.returncode != 0
-    assert "ValueError: PYINIT_RNG must be one of 'philox', 'torch', got 'xorshift'" in done.stderr
+    assert (
+        "ValueError: PYINIT_RNG must be one of 'philox', 'torch', 'torch.func', got 'xorshift'"
+        in done.stderr
+    )
 
 
 def assert_torchs(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> None:

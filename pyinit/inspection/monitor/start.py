@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyinit import fill
+from pyinit._random.rng import rng
 from pyinit._torch.views import DTYPES
 from pyinit.initializers import Constant, Drawn, Normal, TruncNormal, Uniform
 from pyinit.reports.initialization import InitReport, Row
@@ -72,17 +73,18 @@ class _Generated:
 
     def piece(self, first: int, last: int) -> Tensor:
         out = torch.empty(last - first, dtype=self.dtype, device="cpu")
-        for start, stop, drawn, stream in self._blocks:
-            here, end = max(first, start), min(last, stop)
-            if here < end:
-                _FILLS[type(drawn)](
-                    out[here - first : end - first],
-                    drawn,
-                    key=self._key,
-                    stream=stream,
-                    whole=(stop - start,),
-                    start=(here - start,),
-                )
+        with rng("philox"):
+            for start, stop, drawn, stream in self._blocks:
+                here, end = max(first, start), min(last, stop)
+                if here < end:
+                    _FILLS[type(drawn)](
+                        out[here - first : end - first],
+                        drawn,
+                        key=self._key,
+                        stream=stream,
+                        whole=(stop - start,),
+                        start=(here - start,),
+                    )
         return out
 
 

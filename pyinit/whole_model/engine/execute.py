@@ -25,8 +25,8 @@ from pyinit._random.generators import seeded
 from pyinit._random.orthogonal import Job, checked_gain, jobs
 from pyinit._random.rng import Key, Source, get_rng
 from pyinit._sharding.dtensor import ranks_of
-from pyinit._sharding.fills import CpuFill, Described, PieceFills, empty_whole
-from pyinit._sharding.find import held
+from pyinit._sharding.fills import CpuFill, Described, PieceFills, empty_whole, key_of
+from pyinit._sharding.find import held, sharded
 from pyinit._sharding.sharded import Piece, Sharded
 from pyinit._sharding.share import Made, cost_of, fill_made
 from pyinit._torch.placement import elsewhere
@@ -90,6 +90,11 @@ class _Wave:
     of_pieces: dict[int, range] = field(default_factory=dict)
 
 
+def _part_for_torchs_numbers(tensor: Tensor) -> Sharded | None:
+    """What is held of a tensor that gets the numbers of ``torch.func._random``."""
+    return sharded(tensor) if get_rng() == "torch.func" else None
+
+
 class Batch:
     """Tensors to fill, each by an entry of a plan, with numbers from a source."""
 
@@ -114,7 +119,7 @@ class Batch:
                 self._schedule(i, entry, view, source)
                 self._written.append(tensors[i])
                 continue
-            part = held(tensors[i], source) if is_native else None
+            part = held(tensors[i], source) if is_native else _part_for_torchs_numbers(tensors[i])
             if part is not None and type(source) is Key:
                 self._parts[i] = part
                 self._schedule_part(i, entry, part, source)
@@ -180,7 +185,9 @@ class Batch:
         for k, (drawn, rows, number) in enumerate(entry.blocks):
             distribution, parameters = _KERNELS[type(drawn)]
             some = part if rows is None else part.rows(*rows)
-            key = source.key, (source.stream + k) % 2**64
+            key = key_of(Key(source.key, (source.stream + k) % 2**64))
+            if key is None:
+                continue
             wave = self._wave(number)
             numbers = wave.pieces.add(some, distribution, parameters(drawn), key)
             if numbers is not None and rows is None and len(entry.blocks) == 1:
