@@ -1,6 +1,7 @@
 // From words to memory: a kernel (random/values.hpp) on the blocks of a stream. Compiled once per instruction set.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 
 #include "random/kernels.hpp"
@@ -17,12 +18,7 @@ struct Counters {
   U64 x[kChains];
 };
 
-// Where the counter of a draw's block i stands. With words of 32 bits each two chains have the even and the odd blocks.
-template <class Scalar> constexpr int place_of(int i) {
-  return sizeof(Scalar) == 8 ? i : (i / kLanes32 * 2 + i % 2) * kLanes64 + i % kLanes32 / 2;
-}
-
-// Those of the blocks from `first` on.
+// Those of the blocks from `first` on. With words of 32 bits each two chains have the even and the odd blocks.
 template <class Scalar> PYINIT_INLINE Counters consecutive(uint64_t first) {
   Counters at;
   for (int c = 0; c < kChains; ++c) {
@@ -30,6 +26,21 @@ template <class Scalar> PYINIT_INLINE Counters consecutive(uint64_t first) {
       at.x[c] = u64(first + static_cast<uint64_t>(c * kLanes64)) + iota64();
     } else {
       at.x[c] = u64(first + static_cast<uint64_t>(c / 2 * kLanes32 + c % 2)) + shl<1>(iota64());
+    }
+  }
+  return at;
+}
+
+// Those of any blocks.
+template <class Scalar> PYINIT_INLINE Counters listed(const uint64_t* blocks) {
+  Counters at;
+  for (int c = 0; c < kChains; ++c) {
+    if constexpr (sizeof(Scalar) == 8) {
+      at.x[c] = load(blocks + c * kLanes64);
+    } else {
+      alignas(64) uint64_t of_chain[kLanes64];
+      for (int i = 0; i < kLanes64; ++i) of_chain[i] = blocks[c / 2 * kLanes32 + c % 2 + 2 * i];
+      at.x[c] = load(of_chain);
     }
   }
   return at;
@@ -108,100 +119,99 @@ template <class Kernel, class Scalar, class T> class Elements {
   static constexpr int kPerBlock = L::kVectors;  // a block holds one element of each vector
   static constexpr int kBlocks = L::kCount * L::kGroups;
   static constexpr int kDraw = kPerBlock * kBlocks;
-  static constexpr int kListed = 64;  // blocks that are listed at a time, a number of draws
-  static constexpr int64_t kLongRow = 8 * kDraw;
+  static constexpr int kShort = 2 * kPerBlock;  // elements that are copied as one
 
  public:
   Elements(const Kernel& kernel, const Stream& stream, uint64_t first_block)
       : kernel_(kernel), words_(stream), first_block_(first_block) {}
 
   void write(const Rows& rows, T* out) const {
-    if (rows.rows > 1 && rows.columns < kLongRow) return write_short(rows, out);
-    for (int64_t r = 0; r < rows.rows; ++r) {
-      write_run(rows.first + static_cast<uint64_t>(r * rows.step), rows.columns, out + r * rows.columns);
+    Place at{rows.first, rows.columns, 0};
+    T* const end = out + rows.rows * rows.columns;
+    while (out != end) {
+      if (at.index % kPerBlock != 0 || at.left < kDraw) {
+        out = write_ends(at, rows, out, end);
+        continue;
+      }
+      const int64_t draws = at.left / kDraw, count = draws * kDraw;
+      draw(consecutive<Scalar>(first_block_ + at.index / kPerBlock), draws, out);
+      out += count;
+      at.advance(count, rows);
     }
   }
 
  private:
-  // The elements of a draw's blocks, side by side.
-  [[gnu::noinline]] void draw(const Counters& at, T* to) const {
-    typename L::U w[L::kGroups][L::kVectors];
-    words_.draw(at, w);
-    PYINIT_UNROLL_GROUPS
-    for (int g = 0; g < L::kGroups; ++g) {
-      typename L::F x[L::kVectors];
-      kernel_(w[g], x);
-      if constexpr (L::kVectors == 4) {
-        interleave(x[0], x[1], x[2], x[3]);
-      } else {
-        interleave(x[0], x[1]);
+  // Where a walk along rows is.
+  struct Place {
+    uint64_t index;
+    int64_t left, row;  // elements that the row has from here on, and its number
+    PYINIT_METHOD void advance(int64_t count, const Rows& rows) {
+      index += static_cast<uint64_t>(count);
+      left -= count;
+      if (left == 0) {
+        ++row;
+        index = rows.first + static_cast<uint64_t>(row * rows.step);
+        left = rows.columns;
       }
-      for (int j = 0; j < L::kVectors; ++j, to += L::kCount) store_as(to, x[j]);
+    }
+  };
+
+  // The elements of so many draws, side by side: of these blocks, and of those as far on again each time.
+  [[gnu::noinline]] void draw(const Counters& first, int64_t draws, T* to) const {
+    const Kernel kernel = kernel_;  // which no store can change
+    for (Counters at = first; draws > 0; --draws) {
+      typename L::U w[L::kGroups][L::kVectors];
+      words_.draw(at, w);
+      PYINIT_UNROLL_GROUPS
+      for (int g = 0; g < L::kGroups; ++g) {
+        typename L::F x[L::kVectors];
+        kernel(w[g], x);
+        if constexpr (L::kVectors == 4) {
+          interleave(x[0], x[1], x[2], x[3]);
+        } else {
+          interleave(x[0], x[1]);
+        }
+        for (int j = 0; j < L::kVectors; ++j, to += L::kCount) store_as(to, x[j]);
+      }
+      for (U64& x : at.x) x = x + u64(kBlocks);
     }
   }
 
-  void write_run(uint64_t first, int64_t count, T* out) const {
-    uint64_t block = first_block_ + first / kPerBlock;
-    int64_t skip = static_cast<int64_t>(first % kPerBlock);
-    T part[kDraw];  // for draws that begin before `first` or end after the last element
-    while (count > 0) {
-      const bool is_whole = skip == 0 && count >= kDraw;
-      draw(consecutive<Scalar>(block), is_whole ? out : part);
-      const int64_t n = count < kDraw - skip ? count : kDraw - skip;
-      if (!is_whole) std::memcpy(out, part + skip, static_cast<size_t>(n) * sizeof(T));
-      out += n;
-      count -= n;
-      block += kBlocks;
-      skip = 0;
-    }
-  }
-
-  // Rows that would leave much of a draw unused: the blocks of several go into one.
-  void write_short(const Rows& rows, T* out) const {
+  // Makes one draw of blocks of which not all elements are asked for, such as those at the ends of rows: of several
+  // rows, if they are short. Returns where the elements behind go.
+  T* write_ends(Place& at, const Rows& rows, T* out, const T* end) const {
     struct Run {
       int from, count;
     };
-    alignas(64) uint64_t counters[kListed] = {};
-    T values[kListed * kPerBlock];
-    Run runs[kListed];
-    uint64_t index = rows.first;
-    int64_t left = rows.columns;  // of the row at hand
-    for (int64_t row = 0; row < rows.rows;) {
-      int blocks = 0, found = 0;
-      while (blocks < kListed && row < rows.rows) {
-        const int skip = static_cast<int>(index % kPerBlock), room = (kListed - blocks) * kPerBlock - skip;
-        const int count = left < room ? static_cast<int>(left) : room;
-        runs[found++] = {blocks * kPerBlock + skip, count};
-        const uint64_t first = first_block_ + index / kPerBlock;
-        const int end = blocks + (skip + count + kPerBlock - 1) / kPerBlock;
-        for (uint64_t b = first; blocks < end; ++b, ++blocks) {
-          counters[blocks / kBlocks * kBlocks + place_of<Scalar>(blocks % kBlocks)] = b;
-        }
-        index += static_cast<uint64_t>(count);
-        left -= count;
-        if (left == 0) {
-          ++row;
-          index = rows.first + static_cast<uint64_t>(row * rows.step);
-          left = rows.columns;
-        }
+    alignas(64) uint64_t blocks[kBlocks + kLanes64] = {};
+    T values[kDraw + kShort];
+    Run runs[kBlocks];
+    int n = 0, found = 0;
+    for (int64_t room = end - out; n < kBlocks && room > 0; ++found) {
+      const int skip = static_cast<int>(at.index % kPerBlock);
+      const int count = static_cast<int>(std::min<int64_t>(at.left, (kBlocks - n) * kPerBlock - skip));
+      const int more = (skip + count + kPerBlock - 1) / kPerBlock;
+      const uint64_t first = first_block_ + at.index / kPerBlock;
+      // Whole vectors: the next run's blocks go over the rest.
+      for (int b = 0; b < more; b += kLanes64) {
+        store(blocks + n + b, u64(first + static_cast<uint64_t>(b)) + iota64());
       }
-      for (int b = 0; b < blocks; b += kBlocks) {
-        Counters at;
-        for (int c = 0; c < kChains; ++c) at.x[c] = load(counters + b + c * kLanes64);
-        draw(at, values + b * kPerBlock);
-      }
-      for (int r = 0; r < found; ++r) {
-        copy(values + runs[r].from, runs[r].count, out);
-        out += runs[r].count;
-      }
+      runs[found] = {n * kPerBlock + skip, count};
+      n += more;
+      room -= count;
+      at.advance(count, rows);
     }
-  }
-
-  static void copy(const T* from, int count, T* to) {
-    for (; count >= kPerBlock; count -= kPerBlock, from += kPerBlock, to += kPerBlock) {
-      std::memcpy(to, from, kPerBlock * sizeof(T));
+    draw(listed<Scalar>(blocks), 1, values);
+    for (int r = 0; r < found; ++r) {
+      const auto [from, count] = runs[r];
+      if (count <= kShort && end - out >= kShort) {
+        std::memcpy(out, values + from, kShort * sizeof(T));  // the next run goes over the rest
+      } else {
+        std::memcpy(out, values + from, static_cast<size_t>(count) * sizeof(T));
+      }
+      out += count;
     }
-    for (; count > 0; --count) *to++ = *from++;
+    return out;
   }
 
   const Kernel kernel_;

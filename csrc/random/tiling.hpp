@@ -13,7 +13,8 @@ namespace pyinit {
 
 constexpr int64_t kTile = 4096;      // elements made at a time where they do not lie side by side
 constexpr int64_t kTileRows = 16;    // a tile has at least so many rows: a cache line of floats
-constexpr int64_t kDirectRun = 2048;  // rows at least this long are written one by one
+constexpr int64_t kDirectRun = 128;  // rows at least this long are written one by one
+constexpr int64_t kLongRun = 2048;   // the same for rows that lie one behind the other
 
 // Copies buffer[r][c] to where row r and column c lie, going along the shorter stride in the inner loop.
 template <class T>
@@ -36,7 +37,9 @@ class Tiling {
   explicit Tiling(const View& v) : data_(v.data), outer_(v.dims), first_index_(v.first_index) {
     columns_ = outer_.back();
     outer_.pop_back();
-    is_direct_ = columns_.stride == 1 && columns_.index_stride == 1 && columns_.size >= kDirectRun;
+    const bool is_dense = !outer_.empty() && outer_.back().stride == columns_.size;
+    is_direct_ = columns_.stride == 1 && columns_.index_stride == 1 &&
+                 columns_.size >= (is_dense ? kLongRun : kDirectRun);
     if (is_direct_) return;
     // A scalar or a block of one column may have no dim of consecutive elements.
     if (columns_.index_stride != 1) {
