@@ -20,6 +20,7 @@ from pyinit.data_driven.layouts import (
     layout_in,
     matrices_in,
 )
+from pyinit.data_driven.ranks import ALONE
 from pyinit.inspection.walk import Call
 from pyinit.reports.adjustment import Adjustment, channels_of
 
@@ -45,6 +46,7 @@ class Affine:
     channel: the dimension of ``output`` in which its channels stand; None if that cannot be told, so
         that numbers for each channel cannot be set
     input: the first argument of the layer
+    ranks: who measures this map's output, each for a batch of its own
     """
 
     def __init__(  # noqa: PLR0917
@@ -62,6 +64,7 @@ class Affine:
         self.weight, self.channel = weight, channel
         self.bias = bias if bias is not None and bias.is_free else None
         self._fixed = None if self.bias is bias else bias
+        self.ranks = ALONE
         self.input = call.inputs[0] if call.inputs else None
         self._output, self._again, self._is_exact = output, again, is_exact
         self._shown = self._state()

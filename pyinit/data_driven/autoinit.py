@@ -13,7 +13,9 @@ from pyinit._scale.fans import mean_fan
 from pyinit._torch.eager import eager
 from pyinit._torch.wrappers import unwrapped
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.over_ranks import mean_and_spread
 from pyinit.data_driven.pictures import FACTOR, About
+from pyinit.data_driven.ranks import together
 from pyinit.data_driven.results import Measured, MethodReport
 from pyinit.inspection.batches import named_tensors, read_batch
 from pyinit.inspection.statistics import describe
@@ -136,7 +138,15 @@ def autoinit_(
     start = recipe("autoinit", **of_inputs) if is_drawn else base
     rows = []
     with working(
-        "autoinit", {}, model, data, base=start, seed=seed, layers=layers, verbose=verbose
+        "autoinit",
+        {},
+        model,
+        data,
+        over_ranks=True,
+        base=start,
+        seed=seed,
+        layers=layers,
+        verbose=verbose,
     ) as work:
         known = signals(Network(work.model), mean, variance)
         for part in work.parameters():
@@ -176,11 +186,12 @@ def _of_inputs(model: nn.Module, data: Any) -> tuple[float, float]:
     """Mean and variance of the network's inputs."""
     if data is None:
         return 0.0, 1.0
-    with unwrapped(model) as plain, global_states_kept():
-        batch = read_batch(plain, data)
-    tensors = (each for _, each in named_tensors((batch.args, batch.kwargs)))
-    first = next((each for each in tensors if each.is_floating_point()), None)
-    if first is None:  # numbers of tokens
-        return 0.0, 1.0
-    found = describe(first)
-    return found.mean, found.std * found.std
+    with together("autoinit_", model) as ranks:
+        with unwrapped(model) as plain, global_states_kept():
+            batch = read_batch(plain, data)
+        tensors = (each for _, each in named_tensors((batch.args, batch.kwargs)))
+        first = next((each for each in tensors if each.is_floating_point()), None)
+        if first is None:  # numbers of tokens
+            return 0.0, 1.0
+        mean, std, _ = mean_and_spread(ranks, "the inputs", first)
+        return mean, std * std

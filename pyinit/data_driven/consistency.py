@@ -219,11 +219,17 @@ def consistency_aware_(
         options,
         model,
         data,
+        over_ranks=True,
         base=base,
         seed=seed,
         layers=layers,
         verbose=verbose,
     ) as work:
+        if work.ranks.are_several and distance != "moments":
+            raise ValueError(
+                f"distance={distance!r} takes the values of one process, and this model is in "
+                f"DistributedDataParallel on {work.ranks.count} ranks: distance='moments' takes several"
+            )
         if candidates > 1 and not any(each.is_drawn for each in work.parameters()):
             raise ValueError(
                 f"candidates={candidates} draws weights again, and base={base!r} has drawn none from a key"

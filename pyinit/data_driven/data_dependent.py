@@ -179,9 +179,21 @@ def data_dependent_(
         _clusters()
     found: list[_Layer] = []
     with working(
-        "data_dependent", options, model, data, base=base, seed=seed, layers=layers, verbose=verbose
+        "data_dependent",
+        options,
+        model,
+        data,
+        over_ranks=True,
+        base=base,
+        seed=seed,
+        layers=layers,
+        verbose=verbose,
     ) as work:
-        numbers = seed if seed is not None else int(torch.randint(2**31, ()))
+        numbers = (
+            seed
+            if seed is not None
+            else work.ranks.counts("numbers", int(torch.randint(2**31, ())))[0]
+        )
 
         def visit(call: Call) -> None:
             for affine in work.affines(call, is_last=not equalize):
@@ -227,19 +239,29 @@ class _Layer:
         self.call = call.name
         self.weight, self.bias = affine.weight, affine.bias
         self.can_scale = call.kind != "recurrent"
-        self.input_size = _size(affine.input)
+        self._ranks = affine.ranks
+        self.input_size = self._size(affine.input)
         self.scale = self.growth = 1.0
         self.ratio_before: float | None = None
         self.ratio_after: float | None = None
 
     def set_(self, inputs: Any) -> None:
         """Write the layer's scale, with its bias as its input has grown since the first step."""
-        if self.input_size and (size := _size(inputs)):
+        if self.input_size and (size := self._size(inputs)):
             self.growth = size / self.input_size
         self.weight.set_(scale=self._done.scale * self.scale, values=self._values)
         if self.bias is not None:
             grown = self.scale * self.growth
             self.bias.set_(scale=self._done.scale * grown, shift=self._done.shift * grown)
+
+    def _size(self, inputs: Any) -> float:
+        """The mean of absolute values; 0 of what is not in floating point."""
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+            return 0.0
+        size = torch.linalg.vector_norm(inputs.detach(), 1, dtype=torch.float64)
+        sums = torch.stack([size, size.new_tensor(max(1, inputs.numel()))])
+        total, count = self._ranks.total(f"{self.name}, size of its input", sums).tolist()
+        return float(total / count)
 
     def row(self) -> DataDependentLayer:
         before, after = self._done.before, self._done.after
@@ -249,15 +271,6 @@ class _Layer:
             *(before.mean, after.mean, before.std, after.std),
             *(self.ratio_before, self.ratio_after, self.scale),
         )
-
-
-def _size(inputs: Any) -> float:
-    """The mean of absolute values; 0 of what is not in floating point."""
-    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        return 0.0
-    return float(torch.linalg.vector_norm(inputs.detach(), 1, dtype=torch.float64)) / max(
-        1, inputs.numel()
-    )
 
 
 # ---- the second step -----------------------------------------------------------------------------
@@ -294,10 +307,14 @@ def _equalized(work: Work, layers: list[_Layer], iterations: int, seed: int) -> 
         _rescale(work, layers, scales)
     for layer, ratio in zip(layers, best.tolist(), strict=True):
         layer.ratio_after = ratio
-    change = math.sqrt(
-        sum(float((a - b).double().square().sum()) for a, b in zip(last, output, strict=True))
+    squares = [
+        sum(float((a - b).double().square().sum()) for a, b in zip(last, output, strict=True)),
+        sum(float(each.double().square().sum()) for each in output),
+    ]
+    found = work.ranks.total(
+        "the outputs", torch.tensor(squares, dtype=torch.float64, device="cpu")
     )
-    size = math.sqrt(sum(float(each.double().square().sum()) for each in output))
+    change, size = map(math.sqrt, found.tolist())
     return {
         "spread_before": float(first.max() / first.min()),
         "spread_after": float(best.max() / best.min()),
@@ -331,13 +348,15 @@ def _ratios(work: Work, layers: list[_Layer], seed: int) -> tuple[list[Tensor], 
 
     def take(_: str, parameter: nn.Parameter, gradient: Tensor) -> None:
         for i in of.get(id(parameter), ()):
-            squares[i] += _square(_part(layers[i].weight, gradient))
+            part = _part(layers[i].weight, gradient)
+            if work.ranks.are_several:
+                part = work.ranks.total(f"{layers[i].name}, gradient", part)
+            squares[i] += _square(part)
 
     def loss(output: Any, *_: Any) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         terms = [
-            (each * torch.randn(each.shape, generator=generator).to(each)).sum()
-            for each in _outputs(output)
+            (each * _directions(work, each, generator).to(each)).sum() for each in _outputs(output)
         ]
         return torch.stack([each.double() for each in terms]).sum()
 
@@ -352,6 +371,15 @@ def _ratios(work: Work, layers: list[_Layer], seed: int) -> tuple[list[Tensor], 
     ]
     output = [each.detach().clone() for each in _outputs(walked.output)]
     return output, torch.tensor(ratios, dtype=torch.float64)
+
+
+def _directions(work: Work, output: Tensor, generator: torch.Generator) -> Tensor:
+    """Random numbers for what the model returned: this rank's part of those for the outputs of all ranks."""
+    if not (work.ranks.are_several and output.dim()):
+        return torch.randn(output.shape, generator=generator)
+    first, count = work.ranks.before("the number of outputs", len(output))
+    numbers = torch.randn((count, *output.shape[1:]), generator=generator)
+    return numbers[first : first + len(output)]
 
 
 def _rescale(work: Work, layers: list[_Layer], scales: Tensor) -> None:

@@ -27,6 +27,7 @@ from pyinit._torch.wrappers import unwrapped
 from pyinit.data_driven.adjustable import Adjustable, joined
 from pyinit.data_driven.affine import Affine, affines_of
 from pyinit.data_driven.layouts import output_dim
+from pyinit.data_driven.ranks import ALONE, Ranks, together
 from pyinit.initializers import Initializer
 from pyinit.inspection.batches import Batch, read_batch
 from pyinit.inspection.layers import refuse_unready
@@ -57,6 +58,7 @@ class Work:
     model: the model, without torch's wrappers
     batch: the batch, read once; None if there is no data
     left: layers and parameters that stay as the base has them, and why
+    ranks: who works on replicas of it, each with a batch of its own
     """
 
     def __init__(  # noqa: PLR0917
@@ -68,8 +70,10 @@ class Work:
         selects: Callable[[Site], bool],
         seed: int | None,
         verbose: bool,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.batch, self.left = model, batch, dict[str, str]()
+        self.ranks = ranks
         self._method, self._network, self._seed, self._verbose = method, network, seed, verbose
         self._selects = selects
         self._sites = {
@@ -128,6 +132,7 @@ class Work:
             if not self.is_free(site):
                 self.leave(each.name, self._why_not(site) or "")
                 continue
+            each.ranks = self.ranks
             self._settle(each.weight)
             if each.bias is not None:
                 if self._is_settled(each.bias.site, each.bias.rows):  # as that of another weight
@@ -139,7 +144,9 @@ class Work:
 
     def seen(self, call: Call) -> Iterator[Affine]:
         """All affine maps of a call, to look at and not to change: frozen and settled ones among them."""
-        return affines_of(call, self.at, self._hooked, lambda *_: None)
+        for each in affines_of(call, self.at, self._hooked, lambda *_: None):
+            each.ranks = self.ranks
+            yield each
 
     @contextmanager
     def looking_at(self, model: nn.Module) -> Iterator["Work"]:
@@ -147,7 +154,9 @@ class Work:
         with unwrapped(model) as plain:
             refuse_unready(plain)
             network, nothing = Network(plain), lambda _: False
-            yield Work(self._method, plain, self.batch, network, nothing, self._seed, verbose=False)
+            yield Work(
+                self._method, plain, self.batch, network, nothing, self._seed, False, self.ranks
+            )
 
     def at(self, name: str, rows: range | None = None, dim: int | None = None) -> Adjustable | None:
         """A parameter by any of its names, or some output channels of it; None if the model has none."""
@@ -289,6 +298,17 @@ class Work:
         self._report = planned
         self._rows = {row.name: row._replace(start=starts.get(row.name)) for row in planned}
 
+    def compare(self, when: str) -> None:
+        """Raise on all ranks if their parameters do not hold the same, or their calls were not the same."""
+        if not self.ranks.are_several:
+            return
+        self.ranks.at(f"{self._method} {when}, seed {self._seed}")
+        is_drawn = self.has_base and self._seed is None
+        own = ", from a key that each rank has drawn (give seed=)," if is_drawn else ""
+        self.ranks.meet(
+            {f"{site.name} {when}{own}": f"{start_of(site):016x}" for site in self._network.sites}
+        )
+
     def undo(self) -> None:
         self._undo.undo()
 
@@ -344,6 +364,7 @@ def working(
     seed: int | None = None,
     layers: Any = None,
     verbose: bool = False,
+    over_ranks: bool = False,
 ) -> Iterator[Work]:
     """A model for a method to work on. Whatever is raised, all of it is put back.
 
@@ -357,26 +378,38 @@ def working(
         layers: the layers to work on, as ``only=`` of ``initialize_`` has them; names of modules
             will do, too
         verbose: whether ``Work.say`` prints
+        over_ranks: whether the method takes its statistics over all ranks that hold replicas; if not,
+            models with replicas are refused
 
     Raises:
         TypeError, ValueError: for a model, a batch or ``layers`` that are none, before anything is
             written.
+        ValueError, RuntimeError: where other ranks differ, have failed or do not come. All is put back.
     """
     method = _with_options(name, options)
+    call = method.function.__name__
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if data is None and method.needs_data:
-        raise ValueError(f"method {method.name!r} measures on data, got None: give data=")
-    with unwrapped(model) as plain:
+    with together(call, model) as ranks, unwrapped(model) as plain:
+        if data is None and method.needs_data:
+            raise ValueError(f"method {method.name!r} measures on data, got None: give data=")
+        if ranks.are_several and not over_ranks:
+            raise ValueError(
+                f"{call} works by the batch of one process, and this model is in DistributedDataParallel on "
+                f"{ranks.count} ranks, whose replicas would no longer be the same: call it before the "
+                "model is wrapped"
+            )
         refuse_unready(plain)
-        refuse_elsewhere(f"{method.name}_", plain.named_parameters(remove_duplicate=False), plain)
+        refuse_elsewhere(call, plain.named_parameters(remove_duplicate=False), plain)
         with global_states_kept():
             batch = None if data is None else read_batch(plain, data)
         network = Network(plain)
-        work = Work(method, plain, batch, network, _selected(network, layers), seed, verbose)
+        work = Work(method, plain, batch, network, _selected(network, layers), seed, verbose, ranks)
         try:
             work.begin(base)
+            work.compare("at the start")
             yield work
+            work.compare("at the end")
         except BaseException:
             work.undo()
             raise

@@ -21,7 +21,7 @@ from pyinit.data_driven.distances import (
     some_of,
 )
 from pyinit.data_driven.engine import Work
-from pyinit.inspection.statistics import channel_moments
+from pyinit.data_driven.over_ranks import moments_of_channels, total_variance
 from pyinit.inspection.walk import Call
 
 _MOST = 2048  # positions of an output that a distance is taken from, if moments are not enough
@@ -84,7 +84,8 @@ class Measure:
         """What an output is like."""
         output, channel = affine.output.detach(), channel_of(affine)
         whole = output.unsqueeze(0) if channel == 0 else output
-        rows, size, total = channel_moments(whole, max(channel, 1))
+        rows, size, total = moments_of_channels(affine.ranks, affine.name, whole, max(channel, 1))
+        total = total_variance(affine.ranks, affine.name, whole, total)
         spread = rows[1].sqrt() > torch.finfo(output.dtype).eps * size
         rows = torch.cat([rows[:2], torch.where(spread, rows[2:], 0.0)])
         samples = self._some(output, channel) if self._takes_samples else None

@@ -11,9 +11,9 @@ from torch import nn
 from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.over_ranks import spread
 from pyinit.data_driven.pictures import FACTOR, About
 from pyinit.data_driven.results import Measured, MethodReport
-from pyinit.inspection.statistics import describe
 from pyinit.inspection.walk import Call
 from pyinit.whole_model.methods import register_method
 
@@ -137,7 +137,15 @@ def lsuv_(
     options = {"tolerance": tolerance, "iterations": iterations}
     found: list[LsuvLayer] = []
     with working(
-        "lsuv", options, model, data, base=base, seed=seed, layers=layers, verbose=verbose
+        "lsuv",
+        options,
+        model,
+        data,
+        over_ranks=True,
+        base=base,
+        seed=seed,
+        layers=layers,
+        verbose=verbose,
     ) as work:
 
         def visit(call: Call) -> None:
@@ -162,11 +170,10 @@ def lsuv_(
 
 def _settled(affine: Affine, tolerance: float, iterations: int) -> LsuvLayer | str:
     """Scale a layer's weight. What was measured; or why it has its base, in words."""
-    output = describe(affine.output)
-    before = std = output.std
+    std, size = spread(affine.ranks, affine.name, affine.output)
+    before = std
     if not math.isfinite(before):
         return "its output is not finite"
-    size = max(abs(output.min), abs(output.max))
     if before <= torch.finfo(affine.output.dtype).eps * size:
         return "its output has no variance"
     scale, steps = 1.0, 0
@@ -175,7 +182,7 @@ def _settled(affine: Affine, tolerance: float, iterations: int) -> LsuvLayer | s
         if not (math.isfinite(scale) and scale > 0):
             break
         affine.weight.set_(scale=scale)
-        std = describe(affine.again()).std
+        std, _ = spread(affine.ranks, affine.name, affine.again())
         steps += 1
     if abs(std - 1) <= tolerance:
         return LsuvLayer(affine.name, before, std, scale, steps)

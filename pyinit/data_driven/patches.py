@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyinit.data_driven.affine import Affine
+from pyinit.data_driven.over_ranks import joined_covariance
 
 _AT_ONCE = 2**20  # elements of the patches that are there at a time
 
@@ -29,7 +30,8 @@ def why_no_patches(affine: Affine) -> str | None:
 def is_finite(affine: Affine) -> bool:
     """Whether the squares of a layer's input are finite."""
     whole = torch.linalg.vector_norm(affine.input, dtype=torch.float64)
-    return bool((whole * whole).isfinite())
+    is_so = bool((whole * whole).isfinite())
+    return affine.ranks.all(f"{affine.name}, whether its input is finite", is_so)
 
 
 def padded(module: Any, images: Tensor) -> Tensor:
@@ -53,6 +55,7 @@ class Patches:
         self.groups: int = getattr(self._module, "groups", 1)
         self.size = math.prod(affine.weight.site.shape[1:])
         self.count = affine.output.numel() // affine.channels
+        self._ranks, self._name = affine.ranks, affine.name
 
     def blocks(self, group: int = 0) -> Iterator[Tensor]:
         """The rows of a group, some at a time, in float64."""
@@ -73,7 +76,9 @@ class Patches:
 
     def components(self, group: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """The mean of a group's rows, and ``directions`` of their covariance, in float64."""
-        if self.count < self.size:  # the covariance would be larger than the rows
+        if (
+            self.count < self.size and not self._ranks.are_several
+        ):  # the covariance would be larger than the rows
             rows = torch.cat(list(self.blocks(group)))
             mean = rows.mean(0)
             _, singular, vectors = torch.linalg.svd(rows - mean, full_matrices=False)
@@ -87,17 +92,22 @@ class Patches:
             squares += centred.T @ centred
         mean = total / self.count
         covariance = squares / self.count - mean.outer(mean)
-        return mean + middle, *directions(covariance, self._input.dtype)
+        what = f"{self._name}, inputs"
+        _, mean, covariance = joined_covariance(
+            self._ranks, what, self.count, mean + middle, covariance
+        )
+        return mean, *directions(covariance, self._input.dtype)
 
     def sample(self, group: int, count: int, generator: torch.Generator) -> Tensor:
         """Some of a group's rows at random, each at most once, on the CPU."""
-        chosen = torch.randperm(self.count, generator=generator)[:count].sort().values
-        found, start = [], 0
+        start, whole = self._ranks.before(f"{self._name}, number of inputs", self.count)
+        chosen = torch.randperm(whole, generator=generator)[:count].sort().values
+        found = []
         for rows in self.blocks(group):
             here = chosen[(chosen >= start) & (chosen < start + len(rows))] - start
             found.append(rows[here.to(rows.device)].cpu())
             start += len(rows)
-        return torch.cat(found)
+        return self._ranks.rows(f"{self._name}, some inputs", torch.cat(found))
 
     def _unfolded(self, images: Tensor) -> Tensor:
         found = padded(self._module, images)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyinit.data_driven.affine import Affine
+from pyinit.data_driven.over_ranks import moments_of_channels
 from pyinit.inspection.statistics import describe_channels
 
 _STEPS = 4  # roundings are corrected by measuring again
@@ -62,8 +63,11 @@ def moments(affine: Affine) -> Moments:
     channel = affine.channel % output.dim()
     if channel == 0:  # without a dimension for samples
         output, channel = output.unsqueeze(0), 1
-    found = describe_channels(output, channel).statistics
-    numbers = [(each.mean, each.std, max(abs(each.min), abs(each.max))) for each in found]
+    if affine.ranks.are_several:
+        found, size, _ = moments_of_channels(affine.ranks, affine.name, output, channel)
+        return Moments(found[0], found[1].sqrt(), size)
+    each_channel = describe_channels(output, channel).statistics
+    numbers = [(each.mean, each.std, max(abs(each.min), abs(each.max))) for each in each_channel]
     return Moments(*torch.tensor(numbers, dtype=torch.float64).unbind(1))
 
 

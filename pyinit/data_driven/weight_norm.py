@@ -120,7 +120,15 @@ def weight_norm_init_(
     """
     found: list[WeightNormLayer] = []
     with working(
-        "weight_norm_init", {}, model, data, base=base, seed=seed, layers=layers, verbose=verbose
+        "weight_norm_init",
+        {},
+        model,
+        data,
+        over_ranks=True,
+        base=base,
+        seed=seed,
+        layers=layers,
+        verbose=verbose,
     ) as work:
         is_idle = True
 

@@ -13,6 +13,7 @@ from pyinit._messages import near
 from pyinit._torch.eager import eager
 from pyinit.data_driven.affine import Affine
 from pyinit.data_driven.engine import Base, working
+from pyinit.data_driven.over_ranks import covariance
 from pyinit.data_driven.patches import Patches, directions, why_no_patches
 from pyinit.data_driven.pictures import About
 from pyinit.data_driven.results import Measured, MethodReport
@@ -139,6 +140,7 @@ def whitening_(
         "whitening",
         {"mode": mode, "eps": eps},
         *(model, data),
+        over_ranks=True,
         base=base,
         seed=seed,
         layers=layers,
@@ -177,7 +179,8 @@ def _principal(affine: Affine, eps: float) -> WhiteningLayer | str:
             f"whitening_ cannot begin with the layer {affine.name or '(model)'}: {why}; choose another "
             "first layer by layers=, or mode='zca'"
         )
-    if not bool(affine.output.isfinite().all()):
+    is_finite = bool(affine.output.isfinite().all())
+    if not affine.ranks.all(f"{affine.name}, whether its output is finite", is_finite):
         return "its output is not finite"
     mean, variances, components = Patches(affine).components()
     half = (affine.channels + 1) // 2
@@ -200,11 +203,10 @@ def _zca(affine: Affine, eps: float) -> WhiteningLayer | str:
     """Multiply a layer by the inverse square root of its output's covariance."""
     if (why := _why_not(affine)) is not None:
         return why
-    rows = _rows(affine)
-    mean, covariance = rows.mean(1), torch.cov(rows, correction=0).view(len(rows), len(rows))
-    if not bool(covariance.isfinite().all()):
+    mean, found = covariance(affine.ranks, affine.name, _rows(affine))
+    if not bool(found.isfinite().all()):
         return "the covariance of its output is not finite"
-    variances, axes = directions(covariance, affine.output.dtype)
+    variances, axes = directions(found, affine.output.dtype)
     if len(variances) == 0:
         return "its output has no variance"
     before = _variances(affine, affine.channels, len(variances))
@@ -255,10 +257,10 @@ def _rows(affine: Affine) -> Tensor:
 
 def _variances(affine: Affine, channels: int, count: int) -> Tensor:
     """The largest variances along the principal axes of the first channels of a layer's output."""
-    covariance = torch.cov(_rows(affine)[:channels], correction=0).view(channels, channels)
-    if not bool(covariance.isfinite().all()):
-        return covariance.new_full((count,), math.inf)
-    found: Tensor = torch.linalg.eigvalsh(covariance)
+    _, of_output = covariance(affine.ranks, affine.name, _rows(affine)[:channels])
+    if not bool(of_output.isfinite().all()):
+        return of_output.new_full((count,), math.inf)
+    found: Tensor = torch.linalg.eigvalsh(of_output)
     return found.flip(0)[:count]
 
 

@@ -17,6 +17,7 @@ from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
 from pyinit.initializers import DeltaOrthogonal, Normal, Orthogonal, OwnReset, Uniform
 from pyinit.reports.initialization import InitReport, Row
+from pyinit.whole_model.engine.alike import agree_on
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
@@ -44,6 +45,7 @@ def initialize_(
     device: torch.device | str | None = None,
     dry_run: bool = False,
     data: Any = None,
+    agree: bool = True,
 ) -> InitReport:
     """Initialize all parameters of a model in one native call, as suits each layer.
 
@@ -73,6 +75,8 @@ def initialize_(
         dry_run: Report what would be done, and do nothing.
         data: A batch for the data-driven method that a recipe file names by ``after``: what
             ``pyinit.inspect`` takes.
+        agree: Whether ranks that share parameters as DTensors first compare what they are about to do;
+            if that differs, all of them raise the same error. Other models do not communicate.
 
     Returns:
         A report with a row for each parameter: what it got, why, and the mean, standard deviation,
@@ -131,9 +135,11 @@ def initialize_(
         _check_for_stateless(plan)
     resets = plan_resets(network.modules, IsTouched(plan))
     refuse_buffers_elsewhere("initialize_", network, resets)
-    # From here on nothing is refused.
     sources = _sources(seed, generator, dry_run)
     of_each = [sources(entry.site.name) for entry in plan]
+    if agree and not dry_run:
+        agree_on(plan, of_each, chosen, by_rules, seed)
+    # From here on nothing is refused.
     moments = (
         [None] * len(plan)
         if dry_run
