@@ -29,7 +29,7 @@ from pyinit.cli import main
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = ("pyinit", "csrc", "tests", "bench", "docs", "scripts", "tools", "cmake", ".ci")
-OPTIONAL = ("keras", "jax")
+OPTIONAL = ("keras", "jax", "transformers")
 LANGUAGES = {"python", "sh", "text", "toml", "json", "cpp"}
 
 
@@ -210,7 +210,7 @@ def public_names(token: Token) -> list[str]:
     """Those of pyinit that code in a line names in full."""
     if token.type != "code_inline":
         return []
-    return re.findall(r"(?<![\w./-])pyinit((?:\.[a-zA-Z]\w*)+)", token.content)
+    return re.findall(r"(?<![\w./-])pyinit(?!\.json\b)((?:\.[a-zA-Z]\w*)+)", token.content)
 
 
 def exists(name: str) -> bool:

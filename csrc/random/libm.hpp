@@ -3,8 +3,8 @@
 
 namespace pyinit {
 
-// Whether it is glibc from 2.28 on, whose errors and methods are known. Found out before any thread asks: a child forked
-// meanwhile would wait for that thread.
+// Whether it is glibc from 2.28 on, whose errors and methods are known. Found out before any thread asks: a child
+// forked meanwhile would wait for that thread.
 extern const bool libm_is_glibcs;
 
 }  // namespace pyinit

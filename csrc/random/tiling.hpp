@@ -38,8 +38,8 @@ class Tiling {
     columns_ = outer_.back();
     outer_.pop_back();
     const bool is_dense = !outer_.empty() && outer_.back().stride == columns_.size;
-    is_direct_ = columns_.stride == 1 && columns_.index_stride == 1 &&
-                 columns_.size >= (is_dense ? kLongRun : kDirectRun);
+    is_direct_ =
+        columns_.stride == 1 && columns_.index_stride == 1 && columns_.size >= (is_dense ? kLongRun : kDirectRun);
     if (is_direct_) return;
     // A scalar or a block of one column may have no dim of consecutive elements.
     if (columns_.index_stride != 1) {

@@ -1,5 +1,5 @@
-// torch.func._random's numbers: the operations of torch's CPU code with the same roundings, in vectors. Compiled once per
-// instruction set.
+// torch.func._random's numbers: the operations of torch's CPU code with the same roundings, in vectors. Compiled once
+// per instruction set.
 #include <bit>
 #include <cmath>
 
@@ -14,9 +14,9 @@ namespace {
 // ---- The C library's functions in single precision ---------------------------------------------------------
 
 // glibc's logf, sinf and cosf from 2.28 on (those of Arm's Optimized Routines) are formulas in double whose results are
-// rounded to float. The formulas are followed here, but for the last bits of a double: whoever computes them, with fused
-// operations or without, gets doubles that differ by far less than kDoubt units of the last place. Where so small a
-// difference could decide how the double is rounded to float, the library itself is asked.
+// rounded to float. The formulas are followed here, but for the last bits of a double: whoever computes them, with
+// fused operations or without, gets doubles that differ by far less than kDoubt units of the last place. Where so small
+// a difference could decide how the double is rounded to float, the library itself is asked.
 constexpr uint64_t kDoubt = 1 << 12, kRoundedOff = 1 << 29;
 PYINIT_INLINE M64 may_round_otherwise(F64 x) {
   const U64 from_middle = (bits(x) + u64(kDoubt - kRoundedOff / 2)) & u64(kRoundedOff - 1);

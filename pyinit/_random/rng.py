@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeGuard, get_args
 
 import numpy as np
 import torch
@@ -30,6 +30,20 @@ Source = torch.Generator | Key | torch.Tensor | None
 default generator."""
 
 _STATELESS = ("aten::_philox_uniform_", "aten::_philox_normal_")
+
+
+def checked_seed(seed: object) -> int:
+    """A seed.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is not in [0, 2^64).
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int, got {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+    return seed
 
 
 def _known(name: str, where: str) -> RngName:
@@ -160,7 +174,7 @@ def take_key(generator: Source) -> tuple[int, int] | None:
         if type(generator) is Key:
             return generator
         if not isinstance(generator, torch.Generator):
-            return as_key(generator) if isinstance(generator, torch.Tensor) else None
+            return as_key(generator) if is_torchs_key(generator) else None
         if generator.device.type != "cpu":
             return None
     try:
@@ -174,6 +188,11 @@ def take_key(generator: Source) -> tuple[int, int] | None:
     key = scratch.word[()]
     _idle.append(scratch)
     return key, 0
+
+
+def is_torchs_key(source: object) -> TypeGuard[torch.Tensor]:
+    """Whether it is a tensor as ``torch.func._random`` has them for keys, of any number of these."""
+    return isinstance(source, torch.Tensor) and source.dtype is torch.uint64
 
 
 def seed_and_offset(key: torch.Tensor, name: str = "generator") -> tuple[int, int]:
@@ -198,7 +217,7 @@ def as_key(key: torch.Tensor, name: str = "generator") -> Key:
 
 def for_torch(generator: Source, tensor: torch.Tensor) -> torch.Generator | None:
     """What to hand to torch's own function: a key becomes a generator seeded from it."""
-    if isinstance(generator, torch.Tensor):
+    if is_torchs_key(generator):
         generator = as_key(generator)
     if type(generator) is not Key:
         return generator  # type: ignore[return-value]  # anything wrong is torch's to refuse

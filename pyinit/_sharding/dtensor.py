@@ -39,11 +39,22 @@ def of_dtensor(tensor: Tensor) -> Sharded | None:
 
 
 def ranks_of(tensor: Tensor) -> tuple[int, ...]:
-    """The ranks of a DTensor's mesh; none for other tensors."""
+    """The ranks of a DTensor's mesh; none for other tensors.
+
+    Raises:
+        ValueError: for a mesh of several, not all of which are in the process group.
+    """
     if not is_dtensor(tensor):
         return ()
     whole: Any = tensor
-    return tuple(whole.device_mesh.mesh.flatten().tolist())
+    ranks = tuple(whole.device_mesh.mesh.flatten().tolist())
+    group = torch.distributed.is_initialized() and torch.distributed.get_world_size()
+    if len(ranks) > 1 and max(ranks) >= group:
+        raise ValueError(
+            f"a DTensor's mesh must consist of ranks of the process group, which has {int(group)}; it has "
+            f"rank {max(ranks)}"
+        )
+    return ranks
 
 
 def pieces_of(tensor: Tensor, rank: int) -> tuple[Piece, ...]:

@@ -9,7 +9,7 @@ from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._random import stateless
 from pyinit._random.distributions import CONSTANT, Distribution, Parameters, padded
-from pyinit._random.rng import Key, Source, get_rng, take_key
+from pyinit._random.rng import Source, get_rng, take_key
 from pyinit._sharding.find import has_kernels, held, sharded
 from pyinit._sharding.sharded import Indices, Piece, Sharded, tiles
 from pyinit._torch.views import (
@@ -160,7 +160,8 @@ def fill(
     The key is drawn from this process's generator: processes that hold parts of one tensor must draw
     the same one.
     """
-    part = _held_for_pyinit(tensor, generator) or _held_for_torchs_numbers(tensor)
+    chosen = get_rng()
+    part = held(tensor, generator if chosen == "philox" else None) if chosen != "torch" else None
     if part is None or not distribution.takes(LARGEST[DTYPES[tensor.dtype]], *parameters):
         return False
     if tensor.is_meta:
@@ -176,8 +177,10 @@ def fill(
 
 def fill_constant(tensor: Tensor, value: float) -> bool:
     """Fill what is held of a tensor that is spread over several processes; False for other tensors."""
-    part = None if is_transformed() or tensor.dtype not in DTYPES else sharded(tensor)
-    if part is None or not CONSTANT.takes(LARGEST[DTYPES[tensor.dtype]], value):
+    part = None if is_transformed() else sharded(tensor)
+    if part is None or tensor.dtype not in DTYPES:
+        return False
+    if not CONSTANT.takes(LARGEST[DTYPES[tensor.dtype]], value):
         return False
     fills = PieceFills()
     fills.add(part, CONSTANT, (value,), (0, 0))
@@ -185,25 +188,20 @@ def fill_constant(tensor: Tensor, value: float) -> bool:
     return True
 
 
-def fill_by_whole(
-    tensor: Tensor, make: Callable[[Tensor, Source], object], generator: Source = None
-) -> bool:
+def fill_by_whole(tensor: Tensor, make: Callable[[Tensor], object], source: Source = None) -> bool:
     """Fill what is held of a tensor whose elements depend on each other; False where torch has to.
 
-    make: fills a plain tensor of the whole's shape, given a ``Key`` to draw from
+    make: fills a plain tensor of the whole's shape, as the call for that tensor would
+    source: where its numbers come from, if it draws any
     """
-    part = _held_for_pyinit(tensor, generator)
+    part = held(tensor, source)
     if part is None:
         return False
-    if tensor.is_meta:
-        return True
-    key = take_key(generator)
-    if key is None:
-        return False
-    whole = empty_whole(tensor, part)
-    make(whole, Key(*key))
-    with torch.no_grad():
-        part.take_(whole)
+    if not tensor.is_meta:
+        whole = empty_whole(tensor, part)
+        make(whole)
+        with torch.no_grad():
+            part.take_(whole)
     return True
 
 
@@ -212,13 +210,3 @@ def empty_whole(tensor: Tensor, part: Sharded) -> Tensor:
     local = part.pieces[0].tensor if part.pieces else None
     device = local.device if local is not None and has_kernels(local) else "cpu"
     return torch.empty(part.shape, dtype=tensor.dtype, device=device)
-
-
-def _held_for_pyinit(tensor: Tensor, source: Source) -> Sharded | None:
-    return held(tensor, source) if get_rng() == "philox" else None
-
-
-def _held_for_torchs_numbers(tensor: Tensor) -> Sharded | None:
-    if get_rng() != "torch.func" or is_transformed() or tensor.dtype not in DTYPES:
-        return None
-    return sharded(tensor)

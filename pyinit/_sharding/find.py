@@ -8,9 +8,10 @@ from pyinit._device import fills as device_fills
 from pyinit._random.rng import Key, Source
 from pyinit._sharding.dtensor import of_dtensor
 from pyinit._sharding.sharded import Find, Piece, Sharded
+from pyinit._sharding.zero3 import of_partition
 from pyinit._torch.views import DTYPES, is_transformed, overridden
 
-_KINDS: tuple[Find, ...] = (of_dtensor,)
+_KINDS: tuple[Find, ...] = (of_dtensor, of_partition)
 
 
 def sharded(tensor: Tensor) -> Sharded | None:
@@ -30,15 +31,24 @@ def held(tensor: Tensor, source: Source = None) -> Sharded | None:
     With a ``Key`` a tensor has the same numbers on any device, so a plain tensor on a device that
     pyinit has no kernels for counts, too: all of it is held.
     """
-    if is_transformed() or tensor.dtype not in DTYPES:
+    if is_transformed():
         return None
+    # A tensor of another kind is told by its type alone: it, and torch's modes, see all else that is asked.
     found = sharded(tensor)
-    if found is not None or type(source) is not Key:
-        return found
+    if found is None and type(source) is Key and _is_out_of_reach(tensor):
+        found = Sharded(tuple(tensor.shape), (Piece(tensor.detach(), (0,) * tensor.dim()),))
+    return None if found is None or tensor.dtype not in DTYPES else found
+
+
+def _is_out_of_reach(tensor: Tensor) -> bool:
+    """Whether a plain tensor has memory on a device that pyinit has no kernels for."""
     is_plain = (type(tensor) is Tensor or type(tensor) is Parameter) and not overridden(tensor)
-    if not is_plain or has_kernels(tensor) or tensor.is_meta or tensor.layout is not torch.strided:
-        return None
-    return Sharded(tuple(tensor.shape), (Piece(tensor.detach(), (0,) * tensor.dim()),))
+    return (
+        is_plain
+        and not has_kernels(tensor)
+        and not tensor.is_meta
+        and tensor.layout is torch.strided
+    )
 
 
 def is_held(tensor: Tensor, source: Source) -> bool:

@@ -84,9 +84,9 @@ def _fill_in_turn(turn: dict[int, Made], me: int) -> None:
     arriving = []
     for rank, one in turn.items():
         if rank != me and one.part.pieces:
-            buffer = _buffer(one.part.pieces, one.tensor)
+            buffer = _buffer(one.part.pieces)
             work = torch.distributed.irecv(_bytes(buffer), rank)
-            arriving.append((rank, one, buffer, work))
+            arriving.append((rank, one.part.pieces, buffer, work))
     if me in turn:
         one = turn[me]
         whole = one.make()
@@ -98,18 +98,27 @@ def _fill_in_turn(turn: dict[int, Made], me: int) -> None:
                 slices = [whole[piece.place].reshape(-1) for piece in pieces]
                 buffer = slices[0] if len(slices) == 1 else torch.cat(slices)
                 _wait(torch.distributed.isend(_bytes(buffer), rank), "take", rank)
-    for rank, one, buffer, work in arriving:
+    for rank, pieces, buffer, work in arriving:
         _wait(work, "make", rank)
-        first = 0
-        for tensor, _ in one.part.pieces:
-            last = first + tensor.numel()
-            tensor.copy_(buffer[first:last].view(tensor.shape))
-            first = last
+        _take_from(buffer, pieces)
 
 
-def _buffer(pieces: Sequence[Piece], like: Tensor) -> Tensor:
+def _buffer(pieces: Sequence[Piece]) -> Tensor:
+    """Memory for the elements of all pieces: that of the only one, if these lie one after the other there."""
+    first = pieces[0].tensor
+    if len(pieces) == 1 and first.is_contiguous():
+        return first.view(-1)
     count = sum(piece.tensor.numel() for piece in pieces)
-    return torch.empty(count, dtype=like.dtype, device=like.device)
+    return torch.empty(count, dtype=first.dtype, device=first.device)
+
+
+def _take_from(buffer: Tensor, pieces: Sequence[Piece]) -> None:
+    if buffer.data_ptr() == pieces[0].tensor.data_ptr():
+        torch._C._increment_version([pieces[0].tensor])
+        return
+    sizes = [piece.tensor.numel() for piece in pieces]
+    for (tensor, _), values in zip(pieces, torch.split(buffer, sizes), strict=True):
+        tensor.copy_(values.view(tensor.shape))
 
 
 def _bytes(buffer: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pyinit.cli.info import info
 from pyinit.cli.init import init
 from pyinit.cli.inspect import inspect
 from pyinit.cli.run import run
+from pyinit.cli.verify import verify
 
 
 @click.group()
@@ -24,3 +25,4 @@ main.add_command(check)
 main.add_command(inspect)
 main.add_command(compare)
 main.add_command(run)
+main.add_command(verify)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pyinit._machine import Info, info
-from pyinit.cli import _console, _method, _options, _output, _timed
+from pyinit.cli import _console, _method, _options, _output, _shards, _timed
 from pyinit.cli._model import bad_parameter, load, one_line
 from pyinit.cli._timed import Timed
 from pyinit.models import MODELS
@@ -109,8 +109,14 @@ def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> N
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    callback=_options.output_file(".safetensors"),
-    help="Write the model to this safetensors file (.safetensors).",
+    help="Write the model to this safetensors file (.safetensors); with --shards, to this folder.",
+)
+@click.option(
+    "--shards",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Write N safetensors files with an index, in memory for a part of one. Under torchrun, each process "
+    "writes every WORLD_SIZE-th file.",
 )
 @_options.dtype
 @_options.kwargs
@@ -130,12 +136,36 @@ def init(
     dry_run: bool,
     report_file: Path | None,
     out: Path | None,
+    shards: int | None,
     dtype: str | None,
     kwargs: str,
     as_json: bool,
 ) -> None:
     given = _given(source, shape)
     has_method = method_name is not None or given is not None
+    if shards is not None:
+        others = {
+            "--method and its data": has_method,
+            "--option": bool(options),
+            "--from": weights is not None,
+            "--replay": replayed is not None,
+            "--dry-run": dry_run,
+        }
+        _shards.check(out, report_file, [other for other, is_given in others.items() if is_given])
+        assert out is not None
+        _shards.write(
+            model=model,
+            recipe=recipe or "auto",
+            seed=seed,
+            dtype=dtype,
+            kwargs=kwargs,
+            shards=shards,
+            out=out,
+            report_file=report_file,
+            as_json=as_json,
+        )
+        return
+    _check_out(out)
     if options and method_name is None:
         raise bad_parameter(
             "--option",
@@ -178,6 +208,16 @@ def init(
         _console.print_json({**described, "out": written, **timed.to_dict(), "machine": machine})
     else:
         _print(timed, machine, out)
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None:
+        try:
+            check_output(out, ".safetensors")
+        except OSError as error:
+            raise bad_parameter("--out", f"cannot write {out}: {error.strerror or error}") from None
+        except ValueError as error:
+            raise bad_parameter("--out", str(error)) from None
 
 
 def _check_together(

@@ -27,7 +27,7 @@ from pyinit._sharding.sharded import Sharded
 from pyinit._sharding.share import Made, cost_of, fill_made
 from pyinit._torch.eager import eager
 from pyinit._torch.original import original
-from pyinit._torch.placement import refuse_distributed
+from pyinit._torch.placement import refuse_distributed, refuse_partitioned
 from pyinit._torch.views import (
     centre_of,
     may_share_memory,
@@ -77,6 +77,8 @@ def orthogonal_(
         True
     """
     view = writable_view(tensor)
+    if view is None:
+        refuse_partitioned("tensor", tensor)
     if (groups.__class__ is not int or groups != 1) and tensor.dim() >= 2:
         checked_groups(groups, tensor.shape[0])
     if view is not None and len(view.shape) >= 2 and 0 not in view.shape:
@@ -93,8 +95,9 @@ def orthogonal_(
             return tensor
     elif (view is None and device_fills.orthogonal(tensor, gain, generator, groups)) or (
         view is None
+        and get_rng() == "philox"
         and fill_by_whole(
-            tensor, lambda whole, key: orthogonal_(whole, gain, key, groups=groups), generator
+            tensor, lambda whole: orthogonal_(whole, gain, generator, groups=groups), generator
         )
     ):
         return tensor
@@ -176,6 +179,7 @@ def orthogonal_many_(
             factors.append(checked_gain(one, view))
         else:
             factors.append(None)
+            refuse_partitioned(f"tensors[{i}]", tensor)
             if part is None:
                 _refuse_as_torch(f"tensors[{i}]", tensor, one)
             else:
@@ -210,7 +214,7 @@ def orthogonal_many_(
 
 def _made(tensor: Tensor, part: Sharded, gain: Any, source: Source) -> Made:
     """A matrix that is spread over processes, which share the work with that of other such ones."""
-    key = take_key(source)
+    key = take_key(source) if tensor.numel() else None
     drawn_from = source if key is None else Key(*key)
 
     def make() -> Tensor:
@@ -290,6 +294,7 @@ def delta_orthogonal_(
         True
     """
     if tensor.dim() not in (3, 4, 5):
+        refuse_partitioned("tensor", tensor)
         raise ValueError(f"tensor must have 3, 4 or 5 dimensions, got {tensor.dim()}")
     rows, columns = tensor.shape[0] // checked_groups(groups, tensor.shape[0]), tensor.shape[1]
     if rows < columns:
@@ -309,8 +314,14 @@ def delta_orthogonal_(
             _core.fill_orthogonal(jobs(centre, factor, key, groups), threads())
             increment_version((tensor,))
             return tensor
-    elif view is None and fill_by_whole(
-        tensor, lambda whole, key: delta_orthogonal_(whole, gain, key, groups=groups), generator
+    elif (
+        view is None
+        and get_rng() == "philox"
+        and fill_by_whole(
+            tensor,
+            lambda whole: delta_orthogonal_(whole, gain, generator, groups=groups),
+            generator,
+        )
     ):
         return tensor
     refuse_distributed("tensor", tensor)

@@ -11,11 +11,17 @@ from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._random import torch_stream
 from pyinit._random.distributions import NORMAL
-from pyinit._random.rng import Source, for_torch, take_key
+from pyinit._random.rng import Source, for_torch, get_rng, take_key
 from pyinit._sharding.fills import fill_by_whole
 from pyinit._torch.original import original
 from pyinit._torch.placement import refuse_distributed
-from pyinit._torch.views import LARGEST, refuse_inference, writable_flat_view, writable_view
+from pyinit._torch.views import (
+    LARGEST,
+    refuse_inference,
+    whole_shape,
+    writable_flat_view,
+    writable_view,
+)
 from pyinit.init import _routes
 from pyinit.init._routes import as_floats, fills, increment_version, threads
 
@@ -32,7 +38,7 @@ def eye_(tensor: Tensor) -> Tensor:
 
     Raises:
         ValueError: if it has another number of dimensions.
-        TypeError: for a DTensor, with torch's own numbers.
+        TypeError: for a DTensor of integers or of complex numbers.
 
     Example:
         >>> import torch, pyinit
@@ -42,7 +48,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     view = writable_view(tensor)
     if view is None or len(view.shape) != 2:
-        if fill_by_whole(tensor, lambda whole, _: eye_(whole)):
+        if fill_by_whole(tensor, eye_):
             return tensor
         refuse_distributed("tensor", tensor)
         return _routes.by_torch(original.eye_, tensor)
@@ -67,7 +73,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
     Raises:
         ValueError: for another number of dimensions, or groups that do not divide ``out``.
-        TypeError: for a DTensor, with torch's own numbers.
+        TypeError: for a DTensor of integers or of complex numbers.
 
     References:
         Zagoruyko & Komodakis (2017), `DiracNets: training very deep neural networks without
@@ -82,7 +88,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """
     view = writable_view(tensor)
     if view is None or len(view.shape) not in (3, 4, 5):
-        if fill_by_whole(tensor, lambda whole, _: dirac_(whole, groups)):
+        if fill_by_whole(tensor, lambda whole: dirac_(whole, groups)):
             return tensor
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):
@@ -113,8 +119,7 @@ def hadamard_(tensor: Tensor) -> Tensor:
 
     Raises:
         ValueError: for another number of dimensions.
-        TypeError: if the dtype is not floating point, and for a DTensor, with
-            torch's own numbers.
+        TypeError: if the dtype is not floating point.
 
     References:
         Zhao et al. (2022), `ZerO initialization: initializing neural networks with only zeros and
@@ -128,22 +133,23 @@ def hadamard_(tensor: Tensor) -> Tensor:
                 [ 0.5000,  0.5000],
                 [ 0.5000, -0.5000]])
     """
-    if tensor.dim() not in (2, 3, 4, 5):
-        raise ValueError(f"tensor must have 2 to 5 dimensions, got {tensor.dim()}")
+    shape = whole_shape(tensor)
+    if len(shape) not in (2, 3, 4, 5):
+        raise ValueError(f"tensor must have 2 to 5 dimensions, got {len(shape)}")
     if not tensor.is_floating_point():
         raise TypeError(f"tensor must be of a floating-point dtype, got {tensor.dtype}")
-    if tensor.numel() == 0 or tensor.is_meta:
+    if 0 in shape or tensor.is_meta:
         return tensor
-    rows, columns = tensor.shape[:2]
+    rows, columns = shape[:2]
     if rows <= columns and writable_flat_view(tensor) is not None:
         return eye_(tensor) if tensor.dim() == 2 else dirac_(tensor)
-    if fill_by_whole(tensor, lambda whole, _: hadamard_(whole)):
+    if fill_by_whole(tensor, hadamard_):
         return tensor
     refuse_distributed("tensor", tensor)
     refuse_inference(tensor)
     matrix = torch.empty((rows, columns), dtype=tensor.dtype, device=tensor.device)
     with torch.no_grad():
-        centre = tuple(size // 2 for size in tensor.shape[2:])
+        centre = tuple(size // 2 for size in shape[2:])
         return copy_to_tap(tensor, eye_(matrix) if rows <= columns else _hadamard(matrix), centre)
 
 
@@ -208,7 +214,9 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         if device_fills.sparse(tensor, zeros, next(as_floats(std)), generator):
             return tensor
     if view is None or len(view.shape) != 2:
-        if fill_by_whole(tensor, lambda whole, key: sparse_(whole, sparsity, std, key), generator):
+        if get_rng() == "philox" and fill_by_whole(
+            tensor, lambda whole: sparse_(whole, sparsity, std, generator), generator
+        ):
             return tensor
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):

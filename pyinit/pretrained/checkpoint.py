@@ -24,7 +24,7 @@ from pyinit._torch.placement import elsewhere
 
 CheckpointSource = Mapping[str, Any] | str | os.PathLike[str]
 
-_SAFETENSORS_DTYPES = {
+SAFETENSORS_DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
     "I8": torch.int8,
@@ -316,7 +316,7 @@ def _of_safetensors(path: Path) -> Checkpoint:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
     stored = {}
     for name, part in slices.items():
-        dtype = _SAFETENSORS_DTYPES.get(part.get_dtype())
+        dtype = SAFETENSORS_DTYPES.get(part.get_dtype())
         if dtype is None:
             raise ValueError(f"{path}: {name!r} has dtype {part.get_dtype()}, which torch lacks")
         stored[name] = StoredTensor(tuple(part.get_shape()), dtype, partial(file.get_tensor, name))

@@ -55,7 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
         mode = stat.S_IMODE((path if path.exists() else partial).stat().st_mode)
         yield partial
         partial.chmod(mode)  # a library may have put another file there
-        _flush(partial)
+        flush(partial)
         os.replace(partial, path)
 
 
@@ -124,7 +124,7 @@ def _beside(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Bring the contents to the disk: a file's name must not be there before its contents."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from torch import nn
 
 from pyinit._messages import first_of
 from pyinit._random.rng import Key, Source, rng, stream_of
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
@@ -22,7 +23,14 @@ from pyinit.reports.initialization import (
 from pyinit.whole_model.engine.adjust import adjust_site_, start_of
 from pyinit.whole_model.engine.buffers import IsTouched, plan_resets
 from pyinit.whole_model.engine.execute import measured
-from pyinit.whole_model.engine.plan import NO_OWN_RESET, Entry, check
+from pyinit.whole_model.engine.plan import (
+    NO_OWN_RESET,
+    Entry,
+    check,
+    refuse_partitioned_without_keys,
+    refuse_sites_elsewhere,
+    refuse_without_memory,
+)
 from pyinit.whole_model.initialize import carry_out, refuse_buffers_elsewhere, row_of
 from pyinit.whole_model.network import Network, Site
 
@@ -82,17 +90,17 @@ def replay_(model: nn.Module, report: Any, *, strict: bool = True) -> InitReport
         for site in network.sites
         if (row := rows.get(site.name)) and row.adjustment is not None and row.name not in lost
     ]
-    written = (
-        *(entry.site for entry in plan if not entry.is_kept),
-        *(site for site, _ in adjusted),
-    )
-    refuse_elsewhere("replay_", (n for site in written for n in site.named_parameters), model)
+    refuse_sites_elsewhere("replay_", (e.site for e in plan if not e.is_kept), network)
+    refuse_elsewhere("replay_", (n for s, _ in adjusted for n in s.named_parameters), model)
     lost |= _check(plan)
     if lost and strict:
         raise ValueError(
             f"the report cannot give again {len(lost)} of the parameters: {_by_reason(lost)} "
             "(strict=False leaves them as they are)"
         )
+    if report.rng == "torch":
+        refuse_partitioned_without_keys("replay_", plan)
+    refuse_without_memory("replay_", plan)
     keys = {row.name: Key(row.key, row.stream or 0) for row in report if row.key is not None}
     base = next(iter(keys.values()), Key(0)).key
 
@@ -100,7 +108,7 @@ def replay_(model: nn.Module, report: Any, *, strict: bool = True) -> InitReport
         row = rows.get(name)
         return (row and keys.get(row.name)) or Key(base, stream_of(name))
 
-    resets = plan_resets(network.modules, IsTouched(plan))
+    resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
     refuse_buffers_elsewhere("replay_", network, resets)
     of_each = [sources(entry.site.name) for entry in plan]
     with rng(report.rng):
@@ -225,6 +233,7 @@ def _adjusted(site: Site, row: Row, report: InitReport) -> Row:
     else:
         base = like if site.computed is None else site.computed.value().detach()
     adjust_site_(site, base, adjustment)
+    settle_(site.parameters)
     value = site.parameters[0] if site.computed is None else site.computed.value()
     mean, std, least, most = measured(value.detach()) or (None, None, None, None)
     return row._replace(

@@ -153,7 +153,8 @@ def test_columns_of_any_width_are_those_of_the_whole(dtype, columns):
         ):
             drawn(name, block, whole=whole, start=(0, first))
             assert torch.equal(block, expected), name
-        assert (around[:32] == POISON).all() and (around[-32:] == POISON).all()
+        assert (around[:32] == POISON).all()
+        assert (around[-32:] == POISON).all()
 
 
 def test_start_is_the_origin_by_default():

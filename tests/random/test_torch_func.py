@@ -237,7 +237,6 @@ def test_a_key_seeds_torchs_generator():
 
 
 BAD_KEYS = {
-    "dtype": torch.tensor([1, 2]),
     "length": torch.zeros(3, dtype=torch.uint64),
     "batch": torch.zeros(2, 2, dtype=torch.uint64),
     "scalar": torch.zeros((), dtype=torch.uint64),
@@ -250,11 +249,19 @@ BAD_KEYS = {
 def test_other_tensors_are_no_keys(name, key):
     out = torch.zeros(4, 4)
     with pytest.raises(
-        TypeError, match=r"generator, if it is a tensor, must be a key of torch.func"
+        TypeError, match=r"generator, if it is a tensor, must be a key of torch\.func"
     ):
         getattr(pyinit, name)(out, generator=BAD_KEYS[key])
+    assert not out.any()
+
+
+@pytest.mark.parametrize(
+    "key", [*BAD_KEYS.values(), torch.tensor([1, 2])], ids=[*BAD_KEYS, "dtype"]
+)
+def test_fills_refuse_other_tensors(key):
+    out = torch.zeros(4, 4)
     with pytest.raises(TypeError, match=r"key, if it is a tensor, must be a key of torch\.func"):
-        fill.normal(out, key=BAD_KEYS[key])
+        fill.normal(out, key=key)
     assert not out.any()
 
 

@@ -14,10 +14,11 @@ from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 import pyinit.init
+from pyinit._messages import first_of, warn
 from pyinit._random.rng import Source
 from pyinit._torch.once import once
 from pyinit.whole_model.engine.plan import Entry
-from pyinit.whole_model.own_resets import stand_ins
+from pyinit.whole_model.own_resets import stand_ins, whole_on_meta
 from pyinit.whole_model.reparametrized import spectral_norm_of
 
 Sources = Callable[[str], Source]
@@ -28,30 +29,45 @@ BufferReset = tuple[str, str, Callable[[Sources], Any]]
 
 
 def plan_resets(
-    modules: Mapping[str, nn.Module], is_touched: Callable[[str, nn.Module], bool]
+    modules: Mapping[str, nn.Module],
+    is_touched: Callable[[str, nn.Module], bool],
+    *,
+    may_be_empty: bool = False,
 ) -> list[BufferReset]:
     """Find what resets the buffers of a model's modules.
 
     is_touched: whether the module of that name is being initialized
+    may_be_empty: whether buffers in memory may have got it from ``to_empty``, which does not show. Then
+        they are all made again, and a warning tells of those of which nobody knows how
 
     Raises:
         ValueError: For buffers on the meta device that no module can make again.
     """
     resets: list[BufferReset] = []
-    lost: list[str] = []
+    unknown: dict[str, Tensor] = {}
     for path, module in modules.items():
         if not module._buffers or not is_touched(path, module):
             continue
-        without = [name for name, b in module._buffers.items() if b is not None and b.is_meta]
-        found = _reset_of(path, module, modules)
+        lost = {
+            name: b
+            for name, b in module._buffers.items()
+            if b is not None and (b.is_meta or may_be_empty)
+        }
+        found = _reset_of(path, module, modules, lost)
         if found is not None:
             resets.append((path, *found))
-        elif without:
-            lost += [f"{path}.{name}" if path else name for name in without]
-    if lost:
+        else:
+            unknown |= {f"{path}.{name}" if path else name: b for name, b in lost.items()}
+    without = [name for name, buffer in unknown.items() if buffer.is_meta]
+    if without:
         raise ValueError(
             "buffers on the meta device whose values only their module's constructor knows: "
-            f"{', '.join(lost[:10])}; build them outside of torch.device('meta')"
+            f"{first_of(without)}; build them outside of torch.device('meta')"
+        )
+    if unknown:
+        warn(
+            f"nothing of the model makes these buffers again: {first_of(list(unknown))}. If they have "
+            "their memory from to_empty(), they hold no values until you set them"
         )
     return resets
 
@@ -101,8 +117,9 @@ def _with_parents(paths: set[str]) -> set[str]:
 
 
 def _reset_of(
-    path: str, module: nn.Module, modules: Mapping[str, nn.Module]
+    path: str, module: nn.Module, modules: Mapping[str, nn.Module], lost: Mapping[str, Tensor]
 ) -> tuple[str, Callable[[Sources], Any]] | None:
+    """How the buffers of a module are reset; ``lost`` are those that have no values."""
     hooks = list(spectral_norm_of(module)) if module._forward_pre_hooks else []
     if hooks:
         return _ITERATION, lambda sources: _iterate_hooks(module, hooks, sources(path))
@@ -114,32 +131,30 @@ def _reset_of(
     if isinstance(module, _NormBase):
         return "reset_running_stats", lambda _: module.reset_running_stats()
     return (
-        _reset_by_methods(module)
-        or _reset_by_known(module)
-        or _reset_by_model(path, module, modules)
+        _reset_by_methods(module, lost)
+        or _reset_by_known(module, lost)
+        or _reset_by_model(path, module, modules, lost)
     )
 
 
-def _without_values(module: nn.Module) -> dict[str, Tensor]:
-    return {name: b for name, b in module._buffers.items() if b is not None and b.is_meta}
-
-
-def _reset_by_methods(module: nn.Module) -> tuple[str, Callable[[Sources], Any]] | None:
+def _reset_by_methods(
+    module: nn.Module, lost: Mapping[str, Tensor]
+) -> tuple[str, Callable[[Sources], Any]] | None:
     """Use methods without arguments by which the module's constructor made its buffers."""
-    lost = set(_without_values(module))
+    missing = set(lost)
     found: dict[str, Callable[[nn.Module], Any]] = {}
     for name in _methods_for_buffers(type(module)) if lost else ():  # type: ignore[arg-type]
         method = methodcaller(name)
-        made = lost & _made(method, module, _in_memory)
+        made = missing & _made(method, module, lost, _in_memory)
         if made:
             found[name] = method
-            lost -= made
-    if lost or not found:
+            missing -= made
+    if missing or not found:
         return None
 
     def reset(_: Sources) -> None:
         for method in found.values():
-            _make(method, module, torch.empty_like)
+            _make(method, module, _where_it_is)
 
     return f"its own {' and '.join(found)}", reset
 
@@ -150,14 +165,15 @@ def _methods_for_buffers(cls: type[nn.Module]) -> tuple[str, ...]:
     return tuple(name for name in names if callable(getattr(cls, name)))
 
 
-def _reset_by_known(module: nn.Module) -> tuple[str, Callable[[Sources], Any]] | None:
+def _reset_by_known(
+    module: nn.Module, lost: Mapping[str, Tensor]
+) -> tuple[str, Callable[[Sources], Any]] | None:
     """Use what is known of a class whose constructor alone makes its buffers."""
     cls = type(module)
     known = _KNOWN.get((cls.__module__, cls.__qualname__))
-    lost = _without_values(module).keys()
     if lost and cls.__module__.startswith("transformers.models."):
         known = _OF_TRANSFORMERS
-    if known is None or not known.keys() >= lost:
+    if known is None or not known.keys() >= lost.keys():
         return None
 
     @torch.no_grad()
@@ -188,13 +204,12 @@ _OF_TRANSFORMERS: Mapping[str, Callable[[Any], Tensor]] = {
 
 
 def _reset_by_model(
-    path: str, module: nn.Module, modules: Mapping[str, nn.Module]
+    path: str, module: nn.Module, modules: Mapping[str, nn.Module], lost: Mapping[str, Tensor]
 ) -> tuple[str, Callable[[Sources], Any]] | None:
     """Use _init_weights, in which models of transformers make buffers, as of rotary embeddings."""
-    lost = _without_values(module).keys()
     owns = (getattr(modules.get(parent), "_init_weights", None) for parent in _parents(path))
     own = next(filter(callable, owns), None) if lost else None
-    if own is None or not lost <= _made(own, module, _on_meta):
+    if own is None or not lost.keys() <= _made(own, module, lost, _on_meta):
         return None
     return _BY_MODEL, lambda _: _make(own, module, _on_meta)
 
@@ -204,18 +219,24 @@ _Make = Callable[[Tensor], Tensor]
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="meta")
+    return torch.empty_like(whole_on_meta(tensor), device="meta")
 
 
 def _in_memory(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="cpu")
+    return torch.empty_like(whole_on_meta(tensor), device="cpu")
 
 
-def _made(own: Callable[[nn.Module], Any], module: nn.Module, make: _Make) -> set[str]:
+def _where_it_is(tensor: Tensor) -> Tensor:
+    return torch.empty_like(whole_on_meta(tensor), device=tensor.device)
+
+
+def _made(
+    own: Callable[[nn.Module], Any], module: nn.Module, lost: Mapping[str, Tensor], make: _Make
+) -> set[str]:
     """The module's buffers without values that ``own`` gives some. It is tried on stand-ins."""
     before = dict(module._buffers)
     try:
-        placed = {name: make(b) for name, b in _without_values(module).items()}
+        placed = {name: make(buffer) for name, buffer in lost.items()}
         module._buffers.update(placed)
         _without_parameters(own, module, make)
         return {name for name, new in placed.items() if _is_made(module._buffers.get(name), new)}

@@ -3,23 +3,33 @@
 It is made and checked before anything is written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from pyinit import _core
 from pyinit._messages import first_of
+from pyinit._sharding.dtensor import is_dtensor
 from pyinit._sharding.find import sharded
-from pyinit._torch.placement import refuse_elsewhere
-from pyinit._torch.views import DTYPES, View, readable_view, writable_flat_view
+from pyinit._sharding.zero3 import refuse_gathered
+from pyinit._torch.placement import GATHER, refuse_elsewhere
+from pyinit._torch.views import DTYPES, View, is_placeholder, readable_view, writable_flat_view
 from pyinit.initializers import (
     KEEP,
     Blocks,
+    Constant,
+    Dirac,
     Drawn,
+    Eye,
+    Hadamard,
     Initializer,
     Keep,
+    Normal,
     OwnReset,
+    Sparse,
+    TruncNormal,
+    Uniform,
     Weight,
 )
 from pyinit.reports.initialization import Kept
@@ -29,6 +39,9 @@ from pyinit.whole_model.recipes.choices import with_padding
 from pyinit.whole_model.recipes.registry import Choice, Choices, Recipe
 from pyinit.whole_model.rules import Rules
 from pyinit.whole_model.rules.patterns import Matcher, Predicate
+
+QUICK = (Constant, Uniform, Normal, TruncNormal, Dirac, Eye, Hadamard, Sparse)
+"""What each process that holds a part of a tensor makes for itself."""
 
 _LARGEST = {dtype: torch.finfo(dtype).max for dtype in DTYPES}
 
@@ -91,17 +104,12 @@ def make_plan(
         for site in network.sites
         if (entry := _untouched(site, network, by_rule, only, skip)) is not None
     }
-    refuse_elsewhere(
-        "initialize_",
-        (
-            (name, parameter)
-            for site in network.sites
-            if site.name not in untouched and not _is_kept_by(by_rule.get(site.name))
-            for name, parameter in site.named_parameters
-            if site.computed is not None or not _is_sharded(name, parameter)
-        ),
-        network.model,
+    filled = (
+        site
+        for site in network.sites
+        if site.name not in untouched and not _is_kept_by(by_rule.get(site.name))
     )
+    refuse_sites_elsewhere("initialize_", filled, network)
     by_recipe = recipe.choose(network)
     plan = []
     # Layers of one kind share initializer and shape.
@@ -126,24 +134,51 @@ def make_plan(
     return plan
 
 
-def _is_sharded(name: str, parameter: Tensor) -> bool:
+def refuse_sites_elsewhere(call: str, sites: Iterable[Site], network: Network) -> None:
+    """Refuse to fill parameters whose values are elsewhere, except for those that this process holds in part.
+
+    Raises:
+        ValueError: if there are such parameters.
+    """
+    named = (
+        (name, parameter)
+        for site in sites
+        for name, parameter in site.named_parameters
+        if site.computed is not None or not _is_sharded(call, name, parameter)
+    )
+    refuse_elsewhere(call, named, network.model)
+
+
+def _is_sharded(call: str, name: str, parameter: Tensor) -> bool:
     """Whether this process can fill what it holds of a parameter that is spread over several.
 
     Raises:
-        ValueError: for one whose elements cannot be told from what it holds, or that has no memory yet.
+        ValueError: for one whose elements cannot be told from what it holds.
     """
+    refuse_gathered(call, ((name, parameter),))
     try:
-        part = sharded(parameter)
+        return sharded(parameter) is not None
     except ValueError as error:
-        raise ValueError(f"initialize_ cannot fill {name}: {error}") from None
-    if part is None:
-        return False
-    if parameter.is_meta:
+        raise ValueError(f"{call} cannot fill {name}: {error}") from None
+
+
+def refuse_without_memory(call: str, plan: Sequence[Entry]) -> None:
+    """Refuse DTensors on the meta device: only their model's ``to_empty`` gives each process its memory.
+
+    Raises:
+        ValueError: if there are any.
+    """
+    without = [
+        name
+        for entry in plan
+        for name, parameter in entry.site.named_parameters
+        if parameter.is_meta and is_dtensor(parameter) and not entry.is_left_out
+    ]
+    if without:
         raise ValueError(
-            f"parameter {name} is a DTensor on the meta device: give the model memory by "
-            "model.to_empty(device=...) first"
+            f"{call} takes parameters that have memory, got {len(without)} DTensors on the meta device: "
+            f"{first_of(without)}; call model.to_empty(device=...) first"
         )
-    return True
 
 
 def refuse_no_match(name: str, match: Matcher | None, network: Network) -> None:
@@ -229,10 +264,11 @@ def check(plan: Sequence[Entry]) -> None:
 
     Raises:
         ValueError: for parameters on the meta device that nothing initializes, that share memory in
-            part, or have elements that do.
+            part, or have elements that do, and for partitions that take more than this process has.
         RuntimeError: for inference tensors, outside of inference mode.
     """
     _check_values(plan)
+    _check_partitioned(plan)
     entries, tensors, views = [], [], []
     for entry in plan:
         site = entry.site
@@ -270,7 +306,7 @@ def view_of_entry(entry: Entry, tensor: Tensor) -> View | None:
         return readable_view(tensor)
     view = writable_flat_view(tensor)
     if view is None:
-        _check_writable(entry.site.name, tensor)
+        check_writable(entry.site.name, tensor)
     return view
 
 
@@ -288,7 +324,33 @@ def _check_values(plan: Sequence[Entry]) -> None:
         )
 
 
-def _check_writable(name: str, tensor: Tensor) -> None:
+def _check_partitioned(plan: Sequence[Entry]) -> None:
+    """Refuse what ZeRO-3 has partitioned where processes would have to hand parts around."""
+    for entry in plan:
+        is_partitioned = bool(entry.blocks) and is_placeholder(entry.site.tensor)
+        if is_partitioned and not all(type(drawn) in QUICK for drawn, _, _ in entry.blocks):
+            raise ValueError(
+                f"{entry.initializer} cannot fill {entry.site.name} ({entry.why}), since its elements "
+                f"depend on each other and DeepSpeed's ZeRO-3 has partitioned it: {GATHER}"
+            )
+
+
+def refuse_partitioned_without_keys(call: str, plan: Sequence[Entry]) -> None:
+    """Refuse to draw from anything but keys for what ZeRO-3 has partitioned, as torch would write nothing.
+
+    Raises:
+        ValueError: if there is such a parameter.
+    """
+    names = [e.site.name for e in plan if e.blocks and is_placeholder(e.site.tensor)]
+    if names:
+        raise ValueError(
+            f"{call} fills what DeepSpeed's ZeRO-3 has partitioned by pyinit's own numbers alone, from "
+            f"seed= or a generator on the CPU: {first_of(names)}"
+        )
+
+
+def check_writable(name: str, tensor: Tensor) -> None:
+    """Raise ValueError for a parameter whose elements have no places of their own in memory."""
     if tensor.layout is not torch.strided:
         raise ValueError(f"parameter {name} is not strided but of layout {tensor.layout}")
     if not _core.non_overlapping(tuple(tensor.shape), tensor.stride()):

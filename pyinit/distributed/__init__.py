@@ -1,0 +1,1 @@
+"""Models beyond one machine: the same weights at any world size."""
