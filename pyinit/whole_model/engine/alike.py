@@ -36,7 +36,7 @@ def agree_on(
         (
             (name, tensor, _filling(entry))
             for entry in plan
-            if not entry.is_kept
+            if entry.view is None and not entry.is_kept  # with a view it is plain memory
             for name, tensor in entry.site.named_parameters
             if is_dtensor(tensor)
         ),
