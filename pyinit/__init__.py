@@ -102,6 +102,7 @@ if TYPE_CHECKING:
         weight_norm_init_,
         whitening_,
     )
+    from pyinit.distributed.keyed import keyed
     from pyinit.inspection import theory
     from pyinit.inspection.check import assert_initialized, check
     from pyinit.inspection.findings import Finding, Findings
@@ -164,6 +165,7 @@ __all__ = [
     "kaiming_normal_",
     "kaiming_uniform",
     "kaiming_uniform_",
+    "keyed",
     "lecun_normal_",
     "lecun_uniform_",
     "load_pretrained_",
@@ -240,6 +242,7 @@ _LATER = {
     "Monitor": "pyinit.inspection.monitor",
     "distances": "pyinit.data_driven.distances",
     "inspect": "pyinit.inspection.inspect",
+    "keyed": "pyinit.distributed.keyed",
     "theory": "pyinit.inspection.theory",
 }
 

@@ -233,7 +233,7 @@ def _apply(is_half_done: bool = False) -> None:
     """
     global _rng  # noqa: PLW0603  the process is patched or not
     _rng = _handles[-1].rng if _handles else None
-    _set_methods()
+    set_methods()
     swaps = _swaps_in if _handles else _swaps_out
     namespace = vars(torch.nn.init)
     if not is_half_done and swaps.keys().isdisjoint(map(id, namespace.values())):
@@ -251,7 +251,7 @@ def _apply(is_half_done: bool = False) -> None:
                 _swap(container, swaps)
 
 
-def _set_methods() -> None:
+def set_methods() -> None:
     """Give ``torch.Tensor`` the methods, or take them away: torch's own are those of its base class.
 
     A method that somebody else has put there stays.

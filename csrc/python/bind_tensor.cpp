@@ -82,11 +82,16 @@ PyObject* view_of(const dlpack::Tensor& t, DType dtype, PyObject* shape, PyObjec
   return nullptr;
 }
 
+// Whether DeepSpeed's ZeRO-3 has left an empty tensor in the place of a parameter that it has partitioned.
+bool is_placeholder(PyObject* object, const dlpack::Tensor& t) {
+  return t.ndim == 1 && t.shape[0] == 0 && PyObject_HasAttrString(object, "ds_shape") != 0;
+}
+
 // The view of what a fill may write, dense memory as one dimension; None where it cannot write.
 PyObject* target(PyObject* object) {
   dlpack::Tensor t;
   const std::optional<DType> dtype = exchange(object, t);
-  if (!dtype) Py_RETURN_NONE;
+  if (!dtype || is_placeholder(object, t)) Py_RETURN_NONE;
   Integers shape, strides;
   int64_t count = 1;
   for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];

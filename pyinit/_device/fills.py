@@ -16,6 +16,7 @@ from pyinit._torch.views import (
     DTYPES,
     LARGEST,
     View,
+    is_placeholder,
     is_transformed,
     may_share_memory,
     overridden,
@@ -43,7 +44,7 @@ Fill = tuple[
 
 
 def has_kernels_for(tensor: Tensor) -> bool:
-    """Whether it is a plain CUDA tensor and pyinit was built with CUDA kernels.
+    """Whether it is a plain CUDA tensor with its own memory and pyinit was built with CUDA kernels.
 
     Nothing is asked of tensors that are not plain: a subclass would be shown the question.
     """
@@ -53,6 +54,7 @@ def has_kernels_for(tensor: Tensor) -> bool:
         and (kind is Parameter or kind is Tensor)
         and not overridden(tensor)
         and tensor.is_cuda
+        and not is_placeholder(tensor)
     )
 
 

@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from pyinit._torch.views import whole_shape
+
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 PARAMETER_HOLDERS = (nn.ParameterList, nn.ParameterDict)
 """Modules whose parameters the module around them uses."""
@@ -57,7 +59,7 @@ def is_expert_stack(module: nn.Module) -> bool:
     """Whether a module holds the matrices of a mixture's experts as stacks, (experts, ..., ...)."""
     weights = [module._parameters.get(name) for name in EXPERT_ENDS]
     return "expert" in type(module).__name__.lower() and any(
-        weight is not None and weight.dim() == 3 for weight in weights
+        weight is not None and len(whole_shape(weight)) == 3 for weight in weights
     )
 
 
@@ -67,9 +69,9 @@ def are_experts_transposed(module: nn.Module) -> bool | None:
     if isinstance(said, bool):
         return said
     shapes = {
-        name: parameter.shape
+        name: whole_shape(parameter)
         for name, parameter in module._parameters.items()
-        if parameter is not None and parameter.dim() == 3
+        if parameter is not None and len(whole_shape(parameter)) == 3
     }
     last = next((shapes[name] for name in EXPERT_ENDS if name in shapes), None)
     first = next((shape for name, shape in shapes.items() if name not in EXPERT_ENDS), None)

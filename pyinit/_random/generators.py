@@ -15,6 +15,10 @@ from pyinit._torch.fork_safe_lock import fork_safe_lock
 _lock = fork_safe_lock()
 
 
+SEEDED = frozenset(("cpu", "cuda", "meta"))
+"""The types of devices on which ``seeded`` says what is drawn; those of others are not known here."""
+
+
 class States(NamedTuple):
     """The states of the global generators: torch's, that of ``random`` and NumPy's."""
 

@@ -11,7 +11,7 @@ from pyinit import _core
 from pyinit._random import torch_stream
 from pyinit._random.rng import Key, Source, as_key, is_torchs_key
 from pyinit._torch.arrays import as_tensor
-from pyinit._torch.views import DTYPES, ITEM_SIZES, View
+from pyinit._torch.views import DTYPES, ITEM_SIZES, View, whole_shape
 
 _Place = tuple[int, ...] | None
 Job = tuple[View, float, tuple[int, int], _Place, _Place]
@@ -86,10 +86,10 @@ def listed_tensors(tensors: Iterable[Any]) -> tuple[list[Any], list[Tensor]]:
         for i, one in enumerate(given)
     ]
     for i, tensor in enumerate(listed):
-        if tensor.dim() < 2:
+        if len(shape := whole_shape(tensor)) < 2:
             raise ValueError(
                 "Only tensors with 2 or more dimensions are supported, "
-                f"got tensors[{i}] of shape {tuple(tensor.shape)}"
+                f"got tensors[{i}] of shape {shape}"
             )
     return given, listed
 

@@ -32,6 +32,20 @@ default generator."""
 _STATELESS = ("aten::_philox_uniform_", "aten::_philox_normal_")
 
 
+def checked_seed(seed: object) -> int:
+    """A seed.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is not in [0, 2^64).
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int, got {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+    return seed
+
+
 def _known(name: str, where: str) -> RngName:
     for known in NAMES:
         if name == known:

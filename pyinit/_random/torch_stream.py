@@ -20,7 +20,7 @@ from pyinit._random.rng import Source, for_torch, get_rng
 from pyinit._random.torch_cases import Case, States, arithmetic_of, is_in_blocks, note
 from pyinit._torch import tally
 from pyinit._torch.fork_safe_lock import fork_safe_lock
-from pyinit._torch.views import LARGEST, View, writable_flat_view
+from pyinit._torch.views import LARGEST, View, is_placeholder, writable_flat_view
 
 _SMALL = 2048
 """Up to so many elements, torch's own method makes uniform and normal numbers sooner."""
@@ -126,7 +126,8 @@ def small(
     if (
         (type(tensor) is not Parameter and type(tensor) is not Tensor)
         or has_torch_function_variadic(tensor)
-        or tensor.numel() > _SMALL
+        or (count := tensor.numel()) > _SMALL
+        or (count == 0 and is_placeholder(tensor))
     ):
         return False
     usual = _is_grad_enabled()

@@ -8,9 +8,10 @@ from pyinit._device import fills as device_fills
 from pyinit._random.rng import Key, Source
 from pyinit._sharding.dtensor import of_dtensor
 from pyinit._sharding.sharded import Find, Piece, Sharded
+from pyinit._sharding.zero3 import of_partition
 from pyinit._torch.views import DTYPES, is_transformed, overridden
 
-_KINDS: tuple[Find, ...] = (of_dtensor,)
+_KINDS: tuple[Find, ...] = (of_dtensor, of_partition)
 
 
 def sharded(tensor: Tensor) -> Sharded | None:

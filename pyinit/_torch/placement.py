@@ -11,7 +11,11 @@ from torch.utils._python_dispatch import (
     is_traceable_wrapper_subclass,
 )
 
-from pyinit._torch.views import readable_view
+from pyinit._torch.initialized_flags import FLAG
+from pyinit._torch.views import is_placeholder, readable_view
+
+_SAYING_NOTHING = frozenset({FLAG})
+"""Attributes of tensors that tell nothing of where their values are."""
 
 
 def refuse_elsewhere(
@@ -56,13 +60,25 @@ def refuse_distributed(name: str, tensor: Tensor) -> None:
         )
 
 
+def refuse_partitioned(name: str, tensor: Tensor) -> None:
+    """Raise for a parameter that ZeRO-3 has partitioned, where processes would have to hand parts around."""
+    if is_placeholder(tensor):
+        raise TypeError(
+            f"{name} must not be partitioned by DeepSpeed's ZeRO-3, since its elements depend on each "
+            f"other here: {GATHER}"
+        )
+
+
+GATHER = "give another initializer, or gather the parameter by deepspeed.zero.GatheredParameters"
+
+
 def elsewhere(tensor: Tensor) -> str | None:
     """Where a tensor's values are, in words; None if it holds them, or has none on the meta device."""
     kind = type(tensor)
     is_plain = kind is nn.Parameter or kind is Tensor
     # To ask for the memory of a tensor on the meta device is an error, which costs milliseconds.
     has_memory = is_plain and not tensor.is_meta and readable_view(tensor) is not None
-    if has_memory and not tensor.__dict__:
+    if has_memory and tensor.__dict__.keys() <= _SAYING_NOTHING:
         return None
     return next((where for is_so, where in _KINDS if is_so(tensor)), None)
 
@@ -80,12 +96,6 @@ def _is_a(module: str, name: str) -> Callable[[Tensor], bool]:
     return is_so
 
 
-def _is_partitioned(tensor: Tensor) -> bool:
-    """Whether DeepSpeed has partitioned it; a gathered parameter has its own shape again."""
-    whole = getattr(tensor, "ds_shape", None)
-    return whole is not None and tuple(whole) != tuple(tensor.shape)
-
-
 def _has_no_memory(tensor: Tensor) -> bool:
     if tensor.is_meta or tensor.layout is not torch.strided or tensor.numel() == 0:
         return False
@@ -98,7 +108,7 @@ def _has_no_memory(tensor: Tensor) -> bool:
 _is_distributed = _is_a("torch.distributed.tensor", "DTensor")
 
 _KINDS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
-    (_is_partitioned, "partitioned by DeepSpeed's ZeRO-3"),
+    (is_placeholder, "partitioned by DeepSpeed's ZeRO-3"),
     (lambda tensor: getattr(tensor, "_is_flat_param", False), "several parameters, flattened"),
     (_is_distributed, "a DTensor, sharded over a mesh"),
     (_is_a("torch._subclasses.fake_tensor", "FakeTensor"), "a FakeTensor, which has none"),

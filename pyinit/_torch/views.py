@@ -5,6 +5,7 @@
 ``writable_view``        the same, with the tensor's own shape
 ``readable_view``        what a kernel may read, with the tensor's own shape
 ``view_of``              any tensor in the CPU's memory: one that was made here, for instance
+``is_placeholder``       an empty tensor in the place of a parameter that ZeRO-3 has partitioned
 ``Backwards``            an array with negative steps, which torch has no tensors for
 =======================  ===================================================================
 """
@@ -73,6 +74,19 @@ def is_transformed() -> bool:
     return _dispatch_modes() != 0 or _functorch_transform() is not None or _is_tracing()
 
 
+def is_placeholder(tensor: Tensor) -> bool:
+    """Whether DeepSpeed's ZeRO-3 has left an empty tensor in the place of a parameter that it has partitioned."""
+    # A subclass, or a mode, is shown nothing unless it is one.
+    return (
+        "ds_shape" in getattr(tensor, "__dict__", ()) and tensor.dim() == 1 and tensor.numel() == 0
+    )
+
+
+def whole_shape(tensor: Tensor) -> tuple[int, ...]:
+    """A tensor's shape, or that of the parameter in whose place ZeRO-3 has left an empty one."""
+    return tuple(tensor.ds_shape if is_placeholder(tensor) else tensor.shape)  # type: ignore[attr-defined]
+
+
 def writable_flat_view(tensor: Tensor) -> View | None:
     """Where a fill may write, with dense memory as one dimension; None where torch must do it."""
     kind = type(tensor)
@@ -119,7 +133,7 @@ def view_of(tensor: Tensor) -> View:
 def writable_by_methods(tensor: Tensor) -> View | None:
     """The view that ``_core.dlpack_target`` finds, for a torch without DLPack's exchange interface."""
     code = DTYPES.get(tensor.dtype)
-    if code is None or not tensor.is_cpu or tensor.is_nested:
+    if code is None or not tensor.is_cpu or tensor.is_nested or is_placeholder(tensor):
         return None
     try:
         address = tensor.data_ptr()

@@ -21,6 +21,7 @@ from pyinit._random.generators import (
     set_global_states,
 )
 from pyinit._random.rng import Key, stream_of
+from pyinit._sharding.zero3 import refuse_gathered, settle_
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import DTYPES
 from pyinit._torch.wrappers import unwrapped
@@ -401,6 +402,7 @@ def working(
             )
         refuse_unready(plain)
         refuse_elsewhere(call, plain.named_parameters(remove_duplicate=False), plain)
+        refuse_gathered(call, plain.named_parameters())
         with global_states_kept():
             batch = None if data is None else read_batch(plain, data)
         network = Network(plain)
@@ -413,6 +415,8 @@ def working(
         except BaseException:
             work.undo()
             raise
+        finally:
+            settle_(plain.parameters())
 
 
 def _with_options(name: str, options: Mapping[str, Any]) -> Method:

@@ -27,7 +27,7 @@ from pyinit._sharding.sharded import Sharded
 from pyinit._sharding.share import Made, cost_of, fill_made
 from pyinit._torch.eager import eager
 from pyinit._torch.original import original
-from pyinit._torch.placement import refuse_distributed
+from pyinit._torch.placement import refuse_distributed, refuse_partitioned
 from pyinit._torch.views import (
     centre_of,
     may_share_memory,
@@ -77,6 +77,8 @@ def orthogonal_(
         True
     """
     view = writable_view(tensor)
+    if view is None:
+        refuse_partitioned("tensor", tensor)
     if (groups.__class__ is not int or groups != 1) and tensor.dim() >= 2:
         checked_groups(groups, tensor.shape[0])
     if view is not None and len(view.shape) >= 2 and 0 not in view.shape:
@@ -177,6 +179,7 @@ def orthogonal_many_(
             factors.append(checked_gain(one, view))
         else:
             factors.append(None)
+            refuse_partitioned(f"tensors[{i}]", tensor)
             if part is None:
                 _refuse_as_torch(f"tensors[{i}]", tensor, one)
             else:
@@ -291,6 +294,7 @@ def delta_orthogonal_(
         True
     """
     if tensor.dim() not in (3, 4, 5):
+        refuse_partitioned("tensor", tensor)
         raise ValueError(f"tensor must have 3, 4 or 5 dimensions, got {tensor.dim()}")
     rows, columns = tensor.shape[0] // checked_groups(groups, tensor.shape[0]), tensor.shape[1]
     if rows < columns:

@@ -15,7 +15,13 @@ from pyinit._random.rng import Source, for_torch, get_rng, take_key
 from pyinit._sharding.fills import fill_by_whole
 from pyinit._torch.original import original
 from pyinit._torch.placement import refuse_distributed
-from pyinit._torch.views import LARGEST, refuse_inference, writable_flat_view, writable_view
+from pyinit._torch.views import (
+    LARGEST,
+    refuse_inference,
+    whole_shape,
+    writable_flat_view,
+    writable_view,
+)
 from pyinit.init import _routes
 from pyinit.init._routes import as_floats, fills, increment_version, threads
 
@@ -127,13 +133,14 @@ def hadamard_(tensor: Tensor) -> Tensor:
                 [ 0.5000,  0.5000],
                 [ 0.5000, -0.5000]])
     """
-    if tensor.dim() not in (2, 3, 4, 5):
-        raise ValueError(f"tensor must have 2 to 5 dimensions, got {tensor.dim()}")
+    shape = whole_shape(tensor)
+    if len(shape) not in (2, 3, 4, 5):
+        raise ValueError(f"tensor must have 2 to 5 dimensions, got {len(shape)}")
     if not tensor.is_floating_point():
         raise TypeError(f"tensor must be of a floating-point dtype, got {tensor.dtype}")
-    if tensor.numel() == 0 or tensor.is_meta:
+    if 0 in shape or tensor.is_meta:
         return tensor
-    rows, columns = tensor.shape[:2]
+    rows, columns = shape[:2]
     if rows <= columns and writable_flat_view(tensor) is not None:
         return eye_(tensor) if tensor.dim() == 2 else dirac_(tensor)
     if fill_by_whole(tensor, hadamard_):
@@ -142,7 +149,7 @@ def hadamard_(tensor: Tensor) -> Tensor:
     refuse_inference(tensor)
     matrix = torch.empty((rows, columns), dtype=tensor.dtype, device=tensor.device)
     with torch.no_grad():
-        centre = tuple(size // 2 for size in tensor.shape[2:])
+        centre = tuple(size // 2 for size in shape[2:])
         return copy_to_tap(tensor, eye_(matrix) if rows <= columns else _hadamard(matrix), centre)
 
 

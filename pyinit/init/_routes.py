@@ -20,7 +20,7 @@ from pyinit._torch import tally
 from pyinit._torch.arrays import as_tensor
 from pyinit._torch.eager import eager
 from pyinit._torch.original import original
-from pyinit._torch.views import Backwards, overridden
+from pyinit._torch.views import Backwards, is_placeholder, overridden
 
 threads = torch.get_num_threads
 increment_version = torch._C._increment_version
@@ -96,9 +96,18 @@ def fill_in_memory(fill: Callable[[Tensor], object], tensor: Tensor) -> None:
 
 
 def by_torch(function: Callable[..., Tensor], tensor: Tensor, *args: Any) -> Tensor:
-    """Call torch's own function. All such calls pass here, where tests can count them."""
+    """Call torch's own function. All such calls pass here, where tests can count them.
+
+    Raises:
+        ValueError: for a parameter that ZeRO-3 has partitioned, in whose place torch fills an empty tensor.
+    """
     stateless.refuse_other_numbers(function, tensor)
     filled = function(tensor, *args)
+    if is_placeholder(tensor):
+        raise ValueError(
+            "a parameter that DeepSpeed's ZeRO-3 has partitioned is filled by pyinit's own numbers alone, "
+            "from a seed or a generator on the CPU: here torch would write nothing"
+        )
     if tally.is_counting:
         tally.mark("torchs")
     return filled

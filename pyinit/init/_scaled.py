@@ -1,7 +1,7 @@
 """Initializers whose variance the fans of the weight set."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from torch import Tensor
@@ -18,6 +18,7 @@ from pyinit._scale.formulas import (
 )
 from pyinit._scale.gain import Nonlinearity, gain_of
 from pyinit._torch.original import original
+from pyinit._torch.views import is_placeholder, whole_shape
 from pyinit.init import _routes
 from pyinit.init._basic import normal_, trunc_normal_, uniform_
 from pyinit.init._routes import (
@@ -76,9 +77,13 @@ def xavier_uniform_(
         return _routes.by_torch(
             original.xavier_uniform_, tensor, gain, for_torch(generator, tensor)
         )
-    low, high = uniform_of_std(
-        xavier_std(gain, *fans(tensor.shape, groups, transposed, batch_dims))
-    )
+    try:
+        both = fans(tensor.shape, groups, transposed, batch_dims)
+    except ValueError:
+        if not is_placeholder(tensor):
+            raise
+        both = fans(whole_shape(tensor), groups, transposed, batch_dims)
+    low, high = uniform_of_std(xavier_std(gain, *both))
     return uniform_(tensor, low, high, generator)
 
 
@@ -126,7 +131,13 @@ def xavier_normal_(
     """
     if is_torchs_call(xavier_normal_, tensor, groups, transposed, batch_dims):
         return _routes.by_torch(original.xavier_normal_, tensor, gain, for_torch(generator, tensor))
-    std = xavier_std(gain, *fans(tensor.shape, groups, transposed, batch_dims))
+    try:
+        both = fans(tensor.shape, groups, transposed, batch_dims)
+    except ValueError:
+        if not is_placeholder(tensor):
+            raise
+        both = fans(whole_shape(tensor), groups, transposed, batch_dims)
+    std = xavier_std(gain, *both)
     return normal_(tensor, 0.0, std, generator)
 
 
@@ -191,10 +202,12 @@ def kaiming_uniform_(
             nonlinearity,
             for_torch(generator, tensor),
         )
-    shape = tensor.shape
+    shape: Sequence[int] = tensor.shape
     if 0 in shape:
-        warn_of_no_elements()
-        return tensor
+        shape = whole_shape(tensor)
+        if 0 in shape:
+            warn_of_no_elements()
+            return tensor
     fan = one_fan(shape, mode, groups, transposed, batch_dims)
     low, high = uniform_of_std(kaiming_std(gain_of(nonlinearity, a), fan))
     return uniform_(tensor, low, high, generator)
@@ -263,10 +276,12 @@ def kaiming_normal_(
             nonlinearity,
             for_torch(generator, tensor),
         )
-    shape = tensor.shape
+    shape: Sequence[int] = tensor.shape
     if 0 in shape:
-        warn_of_no_elements()
-        return tensor
+        shape = whole_shape(tensor)
+        if 0 in shape:
+            warn_of_no_elements()
+            return tensor
     fan = one_fan(shape, mode, groups, transposed, batch_dims)
     std = kaiming_std(gain_of(nonlinearity, a), fan)
     return normal_(tensor, 0.0, std, generator)
@@ -466,8 +481,11 @@ def _variance_scaling(
         )
     if not (is_float_argument(scale) and 0.0 < scale < math.inf):
         raise ValueError(f"scale must be a positive finite number, got {scale!r}")
-    fan = mean_fan(tensor.shape, mode, groups, transposed, batch_dims)
-    if 0 in tensor.shape:
+    shape: Sequence[int] = tensor.shape
+    if 0 in shape:
+        shape = whole_shape(tensor)
+    fan = mean_fan(shape, mode, groups, transposed, batch_dims)
+    if 0 in shape:
         warn_of_no_elements()
         return tensor
     fill_, of_std = _DISTRIBUTIONS[distribution]

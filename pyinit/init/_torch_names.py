@@ -10,7 +10,7 @@ from pyinit._random.rng import Source, for_torch
 from pyinit._scale.fans import fans, one_fan
 from pyinit._torch.eager import eager
 from pyinit._torch.original import original
-from pyinit._torch.views import overridden
+from pyinit._torch.views import overridden, whole_shape
 from pyinit.init import _routes
 from pyinit.init._basic import (
     _trunc_normal,
@@ -28,11 +28,11 @@ _R = TypeVar("_R")
 
 
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
-    return fans(tensor.shape)
+    return fans(whole_shape(tensor))
 
 
 def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
-    return one_fan(tensor.shape, mode)
+    return one_fan(whole_shape(tensor), mode)
 
 
 @eager

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pyinit import _core
 from pyinit._messages import first_of
 from pyinit._random.rng import Key, Source, stream_of
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.views import readable_view, writable_flat_view
 from pyinit._torch.wrappers import on_plain_model
@@ -224,6 +225,7 @@ def _copy(matched: Match, adapted: Mapping[str, Tensor]) -> dict[str, int]:
         tensors = {id(place.tensor): place.tensor for place in matched.slots[pair.name].places}
         for tensor in tensors.values():
             count = _copied(value, tensor)
+        settle_(tensors.values())
         if count:
             nonfinite[pair.name] = count
     return nonfinite

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyinit import _core
 from pyinit._messages import first_of
+from pyinit._sharding.zero3 import refuse_gathered
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import readable_view, refuse_inference
 from pyinit.pretrained.adapt import Adaptation, Shapes, adaptations
@@ -170,6 +171,7 @@ def _slots(model: nn.Module) -> Iterator[Slot]:
     for name, tensor in named:
         refuse_lazy(name, tensor)
     refuse_elsewhere("load_pretrained_", named, model)
+    refuse_gathered("load_pretrained_", named)
     groups: dict[object, dict[str, Target]] = {}
     for name, target in targets(model).items():
         groups.setdefault(_identity(target.tensor), {})[name] = target

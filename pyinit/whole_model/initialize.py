@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from pyinit._random.generators import all_seeded, seeded
-from pyinit._random.rng import Key, Source, get_rng, stream_of
+from pyinit._random.rng import Key, Source, checked_seed, get_rng, stream_of
 from pyinit._sharding.fills import key_of
 from pyinit._sharding.find import sharded
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
+from pyinit._torch.initialized_flags import set_initialized
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
 from pyinit.initializers import DeltaOrthogonal, Normal, Orthogonal, OwnReset, Uniform
@@ -21,11 +23,17 @@ from pyinit.whole_model.engine.alike import agree_on
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
 from pyinit.whole_model.engine.execute import Batch, Moments, measured
 from pyinit.whole_model.engine.materialize import materialize_
-from pyinit.whole_model.engine.plan import Entry, make_plan, refuse_without_memory, view_of_entry
+from pyinit.whole_model.engine.plan import (
+    Entry,
+    make_plan,
+    refuse_partitioned_without_keys,
+    refuse_without_memory,
+    view_of_entry,
+)
 from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.own_resets import OwnReset as OwnResetOf
-from pyinit.whole_model.own_resets import fill_by_stand_ins
+from pyinit.whole_model.own_resets import fill_by_stand_ins, fills_in_place
 from pyinit.whole_model.recipes.registry import Recipe
 from pyinit.whole_model.recipes.registry import recipe as recipe_of
 from pyinit.whole_model.reparametrized import Computed
@@ -134,6 +142,8 @@ def initialize_(
     )
     if not dry_run:
         refuse_without_memory("initialize_", plan)
+    if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
+        refuse_partitioned_without_keys("initialize_", plan)
     if get_rng() == "torch":
         check_for_torch(plan, has_keys=seed is not None)
     elif get_rng() == "torch.func":
@@ -165,10 +175,7 @@ def initialize_(
 
 def _check_source(seed: object, generator: object) -> None:
     if seed is not None:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"seed must be an int, got {seed!r}")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+        checked_seed(seed)
         if generator is not None:
             raise ValueError("give seed or generator, not both")
     if generator is not None and not isinstance(generator, torch.Generator):
@@ -290,6 +297,8 @@ def carry_out(  # noqa: PLR0917
     with torch.no_grad():
         for _, _, reset in resets:
             reset(sources)
+    settle_(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
+    set_initialized(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
     for i, entry in enumerate(plan):
         computed = entry.site.computed
         if computed is not None:
@@ -338,8 +347,7 @@ def _reset_by_modules(network: Network, plan: Sequence[Entry], sources: Sources)
 
 
 def _reset(network: Network, own: OwnResetOf, entries: Sequence[Entry]) -> None:
-    parameters = network.modules[own.path].parameters()
-    if own.in_place and all(sharded(parameter) is None for parameter in parameters):
+    if own.in_place and fills_in_place(network.modules[own.path]):
         own.call()
         return
     start = len(own.path) + 1 if own.path else 0

@@ -12,6 +12,7 @@ from pyinit._graph.kinds import weight_layout
 from pyinit._graph.trace import trace
 from pyinit._sharding.dtensor import is_dtensor
 from pyinit._torch.once import once
+from pyinit._torch.views import whole_shape
 from pyinit._torch.wrappers import named_modules
 from pyinit.initializers import Weight
 from pyinit.whole_model.own_resets import OwnResets
@@ -51,7 +52,7 @@ class Site:
         self.originals: tuple[str, ...] = ()
         self.computed: Computed | None = None
         groups, transposed = weight_layout(module) if leaf == "weight" else (1, False)
-        self.weight = Weight(tuple(tensor.shape), groups, transposed)
+        self.weight = Weight(whole_shape(tensor), groups, transposed)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -162,7 +163,7 @@ def refuse_lazy(name: str, tensor: Tensor) -> None:
 def _computed(computed: Computed, path: str) -> Site:
     name = f"{path}.{computed.leaf}" if path else computed.leaf
     value = computed.value() if computed.is_here else computed.tensors()[-1]
-    like = torch.empty((), dtype=value.dtype, device=value.device).expand(value.shape)
+    like = torch.empty((), dtype=value.dtype, device=value.device).expand(whole_shape(value))
     # To set it would set all of its originals, and frozen ones stay as they are.
     like.requires_grad_(all(tensor.requires_grad for tensor in computed.tensors()))
     site = Site(name, like, computed.module, path, computed.leaf)

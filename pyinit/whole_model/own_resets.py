@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyinit._graph.kinds import EMBEDDINGS, is_layer
-from pyinit._random.generators import global_states_kept
+from pyinit._random.generators import SEEDED, global_states_kept
 from pyinit._sharding.find import sharded
+from pyinit._torch.views import whole_shape
 
 _RESETS = ("reset_parameters", "_reset_parameters")
 
@@ -229,8 +230,12 @@ def whole_on_meta(tensor: Tensor) -> Tensor:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    tensor = whole_on_meta(tensor)
-    return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
+    """A copy, or zeros where values are elsewhere, on a device whose generator is seeded."""
+    has_generator = tensor.device.type in SEEDED and not tensor.is_meta
+    whole, device = whole_on_meta(tensor), tensor.device if has_generator else "cpu"
+    if whole.is_meta:
+        return torch.zeros_like(whole, device=device)
+    return whole.detach().to(device, copy=True)
 
 
 def _filled(module: nn.Module, call: Callable[[], Any], words: str) -> Collection[str]:
@@ -250,7 +255,7 @@ def _filled(module: nn.Module, call: Callable[[], Any], words: str) -> Collectio
         filled = None
     if filled is not None and all(n in filled or not make(p).is_meta for n, p in own.items()):
         return filled
-    if sum(parameter.numel() for parameter in module.parameters()) > _LARGEST_COPY:
+    if sum(math.prod(whole_shape(parameter)) for parameter in module.parameters()) > _LARGEST_COPY:
         return own if filled is None else filled
     try:
         return {*(filled or ()), *_trial(module, call, _copy, lambda _: False)}
@@ -316,7 +321,8 @@ def fill_by_stand_ins(
 ) -> None:
     """Call a reset on copies of a module's tensors, and take some parameters over from these.
 
-    What is spread over processes is made whole by each, without the values of others.
+    What is spread over processes is made whole by each, without the values of others. What is on a device
+    whose generator is not seeded is made on the CPU.
 
     filled: the parameters to take over, by their names within the module
     """
@@ -332,4 +338,9 @@ def fill_by_stand_ins(
 
 
 def _copy_or_zeros(tensor: Tensor) -> Tensor:
-    return tensor.clone() if sharded(tensor) is None else _copy(tensor)
+    return tensor.clone() if tensor.is_meta and sharded(tensor) is None else _copy(tensor)
+
+
+def fills_in_place(module: nn.Module) -> bool:
+    """Whether a reset may be called on a module as it is: what it draws is known, and reaches its tensors."""
+    return all(p.device.type in SEEDED and sharded(p) is None for p in module.parameters())

@@ -8,6 +8,7 @@ from torch import nn
 
 from pyinit._messages import first_of
 from pyinit._random.rng import Key, Source, rng, stream_of
+from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
@@ -26,6 +27,7 @@ from pyinit.whole_model.engine.plan import (
     NO_OWN_RESET,
     Entry,
     check,
+    refuse_partitioned_without_keys,
     refuse_sites_elsewhere,
     refuse_without_memory,
 )
@@ -96,6 +98,8 @@ def replay_(model: nn.Module, report: Any, *, strict: bool = True) -> InitReport
             f"the report cannot give again {len(lost)} of the parameters: {_by_reason(lost)} "
             "(strict=False leaves them as they are)"
         )
+    if report.rng == "torch":
+        refuse_partitioned_without_keys("replay_", plan)
     refuse_without_memory("replay_", plan)
     keys = {row.name: Key(row.key, row.stream or 0) for row in report if row.key is not None}
     base = next(iter(keys.values()), Key(0)).key
@@ -229,6 +233,7 @@ def _adjusted(site: Site, row: Row, report: InitReport) -> Row:
     else:
         base = like if site.computed is None else site.computed.value().detach()
     adjust_site_(site, base, adjustment)
+    settle_(site.parameters)
     value = site.parameters[0] if site.computed is None else site.computed.value()
     mean, std, least, most = measured(value.detach()) or (None, None, None, None)
     return row._replace(

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from on_ranks import fake_rank
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations
 from torch.testing._internal.two_tensor import TwoTensor
+from zero3 import partition, partition_all
 
 from pyinit import initialize_, replay_
 from pyinit._torch.placement import elsewhere, refuse_elsewhere
@@ -47,10 +49,13 @@ def freed():
     return tensor
 
 
-def partitioned(shape):
+def partitioned(is_gathered):
     """As ZeRO-3 leaves a parameter of shape (3, 4); gathered, it has that shape."""
-    tensor = nn.Parameter(torch.ones(shape))
-    tensor.ds_shape, tensor.ds_tensor = torch.Size((3, 4)), torch.ones(12)
+    tensor = nn.Parameter(torch.ones(3, 4))
+    with fake_rank(0, 2):
+        partition(tensor)
+    if is_gathered:
+        tensor.data = torch.ones(3, 4)
     return tensor
 
 
@@ -66,7 +71,7 @@ def dtensor(mesh):
     [
         (fake, "FakeTensor"),
         (freed, "without memory"),
-        (lambda: partitioned(0), "ZeRO-3"),
+        (lambda: partitioned(is_gathered=False), "ZeRO-3"),
         (lambda: nn.Parameter(TwoTensor(torch.ones(3), torch.ones(3))), "wrapper"),
         (lambda: TwoTensor(*[torch.ones(3, device="meta")] * 2), "wrapper"),
         (lambda: Wrapper(torch.ones(3)), "wrapper"),
@@ -88,7 +93,7 @@ def test_values_elsewhere(make, where):
         lambda: torch.ones(0, 3),
         lambda: torch.ones(3, device="meta"),
         lambda: torch.ones(3).as_subclass(Plain),
-        lambda: partitioned((3, 4)),
+        lambda: partitioned(is_gathered=True),
         lambda: torch.ones(3).to_sparse(),
     ],
 )
@@ -153,12 +158,6 @@ def replaced(make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], nn
     return build
 
 
-def partition(module: nn.Module) -> None:
-    for parameter in module.parameters():
-        parameter.ds_shape, parameter.ds_tensor = parameter.shape, parameter.detach().flatten()
-        parameter.data = torch.empty(0)
-
-
 def free(module: nn.Module) -> None:
     for parameter in module.parameters():
         parameter.untyped_storage().resize_(0)
@@ -166,7 +165,7 @@ def free(module: nn.Module) -> None:
 
 def zero3(_: Any) -> nn.Module:
     model = layers()
-    partition(model[3])
+    partition_all(model[3])
     return model
 
 
@@ -207,6 +206,9 @@ ELSEWHERE: dict[str, Callable[[Any], nn.Module]] = {
 }
 
 
+SHARDS = [name for name in ELSEWHERE if name == "ZeRO-3" or "fully_shard" in name]
+
+
 def here(model: nn.Module) -> dict[str, torch.Tensor]:
     """What can be read, in bits: some is memory that nothing was written to."""
     return {
@@ -216,7 +218,7 @@ def here(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("name", [name for name in ELSEWHERE if "fully_shard" not in name])
+@pytest.mark.parametrize("name", [name for name in ELSEWHERE if name not in SHARDS])
 @pytest.mark.parametrize("recipe", ["auto", "torch", "xavier"])
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_models_are_refused_by_name_before_anything_is_written(
@@ -279,12 +281,11 @@ def test_the_rest_is_initialized_where_they_are_left_alone(
 
 
 REFUSED = {
-    "ZeRO-3": "of shape",
     "fully_shard, meta": "replay_ takes .* 2 DTensors on the meta device",
 }
 
 
-@pytest.mark.parametrize("name", sorted(ELSEWHERE.keys() - SHARDED))
+@pytest.mark.parametrize("name", sorted(ELSEWHERE.keys() - SHARDED - {"ZeRO-3"}))
 def test_a_report_is_not_replayed_where_values_are_elsewhere(mesh: Any, name: str) -> None:
     report = initialize_(layers(), "xavier", seed=3)
     why = REFUSED.get(name, "replay_ takes .* 2 that have not")
@@ -293,9 +294,9 @@ def test_a_report_is_not_replayed_where_values_are_elsewhere(mesh: Any, name: st
 
 
 @pytest.mark.parametrize("wrap", [parametrizations.weight_norm, parametrizations.spectral_norm])
-@pytest.mark.parametrize("lose", [partition, free])
+@pytest.mark.parametrize("lose", [partition_all, free])
 def test_parametrized_weights_are_not_computed_of_originals_without_values(
-    wrap: Callable[[nn.Module], nn.Module], lose: Callable[[nn.Module], None]
+    process_group: None, wrap: Callable[[nn.Module], nn.Module], lose: Callable[[nn.Module], Any]
 ) -> None:
     """torch divides by zero, or reads where nothing is."""
     model = nn.Sequential(nn.Linear(4, 6), wrap(nn.Linear(6, 3)))

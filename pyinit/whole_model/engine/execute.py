@@ -42,17 +42,13 @@ from pyinit.initializers import (
     Block,
     Constant,
     DeltaOrthogonal,
-    Dirac,
     Drawn,
-    Eye,
-    Hadamard,
     Normal,
     Orthogonal,
-    Sparse,
     TruncNormal,
     Uniform,
 )
-from pyinit.whole_model.engine.plan import Entry
+from pyinit.whole_model.engine.plan import QUICK, Entry
 
 Moments = tuple[float, float, float, float]
 _NOWHERE = -math.inf, math.inf  # bounds beyond all values
@@ -68,7 +64,6 @@ _KERNELS: dict[type[Drawn], tuple[Distribution, Callable[[Any], Parameters]]] = 
 
 
 _OF_SHAPE = (Orthogonal, DeltaOrthogonal)
-_QUICK = (*_KERNELS, Dirac, Eye, Hadamard, Sparse)  # each process makes them for itself
 
 
 @dataclass
@@ -175,7 +170,7 @@ class Batch:
                 Batch([entry], [source], [whole]).run()
                 return whole
 
-            is_quick = all(type(drawn) in _QUICK for drawn, _, _ in entry.blocks)
+            is_quick = all(type(drawn) in QUICK for drawn, _, _ in entry.blocks)
             ranks = () if is_quick else ranks_of(tensor)
             self._made.append(Made(tensor, part, cost_of(part.shape), make, ranks))
             return

@@ -12,15 +12,24 @@ from pyinit import _core
 from pyinit._messages import first_of
 from pyinit._sharding.dtensor import is_dtensor
 from pyinit._sharding.find import sharded
-from pyinit._torch.placement import refuse_elsewhere
-from pyinit._torch.views import DTYPES, View, readable_view, writable_flat_view
+from pyinit._sharding.zero3 import refuse_gathered
+from pyinit._torch.placement import GATHER, refuse_elsewhere
+from pyinit._torch.views import DTYPES, View, is_placeholder, readable_view, writable_flat_view
 from pyinit.initializers import (
     KEEP,
     Blocks,
+    Constant,
+    Dirac,
     Drawn,
+    Eye,
+    Hadamard,
     Initializer,
     Keep,
+    Normal,
     OwnReset,
+    Sparse,
+    TruncNormal,
+    Uniform,
     Weight,
 )
 from pyinit.reports.initialization import Kept
@@ -30,6 +39,9 @@ from pyinit.whole_model.recipes.choices import with_padding
 from pyinit.whole_model.recipes.registry import Choice, Choices, Recipe
 from pyinit.whole_model.rules import Rules
 from pyinit.whole_model.rules.patterns import Matcher, Predicate
+
+QUICK = (Constant, Uniform, Normal, TruncNormal, Dirac, Eye, Hadamard, Sparse)
+"""What each process that holds a part of a tensor makes for itself."""
 
 _LARGEST = {dtype: torch.finfo(dtype).max for dtype in DTYPES}
 
@@ -143,6 +155,7 @@ def _is_sharded(call: str, name: str, parameter: Tensor) -> bool:
     Raises:
         ValueError: for one whose elements cannot be told from what it holds.
     """
+    refuse_gathered(call, ((name, parameter),))
     try:
         return sharded(parameter) is not None
     except ValueError as error:
@@ -251,10 +264,11 @@ def check(plan: Sequence[Entry]) -> None:
 
     Raises:
         ValueError: for parameters on the meta device that nothing initializes, that share memory in
-            part, or have elements that do.
+            part, or have elements that do, and for partitions that take more than this process has.
         RuntimeError: for inference tensors, outside of inference mode.
     """
     _check_values(plan)
+    _check_partitioned(plan)
     entries, tensors, views = [], [], []
     for entry in plan:
         site = entry.site
@@ -292,7 +306,7 @@ def view_of_entry(entry: Entry, tensor: Tensor) -> View | None:
         return readable_view(tensor)
     view = writable_flat_view(tensor)
     if view is None:
-        _check_writable(entry.site.name, tensor)
+        check_writable(entry.site.name, tensor)
     return view
 
 
@@ -310,7 +324,33 @@ def _check_values(plan: Sequence[Entry]) -> None:
         )
 
 
-def _check_writable(name: str, tensor: Tensor) -> None:
+def _check_partitioned(plan: Sequence[Entry]) -> None:
+    """Refuse what ZeRO-3 has partitioned where processes would have to hand parts around."""
+    for entry in plan:
+        is_partitioned = bool(entry.blocks) and is_placeholder(entry.site.tensor)
+        if is_partitioned and not all(type(drawn) in QUICK for drawn, _, _ in entry.blocks):
+            raise ValueError(
+                f"{entry.initializer} cannot fill {entry.site.name} ({entry.why}), since its elements "
+                f"depend on each other and DeepSpeed's ZeRO-3 has partitioned it: {GATHER}"
+            )
+
+
+def refuse_partitioned_without_keys(call: str, plan: Sequence[Entry]) -> None:
+    """Refuse to draw from anything but keys for what ZeRO-3 has partitioned, as torch would write nothing.
+
+    Raises:
+        ValueError: if there is such a parameter.
+    """
+    names = [e.site.name for e in plan if e.blocks and is_placeholder(e.site.tensor)]
+    if names:
+        raise ValueError(
+            f"{call} fills what DeepSpeed's ZeRO-3 has partitioned by pyinit's own numbers alone, from "
+            f"seed= or a generator on the CPU: {first_of(names)}"
+        )
+
+
+def check_writable(name: str, tensor: Tensor) -> None:
+    """Raise ValueError for a parameter whose elements have no places of their own in memory."""
     if tensor.layout is not torch.strided:
         raise ValueError(f"parameter {name} is not strided but of layout {tensor.layout}")
     if not _core.non_overlapping(tuple(tensor.shape), tensor.stride()):
