@@ -66,6 +66,9 @@ def initialize_(
     computed from. Parameters that require no gradient, or whose dtype is not float16, bfloat16,
     float32 or float64, are left alone. Buffers are reset as their module does it.
 
+    Of a DTensor this process fills what it holds, with the numbers that the whole has there. On the meta
+    device DTensors are refused, except for a dry run: ``model.to_empty`` gives them memory.
+
     Args:
         model: The model. Its parameters on the meta device get memory first.
         recipe: The name of a recipe (``pyinit.recipes()`` lists them), a recipe with options
@@ -93,7 +96,7 @@ def initialize_(
     Raises:
         ValueError: For an unknown recipe or initializer, rules and patterns that match nothing or
             cannot apply, parameters without a shape (lazy modules) or with values elsewhere
-            (sharded, offloaded), parameters or buffers on the meta device that nothing
+            (partitioned, offloaded), parameters or buffers on the meta device that nothing
             initializes, and parameters that share a part of their memory.
         TypeError: For arguments of another type.
         RuntimeError: For inference tensors, or a ``device`` that is not there.
