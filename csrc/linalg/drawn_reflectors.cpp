@@ -35,8 +35,8 @@ template <class T> class Normals {
   void draw(int64_t index, int64_t limit) {
     begin_ = index;
     end_ = std::min(index + kMost, limit);
-    random_kernels().normal[static_cast<int>(kType)]({0, 1}, stream_, first_ + static_cast<uint64_t>(begin_),
-                                                     end_ - begin_, numbers_);
+    random_kernels().normal[static_cast<int>(kType)]({0, 1}, stream_,
+                                                     {first_ + static_cast<uint64_t>(begin_), end_ - begin_}, numbers_);
   }
 
   Stream stream_;

@@ -52,7 +52,7 @@ template <class Params> class Filling {
   template <class Written> void in_place(int64_t begin, int64_t end, Written&& written) const {
     tiling_.for_each_run(begin, end, [&](uint64_t index, int64_t n, int64_t offset) {
       void* const to = data_ + offset * size_of(dtype_);
-      generate_(params_, stream_, index, n, to);
+      generate_(params_, stream_, {index, n}, to);
       written(to, n);
     });
   }
@@ -61,9 +61,9 @@ template <class Params> class Filling {
     const auto in_units_of = [&](auto unit) {
       decltype(unit) buffer[kTile];
       for (int64_t t = begin; t < end; ++t) {
-        const int64_t n = tiling_.fill_tile(
-            t, buffer, [&](uint64_t index, int64_t count, void* to) { generate_(params_, stream_, index, count, to); });
-        written(buffer, n);
+        const auto [values, n] =
+            tiling_.fill_tile(t, buffer, [&](const Rows& rows, void* to) { generate_(params_, stream_, rows, to); });
+        written(values, n);
       }
     };
     switch (size_of(dtype_)) {

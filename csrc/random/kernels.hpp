@@ -1,5 +1,5 @@
-// The vector kernels of random fills: per distribution and dtype a function that writes the `count`
-// elements from index `first` on, side by side, to `out`.
+// The vector kernels of random fills: per distribution and dtype a function that writes rows of elements to `out`, one
+// row behind the other.
 #pragma once
 
 #include "core/isa.hpp"
@@ -8,8 +8,13 @@
 
 namespace pyinit {
 
-template <class Params>
-using Generate = void (*)(const Params&, const Stream&, uint64_t first, int64_t count, void* out);
+// Rows of `columns` elements with consecutive indices: row r begins with index `first` + r `step`.
+struct Rows {
+  uint64_t first;
+  int64_t columns, rows = 1, step = 0;
+};
+
+template <class Params> using Generate = void (*)(const Params&, const Stream&, const Rows&, void* out);
 
 struct RandomKernels {
   Generate<Uniform> uniform[kDTypes];

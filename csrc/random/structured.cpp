@@ -118,8 +118,8 @@ void fill_sparse(const View& view, const Stream& stream, int64_t zeros, double s
         std::fill_n(remaining, kPanel, static_cast<uint32_t>(zeros));
         for (int64_t row = 0; row < rows.size; ++row) {
           const uint64_t index = static_cast<uint64_t>(row * columns.size + panel);
-          generate(normal, stream, index, width, values);
-          kernels.raw_words({}, choice, index, width, words);
+          generate(normal, stream, {index, width}, values);
+          kernels.raw_words({}, choice, {index, width}, words);
           // Whole vectors: columns beyond `width` are never looked at.
           kernels.select_step(words, static_cast<uint32_t>(rows.size - row), remaining, chosen, kPanel);
           // `chosen` is all ones or zero; widened or narrowed as a signed number, it stays so.

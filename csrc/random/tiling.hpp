@@ -7,12 +7,14 @@
 #include <iterator>
 
 #include "core/view.hpp"
+#include "random/kernels.hpp"
 
 namespace pyinit {
 
 constexpr int64_t kTile = 4096;      // elements made at a time where they do not lie side by side
 constexpr int64_t kTileRows = 16;    // a tile has at least so many rows: a cache line of floats
-constexpr int64_t kDirectRun = 128;  // rows at least this long are written in place
+constexpr int64_t kDirectRun = 128;  // rows at least this long are written one by one
+constexpr int64_t kLongRun = 2048;   // the same for rows that lie one behind the other
 
 // Copies buffer[r][c] to where row r and column c lie, going along the shorter stride in the inner loop.
 template <class T>
@@ -35,7 +37,9 @@ class Tiling {
   explicit Tiling(const View& v) : data_(v.data), outer_(v.dims), first_index_(v.first_index) {
     columns_ = outer_.back();
     outer_.pop_back();
-    is_direct_ = columns_.stride == 1 && columns_.index_stride == 1 && columns_.size >= kDirectRun;
+    const bool is_dense = !outer_.empty() && outer_.back().stride == columns_.size;
+    is_direct_ =
+        columns_.stride == 1 && columns_.index_stride == 1 && columns_.size >= (is_dense ? kLongRun : kDirectRun);
     if (is_direct_) return;
     // A scalar or a block of one column may have no dim of consecutive elements.
     if (columns_.index_stride != 1) {
@@ -51,8 +55,8 @@ class Tiling {
       rows_ = *chosen;
       outer_.erase(outer_.begin() + (std::next(chosen).base() - outer_.begin()));
     }
-    const bool is_wide = columns_.size > kTile / std::min(rows_.size, kTileRows);
-    tile_columns_ = is_wide ? kTile / std::min(rows_.size, kTileRows) : columns_.size;
+    const int64_t most = columns_.stride == 1 ? kTile : kTile / std::min(rows_.size, kTileRows);
+    tile_columns_ = std::min(columns_.size, most);
     tile_rows_ = std::clamp<int64_t>(kTile / tile_columns_, 1, rows_.size);
     row_tiles_ = (rows_.size + tile_rows_ - 1) / tile_rows_;
     column_tiles_ = (columns_.size + tile_columns_ - 1) / tile_columns_;
@@ -72,24 +76,26 @@ class Tiling {
     }
   }
 
-  // Tile t: make(first_index, count, buffer) for its runs, then copy to its place. Returns the number of its elements.
-  template <class T, class Make> int64_t fill_tile(int64_t t, T* buffer, Make&& make) const {
+  template <class T> struct Tile {
+    const T* values;  // side by side
+    int64_t count;
+  };
+
+  // Tile t: make(rows, to) for its elements, where they lie or else in the buffer, from which they are copied there.
+  template <class T, class Make> Tile<T> fill_tile(int64_t t, T* buffer, Make&& make) const {
     const int64_t column = t % column_tiles_ * tile_columns_;
     const int64_t row = t / column_tiles_ % row_tiles_ * tile_rows_;
     const Place at = place(t / column_tiles_ / row_tiles_);
     const int64_t rows = std::min(tile_rows_, rows_.size - row),
                   columns = std::min(tile_columns_, columns_.size - column);
     const uint64_t index = at.index + static_cast<uint64_t>(row * rows_.index_stride + column);
-    if (columns == columns_.size && rows_.index_stride == columns) {
-      make(index, rows * columns, buffer);
-    } else {
-      for (int64_t r = 0; r < rows; ++r) {
-        make(index + static_cast<uint64_t>(r * rows_.index_stride), columns, buffer + r * columns);
-      }
-    }
-    scatter(buffer, reinterpret_cast<T*>(data_) + at.offset + row * rows_.stride + column * columns_.stride, rows,
-            rows_.stride, columns, columns_.stride);
-    return rows * columns;
+    T* const to = reinterpret_cast<T*>(data_) + at.offset + row * rows_.stride + column * columns_.stride;
+    const bool is_one_run = rows == 1 || rows_.index_stride == columns;
+    const bool is_dense = columns_.stride == 1 && (rows == 1 || rows_.stride == columns);
+    T* const values = is_dense ? to : buffer;
+    make(is_one_run ? Rows{index, rows * columns} : Rows{index, columns, rows, rows_.index_stride}, values);
+    if (!is_dense) scatter(buffer, to, rows, rows_.stride, columns, columns_.stride);
+    return {values, rows * columns};
   }
 
  private:

@@ -7,8 +7,8 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
+from pyinit._sharding.dtensor import is_dtensor
 from pyinit._sharding.meeting import Meeting
-from pyinit._torch.placement import loaded
 
 Parameter = tuple[str, Tensor, str]
 """A parameter's qualified name, the parameter, and what it is filled with, in words."""
@@ -50,7 +50,7 @@ def _by_mesh(parameters: Iterable[Parameter]) -> dict[tuple[int, ...], dict[str,
     found: dict[tuple[int, ...], dict[str, str]] = {}
     ranks_of: dict[Any, tuple[int, ...]] = {}
     for name, tensor, filling in parameters:
-        if not is_on_mesh(tensor):
+        if not is_dtensor(tensor):
             continue
         mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
         if mesh.get_coordinate() is None:
@@ -61,12 +61,6 @@ def _by_mesh(parameters: Iterable[Parameter]) -> dict[tuple[int, ...], dict[str,
         facts = found.setdefault(ranks_of[mesh], {})
         facts[name] = f"{tuple(tensor.shape)} {dtype} {filling}".rstrip()
     return found
-
-
-def is_on_mesh(tensor: Tensor) -> bool:
-    """Whether a parameter is one that ranks share, a DTensor."""
-    distributed = loaded("torch.distributed.tensor", "DTensor")
-    return distributed is not None and isinstance(tensor, distributed)
 
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function, in each process another

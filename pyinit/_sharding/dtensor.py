@@ -1,6 +1,7 @@
 """What this process holds of a DTensor, by its mesh and placements."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -12,6 +13,12 @@ from pyinit._torch.placement import loaded
 
 Span = tuple[int, int]
 """Indices of one dimension: the first, and the one after the last."""
+
+Cut = tuple[int, int]
+"""The dimension that is split over a dimension of a mesh, and the chunks that it is split into before."""
+
+Block = tuple[tuple[tuple[int, int, int], ...], Indices]
+"""A block of a local tensor: dimensions to narrow, with start and length, and its place in the whole."""
 
 
 def of_dtensor(tensor: Tensor) -> Sharded | None:
@@ -27,8 +34,8 @@ def of_dtensor(tensor: Tensor) -> Sharded | None:
     coordinate = whole.device_mesh.get_coordinate()
     if coordinate is None:  # the process is not in the mesh
         return Sharded(shape, ())
-    spans = held_spans(shape, whole.device_mesh.shape, whole.placements, coordinate)
-    return Sharded(shape, tuple(_pieces(whole._local_tensor.detach(), spans)))
+    blocks = _blocks(shape, whole.device_mesh.shape, _cuts(whole.placements), tuple(coordinate))
+    return Sharded(shape, _pieces(whole._local_tensor.detach(), blocks))
 
 
 def ranks_of(tensor: Tensor) -> tuple[int, ...]:
@@ -55,9 +62,11 @@ def pieces_of(tensor: Tensor, rank: int) -> tuple[Piece, ...]:
     whole: Any = tensor
     mesh = whole.device_mesh
     (coordinate,) = (mesh.mesh == rank).nonzero().tolist()
-    spans = held_spans(tuple(tensor.shape), mesh.shape, whole.placements, coordinate)
+    shape, cuts = tuple(tensor.shape), _cuts(whole.placements)
+    spans = _held_spans(shape, mesh.shape, cuts, coordinate)
     sizes = [sum(last - first for first, last in each) for each in spans]
-    return tuple(_pieces(torch.empty(sizes, device="meta"), spans))
+    local = torch.empty(sizes, device="meta")
+    return _pieces(local, _blocks(shape, mesh.shape, cuts, tuple(coordinate)))
 
 
 def is_dtensor(tensor: object) -> bool:
@@ -77,18 +86,39 @@ def held_spans(
     Raises:
         ValueError: for placements that are neither ``Shard`` nor ``Replicate``.
     """
-    spans = [[(0, size)] for size in shape]
-    for placement, count, at in zip(placements, sizes, coordinate, strict=True):
+    return _held_spans(shape, sizes, _cuts(placements), coordinate)
+
+
+def _cuts(placements: Sequence[Any]) -> tuple[Cut | None, ...]:
+    """How each dimension of a mesh splits a tensor; None where its processes hold the same.
+
+    Raises:
+        ValueError: for placements that are neither ``Shard`` nor ``Replicate``.
+    """
+    cuts: list[Cut | None] = []
+    for placement in placements:
         if placement.is_replicate():
+            cuts.append(None)
             continue
-        # A _StridedShard is split into so many chunks first, of which each is split over the mesh.
-        chunks = getattr(placement, "split_factor", 1)
         dim = getattr(placement, "dim", None)
         if dim is None or placement.is_partial():
             raise ValueError(
                 f"a DTensor must be placed by Shard and Replicate, got {placement}: its elements are "
                 "sums over processes"
             )
+        # A _StridedShard is split into so many chunks first, of which each is split over the mesh.
+        cuts.append((dim, getattr(placement, "split_factor", 1)))
+    return tuple(cuts)
+
+
+def _held_spans(
+    shape: Indices, sizes: Sequence[int], cuts: Sequence[Cut | None], coordinate: Sequence[int]
+) -> list[list[Span]]:
+    spans = [[(0, size)] for size in shape]
+    for cut, count, at in zip(cuts, sizes, coordinate, strict=True):
+        if cut is None:
+            continue
+        dim, chunks = cut
         whole = spans[dim]
         parts = [_chunk(whole, chunks, i) for i in range(chunks)] if chunks > 1 else [whole]
         spans[dim] = _joined([span for part in parts for span in _chunk(part, count, at)])
@@ -119,15 +149,31 @@ def _joined(spans: list[Span]) -> list[Span]:
     return joined
 
 
-def _pieces(local: Tensor, spans: list[list[Span]]) -> list[Piece]:
+@lru_cache(maxsize=4096)  # a model's parameters have few layouts
+def _blocks(
+    shape: Indices, sizes: Indices, cuts: tuple[Cut | None, ...], coordinate: Indices
+) -> tuple[Block, ...]:
     """The blocks of a local tensor, which holds all combinations of the spans' indices."""
-    pieces = []
+    spans = _held_spans(shape, sizes, cuts, coordinate)
+    blocks = []
     for block in product(*(list(_placed(each)) for each in spans)):
+        narrowed = tuple(
+            (dim, at, last - first)
+            for dim, (at, (first, last)) in enumerate(block)
+            if len(spans[dim]) > 1
+        )
+        blocks.append((narrowed, tuple(first for _, (first, _) in block)))
+    return tuple(blocks)
+
+
+def _pieces(local: Tensor, blocks: tuple[Block, ...]) -> tuple[Piece, ...]:
+    pieces = []
+    for narrowed, start in blocks:
         part = local
-        for dim, (at, (first, last)) in enumerate(block):
-            part = part.narrow(dim, at, last - first)
-        pieces.append(Piece(part, tuple(first for _, (first, _) in block)))
-    return pieces
+        for dim, at, size in narrowed:
+            part = part.narrow(dim, at, size)
+        pieces.append(Piece(part, start))
+    return tuple(pieces)
 
 
 def _placed(spans: list[Span]) -> list[tuple[int, Span]]:

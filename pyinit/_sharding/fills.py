@@ -26,6 +26,9 @@ CpuFill = tuple[
 ]
 """A fill as ``_core.fill_many`` takes it."""
 
+Described = tuple[int, tuple[float, float, float, float] | None]
+"""How many elements a piece has, and their mean, standard deviation, minimum and maximum."""
+
 _TILE = 1 << 20  # elements that are made at once for a device without kernels
 
 
@@ -45,18 +48,25 @@ class PieceFills:
         distribution: Distribution,
         parameters: Parameters,
         key: tuple[int, int],
-    ) -> None:
+    ) -> range | None:
         """Have all pieces of a tensor filled; the padding beside them becomes zero.
 
         key: what ``key_of`` gives
+
+        Returns:
+            The numbers of the pieces among the fills that ``run`` describes; None if it describes
+            only some of them.
         """
-        whole = sharded.whole
+        whole, first, filled = sharded.whole, len(self._by_kernel), 0
         for piece in sharded.pieces:
             if piece.tensor.is_meta or piece.tensor.numel() == 0:
                 continue
             self._add(piece, whole, distribution, parameters, key)
+            filled += 1
         if sharded.padding is not None and sharded.padding.numel():
             self._by_copy.append(sharded.padding.zero_)
+        numbers = range(first, len(self._by_kernel))
+        return numbers if len(numbers) == filled else None
 
     def _add(
         self,
@@ -86,15 +96,18 @@ class PieceFills:
             return
         self._by_copy.append(lambda: _fill_by_copy(piece, whole, distribution, parameters, key))
 
-    def run(self) -> None:
-        """Fill them."""
-        _core.fill_many(self._by_kernel, torch.get_num_threads())
+    def run(self) -> list[Described]:
+        """Fill them, and describe those that the CPU's kernels fill, in their order."""
+        moments = _core.fill_many(self._by_kernel, torch.get_num_threads())
+        counts = (tensor.numel() for tensor in self._written)
+        described = list(zip(counts, moments, strict=True))
         torch._C._increment_version(self._written)
         for fills, tensors in self._on_device.values():
             device_fills.run(fills, *tensors)
         with torch.no_grad():
             for fill_one in self._by_copy:
                 fill_one()
+        return described
 
 
 def key_of(source: Source) -> tuple[int, int] | None:

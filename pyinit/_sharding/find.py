@@ -20,6 +20,8 @@ def sharded(tensor: Tensor) -> Sharded | None:
     Raises:
         ValueError: for one whose elements cannot be told from what the process holds.
     """
+    if type(tensor) is Parameter and not tensor.__dict__:  # all that are spread out bear marks
+        return None
     return next((found for of in _KINDS if (found := of(tensor)) is not None), None)
 
 

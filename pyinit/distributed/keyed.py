@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyinit._messages import first_of, warn
 from pyinit._random.rng import checked_seed
+from pyinit._sharding.agreement import agree as compare
 from pyinit._sharding.find import sharded
 from pyinit._torch.eager import eager
 from pyinit._torch.fork_safe_lock import fork_safe_lock
@@ -27,7 +28,9 @@ from pyinit.whole_model.network import refuse_lazy
 _lock = fork_safe_lock()
 
 
-def keyed(model: nn.Module, seed: int, *, strict: bool = False) -> AbstractContextManager[None]:
+def keyed(
+    model: nn.Module, seed: int, *, strict: bool = False, agree: bool = True
+) -> AbstractContextManager[None]:
     """Have a model's own initialization draw numbers that depend on names and places alone.
 
     Inside of the ``with`` block every initializer that is called on a parameter of the model, or on
@@ -50,6 +53,7 @@ def keyed(model: nn.Module, seed: int, *, strict: bool = False) -> AbstractConte
         model: The model. Its parameters must have memory.
         seed: An integer in [0, 2^64).
         strict: Whether what is warned of at the end is an error.
+        agree: Whether the ranks that share DTensors compare seed and parameters before the block begins.
 
     Returns:
         A context manager.
@@ -58,8 +62,10 @@ def keyed(model: nn.Module, seed: int, *, strict: bool = False) -> AbstractConte
         TypeError: For a model that is no module, or a seed that is no integer.
         ValueError: On entry, for a seed out of range, a model without parameters, parameters on the
             meta device, without a shape (lazy modules), or with values elsewhere, and for
-            parameters that are keyed already. Nothing has changed then.
-        RuntimeError: At the end, if ``strict``, in place of the warnings.
+            parameters that are keyed already; where ranks that share DTensors differ. Nothing has
+            changed then.
+        RuntimeError: At the end, if ``strict``, in place of the warnings. On entry, if a rank does not
+            come to compare.
 
     Warns:
         UserWarning: At the end, for trainable parameters that no call has reached, for those whose
@@ -80,18 +86,20 @@ def keyed(model: nn.Module, seed: int, *, strict: bool = False) -> AbstractConte
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    return _Keyed(model, checked_seed(seed), strict)
+    return _Keyed(model, checked_seed(seed), strict, agree)
 
 
 class _Keyed(AbstractContextManager[None]):
-    def __init__(self, model: nn.Module, seed: int, strict: bool) -> None:
-        self._model, self._seed, self._strict = model, seed, strict
+    def __init__(self, model: nn.Module, seed: int, strict: bool, agree: bool) -> None:
+        self._model, self._seed, self._strict, self._agree = model, seed, strict, agree
         self._targets: Targets | None = None
 
     @eager
     def __enter__(self) -> None:
         named = list(_parameters(self._model))
         _refuse(self._model, named)
+        if self._agree:
+            compare("keyed", {"seed": str(self._seed)}, ((*each, "") for each in named))
         with _lock:
             own = targets_of(named, self._seed)
             twice = [target.name for target in calls.targets.overlapping(own)]

@@ -25,7 +25,8 @@ from pyinit.initializers import OwnReset
 from pyinit.reports.initialization import InitReport
 from pyinit.whole_model.engine.buffers import IsTouched, plan_resets
 from pyinit.whole_model.engine.plan import Entry, make_plan
-from pyinit.whole_model.initialize import check_for_torch, chosen_by, row_of
+from pyinit.whole_model.engine.undrawable import refuse_undrawable
+from pyinit.whole_model.initialize import chosen_by, row_of
 from pyinit.whole_model.network import Network
 
 
@@ -75,8 +76,7 @@ def plan_shards(model: nn.Module, recipe: str, seed: int, shards: int, name: str
             f"shards must be in [1, {len(stored)}], since the model has {len(stored)} tensors, got {shards}"
         )
     entries = make_plan(network, chosen, rules, None, None)
-    if get_rng() == "torch":
-        check_for_torch(entries, has_keys=True)
+    refuse_undrawable(entries, has_keys=True)
     made = _Makers(network, entries, seed)
     report = InitReport(
         rows=[row_of(entry, made.source(entry.site.name), None) for entry in entries],

@@ -214,7 +214,7 @@ def orthogonal_many_(
 
 def _made(tensor: Tensor, part: Sharded, gain: Any, source: Source) -> Made:
     """A matrix that is spread over processes, which share the work with that of other such ones."""
-    key = take_key(source) if tensor.numel() else None
+    key = take_key(source) if 0 not in part.shape else None
     drawn_from = source if key is None else Key(*key)
 
     def make() -> Tensor:

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from pyinit._random.generators import all_seeded, seeded
 from pyinit._random.rng import Key, Source, checked_seed, get_rng, stream_of
 from pyinit._sharding.fills import key_of
-from pyinit._sharding.find import sharded
 from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
 from pyinit._torch.initialized_flags import set_initialized
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
-from pyinit.initializers import DeltaOrthogonal, Normal, Orthogonal, OwnReset, Uniform
+from pyinit.initializers import OwnReset
 from pyinit.reports.initialization import InitReport, Row
 from pyinit.whole_model.engine.alike import agree_on
 from pyinit.whole_model.engine.buffers import BufferReset, IsTouched, Sources, plan_resets
@@ -30,6 +29,7 @@ from pyinit.whole_model.engine.plan import (
     refuse_without_memory,
     view_of_entry,
 )
+from pyinit.whole_model.engine.undrawable import refuse_undrawable
 from pyinit.whole_model.methods import Method, Start
 from pyinit.whole_model.network import Network
 from pyinit.whole_model.own_resets import OwnReset as OwnResetOf
@@ -66,6 +66,9 @@ def initialize_(
     computed from. Parameters that require no gradient, or whose dtype is not float16, bfloat16,
     float32 or float64, are left alone. Buffers are reset as their module does it.
 
+    Of a DTensor this process fills what it holds, with the numbers that the whole has there. On the meta
+    device DTensors are refused, except for a dry run: ``model.to_empty`` gives them memory.
+
     Args:
         model: The model. Its parameters on the meta device get memory first.
         recipe: The name of a recipe (``pyinit.recipes()`` lists them), a recipe with options
@@ -93,7 +96,7 @@ def initialize_(
     Raises:
         ValueError: For an unknown recipe or initializer, rules and patterns that match nothing or
             cannot apply, parameters without a shape (lazy modules) or with values elsewhere
-            (sharded, offloaded), parameters or buffers on the meta device that nothing
+            (partitioned, offloaded), parameters or buffers on the meta device that nothing
             initializes, and parameters that share a part of their memory.
         TypeError: For arguments of another type.
         RuntimeError: For inference tensors, or a ``device`` that is not there.
@@ -141,10 +144,7 @@ def initialize_(
         refuse_without_memory("initialize_", plan)
     if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
         refuse_partitioned_without_keys("initialize_", plan)
-    if get_rng() == "torch":
-        check_for_torch(plan, has_keys=seed is not None)
-    elif get_rng() == "torch.func":
-        _check_for_stateless(plan)
+    refuse_undrawable(plan, has_keys=seed is not None)
     resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
     refuse_buffers_elsewhere("initialize_", network, resets)
     sources = _sources(seed, generator, dry_run)
@@ -219,43 +219,6 @@ def _sources(seed: int | None, generator: torch.Generator | None, dry_run: bool)
         return lambda _: None
     key = seed
     return lambda name: Key(key, stream_of(name))
-
-
-def check_for_torch(plan: Sequence[Entry], has_keys: bool) -> None:
-    """Refuse initializers that torch's generator or torch's own functions cannot carry out."""
-    for entry in plan:
-        for drawn in (block.drawn for block in entry.blocks):
-            problem = None
-            if drawn.needs_key and not has_keys:
-                problem = "it needs a key to draw from: give seed="
-            elif (
-                isinstance(drawn, (Orthogonal, DeltaOrthogonal))
-                and entry.site.tensor.dtype in _HALVES
-            ):
-                problem = f"torch has no QR decomposition for {entry.site.tensor.dtype}"
-            elif drawn.is_random and sharded(entry.site.tensor) is not None:
-                problem = "torch has no numbers of the whole for what is spread over processes"
-            if problem is not None:
-                raise ValueError(
-                    f"{entry.initializer.name} cannot fill {entry.site.name} under "
-                    f"pyinit.rng('torch'): {problem}"
-                )
-
-
-def _check_for_stateless(plan: Sequence[Entry]) -> None:
-    """Refuse initializers that draw what torch's stateless generator has no function for."""
-    for entry in plan:
-        drawn = [block.drawn for block in entry.blocks if block.drawn.is_random]
-        if isinstance(entry.initializer, OwnReset) or not all(
-            isinstance(each, (Normal, Uniform)) for each in drawn
-        ):
-            raise ValueError(
-                f"{entry.initializer.name} cannot fill {entry.site.name} under "
-                "pyinit.rng('torch.func'): torch.func._random has uniform and normal numbers only"
-            )
-
-
-_HALVES = (torch.float16, torch.bfloat16)
 
 
 def refuse_buffers_elsewhere(call: str, network: Network, resets: Sequence[BufferReset]) -> None:

@@ -269,6 +269,28 @@ def test_writes_that_torch_loses_do_not_count() -> None:
         assert "slices of 1 of the parameters" in messages[1]
 
 
+def with_seeds_of_their_own() -> list[Any]:
+    """What ranks that have other seeds raise, and whether anything was written; without comparing, too."""
+    rank = torch.distributed.get_rank()
+    mesh = init_device_mesh("cpu", (2,))
+    model = one(distribute_tensor(torch.zeros(8, 4), mesh, [Shard(0)]))
+    said = ""
+    try:
+        with pyinit.keyed(model, rank):
+            nn.init.normal_(model.weight)
+    except ValueError as error:
+        said = str(error)
+    was_written = bool(model.weight.to_local().any())
+    with pyinit.keyed(model, rank, agree=False):
+        nn.init.normal_(model.weight)
+    return [said, was_written, bool(model.weight.to_local().any())]
+
+
+def test_ranks_that_have_other_seeds_all_refuse() -> None:
+    message = "keyed needs the same on all ranks, but seed differs: rank 0 has 0, rank 1 has 1"
+    assert on_ranks(with_seeds_of_their_own, 2) == [[message, False, True]] * 2
+
+
 def test_partial_placements_are_refused(mesh: Any) -> None:
     from torch.distributed.tensor import DTensor  # noqa: PLC0415
 

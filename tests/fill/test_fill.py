@@ -137,6 +137,26 @@ def test_shards_assemble_to_the_whole(name, dtype):
     assert torch.equal(assembled, expected)
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3, 5, 8, 31, 64, 127, 129, 300, 500, 2049])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.usefixtures("isa")
+def test_columns_of_any_width_are_those_of_the_whole(dtype, columns):
+    rows, first = 70, 7
+    whole = (rows, columns + 11)
+    for name in DRAWS:
+        expected = drawn(name, torch.empty(whole, dtype=dtype))[:, first : first + columns]
+        around = torch.full((rows * columns + 64,), POISON, dtype=dtype)
+        for block in (
+            around[32:-32].view(rows, columns),
+            around[32:-32].view(columns, rows).T,
+            torch.empty(rows, columns + 1, dtype=dtype)[:, 1:],
+        ):
+            drawn(name, block, whole=whole, start=(0, first))
+            assert torch.equal(block, expected), name
+        assert (around[:32] == POISON).all()
+        assert (around[-32:] == POISON).all()
+
+
 def test_start_is_the_origin_by_default():
     block = drawn("normal", torch.empty(2, 3), whole=(5, 7))
     assert torch.equal(block, drawn("normal", torch.empty(5, 7))[:2, :3])

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from pyinit._random.rng import Key, Source, get_rng
-from pyinit._sharding.agreement import agree, is_on_mesh
+from pyinit._sharding.agreement import agree
+from pyinit._sharding.dtensor import is_dtensor
 from pyinit.initializers import Drawn
 from pyinit.whole_model.engine.plan import Entry
 from pyinit.whole_model.recipes.registry import Recipe
@@ -35,9 +36,9 @@ def agree_on(
         (
             (name, tensor, _filling(entry))
             for entry in plan
-            if not entry.is_kept
+            if entry.view is None and not entry.is_kept  # with a view it is plain memory
             for name, tensor in entry.site.named_parameters
-            if is_on_mesh(tensor)
+            if is_dtensor(tensor)
         ),
     )
 

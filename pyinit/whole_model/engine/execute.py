@@ -1,7 +1,7 @@
 """Carries out a plan: one native call for all that the kernels can write, torch for the rest."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from pyinit._random.generators import seeded
 from pyinit._random.orthogonal import Job, checked_gain, jobs
 from pyinit._random.rng import Key, Source, get_rng
 from pyinit._sharding.dtensor import ranks_of
-from pyinit._sharding.fills import CpuFill, PieceFills, empty_whole, key_of
+from pyinit._sharding.fills import CpuFill, Described, PieceFills, empty_whole, key_of
 from pyinit._sharding.find import held, sharded
 from pyinit._sharding.sharded import Piece, Sharded
 from pyinit._sharding.share import Made, cost_of, fill_made
@@ -81,6 +81,8 @@ class _Wave:
     device_matrices: list[device_orthogonal.Matrix] = field(default_factory=list)
     # The numbers of entries that a single fill covers, and the number of that fill.
     alone: dict[int, int] = field(default_factory=dict)
+    # Those that fills of pieces cover, and the numbers of these.
+    of_pieces: dict[int, range] = field(default_factory=dict)
 
 
 def _part_for_torchs_numbers(tensor: Tensor) -> Sharded | None:
@@ -115,7 +117,7 @@ class Batch:
             part = held(tensors[i], source) if is_native else _part_for_torchs_numbers(tensors[i])
             if part is not None and type(source) is Key:
                 self._parts[i] = part
-                self._schedule_part(entry, tensors[i], part, source)
+                self._schedule_part(i, entry, part, source)
                 continue
             there = (
                 device_fills.writable_view(tensors[i])
@@ -161,8 +163,9 @@ class Batch:
             else:
                 self._by_call(self._tensors[i], entry.blocks[k], Key(*numbers))
 
-    def _schedule_part(self, entry: Entry, tensor: Tensor, part: Sharded, source: Key) -> None:
+    def _schedule_part(self, i: int, entry: Entry, part: Sharded, source: Key) -> None:
         """Have the pieces of a tensor filled; what depends on more than the index is made whole."""
+        tensor = self._tensors[i]
         if any(type(drawn) not in _KERNELS for drawn, _, _ in entry.blocks):
 
             def make() -> Tensor:
@@ -178,8 +181,12 @@ class Batch:
             distribution, parameters = _KERNELS[type(drawn)]
             some = part if rows is None else part.rows(*rows)
             key = key_of(Key(source.key, (source.stream + k) % 2**64))
-            if key is not None:
-                self._wave(number).pieces.add(some, distribution, parameters(drawn), key)
+            if key is None:
+                continue
+            wave = self._wave(number)
+            numbers = wave.pieces.add(some, distribution, parameters(drawn), key)
+            if numbers is not None and rows is None and len(entry.blocks) == 1:
+                wave.of_pieces[i] = numbers
 
     def _by_call(self, tensor: Tensor, block: Block, source: Source) -> None:
         self._wave(block.wave).others.append((block.of(tensor), block.drawn, source))
@@ -212,7 +219,10 @@ class Batch:
             moments |= {i: measured[fill] for i, fill in wave.alone.items()}
             if wave.matrices:
                 _core.fill_orthogonal(wave.matrices, threads)
-            wave.pieces.run()
+            described = wave.pieces.run()
+            moments |= {
+                i: _joined(described[k] for k in numbers) for i, numbers in wave.of_pieces.items()
+            }
             for fills, tensors in wave.on_device.values():
                 device_fills.run(fills, *tensors)
             if wave.device_matrices:
@@ -231,7 +241,7 @@ class Batch:
         native = [(i, view) for i, view in views if view is not None]
         found = _core.measure_many([view for _, view in native], torch.get_num_threads())
         known |= dict(zip((i for i, _ in native), found, strict=True))
-        known |= {i: of_pieces(part.pieces) for i, part in self._parts.items()}
+        known |= {i: of_pieces(part.pieces) for i, part in self._parts.items() if i not in known}
         other = [i for i, view in views if view is None and i not in known]
         known |= dict(
             zip(other, _measured_elsewhere([self._tensors[i] for i in other]), strict=True)
@@ -265,13 +275,16 @@ def measured(tensor: Tensor) -> Moments | None:
 
 def of_pieces(pieces: Sequence[Piece]) -> Moments | None:
     """The moments of all elements that this process holds of a tensor; None if it holds none."""
-    each = [
-        (piece.tensor.numel(), found)
-        for piece in pieces
-        if (found := measured(piece.tensor)) is not None
-    ]
+    return _joined((piece.tensor.numel(), measured(piece.tensor)) for piece in pieces)
+
+
+def _joined(described: Iterable[Described]) -> Moments | None:
+    """The moments of all elements of blocks without elements in common."""
+    each = [(n, found) for n, found in described if found is not None]
     if not each:
         return None
+    if len(each) == 1:
+        return each[0][1]
     count = sum(n for n, _ in each)
     mean = sum(n * m[0] for n, m in each) / count
     squares = sum(n * (m[1] ** 2 + (m[0] - mean) ** 2) for n, m in each)
