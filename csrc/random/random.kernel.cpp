@@ -8,23 +8,35 @@ namespace {
 
 // ---- Normals, some of them drawn anew ---------------------------------------------------------------------
 
+// By an element's place among those of its block, which its index ends with.
+PYINIT_INLINE U32 chosen(const U32 (&w)[4], const uint64_t* index) {
+  alignas(64) uint32_t low[kLanes32];
+  for (int i = 0; i < kLanes32; ++i) low[i] = static_cast<uint32_t>(index[i]);
+  const U32 at = load(low);
+  const M32 is_odd = sign_bit(shl<31>(at)), is_high = sign_bit(shl<30>(at));
+  return select(is_high, select(is_odd, w[3], w[2]), select(is_odd, w[1], w[0]));
+}
+PYINIT_INLINE U64 chosen(const U64 (&w)[2], const uint64_t* index) {
+  return select(sign_bit(shl<63>(load(index))), w[1], w[0]);
+}
+
 // Elements whose normals lie outside, drawn anew as soon as they fill vectors.
 template <class T> class Outside {
   using Scalar = typename ScalarOf<T>::Type;
   using L = Lanes<Scalar>;
 
  public:
-  Outside(const TruncNormalKernel<Scalar>& kernel, const Stream& stream, uint64_t first, T* out)
-      : kernel_(kernel), words_(stream), first_(first), out_(out) {}
+  Outside(const TruncNormalKernel<Scalar>& kernel, const Stream& stream, const Rows& rows, T* out)
+      : kernel_(kernel), words_(stream), rows_(rows), out_(out) {}
 
   // Elements `from`, `from` + 1, ... where bits are set.
   void add(uint64_t bits, int64_t from) {
     const int n = __builtin_popcountll(bits);
-    Place* const to = at_ + count_;
+    uint32_t* const to = at_ + count_;
     int i = 0;
     const auto take = [&](int several) {
       for (const int end = i + several; i < end; ++i) {
-        to[i] = static_cast<Place>(from + __builtin_ctzll(bits | kTopBit<U64>));
+        to[i] = static_cast<uint32_t>(from + __builtin_ctzll(bits | kTopBit<U64>));
         bits &= bits - 1;
       }
     };
@@ -41,19 +53,33 @@ template <class T> class Outside {
   }
 
  private:
-  using Place = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
   static constexpr int kDraws = 2;  // side by side
-  static constexpr int kVectors = kDraws * L::kGroups, kTogether = L::kCount * kVectors;
+  static constexpr int kOfDraw = L::kCount * L::kGroups, kTogether = kDraws * kOfDraw;
+
+  uint64_t index_of(uint32_t at) const {
+    if (rows_.rows == 1) return rows_.first + at;
+    const uint32_t columns = static_cast<uint32_t>(rows_.columns), row = at / columns;
+    return rows_.first + row * static_cast<uint64_t>(rows_.step) + (at - row * columns);
+  }
 
   void redraw(int count) {
-    typename L::U w[kVectors];
-    typename L::F x[kVectors];
-    T values[kTogether];
+    alignas(64) uint64_t index[kTogether], blocks[kTogether];
+    for (int i = 0; i < kTogether; ++i) {
+      index[i] = index_of(at_[i]);
+      blocks[i] = index[i] / L::kVectors + kFurther;
+    }
+    typename L::U w[kDraws * L::kGroups];
+    typename L::F x[kDraws * L::kGroups];
     for (int d = 0; d < kDraws; ++d) {
-      words_.draw_further(first_, at_ + d * L::kGroups * L::kCount, w + d * L::kGroups);
+      typename L::U all[L::kGroups][L::kVectors];
+      words_.draw(listed<Scalar>(blocks + d * kOfDraw), all);
+      for (int g = 0; g < L::kGroups; ++g) {
+        w[d * L::kGroups + g] = chosen(all[g], index + d * kOfDraw + g * L::kCount);
+      }
     }
     kernel_(w, x);
-    for (int g = 0; g < kVectors; ++g) store_as(values + g * L::kCount, x[g]);
+    T values[kTogether];
+    for (int g = 0; g < kDraws * L::kGroups; ++g) store_as(values + g * L::kCount, x[g]);
     for (int i = 0; i < count; ++i) out_[at_[i]] = values[i];
     count_ -= count;
     for (int i = 0; i < count_; ++i) at_[i] = at_[kTogether + i];
@@ -61,25 +87,37 @@ template <class T> class Outside {
 
   const TruncNormalKernel<Scalar> kernel_;
   const Words words_;
-  const uint64_t first_;
+  const Rows rows_;
   T* const out_;
   int count_ = 0;
-  Place at_[kTogether + 64 + 8] = {};
+  uint32_t at_[kTogether + 64 + 8] = {};
 };
 
+// The rows of a tile: so many elements of a row, or so many rows.
+template <int most, int per_block> PYINIT_INLINE Rows tile_of(const Rows& rows, int64_t row, int64_t column) {
+  const uint64_t first = rows.first + static_cast<uint64_t>(row * rows.step + column);
+  if (rows.columns > most) {
+    // All but the first one of a row begin with a block.
+    const int64_t whole = most - static_cast<int64_t>(first % per_block), left = rows.columns - column;
+    return {first, left < whole ? left : whole};
+  }
+  const int64_t whole = most / rows.columns, left = rows.rows - row;
+  return {first, rows.columns, left < whole ? left : whole, rows.step};
+}
+
 template <class T>
-void generate_redrawn(const RedrawnNormal& params, const Stream& stream, uint64_t first, int64_t count,
-                      void* destination) {
+void generate_redrawn(const RedrawnNormal& params, const Stream& stream, const Rows& rows, void* destination) {
   using Scalar = typename ScalarOf<T>::Type;
   using L = Lanes<Scalar>;
-  constexpr int64_t kTile = 1024, kWord = 64, kPlaces = int64_t{1} << 31;
-  T* out = static_cast<T*>(destination);
-  if (count > kPlaces) {
-    generate_redrawn<T>(params, stream, first, kPlaces, out);
-    return generate_redrawn<T>(params, stream, first + kPlaces, count - kPlaces, out + kPlaces);
+  constexpr int kTile = 1024, kWord = 64;
+  constexpr int64_t kPlaces = int64_t{1} << 31;
+  T* const out = static_cast<T*>(destination);
+  if (rows.rows == 1 && rows.columns > kPlaces) {
+    generate_redrawn<T>(params, stream, {rows.first, kPlaces}, out);
+    return generate_redrawn<T>(params, stream, {rows.first + kPlaces, rows.columns - kPlaces}, out + kPlaces);
   }
   const RedrawnNormalKernel<Scalar> kernel(params);
-  Outside<T> outside(kernel.outside, stream, first, out);
+  Outside<T> outside(kernel.outside, stream, rows, out);
   Scalar z[kTile];
   // A word of elements from z[i] on to `to`; bits say which are outside.
   const auto keep = [&](int64_t i, T* to) {
@@ -91,11 +129,11 @@ void generate_redrawn(const RedrawnNormal& params, const Stream& stream, uint64_
     }
     return bits;
   };
+  const int64_t count = rows.rows * rows.columns;
   for (int64_t begin = 0; begin < count;) {
-    // All tiles but the first one begin with a block.
-    const int64_t whole = kTile - static_cast<int64_t>((first + static_cast<uint64_t>(begin)) % L::kVectors);
-    const int64_t n = count - begin < whole ? count - begin : whole;
-    generate<NormalKernel, Normal, Scalar>({0, 1}, stream, first + static_cast<uint64_t>(begin), n, z);
+    const Rows tile = tile_of<kTile, L::kVectors>(rows, begin / rows.columns, begin % rows.columns);
+    const int64_t n = tile.rows * tile.columns;
+    generate<NormalKernel, Normal, Scalar>({0, 1}, stream, tile, z);
     for (int64_t i = 0; i < n; i += kWord) {
       const int64_t left = n - i;
       uint64_t bits;

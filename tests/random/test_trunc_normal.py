@@ -195,6 +195,18 @@ def test_a_block_holds_what_the_whole_does(isa: str, numbers: Numbers, dtype: to
 
 
 @dtypes
+@pytest.mark.parametrize("width", [1, 3, 4, 9, 63, 64, 130, 700, 1100, 2100])
+def test_rows_of_a_block_hold_what_those_of_the_whole_do(
+    isa: str, width: int, dtype: torch.dtype
+) -> None:
+    numbers, whole = SELDOM_CUT[0], (41, 2117)
+    table = drawn(numbers, dtype, whole)
+    for row, column in ((0, 0), (3, 5), (9, 17)):
+        block = drawn(numbers, dtype, (30, width), whole=whole, start=(row, column))
+        assert torch.equal(block, table[row : row + 30, column : column + width])
+
+
+@dtypes
 def test_strides_and_threads_make_no_difference(
     isa: str, dtype: torch.dtype, set_threads: Callable[[int], None]
 ) -> None:
