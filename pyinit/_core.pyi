@@ -116,6 +116,18 @@ def fill_trunc_normal(
     start: tuple[int, ...] | None = None,
     /,
 ) -> None: ...
+def fill_trunc_normal_v1(
+    target: View,
+    mean: float,
+    std: float,
+    low: float,
+    high: float,
+    key: tuple[int, int],
+    threads: int,
+    whole: tuple[int, ...] | None = None,
+    start: tuple[int, ...] | None = None,
+    /,
+) -> None: ...
 def fill_bernoulli(
     target: View,
     probability: float,
@@ -178,7 +190,7 @@ def fill_many(
     """Each fill is (target, distribution, parameters, key, whole, start); no two targets share an element.
 
     Distributions are 0 constant (value), 1 uniform (low, high), 2 normal (mean, std), 3 truncated
-    normal (mean, std, low, high). Returns what ``measure_many`` does of the targets, to rounding.
+    normal (mean, std, low, high), 5 that of stream version 1. Returns what ``measure_many`` does of the targets, to rounding.
     """
 
 def measure_many(

@@ -28,7 +28,7 @@ def fill_many(
     """Each fill is (target, distribution, four numbers, key, whole, start).
 
     Distributions are 0 constant (value), 1 uniform (low, high), 2 normal (mean, std), 3 truncated
-    normal (mean, std, low, high), 4 Bernoulli (probability).
+    normal (mean, std, low, high), 4 Bernoulli (probability), 5 truncated normal of stream version 1.
     """
 
 def fill_sparse(

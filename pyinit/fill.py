@@ -34,6 +34,7 @@ from pyinit._random.distributions import (
     UNIFORM,
     Distribution,
     Parameters,
+    trunc_normal_kernel,
 )
 from pyinit._random.rng import Key, as_key, get_rng, seed_and_offset
 from pyinit._torch.arrays import writable_array
@@ -180,6 +181,8 @@ def trunc_normal(
 ) -> _Out:
     """Fill with numbers drawn from the normal distribution within [low, high].
 
+    Within ``pyinit.rng("philox", version=1)`` they are those of stream version 1.
+
     Args:
         out: the tensor or array to fill
         mean: the mean before truncation, finite
@@ -227,7 +230,8 @@ def trunc_normal(
         stateless.refuse("trunc_normal")
     if _on_device(out, TRUNC_NORMAL, view, (mean, std, low, high), words, block):
         return out
-    _core.fill_trunc_normal(view, mean, std, low, high, words, torch.get_num_threads(), *block)
+    kernel = trunc_normal_kernel()
+    kernel(view, mean, std, low, high, words, torch.get_num_threads(), *block)
     return _written(out)
 
 

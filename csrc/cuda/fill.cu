@@ -70,6 +70,33 @@ template <class T, class Kernel> PYINIT_INLINE void values_of(const Kernel& kern
   for (int j = 0; j < L::kVectors; ++j) out[j] = rounded(T{}, x[j]);
 }
 
+template <class T, class Scalar>
+PYINIT_INLINE void values_of(const RedrawnNormalKernel<Scalar>& kernel, const Stream& stream, uint64_t block,
+                             T (&out)[kElements<T>]) {
+  using L = Lanes<Scalar>;
+  typename L::U w[L::kVectors];
+  typename L::F z[L::kVectors];
+  words_of(philox_block(stream, block), w);
+  NormalKernel<Scalar>::standard(w, z);
+  unsigned outside = 0;
+  for (int j = 0; j < L::kVectors; ++j) {
+    out[j] = rounded(T{}, kernel(z[j]));
+    outside |= unsigned{any(less(z[j], kernel.least)) || any(less(kernel.most, z[j]))} << j;
+  }
+  if (outside == 0) return;
+  words_of(philox_block(stream, block + kFurther), w);
+  // One after the other: the threads of a warp make as many turns as one of them needs.
+  for (; outside != 0; outside &= outside - 1) {
+    const unsigned lowest = outside & (~outside + 1);
+    typename L::U one[1] = {w[0]};
+    typename L::F x[1];
+    for (int j = 1; j < L::kVectors; ++j) one[0] = lowest == 1U << j ? w[j] : one[0];
+    kernel.outside(one, x);
+    const T value = rounded(T{}, x[0]);
+    for (int j = 0; j < L::kVectors; ++j) out[j] = lowest == 1U << j ? value : out[j];
+  }
+}
+
 // The offset of element i and its index. Index is the type to divide in: the narrow one takes a fraction of the time.
 template <class Index> PYINIT_INLINE int64_t offset_of(const Job& job, Index i, uint64_t* index) {
   int64_t offset = 0;
@@ -237,6 +264,7 @@ class Fills {
       : constants_(queue),
         uniforms_(queue),
         normals_(queue),
+        redrawn_normals_(queue),
         trunc_normals_(queue),
         tails_(queue),
         bernoullis_(queue) {}
@@ -244,6 +272,7 @@ class Fills {
   void add(const View& view, const Stream& stream, double value) { constants_.add(view, stream, value); }
   void add(const View& view, const Stream& stream, const Uniform& p) { uniforms_.add(view, stream, p); }
   void add(const View& view, const Stream& stream, const Normal& p) { normals_.add(view, stream, p); }
+  void add(const View& view, const Stream& stream, const RedrawnNormal& p) { redrawn_normals_.add(view, stream, p); }
   void add(const View& view, const Stream& stream, const TruncNormal& p) { trunc_normals_.add(view, stream, p); }
   void add(const View& view, const Stream& stream, const NormalTail& p) { tails_.add(view, stream, p); }
   void add(const View& view, const Stream& stream, const Bernoulli& p) { bernoullis_.add(view, stream, p); }
@@ -251,6 +280,7 @@ class Fills {
     constants_.flush();
     uniforms_.flush();
     normals_.flush();
+    redrawn_normals_.flush();
     trunc_normals_.flush();
     tails_.flush();
     bernoullis_.flush();
@@ -260,6 +290,7 @@ class Fills {
   OfEveryType<ConstantKernel> constants_;
   OfEveryType<UniformKernel> uniforms_;
   OfEveryType<NormalKernel> normals_;
+  OfEveryType<RedrawnNormalKernel> redrawn_normals_;
   OfEveryType<TruncNormalKernel> trunc_normals_;
   OfEveryType<NormalTailKernel> tails_;
   OfEveryType<BernoulliKernel> bernoullis_;

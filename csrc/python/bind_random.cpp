@@ -29,6 +29,12 @@ void trunc_normal(const Target& target, double mean, double std, double low, dou
           [&](const View& v) { fill_trunc_normal(v, stream, mean, std, low, high, threads); });
 }
 
+void trunc_normal_v1(const Target& target, double mean, double std, double low, double high, const Stream& stream,
+                     int threads, const Block& whole, const Block& start) {
+  on_view(target, whole, start, kManyRandoms,
+          [&](const View& v) { fill_trunc_normal_v1(v, stream, mean, std, low, high, threads); });
+}
+
 void bernoulli(const Target& target, double probability, const Stream& stream, int threads, const Block& whole,
                const Block& start) {
   on_view(target, whole, start, kManyRandoms, [&](const View& v) { fill_bernoulli(v, stream, probability, threads); });
@@ -57,6 +63,7 @@ void register_random(py::module_& m) {
   fastcall::define<uniform>(m, "fill_uniform");
   fastcall::define<normal>(m, "fill_normal");
   fastcall::define<trunc_normal>(m, "fill_trunc_normal");
+  fastcall::define<trunc_normal_v1>(m, "fill_trunc_normal_v1");
   fastcall::define<bernoulli>(m, "fill_bernoulli");
   fastcall::define<constant>(m, "fill_constant");
   fastcall::define<dirac>(m, "fill_dirac");

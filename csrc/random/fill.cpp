@@ -14,6 +14,7 @@ namespace {
 
 const Generate<Uniform> (&kernels_of(const Uniform&))[kDTypes] { return random_kernels().uniform; }
 const Generate<Normal> (&kernels_of(const Normal&))[kDTypes] { return random_kernels().normal; }
+const Generate<RedrawnNormal> (&kernels_of(const RedrawnNormal&))[kDTypes] { return random_kernels().redrawn_normal; }
 const Generate<TruncNormal> (&kernels_of(const TruncNormal&))[kDTypes] { return random_kernels().trunc_normal; }
 const Generate<NormalTail> (&kernels_of(const NormalTail&))[kDTypes] { return random_kernels().normal_tail; }
 const Generate<Bernoulli> (&kernels_of(const Bernoulli&))[kDTypes] { return random_kernels().bernoulli; }
@@ -38,6 +39,11 @@ void fill_normal(const View& view, const Stream& stream, double mean, double std
 void fill_trunc_normal(const View& view, const Stream& stream, double mean, double std, double low, double high,
                        int threads) {
   fill_alone(view, stream, Distribution::trunc_normal, {mean, std, low, high}, threads);
+}
+
+void fill_trunc_normal_v1(const View& view, const Stream& stream, double mean, double std, double low, double high,
+                          int threads) {
+  fill_alone(view, stream, Distribution::trunc_normal_v1, {mean, std, low, high}, threads);
 }
 
 void fill_bernoulli(const View& view, const Stream& stream, double probability, int threads) {

@@ -14,6 +14,8 @@ void fill_uniform(const View& view, const Stream& stream, double low, double hig
 void fill_normal(const View& view, const Stream& stream, double mean, double std, int threads);
 void fill_trunc_normal(const View& view, const Stream& stream, double mean, double std, double low, double high,
                        int threads);
+void fill_trunc_normal_v1(const View& view, const Stream& stream, double mean, double std, double low, double high,
+                          int threads);
 void fill_bernoulli(const View& view, const Stream& stream, double probability, int threads);
 
 // A tensor and what it is to be filled with.

@@ -19,6 +19,7 @@ template <class Params> using Generate = void (*)(const Params&, const Stream&, 
 struct RandomKernels {
   Generate<Uniform> uniform[kDTypes];
   Generate<Normal> normal[kDTypes];
+  Generate<RedrawnNormal> redrawn_normal[kDTypes];
   Generate<TruncNormal> trunc_normal[kDTypes];
   Generate<NormalTail> normal_tail[kDTypes];
   Generate<Bernoulli> bernoulli[kDTypes];

@@ -53,7 +53,7 @@ double normal_centre(double x) {
 double normal_upper_tail(double x) {
   if (x < 0) return 1 - normal_upper_tail(-x);
   if (x <= 2) return 0.5 - normal_centre(x);
-  if (std::isinf(x)) return 0;
+  if (density(x) == 0) return 0;
   double fraction = x;  // x + 1/(x + 2/(x + 3/(x + ...
   for (int k = 160; k >= 1; --k) fraction = x + k / fraction;
   return density(x) / fraction;

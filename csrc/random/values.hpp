@@ -80,13 +80,18 @@ template <class Scalar> struct NormalKernel {
   NormalKernel() = default;
   PYINIT_METHOD explicit NormalKernel(const Normal& p) : mean(constant<F>(p.mean)), std(constant<F>(p.std)) {}
   PYINIT_METHOD void operator()(const U (&w)[kVectors], F (&x)[kVectors]) const {
+    standard(w, x);
+    for (int j = 0; j < kVectors; ++j) x[j] = fma(x[j], std, mean);
+  }
+  // Of mean 0 and standard deviation 1.
+  PYINIT_METHOD static void standard(const U (&w)[kVectors], F (&z)[kVectors]) {
     constexpr double kStep = Lanes<Scalar>::kStep;
     for (int j = 0; j < kVectors; j += 2) {
       const F u = fma(steps(w[j]), constant<F>(kStep), constant<F>(kStep / 2));
       const F radius = sqrt(log(u) * constant<F>(-2.0));
       const SinCos<F> angle = sincos_turn(w[j + 1]);
-      x[j] = fma(radius * angle.cos, std, mean);
-      x[j + 1] = fma(radius * angle.sin, std, mean);
+      z[j] = radius * angle.cos;
+      z[j + 1] = radius * angle.sin;
     }
   }
 };
@@ -113,9 +118,9 @@ template <class Scalar> struct TruncNormalKernel {
         flip(word<U>(p.flip)),
         last_lower(word<U>(p.last_lower ^ kTopBit<U>)),
         top_bit(word<U>(kTopBit<U>)) {}
-  PYINIT_METHOD void operator()(const U (&w)[kVectors], F (&x)[kVectors]) const {
-    F q[kVectors], v[kVectors], z[kVectors], signed_scale[kVectors];
-    for (int j = 0; j < kVectors; ++j) {
+  template <int n> PYINIT_METHOD void operator()(const U (&w)[n], F (&x)[n]) const {
+    F q[n], v[n], z[n], signed_scale[n];
+    for (int j = 0; j < n; ++j) {
       const U r = w[j] ^ flip;
       const auto is_upper = signed_greater(r ^ top_bit, last_lower);
       const F k = steps(select(is_upper, r ^ word<U>(~uint64_t{0}), r));
@@ -124,7 +129,24 @@ template <class Scalar> struct TruncNormalKernel {
       signed_scale[j] = select(is_upper, negate(scale), scale);
     }
     normal_quantile(v, q, z);
-    for (int j = 0; j < kVectors; ++j) x[j] = max(min(fma(z[j], signed_scale[j], mean) * unit, high), low);
+    for (int j = 0; j < n; ++j) x[j] = max(min(fma(z[j], signed_scale[j], mean) * unit, high), low);
+  }
+};
+
+// The further words of elements lie in the blocks whose counters are higher by this; those of elements' words are
+// below.
+constexpr uint64_t kFurther = uint64_t{1} << 63;
+
+// What a standard normal becomes that is not outside. The others' elements are what `outside` makes of further words.
+template <class Scalar> struct RedrawnNormalKernel {
+  using F = typename Lanes<Scalar>::F;
+  F least, most;
+  TruncNormalKernel<Scalar> outside;
+  RedrawnNormalKernel() = default;
+  PYINIT_METHOD explicit RedrawnNormalKernel(const RedrawnNormal& p)
+      : least(constant<F>(p.least)), most(constant<F>(p.most)), outside(p.outside) {}
+  PYINIT_METHOD F operator()(F z) const {
+    return max(min(fma(z, outside.scale, outside.mean), outside.high), outside.low);
   }
 };
 

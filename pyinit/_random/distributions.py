@@ -4,6 +4,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pyinit import _core
+from pyinit._random.rng import VERSIONS, stream_version
+
 Parameters = tuple[float, ...]
 
 _MOST_PARAMETERS = 4
@@ -12,14 +15,19 @@ _MOST_PARAMETERS = 4
 class Distribution(NamedTuple):
     """A distribution, as the kernels of all devices know it.
 
-    code: the kernels' number for it
+    codes: the kernels' numbers for it, by stream version
     takes: whether there is such a distribution, and a dtype can hold what it draws. The first argument
         is the largest finite number of the dtype (inf to ask about no dtype), the others are the
         parameters. NaN is taken as a constant only.
     """
 
-    code: int
+    codes: tuple[int, ...]
     takes: Callable[..., bool]
+
+    @property
+    def code(self) -> int:
+        """The kernels' number for it in the stream version that is in force."""
+        return self.codes[stream_version() - 1]
 
 
 def _takes_constant(largest: float, value: float) -> bool:
@@ -49,11 +57,17 @@ def _takes_bernoulli(_: float, probability: float) -> bool:
     return 0.0 <= probability <= 1.0
 
 
-CONSTANT = Distribution(0, _takes_constant)
-UNIFORM = Distribution(1, _takes_uniform)
-NORMAL = Distribution(2, _takes_normal)
-TRUNC_NORMAL = Distribution(3, _takes_trunc_normal)
-BERNOULLI = Distribution(4, _takes_bernoulli)
+CONSTANT = Distribution((0, 0), _takes_constant)
+UNIFORM = Distribution((1, 1), _takes_uniform)
+NORMAL = Distribution((2, 2), _takes_normal)
+TRUNC_NORMAL = Distribution((5, 3), _takes_trunc_normal)
+BERNOULLI = Distribution((4, 4), _takes_bernoulli)
+
+
+def trunc_normal_kernel() -> Callable[..., None]:
+    """What fills one tensor with truncated normals of the stream version that is in force."""
+    is_last = stream_version() == VERSIONS[-1]
+    return _core.fill_trunc_normal if is_last else _core.fill_trunc_normal_v1
 
 
 def padded(parameters: Parameters) -> tuple[float, float, float, float]:

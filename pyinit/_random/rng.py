@@ -14,6 +14,8 @@ from pyinit import _core
 
 RngName = Literal["philox", "torch", "torch.func"]
 NAMES: tuple[RngName, ...] = get_args(RngName)
+VERSIONS = (1, 2)
+"""The versions of pyinit's own numbers (docs/random.md); a process begins with the last one."""
 _ENVIRONMENT = "PYINIT_RNG"
 _LOWEST = -(2**63)
 
@@ -69,9 +71,19 @@ def has_stateless() -> bool:
 
 _process_choice = _known(os.environ.get(_ENVIRONMENT) or "philox", _ENVIRONMENT)
 _context_choice: ContextVar[RngName] = ContextVar("pyinit_rng")
+_process_version = VERSIONS[-1]
+_context_version: ContextVar[int] = ContextVar("pyinit_stream_version")
 
 
-def set_rng(name: RngName) -> None:
+def _known_version(version: int | None) -> int:
+    if version is None:
+        return stream_version()
+    if version not in VERSIONS or isinstance(version, bool):
+        raise ValueError(f"version must be one of {', '.join(map(str, VERSIONS))}, got {version!r}")
+    return version
+
+
+def set_rng(name: RngName, version: int | None = None) -> None:
     """Choose the generator of the whole process.
 
     The environment variable ``PYINIT_RNG`` sets the choice that a process starts with. Within
@@ -81,9 +93,11 @@ def set_rng(name: RngName) -> None:
         name: ``"philox"``, the default, for pyinit's own counter-based numbers, ``"torch"`` for
             the numbers that ``torch.nn.init`` would have drawn, or ``"torch.func"`` for those of torch's
             stateless generator, ``torch.func._random``
+        version: the version of pyinit's own numbers, 1 or 2 (default: the one in force, which is 2 when
+            a process begins). Version 1 has other truncated normal numbers (docs/random.md)
 
     Raises:
-        ValueError: for any other name.
+        ValueError: for any other name or version.
         RuntimeError: for ``"torch.func"`` where torch is older than 2.14.
 
     References:
@@ -100,8 +114,8 @@ def set_rng(name: RngName) -> None:
         True
         >>> pyinit.set_rng("philox")
     """
-    global _process_choice  # noqa: PLW0603  the process has one default
-    _process_choice = _known(name, "rng name")
+    global _process_choice, _process_version
+    _process_choice, _process_version = _known(name, "rng name"), _known_version(version)
 
 
 def get_rng() -> RngName:
@@ -118,17 +132,23 @@ def get_rng() -> RngName:
     return _context_choice.get(_process_choice)
 
 
-def rng(name: RngName) -> AbstractContextManager[None]:
+def stream_version() -> int:
+    """The version of pyinit's own numbers that is in force here."""
+    return _context_version.get(_process_version)
+
+
+def rng(name: RngName, version: int | None = None) -> AbstractContextManager[None]:
     """Choose the generator for a ``with`` block, in this thread or asynchronous task only.
 
     Args:
         name: ``"philox"``, ``"torch"`` or ``"torch.func"``, as ``set_rng`` takes it
+        version: the version of pyinit's own numbers, 1 or 2 (default: the one in force)
 
     Returns:
         A context manager. At its end the choice from before is in force again.
 
     Raises:
-        ValueError: for any other name.
+        ValueError: for any other name or version.
         RuntimeError: for ``"torch.func"`` where torch is older than 2.14.
 
     Example:
@@ -138,16 +158,17 @@ def rng(name: RngName) -> AbstractContextManager[None]:
         >>> torch.equal(weight, torch.randn(3, generator=torch.Generator().manual_seed(0)))
         True
     """
-    return _scoped(_known(name, "rng name"))
+    return _scoped(_known(name, "rng name"), _known_version(version))
 
 
 @contextmanager
-def _scoped(name: RngName) -> Iterator[None]:
-    token = _context_choice.set(name)
+def _scoped(name: RngName, version: int) -> Iterator[None]:
+    choice, of_version = _context_choice.set(name), _context_version.set(version)
     try:
         yield
     finally:
-        _context_choice.reset(token)
+        _context_version.reset(of_version)
+        _context_choice.reset(choice)
 
 
 class _Scratch:

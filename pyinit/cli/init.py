@@ -200,7 +200,7 @@ def init(
         if out is not None:
             texts = {name: str(value) for name, value in described.items()}
             versions = {"pyinit": machine["version"], "rng": machine["rng"]}
-            _save(network, out, {"format": "pt", **texts, **versions})
+            _save(network, out, {"format": "pt", **texts, **versions, **_stream_version(timed)})
     if report_file is not None:
         _output.save_report(timed.report, report_file)
     if as_json:
@@ -239,6 +239,12 @@ def _check_together(
         )
     if out and report_file and out.resolve() == report_file.resolve():
         raise bad_parameter("--report", f"--out writes {out}, too")
+
+
+def _stream_version(timed: Timed) -> dict[str, str]:
+    """The version of pyinit's own numbers that were drawn, as a file's metadata have it; none if all were loaded."""
+    report = timed.initialization
+    return {} if report is None else {"stream_version": str(report.stream_version)}
 
 
 def _check_replay(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pyinit import _core
-from pyinit._random.rng import NAMES, Key, get_rng
+from pyinit._random.rng import NAMES, VERSIONS, Key, get_rng, stream_version
 from pyinit._torch.once import once
 from pyinit._torch.views import dtype_name
 from pyinit.distributed.safetensors_file import Item, header_of, in_file_order, takes
@@ -19,7 +19,6 @@ from pyinit.reports.stored import read
 
 NAME = "pyinit.json"
 INDEX = "model.safetensors.index.json"
-STREAM_VERSION = 1
 _FORMAT = 1
 
 
@@ -117,14 +116,15 @@ class Manifest:
     fused: bool = field(default_factory=is_fused_here)
     pyinit: str = field(default_factory=version_of_pyinit)
     torch: str = field(default_factory=torch_version)
-    stream: int = STREAM_VERSION
+    stream: int = field(default_factory=stream_version)
     format: int = _FORMAT
 
     def __post_init__(self) -> None:
-        for name, known in (("format", _FORMAT), ("stream", STREAM_VERSION)):
-            if getattr(self, name) != known:
+        for name, known in (("format", (_FORMAT,)), ("stream", VERSIONS)):
+            if getattr(self, name) not in known:
                 raise ValueError(
-                    f"{name} must be {known}, the one that this pyinit has, got {getattr(self, name)}"
+                    f"{name} must be {' or '.join(map(str, known))}, which this pyinit has, "
+                    f"got {getattr(self, name)}"
                 )
         if self.rng not in NAMES:
             raise ValueError(f"rng must be one of {', '.join(NAMES)}, got {self.rng!r}")

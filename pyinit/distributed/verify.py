@@ -199,7 +199,7 @@ class _Work:
         if problem is not None:
             self._wrong(name, problem)
             return
-        with rng("philox"):
+        with rng("philox", self.manifest.stream):
             values = {item.name: self._values(self._recorded[item.name]) for item in items}
         hashes = {item.name: hashlib.sha256() for item in items if values[item.name] is None}
         differing: dict[str, _Differing] = {}
@@ -221,7 +221,7 @@ class _Work:
                 differing.setdefault(item.name, _Differing()).add(places, piece.first)
 
         try:
-            with rng("philox"):
+            with rng("philox", self.manifest.stream):
                 digest = read(self.folder / name, items, see, advance)
         except Exception as error:  # noqa: BLE001  of the file, or of an initializer with damaged values
             self._wrong(name, f"cannot be compared: {type(error).__name__}: {error}")

@@ -10,7 +10,13 @@ from pyinit import _core
 from pyinit._device import fills as device_fills
 from pyinit._messages import warn
 from pyinit._random import stateless, torch_stream
-from pyinit._random.distributions import NORMAL, TRUNC_NORMAL, UNIFORM, Distribution
+from pyinit._random.distributions import (
+    NORMAL,
+    TRUNC_NORMAL,
+    UNIFORM,
+    Distribution,
+    trunc_normal_kernel,
+)
 from pyinit._random.rng import RngName, Source, for_torch, get_rng, take_key
 from pyinit._sharding import fills as sharded_fills
 from pyinit._sharding.find import is_held
@@ -167,8 +173,9 @@ def trunc_normal_(  # noqa: PLR0917  torch's signature
 ) -> Tensor:
     """Fill with numbers drawn from ``N(mean, std**2)`` within ``[a, b]``.
 
-    The numbers are made by the inverse of the distribution function, so none is drawn twice, and
-    far one-sided tails are as accurate as the middle.
+    Where the bounds cut off at most 8% of the normal distribution, the numbers are those of
+    ``normal_``, except where these lie outside. Such numbers, and all of narrower bounds, are made by
+    the inverse of the distribution function, and far one-sided tails are as accurate as the middle.
 
     Args:
         tensor: a tensor of any shape
@@ -216,7 +223,8 @@ def _trunc_normal(  # noqa: PLR0917
             key = take_key(generator)
             if key is not None:
                 _warn_of_far_mean(centre, width, low, high)
-                _core.fill_trunc_normal(view, centre, abs(width), low, high, key, threads())
+                kernel = trunc_normal_kernel()
+                kernel(view, centre, abs(width), low, high, key, threads())
                 increment_version((tensor,))
                 return tensor
             if torch_stream.trunc_normal(tensor, view, centre, width, low, high, generator):

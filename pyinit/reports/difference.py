@@ -63,6 +63,7 @@ _OF_ALL: dict[str, Callable[[Any], Any]] = {
     "method": lambda report: report.method,
     "seed": lambda report: "from torch's generator" if report.seed is None else report.seed,
     "random numbers": lambda report: report.rng,
+    "stream version": lambda report: report.stream_version,
     "pyinit": lambda report: report.version,
     "torch": lambda report: report.torch,
 }

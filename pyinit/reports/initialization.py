@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from pyinit._messages import near
-from pyinit._random.rng import NAMES, RngName
+from pyinit._random.rng import NAMES, VERSIONS, RngName, stream_version
 from pyinit.initializers import Initializer, Keep, Weight, from_dict
 from pyinit.reports import table
 from pyinit.reports.adjustment import Adjustment, Span
@@ -242,6 +242,7 @@ class InitReport(Printed):
         dry_run: Whether nothing was done.
         skipped: Pairs of a parameter's name and why ``replay_`` could not give it again.
         version: pyinit's version.
+        stream_version: The version of pyinit's own numbers (docs/random.md), which ``replay_`` uses again.
         torch: torch's version, or "" if a file does not say.
         method: The data-driven method that went over it, with its options; "" if there was none.
         tensors: The values that rows with an adjustment name, if they are data themselves.
@@ -275,6 +276,7 @@ class InitReport(Printed):
     torch: str = field(default_factory=torch_version)
     method: str = ""
     tensors: Mapping[str, Tensor] = field(default_factory=Tensors)
+    stream_version: int = field(default_factory=stream_version)
 
     @property
     def parameters(self) -> int:
@@ -381,6 +383,7 @@ class InitReport(Printed):
             "recipe": self.recipe,
             "seed": "from torch's generator" if self.seed is None else str(self.seed),
             "random numbers": self.rng,
+            **({"stream version": str(self.stream_version)} if self.rng == "philox" else {}),
             "parameters": f"{len(self):,}",
             "elements": f"{self.parameters:,}",
             "elements initialized": "none, a dry run" if self.dry_run else f"{self.initialized:,}",
@@ -485,6 +488,7 @@ class InitReport(Printed):
             "rules": list(self.rules),
             "seed": self.seed,
             "rng": self.rng,
+            "stream_version": self.stream_version,
             "graph": self.graph,
             "dry_run": self.dry_run,
             "parameters": self.parameters,
@@ -514,6 +518,10 @@ class InitReport(Printed):
         try:
             if value["rng"] not in NAMES:
                 raise ValueError(f"rng must be one of {NAMES}, got {value['rng']!r}")
+            # Files did not say it before there was a second one.
+            drawn = value.get("stream_version", VERSIONS[0])
+            if drawn not in VERSIONS:
+                raise ValueError(f"stream_version must be one of {VERSIONS}, got {drawn!r}")
             held = Tensors(tensors or {})
             if held.digests() != value.get("tensors", {}):
                 raise ValueError("tensors must be those that the report was made with")
@@ -522,7 +530,12 @@ class InitReport(Printed):
             skipped = tuple[tuple[str, str], ...]
             return read(
                 cls,
-                {**{key: value[key] for key in plain}, **later, "version": value["pyinit"]},
+                {
+                    **{key: value[key] for key in plain},
+                    **later,
+                    "version": value["pyinit"],
+                    "stream_version": drawn,
+                },
                 rows=[Row.from_dict(row) for row in read_as(list, value["rows"], "rows")],
                 skipped=read_as(skipped, value.get("skipped", []), "skipped"),
                 tensors=held,

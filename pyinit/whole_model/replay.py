@@ -111,7 +111,7 @@ def replay_(model: nn.Module, report: Any, *, strict: bool = True) -> InitReport
     resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
     refuse_buffers_elsewhere("replay_", network, resets)
     of_each = [sources(entry.site.name) for entry in plan]
-    with rng(report.rng):
+    with rng(report.rng, report.stream_version):
         moments = carry_out(network, plan, of_each, sources, resets, device=None)
     made = {row.name: row for row in map(row_of, plan, of_each, moments)}
     for name, row in rows.items():

@@ -219,6 +219,7 @@ def test_file_says_how_it_was_made(tmp_path: Path) -> None:
             "recipe": "xavier",
             "rng": "philox",
             "seed": "7",
+            "stream_version": "2",
         }
 
 

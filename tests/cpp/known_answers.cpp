@@ -50,6 +50,9 @@ struct Fill {
 std::vector<Fill> fills() {
   const double infinity = std::numeric_limits<double>::infinity();
   const auto trunc = [](double mean, double std, double low, double high) {
+    return [=](const View& v) { fill_trunc_normal_v1(v, kStream, mean, std, low, high, 2); };
+  };
+  const auto trunc_v2 = [](double mean, double std, double low, double high) {
     return [=](const View& v) { fill_trunc_normal(v, kStream, mean, std, low, high, 2); };
   };
   return {
@@ -62,6 +65,11 @@ std::vector<Fill> fills() {
       {"trunc_normal_one_side", trunc(0, 1, 2, 3)},
       {"trunc_normal_left_tail", trunc(0, 1, -30, -9)},
       {"trunc_normal_right_tail", trunc(0, 1, 30, infinity)},
+      {"trunc_normal_v2", trunc_v2(0, 1, -2, 2)},
+      {"trunc_normal_v2_wide", trunc_v2(0, 0.02, -2, 2)},
+      {"trunc_normal_v2_lopsided", trunc_v2(1, 2, -3, 5.5)},
+      {"trunc_normal_v2_one_side", trunc_v2(0.5, 3, -infinity, 5)},
+      {"trunc_normal_v2_narrow", trunc_v2(0, 1, -1.5, 1.5)},
   };
 }
 

@@ -76,7 +76,7 @@ def test_one_bad_fill_refuses_all(emulation):
 
 
 @pytest.mark.parametrize(
-    ("code", "distribution", "text"), [(9, 2, "dtype: unknown"), (0, 5, "distribution: unknown")]
+    ("code", "distribution", "text"), [(9, 2, "dtype: unknown"), (0, 6, "distribution: unknown")]
 )
 def test_unknown_codes_are_refused(emulation, code, distribution, text):
     memory, (address, _, *rest) = view_of(MATRIX, torch.float32)

@@ -45,6 +45,20 @@ def told(found: Verification) -> list[str]:
     return [*map(str, found.problems)]
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_shards_are_verified_in_the_stream_version_that_drew_them(
+    tmp_path: Path, version: int
+) -> None:
+    written = [tmp_path / "drawn", tmp_path / "other"]
+    for folder, drawn in zip(written, (version, 3 - version), strict=True):
+        with pyinit.rng("philox", drawn):
+            write_shards(planned("mixed", "lecun", shards=3), folder)
+    assert json.loads((written[0] / "pyinit.json").read_text())["stream"] == version
+    assert not told(verify(written[0]))
+    in_json("pyinit.json", lambda v: v.update(stream=3 - version))(written[0])
+    assert told(verify(written[0]))
+
+
 @pytest.mark.parametrize(
     ("name", "recipe", "dtype"),
     [
@@ -301,8 +315,8 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         "pyinit.json: shard '/etc/x.safetensors' is not the name",
     ),
     "manifest-stream": (
-        in_json("pyinit.json", lambda v: v.update(stream=2)),
-        "pyinit.json: stream must be 1, the one that this pyinit has, got 2",
+        in_json("pyinit.json", lambda v: v.update(stream=3)),
+        "pyinit.json: stream must be 1 or 2, which this pyinit has, got 3",
     ),
     "manifest-dtype": (
         in_json("pyinit.json", of_tensor(0, dtype="load")),

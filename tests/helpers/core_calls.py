@@ -87,6 +87,7 @@ def _fills(prepare: Prepare) -> Iterator[Call]:
             "fill_uniform": (0.0, 1.0, KEY),
             "fill_normal": (0.0, 1.0, KEY),
             "fill_trunc_normal": (0.0, 1.0, -2.0, 2.0, KEY),
+            "fill_trunc_normal_v1": (0.0, 1.0, -2.0, 2.0, KEY),
             "fill_bernoulli": (0.5, KEY),
             "fill_constant": (0.5,),
             "torch_func_uniform": (0.0, 1.0, KEY, 0),

@@ -148,6 +148,19 @@ FILLS = tuple(
             "trunc_normal",
             3,
             _core.fill_trunc_normal,
+            [
+                *((0.0, 1.0, -2.0, 2.0), (0.5, 2.0, -30.0, 4.0), (0.3, 1.0, -1.35, math.inf)),
+                *(
+                    (0.1, 1.0, 0.1, math.inf),
+                    (0.0, 0.02, -2.0, 2.0),
+                    (1e3, 1e-4, 999.9998, 1000.0002),
+                ),
+            ],
+        ),
+        (
+            "trunc_normal of version 1",
+            5,
+            _core.fill_trunc_normal_v1,
             [(0.0, 1.0, -2.0, 2.0), (0.1, 1.0, 0.1, math.inf), (0.5, 2.0, -30.0, 1.0)],
         ),
         ("trunc_normal, narrow", 3, _core.fill_trunc_normal, [(0.0, 1.0, 0.5, 0.5)]),

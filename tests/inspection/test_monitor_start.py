@@ -59,6 +59,16 @@ def test_initial_weights_are_generated_again_bit_for_bit(dtype: torch.dtype) -> 
         assert size == pytest.approx(named[name].detach().double().norm().item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_initial_weights_are_those_of_the_reports_stream_version(version: int) -> None:
+    model = Network()
+    with pyinit.rng("philox", version):
+        report = pyinit.initialize_(model, rules=rules(), seed=11)
+    named = dict(model.named_parameters())
+    distances = Start(report, named).distances(named)
+    assert all(moved == 0.0 for moved, _ in distances.values())
+
+
 @pytest.mark.parametrize("kind", ["report", "copy"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_distances_are_those_of_float64(kind: str, dtype: torch.dtype) -> None:

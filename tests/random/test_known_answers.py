@@ -1,4 +1,4 @@
-"""Stream version 1 is pinned: these checksums change only with a new stream version.
+"""Stream versions 1 and 2 are pinned: these checksums change only with a new stream version.
 
 The names that begin with "torch" pin torch's own numbers, for the C++ program that checks the
 instruction sets this machine lacks: here torch itself has to give them. Matrices are the same
@@ -29,6 +29,15 @@ FILLS = {
     "trunc_normal_one_side": (fill.trunc_normal, (0.0, 1.0, 2.0, 3.0)),
     "trunc_normal_left_tail": (fill.trunc_normal, (0.0, 1.0, -30.0, -9.0)),
     "trunc_normal_right_tail": (fill.trunc_normal, (0.0, 1.0, 30.0, float("inf"))),
+}
+# Version 2 has other truncated normals of wide bounds; all else is as in version 1.
+V1_ALONE = ("trunc_normal", "trunc_normal_wide")
+FILLS_V2 = {
+    "trunc_normal_v2": (fill.trunc_normal, (0.0, 1.0, -2.0, 2.0)),
+    "trunc_normal_v2_wide": (fill.trunc_normal, (0.0, 0.02, -2.0, 2.0)),
+    "trunc_normal_v2_lopsided": (fill.trunc_normal, (1.0, 2.0, -3.0, 5.5)),
+    "trunc_normal_v2_one_side": (fill.trunc_normal, (0.5, 3.0, float("-inf"), 5.0)),
+    "trunc_normal_v2_narrow": (fill.trunc_normal, (0.0, 1.0, -1.5, 1.5)),
 }
 
 TORCH_FILLS = {
@@ -80,7 +89,8 @@ def answers(name: str) -> pytest.MarkDecorator:
 
 
 def test_every_case_has_an_answer() -> None:
-    numbers = len(FILLS) * 4 * len(STARTS) + sum(dtypes for _, _, dtypes in TORCH_FILLS.values())
+    fills = len(FILLS) + len(FILLS_V2)
+    numbers = fills * 4 * len(STARTS) + sum(dtypes for _, _, dtypes in TORCH_FILLS.values())
     matrices = len(ORTHOGONAL) * 4 + (len(ORTHONORMALIZED) + len(GEMM)) * 2
     layers, layouts, parts, activations = (
         7,
@@ -103,12 +113,19 @@ def test_torch_gives_the_known_answer(name: str, dtype: str, start: str, crc: st
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype", "start", "crc"), [answer for answer in ANSWERS if answer[0] in FILLS]
+    ("version", "name", "dtype", "start", "crc"),
+    [
+        *((1, *answer) for answer in ANSWERS if answer[0] in FILLS),
+        *((2, *answer) for answer in ANSWERS if answer[0] in {*FILLS, *FILLS_V2} - {*V1_ALONE}),
+    ],
 )
-def test_known_answer(isa: str, name: str, dtype: str, start: str, crc: str) -> None:
-    function, args = FILLS[name]
+def test_known_answer(  # noqa: PLR0917
+    isa: str, version: int, name: str, dtype: str, start: str, crc: str
+) -> None:
+    function, args = (FILLS | FILLS_V2)[name]
     out = torch.full((COUNT,), torch.nan, dtype=getattr(torch, dtype))
-    function(out, *args, key=KEY, stream=STREAM, whole=(2**35,), start=(STARTS[start],))
+    with pyinit.rng("philox", version):
+        function(out, *args, key=KEY, stream=STREAM, whole=(2**35,), start=(STARTS[start],))
     assert _crc(out) == crc
 
 

@@ -7,6 +7,7 @@ import pytest
 import reference
 import torch
 
+import pyinit
 from pyinit import _core, fill
 
 KEY, STREAM = 0x0123456789ABCDEF, 0xFEDCBA9876543210
@@ -125,7 +126,8 @@ def test_trunc_normal_is_the_inverse_cdf(
 ) -> None:
     low, high = interval
     expected = np.clip(reference.truncated_normal(*fractions(dtype), low, high), low, high)
-    got = drawn(fill.trunc_normal, dtype, COUNT, 0.0, 1.0, low, high).astype(np.float64)
+    with pyinit.rng("philox", version=1):  # in version 2, where bounds are narrow
+        got = drawn(fill.trunc_normal, dtype, COUNT, 0.0, 1.0, low, high).astype(np.float64)
     error = np.abs(got - expected) / np.maximum(np.abs(expected), min(1.0, high - low))
     assert error.max() <= max(tolerance, REFERENCE_LIMITS.get(interval, 0.0))
     assert got.min() >= low

@@ -397,6 +397,7 @@ GOOD = initialize_(nn.Linear(2, 2), "xavier", seed=1).to_dict()
         json.dumps({**GOOD, "rows": [{**GOOD["rows"][0], "initializer": []}]}),
         json.dumps({**GOOD, "buffers": [1]}),
         json.dumps({**GOOD, "rng": "dice"}),
+        *(json.dumps({**GOOD, "stream_version": x}) for x in (0, 3, "2", None, True, 2.0)),
     ],
 )
 def test_a_file_that_is_no_report_is_refused(text: str, tmp_path: Path) -> None:

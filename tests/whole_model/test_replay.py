@@ -80,6 +80,44 @@ def test_a_replay_reports_what_it_did() -> None:
     assert all(torch.equal(value, values(one)[name]) for name, value in values(other).items())
 
 
+CUT = pyinit.initializers.TruncNormal(0.0, 0.02, -0.04, 0.04)
+
+
+def cut_layers(version: int) -> tuple[nn.Module, InitReport]:
+    model = nn.Sequential(nn.Linear(30, 40), nn.LSTM(4, 5), nn.Conv2d(3, 4, 3)).double()
+    with pyinit.rng("philox", version):
+        return model, initialize_(model, "normal", rules={"*": CUT}, seed=5)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_replay_gives_the_numbers_of_the_reports_stream_version(version: int) -> None:
+    model, report = cut_layers(version)
+    assert report.stream_version == report.to_dict()["stream_version"] == version
+    again = copy.deepcopy(model)
+    initialize_(again, "xavier", seed=1)
+    replayed = replay_(again, InitReport.from_dict(report.to_dict()))
+    assert replayed == report
+    assert all(torch.equal(value, values(model)[name]) for name, value in values(again).items())
+    other, _ = cut_layers(3 - version)
+    assert not any(
+        torch.equal(x, y) for x, y in zip(model.parameters(), other.parameters(), strict=True)
+    )
+
+
+def test_a_report_of_before_versions_were_recorded_is_of_version_1() -> None:
+    model, report = cut_layers(1)
+    old = report.to_dict()
+    del old["stream_version"]
+    read = InitReport.from_dict(old)
+    assert read.stream_version == 1
+    again, latest = cut_layers(2)
+    assert {one.what for one in read.diff(latest)} >= {"stream version"}
+    replay_(again, read)
+    assert all(torch.equal(value, values(model)[name]) for name, value in values(again).items())
+    # Afterwards the latest is in force again.
+    assert initialize_(nn.Linear(2, 2), "normal", seed=1).stream_version == 2
+
+
 def test_what_stayed_as_it_was_is_not_given_again() -> None:
     report = initialize_(Tokens(), "torch", seed=3)
     model = Tokens()

@@ -67,13 +67,13 @@ class _Block(NamedTuple):
 class _Generated:
     """Values that are generated again from the key in a report."""
 
-    def __init__(self, row: Row, blocks: list[_Block], key: int) -> None:
+    def __init__(self, row: Row, blocks: list[_Block], key: int, stream_version: int) -> None:
         self.dtype: torch.dtype = getattr(torch, row.dtype)
-        self._blocks, self._key = blocks, key
+        self._blocks, self._key, self._stream_version = blocks, key, stream_version
 
     def piece(self, first: int, last: int) -> Tensor:
         out = torch.empty(last - first, dtype=self.dtype, device="cpu")
-        with rng("philox"):
+        with rng("philox", self._stream_version):
             for start, stop, drawn, stream in self._blocks:
                 here, end = max(first, start), min(last, stop)
                 if here < end:
@@ -101,10 +101,11 @@ class Start:
             self.copied: tuple[str, ...] = ()
             return
         rows = {} if start == "copy" else _rows(start, parameters)
-        is_torch = isinstance(start, InitReport) and start.rng != "philox"
         for name, parameter in parameters.items():
             row = rows.get(name)
-            generated = None if row is None or is_torch else _generated(row)
+            generated = None
+            if row is not None and isinstance(start, InitReport) and start.rng == "philox":
+                generated = _generated(row, start.stream_version)
             self._values[name] = generated or _Copied(parameter)
         self.copied = tuple(
             name for name, values in self._values.items() if isinstance(values, _Copied)
@@ -162,7 +163,7 @@ def _rows(report: InitReport, parameters: Mapping[str, Tensor]) -> dict[str, Row
     return rows
 
 
-def _generated(row: Row) -> _Generated | None:
+def _generated(row: Row, stream_version: int) -> _Generated | None:
     """What makes the values of a row again; None if nothing makes them piece by piece."""
     is_known = row.key is not None and getattr(torch, row.dtype, None) in DTYPES
     blocks = row.initializer.resolve(row.weight) if is_known else ()
@@ -175,7 +176,7 @@ def _generated(row: Row) -> _Generated | None:
         scale = 1 if block.rows is None else of_a_row
         stream = ((row.stream or 0) + k) % 2**64
         found.append(_Block(first * scale, last * scale, block.drawn, stream))
-    return _Generated(row, found, row.key)
+    return _Generated(row, found, row.key, stream_version)
 
 
 def _flat_pieces(tensor: Tensor, most: int) -> Iterator[tuple[int, Tensor]]:

@@ -122,19 +122,29 @@ class Keyed(Placed):
             starts = [start * size + i for start in starts for i in range(first, first + n)]
         return [(start * sizes[-1] + self.before[-1], self.shape[-1]) for start in starts]
 
-    def words(self) -> NDArray[Any]:
+    def words(self, *, further: bool = False) -> NDArray[Any]:
         """The words that the elements are made of: 64 bits in float64, 32 in other dtypes."""
-        draw = reference.double_words if self.dtype == "float64" else reference.words
-        parts = [draw(self.key, self.stream, start, n) for start, n in self.runs() if n]
+        is_double = self.dtype == "float64"
+        draw = reference.double_words if is_double else reference.words
+        by = 2 ** (64 if is_double else 65) if further else 0
+        parts = [draw(self.key, self.stream, start + by, n) for start, n in self.runs() if n]
         return np.concatenate(parts) if parts else draw(0, 0, 0, 1)[:0]
 
-    def fractions(self) -> NDArray[Any]:
+    def fractions(self, *, further: bool = False) -> NDArray[Any]:
         """The probabilities whose quantiles the truncated normals are."""
-        words = self.words()
+        words = self.words(further=further)
         return (
             (words >> np.uint64(11)) * 2.0**-53 + 2.0**-54
             if words.dtype == np.uint64
             else (words >> 1) * 2.0**-31 + 2.0**-32
+        )
+
+    def normals(self) -> NDArray[np.float64]:
+        """The elements of normal(0, 1)."""
+        is_double = self.dtype == "float64"
+        runs = self.runs()
+        return np.concatenate(
+            [normals(self.key, self.stream, start, n, double=is_double) for start, n in runs]
         )
 
     def as_expected(self, value: Any, tolerance: Any) -> list[Expected]:
@@ -217,11 +227,7 @@ class Fill(Keyed):
 
     def _normal(self) -> tuple[Any, Any]:
         is_double = self.dtype == "float64"
-        parts = [
-            normals(self.key, self.stream, start, n, double=is_double) for start, n in self.runs()
-        ]
-        z = np.concatenate(parts)
-        value = LONG(self.first) + z * LONG(self.second)
+        value = LONG(self.first) + self.normals() * LONG(self.second)
         # Logarithm, sine and cosine have errors of their own, and mean and std are rounded first.
         error = self.second * (1.2e-14 if is_double else 2e-6)
         return value, error + 2 * self.spacing(value) + self.spacing(self.first)

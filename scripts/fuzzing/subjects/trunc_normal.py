@@ -1,4 +1,4 @@
-"""Truncated normals: each element must lie at its quantile, which mpmath computes for any parameters."""
+"""Truncated normals: each element must be its normal, or lie at its quantile, which mpmath computes for any parameters."""
 
 import math
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from fuzzing.case import Draws, Expected, Names, Program
+from fuzzing.case import Draws, Expected, Names, Program, choice
 from fuzzing.subjects.fills import Keyed
 
 # From so many standard deviations on, a tail is exponential to 1e-10.
 _FAR = 1e5
 _MOST = 24  # the most elements whose quantiles are computed
+_LEAST_INSIDE = 0.92  # from so many normals within the bounds on, elements are normals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class TruncNormal(Keyed):
     std: float
     low: float
     high: float
+    version: str = choice("2", "1")
 
     @classmethod
     def draw(cls, rng: Draws) -> "TruncNormal":
@@ -32,12 +34,19 @@ class TruncNormal(Keyed):
         mean = rng.choice((0.0, 0.0, round(rng.uniform(-3, 3), 3)))
         std = rng.choice((1.0, 0.02, round(rng.uniform(0.01, 3), 3)))
         low, high = sorted(round(rng.uniform(-4, 4), 3) for _ in range(2))
-        kind = rng.choice(("usual", "usual", "tail", "narrow", "extreme", "extreme"))
+        kind = rng.choice(
+            ("usual", "usual", "wide", "wide", "tail", "narrow", "extreme", "extreme")
+        )
         if kind == "tail":
             low = mean + std * rng.uniform(3, 60)
             high = rng.choice((math.inf, low + std * 10 ** rng.uniform(-4, 2)))
             if rng.chance(0.5):
                 low, high = 2 * mean - high, 2 * mean - low
+        elif kind == "wide":
+            low, high = (
+                rng.choice((sign * math.inf, mean + sign * std * rng.uniform(1, 12)))
+                for sign in (-1, 1)
+            )
         elif kind == "narrow":
             high = low + 10 ** rng.uniform(-6, 0)
         elif kind == "extreme":
@@ -61,7 +70,8 @@ class TruncNormal(Keyed):
         low, high = (x if math.isinf(x) else min(max(x, -largest), largest) for x in (low, high))
         if low == high and math.isinf(low):
             low, high = -math.inf, math.inf
-        return cls(**common, mean=mean, std=std, low=low, high=high)
+        version = rng.choice(("1", "2", "2"))
+        return cls(**common, mean=mean, std=std, low=low, high=high, version=version)
 
     def label(self) -> str:
         return f"fill.trunc_normal {self.dtype}"
@@ -71,7 +81,10 @@ class TruncNormal(Keyed):
         empty = f"torch.empty({self.shape}, dtype=torch.{self.dtype})"
         # torch has another distribution where the parameters are extreme. It shows how long a call takes.
         torchs = f"torch.nn.init.trunc_normal_({empty}, {numbers})"
-        return Program(self.room(), f"fill.trunc_normal(out, {numbers}, {self.place()})", torchs)
+        ours = f"fill.trunc_normal(out, {numbers}, {self.place()})"
+        if self.version != "2":
+            ours = f"pyinit.rng('philox', {self.version})(fill.trunc_normal)(out, {numbers}, {self.place()})"
+        return Program(self.room(), ours, torchs)
 
     def expected(self, names: Names) -> list[Expected]:  # noqa: ARG002
         return [Expected(np.zeros(self.shape), math.inf)]
@@ -86,7 +99,42 @@ class TruncNormal(Keyed):
             return None
         if np.isnan(values).any():
             return f"{np.isnan(values).sum()} elements are NaN"
-        return self._outside(values) or self._not_monotone(values) or self._not_quantiles(values)
+        exact = _Truncated(self.mean, self.std, self.low, self.high)
+        if outside := self._outside(values):
+            return outside
+        if self.version == "2" and self._fits_lanes() and abs(exact.inside - _LEAST_INSIDE) < 1e-9:
+            return None  # either way is right
+        if self.version == "2" and self._fits_lanes() and exact.inside > _LEAST_INSIDE:
+            z = self.normals()
+            margin = 1e-12 if self.dtype == "float64" else 4e-5
+            kept = (z > exact.alpha + margin) & (z < exact.beta - margin)
+            anew = (z < exact.alpha - margin) | (z > exact.beta + margin)
+            fractions = self.fractions(further=True)
+            return self._not_normals(values, z, kept) or self._not_quantiles(
+                values, fractions, np.nonzero(anew)[0], exact
+            )
+        everywhere = np.arange(len(values))
+        return self._not_monotone(values) or self._not_quantiles(
+            values, self.fractions(), everywhere, exact
+        )
+
+    def _fits_lanes(self) -> bool:
+        return self.dtype == "float64" or max(abs(self.mean), self.std) < 2.0**127
+
+    def _not_normals(self, values: Any, z: Any, kept: Any) -> str | None:
+        with np.errstate(over="ignore"):
+            expected = np.clip(
+                np.longdouble(self.mean) + z * np.longdouble(self.std), self.low, self.high
+            )
+        largest = self.info.max
+        error = self.std * (1.2e-14 if self.dtype == "float64" else 2e-6)
+        slack = error + 2 * self.spacing(expected) + self.spacing(self._in_range(self.mean))
+        is_beyond = (np.abs(expected) + slack >= largest) & (np.abs(values) >= largest)
+        wrong = np.nonzero(kept & ~is_beyond & ~(np.abs(values - expected) <= slack))[0]
+        if not len(wrong):
+            return None
+        i = wrong[0]
+        return f"element {i} is {values[i]!r}, and its normal is {expected[i]!r}"
 
     def _outside(self, values: Any) -> str | None:
         least, most = values.min(), values.max()
@@ -109,10 +157,12 @@ class TruncNormal(Keyed):
         one, other = order[falls[0]], order[falls[0] + 1]
         return f"elements {one} and {other} are out of order: {values[one]!r}, {values[other]!r}"
 
-    def _not_quantiles(self, values: Any) -> str | None:
-        fractions = self.fractions()
-        chosen = np.unique(np.linspace(0, len(values) - 1, min(_MOST, len(values))).astype(int))
-        exact = _Truncated(self.mean, self.std, self.low, self.high)
+    def _not_quantiles(
+        self, values: Any, fractions: Any, places: Any, exact: "_Truncated"
+    ) -> str | None:
+        chosen = places[
+            np.unique(np.linspace(0, len(places) - 1, min(_MOST, len(places))).astype(int))
+        ]
         largest = self.info.max
         unit = 4e-14 if self.dtype == "float64" else 2e-6
         for i in chosen:
@@ -152,6 +202,8 @@ class _Truncated:
             scale = max((mpmath.log10(x) for x in ends), default=0)
             self.digits = int(60 + lost + max(scale, 0) * 2)
             self.ends = max(ends, default=mpmath.inf)
+            self.alpha, self.beta = (float(min(max(x, -1e300), 1e300)) for x in (alpha, beta))
+            self.inside = _tail(mpmath.mpf(self.alpha)) - _tail(mpmath.mpf(self.beta))
 
     def below(self, x: Any) -> Any:
         """The part of the distribution that lies below x."""
