@@ -31,6 +31,10 @@ def check(out: Path | None, report_file: Path | None, others: Sequence[str]) -> 
         )
     if out.exists() and not out.is_dir():
         raise bad_parameter("--out", f"{out} is no folder, which --shards needs")
+    if out.suffix.lower() == ".safetensors" and not out.exists():
+        raise bad_parameter(
+            "--out", f"{out.name} is the name of a file, and --shards writes a folder: give another"
+        )
     if report_file is not None and report_file.resolve().parent == out.resolve():
         raise bad_parameter("--report", f"give a place outside of {out}")
 

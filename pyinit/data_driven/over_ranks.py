@@ -30,7 +30,7 @@ def mean_and_spread(ranks: Ranks, name: str, values: Tensor) -> tuple[float, flo
     row = torch.zeros(_ROWS, 1, dtype=torch.float64, device="cpu")
     row[:3, 0] = torch.tensor([found.count, found.mean, found.count * found.std**2])
     row[5] = size
-    count, mean, squares, _, _, size_of_all = joined(ranks.gathered(name, row))
+    count, mean, squares, _, _, size_of_all = joined(ranks.gathered(f"{name}, moments", row))
     return float(mean), float((squares / count).sqrt()), float(size_of_all)
 
 
@@ -46,7 +46,7 @@ def moments_of_channels(
     shape = torch.stack([count * skewness * variance**1.5, count * (kurtosis + 3) * variance**2])
     shape = torch.where(variance > 0, shape, 0.0 * variance)  # NaN stays NaN
     rows = torch.cat([torch.stack([count, mean, count * variance]), shape, size.unsqueeze(0)])
-    count, mean, squares, cubes, fourths, size = joined(ranks.gathered(name, rows))
+    count, mean, squares, cubes, fourths, size = joined(ranks.gathered(f"{name}, moments", rows))
     variance = squares / count
     std = variance.sqrt()
     skewness, kurtosis = cubes / count / std**3, fourths / count / std**4 - 3

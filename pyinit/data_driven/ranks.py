@@ -69,7 +69,7 @@ class Ranks:
         here = value.detach().double()
         if not self.are_several:
             return [here]
-        self.at(f"{what} {tuple(value.shape)}")
+        self.at(f"{what} of shape {tuple(value.shape)}")
         sent = here.to(self._device).contiguous()
         found = [torch.empty_like(sent) for _ in self._ranks]
         self._run(lambda: dist.all_gather(found, sent, group=self._group, async_op=True))
@@ -83,7 +83,7 @@ class Ranks:
         here = value.detach().double()
         if not self.are_several:
             return here
-        self.at(f"{what} {tuple(value.shape)}")
+        self.at(f"{what} of shape {tuple(value.shape)}")
         size = -(-here.numel() // self.count)
         sent = torch.zeros(size * self.count, dtype=torch.float64, device=self._device)
         sent[: here.numel()] = here.flatten()

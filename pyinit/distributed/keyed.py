@@ -149,7 +149,7 @@ class _Keyed(AbstractContextManager[None]):
             )
         if copied:
             problems.append(
-                f"values were copied to {len(copied)} of the parameters after torch's generators had "
+                f"values were copied or added to {len(copied)} of the parameters after torch's generators had "
                 "drawn in the block of keyed, so they may depend on more than its seed: "
                 f"{first_of(copied)}"
             )

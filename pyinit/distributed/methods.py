@@ -32,8 +32,9 @@ _BY_FUNCTION: dict[str, tuple[Initializer, dict[str, str]]] = {
 }
 _BY_GENERATOR = ("random_", "exponential_", "log_normal_", "cauchy_", "geometric_", "bernoulli_")
 _WRITES = ("fill_", "zero_", "copy_", "__setitem__")
-_COPIES = ("copy_", "__setitem__")
-NAMES = (*_BY_FUNCTION, *_BY_GENERATOR, *_WRITES)
+_ADDS = ("add_", "sub_", "__iadd__", "__isub__")  # of themselves they initialize nothing
+_COPIES = ("copy_", "__setitem__", *_ADDS)
+NAMES = (*_BY_FUNCTION, *_BY_GENERATOR, *_WRITES, *_ADDS)
 
 
 def method(name: str, before: _Method | None) -> _Method:
@@ -56,8 +57,8 @@ def method(name: str, before: _Method | None) -> _Method:
         # torch refuses to write where automatic differentiation would have to see it.
         if place is None or (tensor.requires_grad and torch.is_grad_enabled()):
             return unkeyed()(tensor, *args, **kwargs)
-        if name in _WRITES:
-            place.target.is_reached = True
+        if name in _WRITES or name in _ADDS:
+            place.target.is_reached |= name in _WRITES
             place.target.is_copied |= name in _COPIES and torch_has_drawn()
             written = unkeyed()(tensor, *args, **kwargs)
             settle(place.target)

@@ -26,7 +26,7 @@ class Target:
     memory: where its elements lie that this process holds
     is_partitioned: whether DeepSpeed's ZeRO-3 has partitioned it, so that it may be gathered for a while
     is_reached: whether a call has written to it
-    is_copied: whether its values were copied to it after torch's generators had drawn, so that they may
+    is_copied: whether values were copied or added to it after torch's generators had drawn, so that they may
         come from these
     is_lost: whether something was written to a slice of it that is a tensor of its own, as torch makes
         them of DTensors

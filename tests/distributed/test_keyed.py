@@ -1,5 +1,6 @@
 """``pyinit.keyed``: which numbers a model's own initialization gets, what is refused, and what is said at the end."""
 
+import operator
 import threading
 import warnings
 from collections.abc import Callable
@@ -346,15 +347,42 @@ def test_copies_of_what_torch_has_drawn_are_named() -> None:
 
     model = nn.Sequential(*(nn.Linear(3, 3, bias=False) for _ in range(5)))
     with (
-        pytest.warns(UserWarning, match=r"copied to 2 of .*: 1\.weight, 2\.weight$"),
+        pytest.warns(UserWarning, match=r"added to 2 of .*: 1\.weight, 2\.weight$"),
         pyinit.keyed(model, 7),
     ):
         fill(model)
 
 
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda weight: weight.add_(torch.randn(3)),
+        lambda weight: weight.data.sub_(torch.randn(3), alpha=0.1),
+        lambda weight: operator.iadd(weight, torch.randn(3)),
+        lambda weight: operator.isub(weight.data, torch.randn(3)),
+    ],
+    ids=["add_", "sub_", "+=", "-="],
+)
+def test_what_torch_has_drawn_and_is_added_is_named(add: Callable[[Tensor], object]) -> None:
+    def fill(model: One) -> None:
+        nn.init.normal_(model.weight)
+        with torch.no_grad():
+            add(model.weight)
+
+    model = One(3)
+    with pytest.warns(UserWarning, match=r"added to 1 of .*: weight$"), pyinit.keyed(model, 7):
+        fill(model)
+
+
+def test_to_add_is_not_to_initialize() -> None:
+    model = One(3)
+    with pytest.warns(UserWarning, match="no call in the block"), pyinit.keyed(model, 7):
+        model.weight.data.add_(1.0)
+
+
 def test_copies_of_what_torch_has_drawn_are_an_error_where_it_is_strict() -> None:
     model = One(3)
-    with pytest.raises(RuntimeError, match=r"copied to 1 of .*: weight$"):  # noqa: SIM117
+    with pytest.raises(RuntimeError, match=r"added to 1 of .*: weight$"):  # noqa: SIM117
         with pyinit.keyed(model, 7, strict=True):
             model.weight.data.copy_(torch.randn(3))
 
