@@ -41,16 +41,25 @@ class _Function:
         self._function, self._own = function, function.__code__
         unkeyed = FunctionType(self._own, function.__globals__, None, function.__defaults__)
         unkeyed.__kwdefaults__, unkeyed.__dict__ = function.__kwdefaults__, {**vars(function)}
+        self._unkeyed = unkeyed
         self._is_skipped = _SKIPPED in vars(function)
         self._other = _calling(function, name)
         self.call = partial(stand_in, unkeyed)
 
     def swap(self, is_keyed: bool) -> None:
-        self._function.__code__ = self._other if is_keyed else self._own
+        function, is_swapped = self._function, self._function.__code__ is self._other
+        if is_keyed and not is_swapped:
+            # Not what it was at the import: others change functions by their code, too.
+            self._own = self._unkeyed.__code__ = function.__code__
+            self._is_skipped = _SKIPPED in vars(function)
+        # Whoever is interrupted in between finds by the code that there is something to take back.
         if is_keyed:
-            vars(self._function)[_SKIPPED] = True
-        elif not self._is_skipped:
-            vars(self._function).pop(_SKIPPED, None)
+            function.__code__ = self._other
+            vars(function)[_SKIPPED] = True
+        elif is_swapped:
+            if not self._is_skipped:
+                vars(function).pop(_SKIPPED, None)
+            function.__code__ = self._own
 
 
 def _calling(function: FunctionType, name: str) -> CodeType:
@@ -148,11 +157,14 @@ def _set_method(name: str) -> None:
 
 
 def _put_back(name: str) -> None:
-    before, made = _methods.pop(name, (None, None))
-    if made is None or vars(Tensor).get(name) is not made:
+    if name not in _methods:
         return
-    if before is not None:
-        setattr(Tensor, name, before)
-        return
-    delattr(Tensor, name)
-    _patch.set_methods()
+    before, made = _methods[name]
+    if vars(Tensor).get(name) is made:
+        if before is not None:
+            setattr(Tensor, name, before)
+        else:
+            delattr(Tensor, name)
+    if before is None:
+        _patch.set_methods()
+    del _methods[name]  # last: whoever is interrupted does all of it again

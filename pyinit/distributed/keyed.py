@@ -100,18 +100,22 @@ class _Keyed(AbstractContextManager[None]):
         _refuse(self._model, named)
         if self._agree:
             compare("keyed", {"seed": str(self._seed)}, ((*each, "") for each in named))
-        with _lock:
-            own = targets_of(named, self._seed)
-            twice = [target.name for target in calls.targets.overlapping(own)]
-            if twice:
-                raise ValueError(
-                    "keyed takes models of which no parameter is keyed already, got "
-                    f"{len(twice)} that are: {first_of(twice)}"
-                )
-            clear_initialized(self._model)
-            calls.torch_has_drawn()
-            self._targets = own
-            _set(Targets((*calls.targets.all, *own.all)))
+        own = targets_of(named, self._seed)
+        try:
+            with _lock:
+                twice = [target.name for target in calls.targets.overlapping(own)]
+                if twice:
+                    raise ValueError(
+                        "keyed takes models of which no parameter is keyed already, got "
+                        f"{len(twice)} that are: {first_of(twice)}"
+                    )
+                clear_initialized(self._model)
+                calls.torch_has_drawn()
+                _follow(Targets((*calls.targets.all, *own.all)))
+                self._targets = own
+        except BaseException:
+            _end(own)
+            raise
 
     @eager
     def __exit__(
@@ -120,10 +124,14 @@ class _Keyed(AbstractContextManager[None]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._targets is not None
+        try:
+            _end(self._targets)
+        except BaseException:  # interrupted: the block has ended nevertheless
+            _end(self._targets)
+            self._targets = None
+            raise
         own, self._targets = self._targets, None
-        with _lock:
-            _set(Targets(target for target in calls.targets.all if target not in own.all))
+        assert own is not None
         if kind is not None:
             return
         written = {
@@ -164,16 +172,17 @@ class _Keyed(AbstractContextManager[None]):
             warn(problem)
 
 
-def _set(targets: Targets) -> None:
-    """Key these parameters and no others. If this is interrupted, those of before are keyed."""
-    before = calls.targets
-    try:
-        calls.targets = targets
-        hooks.follow(bool(targets.all))
-    except BaseException:
-        calls.targets = before
-        hooks.follow(bool(before.all))
-        raise
+def _end(own: Targets | None) -> None:
+    """Key these parameters no more. To do it twice is safe."""
+    ended = {id(target) for target in own.all} if own else set()
+    with _lock:
+        _follow(Targets(target for target in calls.targets.all if id(target) not in ended))
+
+
+def _follow(targets: Targets) -> None:
+    """Key these parameters and no others."""
+    calls.targets = targets
+    hooks.follow(bool(targets.all))
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -101,8 +101,13 @@ def _drawn_by_torch(
         or tensor.dtype is not target.parameter.dtype
     )
     with one_call(tensor, None, target.key):
-        if is_alone or (place.offset is None and place.memory.is_whole):
+        if is_alone or (place.offset is None and place.memory.is_whole and tensor.is_contiguous()):
             draw(tensor)
+        elif place.offset is None and place.memory.is_whole:
+            made = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+            draw(made)  # in the order of indices: torch's follows the memory
+            with torch.no_grad():
+                tensor.copy_(made)
         else:
             fill_by_whole(place, draw)
     target.drawn(place)

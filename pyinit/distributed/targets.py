@@ -1,10 +1,13 @@
 """The parameters of models that are keyed, and which of them a tensor lies in."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided
 from torch import Tensor, nn
 from torch.overrides import has_torch_function_variadic
 
@@ -146,6 +149,17 @@ class Memory:
     def has(self, offset: int) -> bool:
         """Whether an element lies so many elements behind the first."""
         return self._start(offset) is not None
+
+    def has_all_of(self, tensor: Tensor, offset: int) -> bool:
+        """Whether no element of a tensor lies in a gap between elements of the parameter.
+
+        tensor: what lies so many elements behind the first, and not behind the last
+        """
+        if self.span == math.prod(self.shape) or self.block(tensor, offset) is not None:
+            return True
+        is_own = np.zeros(self.span, bool)
+        as_strided(is_own, self.shape, self.strides)[...] = True
+        return bool(as_strided(is_own[offset:], tuple(tensor.shape), tensor.stride()).all())
 
     def block(self, tensor: Tensor, offset: int) -> Piece | None:
         """A tensor as a block of the one in this memory; None if it is no rectangular one.
@@ -355,10 +369,17 @@ def _place(memory: Memory, tensor: Tensor, address: int) -> Place | None:
         return None
     offset, rest = divmod(address - memory.address, own.itemsize)
     end = address + span(tensor.shape, tensor.stride()) * tensor.itemsize
-    if rest or end > memory.end or not memory.has(offset):
+    if end > memory.end or not memory.has(offset):
         return None
-    is_all = memory.is_all_of(tensor) and tensor.dtype == own.dtype
-    return Place(memory, tensor, None if is_all else offset)
+    if (
+        tensor.dtype != own.dtype
+    ):  # it may begin inside of an element: an imaginary part, for instance
+        return Place(memory, tensor, offset)
+    if rest:
+        return None
+    if memory.is_all_of(tensor):
+        return Place(memory, tensor, None)
+    return Place(memory, tensor, offset) if memory.has_all_of(tensor, offset) else None
 
 
 def targets_of(named: Iterable[tuple[str, Tensor]], seed: int) -> Targets:

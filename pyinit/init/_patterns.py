@@ -221,9 +221,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
         refuse_distributed("tensor", tensor)
         if _routes.is_unstrided(tensor):
             _routes.let_torch_refuse(original.sparse_, tensor, sparsity, std)
-        return _routes.by_torch(
-            original.sparse_, tensor, sparsity, std, for_torch(generator, tensor)
-        )
+        return _sparse_by_torch(tensor, sparsity, std, generator)
     zeros = _zeros_of(view.shape[0], sparsity)
     (width,) = as_floats(std)
     if NORMAL.takes(LARGEST[view.dtype], 0.0, width):
@@ -234,7 +232,26 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Sourc
             return tensor
         if torch_stream.sparse(tensor, zeros, width, generator):
             return tensor
-    return _routes.by_torch(original.sparse_, tensor, sparsity, std, for_torch(generator, tensor))
+    return _sparse_by_torch(tensor, sparsity, std, generator)
+
+
+def _sparse_by_torch(tensor: Tensor, sparsity: float, std: float, generator: Source) -> Tensor:
+    """What torch's function does; from a key, the places of the zeros follow, too, which torch draws from its own."""
+    source = for_torch(generator, tensor)
+    if source is generator or source is None or tensor.dim() != 2:
+        return _routes.by_torch(original.sparse_, tensor, sparsity, std, source)
+    return _routes.by_torch(_sparse_from, tensor, sparsity, std, source)
+
+
+@torch.no_grad()
+def _sparse_from(tensor: Tensor, sparsity: float, std: float, generator: torch.Generator) -> Tensor:
+    rows, columns = tensor.shape
+    zeros = math.ceil(sparsity * rows)
+    tensor.normal_(0, std, generator=generator)
+    for column in range(columns):
+        places = torch.randperm(rows, generator=generator, device=generator.device)
+        tensor[places[:zeros], column] = 0
+    return tensor
 
 
 def _zeros_of(rows: int, sparsity: float) -> int:

@@ -2,10 +2,14 @@
 
 import functools
 import inspect
+import itertools
 import os
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -17,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 import pyinit
 from pyinit import init
 from pyinit._random.rng import stream_of
-from pyinit.distributed import hooks
+from pyinit.distributed import calls, hooks
 from pyinit.distributed.methods import NAMES
 
 BOUND = functools.partial(nn.init.normal_, std=1.0)
@@ -174,6 +178,92 @@ def test_a_method_of_somebody_else_stays_and_gets_other_calls(
             other.uniform_()
         assert [id(tensor) for tensor in seen] == [id(other)]
         assert vars(Tensor)["uniform_"] is theirs
+
+
+def test_code_that_somebody_else_has_given_a_function_stays_and_gets_other_calls() -> None:
+    function, model, other = nn.init.ones_, one(5), torch.zeros(3)
+    torchs = function.__code__
+    with pyinit.keyed(model, 7):
+        function(model.weight)
+
+    def theirs(tensor: Tensor) -> Tensor:
+        return tensor.fill_(42)
+
+    try:
+        function.__code__ = theirs.__code__
+        with pyinit.keyed(model, 7):
+            function(model.weight)
+            function(other)
+        assert function.__code__ is theirs.__code__
+    finally:
+        function.__code__ = torchs
+    assert torch.equal(other, torch.full((3,), 42.0))
+    assert torch.equal(model.weight, torch.ones(5))
+
+
+class Interrupted:
+    """Ctrl-C at a line of the hooks: the first one, the second one, ..."""
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+
+    def __call__(self, frame: Any, event: str, _: object) -> Any:
+        if frame.f_code.co_filename != hooks.__file__:
+            return None
+        if event == "line":
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+        return self
+
+    def calls(self, function: Callable[[], object]) -> bool:
+        """Whether a call was interrupted."""
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            function()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+
+def everything() -> list[Any]:
+    """What a block changes."""
+    functions = {name: f for name, f in vars(nn.init).items() if isinstance(f, FunctionType)}
+    return [
+        {name: (f.__code__, {**vars(f)}) for name, f in functions.items()},
+        {name: one for name, one in vars(Tensor).items() if name in NAMES},
+        {name: namespace["function"] for name, namespace in hooks._namespaces.items()},
+        pyinit.orthogonal_many_.__code__,
+        calls.targets.all,
+        {**hooks._methods},
+    ]
+
+
+@pytest.mark.parametrize("at", ["begin", "end"])
+@pytest.mark.parametrize("is_patched", [False, True])
+def test_what_is_interrupted_has_ended(at: str, is_patched: bool) -> None:
+    model = one(3)
+    with pyinit.patch() if is_patched else nullcontext():
+        before = everything()
+        for line in itertools.count(1):
+            block = pyinit.keyed(model, 7)
+            interrupted = Interrupted(line)
+            if at == "begin":
+                was = interrupted.calls(block.__enter__)
+                if not was:
+                    nn.init.ones_(model.weight)
+                    block.__exit__(None, None, None)
+            else:
+                block.__enter__()
+                nn.init.ones_(model.weight)
+                was = interrupted.calls(lambda: block.__exit__(None, None, None))  # noqa: B023
+            assert everything() == before, line
+            if not was:
+                break
+        assert line > 100
 
 
 def test_signatures_and_sources_stay_while_keyed() -> None:

@@ -122,6 +122,16 @@ def test_layouts_make_no_difference(lay_out: Callable[[], Tensor], view: View) -
     assert same_bits(filled(lay_out(), fill, view), expected)
 
 
+@pytest.mark.parametrize("fill", ["exponential_", "random_", "bernoulli_"])
+def test_so_it_is_where_torch_draws(fill: str) -> None:
+    def laid_out() -> Tensor:
+        return torch.zeros(5, 6, 3, 4).to(memory_format=torch.channels_last)
+
+    whole = filled(torch.zeros(5, 6, 3, 4), FILLS[fill])
+    assert same_bits(filled(laid_out(), FILLS[fill]), whole)
+    assert same_bits(filled(laid_out(), FILLS[fill], lambda w: w[1:3])[1:3], whole[1:3])
+
+
 @pytest.mark.parametrize("name", ["xavier_uniform_", "kaiming_normal_", "lecun_normal_"])
 def test_fans_of_a_view_are_its_own(name: str) -> None:
     fill = getattr(pyinit, name)
@@ -212,6 +222,37 @@ def test_a_view_of_another_dtype_is_a_tensor_of_its_own() -> None:
     drawn.exponential_(generator=for_torch(Key(7, stream + 1), drawn))
     assert torch.equal(torch.view_as_real(model.weight.detach())[4:5], drawn)
     assert not model.weight[:2].any()
+
+
+def test_a_view_that_begins_inside_of_an_element_is_keyed_too() -> None:
+    model = nn.Module()
+    model.weight = nn.Parameter(torch.zeros(6, dtype=torch.complex64))
+    state = torch.get_rng_state()
+    with pyinit.keyed(model, 7, strict=True):
+        nn.init.normal_(model.weight.data.real)
+        nn.init.normal_(model.weight.data.imag)
+        model.weight.data.view(torch.float32)[3:5].view(torch.float16)[1:].uniform_(2, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+    stream = stream_of("weight")
+    for part, n in ((model.weight.real, 0), (model.weight.imag[:1], 1)):
+        drawn = pyinit.normal_(torch.empty(6), generator=Key(7, stream + n))
+        assert torch.equal(part[:1], drawn[:1])
+
+
+def test_a_tensor_that_has_more_than_the_parameter_is_another_tensor() -> None:
+    shared = torch.zeros(2, 10)
+    model = nn.Module()
+    model.even, model.odd = nn.Parameter(shared[:, ::2]), nn.Parameter(shared[:, 1::2])
+    with pyinit.keyed(model, 7):
+        nn.init.normal_(shared.view(-1)[::4][:4])  # of one parameter, in another order
+        parts = shared.view(-1)[::4][:4].clone()
+        torch.manual_seed(0)
+        nn.init.normal_(shared.view(-1)[:19])
+        torch.manual_seed(0)
+        assert torch.equal(shared.view(-1)[:19], torch.empty(19).normal_())
+        assert not shared[1, 9]
+    drawn = pyinit.fill.normal(torch.empty(2, 5), key=7, stream=stream_of("even"))
+    assert torch.equal(parts, drawn.view(-1)[[0, 2, 4, 6]])
 
 
 def test_a_tensor_in_freed_memory_of_a_parameter_is_another_tensor() -> None:

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import return_and_correct_aliasing
 
 import pyinit
+from pyinit._random.rng import Key
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(nested tensors|quantize|Sparse CSR|mean is more than):UserWarning"
@@ -137,6 +138,26 @@ SUBCLASSES = {
     "negative": Kind(lambda shape: torch._neg_view(number(shape)), Tensor.resolve_neg),
     "float16": Kind(lambda shape: number(shape, torch.float16), Tensor.float),
 }
+
+
+@pytest.mark.parametrize("kind", ["wrapper", "overrider", "parameter of a subclass", "complex"])
+def test_places_of_zeros_follow_from_a_key(kind: str) -> None:
+    def fill(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        if kind == "complex":
+            tensor = torch.zeros(MATRIX, dtype=torch.complex64)
+            pyinit.sparse_(tensor, 0.5, generator=Key(3, 4))
+        else:
+            made = SUBCLASSES[kind].make(MATRIX)
+            pyinit.sparse_(made, 0.5, generator=Key(3, 4))
+            tensor = SUBCLASSES[kind].values(made)
+        assert torch.equal(torch.get_rng_state(), state)
+        return tensor
+
+    drawn = fill(0)
+    assert torch.equal(drawn, fill(1))
+    assert ((drawn == 0).sum(0) == MATRIX[0] // 2).all()
 
 
 @pytest.mark.parametrize("call", ALL, ids=str)
