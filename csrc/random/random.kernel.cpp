@@ -72,7 +72,7 @@ template <class T> class Outside {
     typename L::F x[kDraws * L::kGroups];
     for (int d = 0; d < kDraws; ++d) {
       typename L::U all[L::kGroups][L::kVectors];
-      words_.draw(listed<Scalar>(blocks + d * kOfDraw), all);
+      words_.draw(Listed<Scalar>{blocks + d * kOfDraw}, all);
       for (int g = 0; g < L::kGroups; ++g) {
         w[d * L::kGroups + g] = chosen(all[g], index + d * kOfDraw + g * L::kCount);
       }
