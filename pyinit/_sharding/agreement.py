@@ -14,7 +14,13 @@ Parameter = tuple[str, Tensor, str]
 """A parameter's qualified name, the parameter, and what it is filled with, in words."""
 
 
-def agree(call: str, common: Mapping[str, str], parameters: Iterable[Parameter]) -> None:
+def agree(
+    call: str,
+    common: Mapping[str, str],
+    parameters: Iterable[Parameter],
+    *,
+    waits: bool = True,
+) -> None:
     """Have the ranks of each mesh compare what they are about to fill its parameters with.
 
     Parameters that are no DTensors are not compared, and without DTensors there is no communication. Ranks
@@ -24,6 +30,7 @@ def agree(call: str, common: Mapping[str, str], parameters: Iterable[Parameter])
         call: the function that is about to write, for errors
         common: what holds for all parameters (the seed, the recipe), as texts by what they are about
         parameters: what it is about to write
+        waits: whether this process waits for the others; one that has failed only tells them
 
     Raises:
         ValueError: if ranks of a mesh have something else: all of them raise it, and it says what differs
@@ -41,7 +48,7 @@ def agree(call: str, common: Mapping[str, str], parameters: Iterable[Parameter])
     ]
     for each in meetings:  # all are told before one is waited for: the order of meshes may differ
         each.post()
-    for each in meetings:
+    for each in meetings if waits else ():
         each.wait()
 
 

@@ -38,6 +38,14 @@ def of_dtensor(tensor: Tensor) -> Sharded | None:
     return Sharded(shape, _pieces(whole._local_tensor.detach(), blocks))
 
 
+def is_held_by_all(tensor: Tensor) -> bool:
+    """Whether each rank of a DTensor's mesh holds elements of it: the last one has the fewest."""
+    whole: Any = tensor
+    mesh = whole.device_mesh
+    last = [size - 1 for size in mesh.shape]
+    return all(held_spans(tuple(tensor.shape), mesh.shape, whole.placements, last))
+
+
 def ranks_of(tensor: Tensor) -> tuple[int, ...]:
     """The ranks of a DTensor's mesh; none for other tensors.
 

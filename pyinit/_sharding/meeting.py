@@ -43,6 +43,7 @@ class Meeting:
         self._call, self._ranks = call, sorted(ranks)
         self._store, self._rank = _store_and_rank(call, self._ranks)
         self._text = json.dumps(dict(facts))
+        self._digest = _digest(self._text)
         self._place = _place(self._store, self._ranks, self._rank)
 
     def post(self) -> None:
@@ -55,7 +56,7 @@ class Meeting:
             self._post()
 
     def _post(self) -> None:
-        digest = _digest(self._text)
+        digest = self._digest
         self._set(f"of/{self._rank}", digest)
         if self._add(f"with/{digest}", 1) == 1:
             self._set(f"text/{digest}", self._text)
@@ -78,6 +79,7 @@ class Meeting:
             differs = "" if missed or self._get("word") == "same" else self._difference()
             if not missed and not differs:
                 self._store.delete_key(f"{self._place}/of/{self._rank}")  # nobody reads it any more
+                self._clear_up()
         if missed:
             raise RuntimeError(f"{self._call} {missed}")
         if differs:
@@ -92,6 +94,17 @@ class Meeting:
                 break
             time.sleep(pause)
             pause = min(2 * pause, 0.25)
+
+    def _clear_up(self) -> None:
+        """Have the first rank remove what the meeting before left, which all have gone from to come here."""
+        if self._rank != self._ranks[0]:
+            return
+        who, _, _ = self._place.rpartition("/")
+        left = _left.setdefault(self._store, {})
+        for key in left.get(who, ()):
+            self._store.delete_key(key)
+        names = ("came", "word", f"with/{self._digest}", f"text/{self._digest}")
+        left[who] = [f"{self._place}/{name}" for name in names]
 
     def _waited_for(self) -> str:
         away = [rank for rank in self._ranks if not self._has(f"of/{rank}")]
@@ -179,6 +192,7 @@ def _store_and_rank(call: str, ranks: Sequence[int]) -> tuple[Any, int]:
     return dist.distributed_c10d._get_default_store(), rank
 
 
+_left: WeakKeyDictionary[Any, dict[str, list[str]]] = WeakKeyDictionary()
 _counts: WeakKeyDictionary[Any, Counter[str]] = WeakKeyDictionary()
 
 

@@ -85,7 +85,7 @@ def _fill_in_turn(turn: dict[int, Made], me: int) -> None:
     for rank, one in turn.items():
         if rank != me and one.part.pieces:
             buffer = _buffer(one.part.pieces)
-            work = torch.distributed.irecv(_bytes(buffer), rank)
+            work = _begun(torch.distributed.irecv, buffer, "make", rank)
             arriving.append((rank, one.part.pieces, buffer, work))
     if me in turn:
         one = turn[me]
@@ -97,7 +97,7 @@ def _fill_in_turn(turn: dict[int, Made], me: int) -> None:
             elif pieces:
                 slices = [whole[piece.place].reshape(-1) for piece in pieces]
                 buffer = slices[0] if len(slices) == 1 else torch.cat(slices)
-                _wait(torch.distributed.isend(_bytes(buffer), rank), "take", rank)
+                _wait(_begun(torch.distributed.isend, buffer, "take", rank), "take", rank)
     for rank, pieces, buffer, work in arriving:
         _wait(work, "make", rank)
         _take_from(buffer, pieces)
@@ -124,6 +124,13 @@ def _take_from(buffer: Tensor, pieces: Sequence[Piece]) -> None:
 def _bytes(buffer: Tensor) -> Tensor:
     """The same memory as bytes, which all process groups send."""
     return buffer.contiguous().view(torch.uint8)
+
+
+def _begun(start: Callable[..., Any], buffer: Tensor, what: str, rank: int) -> Any:
+    try:
+        return start(_bytes(buffer), rank)
+    except RuntimeError as error:  # of a connection that has ended before
+        raise RuntimeError(f"rank {rank} cannot {what} its matrices: {error}") from error
 
 
 def _wait(work: Any, what: str, rank: int) -> None:

@@ -29,7 +29,11 @@ def check(out: Path | None, report_file: Path | None, others: Sequence[str]) -> 
         raise bad_parameter(
             "--shards", f"it writes what a recipe gives from a seed: leave out {other}"
         )
-    if out.exists() and not out.is_dir():
+    try:
+        is_other = out.exists() and not out.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise bad_parameter("--out", one_line(error)) from None
+    if is_other:
         raise bad_parameter("--out", f"{out} is no folder, which --shards needs")
     if out.suffix.lower() == ".safetensors" and not out.exists():
         raise bad_parameter(

@@ -116,6 +116,7 @@ class Initializer:
             return unkeyed(tensor, *args, **kwargs)
         target = place.target
         given = self._named(args, kwargs)
+        target.note(tensor, self._name, (), given)
         with one_call(tensor, place if place.is_view else None, target.key):
             if place.is_view and self._name in _BASIC:
                 _fill_view(self._name, place, target.key, given)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyinit._messages import first_of, warn
 from pyinit._random.rng import checked_seed
 from pyinit._sharding.agreement import agree as compare
+from pyinit._sharding.dtensor import is_dtensor, is_held_by_all
 from pyinit._sharding.find import sharded
 from pyinit._torch.eager import eager
 from pyinit._torch.fork_safe_lock import fork_safe_lock
@@ -53,7 +54,8 @@ def keyed(
         model: The model. Its parameters must have memory.
         seed: An integer in [0, 2^64).
         strict: Whether what is warned of at the end is an error.
-        agree: Whether the ranks that share DTensors compare seed and parameters before the block begins.
+        agree: Whether the ranks that share DTensors compare seed and parameters before the block begins, and
+            when it ends what was called on each.
 
     Returns:
         A context manager.
@@ -64,8 +66,9 @@ def keyed(
             meta device, without a shape (lazy modules), or with values elsewhere, and for
             parameters that are keyed already; where ranks that share DTensors differ. Nothing has
             changed then.
-        RuntimeError: At the end, if ``strict``, in place of the warnings. On entry, if a rank does not
-            come to compare.
+        ValueError: At the end, if ranks that share a DTensor have called something else on it.
+        RuntimeError: At the end, if ``strict``, in place of the warnings. If a rank does not come to
+            compare.
 
     Warns:
         UserWarning: At the end, for trainable parameters that no call has reached, for those whose
@@ -132,6 +135,8 @@ class _Keyed(AbstractContextManager[None]):
             raise
         own, self._targets = self._targets, None
         assert own is not None
+        if self._agree:
+            _compare_calls(own, kind)
         if kind is not None:
             return
         written = {
@@ -183,6 +188,24 @@ def _follow(targets: Targets) -> None:
     """Key these parameters and no others."""
     calls.targets = targets
     hooks.follow(bool(targets.all))
+
+
+def _compare_calls(own: Targets, raised: type[BaseException] | None) -> None:
+    """Have the ranks that share DTensors compare what was called on each; a rank that fails only says so.
+
+    A rank that holds nothing of a parameter need not call anything on it.
+    """
+    end = "reached" if raised is None else f"not reached: {raised.__name__}"
+    called = [
+        (target.name, target.parameter, "; ".join(target.calls) or "no call")
+        for target in own.all
+        if is_dtensor(target.parameter) and is_held_by_all(target.parameter)
+    ]
+    try:
+        compare("keyed", {"the end of the block": end}, called, waits=raised is None)
+    except (RuntimeError, ValueError):
+        if raised is None:
+            raise
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

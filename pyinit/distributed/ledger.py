@@ -8,7 +8,7 @@ complete, and removes that folder.
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -47,7 +47,7 @@ class Ledger:
             FileExistsError: if it is another's.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._is_complete():
+        if self._is_complete(others):
             return False
         self.hidden.mkdir(exist_ok=True)
         try:
@@ -58,7 +58,7 @@ class Ledger:
                     self._refuse_foreign(others)
                 else:
                     self._refuse_other_plan(known)
-                if not (self.hidden / _PLAN).exists() and not self._is_complete():
+                if not (self.hidden / _PLAN).exists() and not self._is_complete(others):
                     for file in self._completed().values():
                         self.record(file)
                     _put(self.hidden / _PLAN, as_text(self._manifest.to_dict()).encode())
@@ -126,21 +126,23 @@ class Ledger:
             if known is None or Manifest.from_dict(known).digest != self._manifest.digest:
                 return {}
             files = files_from(known)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return {name: file for name, file in files.items() if self._checked(file) is not None}
 
     def _checked(self, file: File) -> File | None:
         items = self._manifest.by_file.get(file.name)
+        if items is None or file.tensors.keys() != self._manifest.by_hash & {i.name for i in items}:
+            return None
         try:
             size = (self._folder / file.name).stat().st_size
         except OSError:
             return None
-        is_whole = items is not None and size == file.size == size_of(items)
-        return file if is_whole else None
+        return file if size == file.size == size_of(items) else None
 
-    def _is_complete(self) -> bool:
-        return len(self._completed()) == len(self._manifest.by_file)
+    def _is_complete(self, others: Iterable[str]) -> bool:
+        is_there = all((self._folder / name).exists() for name in (INDEX, *others))
+        return is_there and len(self._completed()) == len(self._manifest.by_file)
 
     @contextmanager
     def failing(self, file: str) -> Iterator[None]:
@@ -175,7 +177,8 @@ class Ledger:
         """Write what belongs to the whole if all shards are there. The names of those that are not."""
         done = {file: self.done(file) for file in self._manifest.by_file}
         missing = tuple(file for file, found in done.items() if found is None)
-        if missing and not self._is_complete():  # by another process, which removed the records
+        # Another process may have completed it, and removed the records.
+        if missing and not self._is_complete(others):
             return missing
         if not missing:
             files = [asdict(found) for found in done.values() if found is not None]

@@ -12,7 +12,13 @@ from pyinit import _core
 from pyinit._random.rng import NAMES, VERSIONS, Key, get_rng, stream_version
 from pyinit._torch.once import once
 from pyinit._torch.views import dtype_name
-from pyinit.distributed.safetensors_file import Item, header_of, in_file_order, takes
+from pyinit.distributed.safetensors_file import (
+    Item,
+    check_name,
+    header_of,
+    in_file_order,
+    takes,
+)
 from pyinit.initializers import Blocks, Initializer, Weight, from_dict
 from pyinit.reports.initialization import torch_version, version_of_pyinit
 from pyinit.reports.stored import read
@@ -20,6 +26,8 @@ from pyinit.reports.stored import read
 NAME = "pyinit.json"
 INDEX = "model.safetensors.index.json"
 _FORMAT = 1
+_LARGEST_TABLE = 1 << 30  # bytes: a table of some million tensors
+_LARGEST_TENSOR = 2**63 - 1  # bytes: what torch counts
 
 
 def is_fused_here() -> bool:
@@ -92,6 +100,11 @@ class File:
     size: int
     sha256: str
     tensors: dict[str, str]
+
+    def __post_init__(self) -> None:
+        is_table = isinstance(self.tensors, dict)
+        if not is_table or not all(isinstance(each, str) for each in self.tensors.values()):
+            raise TypeError(f"file {self.name!r} has no table of hashes of its tensors")
 
 
 @dataclass(frozen=True)
@@ -220,6 +233,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if path.exists() and not path.is_file():
         raise ValueError("not a file")
+    if (size := path.stat().st_size) > _LARGEST_TABLE:
+        raise ValueError(f"it has {size} bytes, and at most {_LARGEST_TABLE} are read")
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -274,8 +289,12 @@ def _check(tensor: Recorded) -> None:
     dtype = getattr(torch, tensor.dtype, None)
     if not isinstance(dtype, torch.dtype) or not takes(dtype) or dtype_name(dtype) != tensor.dtype:
         raise ValueError(f"tensor {tensor.name!r} has the unknown dtype {tensor.dtype!r}")
-    if any(size < 0 for size in tensor.shape):
-        raise ValueError(f"tensor {tensor.name!r} has the shape {tensor.shape}")
+    for name in (tensor.name, *tensor.tied):
+        check_name(name)
+    if any(not 0 <= size <= _LARGEST_TENSOR for size in tensor.shape):
+        raise ValueError(f"tensor {tensor.name!r} has the shape {tensor.shape!s:.100}")
+    if tensor.item.size > _LARGEST_TENSOR:
+        raise ValueError(f"tensor {tensor.name!r} is larger than any can be")
     for name in ("key", "stream"):
         if not 0 <= getattr(tensor, name) < 2**64:
             raise ValueError(f"tensor {tensor.name!r}: {name} must be in [0, 2^64)")

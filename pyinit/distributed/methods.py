@@ -60,6 +60,8 @@ def method(name: str, before: _Method | None) -> _Method:
         if name in _WRITES or name in _ADDS:
             place.target.is_reached |= name in _WRITES
             place.target.is_copied |= name in _COPIES and torch_has_drawn()
+            if name not in _COPIES:
+                place.target.note(tensor, name, args, kwargs)
             written = unkeyed()(tensor, *args, **kwargs)
             settle(place.target)
             return written
@@ -68,6 +70,8 @@ def method(name: str, before: _Method | None) -> _Method:
             given = dict(zip(names.values(), args, strict=False))
             given |= {names[k]: v for k, v in kwargs.items() if k != "generator"}
             return initializer(torchs, tensor, **given)
+        given = {key: value for key, value in kwargs.items() if key != "generator"}
+        place.target.note(tensor, name, args, given)
         return _drawn_by_torch(torchs, tensor, place, args, kwargs)
 
     return keyed

@@ -19,7 +19,7 @@ from pyinit.distributed.own_code import (
     has_persistent_buffers,
     owner_of,
 )
-from pyinit.distributed.safetensors_file import Item, takes
+from pyinit.distributed.safetensors_file import Item, check_name, takes
 from pyinit.distributed.values import Values, Whole, values_of
 from pyinit.initializers import OwnReset
 from pyinit.reports.initialization import InitReport
@@ -125,6 +125,7 @@ def _stored(model: nn.Module) -> list[_Stored]:
     found: dict[_Place, _Stored] = {}
     of_storage: dict[int, _Stored] = {}
     for name, tensor in state.items():
+        check_name(name)
         if not takes(tensor.dtype):
             raise ValueError(f"safetensors files hold no {tensor.dtype}, as {name} is")
         place = _place(tensor)

@@ -61,6 +61,20 @@ def takes(dtype: torch.dtype) -> bool:
     return dtype in _CODES
 
 
+def check_name(name: str) -> None:
+    """Refuse a name of a tensor that the format has no place for.
+
+    Raises:
+        ValueError: for its own ``__metadata__``, and for what is no text.
+    """
+    if name == "__metadata__":
+        raise ValueError(f"safetensors files keep the name {name} for themselves")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"safetensors files hold no tensor named {name!r}") from None
+
+
 def in_file_order(items: Sequence[Item]) -> list[Item]:
     """Tensors of large elements first, so that all elements are aligned."""
     return sorted(items, key=lambda item: -item.dtype.itemsize)

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ class Target:
 
     name: its qualified name, the first one if it has several
     parameter: the parameter
+    calls: what was called on a DTensor, in words, which all ranks that share it must call alike
     twins: further parameters at exactly its memory
     key: from which the next call draws
     memory: where its elements lie that this process holds
@@ -37,6 +38,7 @@ class Target:
 
     __slots__ = (
         "_version",
+        "calls",
         "is_copied",
         "is_lost",
         "is_partitioned",
@@ -51,6 +53,7 @@ class Target:
     def __init__(self, name: str, parameter: Tensor, seed: int) -> None:
         self.name, self.parameter = name, parameter
         self.twins: list[Tensor] = []
+        self.calls: list[str] = []
         self.key = Key(seed, stream_of(name))
         self.memory = Memory(self, local_of(parameter).detach(), sharded(parameter))
         self.is_partitioned = is_placeholder(parameter) or "ds_tensor" in vars(parameter)
@@ -76,10 +79,21 @@ class Target:
             return self.memory
         return Memory(self, local_of(self.parameter).detach(), sharded(self.parameter))
 
+    def note(
+        self, tensor: Tensor, name: str, args: Iterable[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Note a call on a DTensor. What is called on the part that a rank holds is that rank's affair."""
+        if is_dtensor(tensor):
+            given = [f"{value}" for value in args] + [f"{key}={kwargs[key]}" for key in kwargs]
+            self.calls.append(f"{name}({', '.join(each[:_SHOWN] for each in given)})")
+
     def drawn(self, place: "Place") -> None:
         """Have the next call draw from the next stream, now that one has drawn for this place."""
         self.is_copied &= place.offset is not None
         self.key = Key(self.key.key, (self.key.stream + 1) % 2**64)
+
+
+_SHOWN = 80  # characters of an argument
 
 
 def local_of(tensor: Tensor) -> Tensor:

@@ -74,6 +74,9 @@ class Verification:
 
     def lines(self) -> Iterator[str]:
         """The same in sentences."""
+        yield from map(_printable, self._lines())
+
+    def _lines(self) -> Iterator[str]:
         yield from map(str, self.problems)
         by_hash: dict[str, list[str]] = {}
         for name, why in self.by_hash:
@@ -118,6 +121,7 @@ def verify(
         return Verification(str(folder), (Problem(NAME, str(error)),))
     work = _Work(folder, manifest, files)
     begin(manifest.total_size)
+    work.compare_seed()
     work.compare_index()
     work.look_for_others()
     for name, items in manifest.by_file.items():
@@ -161,6 +165,16 @@ class _Work:
 
     def _wrong(self, where: str, what: str) -> None:
         self.problems.append(Problem(where, what))
+
+    def compare_seed(self) -> None:
+        seed = self.manifest.seed
+        others = [
+            tensor.name
+            for tensor in self.manifest.tensors
+            if tensor.initializer is not None and tensor.key != seed
+        ]
+        if others:
+            self._wrong(NAME, f"its seed is {seed}, and not the key of {first_of(others)}")
 
     def compare_index(self) -> None:
         try:
@@ -294,6 +308,13 @@ def _different(ours: Tensor, theirs: Tensor) -> Tensor:
     if torch.equal(ours, theirs):
         return ours[:0]
     return torch.nonzero(ours != theirs).flatten()
+
+
+def _printable(text: str) -> str:
+    """A text without what a terminal acts on, or no file can hold: it comes from files."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _told(file: object) -> str:

@@ -105,6 +105,7 @@ def test_the_dtype_is_that_of_the_files(tmp_path: Path) -> None:
         (["--kwargs", '{"classes": -1}'], "lenet5 failed"),
         (["--out", "file.json"], "file.json is no folder"),
         (["--out", "model.safetensors"], "model.safetensors is the name of a file"),
+        (["--out", "x" * 300], "name too long"),
     ],
     ids=lambda value: value[0].strip("-") + value[-1][:4] if isinstance(value, list) else "",
 )

@@ -131,6 +131,21 @@ def test_the_same_ranks_meet_again_elsewhere(store: Any) -> None:
     assert len({*places, meeting._place(store, [0, 2], 0)}) == 4
 
 
+def test_many_meetings_leave_no_more_in_the_store_than_one(store: Any) -> None:
+    assert meet_all({"seed": "0"}, {"seed": "0"}) == ["", ""]
+    after_one = store.num_keys()
+    for i in range(20):
+        assert meet_all({"seed": str(i)}, {"seed": str(i)}) == ["", ""]
+    assert store.num_keys() == after_one
+
+
+def test_what_a_meeting_that_failed_left_does_not_disturb_later_ones(store: Any) -> None:
+    assert meet_all({"seed": "0"}, {"seed": "0"}) == ["", ""]
+    assert all("seed differs" in said for said in meet_all({"seed": "0"}, {"seed": "1"}))
+    assert meet_all({"seed": "0"}, {"seed": "0"}) == ["", ""]
+    assert meet_all({"seed": "0"}, {"seed": "0"}) == ["", ""]
+
+
 # ---- without a process group, or with one that does not fit ----------------------------------------
 
 

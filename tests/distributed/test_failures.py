@@ -40,6 +40,12 @@ def fill_without_rank_one(how: str) -> str:
         pyinit.orthogonal_many_(tensors)
     assert time.monotonic() - begun < 30
     time.sleep(3)  # the other is to hear of rank 1, not of this one
+    if how == "killed":
+        with pytest.raises(
+            RuntimeError, match=r"^rank 1 (cannot|did not) (make|take) its matrices"
+        ):
+            pyinit.orthogonal_many_(tensors)
+        time.sleep(3)
     return str(caught.value)
 
 

@@ -291,6 +291,42 @@ def test_ranks_that_have_other_seeds_all_refuse() -> None:
     assert on_ranks(with_seeds_of_their_own, 2) == [[message, False, True]] * 2
 
 
+def with_calls_of_their_own() -> list[str]:
+    """What ranks raise that call something else on what they share, each in its own words."""
+    rank = torch.distributed.get_rank()
+    mesh = init_device_mesh("cpu", (2,))
+
+    def raised(fill: Callable[[Any], object], rows: int = 8) -> str:
+        model = one(distribute_tensor(torch.zeros(rows, 4), mesh, [Shard(0)]))
+        try:
+            with pyinit.keyed(model, 7, strict=True):
+                fill(model.weight)
+        except (ValueError, ZeroDivisionError) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    return [
+        raised(lambda p: [nn.init.normal_(p) for _ in range(1 + rank)]),
+        raised(lambda p: nn.init.normal_(p, std=0.5 * (1 + rank))),
+        raised(lambda p: (nn.init.normal_(p), 1 // (1 - rank))),
+        raised(lambda p: (nn.init.normal_(p), p.to_local().detach()[:rank].zero_())),
+        raised(lambda p: p.to_local().numel() and nn.init.normal_(p), rows=1),
+        raised(nn.init.normal_),
+    ]
+
+
+def test_ranks_that_call_something_else_are_told_at_the_end() -> None:
+    first, second = on_ranks(with_calls_of_their_own, 2)
+    call = "normal_(mean=0.0, std=1.0)"
+    once = f"rank 0 has (8, 4) float32 {call}, rank 1 has (8, 4) float32 {call}; {call}"
+    assert once in first[0]
+    assert first[0] == second[0]
+    assert f"std=0.5), rank 1 has (8, 4) float32 {call}" in first[1]
+    assert "the end of the block differs: rank 0 has reached, rank 1 has not reached" in first[2]
+    assert second[2].startswith("ZeroDivisionError")
+    assert first[3:] == second[3:] == ["", "", ""]
+
+
 def test_partial_placements_are_refused(mesh: Any) -> None:
     from torch.distributed.tensor import DTensor  # noqa: PLC0415
 

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -240,6 +241,20 @@ def test_a_second_run_makes_only_what_is_missing(tmp_path: Path) -> None:
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "config.json"])
+def test_a_second_run_makes_files_again_that_are_missing_beside_the_shards(
+    tmp_path: Path, name: str
+) -> None:
+    others = {"config.json": b"{}"}
+    write_shards(planned("gpt2"), tmp_path, others=others)
+    before = contents(tmp_path)
+    (tmp_path / name).unlink()
+    written = write_shards(planned("gpt2"), tmp_path, others=others)
+    assert not written.written
+    assert not written.missing
+    assert contents(tmp_path) == before
+
+
 def test_records_and_files_that_do_not_fit_are_not_trusted(tmp_path: Path) -> None:
     folder, other = tmp_path / "a", tmp_path / "b"
     write_shards(planned("gpt2"), other)
@@ -252,6 +267,23 @@ def test_records_and_files_that_do_not_fit_are_not_trusted(tmp_path: Path) -> No
     (records / "model-00002-of-00004.safetensors").write_bytes(b"partial")
     assert whole_shards(planned("gpt2"), folder) == []
     assert len(write_shards(planned("gpt2"), folder).written) == 4
+    assert contents(folder) == contents(other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"tensors": None}, {"tensors": ["a"]}, {"tensors": {"a": "0"}}, {"name": "a\ud800"}],
+    ids=str,
+)
+def test_a_record_with_other_things_in_it_is_not_trusted(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder, other = tmp_path / "a", tmp_path / "b"
+    write_shards(planned("mixed"), other)
+    write_shards(planned("mixed"), folder, Part(0, 2))
+    path = folder / ".pyinit" / "model-00001-of-00004.safetensors.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    write_shards(planned("mixed"), folder)
     assert contents(folder) == contents(other)
 
 
@@ -479,6 +511,12 @@ def complex_one() -> nn.Module:
     return nn.Linear(2, 2, dtype=torch.complex128)
 
 
+def named(name: str) -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.register_parameter(name, nn.Parameter(torch.zeros(2)))
+    return module
+
+
 @pytest.mark.parametrize(
     ("build", "told"),
     [
@@ -487,8 +525,10 @@ def complex_one() -> nn.Module:
         (Unknown, "odd"),
         (views, "a and b share a part of their memory"),
         (complex_one, "no torch.complex128, as weight is"),
+        (lambda: named("__metadata__"), "keep the name __metadata__ for themselves"),
+        (lambda: named("a\ud800"), r"no tensor named 'a\\ud800'"),
     ],
-    ids=["extra", "buffer", "parameter", "views", "complex"],
+    ids=["extra", "buffer", "parameter", "views", "complex", "metadata", "surrogate"],
 )
 def test_what_cannot_be_made_or_stored_is_refused_by_name(build: object, told: str) -> None:
     assert callable(build)

@@ -366,6 +366,38 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         in_json("pyinit.json", lambda v: v["files"].pop(0)),
         f"{FIRST}: pyinit.json has no hash of it",
     ),
+    "manifest-hashes": (
+        in_json("pyinit.json", of_file(0, tensors=["0"])),
+        f"pyinit.json: not a manifest of shards: file '{FIRST}' has no table of hashes",
+    ),
+    "manifest-hash": (
+        in_json("pyinit.json", of_file(0, tensors={"conv.weight": 0})),
+        f"pyinit.json: not a manifest of shards: file '{FIRST}' has no table of hashes",
+    ),
+    "manifest-seed": (
+        in_json("pyinit.json", lambda v: v.update(seed=99)),
+        "pyinit.json: its seed is 99, and not the key of .*conv.weight",
+    ),
+    "manifest-no-text": (
+        in_json("pyinit.json", of_tensor(0, name="a\ud800")),
+        r"pyinit.json: safetensors files hold no tensor named 'a\\ud800'",
+    ),
+    "manifest-metadata": (
+        in_json("pyinit.json", of_tensor(0, name="__metadata__")),
+        "pyinit.json: safetensors files keep the name __metadata__",
+    ),
+    "manifest-huge": (
+        in_json("pyinit.json", of_tensor(0, shape=[10**4000, 10**4000])),
+        "pyinit.json: tensor 'conv.weight' has the shape",
+    ),
+    "manifest-huge-product": (
+        in_json("pyinit.json", of_tensor(0, shape=[2**62] * 300)),
+        "pyinit.json: tensor 'conv.weight' is larger than any can be",
+    ),
+    "manifest-sparse": (
+        lambda f: os.truncate(f / "pyinit.json", 1 << 40),
+        "pyinit.json: it has 1099511627776 bytes, and at most",
+    ),
     "manifest-sha": (
         in_json("pyinit.json", of_file(0, sha256="0")),
         f"{FIRST}: its SHA-256 is .*, and should be 0",
@@ -382,6 +414,14 @@ def test_a_fault_is_named(folder: Path, fault: str) -> None:
     text = "\n".join(told(found))
     assert re.search(wanted, text), text
     assert json.loads(json.dumps(found.to_dict()))["sound"] is False
+
+
+def test_what_a_terminal_acts_on_is_told_as_text(folder: Path) -> None:
+    in_json("pyinit.json", of_file(0, sha256="\ud800\x1b[2J"))(folder)
+    lines = "\n".join(verify(folder).lines())
+    assert r"should be \ud800\x1b[2J" in lines
+    assert "\x1b" not in lines
+    lines.encode()
 
 
 def test_a_manifest_goes_to_plain_values_and_back() -> None:
