@@ -39,15 +39,20 @@ def cost_of(shape: tuple[int, ...]) -> float:
     return float(count) * min(rows, count // max(1, rows))
 
 
+_WORTH = 1e7
+"""The cost from which on slices are worth sending: about a matrix of 215 x 215."""
+
+
 def fill_made(listed: Sequence[Made]) -> None:
     """Fill what this process holds of each.
 
     All processes that hold parts of them must call this with the same tensors in the same order. Each
-    makes some of them, about as much work as the others, one at a time.
+    makes some of them, about as much work as the others, one at a time. Small ones each makes for itself:
+    to hand them out would take longer.
     """
     by_ranks: dict[tuple[int, ...], list[Made]] = {}
     for one in listed:
-        by_ranks.setdefault(one.ranks, []).append(one)
+        by_ranks.setdefault(one.ranks if one.cost >= _WORTH else (), []).append(one)
     for ranks, some in by_ranks.items():
         if len(ranks) <= 1:
             for one in some:

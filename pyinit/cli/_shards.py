@@ -142,6 +142,8 @@ def _told(written: Written, plan: Plan, out: Path, seconds: float) -> str:
     shards = plan.manifest.shards
     size = sum(file.size for file in written.written)
     made = f"wrote {len(written.written)} of {shards} shards to {out}"
+    if not written.written and not written.missing:
+        return f"all {shards} shards are in {out} already, and the checkpoint is complete; pyinit verify compares it"
     if written.written:
         made += f", {size / 1e6:,.1f} MB in {seconds:.3f} s ({size / 1e9 / seconds:.2f} GB/s)"
     if written.missing:

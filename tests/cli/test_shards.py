@@ -26,7 +26,7 @@ def test_it_prints_the_plan_and_what_was_written(tmp_path: Path) -> None:
     assert result.stdout.endswith("; the checkpoint is complete\n")
     again = init(tmp_path / "a")
     assert again.stdout.endswith(
-        f"wrote 0 of 3 shards to {tmp_path}/a; the checkpoint is complete\n"
+        f"all 3 shards are in {tmp_path}/a already, and the checkpoint is complete; pyinit verify compares it\n"
     )
 
 
