@@ -283,15 +283,15 @@ def test_samples_by_name_change_the_layers_that_they_name() -> None:
 
 def test_a_layer_within_the_tolerance_is_left_and_further_candidates_are_not_drawn() -> None:
     x = batch(256, 8)
-    first = pyinit.consistency_aware_(nn.Linear(8, 6), x, seed=0)
+    first = pyinit.consistency_aware_(nn.Linear(8, 6), x, seed=5)
     assert first[0].after < 0.5 < first[0].before
-    some = pyinit.consistency_aware_(nn.Linear(8, 6), x, seed=0, candidates=9, tolerance=0.5)
+    some = pyinit.consistency_aware_(nn.Linear(8, 6), x, seed=5, candidates=9, tolerance=0.5)
     assert (some[0].tried, some[0].after) == (1, first[0].after)
     model = nn.Linear(8, 6)
-    none = pyinit.consistency_aware_(model, x, seed=0, candidates=9, tolerance=10)
+    none = pyinit.consistency_aware_(model, x, seed=5, candidates=9, tolerance=10)
     assert "is within the tolerance" in dict(none.left)[""]
     base = nn.Linear(8, 6)
-    pyinit.initialize_(base, seed=0)
+    pyinit.initialize_(base, seed=5)
     assert torch.equal(model.weight, base.weight)
 
 

@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -141,14 +143,14 @@ def test_a_denoiser_fills_in_what_is_missing() -> None:
     """Trained on corrupted inputs, it reconstructs from them better than one that was not."""
     x = batch(1024, 2).repeat_interleave(4, 1)
     noise = (torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) >= 0.5).float()
-    errors = {}
-    for corruption in (0.0, 0.5):
+    errors: dict[float, list[float]] = {0.0: [], 0.5: []}
+    for corruption, seed in product(errors, range(5)):  # one start in ten stays in a poor place
         model = nn.Sequential(nn.Linear(8, 8), nn.Identity(), nn.Linear(8, 1))
         pyinit.pretrain_unsupervised_(
-            model, x, corruption=corruption, steps=500, layers="0", seed=0
+            model, x, corruption=corruption, steps=500, layers="0", seed=seed
         )
-        errors[corruption] = unexplained(x, model[0](x * noise) @ model[0].weight)
-    assert errors[0.5] < 0.8 * errors[0.0]
+        errors[corruption].append(unexplained(x, model[0](x * noise) @ model[0].weight))
+    assert median(errors[0.5]) < 0.8 * median(errors[0.0])
 
 
 @pytest.mark.parametrize("name", MODELS)
