@@ -58,6 +58,7 @@ def run_ranks(program: str, size: int, folder: Path, timeout: float = 120) -> li
         processes = [
             subprocess.Popen(
                 [sys.executable, "-c", source, str(file)],
+                cwd=folder,  # not a checkout, whose sources may have no kernels
                 env={**variables, "RANK": str(rank)},
                 stdout=said,
                 stderr=said,
