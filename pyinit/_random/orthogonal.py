@@ -124,8 +124,7 @@ def listed_sources(generator: Source, tensors: list[Tensor]) -> list[Source]:
     if is_torchs_key(generator):
         generator = as_key(generator)
     if type(generator) is Key:
-        key, stream = generator
-        return [Key(key, (stream + i) % 2**64) for i in range(len(tensors))]
+        return [generator.further(i) for i in range(len(tensors))]
     if generator is not None:
         if not isinstance(generator, torch.Generator):
             raise TypeError(f"generator must be a torch.Generator, got {generator!r}")

@@ -26,6 +26,10 @@ class Key(NamedTuple):
     key: int
     stream: int = 0
 
+    def further(self, count: int) -> "Key":
+        """The same key with the stream that is numbered so much higher."""
+        return Key(self.key, (self.stream + count) % 2**64)
+
 
 Source = torch.Generator | Key | torch.Tensor | None
 """Where a fill's numbers come from. A tensor is a key of ``torch.func._random``; None means torch's

@@ -7,8 +7,9 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from pyinit._sharding.dtensor import is_dtensor
+from pyinit._sharding.dtensor import ranks_in
 from pyinit._sharding.meeting import Meeting
+from pyinit._torch.placement import is_dtensor
 
 Parameter = tuple[str, Tensor, str]
 """A parameter's qualified name, the parameter, and what it is filled with, in words."""
@@ -63,7 +64,7 @@ def _by_mesh(parameters: Iterable[Parameter]) -> dict[tuple[int, ...], dict[str,
         if mesh.get_coordinate() is None:
             continue
         if mesh not in ranks_of:
-            ranks_of[mesh] = tuple(sorted(mesh.mesh.flatten().tolist()))
+            ranks_of[mesh] = tuple(sorted(ranks_in(mesh)))
         dtype = str(tensor.dtype).removeprefix("torch.")
         facts = found.setdefault(ranks_of[mesh], {})
         facts[name] = f"{tuple(tensor.shape)} {dtype} {filling}".rstrip()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyinit._sharding.sharded import Indices, Piece, Sharded
-from pyinit._torch.placement import loaded
+from pyinit._torch.placement import is_dtensor
 
 Span = tuple[int, int]
 """Indices of one dimension: the first, and the one after the last."""
@@ -43,7 +43,7 @@ def is_held_by_all(tensor: Tensor) -> bool:
     whole: Any = tensor
     mesh = whole.device_mesh
     last = [size - 1 for size in mesh.shape]
-    return all(held_spans(tuple(tensor.shape), mesh.shape, whole.placements, last))
+    return all(_held_spans(tuple(tensor.shape), mesh.shape, _cuts(whole.placements), last))
 
 
 def ranks_of(tensor: Tensor) -> tuple[int, ...]:
@@ -55,7 +55,7 @@ def ranks_of(tensor: Tensor) -> tuple[int, ...]:
     if not is_dtensor(tensor):
         return ()
     whole: Any = tensor
-    ranks = tuple(whole.device_mesh.mesh.flatten().tolist())
+    ranks = ranks_in(whole.device_mesh)
     group = torch.distributed.is_initialized() and torch.distributed.get_world_size()
     if len(ranks) > 1 and max(ranks) >= group:
         raise ValueError(
@@ -63,6 +63,11 @@ def ranks_of(tensor: Tensor) -> tuple[int, ...]:
             f"rank {max(ranks)}"
         )
     return ranks
+
+
+def ranks_in(mesh: Any) -> tuple[int, ...]:
+    """The ranks of a mesh, in its order."""
+    return tuple(mesh.mesh.flatten().tolist())
 
 
 def pieces_of(tensor: Tensor, rank: int) -> tuple[Piece, ...]:
@@ -75,26 +80,6 @@ def pieces_of(tensor: Tensor, rank: int) -> tuple[Piece, ...]:
     sizes = [sum(last - first for first, last in each) for each in spans]
     local = torch.empty(sizes, device="meta")
     return _pieces(local, _blocks(shape, mesh.shape, cuts, tuple(coordinate)))
-
-
-def is_dtensor(tensor: object) -> bool:
-    """Whether it is a DTensor. A program without any has not imported their module."""
-    cls = loaded("torch.distributed.tensor", "DTensor")
-    return cls is not None and isinstance(tensor, cls)
-
-
-def held_spans(
-    shape: Indices, sizes: Sequence[int], placements: Sequence[Any], coordinate: Sequence[int]
-) -> list[list[Span]]:
-    """For each dimension the indices that a process holds, in the order of its memory.
-
-    sizes: the mesh's, of each of its dimensions
-    coordinate: the process's place in the mesh
-
-    Raises:
-        ValueError: for placements that are neither ``Shard`` nor ``Replicate``.
-    """
-    return _held_spans(shape, sizes, _cuts(placements), coordinate)
 
 
 def _cuts(placements: Sequence[Any]) -> tuple[Cut | None, ...]:
@@ -122,6 +107,11 @@ def _cuts(placements: Sequence[Any]) -> tuple[Cut | None, ...]:
 def _held_spans(
     shape: Indices, sizes: Sequence[int], cuts: Sequence[Cut | None], coordinate: Sequence[int]
 ) -> list[list[Span]]:
+    """For each dimension the indices that a process holds, in the order of its memory.
+
+    sizes: the mesh's, of each of its dimensions
+    coordinate: the process's place in the mesh
+    """
     spans = [[(0, size)] for size in shape]
     for cut, count, at in zip(cuts, sizes, coordinate, strict=True):
         if cut is None:

@@ -82,10 +82,13 @@ class PieceFills:
                 lambda: _fill_as_torch(piece, whole, distribution, parameters, key)
             )
             return
+
+        def as_kernels_take_it(view: View, start: Indices) -> CpuFill:
+            return view, distribution.code, padded(parameters), key, whole, start
+
         view = writable_view(tensor)
         if view is not None:
-            numbers = padded(parameters)
-            self._by_kernel.append((view, distribution.code, numbers, key, whole, start))
+            self._by_kernel.append(as_kernels_take_it(view, start))
             self._written.append(tensor)
             return
         view = device_fills.writable_view(tensor)
@@ -94,7 +97,11 @@ class PieceFills:
             fills.append((view, distribution, parameters, key, whole, start))
             tensors.append(tensor)
             return
-        self._by_copy.append(lambda: _fill_by_copy(piece, whole, distribution, parameters, key))
+
+        def fill_there(view: View, start: Indices) -> None:
+            _core.fill_many([as_kernels_take_it(view, start)], torch.get_num_threads())
+
+        self._by_copy.append(lambda: _fill_by_copy(piece, fill_there))
 
     def run(self) -> list[Described]:
         """Fill them, and describe those that the CPU's kernels fill, in their order."""
@@ -126,29 +133,26 @@ def _fill_as_torch(
     key: tuple[int, int],
 ) -> None:
     """Fill with the numbers of ``torch.func._random``: in place, or made on the CPU and copied."""
+
+    def fill_there(view: View, start: Indices) -> None:
+        stateless.fill_block(distribution, view, parameters, key, whole, start)
+
     view = writable_view(piece.tensor)
     if view is not None:
-        stateless.fill_block(distribution, view, parameters, key, whole, piece.start)
+        fill_there(view, piece.start)
         torch._C._increment_version((piece.tensor,))
     else:
-        for tensor, start in tiles(piece, _TILE):
-            made = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-            stateless.fill_block(distribution, view_of(made), parameters, key, whole, start)
-            tensor.copy_(made)
+        _fill_by_copy(piece, fill_there)
 
 
-def _fill_by_copy(
-    piece: Piece,
-    whole: Indices,
-    distribution: Distribution,
-    parameters: Parameters,
-    key: tuple[int, int],
-) -> None:
-    """Make the numbers on the CPU, a part at a time, and copy them: the same bits on any device."""
+def _fill_by_copy(piece: Piece, fill_there: Callable[[View, Indices], object]) -> None:
+    """Make the numbers on the CPU, a part at a time, and copy them: the same bits on any device.
+
+    fill_there: fills a view as the block of the whole that begins at an index
+    """
     for tensor, start in tiles(piece, _TILE):
         made = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-        one = view_of(made), distribution.code, padded(parameters), key, whole, start
-        _core.fill_many([one], torch.get_num_threads())
+        fill_there(view_of(made), start)
         tensor.copy_(made)
 
 

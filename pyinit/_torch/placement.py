@@ -53,7 +53,7 @@ def refuse_distributed(name: str, tensor: Tensor) -> None:
 
     torch's own functions that write so return zeros, uninitialized memory, or a broken DTensor.
     """
-    if _is_distributed(tensor):
+    if is_dtensor(tensor):
         raise TypeError(
             f"{name} must not be a DTensor, whose elements depend on each other here: fill a plain "
             "tensor, and distribute it by torch.distributed.tensor.distribute_tensor"
@@ -105,13 +105,14 @@ def _has_no_memory(tensor: Tensor) -> bool:
         return False
 
 
-_is_distributed = _is_a("torch.distributed.tensor", "DTensor")
+is_dtensor = _is_a("torch.distributed.tensor", "DTensor")
+is_fake = _is_a("torch._subclasses.fake_tensor", "FakeTensor")
 
 _KINDS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
     (is_placeholder, "partitioned by DeepSpeed's ZeRO-3"),
     (lambda tensor: getattr(tensor, "_is_flat_param", False), "several parameters, flattened"),
-    (_is_distributed, "a DTensor, sharded over a mesh"),
-    (_is_a("torch._subclasses.fake_tensor", "FakeTensor"), "a FakeTensor, which has none"),
+    (is_dtensor, "a DTensor, sharded over a mesh"),
+    (is_fake, "a FakeTensor, which has none"),
     (torch._C._functorch.is_functorch_wrapped_tensor, "inside a transform of torch.func"),
     (torch._is_functional_tensor, "inside functionalization"),
     (is_traceable_wrapper_subclass, "a wrapper of other tensors"),

@@ -9,6 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+WIDE = 140
+"""Columns of what reports and other wide tables have in files."""
+
 
 def stdout(width_in_files: int = 100) -> Console:
     width = None if sys.stdout.isatty() else width_in_files

@@ -18,8 +18,6 @@ from pyinit.distributed.config import configs_of
 from pyinit.distributed.plan import Plan, plan_shards
 from pyinit.distributed.shards import Part, Written, whole_shards, write_shards
 
-_WIDTH_IN_FILES = 140
-
 
 def check(out: Path | None, report_file: Path | None, others: Sequence[str]) -> None:
     """Refuse what does not go with ``--shards``."""
@@ -85,7 +83,7 @@ def write(
             }
         )
         return
-    console = _console.stdout(_WIDTH_IN_FILES)
+    console = _console.stdout(_console.WIDE)
     if part.rank == 0:
         console.print(plan.report)
     console.print(_told(written, plan, out, seconds), soft_wrap=True)
@@ -111,7 +109,7 @@ def _planned(  # noqa: PLR0917
 
 def _written(plan: Plan, out: Path, part: Part, others: Mapping[str, bytes]) -> Written:
     manifest = plan.manifest
-    mine = [name for i, name in enumerate(manifest.by_file) if i % part.size == part.rank]
+    mine = part.of(manifest.by_file)
     total = sum(item.size for name in mine for item in manifest.by_file[name])
     with _console.progress() as bar, _output.ended_in_order():
         task = bar.add_task(f"writing {out}", total=total)

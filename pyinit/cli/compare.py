@@ -25,7 +25,6 @@ from pyinit.cli import _console
 from pyinit.cli._model import bad_parameter, look_in_working_folder, one_line
 from pyinit.cli._output import ended_in_order
 
-_WIDTH_IN_FILES = 140
 _INTERRUPTED = 130  # as shells tell of Ctrl-C
 
 
@@ -54,7 +53,7 @@ def _list(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
     from pyinit.studies import Study  # noqa: PLC0415  takes its time
     from pyinit.studies.toml_files import presets  # noqa: PLC0415
 
-    console = _console.stdout(_WIDTH_IN_FILES)
+    console = _console.stdout(_console.WIDE)
     width = max(map(len, presets()), default=0)
     for name in presets():
         console.print(f"{name:<{width}}  {Study.load(name).question}")
@@ -241,7 +240,7 @@ def _run(study: Any, out: Path, *, jobs: int | None, dask: str | None, download:
         ) from error
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
         raise click.ClickException(one_line(error).partition(": ")[2]) from error
-    console = _console.stdout(_WIDTH_IN_FILES)
+    console = _console.stdout(_console.WIDE)
     console.print(result)
     for path in written:
         console.print(f"wrote {path}")

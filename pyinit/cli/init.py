@@ -21,19 +21,18 @@ from pyinit.whole_model.methods import Method, methods
 from pyinit.whole_model.recipes import recipes
 from pyinit.whole_model.recipes.own_starts import WITHOUT_VALUES
 
-_WIDTH_IN_FILES = 140  # of a report, which has more columns than other tables
 _SHORT = 0.02  # seconds, of which planning is the greater part
 
 
 def _list_recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        _console.stdout(_WIDTH_IN_FILES).print(recipes())
+        _console.stdout(_console.WIDE).print(recipes())
         context.exit()
 
 
 def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        _console.stdout(_WIDTH_IN_FILES).print(methods())
+        _console.stdout(_console.WIDE).print(methods())
         context.exit()
 
 
@@ -347,7 +346,7 @@ def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
 
 
 def _print(timed: Timed, machine: Info, out: Path | None) -> None:
-    console = _console.stdout(_WIDTH_IN_FILES)
+    console = _console.stdout(_console.WIDE)
     console.print(timed.report)
     where = f"({machine['threads']} threads, {machine['isa']})"
     if timed.by_method is not None:

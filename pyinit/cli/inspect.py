@@ -11,7 +11,6 @@ from pyinit.inspection.inspect import inspect as inspect_model
 from pyinit.models import MODELS
 from pyinit.reports.page import SUFFIXES
 
-_WIDTH_IN_FILES = 140  # of a report, as under init
 _AS_IT_IS = "none"
 
 
@@ -119,7 +118,7 @@ def inspect(
         described = {"model": model, "data": str(data), "seed": seed}
         _console.print_json({**described, **report.to_dict()})
         return
-    console = _console.stdout(_WIDTH_IN_FILES)
+    console = _console.stdout(_console.WIDE)
     console.print(f"{model} on {data}\n")
     console.print(report)
     if report_file is not None:

@@ -7,7 +7,6 @@ import click
 from pyinit.cli import _console
 from pyinit.distributed.verify import verify as verify_folder
 
-_WIDTH_IN_FILES = 140
 _FAILED = 1
 
 
@@ -33,6 +32,6 @@ def verify(context: click.Context, *, folder: Path, as_json: bool) -> None:
         _console.print_json(found.to_dict())
     else:
         for line in found.lines():
-            _console.stdout(_WIDTH_IN_FILES).print(line, soft_wrap=True)
+            _console.stdout(_console.WIDE).print(line, soft_wrap=True)
     if not found.is_sound:
         context.exit(_FAILED)

@@ -151,7 +151,7 @@ class Adjustable:
         assert row.stream is not None
         blocks = row.initializer.resolve(row.weight)
         steps = (candidate - self.drawn) * len(blocks)
-        source = Key(row.key, (row.stream + steps) % 2**64)
+        source = Key(row.key, row.stream).further(steps)
         entry = Entry(self.site, row.initializer, row.why, blocks)
         if self.site.computed is not None:
             set_computed(entry, self.site.computed, source)

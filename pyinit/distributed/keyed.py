@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pyinit._messages import first_of, warn
 from pyinit._random.rng import checked_seed
 from pyinit._sharding.agreement import agree as compare
-from pyinit._sharding.dtensor import is_dtensor, is_held_by_all
+from pyinit._sharding.dtensor import is_held_by_all
 from pyinit._sharding.find import sharded
 from pyinit._torch.eager import eager
 from pyinit._torch.fork_safe_lock import fork_safe_lock
@@ -19,7 +19,7 @@ from pyinit._torch.initialized_flags import (
     is_initialized,
     set_initialized,
 )
-from pyinit._torch.placement import refuse_elsewhere
+from pyinit._torch.placement import is_dtensor, refuse_elsewhere
 from pyinit._torch.wrappers import named_modules
 from pyinit.distributed import calls, hooks
 from pyinit.distributed.targets import Targets, targets_of

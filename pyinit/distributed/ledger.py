@@ -24,6 +24,7 @@ from pyinit.distributed.manifest import (
     as_text,
     files_from,
     read_json,
+    shown,
     size_of,
 )
 from pyinit.reports.files import flush, replacing
@@ -85,14 +86,14 @@ class Ledger:
         different = [name for name in {**ours, **known} if ours.get(name) != known.get(name)]
         if not different:
             return
-        shown = [
-            f"{name} is {_short(known.get(name))} there, {_short(ours.get(name))} here"
+        differences = [
+            f"{name} is {shown(known.get(name), 60)} there, {shown(ours.get(name), 60)} here"
             for name in different
             if name != "tensors"
         ]
         raise FileExistsError(
             f"{self._folder} holds the shards of another plan: "
-            f"{'; '.join(shown) or _other_tensors(known, ours)}"
+            f"{'; '.join(differences) or _other_tensors(known, ours)}"
         )
 
     @contextmanager
@@ -218,11 +219,6 @@ def _table(path: Path) -> dict[str, object] | None:
     with suppress(OSError, ValueError):
         return read_json(path)
     return None
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _other_tensors(known: dict[str, object], ours: dict[str, object]) -> str:

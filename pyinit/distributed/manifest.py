@@ -248,6 +248,12 @@ def as_text(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
+def shown(value: object, most: int) -> str:
+    """A value of JSON in a message, of so many characters at most."""
+    text = json.dumps(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def described(initializer: Initializer, weight: Weight, source: Key) -> dict[str, Any]:
     """The fields of ``Recorded`` from which an initializer's values can be made again.
 

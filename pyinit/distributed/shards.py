@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +28,10 @@ class Part:
             raise ValueError(
                 f"RANK must be in [0, WORLD_SIZE), got RANK={self.rank} and WORLD_SIZE={self.size}"
             )
+
+    def of(self, files: Iterable[str]) -> list[str]:
+        """Its files among those of all processes."""
+        return [*files][self.rank :: self.size]
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> "Part":
@@ -97,8 +101,8 @@ def write_shards(
             written.append(settled.result())
             lock.close()
 
-        for number, file in enumerate(manifest.by_file):
-            if number % part.size != part.rank or ledger.done(file) is not None:
+        for file in part.of(manifest.by_file):
+            if ledger.done(file) is not None:
                 continue
             lock = all_locks.enter_context(ExitStack())
             # By who had it until now it may be done.

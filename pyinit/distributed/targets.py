@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.overrides import has_torch_function_variadic
 
 from pyinit._random.rng import Key, stream_of
-from pyinit._sharding.dtensor import is_dtensor
 from pyinit._sharding.find import sharded
 from pyinit._sharding.sharded import Indices, Piece, Sharded
-from pyinit._torch.placement import loaded
+from pyinit._torch.placement import is_dtensor, is_fake
 from pyinit._torch.views import is_placeholder
 
 
@@ -90,7 +89,7 @@ class Target:
     def drawn(self, place: "Place") -> None:
         """Have the next call draw from the next stream, now that one has drawn for this place."""
         self.is_copied &= place.offset is not None
-        self.key = Key(self.key.key, (self.key.stream + 1) % 2**64)
+        self.key = self.key.further(1)
 
 
 _SHOWN = 80  # characters of an argument
@@ -315,7 +314,7 @@ class Targets:
 
     def _find(self, tensor: Tensor) -> Place | None:
         local = local_of(tensor)
-        if type(local) is not Tensor and type(local) is not nn.Parameter and _is_fake(local):
+        if type(local) is not Tensor and type(local) is not nn.Parameter and is_fake(local):
             return None
         try:
             address = local.data_ptr()
@@ -361,11 +360,6 @@ class Targets:
 def _storage(tensor: Tensor) -> int:
     """The identity of the memory of a tensor. It lasts as long as the tensor."""
     return int(tensor.untyped_storage()._cdata)
-
-
-def _is_fake(tensor: Tensor) -> bool:
-    cls = loaded("torch._subclasses.fake_tensor", "FakeTensor")
-    return cls is not None and isinstance(tensor, cls)
 
 
 def _reaches(memories: Sequence[Memory]) -> Iterator[int]:

@@ -84,7 +84,7 @@ class Whole:
 
 def _in_order(blocks: Blocks, key: Key) -> list[tuple[Any, Key]]:
     """Each block with its key, those of later waves last."""
-    keyed = [(b, Key(key.key, (key.stream + k) % 2**64)) for k, b in enumerate(blocks)]
+    keyed = [(block, key.further(k)) for k, block in enumerate(blocks)]
     return sorted(keyed, key=lambda pair: pair[0].wave)
 
 

@@ -26,6 +26,7 @@ from pyinit.distributed.manifest import (
     files_from,
     is_fused_here,
     read_json,
+    shown,
     size_of,
 )
 from pyinit.distributed.safetensors_file import Item, Piece, bytes_of, header_of, read
@@ -346,10 +347,5 @@ def _wrong_header(found: bytes, meant: bytes) -> str:
     name = different[0]
     return (
         f"its header differs in {first_of(different)}: {name} is "
-        f"{_shown(there.get(name))}, and should be {_shown(here.get(name))}"
+        f"{shown(there.get(name), 100)}, and should be {shown(here.get(name), 100)}"
     )
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 100 else text[:97] + "..."

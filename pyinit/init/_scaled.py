@@ -79,10 +79,8 @@ def xavier_uniform_(
         )
     try:
         both = fans(tensor.shape, groups, transposed, batch_dims)
-    except ValueError:
-        if not is_placeholder(tensor):
-            raise
-        both = fans(whole_shape(tensor), groups, transposed, batch_dims)
+    except ValueError as error:
+        both = fans(_partitioned_shape(tensor, error), groups, transposed, batch_dims)
     low, high = uniform_of_std(xavier_std(gain, *both))
     return uniform_(tensor, low, high, generator)
 
@@ -133,10 +131,8 @@ def xavier_normal_(
         return _routes.by_torch(original.xavier_normal_, tensor, gain, for_torch(generator, tensor))
     try:
         both = fans(tensor.shape, groups, transposed, batch_dims)
-    except ValueError:
-        if not is_placeholder(tensor):
-            raise
-        both = fans(whole_shape(tensor), groups, transposed, batch_dims)
+    except ValueError as error:
+        both = fans(_partitioned_shape(tensor, error), groups, transposed, batch_dims)
     std = xavier_std(gain, *both)
     return normal_(tensor, 0.0, std, generator)
 
@@ -462,6 +458,13 @@ def lecun_normal_(
         transposed=transposed,
         batch_dims=batch_dims,
     )
+
+
+def _partitioned_shape(tensor: Tensor, error: ValueError) -> tuple[int, ...]:
+    """The shape of a parameter that ZeRO-3 has partitioned; of any other tensor the error is right."""
+    if not is_placeholder(tensor):
+        raise error
+    return whole_shape(tensor)
 
 
 def _variance_scaling(

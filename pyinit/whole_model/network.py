@@ -10,8 +10,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from pyinit._graph.graph import Graph
 from pyinit._graph.kinds import weight_layout
 from pyinit._graph.trace import trace
-from pyinit._sharding.dtensor import is_dtensor
 from pyinit._torch.once import once
+from pyinit._torch.placement import is_dtensor
 from pyinit._torch.views import whole_shape
 from pyinit._torch.wrappers import named_modules
 from pyinit.initializers import Weight

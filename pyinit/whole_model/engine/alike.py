@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pyinit._random.rng import Key, Source, get_rng
 from pyinit._sharding.agreement import agree
-from pyinit._sharding.dtensor import is_dtensor
+from pyinit._torch.placement import is_dtensor
 from pyinit.initializers import Drawn
 from pyinit.whole_model.engine.plan import Entry
 from pyinit.whole_model.recipes.registry import Recipe

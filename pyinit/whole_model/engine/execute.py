@@ -180,7 +180,7 @@ class Batch:
         for k, (drawn, rows, number) in enumerate(entry.blocks):
             distribution, parameters = _KERNELS[type(drawn)]
             some = part if rows is None else part.rows(*rows)
-            key = key_of(Key(source.key, (source.stream + k) % 2**64))
+            key = key_of(source.further(k))
             if key is None:
                 continue
             wave = self._wave(number)
@@ -250,7 +250,7 @@ class Batch:
 
 
 def _further(source: Source, k: int) -> Source:
-    return Key(source.key, (source.stream + k) % 2**64) if type(source) is Key else source
+    return source.further(k) if type(source) is Key else source
 
 
 def _rows(view: View, rows: tuple[int, int]) -> View:

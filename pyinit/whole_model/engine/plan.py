@@ -10,10 +10,9 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._messages import first_of
-from pyinit._sharding.dtensor import is_dtensor
 from pyinit._sharding.find import sharded
 from pyinit._sharding.zero3 import refuse_gathered
-from pyinit._torch.placement import GATHER, refuse_elsewhere
+from pyinit._torch.placement import GATHER, is_dtensor, refuse_elsewhere
 from pyinit._torch.views import DTYPES, View, is_placeholder, readable_view, writable_flat_view
 from pyinit.initializers import (
     KEEP,
