@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from pyinit._torch.views import dtype_name
-from pyinit.bench._case import Case, Unit, flops_per_second
+from pyinit.bench._case import Case, Unit, flops_per_second, products_per_second
+from pyinit.bench._peers import PEERS
+from pyinit.bench._peers.layer import ConvolutionLayer
 from pyinit.functional import conv2d
 from pyinit.init import normal_
 from pyinit.nn.grad import conv2d_input, conv2d_weight
@@ -186,6 +188,38 @@ class Convolution(Case):
 
     def peak(self, argument: Operands) -> float:  # noqa: ARG002
         return flops_per_second(self.dtype)
+
+    def products(self) -> float:
+        return products_per_second(self.dtype)
+
+    @property
+    def has_peers(self) -> bool:
+        """Models of peers compute forward, in float32, on images whose channels lie one after the other."""
+        return (
+            self.direction in ("forward", "fused")
+            and self.dtype == torch.float32
+            and self.layout == torch.contiguous_format
+        )
+
+    def by_peer(self, name: str, argument: Operands) -> Callable[[Any], Tensor]:
+        output = torch.empty_like(argument.gradient)
+        call = PEERS[name].compiled(
+            ConvolutionLayer(
+                argument.images,
+                argument.weight,
+                argument.bias if self.direction == "fused" else None,
+                self.layer.stride,
+                self.layer.padding,
+                self.layer.groups,
+                output,
+            )
+        )
+
+        def run(_: Any) -> Tensor:
+            call()
+            return output
+
+        return run
 
 
 # ---- Layers --------------------------------------------------------------------------------------
