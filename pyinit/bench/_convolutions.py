@@ -228,6 +228,7 @@ _FORWARD_GROUPS = {
     "resnet50": "ResNet-50 forward, batch {batch}",
     "vgg16": "VGG-16 forward",
     "lenet5": "CIFAR / LeNet forward",
+    "cnn-32-64": "CIFAR / LeNet forward",
     "cifar-resnet": "CIFAR / LeNet forward",
 }
 
@@ -273,6 +274,12 @@ def _lenet5() -> Iterator[Layer]:
     yield Layer("lenet5", 6, 16, 5, 1, 0, 14)
 
 
+def _cnn() -> Iterator[Layer]:
+    """The network of torch's own example for MNIST."""
+    yield Layer("cnn-32-64", 1, 32, 3, 1, 0, 28)
+    yield Layer("cnn-32-64", 32, 64, 3, 1, 0, 26)
+
+
 def _cifar_resnet() -> Iterator[Layer]:
     """He et al. (2015), section 4.2."""
     inputs = 3
@@ -284,7 +291,9 @@ def _cifar_resnet() -> Iterator[Layer]:
 
 
 LAYERS: tuple[Layer, ...] = tuple(
-    dict.fromkeys((*_resnet50(), *_vgg16(), *_mobilenet_v2(), *_lenet5(), *_cifar_resnet()))
+    dict.fromkeys(
+        (*_resnet50(), *_vgg16(), *_mobilenet_v2(), *_lenet5(), *_cnn(), *_cifar_resnet())
+    )
 )
 
 # A few layers that stand for all of them.

@@ -55,27 +55,26 @@ def bench(as_json: bool, chosen: list[Case], peers: dict[str, str], quick: bool)
     float32 2^24'. Without it a selection runs. 'activation' runs every activation, and
     'initialize_' all whole models. 'statistics|inspect' compares statistics with the same numbers
     by torch's functions, and inspect with a plain pass forward and backward. 'conv' runs all layers
-    of ResNet-50, VGG-16, MobileNetV2 (depthwise), LeNet-5 and a ResNet for CIFAR, forward and
-    backward, in both layouts and in batches of 1 (b1), 16 and 64, except those of more than 20
-    thousand million operations or 256 MiB a tensor; 'conv2d forward .* resnet50 .* b1$' runs some
-    of these. 'network' runs steps of training and forward passes of small networks, whose
-    convolutions pyinit.nn.convert_ makes pyinit's. Geometric means of the ratios, by groups, stand
-    under the table.
+    of ResNet-50, VGG-16, MobileNetV2 (depthwise), LeNet-5, a small CNN for MNIST and a ResNet for
+    CIFAR, forward and backward, in both layouts and in batches of 1 (b1), 16 and 64, except those
+    of more than 20 thousand million operations or 256 MiB a tensor; 'conv2d forward .* resnet50 .*
+    b1$' runs some of these. 'network' runs steps of training and forward passes of small networks,
+    in torch's modules and the same after pyinit.nn.convert_. Geometric means of the ratios, by
+    groups, stand under the table.
 
     torch and pyinit are called in turn. The ratio is the median over the pairs of calls, and the
     times are medians. The rate is that of the shortest time, and "of peak" compares it with the
     most that the machine did: for GB/s, zeroing the same memory, or reading it for statistics; for
     GF/s (billions of additions and multiplications a second), fused multiply-adds on one thread,
-    times the number of threads. "of sgemm" has the shares that torch and pyinit reach of the rate
-    of torch's products of large matrices.
+    times the number of threads. "of sgemm" compares the rates of torch and of pyinit, in this
+    order, with that of torch's products of large matrices.
 
-    Peers are other libraries, which have to be installed. They compute what goes forward, with and
-    without bias and ReLU, in float32 and torch's usual layout, on as many threads as torch. Each is
-    called in turn with pyinit, for as long again, and its column has the median of its times over
-    pyinit's. A layer is a model of its own there: its weights are constants, which the peer has
-    brought into a layout of its own before its time is taken, and its result goes to the same
-    memory every time, while torch and pyinit are given the weights and make a new tensor at each
-    call.
+    Peers are other libraries, which have to be installed. They compute convolutions forward, and
+    these fused with bias and ReLU, in torch's usual layout and with as many threads as torch. Each
+    takes turns with pyinit, for as long as torch does, and its column has the median of the ratios
+    of its times to pyinit's. It is given a layer as a model, whose weights are constants: it may
+    rearrange them before its time is taken, and its results all go to the same memory. torch and
+    pyinit are given the weights at each call, and make a new tensor.
 
     After Ctrl-C the table has the cases that were measured until then. Where stderr is no terminal,
     each case is a line there as soon as it is measured.
@@ -115,7 +114,7 @@ def _measured(chosen: list[Case], peers: Iterable[str], quick: bool) -> tuple[li
 
 def _print(results: list[Result], peers: dict[str, str]) -> None:
     machine = info()
-    console = _console.stdout(_console.WIDE) if peers else _console.stdout()
+    console = _console.stdout(_console.WIDE)
     libraries = {"pyinit": machine["version"], "torch": machine["torch"], **peers}
     named = ", ".join(f"{name} {version}" for name, version in libraries.items())
     console.print(f"{named}, {machine['threads']} threads, {machine['isa']}")
