@@ -142,7 +142,7 @@ def measure(case: Case, seconds: float, peers: Iterable[str] = ()) -> Result:
     with case.settings():
         by_torch, by_pyinit = (case.function(library) for library in LIBRARIES)
         pairs = _pairs(case, warm, seconds, (by_torch, by_pyinit), _sample)
-        peak, products = case.peak(warm), case.products()
+        products, peak = case.products(), case.peak(warm)
         beside = {
             peer: _beside(
                 _pairs(case, warm, seconds, (case.by_peer(peer, warm), by_pyinit), _rested)
