@@ -11,6 +11,7 @@
 #include "conv/depthwise.hpp"
 #include "conv/finish.hpp"
 #include "conv/trim.hpp"
+#include "conv/winograd.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/view.hpp"
