@@ -1,6 +1,7 @@
 #include "conv/correlation.hpp"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "conv/finish.hpp"
 #include "conv/winograd.hpp"

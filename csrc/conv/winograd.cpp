@@ -1,10 +1,12 @@
 #include "conv/winograd.hpp"
 
 #include <algorithm>
-#include <type_traits>
+#include <atomic>
+#include <optional>
 
 #include "conv/finish.hpp"
 #include "conv/winograd_kernels.hpp"
+#include "conv/winograd_weights.hpp"
 #include "core/parallel.hpp"
 #include "linalg/kernels.hpp"
 
@@ -12,26 +14,27 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kSide = 2, kTap = 3;  // of a tile's outputs, and of the kernel
-constexpr int64_t kTaps = kTap * kTap;
 
-// Inputs of one chain of multiply-adds. Points are sums of sixteen inputs at most, so chains are somewhat shorter than
-// elsewhere.
-constexpr int64_t kChain = 128;
-constexpr int64_t kTiles = 112;                          // the most of a block
-constexpr int64_t kPointsBytes = int64_t{512} << 10;     // of a block's inputs, which pass through the second cache
-constexpr int64_t kSumsBytes = int64_t{2} << 20;         // of a block's outputs
-constexpr int64_t kBlockCost = 2;                        // tiles whose time goes into each block
-constexpr int64_t kPartCost = 1;                         // panels whose time goes into transforms of inputs
-constexpr int64_t kGrain = int64_t{1} << 17;             // multiply-adds that a thread is worth
+constexpr int64_t kTiles = 112;                       // the most of a block
+constexpr int64_t kPointsBytes = int64_t{512} << 10;  // of a block's inputs, which pass through the second cache
+constexpr int64_t kSumsBytes = int64_t{2} << 20;      // of a block's outputs
+constexpr int64_t kBlockCost = 2;                     // tiles whose time goes into each block
+constexpr int64_t kPartCost = 1;                      // panels whose time goes into transforms of inputs
+// Sizes from which this is the faster way, whatever the batch: transforms take longer than what they save if channels
+// are few, and those of weights if tiles are, the more so if the weights do not stay in a cache.
+constexpr int64_t kFewChannels = 12, kFewTiles = 16, kManyTiles = 36, kManyWeights = int64_t{1} << 16;
+constexpr int64_t kGrain = int64_t{1} << 17;  // multiply-adds that a thread is worth
 constexpr int64_t kCacheLine = 64 / int64_t{sizeof(float)};
+
+std::atomic<bool> is_winograd_used{true};
 
 bool are_three(const std::vector<int64_t>& taps) {
   return taps.size() == kTap && taps[1] == taps[0] + 1 && taps[2] == taps[0] + 2;
 }
 
-int64_t panel() { return panel_kernels<float>().panel; }
-
-Extents tiles_of(const Extents& pixels) { return {pixels[0], divide_up(pixels[1], kSide), divide_up(pixels[2], kSide)}; }
+Extents tiles_of(const Extents& pixels) {
+  return {pixels[0], divide_up(pixels[1], kSide), divide_up(pixels[2], kSide)};
+}
 
 // A matrix for each point. Points lie an odd number of cache lines apart, so that they share no place of the first
 // cache.
@@ -42,38 +45,6 @@ struct Points {
       : row(round_up(columns, kCacheLine)), point((rows * row / kCacheLine | 1) * kCacheLine) {}
   int64_t size() const { return kPoints * point; }
 };
-
-}  // namespace
-
-WinogradWeights::WinogradWeights(int64_t groups, int64_t outputs, int64_t inputs)
-    : groups_(groups),
-      outputs_(outputs),
-      inputs_(inputs),
-      chain_(chain_length(inputs, 1, kChain)),
-      width_(panel()),
-      data_(groups * panels() * inputs * width_ * kPoints) {}
-
-bool WinogradWeights::fit(int64_t groups, int64_t outputs, int64_t inputs) const {
-  return groups == groups_ && outputs == outputs_ && inputs == inputs_ && width_ == panel();
-}
-
-int64_t WinogradWeights::place(int64_t group, int64_t panel, int64_t first) const {
-  return ((group * panels() + panel) * inputs_ + first) * width_ * kPoints;
-}
-
-int64_t WinogradWeights::scratch() const { return 2 * chain_ * kTaps * width_; }
-
-void WinogradWeights::make(const Correlation<float>& c, int64_t task, float* scratch) {
-  const int64_t first = task % chains() * chain_, panel = task / chains() % panels();
-  const int64_t group = task / chains() / panels(), output = panel * width_;
-  const int64_t channels = std::min(chain_, inputs_ - first);
-  float* const taps = scratch + chain_ * kTaps * width_;
-  pack_panel<float>({c.weights(group, output, first), c.output, c.input_channel, c.phases[0].weights},
-                    std::min(width_, outputs_ - output), channels, scratch, taps);
-  winograd_kernels().transform_weights(channels * width_, taps, data_.data() + place(group, panel, first));
-}
-
-namespace {
 
 class Winograd {
  public:
@@ -236,35 +207,34 @@ class Winograd {
 
 }  // namespace
 
-template <class T> bool goes_by_winograd(const Correlation<T>& c) {
-  if constexpr (!std::is_same_v<T, float>) {
-    return false;
-  } else {
-    if (c.phases.size() != 1 || c.step != Extents{1, 1, 1}) return false;
-    const Taps& taps = c.phases[0].taps;
-    if (taps[0].size() != 1 || !are_three(taps[1]) || !are_three(taps[2])) return false;
-    return c.inputs() >= 8 && c.outputs() >= 8;
-  }
+void set_winograd(bool is_used) { is_winograd_used.store(is_used, std::memory_order_relaxed); }
+bool winograd() { return is_winograd_used.load(std::memory_order_relaxed); }
+
+bool goes_by_winograd(const Correlation<float>& c) {
+  if (!winograd() || c.phases.size() != 1 || c.step != Extents{1, 1, 1}) return false;
+  const auto& [first, second, third] = c.phases[0].taps;
+  if (first.size() != 1 || !are_three(second) || !are_three(third)) return false;
+  const Extents tiles = tiles_of(c.phases[0].output.size);
+  const int64_t fewest = c.inputs() * c.outputs() <= kManyWeights ? kFewTiles : kManyTiles;
+  return std::min(c.inputs(), c.outputs()) >= kFewChannels && tiles[1] * tiles[2] >= fewest;
 }
 
-template bool goes_by_winograd(const Correlation<float>&);
-template bool goes_by_winograd(const Correlation<double>&);
-
-void correlate_by_winograd(const Correlation<float>& c, const Epilogue<float>& epilogue, int threads,
-                           const WinogradWeights* weights) {
+void correlate_by_winograd(const Correlation<float>& c, const Epilogue<float>& epilogue, int threads) {
   const Images<float>& output = c.phases[0].output;
-  const double work = static_cast<double>(output.batch * output.pixels()) * static_cast<double>(kTaps * c.inputs()) *
-                      static_cast<double>(output.channels);
+  const double work = static_cast<double>(output.batch * output.pixels()) *
+                      static_cast<double>(kTap * kTap * c.inputs()) * static_cast<double>(output.channels);
   const int usable = usable_threads(threads, static_cast<int64_t>(std::min(work, 1e18)), kGrain);
-  const bool are_there = weights != nullptr && weights->fit(c.groups, c.outputs(), c.inputs());
+  const bool are_there = c.points != nullptr && c.points->fit(c.groups, c.outputs(), c.inputs());
   std::optional<WinogradWeights> made;
   if (!are_there) made.emplace(c.groups, c.outputs(), c.inputs());
-  const Winograd tasks(c, epilogue, are_there ? *weights : *made, usable);
+  const Winograd tasks(c, epilogue, are_there ? *c.points : *made, usable);
   const int64_t scratch = std::max(tasks.scratch(), are_there ? 0 : round_up(made->scratch(), kCacheLine));
   const Scratch<float> memory(usable * scratch);
+  const GroupedFilters filters = {c.weight, c.group, c.output, c.input_channel, c.phases[0].weights};
   Steps steps;
   if (!are_there) {
-    steps.add(made->tasks(), [&](int64_t task, int thread) { made->make(c, task, memory.data() + thread * scratch); });
+    steps.add(made->tasks(),
+              [&](int64_t task, int thread) { made->make(filters, task, memory.data() + thread * scratch); });
   }
   steps.add(tasks.count(), [&](int64_t task, int thread) { tasks.run(task, memory.data() + thread * scratch); });
   steps.run(usable);

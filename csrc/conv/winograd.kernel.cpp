@@ -37,20 +37,24 @@ PYINIT_INLINE void outputs_of(F32 a, F32 b, F32 c, F32 d, F32 (&to)[2]) {
   to[1] = b - c - d;
 }
 
-void transform_weights(int64_t count, const float* taps, float* points) {
-  for (int64_t i = 0; i < count; i += L) {
-    F32 columns[3][4];  // of the filter, each with its points down
+void transform_weights(int64_t channels, const float* taps, int64_t tap, int64_t channel, float* points,
+                       int64_t point) {
+  for (int64_t c = 0; c < channels; ++c, taps += channel, points += kPanel<float>) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanel<float>; j += L) {
+      F32 columns[3][4];  // of the filter, each with its points down
 #pragma GCC unroll 3
-    for (int w = 0; w < 3; ++w) {
-      const auto tap = [&](int h) { return load(taps + (3 * h + w) * count + i); };
-      weight_points(tap(0), tap(1), tap(2), columns[w]);
-    }
+      for (int w = 0; w < 3; ++w) {
+        const auto at = [&](int h) { return load(taps + (3 * h + w) * tap + j); };
+        weight_points(at(0), at(1), at(2), columns[w]);
+      }
 #pragma GCC unroll 4
-    for (int h = 0; h < 4; ++h) {
-      F32 across[4];
-      weight_points(columns[0][h], columns[1][h], columns[2][h], across);
+      for (int h = 0; h < 4; ++h) {
+        F32 across[4];
+        weight_points(columns[0][h], columns[1][h], columns[2][h], across);
 #pragma GCC unroll 4
-      for (int w = 0; w < 4; ++w) store(points + (4 * h + w) * count + i, across[w]);
+        for (int w = 0; w < 4; ++w) store(points + (4 * h + w) * point + j, across[w]);
+      }
     }
   }
 }
@@ -134,9 +138,12 @@ template <bool add, int... i> struct VectorTiles<add, std::integer_sequence<int,
 template <bool add>
 void multiply_vector(int64_t m, int64_t k, const float* a, int64_t a_row, const float* b, float* c) {
   using Tiles = VectorTiles<add, std::make_integer_sequence<int, kTallRows>>;
-  for (int64_t i = 0; i < m; i += kTallRows) {
-    const int64_t rows = m - i < kTallRows ? m - i : kTallRows;
-    Tiles::multiply[rows - 1](k, a + i * a_row, a_row, b, c + i * kPanel<float>);
+  for (int64_t tiles = (m + kTallRows - 1) / kTallRows; tiles > 0; --tiles) {
+    const int64_t rows = (m + tiles - 1) / tiles;
+    Tiles::multiply[rows - 1](k, a, a_row, b, c);
+    m -= rows;
+    a += rows * a_row;
+    c += rows * kPanel<float>;
   }
 }
 

@@ -17,9 +17,10 @@ struct TileRow {
 };
 
 struct WinogradKernels {
-  // Points p of `count` weights at points + p * count, from tap t at taps + t * count. The count is that of whole
-  // panels' rows.
-  void (*transform_weights)(int64_t count, const float* taps, float* points);
+  // Point p of weight j of channel i, of a panel's, at points + p * point + i * panel + j, from tap t at
+  // taps + t * tap + i * channel + j.
+  void (*transform_weights)(int64_t channels, const float* taps, int64_t tap, int64_t channel, float* points,
+                            int64_t point);
 
   // Point p of tile t at points + p * point + t * tile, from pixels at a distance of `row` and `pixel`. As many
   // channels as make whole vectors are read and written.
