@@ -15,6 +15,10 @@ namespace {
 
 constexpr int64_t kSide = 2, kTap = 3;  // of a tile's outputs, and of the kernel
 
+// Inputs of one chain of multiply-adds, which keeps errors as small as those of chains of 160 products elsewhere: each
+// point's product counts for nine.
+constexpr int64_t kChain = 32;
+static_assert(kInputsTogether % kChain == 0);
 constexpr int64_t kTiles = 112;                       // the most of a block
 constexpr int64_t kPointsBytes = int64_t{512} << 10;  // of a block's inputs, which pass through the second cache
 constexpr int64_t kSumsBytes = int64_t{2} << 20;      // of a block's outputs
@@ -53,12 +57,12 @@ class Winograd {
         epilogue_(epilogue),
         weights_(weights),
         output_(c.phases[0].output),
-        chain_(std::min(weights.chain(), c.inputs())),
-        blocks_(output_.batch, tiles_of(output_.size), most_tiles(chain_), {kernels_.rows, kBlockCost}, threads),
+        channels_(std::min(kInputsTogether, c.inputs())),
+        blocks_(output_.batch, tiles_of(output_.size), most_tiles(channels_), {kernels_.rows, kBlockCost}, threads),
         outputs_each_(outputs_each(threads)),
         parts_(divide_up(c.outputs(), outputs_each_)),
-        strip_(c.reach(), Order::channels, pixels_of(blocks_.largest()), chain_),
-        inputs_(blocks_.largest().pixels(), chain_),
+        strip_(c.reach(), Order::channels, pixels_of(blocks_.largest()), channels_),
+        inputs_(blocks_.largest().pixels(), channels_),
         sums_(blocks_.largest().pixels(), panel_),
         at_inputs_(round_up(strip_.size(), kCacheLine)),
         at_sums_(at_inputs_ + inputs_.size() + kMaxPanel),
@@ -73,8 +77,8 @@ class Winograd {
     const int64_t outputs = std::min(outputs_each_, c_.outputs() - first);
     const Block tiles = blocks_[task / parts_ % blocks_.count()];
     Lookout lookout;
-    for (int64_t channel = 0; channel < c_.inputs(); channel += chain_) {
-      const int64_t channels = std::min(chain_, c_.inputs() - channel);
+    for (int64_t channel = 0; channel < c_.inputs(); channel += kInputsTogether) {
+      const int64_t channels = std::min(kInputsTogether, c_.inputs() - channel);
       transform_inputs(tiles, group * c_.inputs() + channel, channels, scratch);
       for (int64_t o = 0; o < outputs; o += panel_) {
         const int64_t width = std::min(panel_, outputs - o);
@@ -90,8 +94,8 @@ class Winograd {
   }
 
  private:
-  static int64_t most_tiles(int64_t chain) {
-    return std::clamp<int64_t>(kPointsBytes / int64_t{sizeof(float)} / kPoints / chain, 1, kTiles);
+  static int64_t most_tiles(int64_t channels) {
+    return std::clamp<int64_t>(kPointsBytes / int64_t{sizeof(float)} / kPoints / channels, 1, kTiles);
   }
 
   // Channels are divided, too, where blocks alone would leave threads without work.
@@ -135,12 +139,17 @@ class Winograd {
                 const float* inputs, float* sums) const {
     const float* b = weights_.at(group, panel, first);
     const bool is_narrow = width <= winograd_.vector;
-    for (int64_t p = 0; p < kPoints; ++p, b += channels * panel_, inputs += inputs_.point, sums += sums_.point) {
-      if (is_narrow) {
-        winograd_.multiply_vector[first != 0](tiles, channels, inputs, inputs_.row, b, sums);
-      } else {
-        kernels_.multiply[static_cast<int>(first == 0 ? Product::set : Product::add)](
-            tiles, channels, {inputs, inputs_.row, 1}, b, panel_, sums, panel_);
+    for (int64_t p = 0; p < kPoints; ++p, inputs += inputs_.point, sums += sums_.point) {
+      for (int64_t i = 0; i < channels; i += kChain) {
+        const int64_t chain = std::min(kChain, channels - i);
+        const bool adds = first + i > 0;
+        if (is_narrow) {
+          winograd_.multiply_vector[adds](tiles, chain, inputs + i, inputs_.row, b, sums);
+        } else {
+          kernels_.multiply[static_cast<int>(adds ? Product::add : Product::set)](
+              tiles, chain, {inputs + i, inputs_.row, 1}, b, panel_, sums, panel_);
+        }
+        b += chain * panel_;
       }
     }
   }
@@ -197,8 +206,8 @@ class Winograd {
   const Epilogue<float>& epilogue_;
   const WinogradWeights& weights_;
   const Images<float>& output_;
-  const int64_t chain_;
-  const Blocks blocks_;  // of tiles
+  const int64_t channels_;  // that are transformed together
+  const Blocks blocks_;     // of tiles
   const int64_t outputs_each_, parts_;
   const Strip strip_;
   const Points inputs_, sums_;

@@ -11,10 +11,8 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kTaps = 9;
-// Inputs of one chain of multiply-adds. Points are sums of sixteen inputs at most, so chains are somewhat shorter than
-// elsewhere.
-constexpr int64_t kChain = 128;
-constexpr int64_t kChannels = 16;             // whose weights are transformed together, in the first cache
+constexpr int64_t kChannels = 16;  // whose weights are transformed together, in the first cache
+static_assert(kInputsTogether % kChannels == 0);
 constexpr int64_t kGrain = int64_t{1} << 15;  // weights that a thread is worth
 constexpr int64_t kCacheLine = 64 / int64_t{sizeof(float)};
 
@@ -62,7 +60,6 @@ WinogradWeights::WinogradWeights(int64_t groups, int64_t outputs, int64_t inputs
     : groups_(groups),
       outputs_(outputs),
       inputs_(inputs),
-      chain_(chain_length(inputs, 1, kChain)),
       width_(panel()),
       data_(groups * panels() * inputs * width_ * kPoints) {}
 
@@ -87,22 +84,22 @@ int64_t WinogradWeights::place(int64_t group, int64_t panel, int64_t first) cons
   return ((group * panels() + panel) * inputs_ + first) * width_ * kPoints;
 }
 
-int64_t WinogradWeights::tasks() const { return groups_ * panels() * chains() * divide_up(chain_, kChannels); }
+int64_t WinogradWeights::tasks() const { return groups_ * panels() * divide_up(inputs_, kChannels); }
 
-int64_t WinogradWeights::scratch() const { return 2 * std::min(kChannels, chain_) * kTaps * width_; }
+int64_t WinogradWeights::scratch() const { return 2 * kChannels * kTaps * width_; }
 
 void WinogradWeights::make(const GroupedFilters& filters, int64_t task, float* scratch) {
-  const int64_t parts = divide_up(chain_, kChannels), begin = task / parts % chains() * chain_;
-  const int64_t panel = task / parts / chains() % panels(), group = task / parts / chains() / panels();
-  const int64_t i = task % parts * kChannels, chain = std::min(chain_, inputs_ - begin);
-  if (i >= chain) return;  // the last chain may be shorter
-  const int64_t output = panel * width_, channels = std::min(kChannels, chain - i);
-  const float* const from =
-      filters.data + group * filters.group + output * filters.output + (begin + i) * filters.input;
+  const int64_t some = divide_up(inputs_, kChannels), first = task % some * kChannels;
+  const int64_t panel = task / some % panels(), group = task / some / panels();
+  const int64_t begin = first / kInputsTogether * kInputsTogether,
+                together = std::min(kInputsTogether, inputs_ - begin);
+  const int64_t output = panel * width_, channels = std::min(kChannels, inputs_ - first);
+  const float* const from = filters.data + group * filters.group + output * filters.output + first * filters.input;
   const Turned taps =
       turn({from, filters.output, filters.input, filters.taps}, std::min(width_, outputs_ - output), channels, scratch);
   winograd_kernels().transform_weights(channels, taps.data, taps.tap, taps.channel,
-                                       data_.data() + place(group, panel, begin) + i * width_, chain * width_);
+                                       data_.data() + place(group, panel, begin) + (first - begin) * width_,
+                                       together * width_);
 }
 
 }  // namespace pyinit

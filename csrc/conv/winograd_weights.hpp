@@ -16,8 +16,10 @@ struct GroupedFilters {
   const std::vector<int64_t>& taps;
 };
 
-// For each group, panel of outputs and chain of inputs, 16 points, each with a row of the panel's outputs for each
-// input.
+constexpr int64_t kInputsTogether = 128;  // whose weights lie together
+
+// For each group, panel of outputs and some inputs that are taken together, 16 points, each with a row of the panel's
+// outputs for each input.
 class WinogradWeights {
  public:
   // Nothing is there before all tasks have been done.
@@ -31,20 +33,17 @@ class WinogradWeights {
 
   // Whether they are those of such groups, for the instruction set in use.
   bool fit(int64_t groups, int64_t outputs, int64_t inputs) const;
-  // The inputs of one chain of multiply-adds.
-  int64_t chain() const { return chain_; }
-  // Those of the chain from input `first` on.
+  // Those of inputs `first`, a multiple of kInputsTogether, and after.
   const float* at(int64_t group, int64_t panel, int64_t first) const {
     return data_.data() + place(group, panel, first);
   }
 
  private:
   int64_t panels() const { return divide_up(outputs_, width_); }
-  int64_t chains() const { return divide_up(inputs_, chain_); }
+  int64_t parts() const { return divide_up(inputs_, kInputsTogether); }
   int64_t place(int64_t group, int64_t panel, int64_t first) const;
 
-  int64_t groups_, outputs_, inputs_;
-  int64_t chain_, width_;
+  int64_t groups_, outputs_, inputs_, width_;
   Scratch<float> data_;
 };
 

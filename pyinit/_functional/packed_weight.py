@@ -103,9 +103,9 @@ class PackedWeight:
 
 def _packing(weight: View, plan: Plan) -> int:
     """How the kernel of a call reads its weight; 0 is as it is."""
-    (shapes, _, *window, groups), strides = plan
-    image, result = (View(0, weight.dtype, shapes[i], strides[i]) for i in (IMAGE, RESULT))
-    return _core.packing(image, weight, result, *window, groups)
+    (shapes, _, stride, padding, dilation, groups), strides = plan
+    image, result = (View((0, weight.dtype, shapes[i], strides[i])) for i in (IMAGE, RESULT))
+    return _core.packing(image, weight, result, stride, padding, dilation, groups)
 
 
 def pack_weight(weight: Tensor, groups: int = 1) -> PackedWeight:
