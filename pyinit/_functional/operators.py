@@ -16,10 +16,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
-from torch.compiler import is_dynamo_compiling
+from torch.compiler import is_dynamo_compiling, is_exporting
 from torch.nn import Parameter
 
 from pyinit._functional.compute import compute, gradients
+from pyinit._functional.decompositions import DECOMPOSITIONS
 from pyinit._functional.geometry import (
     IMAGE,
     OPERANDS,
@@ -82,6 +83,9 @@ class _Operator:
         torch.library.register_fake(name, self.fake, lib=library)
         torch.library.register_autograd(name, self.backward, setup_context=self.keep, lib=library)
         torch.library.register_vmap(name, self.batched, lib=library)
+        # Exporters take the operator for a composite one, which compilers are not to see in it.
+        overload = getattr(torch.ops.pyinit, _NAMES[target]).default
+        overload.py_impl(torch._C.DispatchKey.CompositeImplicitAutograd)(self.decomposed)
 
     def shape(self, first: Tensor, second: Tensor, size: Sequence[int], groups: int) -> Shape:
         leading = {
@@ -128,6 +132,10 @@ class _Operator:
 
         made = gradients(self.target, grad, operands, ctx.needs_input_grad[-8:-6], contract)
         return (*made, None, None, None, None, None, None)
+
+    def decomposed(self, *arguments: Any) -> Any:
+        """The operator in terms of torch's, where a program is exported; NotImplemented elsewhere."""
+        return DECOMPOSITIONS[self.target](*arguments) if is_exporting() else NotImplemented
 
     def batched(
         self,

@@ -1,7 +1,7 @@
 """Convolutions as modules: drop-ins for those of ``torch.nn``, and a swap for whole models."""
 
 from pyinit.nn import grad
-from pyinit.nn.convert import convert_
+from pyinit.nn.convert import convert_, unconvert_
 from pyinit.nn.modules import (
     Conv1d,
     Conv2d,
@@ -9,6 +9,7 @@ from pyinit.nn.modules import (
     ConvTranspose1d,
     ConvTranspose2d,
     ConvTranspose3d,
+    Fused,
 )
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "Fused",
     "convert_",
     "grad",
+    "unconvert_",
 ]

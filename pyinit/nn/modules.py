@@ -17,11 +17,40 @@ _REBUILDERS = ("torch.nn.utils.fusion", "torch.utils.mkldnn")
 """Modules of torch's that make another layer of a convolution's weight and bias, whatever its class."""
 
 
+class Fused(torch.nn.Module):
+    """An activation that the convolution in front of it computes: it gives its input as it is.
+
+    ``convert_(model, fuse=True)`` makes an activation's module one of these, and ``unconvert_`` brings
+    its class back. It stays the same object, with its attributes.
+
+    Example:
+        >>> import torch, pyinit
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+        >>> pyinit.nn.convert_(model, fuse=True)[1]
+        Fused(ReLU())
+    """
+
+    _unfused: type[torch.nn.Module]
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input itself.
+
+        Args:
+            input: what the convolution gave, to which it has applied the activation.
+        """
+        return input
+
+    def extra_repr(self) -> str:
+        return f"{self._unfused.__name__}({self._unfused.extra_repr(self)})"
+
+
 class _Activated(_ConvNd):
     """The base of all six, which adds an activation to torch's modules."""
 
     activation: str | None = None  # torch.jit.script reads no Literal
     activation_parameter: float | None = None
+    _fused: tuple[Fused, ...] = ()
+    """The module whose activation this one computes: in a tuple, in which it is no submodule."""
     _convolve: ClassVar[Callable[..., Tensor]]
 
     def __init__(
@@ -52,8 +81,13 @@ class _Activated(_ConvNd):
         if self.activation is not None and tool in _REBUILDERS:
             raise RuntimeError(
                 f"{tool} makes another layer of a convolution's weight and bias alone, but this one "
-                f"ends in activation={self.activation!r}; set its activation to None, and put the "
-                "activation behind it as a module of its own"
+                f"ends in activation={self.activation!r}; "
+                + (
+                    "call pyinit.nn.unconvert_ first"
+                    if self._fused
+                    else "set its activation to None, and put the activation behind it as a module "
+                    "of its own"
+                )
             )
 
     def extra_repr(self) -> str:
