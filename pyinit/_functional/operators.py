@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import register_decomposition
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
-from torch.compiler import is_dynamo_compiling, is_exporting
+from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
 
 from pyinit._functional.compute import compute, gradients
@@ -83,9 +84,10 @@ class _Operator:
         torch.library.register_fake(name, self.fake, lib=library)
         torch.library.register_autograd(name, self.backward, setup_context=self.keep, lib=library)
         torch.library.register_vmap(name, self.batched, lib=library)
-        # Exporters take the operator for a composite one, which compilers are not to see in it.
         overload = getattr(torch.ops.pyinit, _NAMES[target]).default
-        overload.py_impl(torch._C.DispatchKey.CompositeImplicitAutograd)(self.decomposed)
+        register_decomposition(overload, unsafe=True)(DECOMPOSITIONS[target])
+        # Fake tensors of symbolic sizes would go by the decomposition, whose strides may be others.
+        register_decomposition(overload, type="meta", unsafe=True)(self.fake)
 
     def shape(self, first: Tensor, second: Tensor, size: Sequence[int], groups: int) -> Shape:
         leading = {
@@ -132,10 +134,6 @@ class _Operator:
 
         made = gradients(self.target, grad, operands, ctx.needs_input_grad[-8:-6], contract)
         return (*made, None, None, None, None, None, None)
-
-    def decomposed(self, *arguments: Any) -> Any:
-        """The operator in terms of torch's, where a program is exported; NotImplemented elsewhere."""
-        return DECOMPOSITIONS[self.target](*arguments) if is_exporting() else NotImplemented
 
     def batched(
         self,
@@ -226,3 +224,9 @@ def _split(x: Tensor, place: int, count: int) -> Tensor:
 
 _library = torch.library.Library("pyinit", "DEF")  # type: ignore[no-untyped-call]  # torch's has no types
 _operators = [_Operator(target, _library) for target in (IMAGE, WEIGHT, RESULT)]
+
+
+def decomposed_operators() -> dict[torch._ops.OpOverload, Callable[..., Tensor]]:
+    """The decomposition of each operator."""
+    names = enumerate(_NAMES)
+    return {getattr(torch.ops.pyinit, name).default: DECOMPOSITIONS[i] for i, name in names}

@@ -13,7 +13,7 @@ from pyinit._graph.fx_tracer import Tracer, traceable
 from pyinit._graph.undisturbed import set_training
 from pyinit._torch.wrappers import on_plain_model
 
-_MOST_PASSES = 32
+_MOST_WAYS = 16
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -50,7 +50,7 @@ def _passes(model: nn.Module) -> Iterator[fx.Graph]:
             choices[name] = (None, _STAND_IN)
         elif isinstance(parameter.default, bool):
             choices[name] = (False, True)
-    if prod(map(len, choices.values())) > _MOST_PASSES:
+    if prod(map(len, choices.values())) > _MOST_WAYS:
         raise ValueError("its forward has too many optional arguments")
     for training, *chosen in product((False, True), *choices.values()):
         named = zip(choices, chosen, strict=True)

@@ -2,6 +2,7 @@
 
 from pyinit.nn import grad
 from pyinit.nn.convert import convert_, unconvert_
+from pyinit.nn.decompositions import decompositions
 from pyinit.nn.modules import (
     Conv1d,
     Conv2d,
@@ -21,6 +22,7 @@ __all__ = [
     "ConvTranspose3d",
     "Fused",
     "convert_",
+    "decompositions",
     "grad",
     "unconvert_",
 ]

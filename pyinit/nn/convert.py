@@ -1,6 +1,6 @@
 """Conversion of a model's convolutions to those of pyinit, and back."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -90,7 +90,8 @@ def convert_(model: _Model, fuse: bool = False) -> _Model:
             f"left alone because they are no plain torch convolutions: {', '.join(left)}",
             UserWarning,
         )
-    if fuse and any(type(module) in _FUSABLE for module in model.modules()):
+    kinds = set(map(type, model.modules()))
+    if fuse and kinds & _TORCHS.keys() and kinds & _FUSABLE.keys():
         _fuse(model)
     return model
 
@@ -129,7 +130,7 @@ def unconvert_(model: _Model) -> _Model:
     """
     _check_model(model)
     named = dict(model.named_modules())
-    _refuse_parts(named.items())
+    _refuse_parts(named)
     left = []
     for name, module in named.items():
         if type(module) not in _TORCHS:
@@ -195,11 +196,14 @@ def _separate(convolution: Any, activation: Any) -> None:
     del activation._unfused
 
 
-def _refuse_parts(named: Iterable[tuple[str, torch.nn.Module]]) -> None:
+def _refuse_parts(named: dict[str, torch.nn.Module]) -> None:
     """Refuse activations that a convolution computes which is not among these modules."""
-    fused = {name: module for name, module in named if isinstance(module, Fused)}
-    computed = {one for _, module in named for one in getattr(module, "_fused", ())}
-    alone = [_named(name, module) for name, module in fused.items() if module not in computed]
+    computed = {one for module in named.values() for one in getattr(module, "_fused", ())}
+    alone = [
+        _named(name, module)
+        for name, module in named.items()
+        if isinstance(module, Fused) and module not in computed
+    ]
     if alone:
         raise ValueError(
             "the convolutions that compute the activations of these modules are no part of the model: "
