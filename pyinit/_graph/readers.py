@@ -105,9 +105,9 @@ def _pairs_and_called(
         counts.update({inner: 2 for inner in module.modules() if inner is not module})
     pairs = {}
     for node, first in calls.items():
-        user, *others = node.users or (None,)
-        reader = calls.get(user)
-        is_alone = not others and reader is not None and user.all_input_nodes == [node]
-        if is_alone and counts[first] == counts[reader] == 1:
-            pairs[first] = reader
+        for user in node.users:
+            reader = calls.get(user)
+            is_alone = len(node.users) == len(user.all_input_nodes) == 1
+            if reader is not None and is_alone and counts[first] == counts[reader] == 1:
+                pairs[first] = reader
     return pairs, set(counts)

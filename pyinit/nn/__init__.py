@@ -10,7 +10,6 @@ from pyinit.nn.modules import (
     ConvTranspose1d,
     ConvTranspose2d,
     ConvTranspose3d,
-    Fused,
 )
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
-    "Fused",
     "convert_",
     "decompositions",
     "grad",

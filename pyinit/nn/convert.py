@@ -15,6 +15,7 @@ _NAMES = ("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "C
 _OURS = {getattr(torch.nn, name): getattr(modules, name) for name in _NAMES}
 _TORCHS = {ours: torchs for torchs, ours in _OURS.items()}
 
+_GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
 _FUSABLE: dict[type[torch.nn.Module], Callable[[Any], tuple[str | None, float | None]]] = {
     torch.nn.ReLU: lambda _: ("relu", None),
     torch.nn.LeakyReLU: lambda module: ("leaky_relu", module.negative_slope),
@@ -30,7 +31,6 @@ _FUSABLE: dict[type[torch.nn.Module], Callable[[Any], tuple[str | None, float | 
     ),
 }
 """How a convolution calls each activation, with its parameter; no name where it does not have it."""
-_GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
 
 _Model = TypeVar("_Model", bound=torch.nn.Module)
 
@@ -46,7 +46,7 @@ def convert_(model: _Model, fuse: bool = False) -> _Model:
         model: any module, which may itself be a convolution.
         fuse: whether a convolution also computes the activation that follows it, if that is the only
             module that reads its output, and neither of the two has hooks or is called twice. The
-            activation's module stays where it is, as a ``pyinit.nn.Fused`` that gives its input. What
+            activation's module stays where it is, as a ``Fused``, which gives its input. What
             reads what is found by following the forward of the model on stand-ins. Hooks that are
             added later see the activated output.
 
@@ -116,8 +116,8 @@ def unconvert_(model: _Model) -> _Model:
             The model is then as it was.
 
     Warns:
-        UserWarning: if convolutions are left alone because they have an activation of their own, which
-            torch's do not have, with their names.
+        UserWarning: if convolutions of pyinit's are left alone, with their names: those with an
+            activation of their own, which torch's do not have, and subclasses, such as parametrized ones.
 
     Example:
         >>> import torch, pyinit
@@ -133,20 +133,20 @@ def unconvert_(model: _Model) -> _Model:
     _refuse_parts(named)
     left = []
     for name, module in named.items():
-        if type(module) not in _TORCHS:
+        if not isinstance(module, modules._Activated):
+            continue
+        if type(module) not in _TORCHS or (module.activation is not None and not module._fused):
+            left.append(_named(name, module))
             continue
         for activation in module._fused:
             _separate(module, activation)
-        if module.activation is None:
-            for attribute in ("activation", "activation_parameter"):
-                vars(module).pop(attribute, None)
-            module.__class__ = _TORCHS[type(module)]
-        else:
-            left.append(_named(name, module))
+        for attribute in ("activation", "activation_parameter"):
+            module.__dict__.pop(attribute, None)
+        module.__class__ = _TORCHS[type(module)]
     if left:
         warn(
-            "left alone because they have an activation of their own, which torch's do not have: "
-            + ", ".join(left),
+            "left alone because they have an activation of their own, which torch's do not have, or "
+            f"are of a class of their own: {', '.join(left)}",
             UserWarning,
         )
     return model

@@ -22,12 +22,13 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
     Example:
         >>> import torch, pyinit
-        >>> model = pyinit.nn.Conv2d(3, 8, 3, bias=False, activation="relu")
-        >>> program = torch.export.export(model, (torch.randn(1, 3, 9, 9),))
-        >>> program = program.run_decompositions(pyinit.nn.decompositions())
-        >>> [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
-        ['aten.convolution.default', 'aten.relu.default']
+        >>> from torch.fx.experimental.proxy_tensor import make_fx
+        >>> x, weight = torch.randn(1, 3, 9, 9), torch.randn(8, 3, 3, 3)
+        >>> convolve = lambda x, weight: pyinit.functional.conv2d(x, weight)
+        >>> graph = make_fx(convolve, pyinit.nn.decompositions())(x, weight).graph
+        >>> [str(node.target) for node in graph.nodes if node.op == "call_function"]
+        ['aten.convolution.default']
     """
     table = torch.export.default_decompositions()
-    table.update(decomposed_operators())
+    table.update(decomposed_operators())  # type: ignore[no-untyped-call]  # torch's has no types
     return table

@@ -22,22 +22,12 @@ class Fused(torch.nn.Module):
 
     ``convert_(model, fuse=True)`` makes an activation's module one of these, and ``unconvert_`` brings
     its class back. It stays the same object, with its attributes.
-
-    Example:
-        >>> import torch, pyinit
-        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
-        >>> pyinit.nn.convert_(model, fuse=True)[1]
-        Fused(ReLU())
     """
 
     _unfused: type[torch.nn.Module]
+    """The class that the module had."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The input itself.
-
-        Args:
-            input: what the convolution gave, to which it has applied the activation.
-        """
         return input
 
     def extra_repr(self) -> str:
