@@ -12,7 +12,7 @@ from pyinit import _core
 from pyinit._messages import first_of
 from pyinit._sharding.find import sharded
 from pyinit._sharding.zero3 import refuse_gathered
-from pyinit._torch.placement import GATHER, is_dtensor, refuse_elsewhere
+from pyinit._torch.placement import GATHER, is_dtensor, refuse_elsewhere, says_nothing
 from pyinit._torch.views import DTYPES, View, is_placeholder, readable_view, writable_flat_view
 from pyinit.initializers import (
     KEEP,
@@ -154,6 +154,8 @@ def _is_sharded(call: str, name: str, parameter: Tensor) -> bool:
     Raises:
         ValueError: for one whose elements cannot be told from what it holds.
     """
+    if says_nothing(parameter):
+        return False
     refuse_gathered(call, ((name, parameter),))
     try:
         return sharded(parameter) is not None
@@ -170,6 +172,7 @@ def refuse_without_memory(call: str, plan: Sequence[Entry]) -> None:
     without = [
         name
         for entry in plan
+        if entry.view is None or entry.site.computed is not None  # with a view it has memory
         for name, parameter in entry.site.named_parameters
         if parameter.is_meta and is_dtensor(parameter) and not entry.is_left_out
     ]

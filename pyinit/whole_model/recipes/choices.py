@@ -153,7 +153,7 @@ def with_padding(choice: Choice, site: Site, network: Network) -> Choice:
     """The choice, with zeros in the row for padding if the parameter is an embedding's, too."""
     if isinstance(choice.initializer, (Padded, Keep, OwnReset)):
         return choice
-    for place in places(site, network):
+    for place in places(site, network) if site.tied else (site,):
         if place.leaf == "weight" and isinstance(place.module, EMBEDDINGS):
             choice = choice._replace(initializer=padded(choice.initializer, place.module))
             if isinstance(choice.initializer, Padded):
