@@ -246,23 +246,21 @@ def carry_out(  # noqa: PLR0917
     if network.is_on_meta:
         materialize_(network.model, device, _left_out(network, plan))
     _reset_by_modules(network, plan, sources)
-    plain = [i for i, entry in enumerate(plan) if entry.site.computed is None]
-    batch = Batch(
-        [plan[i] for i in plain],
-        [of_each[i] for i in plain],
-        [plan[i].site.parameters[0] for i in plain],
-    )
-    moments = dict(zip(plain, batch.run(), strict=True))
     computed_of = {
         i: entry.site.computed for i, entry in enumerate(plan) if entry.site.computed is not None
     }
+    plain = [i for i in range(len(plan)) if i not in computed_of]
+    parameters = [plan[i].site.parameters[0] for i in plain]
+    batch = Batch([plan[i] for i in plain], [of_each[i] for i in plain], parameters)
+    moments = dict(zip(plain, batch.run(), strict=True))
     for i, computed in computed_of.items():
         if plan[i].blocks:
             set_computed(plan[i], computed, of_each[i])
     with torch.no_grad():
         for _, _, reset in resets:
             reset(sources)
-    filled = [p for entry in plan if not entry.is_kept for p in entry.site.parameters]
+    filled = [p for i, p in zip(plain, parameters, strict=True) if not plan[i].is_kept]
+    filled += (p for i in computed_of if not plan[i].is_kept for p in plan[i].site.parameters)
     settle_(filled)
     set_initialized(filled)
     for i, computed in computed_of.items():
