@@ -104,6 +104,9 @@ def set_sources(
 def draw_key(generator: object, /) -> int:
     """64 bits of a generator of torch's on the CPU; of the default one for None."""
 
+def usual_targets(tensors: list[Any], /) -> list[View | None]:
+    """What ``dlpack_target`` gives for each tensor; None also for those that are no ordinary ones."""
+
 def quick_uniform(
     tensor: object,
     low: object,

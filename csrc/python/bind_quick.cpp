@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
@@ -36,16 +37,14 @@ bool is_true(PyObject* answer) {
   return truth != 0;
 }
 
+bool is_usual_mode() {
+  return std::ranges::none_of(questions.of_mode, [](PyObject* ask) { return is_true(PyObject_CallNoArgs(ask)); });
+}
+
 bool is_usual(PyObject* tensor) {
-  PyTypeObject* const type = Py_TYPE(tensor);
-  if (type != questions.plain[0] && type != questions.plain[1]) return false;
-  for (PyObject* ask : questions.of_mode) {
-    if (is_true(PyObject_CallNoArgs(ask))) return false;
-  }
-  for (PyObject* ask : questions.of_tensor) {
-    if (is_true(PyObject_CallOneArg(ask, tensor))) return false;
-  }
-  return true;
+  return (Py_TYPE(tensor) == questions.plain[0] || Py_TYPE(tensor) == questions.plain[1]) &&
+         std::ranges::none_of(questions.of_tensor,
+                              [&](PyObject* ask) { return is_true(PyObject_CallOneArg(ask, tensor)); });
 }
 
 // ---- Keys ----
@@ -152,7 +151,7 @@ std::optional<double> small(PyObject* x) {
 template <void (*fill)(const View&, const Stream&, double, double, int), bool (*takes)(double, double)>
 bool quick(PyObject* tensor, PyObject* first, PyObject* second, PyObject* source, int threads) {
   const std::optional<double> a = small(first), b = small(second);
-  if (!a || !b || !takes(*a, *b) || !is_usual(tensor)) return false;
+  if (!a || !b || !takes(*a, *b) || !is_usual(tensor) || !is_usual_mode()) return false;
   const std::optional<View> view = dense_target(tensor);
   if (!view) return false;
   const std::optional<Stream> stream = quick_key(source);
@@ -182,11 +181,27 @@ void set_questions(const py::type& tensor, const py::type& parameter, const py::
   questions.note_write = py::object(note_write).release().ptr();
 }
 
+// The views of what fills may write, of a list of tensors; None for those that Python has to look at.
+PyObject* usual_targets(PyObject* tensors) {
+  if (!PyList_Check(tensors)) throw py::type_error("expected a list of tensors");
+  const Py_ssize_t count = PyList_GET_SIZE(tensors);
+  const bool is_usual_now = is_usual_mode();
+  py::list views(static_cast<size_t>(count));
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* const tensor = PyList_GET_ITEM(tensors, i);
+    PyObject* const view = is_usual_now && is_usual(tensor) ? target(tensor) : Py_NewRef(Py_None);
+    if (view == nullptr) throw py::error_already_set();
+    PyList_SET_ITEM(views.ptr(), i, view);
+  }
+  return views.release().ptr();
+}
+
 }  // namespace
 
 void register_quick(py::module_& m) {
   m.def("set_questions", &set_questions);
   m.def("set_sources", &set_sources);
+  fastcall::define<usual_targets>(m, "usual_targets");
   fastcall::define<draw_key>(m, "draw_key");
   fastcall::define<quick<fill_uniform, are_bounds>>(m, "quick_uniform");
   fastcall::define<quick<fill_normal, is_normal>>(m, "quick_normal");

@@ -102,24 +102,6 @@ bool is_dense(const dlpack::Tensor& t) {
   return true;
 }
 
-// The view of what a fill may write, dense memory as one dimension; None where it cannot write.
-PyObject* target(PyObject* object) {
-  dlpack::Tensor t;
-  const std::optional<DType> dtype = exchange(object, t);
-  if (!dtype || is_placeholder(object, t)) Py_RETURN_NONE;
-  Integers shape, strides;
-  if (is_dense(t)) {
-    shape.push_back(count_of(t));
-    return view_of(t, *dtype, tuple_of(shape), Py_NewRef(unit_stride));
-  }
-  for (int32_t i = 0; i < t.ndim; ++i) {
-    shape.push_back(t.shape[i]);
-    strides.push_back(t.strides[i]);
-  }
-  if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
-  return view_of(t, *dtype, tuple_of(shape), tuple_of(strides));
-}
-
 // The view with the tensor's own shape and strides; None where it is not memory that a kernel can read.
 PyObject* memory(PyObject* object) {
   dlpack::Tensor t;
@@ -143,6 +125,23 @@ bool may_have_more_elements(PyObject* tensor, int64_t than) {
     return true;
   }
   return count_of(t) > than;
+}
+
+PyObject* target(PyObject* object) {
+  dlpack::Tensor t;
+  const std::optional<DType> dtype = exchange(object, t);
+  if (!dtype || is_placeholder(object, t)) Py_RETURN_NONE;
+  Integers shape, strides;
+  if (is_dense(t)) {
+    shape.push_back(count_of(t));
+    return view_of(t, *dtype, tuple_of(shape), Py_NewRef(unit_stride));
+  }
+  for (int32_t i = 0; i < t.ndim; ++i) {
+    shape.push_back(t.shape[i]);
+    strides.push_back(t.strides[i]);
+  }
+  if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
+  return view_of(t, *dtype, tuple_of(shape), tuple_of(strides));
 }
 
 std::optional<View> dense_target(PyObject* tensor) {

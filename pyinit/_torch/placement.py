@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import (
 )
 
 from pyinit._torch.initialized_flags import FLAG
-from pyinit._torch.views import is_placeholder, readable_view
+from pyinit._torch.views import is_placeholder, readable_view, writable_flat_views
 
 _SAYING_NOTHING = frozenset({FLAG})
 """Attributes of tensors that tell nothing of where their values are."""
@@ -36,9 +36,11 @@ def refuse_elsewhere(
         raise ValueError(f"{call} cannot write under FakeTensorMode, where no tensor has values")
     tensors = list(named)
     held = {} if model is None or not tensors else dict(_held_by_modules(model))
+    views = writable_flat_views([tensor for _, tensor in tensors])
     found = [
         f"{name} ({where})"
-        for name, tensor in tensors
+        for (name, tensor), view in zip(tensors, views, strict=True)
+        if held or view is None or not tensor.__dict__.keys() <= _SAYING_NOTHING
         if (where := held.get(id(tensor)) or elsewhere(tensor)) is not None
     ]
     if found:
@@ -118,6 +120,14 @@ def _has_no_memory(tensor: Tensor) -> bool:
 is_dtensor = _is_a("torch.distributed.tensor", "DTensor")
 is_fake = _is_a("torch._subclasses.fake_tensor", "FakeTensor")
 
+
+def has_dtensors(tensors: Iterable[Tensor]) -> bool:
+    """Whether any of the tensors is a DTensor."""
+    return loaded("torch.distributed.tensor", "DTensor") is not None and any(
+        map(is_dtensor, tensors)
+    )
+
+
 _KINDS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
     (is_placeholder, "partitioned by DeepSpeed's ZeRO-3"),
     (lambda tensor: getattr(tensor, "_is_flat_param", False), "several parameters, flattened"),
@@ -133,7 +143,13 @@ _KINDS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
 def _held_by_modules(model: nn.Module) -> Iterator[tuple[int, str]]:
     """The identity of each tensor whose values a hook or wrapper holds, and where they are."""
     fsdp = loaded("torch.distributed.fsdp", "FullyShardedDataParallel")
-    for module in model.modules():
+    waiting: list[nn.Module | None] = [model]
+    seen: set[nn.Module | None] = {None}
+    for module in waiting:
+        if module is None or module in seen:
+            continue
+        seen.add(module)
+        waiting += module._modules.values()
         if "_hf_hook" in module.__dict__:
             for tensor in (*module.parameters(), *module.buffers()):
                 if tensor.is_meta:

@@ -108,6 +108,11 @@ def writable_flat_view(tensor: Tensor) -> View | None:
     return _find_writable(tensor)
 
 
+def writable_flat_views(tensors: list[Tensor]) -> list[View | None]:
+    """``writable_flat_view`` of each tensor, where it is an ordinary one; None for the others."""
+    return _core.usual_targets(tensors)
+
+
 def writable_view(tensor: Tensor) -> View | None:
     """Where a fill may write, with the tensor's own shape; None where torch must do it."""
     view = writable_flat_view(tensor)

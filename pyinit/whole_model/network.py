@@ -11,7 +11,7 @@ from pyinit._graph.graph import Graph
 from pyinit._graph.kinds import weight_layout
 from pyinit._graph.trace import trace
 from pyinit._torch.once import once
-from pyinit._torch.placement import is_dtensor
+from pyinit._torch.placement import has_dtensors
 from pyinit._torch.views import whole_shape
 from pyinit._torch.wrappers import named_modules
 from pyinit.initializers import Weight
@@ -108,7 +108,7 @@ class Network:
     @once
     def has_dtensors(self) -> bool:
         """Whether a parameter is a DTensor."""
-        return any(is_dtensor(tensor) for site in self.sites for tensor in site.parameters)
+        return has_dtensors(tensor for site in self.sites for tensor in site.parameters)
 
     @property
     def is_on_meta(self) -> bool:

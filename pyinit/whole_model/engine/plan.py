@@ -13,7 +13,7 @@ from pyinit._messages import first_of
 from pyinit._sharding.find import sharded
 from pyinit._sharding.zero3 import refuse_gathered
 from pyinit._torch.placement import GATHER, is_dtensor, refuse_elsewhere, says_nothing
-from pyinit._torch.views import DTYPES, View, is_placeholder, readable_view, writable_flat_view
+from pyinit._torch.views import DTYPES, View, is_placeholder, readable_view, writable_flat_view, writable_flat_views
 from pyinit.initializers import (
     KEEP,
     Blocks,
@@ -272,10 +272,12 @@ def check(plan: Sequence[Entry]) -> None:
     _check_values(plan)
     _check_partitioned(plan)
     entries, tensors, views = [], [], []
-    for entry in plan:
+    ordinary = writable_flat_views([entry.site.tensor for entry in plan])
+    for entry, known in zip(plan, ordinary, strict=True):
         site = entry.site
         for tensor in (site.tensor,) if site.computed is None else site.computed.tensors():
-            view = entry.view = view_of_entry(entry, tensor)
+            is_known = known is not None and tensor is site.tensor and bool(entry.blocks)
+            view = entry.view = known if is_known else view_of_entry(entry, tensor)
             if view is not None:
                 entries.append(entry)
                 tensors.append(tensor)
