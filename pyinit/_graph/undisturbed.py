@@ -78,14 +78,12 @@ def snapshot(*roots: object) -> Callable[[], None]:
 
 def _snapshot(held: "Iterable[_Held]") -> Callable[[], None]:
     kept = [
-        (kind.put_back, one, kind.copy(one))
-        for one, kind in held
-        if kind.put_back is not _nothing
+        (kind.put_back, one, kind.copy(one)) for one, kind in held if kind.put_back is not _nothing
     ]
 
     def put_back() -> None:
-        for put, held, before in kept:
-            put(held, before)
+        for put, one, before in kept:
+            put(one, before)
 
     return put_back
 

@@ -468,9 +468,7 @@ def _spread(std: float) -> _Spread:
     return std, *uniform_of_std(std)
 
 
-def _xavier(
-    tensor: Tensor, gain: float, groups: int, transposed: bool, batch_dims: int
-) -> _Spread:
+def _xavier(tensor: Tensor, gain: float, groups: int, transposed: bool, batch_dims: int) -> _Spread:
     """What Glorot's formula gives a weight."""
     if (
         groups is _GROUPS
@@ -522,6 +520,30 @@ def _kaiming(  # noqa: PLR0917
     return _spread(kaiming_std(gain_of(nonlinearity, a), fan))
 
 
+def _variance_std(  # noqa: PLR0917
+    tensor: Tensor, scale: float, mode: str, groups: int, transposed: bool, batch_dims: int
+) -> float | None:
+    """The standard deviation with variance scale / fan; None for a weight without elements."""
+    if (
+        groups is _GROUPS
+        and transposed is False
+        and batch_dims is _BATCH_DIMS
+        and scale.__class__ in _NUMBERS
+    ):
+        try:
+            if std := _plain_variance_std(tensor.shape, scale, mode):
+                return std
+        except (TypeError, ValueError):  # a shape that cannot be a key, or what is refused below
+            pass
+    if not (is_float_argument(scale) and 0.0 < scale < math.inf):
+        raise ValueError(f"scale must be a positive finite number, got {scale!r}")
+    shape: Sequence[int] = tensor.shape
+    if 0 in shape:
+        shape = whole_shape(tensor)
+    fan = mean_fan(shape, mode, groups, transposed, batch_dims)
+    return None if 0 in shape else variance_scaling_std(scale, fan)
+
+
 @lru_cache(1024)
 def _plain_xavier(shape: Sequence[int], gain: float) -> _Spread:
     return _spread(xavier_std(gain, *fans(shape)))
@@ -558,28 +580,10 @@ def _variance_scaling(
         raise ValueError(
             f"distribution must be one of {list(_DISTRIBUTIONS)}, got {distribution!r}"
         )
-    std: float | None = None
-    if (
-        groups is _GROUPS
-        and transposed is False
-        and batch_dims is _BATCH_DIMS
-        and scale.__class__ in _NUMBERS
-    ):
-        try:
-            std = _plain_variance_std(tensor.shape, scale, mode)
-        except (TypeError, ValueError):  # a shape that cannot be a key, or what is refused below
-            pass
+    std = _variance_std(tensor, scale, mode, groups, transposed, batch_dims)
     if std is None:
-        if not (is_float_argument(scale) and 0.0 < scale < math.inf):
-            raise ValueError(f"scale must be a positive finite number, got {scale!r}")
-        shape: Sequence[int] = tensor.shape
-        if 0 in shape:
-            shape = whole_shape(tensor)
-        fan = mean_fan(shape, mode, groups, transposed, batch_dims)
-        if 0 in shape:
-            warn_of_no_elements()
-            return tensor
-        std = variance_scaling_std(scale, fan)
+        warn_of_no_elements()
+        return tensor
     fill_, of_std = _DISTRIBUTIONS[distribution]
     return fill_(tensor, *of_std(std), generator)
 

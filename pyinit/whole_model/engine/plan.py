@@ -13,7 +13,14 @@ from pyinit._messages import first_of
 from pyinit._sharding.find import sharded
 from pyinit._sharding.zero3 import refuse_gathered
 from pyinit._torch.placement import GATHER, is_dtensor, refuse_elsewhere, says_nothing
-from pyinit._torch.views import DTYPES, View, is_placeholder, readable_view, writable_flat_view, writable_flat_views
+from pyinit._torch.views import (
+    DTYPES,
+    View,
+    is_placeholder,
+    readable_view,
+    writable_flat_view,
+    writable_flat_views,
+)
 from pyinit.initializers import (
     KEEP,
     Blocks,
@@ -336,7 +343,9 @@ def _check_partitioned(plan: Sequence[Entry]) -> None:
     for entry in plan:
         if not entry.blocks or says_nothing(entry.site.tensor):
             continue
-        if is_placeholder(entry.site.tensor) and not all(type(drawn) in QUICK for drawn, _, _ in entry.blocks):
+        if is_placeholder(entry.site.tensor) and not all(
+            type(drawn) in QUICK for drawn, _, _ in entry.blocks
+        ):
             raise ValueError(
                 f"{entry.initializer} cannot fill {entry.site.name} ({entry.why}), since its elements "
                 f"depend on each other and DeepSpeed's ZeRO-3 has partitioned it: {GATHER}"
