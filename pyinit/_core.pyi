@@ -112,7 +112,7 @@ def quick_uniform(
     low: object,
     high: object,
     source: object,
-    threads: int,
+    threads: Callable[[], int],
     /,
 ) -> bool:
     """Fill an ordinary tensor; False, with nothing done, where a longer way has to look at the call."""
@@ -122,7 +122,7 @@ def quick_normal(
     mean: object,
     std: object,
     source: object,
-    threads: int,
+    threads: Callable[[], int],
     /,
 ) -> bool: ...
 def non_overlapping(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool: ...

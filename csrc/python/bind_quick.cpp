@@ -41,6 +41,7 @@ bool is_usual_mode() {
   return std::ranges::none_of(questions.of_mode, [](PyObject* ask) { return is_true(PyObject_CallNoArgs(ask)); });
 }
 
+// What is asked of a tensor is itself a call that a mode would see.
 bool is_usual(PyObject* tensor) {
   return (Py_TYPE(tensor) == questions.plain[0] || Py_TYPE(tensor) == questions.plain[1]) &&
          std::ranges::none_of(questions.of_tensor,
@@ -147,19 +148,25 @@ std::optional<double> small(PyObject* x) {
   return std::abs(value) <= kFitsAny ? std::optional(value) : std::nullopt;
 }
 
-// Fills with numbers of the key that `source` gives; false if it did nothing.
+// Fills with numbers of the key that `source` gives; false if it did nothing. `threads` is asked how many there
+// are where more than one could help.
 template <void (*fill)(const View&, const Stream&, double, double, int), bool (*takes)(double, double)>
-bool quick(PyObject* tensor, PyObject* first, PyObject* second, PyObject* source, int threads) {
+bool quick(PyObject* tensor, PyObject* first, PyObject* second, PyObject* source, PyObject* threads) {
   const std::optional<double> a = small(first), b = small(second);
-  if (!a || !b || !takes(*a, *b) || !is_usual(tensor) || !is_usual_mode()) return false;
+  if (!a || !b || !takes(*a, *b) || !is_usual_mode() || !is_usual(tensor)) return false;
   const std::optional<View> view = dense_target(tensor);
   if (!view) return false;
   const std::optional<Stream> stream = quick_key(source);
   if (!stream) return false;
-  prefer_huge_pages(*view);
-  {
-    const auto release = release_if(view->count() > kMany);
-    fill(*view, *stream, *a, *b, threads);
+  if (view->count() > kMany) {
+    const auto most = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(threads));
+    if (!most) throw py::error_already_set();
+    prefer_huge_pages(*view);
+    const int count = fastcall::from_python<int>(most.ptr());
+    const auto release = release_if(true);
+    fill(*view, *stream, *a, *b, count);
+  } else {
+    fill(*view, *stream, *a, *b, 1);
   }
   const auto tensors = py::reinterpret_steal<py::tuple>(PyTuple_Pack(1, tensor));
   if (!tensors) throw py::error_already_set();

@@ -56,7 +56,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
     """
     choice = get_rng()
     if choice == "philox":
-        if quick_uniform(tensor, a, b, generator, threads()):
+        if quick_uniform(tensor, a, b, generator, threads):
             return tensor
     elif _is_uniform_by_torch(choice, tensor, a, b, generator):
         return tensor
@@ -133,7 +133,7 @@ def normal_(
     """
     choice = get_rng()
     if choice == "philox":
-        if quick_normal(tensor, mean, std, generator, threads()):
+        if quick_normal(tensor, mean, std, generator, threads):
             return tensor
     elif _is_normal_by_torch(choice, tensor, mean, std, generator):
         return tensor

@@ -503,11 +503,11 @@ def _kaiming(  # noqa: PLR0917
         groups is _GROUPS
         and transposed is False
         and batch_dims is _BATCH_DIMS
-        and nonlinearity.__class__ is str
+        and isinstance(nonlinearity, str)
         and a.__class__ in _NUMBERS
     ):
         try:
-            if spread := _plain_kaiming(tensor.shape, a, mode, nonlinearity):  # type: ignore[arg-type]
+            if spread := _plain_kaiming(tensor.shape, a, mode, nonlinearity):
                 return spread
         except (TypeError, ValueError):  # a shape that cannot be a key, or what is refused below
             pass

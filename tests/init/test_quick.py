@@ -106,7 +106,7 @@ class Seen:
 )
 def test_what_is_no_small_plain_number_takes_the_longer_way(first: Any, second: Any) -> None:
     tensor, state = torch.full((4, 4), 7.0), torch.get_rng_state()
-    assert not _core.quick_uniform(tensor, first, second, None, 1)
+    assert not _core.quick_uniform(tensor, first, second, None, torch.get_num_threads)
     assert (tensor == 7).all()
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -132,7 +132,7 @@ class Sub(Tensor):
 )
 def test_what_is_no_ordinary_tensor_takes_the_longer_way(make: Callable[[], Any]) -> None:
     tensor, state = make(), torch.get_rng_state()
-    assert not _core.quick_normal(tensor, 0.0, 1.0, None, 1)
+    assert not _core.quick_normal(tensor, 0.0, 1.0, None, torch.get_num_threads)
     assert torch.equal(torch.get_rng_state(), state)
     assert _core.usual_targets([tensor]) == [None] or type(tensor) is Tensor
 
@@ -152,7 +152,7 @@ def test_inference_tensors_are_refused_before_a_number_is_drawn() -> None:
 )
 def test_what_is_no_source_takes_the_longer_way(source: object) -> None:
     tensor = torch.full((4,), 7.0)
-    assert not _core.quick_uniform(tensor, 0.0, 1.0, source, 1)
+    assert not _core.quick_uniform(tensor, 0.0, 1.0, source, torch.get_num_threads)
     assert (tensor == 7).all()
 
 
