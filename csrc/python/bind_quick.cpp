@@ -58,6 +58,8 @@ struct Word {
   PyObject* named;
 };
 
+constexpr size_t kIdle = 64;  // words that are kept: one for each thread that draws at the same time
+
 struct Keys {
   PyTypeObject* generator = nullptr;
   PyTypeObject* key = nullptr;
@@ -88,13 +90,14 @@ Word take_word() {
 }
 
 void give_back(const Word& word) {
-  if (keys.is_held.test_and_set()) {
-    Py_DECREF(word.draw);
-    Py_DECREF(word.named);
-    return;
+  if (!keys.is_held.test_and_set()) {
+    const bool has_room = keys.idle.size() < keys.idle.capacity();
+    if (has_room) keys.idle.push_back(word);
+    keys.is_held.clear();
+    if (has_room) return;
   }
-  keys.idle.push_back(word);
-  keys.is_held.clear();
+  Py_DECREF(word.draw);
+  Py_DECREF(word.named);
 }
 
 // The next 64 bits of a generator of torch's on the CPU, or of the default one if it is None.
@@ -133,6 +136,7 @@ void set_sources(const py::type& generator, const py::type& key, const py::objec
   keys.make_word = make_word.inc_ref().ptr();
   keys.arguments = arguments.inc_ref().ptr();
   keys.name = PyUnicode_InternFromString("generator");
+  keys.idle.reserve(kIdle);
 }
 
 // ---- Fills ----
