@@ -83,6 +83,48 @@ def dlpack_memory(tensor: object, /) -> View | None:
 def dlpack_target(tensor: object, /) -> View | None:
     """Where a fill may write, with dense memory as one dimension; None where it may not."""
 
+def set_questions(
+    tensor: type,
+    parameter: type,
+    of_mode: tuple[Callable[[], object], ...],
+    of_tensor: tuple[Callable[[Any], object], ...],
+    note_write: Callable[[tuple[Any]], object],
+) -> None:
+    """How quick fills find out that a tensor is an ordinary one, of one of two types: all answers are
+    false. The last function is told of each tensor that was written."""
+
+def set_sources(
+    generator: type,
+    key: type,
+    make_word: Callable[[], tuple[Callable[..., object], int]],
+    arguments: tuple[object, ...],
+) -> None:
+    """How a key is drawn: by a method of a tensor that draws 64 bits into a word at an address."""
+
+def draw_key(generator: object, /) -> int:
+    """64 bits of a generator of torch's on the CPU; of the default one for None."""
+
+def usual_targets(tensors: list[Any], /) -> list[View | None]:
+    """What ``dlpack_target`` gives for each tensor; None also for those that are no ordinary ones."""
+
+def quick_uniform(
+    tensor: object,
+    low: object,
+    high: object,
+    source: object,
+    threads: Callable[[], int],
+    /,
+) -> bool:
+    """Fill an ordinary tensor; False, with nothing done, where a longer way has to look at the call."""
+
+def quick_normal(
+    tensor: object,
+    mean: object,
+    std: object,
+    source: object,
+    threads: Callable[[], int],
+    /,
+) -> bool: ...
 def non_overlapping(shape: tuple[int, ...], strides: tuple[int, ...], /) -> bool: ...
 def fill_uniform(
     target: View,

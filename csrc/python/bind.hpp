@@ -13,6 +13,7 @@ void register_linalg(py::module_& m);
 void register_machine(py::module_& m);
 void register_method(py::module_& m);
 void register_orthogonal(py::module_& m);
+void register_quick(py::module_& m);
 void register_random(py::module_& m);
 void register_references(py::module_& m);
 void register_simd(py::module_& m);

@@ -39,6 +39,12 @@ PyObject* tuple_of(const Integers& values) {
   return tuple;
 }
 
+int64_t count_of(const dlpack::Tensor& t) {
+  int64_t count = 1;
+  for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
+  return count;
+}
+
 // The tensor, if it lies in this process's memory, and its dtype.
 std::optional<DType> exchange(PyObject* object, dlpack::Tensor& t) {
   if (exchange_api == nullptr || exchange_api->tensor_from_object(object, &t) != 0) {
@@ -46,10 +52,8 @@ std::optional<DType> exchange(PyObject* object, dlpack::Tensor& t) {
     return std::nullopt;
   }
   if (t.device.type != dlpack::kCpu || t.ndim > static_cast<int32_t>(kMaxDims)) return std::nullopt;
-  int64_t count = 1;
-  for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
   // A zero tensor of automatic differentiation has elements and no memory.
-  if (t.data == nullptr && count > 0) return std::nullopt;
+  if (t.data == nullptr && count_of(t) > 0) return std::nullopt;
   return dtype_of(t.dtype);
 }
 
@@ -87,30 +91,15 @@ bool is_placeholder(PyObject* object, const dlpack::Tensor& t) {
   return t.ndim == 1 && t.shape[0] == 0 && PyObject_HasAttrString(object, "ds_shape") != 0;
 }
 
-// The view of what a fill may write, dense memory as one dimension; None where it cannot write.
-PyObject* target(PyObject* object) {
-  dlpack::Tensor t;
-  const std::optional<DType> dtype = exchange(object, t);
-  if (!dtype || is_placeholder(object, t)) Py_RETURN_NONE;
-  Integers shape, strides;
-  int64_t count = 1;
-  for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
+// Whether the elements follow each other in memory.
+bool is_dense(const dlpack::Tensor& t) {
+  if (count_of(t) == 0) return true;
   int64_t dense = 1;
-  bool is_dense = true;
-  for (int32_t i = t.ndim; i-- > 0 && count > 0;) {
-    is_dense = is_dense && (t.shape[i] == 1 || t.strides[i] == dense);
+  for (int32_t i = t.ndim; i-- > 0;) {
+    if (t.shape[i] != 1 && t.strides[i] != dense) return false;
     dense *= t.shape[i];
   }
-  if (is_dense) {
-    shape.push_back(count);
-    return view_of(t, *dtype, tuple_of(shape), Py_NewRef(unit_stride));
-  }
-  for (int32_t i = 0; i < t.ndim; ++i) {
-    shape.push_back(t.shape[i]);
-    strides.push_back(t.strides[i]);
-  }
-  if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
-  return view_of(t, *dtype, tuple_of(shape), tuple_of(strides));
+  return true;
 }
 
 // The view with the tensor's own shape and strides; None where it is not memory that a kernel can read.
@@ -135,9 +124,34 @@ bool may_have_more_elements(PyObject* tensor, int64_t than) {
     PyErr_Clear();
     return true;
   }
-  int64_t count = 1;
-  for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
-  return count > than;
+  return count_of(t) > than;
+}
+
+PyObject* target(PyObject* object) {
+  dlpack::Tensor t;
+  const std::optional<DType> dtype = exchange(object, t);
+  if (!dtype || is_placeholder(object, t)) Py_RETURN_NONE;
+  Integers shape, strides;
+  if (is_dense(t)) {
+    shape.push_back(count_of(t));
+    return view_of(t, *dtype, tuple_of(shape), Py_NewRef(unit_stride));
+  }
+  for (int32_t i = 0; i < t.ndim; ++i) {
+    shape.push_back(t.shape[i]);
+    strides.push_back(t.strides[i]);
+  }
+  if (!non_overlapping(shape, strides)) Py_RETURN_NONE;
+  return view_of(t, *dtype, tuple_of(shape), tuple_of(strides));
+}
+
+std::optional<View> dense_target(PyObject* tensor) {
+  dlpack::Tensor t;
+  const std::optional<DType> dtype = exchange(tensor, t);
+  if (!dtype || is_placeholder(tensor, t) || !is_dense(t)) return std::nullopt;
+  Integers shape, strides;
+  shape.push_back(count_of(t));
+  strides.push_back(1);
+  return make_view(static_cast<char*>(t.data) + t.byte_offset, *dtype, shape, strides, {}, {});
 }
 
 void register_tensor(py::module_& m) {

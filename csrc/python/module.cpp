@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   register_machine(m);
   register_method(m);
   register_orthogonal(m);
+  register_quick(m);
   register_random(m);
   register_references(m);
   register_simd(m);

@@ -123,14 +123,23 @@ _SPECIAL = {
 
 def held_by(module: nn.Module) -> list[ActivationKind | None]:
     """The activations that a module holds: as modules or functions, or else by their names."""
-    held = [child for child in module.children() if is_activation(child)]
-    named = {key: value for key, value in vars(module).items() if _HOLDS_ACTIVATION.search(key)}
+    held = [child for child in module.children() if is_activation(child)] if module._modules else []
+    attributes = vars(module)
+    own = attributes.keys() - _OF_ALL_MODULES
+    named = {
+        key: value
+        for key, value in (attributes.items() if any(map(_HOLDS_ACTIVATION.search, own)) else ())
+        if _HOLDS_ACTIVATION.search(key)
+    }
     held += [value for value in named.values() if callable(value)]
     return [of_callable(one) for one in held] or [
         of_call(value, _parameter(module, key))
         for key, value in named.items()
         if isinstance(value, str) and is_activation_function(value)
     ]
+
+
+_OF_ALL_MODULES = frozenset(vars(nn.Module()))
 
 
 def _parameter(module: nn.Module, key: str) -> tuple[Any, ...]:

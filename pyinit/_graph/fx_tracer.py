@@ -37,6 +37,43 @@ def traceable(model: nn.Module) -> Iterator[None]:
             yield
 
 
+def chain(model: nn.Module) -> list[tuple[str, nn.Module]] | None:
+    """The modules that an ``nn.Sequential`` calls one after the other, which a trace would find in
+    the same way; None for other models, and where a module in it has to be traced."""
+    if not _is_sequential(model):
+        return None
+    tracer, paths = _Tracer(), {module: path for path, module in model.named_modules()}
+    calls: list[tuple[str, nn.Module]] = []
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if _is_sequential(module):
+            waiting += reversed(module._modules.values())  # type: ignore[arg-type]
+        elif _is_called_plainly(module) and tracer.is_leaf_module(module, ""):
+            calls.append((paths[module], module))
+        else:
+            return None
+    return calls
+
+
+_CALL, _FORWARD, _ITER = nn.Module.__call__, nn.Sequential.forward, nn.Sequential.__iter__
+
+
+def _is_called_plainly(module: nn.Module) -> bool:
+    return isinstance(module, nn.Module) and type(module).__call__ is _CALL
+
+
+def _is_sequential(module: nn.Module) -> bool:
+    cls: Any = type(module)
+    return (
+        isinstance(module, nn.Sequential)
+        and cls.forward is _FORWARD
+        and cls.__iter__ is _ITER
+        and "forward" not in vars(module)
+        and _is_called_plainly(module)
+    )
+
+
 @contextmanager
 def _patches_undone() -> Iterator[None]:
     """What a signal's handler raises may come while torch.fx puts back what it has patched. Versions of

@@ -20,7 +20,7 @@ from pyinit._graph.flow import (
     SUM,
     Flow,
 )
-from pyinit._graph.fx_tracer import SHAPES, name_of, traced
+from pyinit._graph.fx_tracer import SHAPES, chain, name_of, traced
 from pyinit._graph.graph import ActivationKind
 from pyinit._graph.kinds import (
     EMBEDDINGS,
@@ -61,6 +61,13 @@ def flow_of(model: nn.Module) -> Flow:
     flow = Flow()
     if _expansion(model) is not None:
         add_module(flow, "", model, (flow.add(SOURCE), flow.add(SOURCE)))
+        return flow
+    calls = chain(model)
+    if calls is not None:
+        value = flow.add(SOURCE)
+        for path, module in calls:
+            value = add_module(flow, path, module, (value,))
+        flow.add(PASS, (value,))  # its result
         return flow
     graph, modules = traced(model), dict(model.named_modules())
     numbers: dict[fx.Node, int] = {}

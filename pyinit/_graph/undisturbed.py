@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -31,9 +31,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch_seeded(_SEED, cuda_in_use()))
         stack.enter_context(python_seeded(_SEED))
-        stack.enter_context(restored(model))
-        for one, kind in list(_held(model)):
-            kind.seed(one)
+        held = list(_held(model))
+        stack.enter_context(_restored(model, (), held))
+        for one, kind in held:
+            if kind.seed is not _nothing:
+                kind.seed(one)
         set_training(model, False)
         yield
 
@@ -50,10 +52,18 @@ def restored(model: nn.Module, *inputs: object) -> Iterator["RecordedWrites"]:
     """A context that puts back all that a pass sets: the tensors that it writes to, ``requires_grad``
     and ``grad``, the mode of automatic differentiation, and the attributes of modules and of the
     objects in these, with the lists, dictionaries, arrays and generators there; of its inputs, too."""
+    with _restored(model, inputs, _held(model, *inputs)) as writes:
+        yield writes
+
+
+@contextmanager
+def _restored(
+    model: nn.Module, inputs: tuple[object, ...], held: "Iterable[_Held]"
+) -> Iterator["RecordedWrites"]:
     with ExitStack() as stack:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
-        stack.callback(snapshot(model, *inputs))
+        stack.callback(_snapshot(held))
         stack.callback(_gradients(model, inputs))
         writes = RecordedWrites()
         stack.callback(writes.undo)
@@ -63,11 +73,17 @@ def restored(model: nn.Module, *inputs: object) -> Iterator["RecordedWrites"]:
 
 def snapshot(*roots: object) -> Callable[[], None]:
     """Remember what objects hold, but not what is written in tensors; a call puts it back."""
-    kept = [(kind.put_back, one, kind.copy(one)) for one, kind in _held(*roots)]
+    return _snapshot(_held(*roots))
+
+
+def _snapshot(held: "Iterable[_Held]") -> Callable[[], None]:
+    kept = [
+        (kind.put_back, one, kind.copy(one)) for one, kind in held if kind.put_back is not _nothing
+    ]
 
     def put_back() -> None:
-        for put, held, before in kept:
-            put(held, before)
+        for put, one, before in kept:
+            put(one, before)
 
     return put_back
 
@@ -217,7 +233,10 @@ class _Kind(NamedTuple):
     copy: Callable[[Any], Any]
     put_back: Callable[[Any, Any], Any]
     inside: Callable[[Any], Iterable[Any]]
-    seed: Callable[[Any], Any] = lambda _: None
+    seed: Callable[[Any], Any]
+
+
+_Held: TypeAlias = tuple[Any, _Kind]
 
 
 # How many objects deep attributes are kept.
@@ -225,14 +244,14 @@ _IN_MODULE = 2  # a module's and those of objects in it: a trainer, say, may hol
 _IN_INPUT = 4  # a cache that layers change holds each layer's keys in an object of its own
 
 
-def _held(*roots: object) -> Iterator[tuple[Any, _Kind]]:
+def _held(*roots: object) -> Iterator[_Held]:
     """The objects of models and inputs that are to be kept, each with how it is."""
     waiting: list[tuple[Any, int]] = [(root, _IN_INPUT) for root in roots]
     seen = set(map(id, roots))
     for one, depth in waiting:
         inside: Iterable[Any] = ()
-        reach = _IN_MODULE if isinstance(one, nn.Module) else depth
-        kind = _kind_of(type(one))
+        kind, is_module, _ = _look_of(type(one))
+        reach = _IN_MODULE if is_module else depth
         if kind is not None:
             yield one, kind
             inside = kind.inside(one)
@@ -240,16 +259,25 @@ def _held(*roots: object) -> Iterator[tuple[Any, _Kind]]:
             inside = (_attributes(one),)
             reach -= 1
         for value in inside:
-            if id(value) not in seen and not isinstance(value, _OPAQUE):
+            if id(value) not in seen and not _look_of(type(value)).is_opaque:
                 seen.add(id(value))
                 waiting.append((value, reach))
 
 
-def _kind(cls: type) -> _Kind | None:
-    return next((_KINDS[base] for base in cls.__mro__ if base in _KINDS), None)
+class _Look(NamedTuple):
+    """What the objects of a class are here."""
+
+    kind: _Kind | None
+    is_module: bool
+    is_opaque: bool
 
 
-_kind_of: Callable[[type], _Kind | None] = functools.lru_cache(4096)(_kind)
+def _look(cls: type) -> _Look:
+    kind = next((_KINDS[base] for base in cls.__mro__ if base in _KINDS), None)
+    return _Look(kind, issubclass(cls, nn.Module), issubclass(cls, _OPAQUE))
+
+
+_look_of: Callable[[type], _Look] = functools.lru_cache(4096)(_look)
 
 # Objects that cannot change or are not the model's own. Writes to tensors are seen as they happen.
 _OPAQUE = (
@@ -272,6 +300,8 @@ def _nothing(*_: object) -> tuple[()]:
 
 
 def _put_back_dict(held: dict[Any, Any], before: dict[Any, Any]) -> None:
+    if not held and not before:  # as most of a module's
+        return
     if not _is_same(held, before) or not _is_same(held.values(), before.values()):
         held.clear()
         held.update(before)
@@ -315,13 +345,13 @@ def _seed(held: Any) -> None:
 
 
 _KINDS: dict[type, _Kind] = {
-    dict: _Kind(dict, _put_back_dict, dict.values),
-    list: _Kind(list, _put_back_sequence, list.__iter__),
-    deque: _Kind(list, _put_back_sequence, deque.__iter__),
-    set: _Kind(set, _put_back_set, set.__iter__),
-    tuple: _Kind(_nothing, _nothing, tuple.__iter__),
-    frozenset: _Kind(_nothing, _nothing, frozenset.__iter__),
-    np.ndarray: _Kind(np.copy, _put_back_array, _nothing),
+    dict: _Kind(dict, _put_back_dict, dict.values, _nothing),
+    list: _Kind(list, _put_back_sequence, list.__iter__, _nothing),
+    deque: _Kind(list, _put_back_sequence, deque.__iter__, _nothing),
+    set: _Kind(set, _put_back_set, set.__iter__, _nothing),
+    tuple: _Kind(_nothing, _nothing, tuple.__iter__, _nothing),
+    frozenset: _Kind(_nothing, _nothing, frozenset.__iter__, _nothing),
+    np.ndarray: _Kind(np.copy, _put_back_array, _nothing, _nothing),
     torch.Generator: _Kind(
         torch.Generator.get_state,
         torch.Generator.set_state,

@@ -2,12 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, TypeGuard, get_args
 
-import numpy as np
 import torch
 
 from pyinit import _core
@@ -175,20 +174,14 @@ def _scoped(name: RngName, version: int) -> Iterator[None]:
         _context_choice.reset(choice)
 
 
-class _Scratch:
-    """One word in memory for torch to draw a key into."""
-
-    __slots__ = ("draw", "word")
-
-    def __init__(self) -> None:
-        with torch.inference_mode(False):
-            word = torch.zeros((), dtype=torch.int64, device="cpu")
-        self.draw = word.random_
-        self.word = word.numpy().view(np.uint64).data
+def _make_word() -> tuple[Callable[..., object], int]:
+    """A word in memory for torch to draw a key into: what draws, and the word's address."""
+    with torch.inference_mode(False):
+        word = torch.zeros((), dtype=torch.int64, device="cpu")
+    return word.random_, word.data_ptr()
 
 
-# Words not in use. A thread takes one for as long as it draws: torch drops the GIL meanwhile.
-_idle: list[_Scratch] = []
+_core.set_sources(torch.Generator, Key, _make_word, (_LOWEST, None))
 
 
 def take_key(generator: Source) -> tuple[int, int] | None:
@@ -202,17 +195,7 @@ def take_key(generator: Source) -> tuple[int, int] | None:
             return as_key(generator) if is_torchs_key(generator) else None
         if generator.device.type != "cpu":
             return None
-    try:
-        scratch = _idle.pop()
-    except IndexError:
-        scratch = _Scratch()
-    if generator is None:
-        scratch.draw(_LOWEST, None)
-    else:
-        scratch.draw(_LOWEST, None, generator=generator)
-    key = scratch.word[()]
-    _idle.append(scratch)
-    return key, 0
+    return _core.draw_key(generator), 0
 
 
 def is_torchs_key(source: object) -> TypeGuard[torch.Tensor]:

@@ -53,7 +53,11 @@ def settle_(tensors: Iterable[Tensor]) -> None:
     that they have changed. For other tensors nothing is done.
     """
     for tensor in tensors:
-        if _is_gathered(tensor) and not any(is_so(tensor) for is_so, _ in _NOT_WRITABLE):
+        if (
+            tensor.__dict__
+            and _is_gathered(tensor)
+            and not any(is_so(tensor) for is_so, _ in _NOT_WRITABLE)
+        ):
             _held(tensor).take_(tensor.detach())
 
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import (
 )
 
 from pyinit._torch.initialized_flags import FLAG
-from pyinit._torch.views import is_placeholder, readable_view
+from pyinit._torch.views import is_placeholder, readable_view, writable_flat_views
 
 _SAYING_NOTHING = frozenset({FLAG})
 """Attributes of tensors that tell nothing of where their values are."""
@@ -34,10 +34,13 @@ def refuse_elsewhere(
     fake = loaded("torch._subclasses.fake_tensor", "FakeTensorMode")
     if fake and any(isinstance(mode, fake) for mode in _get_current_dispatch_mode_stack()):
         raise ValueError(f"{call} cannot write under FakeTensorMode, where no tensor has values")
-    held = {} if model is None else dict(_held_by_modules(model))
+    tensors = list(named)
+    held = {} if model is None or not tensors else dict(_held_by_modules(model))
+    views = writable_flat_views([tensor for _, tensor in tensors])
     found = [
         f"{name} ({where})"
-        for name, tensor in named
+        for (name, tensor), view in zip(tensors, views, strict=True)
+        if held or view is None or not tensor.__dict__.keys() <= _SAYING_NOTHING
         if (where := held.get(id(tensor)) or elsewhere(tensor)) is not None
     ]
     if found:
@@ -69,6 +72,11 @@ def refuse_partitioned(name: str, tensor: Tensor) -> None:
         )
 
 
+def says_nothing(tensor: Tensor) -> bool:
+    """Whether a plain parameter bears no mark by which its values could be elsewhere, or in part here."""
+    return type(tensor) is nn.Parameter and tensor.__dict__.keys() <= _SAYING_NOTHING
+
+
 GATHER = "give another initializer, or gather the parameter by deepspeed.zero.GatheredParameters"
 
 
@@ -77,8 +85,12 @@ def elsewhere(tensor: Tensor) -> str | None:
     kind = type(tensor)
     is_plain = kind is nn.Parameter or kind is Tensor
     # To ask for the memory of a tensor on the meta device is an error, which costs milliseconds.
-    has_memory = is_plain and not tensor.is_meta and readable_view(tensor) is not None
-    if has_memory and tensor.__dict__.keys() <= _SAYING_NOTHING:
+    if (
+        is_plain
+        and tensor.__dict__.keys() <= _SAYING_NOTHING
+        and not tensor.is_meta
+        and readable_view(tensor) is not None
+    ):
         return None
     return next((where for is_so, where in _KINDS if is_so(tensor)), None)
 
@@ -108,6 +120,14 @@ def _has_no_memory(tensor: Tensor) -> bool:
 is_dtensor = _is_a("torch.distributed.tensor", "DTensor")
 is_fake = _is_a("torch._subclasses.fake_tensor", "FakeTensor")
 
+
+def has_dtensors(tensors: Iterable[Tensor]) -> bool:
+    """Whether any of the tensors is a DTensor."""
+    return loaded("torch.distributed.tensor", "DTensor") is not None and any(
+        map(is_dtensor, tensors)
+    )
+
+
 _KINDS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
     (is_placeholder, "partitioned by DeepSpeed's ZeRO-3"),
     (lambda tensor: getattr(tensor, "_is_flat_param", False), "several parameters, flattened"),
@@ -123,12 +143,20 @@ _KINDS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
 def _held_by_modules(model: nn.Module) -> Iterator[tuple[int, str]]:
     """The identity of each tensor whose values a hook or wrapper holds, and where they are."""
     fsdp = loaded("torch.distributed.fsdp", "FullyShardedDataParallel")
-    for module in model.modules():
-        if "_hf_hook" in vars(module):
+    waiting: list[nn.Module | None] = [model]
+    seen: set[nn.Module | None] = {None}
+    for module in waiting:
+        if module is None or module in seen:
+            continue
+        seen.add(module)
+        waiting += module._modules.values()
+        if "_hf_hook" in module.__dict__:
             for tensor in (*module.parameters(), *module.buffers()):
                 if tensor.is_meta:
                     yield id(tensor), "offloaded by a hook of accelerate's"
-        flat = getattr(module, "_flat_param", None) if fsdp and isinstance(module, fsdp) else None
+        if fsdp is None or not isinstance(module, fsdp):
+            continue
+        flat = getattr(module, "_flat_param", None)
         if flat is not None and flat._params is not None:
             for tensor, shape in zip(flat._params, flat._shapes, strict=True):
                 if tensor.shape != shape:

@@ -82,9 +82,13 @@ def is_placeholder(tensor: Tensor) -> bool:
     )
 
 
+_EMPTY = (0,)  # the shape of a placeholder
+
+
 def whole_shape(tensor: Tensor) -> tuple[int, ...]:
     """A tensor's shape, or that of the parameter in whose place ZeRO-3 has left an empty one."""
-    return tuple(tensor.ds_shape if is_placeholder(tensor) else tensor.shape)  # type: ignore[attr-defined]
+    shape = tensor.shape
+    return tuple(tensor.ds_shape if shape == _EMPTY and is_placeholder(tensor) else shape)  # type: ignore[attr-defined]
 
 
 def writable_flat_view(tensor: Tensor) -> View | None:
@@ -102,6 +106,11 @@ def writable_flat_view(tensor: Tensor) -> View | None:
     if tensor.is_inference():
         refuse_inference(tensor)
     return _find_writable(tensor)
+
+
+def writable_flat_views(tensors: list[Tensor]) -> list[View | None]:
+    """``writable_flat_view`` of each tensor, where it is an ordinary one; None for the others."""
+    return _core.usual_targets(tensors)
 
 
 def writable_view(tensor: Tensor) -> View | None:
@@ -165,6 +174,13 @@ def _strided_view(tensor: Tensor, address: int, code: int) -> View | None:
 
 _exchange_api = getattr(Tensor, "__dlpack_c_exchange_api__", None)
 _has_exchange_api = _exchange_api is not None and _core.set_exchange_api(_exchange_api)
+_core.set_questions(
+    Tensor,
+    Parameter,
+    (torch._C._len_torch_function_stack, _dispatch_modes, _functorch_transform, _is_tracing),
+    (Tensor.is_neg, Tensor.is_inference),
+    torch._C._increment_version,
+)
 _Find: TypeAlias = Callable[[Tensor], View | None]
 _find_writable: _Find = _core.dlpack_target if _has_exchange_api else writable_by_methods
 _find_readable: _Find = _core.dlpack_memory if _has_exchange_api else readable_by_methods

@@ -34,7 +34,20 @@ _Kinds = tuple[tuple[type[nn.Module], str], ...]
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """``named_modules(remove_duplicate=False)`` of the model as it is without torch's wrappers."""
-    return _named(model, "", _loaded())
+    kinds = _loaded()
+    waiting = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        if kinds:
+            module = _inside(module, kinds)
+        yield path, module
+        if module._modules:
+            prefix = path + "." if path else ""
+            waiting += [
+                (prefix + name, child)
+                for name, child in reversed(module._modules.items())
+                if child is not None
+            ]
 
 
 @contextmanager
@@ -65,14 +78,6 @@ def on_plain_model(function: _Function) -> _Function:
             return function(plain, *args, **kwargs)
 
     return cast(_Function, run)
-
-
-def _named(module: nn.Module, path: str, kinds: _Kinds) -> Iterator[tuple[str, nn.Module]]:
-    module = _inside(module, kinds)
-    yield path, module
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from _named(child, f"{path}.{name}" if path else name, kinds)
 
 
 def _loaded() -> _Kinds:

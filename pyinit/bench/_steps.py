@@ -20,7 +20,10 @@ Part: TypeAlias = Literal["step", "forward"]
 
 _RATE = 1e-4  # so small that the weights hardly change, however many steps are taken
 
-_CONVERSIONS: dict[str, Callable[[nn.Module], nn.Module]] = {"": convert_}
+_CONVERSIONS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "": convert_,
+    "fused": partial(convert_, fuse=True),
+}
 """How torch's modules become pyinit's, by what a case's operation says of it."""
 
 

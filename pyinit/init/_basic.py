@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
+from pyinit._core import quick_normal, quick_uniform
 from pyinit._device import fills as device_fills
 from pyinit._messages import warn
 from pyinit._random import stateless, torch_stream
@@ -54,7 +55,10 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source =
         tensor([-0.1574,  0.2021,  0.9123, -0.6359])
     """
     choice = get_rng()
-    if choice != "philox" and _is_uniform_by_torch(choice, tensor, a, b, generator):
+    if choice == "philox":
+        if quick_uniform(tensor, a, b, generator, threads):
+            return tensor
+    elif _is_uniform_by_torch(choice, tensor, a, b, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:
@@ -128,7 +132,10 @@ def normal_(
         True
     """
     choice = get_rng()
-    if choice != "philox" and _is_normal_by_torch(choice, tensor, mean, std, generator):
+    if choice == "philox":
+        if quick_normal(tensor, mean, std, generator, threads):
+            return tensor
+    elif _is_normal_by_torch(choice, tensor, mean, std, generator):
         return tensor
     view = writable_flat_view(tensor)
     if view is not None:

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from torch import Tensor
+from torch.overrides import has_torch_function_unary as has_torch_function
 
-from pyinit._random.rng import Source, for_torch
+from pyinit._random.rng import Source, for_torch, get_rng
 from pyinit._scale.fans import FanMode, MeanFanMode, fans, mean_fan, one_fan
 from pyinit._scale.formulas import (
     kaiming_std,
@@ -16,7 +18,7 @@ from pyinit._scale.formulas import (
     variance_scaling_std,
     xavier_std,
 )
-from pyinit._scale.gain import Nonlinearity, gain_of
+from pyinit._scale.gain import Nonlinearity, NonlinearityName, gain_of
 from pyinit._torch.original import original
 from pyinit._torch.views import is_placeholder, whole_shape
 from pyinit.init import _routes
@@ -29,6 +31,11 @@ from pyinit.init._routes import (
 )
 
 Distribution = Literal["truncated_normal", "normal", "untruncated_normal", "uniform"]
+
+# The functions themselves: what arrays need has been done where these are called.
+_uniform: Callable[..., Tensor] = uniform_.__wrapped__  # type: ignore[attr-defined]
+_normal: Callable[..., Tensor] = normal_.__wrapped__  # type: ignore[attr-defined]
+_trunc_normal: Callable[..., Tensor] = trunc_normal_.__wrapped__  # type: ignore[attr-defined]
 
 
 @fills
@@ -73,16 +80,14 @@ def xavier_uniform_(
         >>> bool(weight.abs().max() <= (6 / 300) ** 0.5)
         True
     """
-    if is_torchs_call(xavier_uniform_, tensor, groups, transposed, batch_dims):
+    if (has_torch_function(tensor) or get_rng() == "torch") and is_torchs_call(
+        xavier_uniform_, tensor, groups, transposed, batch_dims
+    ):
         return _routes.by_torch(
             original.xavier_uniform_, tensor, gain, for_torch(generator, tensor)
         )
-    try:
-        both = fans(tensor.shape, groups, transposed, batch_dims)
-    except ValueError as error:
-        both = fans(_partitioned_shape(tensor, error), groups, transposed, batch_dims)
-    low, high = uniform_of_std(xavier_std(gain, *both))
-    return uniform_(tensor, low, high, generator)
+    _, low, high = _xavier(tensor, gain, groups, transposed, batch_dims)
+    return _uniform(tensor, low, high, generator)
 
 
 @fills
@@ -127,14 +132,12 @@ def xavier_normal_(
         >>> round(weight.std().item(), 3)  # sqrt(2 / 800)
         0.05
     """
-    if is_torchs_call(xavier_normal_, tensor, groups, transposed, batch_dims):
+    if (has_torch_function(tensor) or get_rng() == "torch") and is_torchs_call(
+        xavier_normal_, tensor, groups, transposed, batch_dims
+    ):
         return _routes.by_torch(original.xavier_normal_, tensor, gain, for_torch(generator, tensor))
-    try:
-        both = fans(tensor.shape, groups, transposed, batch_dims)
-    except ValueError as error:
-        both = fans(_partitioned_shape(tensor, error), groups, transposed, batch_dims)
-    std = xavier_std(gain, *both)
-    return normal_(tensor, 0.0, std, generator)
+    std, _, _ = _xavier(tensor, gain, groups, transposed, batch_dims)
+    return _normal(tensor, 0.0, std, generator)
 
 
 @fills
@@ -187,7 +190,7 @@ def kaiming_uniform_(
         >>> bool(weight.abs().max() <= (6 / (64 / 4 * 9)) ** 0.5)
         True
     """
-    if is_torchs_call(
+    if (has_torch_function(tensor) or get_rng() == "torch") and is_torchs_call(
         kaiming_uniform_, tensor, groups, transposed, batch_dims, nonlinearity=nonlinearity
     ):
         return _routes.by_torch(
@@ -198,15 +201,12 @@ def kaiming_uniform_(
             nonlinearity,
             for_torch(generator, tensor),
         )
-    shape: Sequence[int] = tensor.shape
-    if 0 in shape:
-        shape = whole_shape(tensor)
-        if 0 in shape:
-            warn_of_no_elements()
-            return tensor
-    fan = one_fan(shape, mode, groups, transposed, batch_dims)
-    low, high = uniform_of_std(kaiming_std(gain_of(nonlinearity, a), fan))
-    return uniform_(tensor, low, high, generator)
+    spread = _kaiming(tensor, a, mode, nonlinearity, groups, transposed, batch_dims)
+    if spread is None:
+        warn_of_no_elements()
+        return tensor
+    _, low, high = spread
+    return _uniform(tensor, low, high, generator)
 
 
 @fills
@@ -261,7 +261,7 @@ def kaiming_normal_(
         >>> 0.5 < x.square().mean().item() < 2.0  # still of the size of the input
         True
     """
-    if is_torchs_call(
+    if (has_torch_function(tensor) or get_rng() == "torch") and is_torchs_call(
         kaiming_normal_, tensor, groups, transposed, batch_dims, nonlinearity=nonlinearity
     ):
         return _routes.by_torch(
@@ -272,15 +272,11 @@ def kaiming_normal_(
             nonlinearity,
             for_torch(generator, tensor),
         )
-    shape: Sequence[int] = tensor.shape
-    if 0 in shape:
-        shape = whole_shape(tensor)
-        if 0 in shape:
-            warn_of_no_elements()
-            return tensor
-    fan = one_fan(shape, mode, groups, transposed, batch_dims)
-    std = kaiming_std(gain_of(nonlinearity, a), fan)
-    return normal_(tensor, 0.0, std, generator)
+    spread = _kaiming(tensor, a, mode, nonlinearity, groups, transposed, batch_dims)
+    if spread is None:
+        warn_of_no_elements()
+        return tensor
+    return _normal(tensor, 0.0, spread[0], generator)
 
 
 @fills
@@ -460,11 +456,113 @@ def lecun_normal_(
     )
 
 
-def _partitioned_shape(tensor: Tensor, error: ValueError) -> tuple[int, ...]:
-    """The shape of a parameter that ZeRO-3 has partitioned; of any other tensor the error is right."""
-    if not is_placeholder(tensor):
-        raise error
-    return whole_shape(tensor)
+# What names and numbers say of a shape is remembered: to find it out takes as long as a small fill. The
+# identity of arguments is asked, not their value, since True equals 1 and is refused as a number.
+_GROUPS, _BATCH_DIMS = 1, 0
+_NUMBERS = (float, int)
+_Spread = tuple[float, float, float]
+"""A standard deviation, and the bounds of the uniform distribution that has it."""
+
+
+def _spread(std: float) -> _Spread:
+    return std, *uniform_of_std(std)
+
+
+def _xavier(tensor: Tensor, gain: float, groups: int, transposed: bool, batch_dims: int) -> _Spread:
+    """What Glorot's formula gives a weight."""
+    if (
+        groups is _GROUPS
+        and transposed is False
+        and batch_dims is _BATCH_DIMS
+        and gain.__class__ in _NUMBERS
+    ):
+        try:
+            return _plain_xavier(tensor.shape, gain)
+        except (TypeError, ValueError):  # a shape that cannot be a key, or what is refused below
+            pass
+    try:
+        both = fans(tensor.shape, groups, transposed, batch_dims)
+    except ValueError:
+        if not is_placeholder(tensor):
+            raise
+        both = fans(whole_shape(tensor), groups, transposed, batch_dims)
+    return _spread(xavier_std(gain, *both))
+
+
+def _kaiming(  # noqa: PLR0917
+    tensor: Tensor,
+    a: float,
+    mode: FanMode,
+    nonlinearity: Nonlinearity,
+    groups: int,
+    transposed: bool,
+    batch_dims: int,
+) -> _Spread | None:
+    """What He's formula gives a weight; None for one without elements."""
+    if (
+        groups is _GROUPS
+        and transposed is False
+        and batch_dims is _BATCH_DIMS
+        and isinstance(nonlinearity, str)
+        and a.__class__ in _NUMBERS
+    ):
+        try:
+            if spread := _plain_kaiming(tensor.shape, a, mode, nonlinearity):
+                return spread
+        except (TypeError, ValueError):  # a shape that cannot be a key, or what is refused below
+            pass
+    shape: Sequence[int] = tensor.shape
+    if 0 in shape:
+        shape = whole_shape(tensor)
+        if 0 in shape:
+            return None
+    fan = one_fan(shape, mode, groups, transposed, batch_dims)
+    return _spread(kaiming_std(gain_of(nonlinearity, a), fan))
+
+
+def _variance_std(  # noqa: PLR0917
+    tensor: Tensor, scale: float, mode: str, groups: int, transposed: bool, batch_dims: int
+) -> float | None:
+    """The standard deviation with variance scale / fan; None for a weight without elements."""
+    if (
+        groups is _GROUPS
+        and transposed is False
+        and batch_dims is _BATCH_DIMS
+        and scale.__class__ in _NUMBERS
+    ):
+        try:
+            if std := _plain_variance_std(tensor.shape, scale, mode):
+                return std
+        except (TypeError, ValueError):  # a shape that cannot be a key, or what is refused below
+            pass
+    if not (is_float_argument(scale) and 0.0 < scale < math.inf):
+        raise ValueError(f"scale must be a positive finite number, got {scale!r}")
+    shape: Sequence[int] = tensor.shape
+    if 0 in shape:
+        shape = whole_shape(tensor)
+    fan = mean_fan(shape, mode, groups, transposed, batch_dims)
+    return None if 0 in shape else variance_scaling_std(scale, fan)
+
+
+@lru_cache(1024)
+def _plain_xavier(shape: Sequence[int], gain: float) -> _Spread:
+    return _spread(xavier_std(gain, *fans(shape)))
+
+
+@lru_cache(1024)
+def _plain_kaiming(
+    shape: Sequence[int], a: float, mode: FanMode, nonlinearity: NonlinearityName
+) -> _Spread | None:
+    if 0 in shape:
+        return None
+    return _spread(kaiming_std(gain_of(nonlinearity, a), one_fan(shape, mode)))
+
+
+@lru_cache(1024)
+def _plain_variance_std(shape: Sequence[int], scale: float, mode: str) -> float | None:
+    if 0 in shape or not 0.0 < scale < math.inf:
+        return None
+    return variance_scaling_std(scale, mean_fan(shape, mode))
 
 
 def _variance_scaling(
@@ -482,23 +580,18 @@ def _variance_scaling(
         raise ValueError(
             f"distribution must be one of {list(_DISTRIBUTIONS)}, got {distribution!r}"
         )
-    if not (is_float_argument(scale) and 0.0 < scale < math.inf):
-        raise ValueError(f"scale must be a positive finite number, got {scale!r}")
-    shape: Sequence[int] = tensor.shape
-    if 0 in shape:
-        shape = whole_shape(tensor)
-    fan = mean_fan(shape, mode, groups, transposed, batch_dims)
-    if 0 in shape:
+    std = _variance_std(tensor, scale, mode, groups, transposed, batch_dims)
+    if std is None:
         warn_of_no_elements()
         return tensor
     fill_, of_std = _DISTRIBUTIONS[distribution]
-    return fill_(tensor, *of_std(variance_scaling_std(scale, fan)), generator)
+    return fill_(tensor, *of_std(std), generator)
 
 
 # A distribution by its name in Keras and JAX: what fills, and its parameters for a standard deviation.
 _DISTRIBUTIONS: dict[str, tuple[Callable[..., Tensor], Callable[[float], tuple[Any, ...]]]] = {
-    "truncated_normal": (trunc_normal_, truncated_normal_of_std),
-    "normal": (normal_, normal_of_std),
-    "untruncated_normal": (normal_, normal_of_std),
-    "uniform": (uniform_, uniform_of_std),
+    "truncated_normal": (_trunc_normal, truncated_normal_of_std),
+    "normal": (_normal, normal_of_std),
+    "untruncated_normal": (_normal, normal_of_std),
+    "uniform": (_uniform, uniform_of_std),
 }

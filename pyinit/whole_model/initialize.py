@@ -13,6 +13,7 @@ from pyinit._random.rng import Key, Source, checked_seed, get_rng, stream_of
 from pyinit._sharding.fills import key_of
 from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
+from pyinit._torch.garbage import uncollected
 from pyinit._torch.initialized_flags import set_initialized
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
@@ -132,42 +133,43 @@ def initialize_(
         start = Start(chosen, by_rules, only, skip, generator, device)
         report: InitReport = after.run(model, data, base=start, seed=seed).init
         return report
-    network = Network(model)
-    plan = make_plan(
-        network,
-        chosen,
-        by_rules,
-        None if only is None else matcher(only),
-        None if skip is None else matcher(skip),
-    )
-    if not dry_run:
-        refuse_without_memory("initialize_", plan)
-    if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
-        refuse_partitioned_without_keys("initialize_", plan)
-    refuse_undrawable(plan, has_keys=seed is not None)
-    resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
-    refuse_buffers_elsewhere("initialize_", network, resets)
-    sources = _sources(seed, generator, dry_run)
-    of_each = [sources(entry.site.name) for entry in plan]
-    if agree and not dry_run:
-        agree_on(plan, of_each, chosen, by_rules, seed)
-    # From here on nothing is refused.
-    moments = (
-        [None] * len(plan)
-        if dry_run
-        else carry_out(network, plan, of_each, sources, resets, device)
-    )
-    return InitReport(
-        rows=list(map(row_of, plan, of_each, moments)),
-        recipe=str(chosen),
-        rules=[str(rule) for rule in by_rules],
-        seed=seed,
-        rng=get_rng(),
-        graph=network.graph.source if "graph" in vars(network) else None,
-        buffers=[(path, how) for path, how, _ in resets],
-        dry_run=dry_run,
-        method="" if after is None else str(after),
-    )
+    with uncollected():
+        network = Network(model)
+        plan = make_plan(
+            network,
+            chosen,
+            by_rules,
+            None if only is None else matcher(only),
+            None if skip is None else matcher(skip),
+        )
+        if not dry_run:
+            refuse_without_memory("initialize_", plan)
+        if get_rng() == "torch" or (generator is not None and generator.device.type != "cpu"):
+            refuse_partitioned_without_keys("initialize_", plan)
+        refuse_undrawable(plan, has_keys=seed is not None)
+        resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
+        refuse_buffers_elsewhere("initialize_", network, resets)
+        sources = _sources(seed, generator, dry_run)
+        of_each = [sources(entry.site.name) for entry in plan]
+        if agree and not dry_run:
+            agree_on(plan, of_each, chosen, by_rules, seed)
+        # From here on nothing is refused.
+        moments = (
+            [None] * len(plan)
+            if dry_run
+            else carry_out(network, plan, of_each, sources, resets, device)
+        )
+        return InitReport(
+            rows=list(map(row_of, plan, of_each, moments)),
+            recipe=str(chosen),
+            rules=[str(rule) for rule in by_rules],
+            seed=seed,
+            rng=get_rng(),
+            graph=network.graph.source if "graph" in vars(network) else None,
+            buffers=[(path, how) for path, how, _ in resets],
+            dry_run=dry_run,
+            method="" if after is None else str(after),
+        )
 
 
 def _check_source(seed: object, generator: object) -> None:
@@ -244,25 +246,25 @@ def carry_out(  # noqa: PLR0917
     if network.is_on_meta:
         materialize_(network.model, device, _left_out(network, plan))
     _reset_by_modules(network, plan, sources)
-    plain = [i for i, entry in enumerate(plan) if entry.site.computed is None]
-    batch = Batch(
-        [plan[i] for i in plain],
-        [of_each[i] for i in plain],
-        [plan[i].site.parameters[0] for i in plain],
-    )
+    computed_of = {
+        i: entry.site.computed for i, entry in enumerate(plan) if entry.site.computed is not None
+    }
+    plain = [i for i in range(len(plan)) if i not in computed_of]
+    parameters = [plan[i].site.parameters[0] for i in plain]
+    batch = Batch([plan[i] for i in plain], [of_each[i] for i in plain], parameters)
     moments = dict(zip(plain, batch.run(), strict=True))
-    for entry, source in zip(plan, of_each, strict=True):
-        if entry.site.computed is not None and entry.blocks:
-            set_computed(entry, entry.site.computed, source)
+    for i, computed in computed_of.items():
+        if plan[i].blocks:
+            set_computed(plan[i], computed, of_each[i])
     with torch.no_grad():
         for _, _, reset in resets:
             reset(sources)
-    settle_(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
-    set_initialized(p for entry in plan if not entry.is_kept for p in entry.site.parameters)
-    for i, entry in enumerate(plan):
-        computed = entry.site.computed
-        if computed is not None:
-            moments[i] = measured(computed.value()) if computed.is_here else None
+    filled = [p for i, p in zip(plain, parameters, strict=True) if not plan[i].is_kept]
+    filled += (p for i in computed_of if not plan[i].is_kept for p in plan[i].site.parameters)
+    settle_(filled)
+    set_initialized(filled)
+    for i, computed in computed_of.items():
+        moments[i] = measured(computed.value()) if computed.is_here else None
     return [moments[i] for i in range(len(plan))]
 
 

@@ -1,17 +1,17 @@
 """A model as recipes and rules see it: its modules, and its parameters in their places."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import Parameter, is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from pyinit._graph.graph import Graph
 from pyinit._graph.kinds import weight_layout
 from pyinit._graph.trace import trace
 from pyinit._torch.once import once
-from pyinit._torch.placement import is_dtensor
+from pyinit._torch.placement import has_dtensors
 from pyinit._torch.views import whole_shape
 from pyinit._torch.wrappers import named_modules
 from pyinit.initializers import Weight
@@ -108,7 +108,7 @@ class Network:
     @once
     def has_dtensors(self) -> bool:
         """Whether a parameter is a DTensor."""
-        return any(is_dtensor(tensor) for site in self.sites for tensor in site.parameters)
+        return has_dtensors(tensor for site in self.sites for tensor in site.parameters)
 
     @property
     def is_on_meta(self) -> bool:
@@ -121,28 +121,32 @@ class Network:
 
     def _sites(self) -> Iterator[Site]:
         seen: dict[int, Site] = {}
-        computed: dict[nn.Module, list[Site]] = {}
+        computed: dict[nn.Module, Sequence[Site]] = {}
         # A module that stands in two places has two names.
         for path, module in named_modules(self.model):
             prefix = path + "." if path else ""
             here = computed.get(module)
             if here is None:
                 self.modules[path] = module
-                computed[module] = here = [_computed(c, path) for c in computed_by(module)]
+                of_module = computed_by(module)
+                here = [_computed(c, path) for c in of_module] if of_module else _NONE
+                computed[module] = here
                 yield from here
             else:
                 for site in here:
                     site.tied += (prefix + site.leaf,)
-            for site in here:
-                site.originals += _originals(site, prefix)
-            if isinstance(module, ParametrizationList):
+            originals: Collection[str] = ()
+            if here:
+                for site in here:
+                    site.originals += _originals(site, prefix)
+                originals = {name for site in here for name in _originals(site, "")}
+            if not module._parameters or isinstance(module, ParametrizationList):
                 continue
-            originals = {name for site in here for name in _originals(site, "")} if here else ()
             for leaf, tensor in module._parameters.items():
                 if tensor is None or leaf in originals:
                     continue
                 name = prefix + leaf
-                if type(tensor) is not nn.Parameter:
+                if type(tensor) is not Parameter:
                     refuse_lazy(name, tensor)
                 known = seen.get(id(tensor))
                 if known is None:
@@ -150,6 +154,9 @@ class Network:
                     yield site
                 else:
                     known.tied += (name,)
+
+
+_NONE: Sequence[Site] = ()
 
 
 def refuse_lazy(name: str, tensor: Tensor) -> None:

@@ -10,6 +10,7 @@ from pyinit._messages import first_of
 from pyinit._random.rng import Key, Source, rng, stream_of
 from pyinit._sharding.zero3 import settle_
 from pyinit._torch.eager import eager
+from pyinit._torch.garbage import uncollected
 from pyinit._torch.placement import refuse_elsewhere
 from pyinit._torch.views import dtype_name
 from pyinit.initializers import KEEP, ZEROS, Keep, OwnReset
@@ -82,52 +83,53 @@ def replay_(model: nn.Module, report: Any, *, strict: bool = True) -> InitReport
         raise TypeError(
             f"report must be an InitReport or a file's path, got {type(given).__name__}"
         )
-    network = Network(model)
-    rows, lost = _rows(network, report)
-    plan = [_entry(site, rows.get(site.name), lost) for site in network.sites]
-    adjusted = [
-        (site, row)
-        for site in network.sites
-        if (row := rows.get(site.name)) and row.adjustment is not None and row.name not in lost
-    ]
-    refuse_sites_elsewhere("replay_", (e.site for e in plan if not e.is_kept), network)
-    refuse_elsewhere("replay_", (n for s, _ in adjusted for n in s.named_parameters), model)
-    lost |= _check(plan)
-    if lost and strict:
-        raise ValueError(
-            f"the report cannot give again {len(lost)} of the parameters: {_by_reason(lost)} "
-            "(strict=False leaves them as they are)"
+    with uncollected():
+        network = Network(model)
+        rows, lost = _rows(network, report)
+        plan = [_entry(site, rows.get(site.name), lost) for site in network.sites]
+        adjusted = [
+            (site, row)
+            for site in network.sites
+            if (row := rows.get(site.name)) and row.adjustment is not None and row.name not in lost
+        ]
+        refuse_sites_elsewhere("replay_", (e.site for e in plan if not e.is_kept), network)
+        refuse_elsewhere("replay_", (n for s, _ in adjusted for n in s.named_parameters), model)
+        lost |= _check(plan)
+        if lost and strict:
+            raise ValueError(
+                f"the report cannot give again {len(lost)} of the parameters: {_by_reason(lost)} "
+                "(strict=False leaves them as they are)"
+            )
+        if report.rng == "torch":
+            refuse_partitioned_without_keys("replay_", plan)
+        refuse_without_memory("replay_", plan)
+        keys = {row.name: Key(row.key, row.stream or 0) for row in report if row.key is not None}
+        base = next(iter(keys.values()), Key(0)).key
+
+        def sources(name: str) -> Source:
+            row = rows.get(name)
+            return (row and keys.get(row.name)) or Key(base, stream_of(name))
+
+        resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
+        refuse_buffers_elsewhere("replay_", network, resets)
+        of_each = [sources(entry.site.name) for entry in plan]
+        with rng(report.rng, report.stream_version):
+            moments = carry_out(network, plan, of_each, sources, resets, device=None)
+        made = {row.name: row for row in map(row_of, plan, of_each, moments)}
+        for name, row in rows.items():
+            if row.name not in lost:
+                made[name] = made[name]._replace(start=row.start)
+        for site, row in adjusted:
+            made[site.name] = _adjusted(site, row, report)
+        return replace(
+            report,
+            rows=list(made.values()),
+            buffers=[(path, how) for path, how, _ in resets],
+            dry_run=False,
+            skipped=tuple(lost.items()),
+            version=version_of_pyinit(),
+            torch=torch_version(),
         )
-    if report.rng == "torch":
-        refuse_partitioned_without_keys("replay_", plan)
-    refuse_without_memory("replay_", plan)
-    keys = {row.name: Key(row.key, row.stream or 0) for row in report if row.key is not None}
-    base = next(iter(keys.values()), Key(0)).key
-
-    def sources(name: str) -> Source:
-        row = rows.get(name)
-        return (row and keys.get(row.name)) or Key(base, stream_of(name))
-
-    resets = plan_resets(network.modules, IsTouched(plan), may_be_empty=network.has_dtensors)
-    refuse_buffers_elsewhere("replay_", network, resets)
-    of_each = [sources(entry.site.name) for entry in plan]
-    with rng(report.rng, report.stream_version):
-        moments = carry_out(network, plan, of_each, sources, resets, device=None)
-    made = {row.name: row for row in map(row_of, plan, of_each, moments)}
-    for name, row in rows.items():
-        if row.name not in lost:
-            made[name] = made[name]._replace(start=row.start)
-    for site, row in adjusted:
-        made[site.name] = _adjusted(site, row, report)
-    return replace(
-        report,
-        rows=list(made.values()),
-        buffers=[(path, how) for path, how, _ in resets],
-        dry_run=False,
-        skipped=tuple(lost.items()),
-        version=version_of_pyinit(),
-        torch=torch_version(),
-    )
 
 
 def _rows(network: Network, report: InitReport) -> tuple[dict[str, Row], dict[str, str]]:
@@ -149,7 +151,11 @@ def _rows(network: Network, report: InitReport) -> tuple[dict[str, Row], dict[st
             or _misfit(row, report)
         ):
             lost[row.name] = why
-    lost |= {site.name: _no_row(site, report) for site in network.sites if site.name not in rows}
+    tied: dict[str, Row] = {}
+    for row in report:
+        for name in row.tied:
+            tied.setdefault(name, row)
+    lost |= {site.name: _no_row(site, tied) for site in network.sites if site.name not in rows}
     return rows, lost
 
 
@@ -254,9 +260,9 @@ def _by_reason(lost: dict[str, str]) -> str:
     return "; ".join(f"{first_of(some)}: {why}" for why, some in names.items())
 
 
-def _no_row(site: Site, report: InitReport) -> str:
+def _no_row(site: Site, tied: dict[str, Row]) -> str:
     for name in (site.name, *site.tied):
-        row = next((row for row in report if name in row.tied), None)
+        row = tied.get(name)
         if row is not None:
             return f"the report ties it to {row.name}, the model has it apart"
     return "the report has no row for it"

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import pyinit
 from pyinit import calculate_gain
+from pyinit._graph import fx_tracer, model_to_flow
 from pyinit._graph.fx_tracer import traced
 from pyinit._graph.graph import ActivationKind, Branch
 from pyinit._graph.trace import trace
@@ -749,3 +750,73 @@ def test_convolutions_that_standardize_their_weights_are_no_plain_chain() -> Non
     assert set(graph.depth.values()) == {1}
     assert graph.activation["0"] == ActivationKind("relu")
     assert graph.norms == {}
+
+
+class Chain(nn.Sequential):
+    """A class of its own that changes nothing."""
+
+
+class Backwards(nn.Sequential):
+    """A chain in which the modules are called in another order."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for module in reversed(self):  # type: ignore[call-overload]
+            x = module(x)
+        return x
+
+
+class Doubled(nn.Module):
+    """What has to be traced itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x
+
+
+def _chains() -> dict[str, nn.Module]:
+    layer = nn.Linear(3, 3)
+    return {
+        "empty": nn.Sequential(),
+        "nested": nn.Sequential(
+            nn.Sequential(), nn.ReLU(), nn.Sequential(layer, nn.BatchNorm1d(3), nn.GELU())
+        ),
+        "shared": nn.Sequential(layer, nn.ReLU(), nn.Sequential(layer, nn.Softmax(-1))),
+        "images": nn.Sequential(
+            nn.Conv2d(3, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), layer
+        ),
+        "several layers": nn.Sequential(
+            nn.Embedding(3, 4), nn.TransformerEncoderLayer(4, 2), nn.LSTM(4, 4)
+        ),
+        "own class": Chain(Chain(nn.Linear(2, 2), nn.PReLU()), nn.Linear(2, 2)),
+    }
+
+
+@pytest.mark.parametrize("name", list(_chains()))
+def test_a_chain_of_modules_has_the_flow_that_a_trace_finds(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _chains()[name]
+    assert fx_tracer.chain(model) is not None
+    steps = model_to_flow.flow_of(model).steps
+    monkeypatch.setattr(model_to_flow, "chain", lambda _: None)
+    assert steps == model_to_flow.flow_of(model).steps
+
+
+def _with_forward_of_its_own() -> nn.Module:
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.forward = lambda x: x  # type: ignore[method-assign, assignment]
+    return model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Linear(2, 2),
+        Backwards(nn.Linear(2, 2), nn.ReLU()),
+        nn.Sequential(Backwards(nn.Linear(2, 2), nn.ReLU())),
+        nn.Sequential(nn.Linear(2, 2), Doubled()),
+        _with_forward_of_its_own(),
+    ],
+    ids=["no chain", "own order", "own order inside", "to be traced", "own forward"],
+)
+def test_what_does_more_than_call_its_modules_in_order_is_traced(model: nn.Module) -> None:
+    assert fx_tracer.chain(model) is None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
+from pyinit._random.rng import Key
 from pyinit._torch.views import View
 
 KEY = (7, 0)
@@ -259,6 +260,9 @@ def _questions() -> Iterator[Call]:
     _, _, shape, strides = memory(seven)
     for name, arguments in {
         "dlpack_memory": (seven,),
+        "usual_targets": ([seven, seven.transpose(0, 1)[:, ::2], None],),
+        "quick_uniform": (torch.empty(7), 0.0, 1.0, Key(*KEY), torch.get_num_threads),
+        "quick_normal": (torch.empty(7), 0.0, 1.0, Key(*KEY), torch.get_num_threads),
         "dlpack_target": (seven.transpose(0, 1)[:, ::2],),
         "is_dense": (shape, strides),
         "non_overlapping": (shape, strides),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ from pyinit._torch.views import (
 )
 from pyinit.initializers import (
     Block,
+    Blocks,
     Constant,
     DeltaOrthogonal,
     Drawn,
@@ -85,6 +86,14 @@ class _Wave:
     of_pieces: dict[int, range] = field(default_factory=dict)
 
 
+class _Single(NamedTuple):
+    """A fill of all elements of a parameter: its wave, the distribution's code and its parameters."""
+
+    wave: int
+    code: int
+    parameters: tuple[float, float, float, float]
+
+
 def _part_for_torchs_numbers(tensor: Tensor) -> Sharded | None:
     """What is held of a tensor that gets the numbers of ``torch.func._random``."""
     return sharded(tensor) if get_rng() == "torch.func" else None
@@ -105,6 +114,8 @@ class Batch:
         self._written: list[Tensor] = []
         self._parts: dict[int, Sharded] = {}
         self._made: list[Made] = []
+        # By the identity of an entry's blocks, which entries of one kind share, and the plan holds.
+        self._single: dict[int, _Single | None] = {}
         is_native = get_rng() == "philox"
         for i, entry in enumerate(entries):
             if not entry.blocks:
@@ -136,7 +147,24 @@ class Batch:
             self._waves.append(_Wave())
         return self._waves[number]
 
+    def _single_fill(self, blocks: Blocks) -> "_Single | None":
+        """What a kernel fills all elements with at once, if the blocks ask for no more than that."""
+        if id(blocks) not in self._single:
+            drawn, rows, number = blocks[0]
+            kernel = _KERNELS.get(type(drawn)) if len(blocks) == 1 and rows is None else None
+            self._single[id(blocks)] = kernel and _Single(
+                number, kernel[0].code, padded(kernel[1](drawn))
+            )
+        return self._single[id(blocks)]
+
     def _schedule(self, i: int, entry: Entry, view: View, source: Key) -> None:
+        single = self._single_fill(entry.blocks)
+        if single is not None:
+            number, code, numbers_of = single
+            wave = self._wave(number)
+            wave.alone[i] = len(wave.fills)
+            wave.fills.append((view, code, numbers_of, source, None, None))
+            return
         key, stream = source
         for k, (drawn, rows, number) in enumerate(entry.blocks):
             wave = self._wave(number)
@@ -147,8 +175,6 @@ class Batch:
             numbers = (key, (stream + k) % 2**64)
             kernel = _KERNELS.get(type(drawn))
             if kernel is not None:
-                if rows is None and len(entry.blocks) == 1:
-                    wave.alone[i] = len(wave.fills)
                 distribution, parameters = kernel
                 numbers_of = padded(parameters(drawn))
                 wave.fills.append((at, distribution.code, numbers_of, numbers, None, None))

@@ -12,8 +12,15 @@ from pyinit import _core
 from pyinit._messages import first_of
 from pyinit._sharding.find import sharded
 from pyinit._sharding.zero3 import refuse_gathered
-from pyinit._torch.placement import GATHER, is_dtensor, refuse_elsewhere
-from pyinit._torch.views import DTYPES, View, is_placeholder, readable_view, writable_flat_view
+from pyinit._torch.placement import GATHER, is_dtensor, refuse_elsewhere, says_nothing
+from pyinit._torch.views import (
+    DTYPES,
+    View,
+    is_placeholder,
+    readable_view,
+    writable_flat_view,
+    writable_flat_views,
+)
 from pyinit.initializers import (
     KEEP,
     Blocks,
@@ -116,7 +123,9 @@ def make_plan(
     for site in network.sites:
         entry = untouched.get(site.name)
         if entry is None:
-            chosen = by_rule.get(site.name) or _by_recipe(site, by_recipe, network)
+            chosen = by_rule.get(site.name) or (
+                _by_recipe(site, by_recipe, network) if site.tied else by_recipe.get(site.name)
+            )
             if chosen is None:
                 why = f"recipe {recipe.name} leaves it as it is"
                 entry = Entry(site, KEEP, why, (), Kept.UNKNOWN)
@@ -139,12 +148,12 @@ def refuse_sites_elsewhere(call: str, sites: Iterable[Site], network: Network) -
     Raises:
         ValueError: if there are such parameters.
     """
-    named = (
-        (name, parameter)
-        for site in sites
-        for name, parameter in site.named_parameters
-        if site.computed is not None or not _is_sharded(call, name, parameter)
-    )
+    named: list[tuple[str, Tensor]] = []
+    for site in sites:
+        if site.computed is not None:
+            named += site.named_parameters
+        elif not _is_sharded(call, site.name, site.tensor):
+            named.append((site.name, site.tensor))
     refuse_elsewhere(call, named, network.model)
 
 
@@ -154,6 +163,8 @@ def _is_sharded(call: str, name: str, parameter: Tensor) -> bool:
     Raises:
         ValueError: for one whose elements cannot be told from what it holds.
     """
+    if says_nothing(parameter):
+        return False
     refuse_gathered(call, ((name, parameter),))
     try:
         return sharded(parameter) is not None
@@ -170,6 +181,7 @@ def refuse_without_memory(call: str, plan: Sequence[Entry]) -> None:
     without = [
         name
         for entry in plan
+        if entry.view is None or entry.site.computed is not None  # with a view it has memory
         for name, parameter in entry.site.named_parameters
         if parameter.is_meta and is_dtensor(parameter) and not entry.is_left_out
     ]
@@ -189,11 +201,9 @@ def refuse_no_match(name: str, match: Matcher | None, network: Network) -> None:
 
 
 def _by_recipe(site: Site, by_recipe: Choices, network: Network) -> Choice | None:
-    """What a recipe says of a parameter, by any of its names if it is tied."""
-    chosen = by_recipe.get(site.name)
-    if not site.tied:
-        return chosen
-    chosen = chosen or next(filter(None, map(by_recipe.get, site.tied)), None)
+    """What a recipe says of a tied parameter, by any of its names."""
+    names = (site.name, *site.tied)
+    chosen = next(filter(None, map(by_recipe.get, names)), None)
     return None if chosen is None else with_padding(chosen, site, network)
 
 
@@ -269,10 +279,12 @@ def check(plan: Sequence[Entry]) -> None:
     _check_values(plan)
     _check_partitioned(plan)
     entries, tensors, views = [], [], []
-    for entry in plan:
+    ordinary = writable_flat_views([entry.site.tensor for entry in plan])
+    for entry, known in zip(plan, ordinary, strict=True):
         site = entry.site
         for tensor in (site.tensor,) if site.computed is None else site.computed.tensors():
-            view = entry.view = view_of_entry(entry, tensor)
+            is_known = known is not None and tensor is site.tensor and bool(entry.blocks)
+            view = entry.view = known if is_known else view_of_entry(entry, tensor)
             if view is not None:
                 entries.append(entry)
                 tensors.append(tensor)
@@ -314,7 +326,10 @@ def _check_values(plan: Sequence[Entry]) -> None:
     without = [
         f"{entry.site.name} ({entry.why})"
         for entry in plan
-        if entry.site.tensor.is_meta and entry.is_kept and not entry.is_left_out
+        if not entry.blocks
+        and entry.site.tensor.is_meta
+        and entry.is_kept
+        and not entry.is_left_out
     ]
     if without:
         raise ValueError(
@@ -326,8 +341,11 @@ def _check_values(plan: Sequence[Entry]) -> None:
 def _check_partitioned(plan: Sequence[Entry]) -> None:
     """Refuse what ZeRO-3 has partitioned where processes would have to hand parts around."""
     for entry in plan:
-        is_partitioned = bool(entry.blocks) and is_placeholder(entry.site.tensor)
-        if is_partitioned and not all(type(drawn) in QUICK for drawn, _, _ in entry.blocks):
+        if not entry.blocks or says_nothing(entry.site.tensor):
+            continue
+        if is_placeholder(entry.site.tensor) and not all(
+            type(drawn) in QUICK for drawn, _, _ in entry.blocks
+        ):
             raise ValueError(
                 f"{entry.initializer} cannot fill {entry.site.name} ({entry.why}), since its elements "
                 f"depend on each other and DeepSpeed's ZeRO-3 has partitioned it: {GATHER}"

@@ -41,11 +41,12 @@ def each(network: Network, choose: Callable[[Site], Choice | None]) -> dict[str,
 
     The function is not asked about parameters whose values only their own module knows.
     """
-    found = (
-        (site.name, own_start(site, network) if keeps_its_own(site) else choose(site))
-        for site in network.sites
-    )
-    return {name: choice for name, choice in found if choice is not None}
+    choices: dict[str, Choice] = {}
+    for site in network.sites:
+        choice = own_start(site, network) if keeps_its_own(site) else choose(site)
+        if choice is not None:
+            choices[site.name] = choice
+    return choices
 
 
 def each_place(network: Network, choose: Callable[[Site], Choice | None]) -> dict[str, Choice]:
@@ -153,7 +154,7 @@ def with_padding(choice: Choice, site: Site, network: Network) -> Choice:
     """The choice, with zeros in the row for padding if the parameter is an embedding's, too."""
     if isinstance(choice.initializer, (Padded, Keep, OwnReset)):
         return choice
-    for place in places(site, network):
+    for place in places(site, network) if site.tied else (site,):
         if place.leaf == "weight" and isinstance(place.module, EMBEDDINGS):
             choice = choice._replace(initializer=padded(choice.initializer, place.module))
             if isinstance(choice.initializer, Padded):

@@ -64,7 +64,7 @@ def torch_defaults(network: Network) -> Choices:
     out_biases = {prefix + "out_proj.bias" for prefix in _prefixes(network, nn.MultiheadAttention)}
 
     def choose(site: Site) -> Choice | None:
-        if site.name.startswith(transformers) and len(site.shape) > 1:
+        if transformers and site.name.startswith(transformers) and len(site.shape) > 1:
             return Choice(by_shape_alone(_XAVIER, site.weight), "Transformer's default")
         if site.name in out_biases:
             return Choice(ZEROS, "MultiheadAttention's default")

@@ -89,7 +89,7 @@ class Rule:
 
     def matches(self, site: Site) -> bool:
         """Whether the rule means the parameter at this site."""
-        return self.parameter in {None, site.leaf} and self.match(site)
+        return (self.parameter is None or self.parameter == site.leaf) and self.match(site)
 
     def near(self, network: Network) -> str:
         """A hint for the message if the rule matches no parameter: names that are near."""
