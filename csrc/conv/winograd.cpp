@@ -142,6 +142,7 @@ class Winograd {
     for (int64_t p = 0; p < kPoints; ++p, inputs += inputs_.point, sums += sums_.point) {
       for (int64_t i = 0; i < channels; i += kChain) {
         const int64_t chain = std::min(kChain, channels - i);
+        for (int64_t l = 0; l < chain * panel_; l += kCacheLine) __builtin_prefetch(b + chain * panel_ + l, 0, 2);
         const bool adds = first + i > 0;
         if (is_narrow) {
           winograd_.multiply_vector[adds](tiles, chain, inputs + i, inputs_.row, b, sums, sums_.row);
