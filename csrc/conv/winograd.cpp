@@ -140,6 +140,9 @@ class Winograd {
     const float* b = weights_.at(group, panel, first);
     const bool is_narrow = width <= winograd_.vector;
     for (int64_t p = 0; p < kPoints; ++p, inputs += inputs_.point, sums += sums_.point) {
+      if (first > 0 && p + 1 < kPoints) {
+        for (int64_t l = 0; l < tiles * sums_.row; l += kCacheLine) __builtin_prefetch(sums + sums_.point + l, 1, 2);
+      }
       for (int64_t i = 0; i < channels; i += kChain) {
         const int64_t chain = std::min(kChain, channels - i);
         for (int64_t l = 0; l < chain * panel_; l += kCacheLine) __builtin_prefetch(b + chain * panel_ + l, 0, 2);
