@@ -63,7 +63,7 @@ class Winograd {
         parts_(divide_up(c.outputs(), outputs_each_)),
         strip_(c.reach(), Order::channels, pixels_of(blocks_.largest()), channels_),
         inputs_(blocks_.largest().pixels(), channels_),
-        sums_(blocks_.largest().pixels(), panel_),
+        sums_(blocks_.largest().pixels(), std::min(panel_, round_up(c.outputs(), winograd_.vector))),
         at_inputs_(round_up(strip_.size(), kCacheLine)),
         at_sums_(at_inputs_ + inputs_.size() + kMaxPanel),
         at_outputs_(at_sums_ + divide_up(outputs_each_, panel_) * sums_.size()),
@@ -140,14 +140,18 @@ class Winograd {
     const float* b = weights_.at(group, panel, first);
     const bool is_narrow = width <= winograd_.vector;
     for (int64_t p = 0; p < kPoints; ++p, inputs += inputs_.point, sums += sums_.point) {
+      if (first > 0 && p + 1 < kPoints) {
+        for (int64_t l = 0; l < tiles * sums_.row; l += kCacheLine) __builtin_prefetch(sums + sums_.point + l, 1, 2);
+      }
       for (int64_t i = 0; i < channels; i += kChain) {
         const int64_t chain = std::min(kChain, channels - i);
+        for (int64_t l = 0; l < chain * panel_; l += kCacheLine) __builtin_prefetch(b + chain * panel_ + l, 0, 2);
         const bool adds = first + i > 0;
         if (is_narrow) {
-          winograd_.multiply_vector[adds](tiles, chain, inputs + i, inputs_.row, b, sums);
+          winograd_.multiply_vector[adds](tiles, chain, inputs + i, inputs_.row, b, sums, sums_.row);
         } else {
           kernels_.multiply[static_cast<int>(adds ? Product::add : Product::set)](
-              tiles, chain, {inputs + i, inputs_.row, 1}, b, panel_, sums, panel_);
+              tiles, chain, {inputs + i, inputs_.row, 1}, b, panel_, sums, sums_.row);
         }
         b += chain * panel_;
       }
@@ -167,12 +171,12 @@ class Winograd {
           const int64_t height = std::min(kSide, pixels.size[1] - kSide * h);
           float* const to = out + n * output_.batch_stride + d * output_.strides[0] + kSide * h * output_.strides[1];
           if (is_direct) {
-            winograd_.transform_outputs({tiles.size[2], columns}, height, w, sums + tile * panel_, sums_.point, panel_,
-                                        to, output_.strides[1], along);
+            winograd_.transform_outputs({tiles.size[2], columns}, height, w, sums + tile * sums_.row, sums_.point,
+                                        sums_.row, to, output_.strides[1], along);
             continue;
           }
-          winograd_.transform_outputs({tiles.size[2], columns}, height, w, sums + tile * panel_, sums_.point, panel_,
-                                      buffer + made * panel_, w * panel_, panel_);
+          winograd_.transform_outputs({tiles.size[2], columns}, height, w, sums + tile * sums_.row, sums_.point,
+                                      sums_.row, buffer + made * panel_, w * panel_, panel_);
           made += height * w;
         }
       }

@@ -117,33 +117,33 @@ void transform_outputs(TileRow size, int64_t rows, int64_t width, const float* p
 constexpr int kTallRows = kRows < 12 ? 12 : kRows;
 
 template <int rows, bool add>
-void multiply_vector_tile(int64_t k, const float* a, int64_t a_row, const float* b, float* c) {
+void multiply_vector_tile(int64_t k, const float* a, int64_t a_row, const float* b, float* c, int64_t c_row) {
   using Sums = Tile<float, rows, 1>;
   Sums t;
   Sums::clear(t);
   Sums::template accumulate<false>(t, k, {a, a_row, 1}, b, kPanel<float>);
   if constexpr (add) {
-    Sums::add_to(t, c, kPanel<float>);
+    Sums::add_to(t, c, c_row);
   } else {
-    Sums::store_to(t, c, kPanel<float>);
+    Sums::store_to(t, c, c_row);
   }
 }
 
 template <bool add, class Rows> struct VectorTiles;
 template <bool add, int... i> struct VectorTiles<add, std::integer_sequence<int, i...>> {
-  static constexpr void (*multiply[])(int64_t, const float*, int64_t, const float*,
-                                      float*) = {multiply_vector_tile<i + 1, add>...};
+  static constexpr void (*multiply[])(int64_t, const float*, int64_t, const float*, float*,
+                                      int64_t) = {multiply_vector_tile<i + 1, add>...};
 };
 
 template <bool add>
-void multiply_vector(int64_t m, int64_t k, const float* a, int64_t a_row, const float* b, float* c) {
+void multiply_vector(int64_t m, int64_t k, const float* a, int64_t a_row, const float* b, float* c, int64_t c_row) {
   using Tiles = VectorTiles<add, std::make_integer_sequence<int, kTallRows>>;
   for (int64_t tiles = (m + kTallRows - 1) / kTallRows; tiles > 0; --tiles) {
     const int64_t rows = (m + tiles - 1) / tiles;
-    Tiles::multiply[rows - 1](k, a, a_row, b, c);
+    Tiles::multiply[rows - 1](k, a, a_row, b, c, c_row);
     m -= rows;
     a += rows * a_row;
-    c += rows * kPanel<float>;
+    c += rows * c_row;
   }
 }
 

@@ -32,9 +32,9 @@ struct WinogradKernels {
   void (*transform_outputs)(TileRow size, int64_t rows, int64_t width, const float* points, int64_t point, int64_t tile,
                             float* out, int64_t row, int64_t pixel);
 
-  // C, or C +=, AB for m rows of A at a distance and one vector of B's k rows of a panel. C's rows are as wide as a
-  // panel.
-  void (*multiply_vector[2])(int64_t m, int64_t k, const float* a, int64_t a_row, const float* b, float* c);
+  // C, or C +=, AB for m rows of A and C at a distance, and one vector of B's k rows of a panel.
+  void (*multiply_vector[2])(int64_t m, int64_t k, const float* a, int64_t a_row, const float* b, float* c,
+                             int64_t c_row);
   int vector;  // its elements
 };
 
