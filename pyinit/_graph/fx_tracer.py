@@ -42,7 +42,7 @@ def chain(model: nn.Module) -> list[tuple[str, nn.Module]] | None:
     the same way; None for other models, and where a module in it has to be traced."""
     if not _is_sequential(model):
         return None
-    tracer, paths = _Tracer(), {module: path for path, module in model.named_modules()}
+    tracer, paths = Tracer(), {module: path for path, module in model.named_modules()}
     calls: list[tuple[str, nn.Module]] = []
     waiting = [model]
     while waiting:
