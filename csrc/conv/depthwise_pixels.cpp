@@ -18,6 +18,8 @@ constexpr int64_t kPixels = 256;                   // whose products are added u
 constexpr int64_t kChannelUnit = 16;               // threads share out channels by
 constexpr int64_t kPastCaches = int64_t{8} << 20;  // bytes, of outputs that will not stay in the caches
 constexpr int64_t kManyChannels = 128;             // enough to share out
+// Parts of the rows are summed on their own, so that threads read what lies side by side.
+constexpr int64_t kParts = 4, kPartWork = int64_t{1} << 21;
 
 // Taps and where they are from a place in the source.
 struct AxisTaps {
@@ -239,9 +241,10 @@ void depthwise_pixels_gradient(const Window& window, const Images<const T>& inpu
   const int64_t x_row = window.stride[1] * input.strides[1], x_step = rows.source_step();
   const int64_t y_row = output.strides[1], y_step = output.strides[2];
 
-  // Of few channels, parts of the rows are summed on their own.
+  // Of few channels, or much work, parts of the rows are summed on their own.
   const int64_t in_image = output.size[0] * output.size[1], all = output.batch * in_image;
-  const int64_t parts = std::clamp<int64_t>(kManyChannels / channels, 1, std::max<int64_t>(all, 1));
+  const int64_t worth = std::min(kParts, output.batch * output.pixels() * channels * taps / kPartWork);
+  const int64_t parts = std::clamp<int64_t>(std::max(kManyChannels / channels, worth), 1, std::max<int64_t>(all, 1));
   const int64_t part = divide_up(all, parts), units = divide_up(channels, kChannelUnit);
   std::vector<double> sums(static_cast<size_t>(parts * taps * channels));
   const int64_t work = output.batch * output.pixels() * channels * taps;
