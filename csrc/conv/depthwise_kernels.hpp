@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "conv/gradient_kernels.hpp"
 #include "core/isa.hpp"
 
 namespace pyinit {
@@ -56,7 +57,6 @@ struct PixelRows {
 };
 
 constexpr int64_t kSlack = 16;
-template <class T> constexpr int64_t kSumLanes = 64 / sizeof(T);
 
 template <class T> struct DepthwiseKernels {
   void (*copy)(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x, const Grid<T>& out);
