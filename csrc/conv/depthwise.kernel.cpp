@@ -24,10 +24,10 @@ template <class T> PYINIT_INLINE Vec<T> load_some(const T* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
   return load(buffer);
 }
-template <class T> PYINIT_INLINE void store_some(T* p, Vec<T> x, int64_t count) {
-  T buffer[kLanes<T>];
+template <class T, class V> PYINIT_INLINE void store_some(T* p, V x, int64_t count) {
+  T buffer[sizeof(V) / sizeof(T)];
   store(buffer, x);
-  if constexpr (kLanes<T> > 4) {
+  if constexpr (sizeof(V) / sizeof(T) > 4) {
     if (count >= 4) return copy_pieces<4>(count, buffer, p);
   }
   for (int64_t i = 0; i < count; ++i) p[i] = buffer[i];
@@ -104,18 +104,26 @@ void copy(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x,
   copy_planes<T, 0, 0>(planes, rows, columns, x, out);
 }
 
+// In pieces of eight, the last one over some of those before.
 template <class T> PYINIT_INLINE void weave_row(int64_t columns, const T* even, const T* odd, T* out) {
-  int64_t j = 0;
+  int64_t done = 0;
 #if __has_builtin(__builtin_shufflevector)
-  for (; j + 8 <= columns; j += 8) {
+  const auto piece = [&](int64_t j) {
     Four<T> x, y;
     __builtin_memcpy(&x, even + j / 2, sizeof x);
     __builtin_memcpy(&y, odd + j / 2, sizeof y);
-    const Four<T> woven[2] = {__builtin_shufflevector(x, y, 0, 4, 1, 5), __builtin_shufflevector(x, y, 2, 6, 3, 7)};
-    __builtin_memcpy(out + j, woven, sizeof woven);
+    const Four<T> low = __builtin_shufflevector(x, y, 0, 4, 1, 5), high = __builtin_shufflevector(x, y, 2, 6, 3, 7);
+    __builtin_memcpy(out + j, &low, sizeof low);
+    __builtin_memcpy(out + j + 4, &high, sizeof high);
+  };
+  const int64_t pairs = columns / 2 * 2;
+  if (pairs >= 8) {
+    for (int64_t j = 0; j < pairs - 8; j += 8) piece(j);
+    piece(pairs - 8);
+    done = pairs;
   }
 #endif
-  for (; j < columns; ++j) out[j] = (j % 2 == 0 ? even : odd)[j / 2];
+  for (int64_t j = done; j < columns; ++j) out[j] = (j % 2 == 0 ? even : odd)[j / 2];
 }
 
 template <class T>
@@ -137,28 +145,53 @@ template <template <class, int> class F, class T, int... i> struct ForEach<F, T,
 template <template <class, int> class F, class T, int most>
 constexpr auto& kUpTo = ForEach<F, T, std::make_integer_sequence<int, most>>::table;
 
+// Rows of planes are short, and hardly anything in them is aligned: vectors of 64 bytes would cost more than they do.
+#if defined(PYINIT_NS_avx512)
+struct RowF32 {
+  __m256 v;
+};
+struct RowF64 {
+  __m256d v;
+};
+PYINIT_INLINE RowF32 row_vec(float x) { return {_mm256_set1_ps(x)}; }
+PYINIT_INLINE RowF64 row_vec(double x) { return {_mm256_set1_pd(x)}; }
+PYINIT_INLINE RowF32 load_row(const float* p) { return {_mm256_loadu_ps(p)}; }
+PYINIT_INLINE RowF64 load_row(const double* p) { return {_mm256_loadu_pd(p)}; }
+PYINIT_INLINE void store(float* p, RowF32 x) { _mm256_storeu_ps(p, x.v); }
+PYINIT_INLINE void store(double* p, RowF64 x) { _mm256_storeu_pd(p, x.v); }
+PYINIT_INLINE RowF32 multiply_add(RowF32 a, RowF32 b, RowF32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+PYINIT_INLINE RowF64 multiply_add(RowF64 a, RowF64 b, RowF64 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+PYINIT_INLINE RowF32 max(RowF32 a, RowF32 b) { return {_mm256_max_ps(a.v, b.v)}; }
+PYINIT_INLINE RowF64 max(RowF64 a, RowF64 b) { return {_mm256_max_pd(a.v, b.v)}; }
+#else
+template <class T> PYINIT_INLINE Vec<T> row_vec(T x) { return vec(x); }
+template <class T> PYINIT_INLINE Vec<T> load_row(const T* p) { return load(p); }
+#endif
+template <class T> using RowVec = decltype(row_vec(T{}));
+template <class T> constexpr int kRowLanes = static_cast<int>(sizeof(RowVec<T>) / sizeof(T));
+
 // `taps` is their number if it is known beforehand, or 0.
 template <class T, int rows, int taps>
 PYINIT_INLINE void correlate_rows(int64_t columns, int64_t any_count, const int64_t* offsets, const T* weights,
                                   const T* x, int64_t x_row, T bias, T floor, T* out, int64_t out_row, const T* end) {
-  constexpr int L = kLanes<T>;
+  constexpr int L = kRowLanes<T>;
   const int64_t count = taps == 0 ? any_count : taps;
   for (int64_t begin = 0; begin < columns; begin += L) {
     // The last vector of a row begins where it ends with the row.
     const int64_t at = begin + L <= columns || columns < L ? begin : columns - L;
-    Vec<T> sums[rows];
+    RowVec<T> sums[rows];
 #pragma GCC unroll 4
-    for (int i = 0; i < rows; ++i) sums[i] = vec(bias);
+    for (int i = 0; i < rows; ++i) sums[i] = row_vec(bias);
 #pragma GCC unroll 9
     for (int64_t t = 0; t < count; ++t) {
-      const Vec<T> weight = vec(weights[t]);
+      const RowVec<T> weight = row_vec(weights[t]);
       const T* const from = x + at + offsets[t];
 #pragma GCC unroll 4
-      for (int i = 0; i < rows; ++i) sums[i] = multiply_add(weight, load(from + i * x_row), sums[i]);
+      for (int i = 0; i < rows; ++i) sums[i] = multiply_add(weight, load_row(from + i * x_row), sums[i]);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < rows; ++i) {
-      const Vec<T> sum = max(vec(floor), sums[i]);
+      const RowVec<T> sum = max(row_vec(floor), sums[i]);
       if (columns < L) {
         // What goes too far is overwritten by the rows after it.
         if (out + i * out_row + L <= end) {

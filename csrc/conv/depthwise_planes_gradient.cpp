@@ -21,7 +21,7 @@ namespace {
 constexpr int64_t kMultipliedBytes = int64_t{1} << 20;  // of a gradient's planes that are copied together
 constexpr int64_t kGrain = int64_t{1} << 16;            // multiply-adds that a thread is worth
 constexpr int64_t kProducts = 4096;                     // that are added up in single precision, in lanes, about
-constexpr int64_t kGroups = 8;  // whose planes are taken in turn, if their sums take no more than
+constexpr int64_t kGroups = 32;  // whose planes are taken in turn, if their sums take no more than
 constexpr int64_t kLaneBytes = int64_t{32} << 10;
 constexpr int64_t kTasks = 64;  // that many or more need no cut through the batch
 
