@@ -31,6 +31,7 @@ constexpr int64_t kMostTileBytes = int64_t{4} << 20;  // where one channel's tap
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
 constexpr int64_t kGrain = int64_t{1} << 18;        // multiply-adds that a thread is worth
 constexpr int64_t kPixelsPacked = 8, kSquare = 16;  // taken together, so that what is read or written lies side by side
+constexpr int64_t kPixelsAhead = 32;                // are fetched
 constexpr int64_t kCacheLine = 64;
 
 // A tile of one group's gradient: what some input channels, with all taps, make with some output channels. It has a row
@@ -183,6 +184,11 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
         // If channels lie side by side, some pixels are taken at a time, so that what is read lies side by side, too.
         const int64_t run = images.channel_stride == 1 ? kPixelsPacked : width;
         for (int64_t w = 0; w < width; w += run) {
+          // What lies side by side is read in pieces, which no processor foresees.
+          for (int64_t i = 0; run < width && i < run; ++i) {
+            const T* const ahead = x + (w + kPixelsAhead + i) * strides[2];
+            for (int64_t j = 0; j < channels; j += kCacheLine / int64_t{sizeof(T)}) __builtin_prefetch(ahead + j);
+          }
           for (int64_t j = 0; j < channels; j += panel) {
             pack(images, std::min(run, width - w), std::min(panel, channels - j),
                  x + w * strides[2] + j * images.channel_stride, to + j * depth + w * panel);

@@ -6,7 +6,7 @@
 
 namespace pyinit {
 
-// Whether it is meant for it: by sizes alone, since the sums depend on it.
+// Whether it is meant for it: by sizes and the order of memory alone, since the sums depend on it.
 template <class T>
 bool goes_by_planes(const Window& window, const Images<T>& weight, const Images<const T>& output);
 
