@@ -243,8 +243,9 @@ template <class T, int vectors> PYINIT_INLINE void sum_columns(int64_t rows, con
 }
 
 template <class T> void sum_rows(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums) {
-  constexpr int L = kLanes<T>;
+  constexpr int L = kLanes<T>, wide = 8;  // vectors that are read side by side
   int64_t j = 0;
+  for (; j + wide * L <= columns; j += wide * L) sum_columns<T, wide>(rows, x + j, row, sums + j);
   for (; j + kSums <= columns; j += kSums) sum_columns<T, kSums / L>(rows, x + j, row, sums + j);
   for (; j + L <= columns; j += L) sum_columns<T, 1>(rows, x + j, row, sums + j);
   for (; j < columns; ++j) {

@@ -24,6 +24,7 @@ namespace {
 constexpr int64_t kPixels = 1024;                   // of a block
 constexpr int64_t kLaneBytes = int64_t{384} << 10;  // of sums, which stay in the second cache
 // Output channels that are few, also where they lie side by side and have to be transposed, and a row's least pixels.
+constexpr int64_t kStripBytes = int64_t{1} << 20;  // of a block's input at most
 constexpr int64_t kFew = 16, kFewByChannels = 6, kLeastWidth = 10;
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19;  // pixels are divided into parts of so many multiply-adds
 constexpr int64_t kGrain = int64_t{1} << 18;                 // multiply-adds that a thread is worth
@@ -190,8 +191,13 @@ template <class T>
 bool goes_by_planes(const Window& window, const Images<T>& weight, const Images<const T>& output) {
   const int64_t columns = weight.batch / window.groups, rows = weight.channels * weight.pixels();
   const bool by_channels = output.channel_stride == 1 && output.strides[2] != 1;
-  return weight.pixels() > 1 && output.size[2] >= kLeastWidth && columns <= (by_channels ? kFewByChannels : kFew) &&
-         columns * rows * kCacheLine <= kLaneBytes;
+  if (weight.pixels() == 1 || output.size[2] < kLeastWidth || columns > (by_channels ? kFewByChannels : kFew) ||
+      columns * rows * kCacheLine > kLaneBytes) {
+    return false;
+  }
+  const Block largest = PixelBlocks(output.batch, output.size, kPixels).largest();
+  const int64_t strip = weight.channels * strip_inputs(reach_of(window, weight.size), Order::pixels, largest);
+  return strip * static_cast<int64_t>(sizeof(T)) <= kStripBytes;
 }
 
 template <class T>
