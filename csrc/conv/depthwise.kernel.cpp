@@ -10,6 +10,7 @@ namespace {
 constexpr int kRows = 4;                // rows of a plane whose sums are made side by side
 constexpr int kPixels = 8;              // pixels of a row whose sums are made side by side
 constexpr int kTaps = 5;                // taps whose sums of products are made side by side
+constexpr int kChannelTaps = 9;         // the same where a sum is one vector
 constexpr int64_t kChannelBlock = 256;  // all pixels of a row go through a block, so that its weights stay in the cache
 
 // A row of at least `n` elements in pieces of n, the last one over some of those before.
@@ -23,10 +24,10 @@ template <class T> PYINIT_INLINE Vec<T> load_some(const T* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
   return load(buffer);
 }
-template <class T> PYINIT_INLINE void store_some(T* p, Vec<T> x, int64_t count) {
-  T buffer[kLanes<T>];
+template <class T, class V> PYINIT_INLINE void store_some(T* p, V x, int64_t count) {
+  T buffer[sizeof(V) / sizeof(T)];
   store(buffer, x);
-  if constexpr (kLanes<T> > 4) {
+  if constexpr (sizeof(V) / sizeof(T) > 4) {
     if (count >= 4) return copy_pieces<4>(count, buffer, p);
   }
   for (int64_t i = 0; i < count; ++i) p[i] = buffer[i];
@@ -103,18 +104,26 @@ void copy(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x,
   copy_planes<T, 0, 0>(planes, rows, columns, x, out);
 }
 
+// In pieces of eight, the last one over some of those before.
 template <class T> PYINIT_INLINE void weave_row(int64_t columns, const T* even, const T* odd, T* out) {
-  int64_t j = 0;
+  int64_t done = 0;
 #if __has_builtin(__builtin_shufflevector)
-  for (; j + 8 <= columns; j += 8) {
+  const auto piece = [&](int64_t j) {
     Four<T> x, y;
     __builtin_memcpy(&x, even + j / 2, sizeof x);
     __builtin_memcpy(&y, odd + j / 2, sizeof y);
-    const Four<T> woven[2] = {__builtin_shufflevector(x, y, 0, 4, 1, 5), __builtin_shufflevector(x, y, 2, 6, 3, 7)};
-    __builtin_memcpy(out + j, woven, sizeof woven);
+    const Four<T> low = __builtin_shufflevector(x, y, 0, 4, 1, 5), high = __builtin_shufflevector(x, y, 2, 6, 3, 7);
+    __builtin_memcpy(out + j, &low, sizeof low);
+    __builtin_memcpy(out + j + 4, &high, sizeof high);
+  };
+  const int64_t pairs = columns / 2 * 2;
+  if (pairs >= 8) {
+    for (int64_t j = 0; j < pairs - 8; j += 8) piece(j);
+    piece(pairs - 8);
+    done = pairs;
   }
 #endif
-  for (; j < columns; ++j) out[j] = (j % 2 == 0 ? even : odd)[j / 2];
+  for (int64_t j = done; j < columns; ++j) out[j] = (j % 2 == 0 ? even : odd)[j / 2];
 }
 
 template <class T>
@@ -136,28 +145,53 @@ template <template <class, int> class F, class T, int... i> struct ForEach<F, T,
 template <template <class, int> class F, class T, int most>
 constexpr auto& kUpTo = ForEach<F, T, std::make_integer_sequence<int, most>>::table;
 
+// Rows of planes are short, and hardly anything in them is aligned: vectors of 64 bytes would cost more than they do.
+#if defined(PYINIT_NS_avx512)
+struct RowF32 {
+  __m256 v;
+};
+struct RowF64 {
+  __m256d v;
+};
+PYINIT_INLINE RowF32 row_vec(float x) { return {_mm256_set1_ps(x)}; }
+PYINIT_INLINE RowF64 row_vec(double x) { return {_mm256_set1_pd(x)}; }
+PYINIT_INLINE RowF32 load_row(const float* p) { return {_mm256_loadu_ps(p)}; }
+PYINIT_INLINE RowF64 load_row(const double* p) { return {_mm256_loadu_pd(p)}; }
+PYINIT_INLINE void store(float* p, RowF32 x) { _mm256_storeu_ps(p, x.v); }
+PYINIT_INLINE void store(double* p, RowF64 x) { _mm256_storeu_pd(p, x.v); }
+PYINIT_INLINE RowF32 multiply_add(RowF32 a, RowF32 b, RowF32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+PYINIT_INLINE RowF64 multiply_add(RowF64 a, RowF64 b, RowF64 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+PYINIT_INLINE RowF32 max(RowF32 a, RowF32 b) { return {_mm256_max_ps(a.v, b.v)}; }
+PYINIT_INLINE RowF64 max(RowF64 a, RowF64 b) { return {_mm256_max_pd(a.v, b.v)}; }
+#else
+template <class T> PYINIT_INLINE Vec<T> row_vec(T x) { return vec(x); }
+template <class T> PYINIT_INLINE Vec<T> load_row(const T* p) { return load(p); }
+#endif
+template <class T> using RowVec = decltype(row_vec(T{}));
+template <class T> constexpr int kRowLanes = static_cast<int>(sizeof(RowVec<T>) / sizeof(T));
+
 // `taps` is their number if it is known beforehand, or 0.
 template <class T, int rows, int taps>
 PYINIT_INLINE void correlate_rows(int64_t columns, int64_t any_count, const int64_t* offsets, const T* weights,
                                   const T* x, int64_t x_row, T bias, T floor, T* out, int64_t out_row, const T* end) {
-  constexpr int L = kLanes<T>;
+  constexpr int L = kRowLanes<T>;
   const int64_t count = taps == 0 ? any_count : taps;
   for (int64_t begin = 0; begin < columns; begin += L) {
     // The last vector of a row begins where it ends with the row.
     const int64_t at = begin + L <= columns || columns < L ? begin : columns - L;
-    Vec<T> sums[rows];
+    RowVec<T> sums[rows];
 #pragma GCC unroll 4
-    for (int i = 0; i < rows; ++i) sums[i] = vec(bias);
+    for (int i = 0; i < rows; ++i) sums[i] = row_vec(bias);
 #pragma GCC unroll 9
     for (int64_t t = 0; t < count; ++t) {
-      const Vec<T> weight = vec(weights[t]);
+      const RowVec<T> weight = row_vec(weights[t]);
       const T* const from = x + at + offsets[t];
 #pragma GCC unroll 4
-      for (int i = 0; i < rows; ++i) sums[i] = multiply_add(weight, load(from + i * x_row), sums[i]);
+      for (int i = 0; i < rows; ++i) sums[i] = multiply_add(weight, load_row(from + i * x_row), sums[i]);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < rows; ++i) {
-      const Vec<T> sum = max(vec(floor), sums[i]);
+      const RowVec<T> sum = max(row_vec(floor), sums[i]);
       if (columns < L) {
         // What goes too far is overwritten by the rows after it.
         if (out + i * out_row + L <= end) {
@@ -301,7 +335,7 @@ PYINIT_INLINE void correlate_threes(int64_t c, const ChannelTaps<const T>& taps,
 }
 
 // The distance from each tap of a three to the next, if all have the same; else 0.
-template <class T> int64_t step_of_threes(const ChannelTaps<const T>& taps) {
+template <class T> int64_t step_of_threes(const ChannelTaps<T>& taps) {
   if (taps.count == 0 || taps.count % 3 != 0) return 0;
   const int64_t step = taps.offsets[1] - taps.offsets[0];
   for (int64_t t = 0; t < taps.count; t += 3) {
@@ -371,9 +405,12 @@ void correlate_channels(int64_t count, int64_t channels, ChannelTaps<const T> ta
   });
 }
 
-template <class T, int pixels, bool whole>
-PYINIT_INLINE void add_vector(int64_t c, int64_t channels, const ChannelTaps<T>& taps, const T* x, int64_t x_step,
-                              const T* y, int64_t y_step) {
+// What some taps gain in the channels of some vectors, pixel by pixel: their sums stay in registers meanwhile. Of taps
+// in threes, which lie `three_step` apart, the first or the last pixel of a row may lack the first or the last ones.
+template <class T, int taps, int vectors, bool in_threes, bool whole>
+PYINIT_INLINE void add_vectors(int64_t c, int64_t channels, const PixelRows& rows, const int64_t* offsets,
+                               int64_t three_step, T* const* to, const T* x, const T* y) {
+  constexpr int L = kLanes<T>;
   const auto get = [&](const T* p) {
     if constexpr (whole) {
       return load(p);
@@ -381,45 +418,107 @@ PYINIT_INLINE void add_vector(int64_t c, int64_t channels, const ChannelTaps<T>&
       return load_some<T>(p, channels - c);
     }
   };
-  Vec<T> factors[pixels];
-#pragma GCC unroll 8
-  for (int i = 0; i < pixels; ++i) factors[i] = get(y + c + i * y_step);
-  for (int64_t t = 0; t < taps.count; ++t) {
-    Vec<T> sum = get(taps.rows[t] + c);
-    const T* const from = x + c + taps.offsets[t];
-#pragma GCC unroll 8
-    for (int i = 0; i < pixels; ++i) sum = multiply_add(factors[i], get(from + i * x_step), sum);
-    if constexpr (whole) {
-      store(taps.rows[t] + c, sum);
-    } else {
-      store_some<T>(taps.rows[t] + c, sum, channels - c);
+  Vec<T> sums[taps][vectors];
+#pragma GCC unroll 9
+  for (int t = 0; t < taps; ++t) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) sums[t][v] = get(to[t] + c + v * L);
+  }
+  x += c, y += c;
+  for (int64_t r = 0; r < rows.rows; ++r, x += rows.x_row, y += rows.y_row) {
+    constexpr int step = in_threes ? 3 : 1;
+    const T* from[taps / step];
+#pragma GCC unroll 9
+    for (int t = 0; t < taps / step; ++t) from[t] = x + offsets[t * step];
+    const T* factor_at = y;
+    // For the taps of each step from `first` to `end`.
+    const auto add = [&]<int first, int end>() __attribute__((always_inline)) {
+      Vec<T> factors[vectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) factors[v] = get(factor_at + v * L);
+#pragma GCC unroll 9
+      for (int t = 0; t < taps; ++t) {
+        if (t % step < first || t % step >= end) continue;
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) {
+          sums[t][v] = multiply_add(factors[v], get(from[t / step] + t % step * three_step + v * L), sums[t][v]);
+        }
+      }
+#pragma GCC unroll 9
+      for (int t = 0; t < taps / step; ++t) from[t] += rows.x_step;
+      factor_at += rows.y_step;
+    };
+    if (in_threes && rows.lacks_first) add.template operator()<1, step>();
+    for (int64_t i = 0; i < rows.count; ++i) add.template operator()<0, step>();
+    if (in_threes && rows.lacks_last) add.template operator()<0, in_threes ? step - 1 : step>();
+  }
+#pragma GCC unroll 9
+  for (int t = 0; t < taps; ++t) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      if constexpr (whole) {
+        store(to[t] + c + v * L, sums[t][v]);
+      } else {
+        store_some<T>(to[t] + c, sums[t][v], channels - c);
+      }
     }
   }
 }
 
-template <class T, int pixels> struct AddProductsOfChannels {
-  static void run(int64_t begin, int64_t end, ChannelTaps<T> taps, const T* x, int64_t x_step, const T* y,
-                  int64_t y_step) {
-    int64_t c = begin;
-    for (; c + kLanes<T> <= end; c += kLanes<T>) add_vector<T, pixels, true>(c, end, taps, x, x_step, y, y_step);
-    if (c < end) add_vector<T, pixels, false>(c, end, taps, x, x_step, y, y_step);
+// It takes some eight sums at a time to keep a processor busy: of few taps, several vectors are taken together.
+template <class T, int taps, bool in_threes>
+PYINIT_INLINE void add_taps(int64_t channels, const PixelRows& rows, const int64_t* offsets, int64_t three_step,
+                            T* const* to, const T* x, const T* y) {
+  constexpr int L = kLanes<T>, vectors = taps == 1 ? 4 : kChannelTaps / taps;
+  int64_t c = 0;
+  for (; c + vectors * L <= channels; c += vectors * L) {
+    add_vectors<T, taps, vectors, in_threes, true>(c, channels, rows, offsets, three_step, to, x, y);
+  }
+  for (; vectors > 1 && c + L <= channels; c += L) {
+    add_vectors<T, taps, 1, in_threes, true>(c, channels, rows, offsets, three_step, to, x, y);
+  }
+  if (c < channels) add_vectors<T, taps, 1, in_threes, false>(c, channels, rows, offsets, three_step, to, x, y);
+}
+
+template <class T, int taps> struct AddProductsOfChannels {
+  static void run(int64_t channels, const PixelRows& rows, const int64_t* offsets, T* const* to, const T* x,
+                  const T* y) {
+    add_taps<T, taps, false>(channels, rows, offsets, 0, to, x, y);
+  }
+};
+template <class T, int threes> struct AddProductsInThrees {
+  static void run(int64_t channels, const PixelRows& rows, const int64_t* offsets, T* const* to, const T* x,
+                  const T* y) {
+    add_taps<T, 3 * threes, true>(channels, rows, offsets, offsets[1] - offsets[0], to, x, y);
   }
 };
 
 template <class T>
-void add_products_of_channels(int64_t count, int64_t channels, ChannelTaps<T> taps, const T* x, int64_t x_step,
-                              const T* y, int64_t y_step) {
-  for_each_block(channels, [&](int64_t c, int64_t end) {
-    for (int64_t i = 0; i < count; i += kPixels) {
-      kUpTo<AddProductsOfChannels, T, kPixels>[(count - i < kPixels ? count - i : kPixels) - 1](
-          c, end, taps, x + i * x_step, x_step, y + i * y_step, y_step);
-    }
-  });
+void add_products_of_channels(int64_t channels, ChannelTaps<T> taps, const PixelRows& rows, const T* x, const T* y) {
+  if (step_of_threes(taps) != 0 && taps.count <= kChannelTaps) {
+    return kUpTo<AddProductsInThrees, T, kChannelTaps / 3>[taps.count / 3 - 1](channels, rows, taps.offsets, taps.rows,
+                                                                               x, y);
+  }
+  for (int64_t t = 0, groups = (taps.count + kChannelTaps - 1) / kChannelTaps; groups > 0; --groups) {
+    const int64_t some = (taps.count - t + groups - 1) / groups;
+    kUpTo<AddProductsOfChannels, T, kChannelTaps>[some - 1](channels, rows, taps.offsets + t, taps.rows + t, x, y);
+    t += some;
+  }
+}
+
+template <class T> void take_sums(int64_t count, T* sums, double* totals) {
+  for (int64_t i = 0; i < count; ++i) totals[i] += static_cast<double>(sums[i]), sums[i] = 0;
 }
 
 template <class T>
-constexpr DepthwiseKernels<T> kKernels = {
-    copy<T>, weave<T>, correlate<T>, add_products<T>, correlate_channels<T>, stream_fence, add_products_of_channels<T>};
+constexpr DepthwiseKernels<T> kKernels = {copy<T>,
+                                          weave<T>,
+                                          correlate<T>,
+                                          add_products<T>,
+                                          correlate_channels<T>,
+                                          stream_fence,
+                                          add_products_of_channels<T>,
+                                          take_sums<T>};
 
 }  // namespace
 

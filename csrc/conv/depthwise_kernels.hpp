@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "conv/gradient_kernels.hpp"
 #include "core/isa.hpp"
 
 namespace pyinit {
@@ -46,8 +47,16 @@ struct Ahead {
   int64_t first, row, rows;
 };
 
+// Rows of pixels of two images. Taps in threes are up to three times three at equal distances; before the `count`
+// pixels of a row that take them all there may be one that lacks the first of each three, and behind them one that
+// lacks the last.
+struct PixelRows {
+  int64_t rows, count;
+  bool lacks_first, lacks_last;
+  int64_t x_row, x_step, y_row, y_step;
+};
+
 constexpr int64_t kSlack = 16;
-template <class T> constexpr int64_t kSumLanes = 64 / sizeof(T);
 
 template <class T> struct DepthwiseKernels {
   void (*copy)(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x, const Grid<T>& out);
@@ -72,9 +81,12 @@ template <class T> struct DepthwiseKernels {
                              Ahead ahead, const T* bias, T floor, const Pixels<T>& out);
   void (*fence)();
 
-  // Each tap's row += x y, pixel by pixel.
-  void (*add_products_of_channels)(int64_t count, int64_t channels, ChannelTaps<T> taps, const T* x, int64_t x_step,
-                                   const T* y, int64_t y_step);
+  // Each tap's row += x y, pixel by pixel. There is at least one tap. Only of taps in threes pixels may lack some.
+  void (*add_products_of_channels)(int64_t channels, ChannelTaps<T> taps, const PixelRows& rows, const T* x,
+                                   const T* y);
+
+  // totals[i] += sums[i], which are set to 0.
+  void (*take_sums)(int64_t count, T* sums, double* totals);
 };
 
 struct AllDepthwiseKernels {

@@ -18,6 +18,8 @@ constexpr int64_t kPixels = 256;                   // whose products are added u
 constexpr int64_t kChannelUnit = 16;               // threads share out channels by
 constexpr int64_t kPastCaches = int64_t{8} << 20;  // bytes, of outputs that will not stay in the caches
 constexpr int64_t kManyChannels = 128;             // enough to share out
+// Parts of the rows are summed on their own, so that threads read what lies side by side.
+constexpr int64_t kParts = 4, kPartWork = int64_t{1} << 21;
 
 // Taps and where they are from a place in the source.
 struct AxisTaps {
@@ -104,6 +106,7 @@ template <class U, class S> class Rows {
       axes_[i] = make_axis(window, i, transposed, kernel[i], source.size[i], out_size[i]);
     }
     runs_ = make_runs(axes_[2], step_);
+    find_threes();
     // The rows of the source below a row's last taps are what the next row of outputs adds, if it takes most of them.
     ahead_.first = (transposed ? 1 : (kernel[1] - 1) * window.dilation[1] + 1) * source.strides[1];
     const bool takes_most = window.stride[2] <= kernel[2];
@@ -121,6 +124,21 @@ template <class U, class S> class Rows {
   int64_t source_step() const { return source_step_; }
   // From a run's place in the source.
   Ahead ahead() const { return ahead_; }
+
+  // Whether rows are taken whole: the run that takes three taps, one pixel before it that takes the last two and one
+  // behind it that takes the first two, of which there may be neither.
+  struct Threes {
+    bool are_all, lack_first, lack_last;
+  };
+  const Threes& threes() const { return threes_; }
+  // How many rows from row h on, of `most`, take the same taps.
+  int64_t alike(int64_t h, int64_t most) const {
+    const auto taps = [&](int64_t at) { return axes_[1].places[static_cast<size_t>(at)].taps; };
+    int64_t count = 1;
+    while (count < most && h + count < static_cast<int64_t>(axes_[1].places.size()) && taps(h + count) == taps(h))
+      ++count;
+    return count;
+  }
 
   // f(first, count, list, the first's place in the source) for the runs of row (d, h) of image n.
   template <class F> void for_each_run(int64_t n, int64_t d, int64_t h, U* table, Lists& lists, F&& f) const {
@@ -141,12 +159,27 @@ template <class U, class S> class Rows {
   }
 
  private:
+  void find_threes() {
+    const auto taps = [&](size_t run) { return axes_[2].lists[runs_[run].taps].taps; };
+    const std::vector<int64_t> last_two = {1, 2}, all = {0, 1, 2}, first_two = {0, 1};
+    size_t run = 0;
+    threes_.lack_first = runs_[0].count == 1 && taps(0) == last_two;
+    if (threes_.lack_first) ++run;
+    const bool has_all = run < runs_.size() && taps(run) == all;
+    if (has_all) ++run;
+    threes_.lack_last = run < runs_.size() && runs_[run].count == 1 && taps(run) == first_two;
+    if (threes_.lack_last) ++run;
+    threes_.are_all =
+        has_all && run == runs_.size() && kernel_[2] == 3 && kernel_[0] * kernel_[1] <= 3 && source_.strides[2] != 0;
+  }
+
   Images<S> source_;
   Extents kernel_;
   int64_t step_, source_step_;
   Ahead ahead_;
   std::array<Axis, kSpatial> axes_;
   std::vector<Run> runs_;
+  Threes threes_{};
 };
 
 template <class T> T* row_of(const Images<T>& x, int64_t n, int64_t d, int64_t h) {
@@ -203,10 +236,15 @@ void depthwise_pixels_gradient(const Window& window, const Images<const T>& inpu
                                const Images<T>& weight, int threads) {
   const int64_t channels = output.channels, taps = weight.pixels();
   const Rows<T, const T> rows(window, false, input, weight.size, output.size);
+  const auto& threes = rows.threes();
+  const bool in_threes = threes.are_all && output.size[2] <= kPixels;
+  const int64_t x_row = window.stride[1] * input.strides[1], x_step = rows.source_step();
+  const int64_t y_row = output.strides[1], y_step = output.strides[2];
 
-  // Of few channels, parts of the rows are summed on their own.
+  // Of few channels, or much work, parts of the rows are summed on their own.
   const int64_t in_image = output.size[0] * output.size[1], all = output.batch * in_image;
-  const int64_t parts = std::clamp<int64_t>(kManyChannels / channels, 1, std::max<int64_t>(all, 1));
+  const int64_t worth = std::min(kParts, output.batch * output.pixels() * channels * taps / kPartWork);
+  const int64_t parts = std::clamp<int64_t>(std::max(kManyChannels / channels, worth), 1, std::max<int64_t>(all, 1));
   const int64_t part = divide_up(all, parts), units = divide_up(channels, kChannelUnit);
   std::vector<double> sums(static_cast<size_t>(parts * taps * channels));
   const int64_t work = output.batch * output.pixels() * channels * taps;
@@ -224,29 +262,39 @@ void depthwise_pixels_gradient(const Window& window, const Images<const T>& inpu
       int64_t pixels = 0;
       const auto flush = [&] {
         for (int64_t t = 0; t < taps; ++t) {
-          T* const row = table.data() + t * channels + c;
-          double* const total = sums.data() + (p * taps + t) * channels + c;
-          for (int64_t j = 0; j < width; ++j) total[j] += static_cast<double>(row[j]), row[j] = 0;
+          depthwise_kernels<T>().take_sums(width, table.data() + t * channels + c,
+                                           sums.data() + (p * taps + t) * channels + c);
         }
         pixels = 0;
       };
-      for (int64_t i = p * part; i < std::min((p + 1) * part, all); ++i) {
+      const int64_t last = std::min((p + 1) * part, all);
+      for (int64_t i = p * part, some = 1; i < last; i += some) {
         const int64_t n = i / in_image, d = i % in_image / output.size[1], h = i % output.size[1];
-        const T* const from = row_of(output, n, d, h) + c;
-        rows.for_each_run(n, d, h, table.data() + c, lists,
-                          [&](int64_t first, int64_t count, const auto& list, const T* x) {
-                            const ChannelTaps<T> to = {static_cast<int64_t>(list.offsets.size()), list.offsets.data(),
-                                                       list.rows.data()};
-                            for (int64_t j = 0; j < count; j += kPixels) {
-                              const int64_t some = std::min(kPixels, count - j);
-                              depthwise_kernels<T>().add_products_of_channels(
-                                  some, width, to, x + j * rows.source_step() + c, rows.source_step(),
-                                  from + (first + j) * output.strides[2], output.strides[2]);
-                              pixels += some;
-                              if (pixels >= kPixels) flush();
-                            }
-                          });
-        lookout.after(output.size[2] * width * taps);
+        const T* const y = row_of(output, n, d, h) + c;
+        some = in_threes ? rows.alike(h, std::min(last - i, kPixels / output.size[2])) : 1;
+        const auto add = [&](const TapList<T>& list, const PixelRows& of, const T* x, const T* gradient) {
+          depthwise_kernels<T>().add_products_of_channels(
+              width, {static_cast<int64_t>(list.offsets.size()), list.offsets.data(), list.rows.data()}, of, x,
+              gradient);
+          pixels += of.rows * (of.count + (of.lacks_first ? 1 : 0) + (of.lacks_last ? 1 : 0));
+          if (pixels >= kPixels) flush();
+        };
+        rows.for_each_run(
+            n, d, h, table.data() + c, lists, [&](int64_t first, int64_t count, const TapList<T>& list, const T* x) {
+              x += c;
+              if (in_threes) {
+                const int64_t before = threes.lack_first ? 1 : 0;
+                if (first != before) return;
+                add(list, {some, count, threes.lack_first, threes.lack_last, x_row, x_step, y_row, y_step},
+                    x - before * x_step, y);
+              } else if (!list.offsets.empty()) {
+                for (int64_t j = 0; j < count; j += kPixels) {
+                  add(list, {1, std::min(kPixels, count - j), false, false, 0, x_step, 0, y_step}, x + j * x_step,
+                      y + (first + j) * y_step);
+                }
+              }
+            });
+        lookout.after(some * output.size[2] * width * taps);
       }
       flush();
       lists = {};  // they are for channels from c on

@@ -7,6 +7,7 @@
 #include "conv/depthwise_planes_plan.hpp"
 #include "conv/depthwise_routes.hpp"
 #include "conv/strip.hpp"
+#include "conv/sum_pixels.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -20,32 +21,9 @@ namespace {
 constexpr int64_t kMultipliedBytes = int64_t{1} << 20;  // of a gradient's planes that are copied together
 constexpr int64_t kGrain = int64_t{1} << 16;            // multiply-adds that a thread is worth
 constexpr int64_t kProducts = 4096;                     // that are added up in single precision, in lanes, about
-constexpr int64_t kGroups = 8;  // whose planes are taken in turn, if their sums take no more than
+constexpr int64_t kGroups = 32;  // whose planes are taken in turn, if their sums take no more than
 constexpr int64_t kLaneBytes = int64_t{32} << 10;
 constexpr int64_t kTasks = 64;  // that many or more need no cut through the batch
-
-// What one tap of a filter gets, pixel by pixel, until that is no number.
-template <class T>
-double sum_pixels(const Window& window, const Images<const T>& input, const Images<const T>& output, int64_t channel,
-                  int64_t out_channel, const Extents& tap) {
-  double sum = 0;
-  for (int64_t n = 0; n < output.batch; ++n) {
-    for_each_of(output.size, [&](int64_t d, int64_t h, int64_t w) {
-      const Extents at = {d, h, w};
-      Extents from;
-      bool is_inside = !std::isnan(sum);
-      for (size_t i = 0; i < kSpatial; ++i) {
-        from[i] = at[i] * window.stride[i] - window.padding[i] + tap[i] * window.dilation[i];
-        is_inside = is_inside && from[i] >= 0 && from[i] < input.size[i];
-      }
-      if (is_inside) {
-        sum += static_cast<double>(*input.at(n, channel, from)) * static_cast<double>(*output.at(n, out_channel, at));
-      }
-    });
-    if (std::isnan(sum)) break;
-  }
-  return sum;
-}
 
 // The sum of the lanes, which are set to 0.
 template <class T> double take_sum(T* lanes) {

@@ -67,6 +67,88 @@ void multiply(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* 
   }
 }
 
+// Sums over pixels in lanes: as many side by side as leave room for the elements of both images.
+#if defined(PYINIT_NS_avx512) || defined(PYINIT_NS_neon)
+constexpr int kTileOutputs = 4, kTileTaps = 6;
+#else
+constexpr int kTileOutputs = 3, kTileTaps = 4;
+#endif
+
+template <class T, int outputs, int taps>
+void add_planes_tile(int64_t count, const T* x, const int64_t* offsets, const int64_t* steps, const T* y,
+                     int64_t y_step, T* sums, int64_t sums_row) {
+  constexpr int L = kLanes<T>, kLanesOfSum = static_cast<int>(kSumLanes<T>);
+  for (int lane = 0; lane < kLanesOfSum; lane += L) {
+    Vec<T> total[outputs][taps];
+#pragma GCC unroll 4
+    for (int i = 0; i < outputs; ++i) {
+#pragma GCC unroll 6
+      for (int j = 0; j < taps; ++j) total[i][j] = load(sums + i * sums_row + j * kLanesOfSum + lane);
+    }
+    const T* at[taps];
+#pragma GCC unroll 6
+    for (int j = 0; j < taps; ++j) at[j] = x + offsets[j] + lane;
+    const T* factors_at = y + lane;
+    for (int64_t k = 0; k < count; ++k, factors_at += kLanesOfSum) {
+      const int64_t step = steps[k];
+      Vec<T> factors[outputs];
+#pragma GCC unroll 4
+      for (int i = 0; i < outputs; ++i) factors[i] = load(factors_at + i * y_step);
+#pragma GCC unroll 6
+      for (int j = 0; j < taps; ++j) {
+        const Vec<T> element = load(at[j] + step);
+#pragma GCC unroll 4
+        for (int i = 0; i < outputs; ++i) total[i][j] = multiply_add(factors[i], element, total[i][j]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < outputs; ++i) {
+#pragma GCC unroll 6
+      for (int j = 0; j < taps; ++j) store(sums + i * sums_row + j * kLanesOfSum + lane, total[i][j]);
+    }
+  }
+}
+
+template <class T, int outputs, class Taps> struct PlaneTiles;
+template <class T, int outputs, int... i> struct PlaneTiles<T, outputs, std::integer_sequence<int, i...>> {
+  static constexpr decltype(&add_planes_tile<T, 1, 1>) add[] = {add_planes_tile<T, outputs, i + 1>...};
+};
+template <class T, class Outputs> struct AllPlaneTiles;
+template <class T, int... i> struct AllPlaneTiles<T, std::integer_sequence<int, i...>> {
+  static constexpr decltype(&add_planes_tile<T, 1, 1>)
+      const* add[] = {PlaneTiles<T, i + 1, std::make_integer_sequence<int, kTileTaps>>::add...};
+};
+
+template <class T>
+void add_planes(int64_t outputs, int64_t taps, int64_t count, const T* x, const int64_t* offsets, const int64_t* steps,
+                const T* y, int64_t y_step, T* sums) {
+  for (int64_t i = 0, tiles = (outputs + kTileOutputs - 1) / kTileOutputs; tiles > 0; --tiles) {
+    const int64_t some = (outputs - i + tiles - 1) / tiles;
+    const auto& add = AllPlaneTiles<T, std::make_integer_sequence<int, kTileOutputs>>::add[some - 1];
+    for (int64_t j = 0, groups = (taps + kTileTaps - 1) / kTileTaps; groups > 0; --groups) {
+      const int64_t together = (taps - j + groups - 1) / groups;
+      add[together - 1](count, x, offsets + j, steps, y + i * y_step, y_step, sums + (i * taps + j) * kSumLanes<T>,
+                        taps * kSumLanes<T>);
+      j += together;
+    }
+    i += some;
+  }
+}
+
+template <class T> void add_lanes(int64_t count, const T* sums, T* out) {
+  for (int64_t i = 0; i < count; ++i, sums += kSumLanes<T>) {
+    T lanes[kSumLanes<T> / 2];
+#pragma GCC unroll 8
+    for (int l = 0; l < kSumLanes<T> / 2; ++l) lanes[l] = sums[l] + sums[l + kSumLanes<T> / 2];
+#pragma GCC unroll 3
+    for (int half = kSumLanes<T> / 4; half > 0; half /= 2) {
+#pragma GCC unroll 4
+      for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+    }
+    out[i] = lanes[0];
+  }
+}
+
 template <class T> void accumulate(int64_t count, const T* x, T* sums) {
   for (int64_t i = 0; i < count; i += kLanes<T>) store(sums + i, load(sums + i) + load(x + i));
 }
@@ -161,8 +243,9 @@ template <class T, int vectors> PYINIT_INLINE void sum_columns(int64_t rows, con
 }
 
 template <class T> void sum_rows(int64_t rows, int64_t columns, const T* x, int64_t row, double* sums) {
-  constexpr int L = kLanes<T>;
+  constexpr int L = kLanes<T>, wide = 8;  // vectors that are read side by side
   int64_t j = 0;
+  for (; j + wide * L <= columns; j += wide * L) sum_columns<T, wide>(rows, x + j, row, sums + j);
   for (; j + kSums <= columns; j += kSums) sum_columns<T, kSums / L>(rows, x + j, row, sums + j);
   for (; j + L <= columns; j += L) sum_columns<T, 1>(rows, x + j, row, sums + j);
   for (; j < columns; ++j) {
@@ -173,8 +256,9 @@ template <class T> void sum_rows(int64_t rows, int64_t columns, const T* x, int6
 }
 
 template <class T>
-constexpr GradientKernels<T> kKernels = {kPanel<T>,     kLanes<T>,    multiply<T, false>, multiply<T, true>,
-                                         accumulate<T>, sum_lines<T>, sum_rows<T>};
+constexpr GradientKernels<T> kKernels = {kPanel<T>,         kLanes<T>,     multiply<T, false>,
+                                         multiply<T, true>, add_planes<T>, add_lanes<T>,
+                                         accumulate<T>,     sum_lines<T>,  sum_rows<T>};
 
 }  // namespace
 

@@ -11,6 +11,8 @@ namespace pyinit {
 constexpr int64_t kSumBlock = 4096;  // elements of a line, and
 constexpr int64_t kSumRows = 128;    // rows, that are summed in the elements' own precision
 
+template <class T> constexpr int64_t kSumLanes = 64 / sizeof(T);  // on any instruction set
+
 template <class T> struct GradientKernels {
   int panel, vector;  // a panel's columns; those that take half the time or less
 
@@ -21,6 +23,13 @@ template <class T> struct GradientKernels {
               T* c, int64_t c_row);
   void (*add)(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
               T* c, int64_t c_row);
+
+  // Sum (i, j) has kSumLanes lanes, side by side, which gain x[offsets[j] + steps[k] + l] y[i * y_step + k * kSumLanes
+  // + l] for k = 0, 1, 2, ...: rows of sums are `taps` sums long.
+  void (*add_planes)(int64_t outputs, int64_t taps, int64_t count, const T* x, const int64_t* offsets,
+                     const int64_t* steps, const T* y, int64_t y_step, T* sums);
+  // The sums of lanes: halves are added until one is left.
+  void (*add_lanes)(int64_t count, const T* sums, T* out);
 
   // sums[i] += x[i]; the count is that of whole panels' rows.
   void (*accumulate)(int64_t count, const T* x, T* sums);

@@ -144,9 +144,7 @@ void Strip::fill_row(const Images<const T>& images, const T* row, int64_t x, int
   if (images.channel_stride == 1 && images.strides[2] != 1) {
     kernels.transpose(inside, channels, source, distance, to, channel_);
   } else if (distance == 1) {
-    for (int64_t c = 0; c < channels; ++c) {
-      std::memcpy(to + c * channel_, source + c * images.channel_stride, static_cast<size_t>(inside) * sizeof(T));
-    }
+    kernels.copy(channels, inside, source, images.channel_stride, to, channel_);
   } else if (distance == 2) {
     const auto every_second = conv_kernels<T>().every_second;
     for (int64_t c = 0; c < channels; ++c) {

@@ -15,7 +15,8 @@ namespace {
 constexpr int64_t kGrain = int64_t{1} << 16;  // elements that a thread is worth
 constexpr int64_t kPart = int64_t{1} << 16;   // elements whose sums are one part of the channels' sums
 constexpr int64_t kParts = 64;
-constexpr int64_t kWhole = 16;  // elements that are whole vectors on any instruction set
+constexpr int64_t kColumns = 32;  // of rows that are cut, at least
+constexpr int64_t kWhole = 16;    // elements that are whole vectors on any instruction set
 
 // run(offset, length, step) for the elements of one channel, in order: as far as they go at one step.
 template <class T, class Run> void for_each_line(const Images<const T>& x, Run&& run) {
@@ -90,9 +91,13 @@ template <class T> void sum_channels(const Images<const T>& x, T* sums, int64_t 
   // A few images are a part of the sums, and each part is a task, of which several channels' lines may be several.
   const int64_t each = x.channels * x.pixels();
   const int64_t parts = std::max<int64_t>(std::min({x.batch, each * x.batch / kPart, kParts}), 1);
-  const int64_t tasks = by_rows ? 1 : x.channels;  // of a part
+  const int most = usable_threads(threads, each * x.batch, kGrain);
+  // Rows are cut only where there are fewer parts than threads.
+  const int64_t width =
+      parts < most ? std::max(round_up(divide_up(x.channels * parts, int64_t{most}), kColumns), kColumns) : x.channels;
+  const int64_t tasks = by_rows ? divide_up(x.channels, width) : x.channels;  // of a part
   std::vector<double> totals(static_cast<size_t>(parts * x.channels), 0.0);
-  parallel_ranges(usable_threads(threads, each * x.batch, kGrain), parts * tasks, 1, [&](int64_t begin, int64_t end) {
+  parallel_ranges(most, parts * tasks, 1, [&](int64_t begin, int64_t end) {
     Lookout lookout;
     for (int64_t task = begin, next = begin; task < end; task = next) {
       const int64_t part = task / tasks, first = x.batch * part / parts;
@@ -101,7 +106,11 @@ template <class T> void sum_channels(const Images<const T>& x, T* sums, int64_t 
       some.data += first * x.batch_stride;
       some.batch = x.batch * (part + 1) / parts - first;
       if (by_rows) {
-        sum_by_rows(some, totals.data() + part * x.channels, lookout);
+        const int64_t c = task % tasks * width;
+        next = task + 1;
+        some.data += c;
+        some.channels = std::min(width, x.channels - c);
+        sum_by_rows(some, totals.data() + part * x.channels + c, lookout);
       } else {
         some.data += task % tasks * x.channel_stride;
         some.channels = next - task;

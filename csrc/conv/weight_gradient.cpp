@@ -8,8 +8,10 @@
 #include "conv/depthwise.hpp"
 #include "conv/finish.hpp"
 #include "conv/gradient_kernels.hpp"
+#include "conv/pixel_blocks.hpp"
 #include "conv/strip.hpp"
 #include "conv/trim.hpp"
+#include "conv/weight_gradient_planes.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -29,46 +31,8 @@ constexpr int64_t kMostTileBytes = int64_t{4} << 20;  // where one channel's tap
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
 constexpr int64_t kGrain = int64_t{1} << 18;        // multiply-adds that a thread is worth
 constexpr int64_t kPixelsPacked = 8, kSquare = 16;  // taken together, so that what is read or written lies side by side
+constexpr int64_t kPixelsAhead = 32;                // are fetched
 constexpr int64_t kCacheLine = 64;
-
-// The size of equal blocks of at most `most`.
-int64_t block_size(int64_t size, int64_t most) { return divide_up(size, divide_up(size, std::max<int64_t>(most, 1))); }
-
-// Blocks of pixels are whole rows, planes and images where these fit in. Equal blocks are faster here than as few as
-// possible.
-class PixelBlocks {
- public:
-  PixelBlocks(int64_t images, const Extents& size) : images_(images), size_(size) {
-    int64_t left = kPixels;
-    for (size_t i = kSpatial; i-- > 0;) {
-      largest_.size[i] = block_size(size[i], left);
-      counts_[i] = divide_up(size[i], largest_.size[i]);
-      left /= largest_.size[i];
-    }
-    largest_.image = 0;
-    largest_.begin = {0, 0, 0};
-    largest_.images = block_size(images, left);
-  }
-
-  const Block& largest() const { return largest_; }
-  int64_t count() const { return divide_up(images_, largest_.images) * counts_[0] * counts_[1] * counts_[2]; }
-  Block operator[](int64_t index) const {
-    Block block;
-    for (size_t i = kSpatial; i-- > 0;) {
-      block.begin[i] = index % counts_[i] * largest_.size[i];
-      block.size[i] = std::min(largest_.size[i], size_[i] - block.begin[i]);
-      index /= counts_[i];
-    }
-    block.image = index * largest_.images;
-    block.images = std::min(largest_.images, images_ - block.image);
-    return block;
-  }
-
- private:
-  int64_t images_;
-  Extents size_, counts_;
-  Block largest_;
-};
 
 // A tile of one group's gradient: what some input channels, with all taps, make with some output channels. It has a row
 // for each input channel and tap.
@@ -94,7 +58,7 @@ template <class T> class WeightGradient {
         columns_(weight.batch / window.groups),
         taps_(weight.pixels()),
         reach_(reach_of(window, weight.size)),
-        blocks_(output.batch, output.size),
+        blocks_(output.batch, output.size, kPixels),
         order_(input.channel_stride == 1 && input.strides[2] != 1 ? Order::channels : Order::pixels),
         tiling_(*this, threads),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
@@ -220,6 +184,11 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
         // If channels lie side by side, some pixels are taken at a time, so that what is read lies side by side, too.
         const int64_t run = images.channel_stride == 1 ? kPixelsPacked : width;
         for (int64_t w = 0; w < width; w += run) {
+          // What lies side by side is read in pieces, which no processor foresees.
+          for (int64_t i = 0; run < width && i < run; ++i) {
+            const T* const ahead = x + (w + kPixelsAhead + i) * strides[2];
+            for (int64_t j = 0; j < channels; j += kCacheLine / int64_t{sizeof(T)}) __builtin_prefetch(ahead + j);
+          }
           for (int64_t j = 0; j < channels; j += panel) {
             pack(images, std::min(run, width - w), std::min(panel, channels - j),
                  x + w * strides[2] + j * images.channel_stride, to + j * depth + w * panel);
@@ -386,6 +355,9 @@ void convolve_weight_gradient(const Window& whole, const Images<const T>& input,
   if (weight.pixels() < filters.pixels()) set_zero(filters);
   if (weight.pixels() == 0) return;
   if (is_depthwise(window, weight)) return depthwise_weight_gradient(window, input, output, weight, threads);
+  if (goes_by_planes(window, weight, output)) {
+    return weight_gradient_by_planes(window, input, output, weight, threads);
+  }
   if (!is_pointwise(window, input, output, weight)) {
     return WeightGradient<T>(window, input, output, weight, threads).run();
   }

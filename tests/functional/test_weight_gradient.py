@@ -151,10 +151,15 @@ def test_is_as_accurate_as_torch(name: str) -> None:
 def test_takes_any_strides(name: str, dtype: torch.dtype, isa: str) -> None:
     case = CASES[name]
     x, gradient = images(case, dtype)
-    expected = fill(case, x, gradient, poisoned_weight(case, dtype))
-    for a, b, c in itertools.product(LAYOUTS.values(), repeat=3):
-        weight = fill(case, a(x), b(gradient), c(poisoned_weight(case, dtype)))
-        assert torch.equal(weight, expected)
+    for b in LAYOUTS.values():
+        # Channels of the gradient that lie side by side may be summed in another order.
+        expected = fill(case, x, b(gradient), poisoned_weight(case, dtype))
+        assert error(expected, by_torch(case, x, gradient, torch.float64)) < (
+            1e-6 if dtype == torch.float32 else 1e-14
+        )
+        for a, c in itertools.product(LAYOUTS.values(), repeat=2):
+            weight = fill(case, a(x), b(gradient), c(poisoned_weight(case, dtype)))
+            assert torch.equal(weight, expected)
 
 
 @pytest.mark.parametrize("dtype", CODES, ids=str)
@@ -195,7 +200,8 @@ def test_writes_no_other_memory() -> None:
 @pytest.mark.parametrize("dtype", CODES, ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize(
-    "name", ["lenet", "3x3 of few pixels", "several tiles", "several parts", "1x1", "groups"]
+    "name",
+    ["lenet", "first", "3x3 of few pixels", "several tiles", "several parts", "1x1", "groups"],
 )
 def test_threads_and_instruction_sets_give_the_same_bits(
     name: str, layout: str, dtype: torch.dtype, fused_isas: Sequence[str]
@@ -243,6 +249,47 @@ def test_not_a_number_reaches_what_it_takes_part_in() -> None:
     expected[:, 1, 0, 0] = True
     weight = fill(case, x, gradient, torch.zeros(3, 2, 3, 3))
     assert torch.equal(weight.isnan(), expected)
+
+
+# Few output channels and rows of ten pixels or more: sums over pixels in lanes.
+FEW = [
+    Sizes(batch, groups, (channels, outputs), (height, width), kernel, stride, padding, (1, 1))
+    for batch, groups, channels, outputs, height, width, kernel, stride, padding in [
+        *((2, 1, 3, outputs, 5, 12, (3, 3), (1, 1), (1, 1)) for outputs in range(1, 18)),
+        *((1, 1, channels, 4, 4, 11, (2, 3), (1, 1), (0, 1)) for channels in range(1, 8)),
+        *((2, 1, 2, 5, 3, width, (3, 3), (1, 1), (1, 1)) for width in range(8, 36)),
+        *((3, 1, 2, 7, 9, 24, (3, 3), stride, (1, 1)) for stride in [(2, 2), (1, 2), (3, 1)]),
+        *((1, 1, 2, 3, 14, 14, (size, size), (1, 1), (0, 0)) for size in range(1, 6)),
+        (70, 1, 6, 16, 14, 14, (5, 5), (1, 1), (0, 0)),
+        (2, 1, 1, 6, 1, 2500, (1, 5), (1, 1), (0, 2)),
+        (2, 8, 4, 4, 7, 13, (3, 3), (1, 1), (1, 1)),
+        (9, 1, 1, 2, 70, 31, (3, 3), (1, 1), (1, 1)),
+    ]
+]
+
+
+@pytest.mark.parametrize("dtype", CODES, ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("case", FEW, ids=lambda case: f"{case.groups}x{case.channels}{case.size}")
+def test_few_output_channels(case: Sizes, layout: str, dtype: torch.dtype, isa: str) -> None:
+    x, gradient = images(case, dtype)
+    exact = by_torch(case, x, gradient, torch.float64)
+    x, gradient = LAYOUTS[layout](x), LAYOUTS[layout](gradient)
+    weight = fill(case, x, gradient, poisoned_weight(case, dtype))
+    assert error(weight, exact) < (1e-6 if dtype == torch.float32 else 1e-14)
+    assert torch.equal(fill(case, x, gradient, poisoned_weight(case, dtype), 3), weight)
+
+
+def test_few_output_channels_take_no_infinity_that_is_not_theirs() -> None:
+    case = plane(2, (3, 4), 14, 3, padding=1)
+    x, gradient = images(case, torch.float32)
+    x[1, 2, 0, 0] = torch.inf  # which the last two taps of a row never take at the first pixel
+    gradient[1, :, 0, 0] = gradient[1, :, 0, 1] = gradient[1, :, 1, 0] = gradient[1, :, 1, 1] = 0
+    weight = fill(case, x, gradient, poisoned_weight(case, torch.float32))
+    expected = by_torch(case, x, gradient, torch.float64)
+    assert torch.equal(weight.isnan(), expected.isnan())
+    assert 0 < int(weight.isnan().sum()) < weight.numel()
+    assert error(weight[:, :2], expected[:, :2]) < 1e-6
 
 
 SUMMED = [
