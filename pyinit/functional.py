@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from pyinit import _core
 from pyinit._functional.activations import (
     elu,
     gelu,
@@ -19,27 +20,22 @@ from pyinit._functional.activations import (
     softplus,
     tanh,
 )
-from pyinit._functional.autograd import differentiable
 from pyinit._functional.columns import col2im, im2col
-from pyinit._functional.compute import PackedView, compute, is_dense_row, is_watched
+from pyinit._functional.compute import is_watched
 from pyinit._functional.epilogue import ActivationName, epilogue_of
 from pyinit._functional.geometry import (
     IMAGE,
     RESULT,
     Function,
     PerDimension,
-    Plan,
     Window,
-    cache_key,
     geometry_of_tensors,
-    planned,
 )
 from pyinit._functional.operators import apply_operator, has_kernel, traces_operators
 from pyinit._functional.packed_weight import PackedWeight, pack_weight
 from pyinit._functional.reference_convolution import convolution_by_im2col
 from pyinit._functional.softmax import log_softmax, softmax
 from pyinit._torch.original import functional as torchs
-from pyinit._torch.views import View, readable_view
 
 __all__ = [
     "PackedWeight",
@@ -468,48 +464,13 @@ def _run(
     parameter: float | None,
     packed: PackedWeight | None = None,
 ) -> Tensor:
-    epilogue = epilogue_of(name, parameter)
-    call = (
-        None if is_dynamo_compiling() else _prepared(function, input, weight, bias, window, packed)
-    )
-    if call is None:
-        out = _by_other_routes(function, input, weight, bias, window, packed)
-        return out if epilogue is None else epilogue.apply(out)
-    plan, views = call
-    is_differentiated = torch.is_grad_enabled() and (
-        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    )
-    fused = epilogue if epilogue is not None and epilogue.fuses(is_differentiated) else None
-    if is_differentiated:
-        out = differentiable((function.target, plan, views, fused), input, weight, bias)
-    else:
-        out = compute(function.target, plan, *views, fused)
-    return out if epilogue is None or fused else epilogue.apply(out)
-
-
-def _prepared(
-    function: Function,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    window: Window,
-    packed: PackedWeight | None,
-) -> tuple[Plan, tuple[View, View | PackedView, View | None]] | None:
-    """The plan and the views of a call; None where the kernels do not take it as it is."""
-    if is_watched(input, weight, bias):
-        return None
-    x, w, b = readable_view(input), readable_view(weight), None
-    if bias is not None:
-        b = readable_view(bias)
-        if b is None or not is_dense_row(b):
-            return None
-    if x is None or w is None:
-        return None
-    key = [n if type(n) is int else cache_key(n) for n in window]
-    plan = planned(function, x[1:], w[1:], None if b is None else b[1:3], *key)  # but for addresses
-    if plan is None:
-        return None
-    return plan, (x, w if packed is None else packed.view(w, plan), b)
+    epilogue = None if name is None and parameter is None else epilogue_of(name, parameter)
+    if not is_dynamo_compiling():
+        out = _core.convolution(function, input, weight, bias, window, epilogue, packed)
+        if out is not None:
+            return out
+    out = _by_other_routes(function, input, weight, bias, window, packed)
+    return out if epilogue is None else epilogue.apply(out)
 
 
 def _by_other_routes(

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._functional.compute import PackedView
 from pyinit._functional.geometry import RESULT, WEIGHT, Plan
-from pyinit._torch.views import View
+from pyinit._torch.views import view_of
 
 
 class PackedWeight:
@@ -77,27 +76,23 @@ class PackedWeight:
                 "call it within torch.inference_mode() or torch.no_grad(), or pass weight.weight"
             )
 
-    def view(self, weight: View, plan: Plan) -> View | PackedView:
-        """The weight as a kernel takes it, packed if the kernel reads it packed.
-
-        Args:
-            weight: where the tensor lies now.
-            plan: the plan of the call.
-        """
-        if plan.strides[RESULT][1] != 1 or plan.geometry.shapes[WEIGHT][1] == 1:
-            return weight  # kernels of such results, and of one channel a group, read it as it is
+    def panels(self, plan: Plan) -> "_core.PackedWeight | None":
+        """The packed weight, if the kernel of a call with this plan reads it packed."""
+        if plan.strides(RESULT)[1] != 1 or plan.geometry.shapes[WEIGHT][1] == 1:
+            return None  # kernels of such results, and of one channel a group, read it as it is
+        weight = view_of(self.weight)
         threads = torch.get_num_threads()
         # Only the content tells of a change: versions do not count every write, and another tensor
         # may get an address that was freed.
         digest = _core.digest(weight, threads)
         if digest is None:
-            return weight
+            return None
         made_from = digest, weight.dtype, weight.shape, weight.strides
         packed = self._packed
         if packed is None or packed[0] != made_from:
             panels = _core.PackedWeight(weight, self.groups, threads)
             self._packed = packed = made_from, panels
-        return weight, packed[1]
+        return packed[1]
 
 
 def pack_weight(weight: Tensor, groups: int = 1) -> PackedWeight:

@@ -9,12 +9,10 @@ from typing import Any
 from unittest.mock import patch
 
 from pyinit import _core, functional
-from pyinit._functional import compute, operators
+from pyinit._functional import operators
 
+BY_TARGET = ("convolve_transposed", "convolve_weight_gradient", "convolve")
 KERNELS = (
-    "convolve",
-    "convolve_transposed",
-    "convolve_weight_gradient",
     "sum_channels",
     "activate",
     "activate_backward",
@@ -24,19 +22,29 @@ KERNELS = (
     "col2im",
     "gemm",
 )
+CONVOLUTIONS: dict[str, Callable[[Any], int]] = {
+    "convolution": lambda function: function.target,
+    "contraction": int,
+    "contracted": int,
+}
+"""What runs a kernel of convolutions, unless it returns None, and which one by its first argument."""
 
 
 Calls = Counter[str]
 
 
-def _counted(calls: Calls, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _counted(
+    calls: Calls, function: Callable[..., Any], name: str | Callable[[Any], str]
+) -> Callable[..., Any]:
     lock = Lock()
 
     @wraps(function)
     def count(*args: Any, **kwargs: Any) -> Any:
-        with lock:
-            calls[name] += 1
-        return function(*args, **kwargs)
+        made = function(*args, **kwargs)
+        if isinstance(name, str) or made is not None:
+            with lock:
+                calls[name if isinstance(name, str) else name(args[0])] += 1
+        return made
 
     return count
 
@@ -45,9 +53,11 @@ def _counted(calls: Calls, name: str, function: Callable[..., Any]) -> Callable[
 def counted_kernels() -> Iterator[Calls]:
     """Count how often each of the kernels runs."""
     calls: Calls = Counter()
-    kernels = {name: _counted(calls, name, getattr(_core, name)) for name in KERNELS}
-    by_target = tuple(kernels[kernel.__name__] for kernel in compute._KERNELS)
-    with patch.multiple(_core, **kernels), patch.object(compute, "_KERNELS", by_target):
+    kernels = {name: _counted(calls, getattr(_core, name), name) for name in KERNELS}
+    for name, target in CONVOLUTIONS.items():
+        by_target = lambda first, target=target: BY_TARGET[target(first)]
+        kernels[name] = _counted(calls, getattr(_core, name), by_target)
+    with patch.multiple(_core, **kernels):
         yield calls
 
 
@@ -55,8 +65,8 @@ def counted_kernels() -> Iterator[Calls]:
 def counted_routes() -> Iterator[Calls]:
     """Count kernels, calls of an "operator", and convolutions by "torch"; not for compiled calls."""
     with counted_kernels() as calls:
-        operate = _counted(calls, "operator", operators.operate)
-        by_torch = _counted(calls, "torch", functional._by_torch)
+        operate = _counted(calls, operators.operate, "operator")
+        by_torch = _counted(calls, functional._by_torch, "torch")
         with (
             patch.object(operators, "operate", operate),
             patch.object(functional, "_by_torch", by_torch),
