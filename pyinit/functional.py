@@ -129,7 +129,7 @@ def conv1d(
         tensor([[[1., 2., 4.]]])
     """
     window = stride, padding, dilation, groups, 0
-    return _convolve(_CONV1D, input, weight, bias, window, activation, activation_parameter)
+    return _run(_CONV1D, input, weight, bias, window, activation, activation_parameter)
 
 
 def conv2d(
@@ -189,7 +189,7 @@ def conv2d(
                   [0., 1., 0.]]]])
     """
     window = stride, padding, dilation, groups, 0
-    return _convolve(_CONV2D, input, weight, bias, window, activation, activation_parameter)
+    return _run(_CONV2D, input, weight, bias, window, activation, activation_parameter)
 
 
 def conv3d(
@@ -247,7 +247,7 @@ def conv3d(
         torch.Size([1, 4, 4, 32, 32])
     """
     window = stride, padding, dilation, groups, 0
-    return _convolve(_CONV3D, input, weight, bias, window, activation, activation_parameter)
+    return _run(_CONV3D, input, weight, bias, window, activation, activation_parameter)
 
 
 def conv_transpose1d(
@@ -438,26 +438,10 @@ def conv_transpose3d(
     return _run(_CONV_TRANSPOSE3D, input, weight, bias, window, activation, activation_parameter)
 
 
-def _convolve(
-    function: Function,
-    input: Tensor,
-    weight: Tensor | PackedWeight,
-    bias: Tensor | None,
-    window: Window,
-    name: str | None,
-    parameter: float | None,
-) -> Tensor:
-    """``_run`` with a weight that may be packed."""
-    if not isinstance(weight, PackedWeight):
-        return _run(function, input, weight, bias, window, name, parameter)
-    weight.check(window[3], input, bias)
-    return _run(function, input, weight.weight, bias, window, name, parameter, weight)
-
-
 def _run(
     function: Function,
     input: Tensor,
-    weight: Tensor,
+    weight: Tensor | PackedWeight,
     bias: Tensor | None,
     window: Window,
     name: str | None,
@@ -469,6 +453,9 @@ def _run(
         out = _core.convolution(function, input, weight, bias, window, epilogue, packed)
         if out is not None:
             return out
+    if isinstance(weight, PackedWeight) and function.target == RESULT:
+        weight.check(window[3], input, bias)
+        return _run(function, input, weight.weight, bias, window, name, parameter, weight)
     out = _by_other_routes(function, input, weight, bias, window, packed)
     return out if epilogue is None else epilogue.apply(out)
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "core/inline_vector.hpp"
 #include "python/bind.hpp"
@@ -29,7 +30,13 @@ constexpr size_t kDims = 5, kNumbers = 3;
 
 // From Python, once and for all.
 PyObject *plan_of_call = nullptr, *template_of = nullptr, *apply_function = nullptr;
+PyObject *name_of_call = nullptr, *to_save = nullptr;
 PyObject* plans = nullptr;  // by what tells calls apart; None for those that torch has to judge
+
+py::object owned(PyObject* object) {
+  if (object == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object);
+}
 
 // What a kernel needs besides tensors, in a capsule of the Python plan.
 struct Plan {
@@ -70,13 +77,8 @@ py::object new_output(size_t target, PyObject* python_plan, Plan& plan) {
   std::atomic<PyObject*>& like = plan.like[target];
   PyObject* arguments = like.load(std::memory_order_acquire);
   if (arguments == nullptr) {
-    PyObject* const made = PyObject_CallFunction(template_of, "On", python_plan, static_cast<Py_ssize_t>(target));
-    if (made == nullptr) throw py::error_already_set();
-    if (like.compare_exchange_strong(arguments, made)) {
-      arguments = made;
-    } else {
-      Py_DECREF(made);  // another thread was faster
-    }
+    py::object made = py::handle(template_of)(py::handle(python_plan), target);
+    if (like.compare_exchange_strong(arguments, made.ptr())) arguments = made.release().ptr();  // else another thread was faster
   }
   return torch_functions::empty_like(arguments);
 }
@@ -114,9 +116,8 @@ py::object run(size_t target, PyObject* python_plan, const Target& first, const 
   return out;
 }
 
-// The activation, if there is one: (name, code, parameter, whether its derivative follows from the output).
+// The activation: (name, code, parameter, whether its derivative follows from the output).
 void end_in(PyObject* epilogue, End& end) {
-  if (epilogue == Py_None) return;
   end.activation = fastcall::from_python<int>(fastcall::item(epilogue, 4, 1));
   end.parameter = fastcall::from_python<double>(fastcall::item(epilogue, 4, 2));
 }
@@ -146,8 +147,7 @@ class Key {
       return true;
     }
     if (!PyTuple_Check(x) && !PyList_Check(x)) return false;
-    const auto tuple = py::reinterpret_steal<py::object>(PySequence_Tuple(x));  // the same one, if it is one
-    if (!tuple) throw py::error_already_set();
+    const py::object tuple = owned(PySequence_Tuple(x));  // the same one, if it is one
     const Py_ssize_t count = PyTuple_GET_SIZE(tuple.ptr());
     if (count > static_cast<Py_ssize_t>(kNumbers)) return false;
     add(count);
@@ -200,9 +200,7 @@ py::object plan_for(PyObject* function, const std::array<PyObject*, 3>& tensors,
   const py::bytes bytes = key.bytes();
   if (py::object plan = found(bytes)) return plan;
   const std::array arguments = {function, tensors[0], tensors[1], tensors[2], window};
-  auto plan =
-      py::reinterpret_steal<py::object>(PyObject_Vectorcall(plan_of_call, arguments.data(), arguments.size(), nullptr));
-  if (!plan) throw py::error_already_set();
+  py::object plan = owned(PyObject_Vectorcall(plan_of_call, arguments.data(), arguments.size(), nullptr));
   if (PyDict_Size(plans) >= kPlans) PyDict_Clear(plans);
   if (PyDict_SetItem(plans, bytes.ptr(), plan.ptr()) < 0) throw py::error_already_set();
   return plan;
@@ -217,16 +215,42 @@ size_t target_of(int target) {
   return static_cast<size_t>(target);
 }
 
-py::object differentiable(PyObject* call, PyObject* first, PyObject* second, PyObject* bias) {
-  PyObject* const arguments[] = {call, first, second, bias};
-  PyObject* const out = PyObject_Vectorcall(apply_function, arguments, 4, nullptr);
-  if (out == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(out);
+// An output on its way through Function.apply, which calls `forward` and takes long over arguments that are no tensors.
+struct Recorded {
+  const py::object &out, &call, &saved;
+};
+thread_local const Recorded* recorded = nullptr;
+
+class Recording {
+ public:
+  explicit Recording(const Recorded& now) : before_(std::exchange(recorded, &now)) {}
+  ~Recording() { recorded = before_; }
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+
+ private:
+  const Recorded* before_;  // finalizers and profilers may convolve, too
+};
+
+// The output as autograd's: a function of the tensors, which are the two operands and perhaps a bias.
+py::object differentiable(size_t target, PyObject* plan, PyObject* epilogue, const py::object& out,
+                          fastcall::Arguments tensors) {
+  const py::object number = owned(PyLong_FromSize_t(target)), call = owned(PyTuple_Pack(3, number.ptr(), plan, epilogue));
+  const py::object saved = owned(epilogue == Py_None ? PyTuple_Pack(2, tensors[0], tensors[1])
+                                                     : PyTuple_Pack(3, tensors[0], tensors[1], out.ptr()));
+  const Recorded now{out, call, saved};
+  const Recording recording(now);
+  return owned(PyObject_Vectorcall(apply_function, tensors.data(), tensors.size(), nullptr));
 }
 
-// The call as backward finds it.
-py::tuple call_of(size_t target, PyObject* plan, PyObject* epilogue) {
-  return py::make_tuple(target, py::handle(plan), py::handle(epilogue));
+PyObject* forward(fastcall::Arguments arguments) {
+  if (recorded == nullptr || arguments.empty()) throw std::runtime_error("only a convolution records its output");
+  const Recorded& now = *std::exchange(recorded, nullptr);
+  if (PyObject_SetAttr(arguments[0], name_of_call, now.call.ptr()) < 0 ||
+      PyObject_SetAttr(arguments[0], to_save, now.saved.ptr()) < 0) {
+    throw py::error_already_set();
+  }
+  return Py_NewRef(now.out.ptr());
 }
 
 bool is_dense_row(const Target& x) { return x.shape.size() == 1 && (x.strides[0] == 1 || x.shape[0] == 1); }
@@ -247,43 +271,17 @@ PyObject* convolution_of(PyObject* function, PyObject* input, PyObject* weight, 
   if (plan.is_none()) Py_RETURN_NONE;
   const size_t target = target_of(fastcall::from_python<int>(PyTuple_GET_ITEM(function, 1)));
   const bool is_differentiated = torch_functions::is_differentiated(tensors);
-  const bool is_fused =
-      epilogue != Py_None && (!is_differentiated || PyTuple_GET_ITEM(epilogue, 3) == Py_True);
-  py::object out;
-  if (is_differentiated) {
-    out = differentiable(call_of(target, plan.ptr(), is_fused ? epilogue : Py_None).ptr(), input, weight, bias);
-  } else {
-    Weight second{*w};
-    py::object panels;
-    if (packed != Py_None) {
-      panels = py::handle(packed).attr("panels")(plan);
-      if (!panels.is_none()) {
-        second.packed = static_cast<const PackedWeight*>(PyCapsule_GetPointer(panels.ptr(), kPackedWeight));
-        if (second.packed == nullptr) throw py::error_already_set();
-      }
-    }
-    end_in(epilogue, end);
-    out = run(target, plan.ptr(), *x, second, end);
+  const bool is_fused = epilogue != Py_None && (!is_differentiated || PyTuple_GET_ITEM(epilogue, 3) == Py_True);
+  if (is_fused) end_in(epilogue, end);
+  Weight second{*w};
+  const py::object panels = packed == Py_None ? py::none() : py::object(py::handle(packed).attr("panels")(plan));
+  if (!panels.is_none()) {
+    second.packed = static_cast<const PackedWeight*>(PyCapsule_GetPointer(panels.ptr(), kPackedWeight));
+    if (second.packed == nullptr) throw py::error_already_set();
   }
-  if (epilogue == Py_None || is_fused) return out.release().ptr();
-  return py::object(py::handle(epilogue).attr("apply")(out)).release().ptr();
-}
-
-PyObject* forward(PyObject* context, PyObject* call, PyObject* first, PyObject* second, PyObject* bias) {
-  const size_t target = target_of(fastcall::from_python<int>(fastcall::item(call, 3, 0)));
-  PyObject* const epilogue = PyTuple_GET_ITEM(call, 2);
-  const std::optional<Target> one = memory_of(first), other = memory_of(second);
-  End end;
-  if (bias != Py_None) end.bias = memory_of(bias);
-  if (!one || !other) throw std::invalid_argument("takes tensors in the CPU's memory");
-  end_in(epilogue, end);
-  py::object out = run(target, PyTuple_GET_ITEM(call, 1), *one, Weight{*other}, end);
-  const auto saved = py::reinterpret_steal<py::object>(epilogue == Py_None ? PyTuple_Pack(2, first, second)
-                                                                           : PyTuple_Pack(3, first, second, out.ptr()));
-  if (!saved || PyObject_SetAttrString(context, "call", call) < 0 ||
-      PyObject_SetAttrString(context, "to_save", saved.ptr()) < 0) {
-    throw py::error_already_set();
-  }
+  py::object out = run(target, plan.ptr(), *x, second, end);
+  if (is_differentiated) out = differentiable(target, plan.ptr(), is_fused ? epilogue : Py_None, out, tensors);
+  if (epilogue != Py_None && !is_fused) out = py::handle(epilogue).attr("apply")(out);
   return out.release().ptr();
 }
 
@@ -292,11 +290,11 @@ PyObject* contraction(int target, PyObject* plan, PyObject* first, PyObject* sec
   if (torch_functions::is_watched(tensors)) Py_RETURN_NONE;
   const std::optional<Target> one = readable(first), other = readable(second);
   if (!one || !other) Py_RETURN_NONE;
+  py::object out = run(target_of(target), plan, *one, Weight{*other}, {});
   if (torch_functions::is_differentiated(tensors)) {
-    const py::tuple call = call_of(target_of(target), plan, Py_None);
-    return differentiable(call.ptr(), first, second, Py_None).release().ptr();
+    out = differentiable(target_of(target), plan, Py_None, out, tensors);
   }
-  return run(target_of(target), plan, *one, Weight{*other}, {}).release().ptr();
+  return out.release().ptr();
 }
 
 PyObject* contracted(int target, PyObject* plan, PyObject* first, PyObject* second) {
@@ -308,16 +306,17 @@ PyObject* contracted(int target, PyObject* plan, PyObject* first, PyObject* seco
 }  // namespace
 
 void register_conv_calls(py::module_& m) {
-  plans = PyDict_New();
-  if (plans == nullptr) throw py::error_already_set();
-  m.attr("convolution_plans") = py::reinterpret_borrow<py::object>(plans);
+  name_of_call = owned(PyUnicode_InternFromString("call")).release().ptr();
+  to_save = owned(PyUnicode_InternFromString("to_save")).release().ptr();
+  plans = owned(PyDict_New()).release().ptr();
+  m.attr("convolution_plans") = py::handle(plans);
   m.def("set_convolution_functions", [](const py::function& of_call, const py::function& like, const py::object& by) {
     plan_of_call = of_call.inc_ref().ptr(), template_of = like.inc_ref().ptr(), apply_function = by.inc_ref().ptr();
   });
   fastcall::define<is_watched>(m, "is_watched");
   fastcall::define<make_plan>(m, "ConvolutionPlan");
   fastcall::define<convolution_of>(m, "convolution");
-  fastcall::define<forward>(m, "contraction_forward");
+  fastcall::define<forward>(m, "record_convolution");
   fastcall::define<contraction>(m, "contraction");
   fastcall::define<contracted>(m, "contracted");
 }

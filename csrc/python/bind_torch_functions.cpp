@@ -12,7 +12,7 @@ namespace {
 // Of torch's, or of pyinit's `_torch`: they live as long as the process.
 struct {
   PyObject *tensor, *parameter, *is_neg, *requires_grad;
-  PyObject *dispatch_modes, *transform, *is_tracing, *is_autocast_enabled, *forward_derivatives, *has_torch_function,
+  PyObject *dispatch_modes, *transform, *is_tracing, *is_any_autocast_enabled, *is_autocast_enabled, *forward_derivatives, *has_torch_function,
       *is_overridden;
   PyObject *is_grad_enabled, *get_num_threads, *empty_like;
 } torchs{};
@@ -59,7 +59,8 @@ bool has_type_of_torchs(PyObject* object) {
 bool is_watched(fastcall::Arguments objects) {
   return fastcall::from_python<int64_t>(call(torchs.dispatch_modes).ptr()) != 0 || !call(torchs.transform).is_none() ||
          call(torchs.is_tracing).ptr() == Py_True || level() >= 0 ||
-         owned(PyObject_CallOneArg(torchs.is_autocast_enabled, cpu)).ptr() == Py_True ||
+         (call(torchs.is_any_autocast_enabled).ptr() == Py_True &&
+          owned(PyObject_CallOneArg(torchs.is_autocast_enabled, cpu)).ptr() == Py_True) ||
          (owned(PyObject_Vectorcall(torchs.has_torch_function, objects.data(), objects.size(), nullptr)).ptr() == Py_True &&
           owned(PyObject_Vectorcall(torchs.is_overridden, objects.data(), objects.size(), nullptr)).ptr() == Py_True);
 }
@@ -86,7 +87,8 @@ void register_torch_functions(py::module_& m) {
     keep("tensor", torchs.tensor), keep("parameter", torchs.parameter);
     keep("is_neg", torchs.is_neg), keep("requires_grad", torchs.requires_grad);
     keep("dispatch_modes", torchs.dispatch_modes), keep("transform", torchs.transform);
-    keep("is_tracing", torchs.is_tracing), keep("is_autocast_enabled", torchs.is_autocast_enabled);
+    keep("is_tracing", torchs.is_tracing), keep("is_any_autocast_enabled", torchs.is_any_autocast_enabled);
+    keep("is_autocast_enabled", torchs.is_autocast_enabled);
     keep("forward_derivatives", torchs.forward_derivatives);
     keep("has_torch_function", torchs.has_torch_function), keep("is_overridden", torchs.is_overridden);
     keep("is_grad_enabled", torchs.is_grad_enabled), keep("get_num_threads", torchs.get_num_threads);

@@ -16,9 +16,10 @@ from pyinit._torch.views import readable_view, view_of
 
 
 class _Contraction(torch.autograd.Function):
-    """A kernel's call, recorded by autograd."""
+    """An image, weight or result, recorded by autograd as made of the other two, and perhaps of a bias."""
 
-    forward = staticmethod(_core.contraction_forward)  # it leaves ``call`` and what to save
+    forward = staticmethod(_core.record_convolution)  # the kernel has run
+    setup_context = torch.autograd.Function.setup_context  # torch looks it up in every call: here first
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -26,9 +27,11 @@ class _Contraction(torch.autograd.Function):
         first, second, *out = ctx.saved_tensors
         if epilogue is not None:
             grad = gradient_of(epilogue.activation, epilogue.parameter, grad, out[0], True)
-        _, *wanted, by_bias = ctx.needs_input_grad
+        *wanted, by_bias = (*ctx.needs_input_grad, None)[:3]
         made = gradients(target, grad, (first, second), wanted, partial(contract, plan))
-        return None, *made, sum_channels(grad) if by_bias else None
+        if by_bias is None:
+            return tuple(made)
+        return *made, sum_channels(grad) if by_bias else None
 
 
 # Function.apply would first look for function transforms; the callers have seen that there are none.

@@ -38,6 +38,7 @@ _core.set_torch_functions(
     dispatch_modes=torch._C._len_torch_dispatch_stack,
     transform=torch._C._functorch.peek_interpreter_stack,
     is_tracing=torch._C._is_tracing,
+    is_any_autocast_enabled=torch._C._is_any_autocast_enabled,
     is_autocast_enabled=torch.is_autocast_enabled,
     forward_derivatives=vars(forward_ad),
     has_torch_function=has_torch_function_variadic,

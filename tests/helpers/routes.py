@@ -33,17 +33,29 @@ CONVOLUTIONS: dict[str, Callable[[Any], int]] = {
 Calls = Counter[str]
 
 
-def _counted(
-    calls: Calls, function: Callable[..., Any], name: str | Callable[[Any], str]
-) -> Callable[..., Any]:
+def _counted(calls: Calls, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     lock = Lock()
 
     @wraps(function)
     def count(*args: Any, **kwargs: Any) -> Any:
-        made = function(*args, **kwargs)
-        if isinstance(name, str) or made is not None:
+        with lock:
+            calls[name] += 1
+        return function(*args, **kwargs)
+
+    return count
+
+
+def _counted_by_target(
+    calls: Calls, target: Callable[[Any], int], function: Callable[..., Any]
+) -> Callable[..., Any]:
+    lock = Lock()
+
+    @wraps(function)
+    def count(first: Any, *args: Any) -> Any:
+        made = function(first, *args)
+        if made is not None:
             with lock:
-                calls[name if isinstance(name, str) else name(args[0])] += 1
+                calls[BY_TARGET[target(first)]] += 1
         return made
 
     return count
@@ -53,10 +65,9 @@ def _counted(
 def counted_kernels() -> Iterator[Calls]:
     """Count how often each of the kernels runs."""
     calls: Calls = Counter()
-    kernels = {name: _counted(calls, getattr(_core, name), name) for name in KERNELS}
+    kernels = {name: _counted(calls, name, getattr(_core, name)) for name in KERNELS}
     for name, target in CONVOLUTIONS.items():
-        by_target = lambda first, target=target: BY_TARGET[target(first)]
-        kernels[name] = _counted(calls, getattr(_core, name), by_target)
+        kernels[name] = _counted_by_target(calls, target, getattr(_core, name))
     with patch.multiple(_core, **kernels):
         yield calls
 
@@ -65,8 +76,8 @@ def counted_kernels() -> Iterator[Calls]:
 def counted_routes() -> Iterator[Calls]:
     """Count kernels, calls of an "operator", and convolutions by "torch"; not for compiled calls."""
     with counted_kernels() as calls:
-        operate = _counted(calls, operators.operate, "operator")
-        by_torch = _counted(calls, functional._by_torch, "torch")
+        operate = _counted(calls, "operator", operators.operate)
+        by_torch = _counted(calls, "torch", functional._by_torch)
         with (
             patch.object(operators, "operate", operate),
             patch.object(functional, "_by_torch", by_torch),
