@@ -4,7 +4,8 @@ The kernels compute plain float32 and float64 tensors on the CPU, of any memory 
 compute everything else. docs/convolution.md and docs/activations.md say which call goes where.
 """
 
-import torch
+from typing import Any
+
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
@@ -450,9 +451,11 @@ def _run(
 ) -> Tensor:
     epilogue = None if name is None and parameter is None else epilogue_of(name, parameter)
     if not is_dynamo_compiling():
-        out = _core.convolution(function, input, weight, bias, window, epilogue, packed)
-        if out is not None:
-            return out
+        made: Tensor | None = _core.convolution(
+            function, input, weight, bias, window, epilogue, packed
+        )
+        if made is not None:
+            return made
     if isinstance(weight, PackedWeight) and function.target == RESULT:
         weight.check(window[3], input, bias)
         return _run(function, input, weight.weight, bias, window, name, parameter, weight)
@@ -463,7 +466,7 @@ def _run(
 def _by_other_routes(
     function: Function,
     input: Tensor,
-    weight: Tensor,
+    weight: Any,  # for a transposed convolution perhaps no tensor, as torch will say
     bias: Tensor | None,
     window: Window,
     packed: PackedWeight | None,

@@ -24,8 +24,8 @@ bool are_few(const Window& window, bool transposed, const Images<const T>& weigh
     return window.stride[i] == 1 && (!transposed || window.padding[i] <= reach(window, weight.size, i));
   };
   return out.size[0] == 1 && weight.size[0] == 1 && window.padding[0] == 0 && weight.batch == window.groups &&
-         out.batch * window.groups <= kPlanes && out.strides[2] == 1 && weight.pixels() <= kTaps && fits(0) && fits(1) &&
-         fits(2) && out.size[1] <= kElements && out.size[2] <= kElements &&
+         out.batch * window.groups <= kPlanes && out.strides[2] == 1 && weight.pixels() <= kTaps && fits(0) &&
+         fits(1) && fits(2) && out.size[1] <= kElements && out.size[2] <= kElements &&
          (out.size[1] + reach(window, weight.size, 1)) * (out.size[2] + reach(window, weight.size, 2)) <= kElements;
 }
 
@@ -33,7 +33,8 @@ template <class T>
 void depthwise_few(const Window& window, bool transposed, const Images<const T>& source, const Images<const T>& weight,
                    const Epilogue<T>& epilogue, const Images<T>& out) {
   const int64_t taps = weight.pixels(), rows = out.size[1], columns = out.size[2];
-  Extents whole{}, first{}, size{};  // of the copy, with zeros around; where the image begins in it; how much of it fits
+  Extents whole{}, first{},
+      size{};  // of the copy, with zeros around; where the image begins in it; how much of it fits
   for (size_t i = 1; i < kSpatial; ++i) {
     const int64_t more = reach(window, weight.size, i);
     whole[i] = out.size[i] + more;
@@ -62,17 +63,18 @@ void depthwise_few(const Window& window, bool transposed, const Images<const T>&
       kernels.copy(1, size[1], size[2], {source.at(n, c, {0, 0, 0}), 0, source.strides[1], source.strides[2]},
                    {copy.data() + first[1] * whole[2] + first[2], 0, whole[2], 1});
     }
-    kernels.correlate(1, rows, columns,
-                      {taps, offsets.data(), weights.data(), 0, epilogue.bias == nullptr ? nullptr : epilogue.bias + c, 0},
-                      {copy.data(), 0, whole[2], 1}, lowest(epilogue),
-                      {out.data + n * out.batch_stride + c * out.channel_stride, 0, out.strides[1], 1});
+    kernels.correlate(
+        1, rows, columns,
+        {taps, offsets.data(), weights.data(), 0, epilogue.bias == nullptr ? nullptr : epilogue.bias + c, 0},
+        {copy.data(), 0, whole[2], 1}, lowest(epilogue),
+        {out.data + n * out.batch_stride + c * out.channel_stride, 0, out.strides[1], 1});
   }
   finish(rest(epilogue), out, {0, out.batch, {0, 0, 0}, out.size}, 0, out.channels);
 }
 
-#define PYINIT_INSTANTIATE(T)                                                                                   \
-  template bool are_few<T>(const Window&, bool, const Images<const T>&, const Images<T>&);                      \
-  template void depthwise_few<T>(const Window&, bool, const Images<const T>&, const Images<const T>&,           \
+#define PYINIT_INSTANTIATE(T)                                                                         \
+  template bool are_few<T>(const Window&, bool, const Images<const T>&, const Images<T>&);            \
+  template void depthwise_few<T>(const Window&, bool, const Images<const T>&, const Images<const T>&, \
                                  const Epilogue<T>&, const Images<T>&);
 PYINIT_INSTANTIATE(float)
 PYINIT_INSTANTIATE(double)

@@ -77,18 +77,6 @@ PyObject* pack(const Target& weight, int64_t groups, int threads) {
   return capsule;
 }
 
-void channel_sums(const Target& input, const Target& sums, int threads) {
-  check("input", input, input);
-  if (sums.dtype != input.dtype || sums.shape.size() != 1 || sums.shape[0] != input.shape[1]) {
-    throw std::invalid_argument("sums: takes one element for each channel, of input's type");
-  }
-  const Released release;
-  on_type(input, [&](auto zero) {
-    using T = decltype(zero);
-    sum_channels<T>(to_images<const T>(input), reinterpret_cast<T*>(sums.address), sums.strides[0], threads);
-  });
-}
-
 }  // namespace
 
 template <bool transposed>
@@ -128,6 +116,20 @@ void weight_gradient(const Target& input, const Target& output, const Target& we
     using T = decltype(zero);
     convolve_weight_gradient<T>(window, to_images<const T>(input), to_images<const T>(output), to_images<T>(weight),
                                 threads);
+  });
+}
+
+void channel_sums(const Target& input, const Target& sums, int threads) {
+  check("input", input, input);
+  if (sums.dtype != input.dtype || sums.shape.size() != 1 || sums.shape[0] != input.shape[1]) {
+    throw std::invalid_argument("sums: takes one element for each channel, of input's type");
+  }
+  int64_t count = 1;
+  for (const int64_t size : input.shape) count *= size;
+  const auto release = release_if(count > kManyElements);
+  on_type(input, [&](auto zero) {
+    using T = decltype(zero);
+    sum_channels<T>(to_images<const T>(input), reinterpret_cast<T*>(sums.address), sums.strides[0], threads);
   });
 }
 

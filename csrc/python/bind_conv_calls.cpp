@@ -1,4 +1,5 @@
-// Convolutions of tensors: what is asked of torch before a kernel may run, the plan of the call, the output, the kernel.
+// Convolutions of tensors: what is asked of torch before a kernel may run, the plan of the call, the output, the
+// kernel.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -23,7 +24,8 @@ namespace {
 
 enum { kImage, kWeight, kResult, kKinds };  // as in geometry.py
 // The two that each of them is made of, in the order that kernels take.
-constexpr std::array<std::array<size_t, 2>, kKinds> kOperands = {{{kResult, kWeight}, {kImage, kResult}, {kImage, kWeight}}};
+constexpr std::array<std::array<size_t, 2>, kKinds> kOperands = {
+    {{kResult, kWeight}, {kImage, kResult}, {kImage, kWeight}}};
 constexpr const char* kPlan = "Plan";
 constexpr Py_ssize_t kPlans = 4096, kNative = 2;  // kept at most; a Plan's field
 constexpr size_t kDims = 5, kNumbers = 3;
@@ -78,7 +80,8 @@ py::object new_output(size_t target, PyObject* python_plan, Plan& plan) {
   PyObject* arguments = like.load(std::memory_order_acquire);
   if (arguments == nullptr) {
     py::object made = py::handle(template_of)(py::handle(python_plan), target);
-    if (like.compare_exchange_strong(arguments, made.ptr())) arguments = made.release().ptr();  // else another thread was faster
+    if (like.compare_exchange_strong(arguments, made.ptr()))
+      arguments = made.release().ptr();  // else another thread was faster
   }
   return torch_functions::empty_like(arguments);
 }
@@ -157,9 +160,7 @@ class Key {
     return true;
   }
 
-  py::bytes bytes() const {
-    return {reinterpret_cast<const char*>(values_.data()), size_ * sizeof(int64_t)};
-  }
+  py::bytes bytes() const { return {reinterpret_cast<const char*>(values_.data()), size_ * sizeof(int64_t)}; }
 
  private:
   bool add_integer(PyObject* x) {  // True is none
@@ -186,8 +187,8 @@ py::object found(const py::bytes& key) {
 }
 
 // The plan of a call; None where torch has to judge the arguments.
-py::object plan_for(PyObject* function, const std::array<PyObject*, 3>& tensors, const Target& input, const Target& weight,
-                    const std::optional<Target>& bias, PyObject* window) {
+py::object plan_for(PyObject* function, const std::array<PyObject*, 3>& tensors, const Target& input,
+                    const Target& weight, const std::optional<Target>& bias, PyObject* window) {
   Key key;
   key.add(fastcall::from_python<int64_t>(PyTuple_GET_ITEM(function, 0)) * kKinds +
           fastcall::from_python<int64_t>(PyTuple_GET_ITEM(function, 1)));
@@ -235,7 +236,8 @@ class Recording {
 // The output as autograd's: a function of the tensors, which are the two operands and perhaps a bias.
 py::object differentiable(size_t target, PyObject* plan, PyObject* epilogue, const py::object& out,
                           fastcall::Arguments tensors) {
-  const py::object number = owned(PyLong_FromSize_t(target)), call = owned(PyTuple_Pack(3, number.ptr(), plan, epilogue));
+  const py::object number = owned(PyLong_FromSize_t(target)),
+                   call = owned(PyTuple_Pack(3, number.ptr(), plan, epilogue));
   const py::object saved = owned(epilogue == Py_None ? PyTuple_Pack(2, tensors[0], tensors[1])
                                                      : PyTuple_Pack(3, tensors[0], tensors[1], out.ptr()));
   const Recorded now{out, call, saved};
@@ -251,6 +253,11 @@ PyObject* forward(fastcall::Arguments arguments) {
     throw py::error_already_set();
   }
   return Py_NewRef(now.out.ptr());
+}
+
+bool is_image(const Target& x) {
+  const bool is_float = x.dtype == static_cast<int>(DType::f32) || x.dtype == static_cast<int>(DType::f64);
+  return is_float && x.shape.size() >= 3 && x.shape.size() <= kDims;
 }
 
 bool is_dense_row(const Target& x) { return x.shape.size() == 1 && (x.strides[0] == 1 || x.shape[0] == 1); }
@@ -303,6 +310,18 @@ PyObject* contracted(int target, PyObject* plan, PyObject* first, PyObject* seco
   return run(target_of(target), plan, *one, Weight{*other}, {}).release().ptr();
 }
 
+PyObject* sums_of_channels(PyObject* images) {
+  const std::array tensors = {images};
+  if (torch_functions::is_watched(tensors)) Py_RETURN_NONE;
+  const std::optional<Target> x = readable(images);
+  if (!x || !is_image(*x) || torch_functions::is_differentiated(tensors)) Py_RETURN_NONE;
+  const py::object out = py::handle(images).attr("new_empty")(x->shape[1]);
+  const std::optional<Target> made = memory_of(out.ptr());
+  if (!made) throw std::runtime_error("torch made an output that is not in the CPU's memory");
+  channel_sums(*x, *made, torch_functions::threads());
+  return py::object(out).release().ptr();
+}
+
 }  // namespace
 
 void register_conv_calls(py::module_& m) {
@@ -319,4 +338,5 @@ void register_conv_calls(py::module_& m) {
   fastcall::define<forward>(m, "record_convolution");
   fastcall::define<contraction>(m, "contraction");
   fastcall::define<contracted>(m, "contracted");
+  fastcall::define<sums_of_channels>(m, "channel_sums");
 }

@@ -12,8 +12,8 @@ namespace {
 // Of torch's, or of pyinit's `_torch`: they live as long as the process.
 struct {
   PyObject *tensor, *parameter, *is_neg, *requires_grad;
-  PyObject *dispatch_modes, *transform, *is_tracing, *is_any_autocast_enabled, *is_autocast_enabled, *forward_derivatives, *has_torch_function,
-      *is_overridden;
+  PyObject *dispatch_modes, *transform, *is_tracing, *is_any_autocast_enabled, *is_autocast_enabled,
+      *forward_derivatives, *has_torch_function, *is_overridden;
   PyObject *is_grad_enabled, *get_num_threads, *empty_like;
 } torchs{};
 PyObject *cpu = nullptr, *current_level = nullptr;
@@ -25,7 +25,8 @@ py::object owned(PyObject* result) {
 
 py::object call(PyObject* function) { return owned(PyObject_CallNoArgs(function)); }
 
-// What a property or a method without arguments says of a tensor of torch's own: to look it up takes longer than to ask.
+// What a property or a method without arguments says of a tensor of torch's own: to look it up takes longer than to
+// ask.
 bool ask(PyObject* descriptor, PyObject* tensor) {
   PyObject* answer = nullptr;
   if (Py_IS_TYPE(descriptor, &PyGetSetDescr_Type)) {
@@ -61,7 +62,8 @@ bool is_watched(fastcall::Arguments objects) {
          call(torchs.is_tracing).ptr() == Py_True || level() >= 0 ||
          (call(torchs.is_any_autocast_enabled).ptr() == Py_True &&
           owned(PyObject_CallOneArg(torchs.is_autocast_enabled, cpu)).ptr() == Py_True) ||
-         (owned(PyObject_Vectorcall(torchs.has_torch_function, objects.data(), objects.size(), nullptr)).ptr() == Py_True &&
+         (owned(PyObject_Vectorcall(torchs.has_torch_function, objects.data(), objects.size(), nullptr)).ptr() ==
+              Py_True &&
           owned(PyObject_Vectorcall(torchs.is_overridden, objects.data(), objects.size(), nullptr)).ptr() == Py_True);
 }
 

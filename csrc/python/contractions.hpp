@@ -24,5 +24,7 @@ void convolution(const Target& input, const std::conditional_t<transposed, Targe
                  const pyinit::Integers& padding, const pyinit::Integers& dilation, int64_t groups, int activation,
                  double parameter, int threads);
 
+void channel_sums(const Target& input, const Target& sums, int threads);
+
 void weight_gradient(const Target& input, const Target& output, const Target& weight, const pyinit::Integers& stride,
                      const pyinit::Integers& padding, const pyinit::Integers& dilation, int64_t groups, int threads);

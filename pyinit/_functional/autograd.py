@@ -9,17 +9,17 @@ from torch.compiler import is_dynamo_compiling
 
 from pyinit import _core
 from pyinit._functional.activations import gradient_of
-from pyinit._functional.compute import gradients, is_watched, template_of
+from pyinit._functional.compute import gradients, template_of
 from pyinit._functional.geometry import Plan, plan_of_call
-from pyinit._functional.operators import apply_operator, has_kernel
-from pyinit._torch.views import readable_view, view_of
+from pyinit._functional.operators import apply_operator
 
 
 class _Contraction(torch.autograd.Function):
     """An image, weight or result, recorded by autograd as made of the other two, and perhaps of a bias."""
 
     forward = staticmethod(_core.record_convolution)  # the kernel has run
-    setup_context = torch.autograd.Function.setup_context  # torch looks it up in every call: here first
+    # torch looks it up in every call, and finds it sooner here.
+    setup_context = torch.autograd.Function.setup_context
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -27,11 +27,11 @@ class _Contraction(torch.autograd.Function):
         first, second, *out = ctx.saved_tensors
         if epilogue is not None:
             grad = gradient_of(epilogue.activation, epilogue.parameter, grad, out[0], True)
-        *wanted, by_bias = (*ctx.needs_input_grad, None)[:3]
+        wanted = ctx.needs_input_grad
         made = gradients(target, grad, (first, second), wanted, partial(contract, plan))
-        if by_bias is None:
-            return tuple(made)
-        return *made, sum_channels(grad) if by_bias else None
+        if len(wanted) == len(made):
+            return made  # there was no bias
+        return *made, sum_channels(grad) if wanted[2] else None
 
 
 # Function.apply would first look for function transforms; the callers have seen that there are none.
@@ -43,7 +43,7 @@ _core.set_convolution_functions(
 def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
     """The image, the weight or the result; it can be differentiated, and works under any transform."""
     if not is_dynamo_compiling():
-        out = _core.contraction(target, plan, first, second)
+        out: Tensor | None = _core.contraction(target, plan, first, second)
         if out is not None:
             return out
     return apply_operator(target, plan.geometry, first, second)
@@ -51,11 +51,5 @@ def contract(plan: Plan, target: int, first: Tensor, second: Tensor) -> Tensor:
 
 def sum_channels(images: Tensor) -> Tensor:
     """The sum of all pixels of each channel: the gradient by the bias."""
-    view = None
-    if not (is_dynamo_compiling() or is_watched(images)) and has_kernel(images):
-        view = readable_view(images)
-    if view is None or (torch.is_grad_enabled() and images.requires_grad):
-        return images.sum([0, *range(2, images.dim())])
-    sums = images.new_empty(view.shape[1])
-    _core.sum_channels(view, view_of(sums), torch.get_num_threads())
-    return sums
+    sums: Tensor | None = None if is_dynamo_compiling() else _core.channel_sums(images)
+    return images.sum([0, *range(2, images.dim())]) if sums is None else sums

@@ -55,13 +55,16 @@ def gradients(
     operands: Sequence[Tensor],
     wanted: Sequence[bool],
     contract: Callable[[int, Tensor, Tensor], Tensor],
-) -> list[Tensor | None]:
+) -> tuple[Tensor | None, Tensor | None]:
     """The gradients by the operands of ``target``, given ``grad``, the gradient by ``target`` itself.
 
     Those that are not wanted are None and are not computed; ``contract`` computes each of the others.
     """
-    known = {target: grad, **dict(zip(OPERANDS[target], operands, strict=True))}
-    return [
-        contract(operand, *(known[i] for i in OPERANDS[operand])) if is_wanted else None
-        for operand, is_wanted in zip(OPERANDS[target], wanted, strict=True)
-    ]
+    one, other = OPERANDS[target]
+    known = {target: grad, one: operands[0], other: operands[1]}
+
+    def by(kind: int) -> Tensor:
+        first, second = OPERANDS[kind]
+        return contract(kind, known[first], known[second])
+
+    return by(one) if wanted[0] else None, by(other) if wanted[1] else None

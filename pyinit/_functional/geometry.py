@@ -12,7 +12,6 @@ from math import prod
 from operator import mul
 from typing import Any, NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor
 
 from pyinit import _core
@@ -164,8 +163,9 @@ def is_too_large(geometry: Geometry) -> bool:
 @lru_cache(maxsize=4096)
 def plan_of(geometry: Geometry, dtype: int) -> Plan:
     """The plan of a call with this geometry, and tensors of the dtype with this code."""
-    shapes, _, *window = geometry
-    return Plan(geometry, dtype, _core.ConvolutionPlan(shapes, *window, dtype))
+    shapes, _, stride, padding, dilation, groups = geometry
+    native = _core.ConvolutionPlan(shapes, stride, padding, dilation, groups, dtype)
+    return Plan(geometry, dtype, native)
 
 
 def geometry_of_tensors(

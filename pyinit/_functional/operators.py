@@ -106,7 +106,8 @@ class _Operator:
             tuple(dilation),
             groups,
         )
-        out = _core.contracted(self.target, plan_of(geometry, DTYPES[first.dtype]), first, second)
+        plan = plan_of(geometry, DTYPES[first.dtype])
+        out: Tensor | None = _core.contracted(self.target, plan, first, second)
         if out is None:
             raise RuntimeError(f"pyinit::{_NAMES[self.target]} takes plain strided tensors")
         return out

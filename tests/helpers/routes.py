@@ -13,7 +13,6 @@ from pyinit._functional import operators
 
 BY_TARGET = ("convolve_transposed", "convolve_weight_gradient", "convolve")
 KERNELS = (
-    "sum_channels",
     "activate",
     "activate_backward",
     "softmax",
@@ -22,10 +21,11 @@ KERNELS = (
     "col2im",
     "gemm",
 )
-CONVOLUTIONS: dict[str, Callable[[Any], int]] = {
-    "convolution": lambda function: function.target,
-    "contraction": int,
-    "contracted": int,
+OF_TENSORS: dict[str, Callable[[Any], str]] = {
+    "convolution": lambda function: BY_TARGET[function.target],
+    "contraction": lambda target: BY_TARGET[target],
+    "contracted": lambda target: BY_TARGET[target],
+    "channel_sums": lambda _: "sum_channels",
 }
 """What runs a kernel of convolutions, unless it returns None, and which one by its first argument."""
 
@@ -45,8 +45,8 @@ def _counted(calls: Calls, name: str, function: Callable[..., Any]) -> Callable[
     return count
 
 
-def _counted_by_target(
-    calls: Calls, target: Callable[[Any], int], function: Callable[..., Any]
+def _counted_if_made(
+    calls: Calls, name: Callable[[Any], str], function: Callable[..., Any]
 ) -> Callable[..., Any]:
     lock = Lock()
 
@@ -55,7 +55,7 @@ def _counted_by_target(
         made = function(first, *args)
         if made is not None:
             with lock:
-                calls[BY_TARGET[target(first)]] += 1
+                calls[name(first)] += 1
         return made
 
     return count
@@ -66,8 +66,8 @@ def counted_kernels() -> Iterator[Calls]:
     """Count how often each of the kernels runs."""
     calls: Calls = Counter()
     kernels = {name: _counted(calls, name, getattr(_core, name)) for name in KERNELS}
-    for name, target in CONVOLUTIONS.items():
-        kernels[name] = _counted_by_target(calls, target, getattr(_core, name))
+    for name, kernel in OF_TENSORS.items():
+        kernels[name] = _counted_if_made(calls, kernel, getattr(_core, name))
     with patch.multiple(_core, **kernels):
         yield calls
 
