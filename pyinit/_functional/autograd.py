@@ -18,8 +18,6 @@ class _Contraction(torch.autograd.Function):
     """An image, weight or result, recorded by autograd as made of the other two, and perhaps of a bias."""
 
     forward = staticmethod(_core.record_convolution)  # the kernel has run
-    # torch looks it up in every call, and finds it sooner here.
-    setup_context = torch.autograd.Function.setup_context
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
