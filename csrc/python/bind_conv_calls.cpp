@@ -28,6 +28,7 @@ constexpr std::array<std::array<size_t, 2>, kKinds> kOperands = {
     {{kResult, kWeight}, {kImage, kResult}, {kImage, kWeight}}};
 constexpr const char* kPlan = "Plan";
 constexpr Py_ssize_t kPlans = 4096, kNative = 2;  // kept at most; a Plan's field
+constexpr Py_ssize_t kWindow = 5;                 // stride, padding, dilation, groups, output padding
 constexpr size_t kDims = 5, kNumbers = 3;
 
 // From Python, once and for all.
@@ -80,8 +81,8 @@ py::object new_output(size_t target, PyObject* python_plan, Plan& plan) {
   PyObject* arguments = like.load(std::memory_order_acquire);
   if (arguments == nullptr) {
     py::object made = py::handle(template_of)(py::handle(python_plan), target);
-    if (like.compare_exchange_strong(arguments, made.ptr()))
-      arguments = made.release().ptr();  // else another thread was faster
+    // Another thread may be faster: its tensor is taken then.
+    if (like.compare_exchange_strong(arguments, made.ptr())) arguments = made.release().ptr();
   }
   return torch_functions::empty_like(arguments);
 }
@@ -169,8 +170,7 @@ class Key {
     return PyLong_CheckExact(x) && overflow == 0;
   }
 
-  static constexpr size_t kWindow = 5;
-  std::array<int64_t, 1 + 2 * (2 + 2 * kDims) + 2 + kWindow * (1 + kNumbers)> values_;
+  std::array<int64_t, 2 + 2 * (2 + 2 * kDims) + 2 + kWindow * (1 + kNumbers)> values_;
   size_t size_ = 0;
 };
 
@@ -190,13 +190,10 @@ py::object found(const py::bytes& key) {
 py::object plan_for(PyObject* function, const std::array<PyObject*, 3>& tensors, const Target& input,
                     const Target& weight, const std::optional<Target>& bias, PyObject* window) {
   Key key;
-  key.add(fastcall::from_python<int64_t>(PyTuple_GET_ITEM(function, 0)) * kKinds +
-          fastcall::from_python<int64_t>(PyTuple_GET_ITEM(function, 1)));
+  for (const Py_ssize_t i : {0, 1}) key.add(fastcall::from_python<int64_t>(fastcall::item(function, 3, i)));
   bool is_known = key.add_layout(input) && key.add_layout(weight);
   key.add(bias ? bias->dtype : -1), key.add(bias ? bias->shape[0] : 0);
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(window); ++i) {
-    is_known = is_known && key.add_numbers(PyTuple_GET_ITEM(window, i));
-  }
+  for (Py_ssize_t i = 0; i < kWindow; ++i) is_known = is_known && key.add_numbers(fastcall::item(window, kWindow, i));
   if (!is_known) return py::none();
   const py::bytes bytes = key.bytes();
   if (py::object plan = found(bytes)) return plan;
@@ -276,9 +273,9 @@ PyObject* convolution_of(PyObject* function, PyObject* input, PyObject* weight, 
   }
   const py::object plan = plan_for(function, all, *x, *w, end.bias, window);
   if (plan.is_none()) Py_RETURN_NONE;
-  const size_t target = target_of(fastcall::from_python<int>(PyTuple_GET_ITEM(function, 1)));
+  const size_t target = target_of(fastcall::from_python<int>(fastcall::item(function, 3, 1)));
   const bool is_differentiated = torch_functions::is_differentiated(tensors);
-  const bool is_fused = epilogue != Py_None && (!is_differentiated || PyTuple_GET_ITEM(epilogue, 3) == Py_True);
+  const bool is_fused = epilogue != Py_None && (!is_differentiated || fastcall::item(epilogue, 4, 3) == Py_True);
   if (is_fused) end_in(epilogue, end);
   Weight second{*w};
   const py::object panels = packed == Py_None ? py::none() : py::object(py::handle(packed).attr("panels")(plan));

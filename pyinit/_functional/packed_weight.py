@@ -77,7 +77,11 @@ class PackedWeight:
             )
 
     def panels(self, plan: Plan) -> "_core.PackedWeight | None":
-        """The packed weight, if the kernel of a call with this plan reads it packed."""
+        """The packed weight, for a kernel that reads it packed; None for others.
+
+        Args:
+            plan: the plan of the call.
+        """
         if plan.strides(RESULT)[1] != 1 or plan.geometry.shapes[WEIGHT][1] == 1:
             return None  # kernels of such results, and of one channel a group, read it as it is
         weight = view_of(self.weight)
