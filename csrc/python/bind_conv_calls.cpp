@@ -27,7 +27,7 @@ enum { kImage, kWeight, kResult, kKinds };  // as in geometry.py
 constexpr std::array<std::array<size_t, 2>, kKinds> kOperands = {
     {{kResult, kWeight}, {kImage, kResult}, {kImage, kWeight}}};
 constexpr const char* kPlan = "Plan";
-constexpr Py_ssize_t kPlans = 4096, kNative = 2;  // kept at most; a Plan's field
+constexpr Py_ssize_t kPlans = 4096, kNative = 3;  // kept at most; a Plan's field
 constexpr Py_ssize_t kWindow = 5;                 // stride, padding, dilation, groups, output padding
 constexpr size_t kDims = 5, kNumbers = 3;
 
@@ -263,8 +263,9 @@ PyObject* convolution_of(PyObject* function, PyObject* input, PyObject* weight, 
                          PyObject* epilogue, PyObject* packed) {
   const std::array all = {input, weight, bias};
   const fastcall::Arguments tensors(all.data(), bias == Py_None ? 2 : 3);
+  if (!torch_functions::is_plain(weight)) Py_RETURN_NONE;  // a packed one, most often
   if (torch_functions::is_watched(tensors)) Py_RETURN_NONE;
-  const std::optional<Target> x = readable(input), w = readable(weight);
+  const std::optional<Target> x = readable(input), w = memory_of(weight);
   if (!x || !w) Py_RETURN_NONE;
   End end;
   if (bias != Py_None) {

@@ -24,7 +24,7 @@ def template_of(plan: Plan, target: int) -> tuple[Tensor]:
     with torch.inference_mode(False):
         shape = plan.geometry.shapes[target]
         made = torch.empty_strided(
-            shape, plan.strides(target), dtype=_DTYPE_OF[plan.dtype], device=_CPU
+            shape, plan.strides[target], dtype=_DTYPE_OF[plan.dtype], device=_CPU
         )
         made.untyped_storage().resize_(0)
     return (made,)

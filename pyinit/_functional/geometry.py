@@ -59,12 +59,10 @@ class Plan(NamedTuple):
     """Everything that a call of a kernel needs besides the tensors."""
 
     geometry: Geometry
+    strides: tuple[Shape, ...]
+    """The strides of image, weight and result, for whichever of them is the output."""
     dtype: int
     native: _core.ConvolutionPlan
-
-    def strides(self, kind: int) -> Shape:
-        """The strides of the image, weight or result that a call with this plan makes."""
-        return dense_strides(self.geometry.shapes[kind], self.geometry.channels_last)
 
 
 def is_channels_last(shape: Shape, strides: Shape) -> bool:
@@ -163,9 +161,10 @@ def is_too_large(geometry: Geometry) -> bool:
 @lru_cache(maxsize=4096)
 def plan_of(geometry: Geometry, dtype: int) -> Plan:
     """The plan of a call with this geometry, and tensors of the dtype with this code."""
-    shapes, _, stride, padding, dilation, groups = geometry
+    shapes, channels_last, stride, padding, dilation, groups = geometry
+    strides = tuple(dense_strides(shape, channels_last) for shape in shapes)
     native = _core.ConvolutionPlan(shapes, stride, padding, dilation, groups, dtype)
-    return Plan(geometry, dtype, native)
+    return Plan(geometry, strides, dtype, native)
 
 
 def geometry_of_tensors(

@@ -82,7 +82,7 @@ class PackedWeight:
         Args:
             plan: the plan of the call.
         """
-        if plan.strides(RESULT)[1] != 1 or plan.geometry.shapes[WEIGHT][1] == 1:
+        if plan.strides[RESULT][1] != 1 or plan.geometry.shapes[WEIGHT][1] == 1:
             return None  # kernels of such results, and of one channel a group, read it as it is
         weight = view_of(self.weight)
         threads = torch.get_num_threads()
