@@ -54,22 +54,49 @@ Window window_of(const Target& t, const Integers& stride, const Integers& paddin
   return {to_extents(stride, dims, 1), to_extents(padding, dims, 0), to_extents(dilation, dims, 1), groups};
 }
 
-std::unique_ptr<PackedWeight> packed(const Target& weight, int64_t groups, int threads) {
+std::unique_ptr<PackedWeight> packed(const Target& weight, int64_t groups, int threads, Packing packing) {
   const Released release;
-  if (weight.dtype == static_cast<int>(DType::f32)) {
-    return std::make_unique<PackedWeight>(PackedWeights<float>(to_images<const float>(weight), groups, threads));
-  }
-  return std::make_unique<PackedWeight>(PackedWeights<double>(to_images<const double>(weight), groups, threads));
+  std::unique_ptr<PackedWeight> made;
+  on_type(weight, [&](auto zero) {
+    using T = decltype(zero);
+    const Images<const T> filters = to_images<const T>(weight);
+    if constexpr (std::is_same_v<T, float>) {
+      if (packing == Packing::points) {
+        made = std::make_unique<PackedWeight>(WinogradWeights(filters, groups, threads));
+        return;
+      }
+    }
+    made = std::make_unique<PackedWeight>(PackedWeights<T>(filters, groups, threads));
+  });
+  return made;
 }
 
-PyObject* pack(const Target& weight, int64_t groups, int threads) {
+PyObject* packing(const Target& input, const Target& weight, const Target& output, const Integers& stride,
+                  const Integers& padding, const Integers& dilation, int64_t groups) {
+  check("input", input, input), check("weight", weight, input), check("output", output, input);
+  const Window window = window_of(input, stride, padding, dilation, groups);
+  Packing found = Packing::none;
+  on_type(input, [&](auto zero) {
+    using T = decltype(zero);
+    found = packing_of<T>(window, to_images<const T>(input), to_images<const T>(weight), to_images<T>(output));
+  });
+  return PyLong_FromLong(static_cast<int>(found));
+}
+
+PyObject* pack(const Target& weight, int64_t groups, int threads, int packing) {
   check("weight", weight, weight);
   if (groups < 1 || weight.shape[0] % groups != 0)
     throw std::invalid_argument("groups: takes a divisor of the outputs");
   for (const int64_t size : weight.shape) {
     if (size < 1) throw std::invalid_argument("weight: takes no size below 1");
   }
-  std::unique_ptr<PackedWeight> panels = packed(weight, groups, threads);
+  const Packing kind = static_cast<Packing>(packing);
+  const bool has_points =
+      weight.dtype == static_cast<int>(DType::f32) && to_images<const float>(weight).size == Extents{1, 3, 3};
+  if (kind != Packing::panels && !(kind == Packing::points && has_points)) {
+    throw std::invalid_argument("packing: takes panels, or points of 3 x 3 float32 taps");
+  }
+  std::unique_ptr<PackedWeight> panels = packed(weight, groups, threads, kind);
   PyObject* const capsule = PyCapsule_New(panels.get(), kPackedWeight, [](PyObject* x) {
     delete static_cast<PackedWeight*>(PyCapsule_GetPointer(x, kPackedWeight));
   });
@@ -96,7 +123,10 @@ void convolution(const Target& input, const std::conditional_t<transposed, Targe
     if constexpr (transposed) {
       convolve_transposed(window, from, filters, epilogue, to_images<T>(output), threads);
     } else {
-      const auto* const packed = weight.packed ? std::get_if<PackedWeights<T>>(weight.packed) : nullptr;
+      Packed<T> packed;
+      if (weight.packed != nullptr) {
+        packed = {std::get_if<PackedWeights<T>>(weight.packed), std::get_if<WinogradWeights>(weight.packed)};
+      }
       convolve(window, from, filters, epilogue, to_images<T>(output), threads, packed);
     }
   });
@@ -134,7 +164,10 @@ void channel_sums(const Target& input, const Target& sums, int threads) {
 }
 
 void register_conv(py::module_& m) {
+  fastcall::define<packing>(m, "packing");
   fastcall::define<pack>(m, "PackedWeight");
+  m.def("set_winograd", &set_winograd, py::arg("is_used"));
+  m.def("winograd", &winograd);
   fastcall::define<convolution<false>>(m, "convolve");
   fastcall::define<convolution<true>>(m, "convolve_transposed");
   fastcall::define<weight_gradient>(m, "convolve_weight_gradient");

@@ -7,10 +7,11 @@
 #include <variant>
 
 #include "conv/packed_weights.hpp"
+#include "conv/winograd_weights.hpp"
 #include "python/target.hpp"
 
 // What Python keeps between calls, in a capsule of that name.
-using PackedWeight = std::variant<pyinit::PackedWeights<float>, pyinit::PackedWeights<double>>;
+using PackedWeight = std::variant<pyinit::PackedWeights<float>, pyinit::PackedWeights<double>, pyinit::WinogradWeights>;
 constexpr const char* kPackedWeight = "PackedWeight";
 
 // A weight, alone or paired with the same one packed.

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._functional.geometry import RESULT, WEIGHT, Plan
-from pyinit._torch.views import view_of
+from pyinit._functional.geometry import IMAGE, RESULT, Plan
+from pyinit._torch.views import View, view_of
 
 
 class PackedWeight:
@@ -82,21 +82,29 @@ class PackedWeight:
         Args:
             plan: the plan of the call.
         """
-        if plan.strides[RESULT][1] != 1 or plan.geometry.shapes[WEIGHT][1] == 1:
-            return None  # kernels of such results, and of one channel a group, read it as it is
         weight = view_of(self.weight)
+        packing = _packing(weight, plan)
+        if packing == 0:
+            return None
         threads = torch.get_num_threads()
         # Only the content tells of a change: versions do not count every write, and another tensor
         # may get an address that was freed.
         digest = _core.digest(weight, threads)
         if digest is None:
             return None
-        made_from = digest, weight.dtype, weight.shape, weight.strides
+        made_from = digest, packing, weight.dtype, weight.shape, weight.strides
         packed = self._packed
         if packed is None or packed[0] != made_from:
-            panels = _core.PackedWeight(weight, self.groups, threads)
+            panels = _core.PackedWeight(weight, self.groups, threads, packing)
             self._packed = packed = made_from, panels
         return packed[1]
+
+
+def _packing(weight: View, plan: Plan) -> int:
+    """How the kernel of a call reads its weight; 0 is as it is."""
+    (shapes, _, stride, padding, dilation, groups), strides, *_ = plan
+    image, result = (View((0, weight.dtype, shapes[i], strides[i])) for i in (IMAGE, RESULT))
+    return _core.packing(image, weight, result, stride, padding, dilation, groups)
 
 
 def pack_weight(weight: Tensor, groups: int = 1) -> PackedWeight:

@@ -171,7 +171,7 @@ def test_tensors_that_a_plan_was_not_made_for_are_refused() -> None:
     with pytest.raises(ValueError, match="target"):
         _core.contraction(3, plan, x, w)
     with pytest.raises(TypeError):
-        _core.contraction(RESULT, (1, 2, 3, 4), x, w)
+        _core.contraction(RESULT, (1, 2, 3), x, w)
 
 
 # ---- Outputs -------------------------------------------------------------------------------------
