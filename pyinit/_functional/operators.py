@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import register_decomposition
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
@@ -21,6 +22,7 @@ from torch.nn import Parameter
 
 from pyinit import _core
 from pyinit._functional.compute import gradients
+from pyinit._functional.decompositions import DECOMPOSITIONS
 from pyinit._functional.geometry import (
     IMAGE,
     OPERANDS,
@@ -83,6 +85,10 @@ class _Operator:
         torch.library.register_fake(name, self.fake, lib=library)
         torch.library.register_autograd(name, self.backward, setup_context=self.keep, lib=library)
         torch.library.register_vmap(name, self.batched, lib=library)
+        overload = getattr(torch.ops.pyinit, _NAMES[target]).default
+        register_decomposition(overload, unsafe=True)(DECOMPOSITIONS[target])
+        # Fake tensors of symbolic sizes would go by the decomposition, whose strides may be others.
+        register_decomposition(overload, type="meta", unsafe=True)(self.fake)
 
     def shape(self, first: Tensor, second: Tensor, size: Sequence[int], groups: int) -> Shape:
         leading = {
@@ -220,3 +226,9 @@ def _split(x: Tensor, place: int, count: int) -> Tensor:
 
 _library = torch.library.Library("pyinit", "DEF")  # type: ignore[no-untyped-call]  # torch's has no types
 _operators = [_Operator(target, _library) for target in (IMAGE, WEIGHT, RESULT)]
+
+
+def decomposed_operators() -> dict[torch._ops.OpOverload, Callable[..., Tensor]]:
+    """The decomposition of each operator."""
+    names = enumerate(_NAMES)
+    return {getattr(torch.ops.pyinit, name).default: DECOMPOSITIONS[i] for i, name in names}

@@ -24,10 +24,17 @@ def traced(model: nn.Module) -> fx.Graph:
     Raises:
         Exception: of any kind, if its forward cannot run on stand-ins.
     """
+    with traceable(model):
+        return _LenientTracer().trace(model)
+
+
+@contextmanager
+def traceable(model: nn.Module) -> Iterator[None]:
+    """A context in which a model can be traced, and which leaves no traces of that."""
     with undisturbed(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _patches_undone():
-            return _Tracer().trace(model)
+            yield
 
 
 @contextmanager
@@ -62,16 +69,11 @@ class _Attribute(fx.proxy.Attribute, _Value):
     """A stand-in for an attribute."""
 
 
-class _Tracer(fx.Tracer):
-    """Goes into all modules but layers, norms, activations and those of torch.
-
-    A condition on a shape is taken to be false, since most of them guard errors and odd cases. A
-    condition on values cannot be traced.
-    """
+class Tracer(fx.Tracer):
+    """Goes into all modules but layers, norms, activations and those of torch."""
 
     # Buffers are values too: writes to them are recorded, not carried out.
     proxy_buffer_attributes = True
-    trace_asserts = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,6 +102,16 @@ class _Tracer(fx.Tracer):
         if get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+class _LenientTracer(Tracer):
+    """Supposes what a forward asks for where it can, since a rough graph is better than none.
+
+    A condition on a shape is taken to be false, since most of them guard errors and odd cases. A
+    condition on values cannot be traced.
+    """
+
+    trace_asserts = True
 
     def create_args_for_root(
         self,

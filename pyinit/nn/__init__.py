@@ -1,7 +1,8 @@
 """Convolutions as modules: drop-ins for those of ``torch.nn``, and a swap for whole models."""
 
 from pyinit.nn import grad
-from pyinit.nn.convert import convert_
+from pyinit.nn.convert import convert_, unconvert_
+from pyinit.nn.decompositions import decompositions
 from pyinit.nn.modules import (
     Conv1d,
     Conv2d,
@@ -19,5 +20,7 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "convert_",
+    "decompositions",
     "grad",
+    "unconvert_",
 ]

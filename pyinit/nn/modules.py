@@ -17,11 +17,30 @@ _REBUILDERS = ("torch.nn.utils.fusion", "torch.utils.mkldnn")
 """Modules of torch's that make another layer of a convolution's weight and bias, whatever its class."""
 
 
+class Fused(torch.nn.Module):
+    """An activation that the convolution in front of it computes: it gives its input as it is.
+
+    ``convert_(model, fuse=True)`` makes an activation's module one of these, and ``unconvert_`` brings
+    its class back. It stays the same object, with its attributes.
+    """
+
+    _unfused: type[torch.nn.Module]
+    """The class that the module had."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+    def extra_repr(self) -> str:
+        return f"{self._unfused.__name__}({self._unfused.extra_repr(self)})"
+
+
 class _Activated(_ConvNd):
     """The base of all six, which adds an activation to torch's modules."""
 
     activation: str | None = None  # torch.jit.script reads no Literal
     activation_parameter: float | None = None
+    _fused: tuple[Fused, ...] = ()
+    """The module whose activation this one computes: in a tuple, in which it is no submodule."""
     _convolve: ClassVar[Callable[..., Tensor]]
 
     def __init__(
@@ -52,8 +71,13 @@ class _Activated(_ConvNd):
         if self.activation is not None and tool in _REBUILDERS:
             raise RuntimeError(
                 f"{tool} makes another layer of a convolution's weight and bias alone, but this one "
-                f"ends in activation={self.activation!r}; set its activation to None, and put the "
-                "activation behind it as a module of its own"
+                f"ends in activation={self.activation!r}; "
+                + (
+                    "call pyinit.nn.unconvert_ first"
+                    if self._fused
+                    else "set its activation to None, and put the activation behind it as a module "
+                    "of its own"
+                )
             )
 
     def extra_repr(self) -> str:
