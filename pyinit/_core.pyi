@@ -77,6 +77,9 @@ def method_of(
 def set_exchange_api(capsule: object) -> bool:
     """Take tensors through DLPack's C exchange interface; False if its version is another."""
 
+def set_find_readable(find: Callable[..., View | None] | None) -> None:
+    """What is to be asked instead, for a torch without that interface."""
+
 def dlpack_memory(tensor: object, /) -> View | None:
     """Where a tensor lies; None where it is no memory of the CPU that a kernel can read."""
 
@@ -493,6 +496,64 @@ def convolve_weight_gradient(
     """Fills ``weight`` with the gradient of ``convolve`` by it; ``output`` is the gradient by that."""
 
 def sum_channels(input: View, sums: View, threads: int, /) -> None: ...
+
+# Convolutions of tensors. Each returns None where others have to take the call: torch, or an operator.
+
+convolution_plans: dict[bytes, Any]
+"""What ``set_convolution_functions``' first function has made, by all that tells calls apart."""
+
+@final
+class ConvolutionPlan:
+    """What a kernel has to know of a convolution besides the tensors."""
+
+    def __init__(
+        self,
+        shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int,
+        dtype: int,
+        /,
+    ) -> None: ...
+
+def set_torch_functions(**functions: Any) -> None:
+    """What the functions below ask torch by."""
+
+def set_convolution_functions(
+    plan_of_call: Callable[..., Any],
+    template_of: Callable[..., tuple[Any]],
+    apply: Callable[..., Any],
+) -> None:
+    """What makes the plan of a call, and a tensor like an output; ``apply`` of the autograd function."""
+
+def is_watched(*tensors: object) -> bool:
+    """Whether anything but automatic differentiation has to see what is done with the tensors."""
+
+def convolution(
+    function: tuple[int, int, Any],
+    input: object,
+    weight: object,
+    bias: object,
+    window: tuple[Any, Any, Any, Any, Any],
+    epilogue: tuple[str, int, float, bool] | None,
+    packed: Any,
+    /,
+) -> Any:
+    """The call of one of the six functions, with the activation after it, as autograd's."""
+
+def contraction(target: int, plan: Any, first: object, second: object, /) -> Any:
+    """The image, the weight or the result that is made of the other two, as autograd's."""
+
+def contracted(target: int, plan: Any, first: object, second: object, /) -> Any:
+    """The same below autograd and all that may watch."""
+
+def channel_sums(images: object, /) -> Any:
+    """The gradient by the bias; None, too, if it has to be differentiated."""
+
+def record_convolution(context: Any, /, *tensors: object) -> Any:
+    """``forward`` of the autograd function, which the functions above apply to what they have made."""
+
 def multiply_adds(dtype: int, rounds: int) -> int:
     """Does as many multiply-adds as it returns, as fast as one thread can."""
 

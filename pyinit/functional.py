@@ -4,10 +4,12 @@ The kernels compute plain float32 and float64 tensors on the CPU, of any memory 
 compute everything else. docs/convolution.md and docs/activations.md say which call goes where.
 """
 
-import torch
+from typing import Any
+
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from pyinit import _core
 from pyinit._functional.activations import (
     elu,
     gelu,
@@ -19,20 +21,16 @@ from pyinit._functional.activations import (
     softplus,
     tanh,
 )
-from pyinit._functional.autograd import differentiable
 from pyinit._functional.columns import col2im, im2col
-from pyinit._functional.compute import PackedView, compute, is_dense_row, is_watched
+from pyinit._functional.compute import is_watched
 from pyinit._functional.epilogue import ActivationName, epilogue_of
 from pyinit._functional.geometry import (
     IMAGE,
     RESULT,
     Function,
     PerDimension,
-    Plan,
     Window,
-    cache_key,
     geometry_of_tensors,
-    planned,
 )
 from pyinit._functional.operators import apply_operator, has_kernel, traces_operators
 from pyinit._functional.packed_weight import PackedWeight, pack_weight
@@ -40,7 +38,6 @@ from pyinit._functional.reference_convolution import convolution_by_im2col
 from pyinit._functional.softmax import log_softmax, softmax
 from pyinit._functional.winograd import get_winograd, set_winograd
 from pyinit._torch.original import functional as torchs
-from pyinit._torch.views import View, readable_view
 
 __all__ = [
     "PackedWeight",
@@ -136,7 +133,7 @@ def conv1d(
         tensor([[[1., 2., 4.]]])
     """
     window = stride, padding, dilation, groups, 0
-    return _convolve(_CONV1D, input, weight, bias, window, activation, activation_parameter)
+    return _run(_CONV1D, input, weight, bias, window, activation, activation_parameter)
 
 
 def conv2d(
@@ -196,7 +193,7 @@ def conv2d(
                   [0., 1., 0.]]]])
     """
     window = stride, padding, dilation, groups, 0
-    return _convolve(_CONV2D, input, weight, bias, window, activation, activation_parameter)
+    return _run(_CONV2D, input, weight, bias, window, activation, activation_parameter)
 
 
 def conv3d(
@@ -254,7 +251,7 @@ def conv3d(
         torch.Size([1, 4, 4, 32, 32])
     """
     window = stride, padding, dilation, groups, 0
-    return _convolve(_CONV3D, input, weight, bias, window, activation, activation_parameter)
+    return _run(_CONV3D, input, weight, bias, window, activation, activation_parameter)
 
 
 def conv_transpose1d(
@@ -445,7 +442,7 @@ def conv_transpose3d(
     return _run(_CONV_TRANSPOSE3D, input, weight, bias, window, activation, activation_parameter)
 
 
-def _convolve(
+def _run(
     function: Function,
     input: Tensor,
     weight: Tensor | PackedWeight,
@@ -453,72 +450,26 @@ def _convolve(
     window: Window,
     name: str | None,
     parameter: float | None,
-) -> Tensor:
-    """``_run`` with a weight that may be packed."""
-    if not isinstance(weight, PackedWeight):
-        return _run(function, input, weight, bias, window, name, parameter)
-    weight.check(window[3], input, bias)
-    return _run(function, input, weight.weight, bias, window, name, parameter, weight)
-
-
-def _run(
-    function: Function,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    window: Window,
-    name: str | None,
-    parameter: float | None,
     packed: PackedWeight | None = None,
 ) -> Tensor:
-    epilogue = epilogue_of(name, parameter)
-    call = (
-        None if is_dynamo_compiling() else _prepared(function, input, weight, bias, window, packed)
-    )
-    if call is None:
-        out = _by_other_routes(function, input, weight, bias, window, packed)
-        return out if epilogue is None else epilogue.apply(out)
-    plan, views = call
-    is_differentiated = torch.is_grad_enabled() and (
-        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    )
-    fused = epilogue if epilogue is not None and epilogue.fuses(is_differentiated) else None
-    if is_differentiated:
-        out = differentiable((function.target, plan, views, fused), input, weight, bias)
-    else:
-        out = compute(function.target, plan, *views, fused)
-    return out if epilogue is None or fused else epilogue.apply(out)
-
-
-def _prepared(
-    function: Function,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    window: Window,
-    packed: PackedWeight | None,
-) -> tuple[Plan, tuple[View, View | PackedView, View | None]] | None:
-    """The plan and the views of a call; None where the kernels do not take it as it is."""
-    if is_watched(input, weight, bias):
-        return None
-    x, w, b = readable_view(input), readable_view(weight), None
-    if bias is not None:
-        b = readable_view(bias)
-        if b is None or not is_dense_row(b):
-            return None
-    if x is None or w is None:
-        return None
-    key = [n if type(n) is int else cache_key(n) for n in window]
-    plan = planned(function, x[1:], w[1:], None if b is None else b[1:3], *key)  # but for addresses
-    if plan is None:
-        return None
-    return plan, (x, w if packed is None else packed.view(w, plan), b)
+    epilogue = None if name is None and parameter is None else epilogue_of(name, parameter)
+    if not is_dynamo_compiling():
+        made: Tensor | None = _core.convolution(
+            function, input, weight, bias, window, epilogue, packed
+        )
+        if made is not None:
+            return made
+    if isinstance(weight, PackedWeight) and function.target == RESULT:
+        weight.check(window[3], input, bias)
+        return _run(function, input, weight.weight, bias, window, name, parameter, weight)
+    out = _by_other_routes(function, input, weight, bias, window, packed)
+    return out if epilogue is None else epilogue.apply(out)
 
 
 def _by_other_routes(
     function: Function,
     input: Tensor,
-    weight: Tensor,
+    weight: Any,  # for a transposed convolution perhaps no tensor, as torch will say
     bias: Tensor | None,
     window: Window,
     packed: PackedWeight | None,

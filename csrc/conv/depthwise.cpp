@@ -13,8 +13,13 @@ template <class A, class B> bool has_rows_of_channels(const Images<A>& a, const 
 template <class T>
 void correlate(const Window& window, bool transposed, const Images<const T>& source, const Images<const T>& weight,
                const Epilogue<T>& epilogue, const Images<T>& out, int threads) {
-  const auto route = has_rows_of_channels(source, out) ? depthwise_pixels<T> : depthwise_planes<T>;
-  route(window, transposed, source, weight, epilogue, out, threads);
+  if (has_rows_of_channels(source, out)) {
+    depthwise_pixels(window, transposed, source, weight, epilogue, out, threads);
+  } else if (are_few(window, transposed, weight, out)) {
+    depthwise_few(window, transposed, source, weight, epilogue, out);
+  } else {
+    depthwise_planes(window, transposed, source, weight, epilogue, out, threads);
+  }
 }
 
 }  // namespace

@@ -16,6 +16,13 @@ template <class T>
 void depthwise_pixels(const Window& window, bool transposed, const Images<const T>& source,
                       const Images<const T>& weight, const Epilogue<T>& epilogue, const Images<T>& out, int threads);
 
+// The same as depthwise_planes for what are_few planes with small kernels.
+template <class T>
+bool are_few(const Window& window, bool transposed, const Images<const T>& weight, const Images<T>& out);
+template <class T>
+void depthwise_few(const Window& window, bool transposed, const Images<const T>& source, const Images<const T>& weight,
+                   const Epilogue<T>& epilogue, const Images<T>& out);
+
 template <class T>
 void depthwise_planes_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                                const Images<T>& weight, int threads);

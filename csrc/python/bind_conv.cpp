@@ -6,25 +6,15 @@
 #include <variant>
 
 #include "conv/convolution.hpp"
-#include "conv/packed_weights.hpp"
-#include "conv/winograd_weights.hpp"
 #include "core/view.hpp"
 #include "python/bind.hpp"
+#include "python/contractions.hpp"
 #include "python/fastcall.hpp"
 #include "python/images.hpp"
 #include "python/released.hpp"
 #include "python/target.hpp"
 
 using namespace pyinit;
-
-// What Python keeps between calls, in a capsule of that name.
-using PackedWeight = std::variant<PackedWeights<float>, PackedWeights<double>, WinogradWeights>;
-constexpr const char* kPackedWeight = "PackedWeight";
-
-// A weight, alone or paired with the same one packed.
-struct Weight : Target {
-  const PackedWeight* packed = nullptr;
-};
 
 template <> inline Weight fastcall::from_python<Weight>(PyObject* x) {
   if (!PyTuple_Check(x) || PyTuple_GET_SIZE(x) != 2) return {from_python<Target>(x)};
@@ -62,32 +52,6 @@ Window window_of(const Target& t, const Integers& stride, const Integers& paddin
                  int64_t groups) {
   const size_t dims = t.shape.size() - 2;
   return {to_extents(stride, dims, 1), to_extents(padding, dims, 0), to_extents(dilation, dims, 1), groups};
-}
-
-template <bool transposed>
-void convolution(const Target& input, const std::conditional_t<transposed, Target, Weight>& weight,
-                 const std::optional<Target>& bias, const Target& output, const Integers& stride,
-                 const Integers& padding, const Integers& dilation, int64_t groups, int activation, double parameter,
-                 int threads) {
-  check("input", input, input), check("weight", weight, input), check("output", output, input);
-  if (activation < 0 || activation >= kActivations) throw std::invalid_argument("activation: unknown code");
-  const Window window = window_of(input, stride, padding, dilation, groups);
-  const auto release = release_if(work(transposed ? input : output, weight) > kManyProducts);
-  on_type(input, [&](auto zero) {
-    using T = decltype(zero);
-    const Epilogue<T> epilogue = {bias ? reinterpret_cast<const T*>(bias->address) : nullptr,
-                                  static_cast<Activation>(activation), static_cast<T>(parameter)};
-    const Images<const T> from = to_images<const T>(input), filters = to_images<const T>(weight);
-    if constexpr (transposed) {
-      convolve_transposed(window, from, filters, epilogue, to_images<T>(output), threads);
-    } else {
-      Packed<T> packed;
-      if (weight.packed != nullptr) {
-        packed = {std::get_if<PackedWeights<T>>(weight.packed), std::get_if<WinogradWeights>(weight.packed)};
-      }
-      convolve(window, from, filters, epilogue, to_images<T>(output), threads, packed);
-    }
-  });
 }
 
 std::unique_ptr<PackedWeight> packed(const Target& weight, int64_t groups, int threads, Packing packing) {
@@ -140,6 +104,39 @@ PyObject* pack(const Target& weight, int64_t groups, int threads, int packing) {
   return capsule;
 }
 
+}  // namespace
+
+template <bool transposed>
+void convolution(const Target& input, const std::conditional_t<transposed, Target, Weight>& weight,
+                 const std::optional<Target>& bias, const Target& output, const Integers& stride,
+                 const Integers& padding, const Integers& dilation, int64_t groups, int activation, double parameter,
+                 int threads) {
+  check("input", input, input), check("weight", weight, input), check("output", output, input);
+  if (activation < 0 || activation >= kActivations) throw std::invalid_argument("activation: unknown code");
+  const Window window = window_of(input, stride, padding, dilation, groups);
+  const auto release = release_if(work(transposed ? input : output, weight) > kManyProducts);
+  on_type(input, [&](auto zero) {
+    using T = decltype(zero);
+    const Epilogue<T> epilogue = {bias ? reinterpret_cast<const T*>(bias->address) : nullptr,
+                                  static_cast<Activation>(activation), static_cast<T>(parameter)};
+    const Images<const T> from = to_images<const T>(input), filters = to_images<const T>(weight);
+    if constexpr (transposed) {
+      convolve_transposed(window, from, filters, epilogue, to_images<T>(output), threads);
+    } else {
+      Packed<T> packed;
+      if (weight.packed != nullptr) {
+        packed = {std::get_if<PackedWeights<T>>(weight.packed), std::get_if<WinogradWeights>(weight.packed)};
+      }
+      convolve(window, from, filters, epilogue, to_images<T>(output), threads, packed);
+    }
+  });
+}
+
+template void convolution<false>(const Target&, const Weight&, const std::optional<Target>&, const Target&,
+                                 const Integers&, const Integers&, const Integers&, int64_t, int, double, int);
+template void convolution<true>(const Target&, const Target&, const std::optional<Target>&, const Target&,
+                                const Integers&, const Integers&, const Integers&, int64_t, int, double, int);
+
 void weight_gradient(const Target& input, const Target& output, const Target& weight, const Integers& stride,
                      const Integers& padding, const Integers& dilation, int64_t groups, int threads) {
   check("input", input, input), check("weight", weight, input), check("output", output, input);
@@ -157,14 +154,14 @@ void channel_sums(const Target& input, const Target& sums, int threads) {
   if (sums.dtype != input.dtype || sums.shape.size() != 1 || sums.shape[0] != input.shape[1]) {
     throw std::invalid_argument("sums: takes one element for each channel, of input's type");
   }
-  const Released release;
+  int64_t count = 1;
+  for (const int64_t size : input.shape) count *= size;
+  const auto release = release_if(count > kManyElements);
   on_type(input, [&](auto zero) {
     using T = decltype(zero);
     sum_channels<T>(to_images<const T>(input), reinterpret_cast<T*>(sums.address), sums.strides[0], threads);
   });
 }
-
-}  // namespace
 
 void register_conv(py::module_& m) {
   fastcall::define<packing>(m, "packing");

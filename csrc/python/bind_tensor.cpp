@@ -7,12 +7,14 @@
 #include "python/dlpack.hpp"
 #include "python/fastcall.hpp"
 #include "python/tensors.hpp"
+#include "python/torch_functions.hpp"
 
 using namespace pyinit;
 
 namespace {
 
 const dlpack::ExchangeApi* exchange_api = nullptr;
+PyObject* find_readable = nullptr;  // asked instead, for a torch without that interface
 
 std::optional<DType> dtype_of(dlpack::DataType t) {
   if (t.lanes != 1) return std::nullopt;
@@ -154,6 +156,24 @@ std::optional<View> dense_target(PyObject* tensor) {
   return make_view(static_cast<char*>(t.data) + t.byte_offset, *dtype, shape, strides, {}, {});
 }
 
+std::optional<Target> memory_of(PyObject* tensor) {
+  if (find_readable != nullptr) {
+    const auto view = py::reinterpret_steal<py::object>(PyObject_CallOneArg(find_readable, tensor));
+    if (!view) throw py::error_already_set();
+    return view.is_none() ? std::nullopt : std::optional(fastcall::from_python<Target>(view.ptr()));
+  }
+  dlpack::Tensor t;
+  const std::optional<DType> dtype = exchange(tensor, t);
+  if (!dtype) return std::nullopt;
+  Target memory{reinterpret_cast<uintptr_t>(t.data) + t.byte_offset, static_cast<int>(*dtype), {}, {}};
+  for (int32_t i = 0; i < t.ndim; ++i) memory.shape.push_back(t.shape[i]), memory.strides.push_back(t.strides[i]);
+  return memory;
+}
+
+std::optional<Target> readable(PyObject* tensor) {
+  return torch_functions::is_plain(tensor) ? memory_of(tensor) : std::nullopt;
+}
+
 void register_tensor(py::module_& m) {
   view_type = PyStructSequence_NewType(&description);
   unit_stride = Py_BuildValue("(i)", 1);
@@ -167,6 +187,8 @@ void register_tensor(py::module_& m) {
     exchange_api = api;
     return api != nullptr;
   });
+  m.def("set_find_readable",
+        [](const py::object& find) { find_readable = find.is_none() ? nullptr : find.inc_ref().ptr(); });
   fastcall::define<memory>(m, "dlpack_memory");
   fastcall::define<target>(m, "dlpack_target");
 }

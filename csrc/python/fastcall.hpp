@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <new>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <tuple>
 #include <utility>
@@ -73,11 +74,20 @@ Result call_with(Result (*function)(Parameters...), PyObject* const* args, Py_ss
   return function(from_python<std::decay_t<Parameters>>(static_cast<Py_ssize_t>(i) < count ? args[i] : Py_None)...);
 }
 
+// Any number of arguments, as they came.
+using Arguments = std::span<PyObject* const>;
+
 template <auto function> struct Entry;
 template <class Result, class... Parameters, Result (*function)(Parameters...)> struct Entry<function> {
   static PyObject* call(PyObject*, PyObject* const* args, Py_ssize_t count) {
     try {
-      const auto run = [&] { return call_with(function, args, count, std::index_sequence_for<Parameters...>{}); };
+      const auto run = [&] {
+        if constexpr (std::is_same_v<std::tuple<Parameters...>, std::tuple<Arguments>>) {
+          return function(Arguments(args, static_cast<size_t>(count)));
+        } else {
+          return call_with(function, args, count, std::index_sequence_for<Parameters...>{});
+        }
+      };
       if constexpr (std::is_same_v<Result, bool>) {
         return PyBool_FromLong(run());
       } else if constexpr (std::is_same_v<Result, double>) {

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   register_batch(m);
   register_columns(m);
   register_conv(m);
+  register_conv_calls(m);
   register_linalg(m);
   register_machine(m);
   register_method(m);
@@ -18,5 +19,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   register_tensor(m);
   register_torch(m);
   register_torch_func(m);
+  register_torch_functions(m);
   register_transfer(m);
 }

@@ -1,92 +1,52 @@
-"""Convolutions by the kernels: which calls they may take, and the calls themselves."""
+"""What ``_core`` asks of torch for a convolution, and which gradients are made of what."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 from torch.overrides import has_torch_function_variadic
 
 from pyinit import _core
-from pyinit._functional.epilogue import Epilogue
-from pyinit._functional.geometry import OPERANDS, WEIGHT, Plan
-from pyinit._torch.views import DTYPES, View, is_overridden, is_transformed
+from pyinit._functional.geometry import OPERANDS, Plan
+from pyinit._torch.views import DTYPES, is_overridden
 
-PackedView: TypeAlias = tuple[View, _core.PackedWeight]
-"""A weight's view, and the same weight packed."""
-
-_autocast_enabled = torch.is_autocast_enabled
-_threads = torch.get_num_threads
-
-
-def is_watched(*tensors: Tensor | None) -> bool:
-    """Whether anything but automatic differentiation has to see what is done with the tensors."""
-    return (
-        is_transformed()
-        or forward_ad._current_level >= 0
-        or _autocast_enabled("cpu")
-        or (has_torch_function_variadic(*tensors) and is_overridden(*tensors))
-    )
-
-
-def is_dense_row(view: View) -> bool:
-    """Whether the view has one dimension, and its elements lie side by side."""
-    return view.strides == (1,) or view.shape == (1,)
-
-
-_DTYPE_OF = {code: dtype for dtype, code in DTYPES.items()}
 _CPU = torch.device("cpu")
+_DTYPE_OF = {code: dtype for dtype, code in DTYPES.items()}
+
+is_watched: Callable[..., bool] = _core.is_watched
+"""Whether anything but automatic differentiation has to see what is done with the tensors."""
 
 
-_KERNELS: tuple[Callable[..., None], ...] = (
-    _core.convolve_transposed,
-    _core.convolve_weight_gradient,
-    _core.convolve,
-)
-
-
-def compute(
-    target: int,
-    plan: Plan,
-    first: View,
-    second: View | PackedView,
-    bias: View | None = None,
-    epilogue: Epilogue | None = None,
-) -> Tensor:
-    """The image, the weight or the result of a convolution, made of the other two.
-
-    Args:
-        target: ``IMAGE``, ``WEIGHT`` or ``RESULT``.
-        plan: the plan of the call.
-        first: the first of ``OPERANDS[target]``.
-        second: the second of them; the weight of a ``RESULT`` may be packed.
-        bias: added to each channel of an image or a result.
-        epilogue: applied after the bias.
-    """
-    (shapes, _, stride, padding, dilation, groups), strides = plan
-    dtype, shape, steps = first.dtype, shapes[target], strides[target]
-    out = torch.empty_strided(shape, steps, dtype=_DTYPE_OF[dtype], device=_CPU)
-    made = out.data_ptr(), dtype, shape, steps  # as good as a View for a kernel, and sooner made
-    kernel = _KERNELS[target]
-    if target == WEIGHT:
-        kernel(first, second, made, stride, padding, dilation, groups, _threads())
-    else:
-        activation, parameter = (0, 0.0) if epilogue is None else epilogue[1:]
-        kernel(
-            first,
-            second,
-            bias,
-            made,
-            stride,
-            padding,
-            dilation,
-            groups,
-            activation,
-            parameter,
-            _threads(),
+def template_of(plan: Plan, target: int) -> tuple[Tensor]:
+    """A tensor like the output of calls with this plan, without memory, in a tuple."""
+    with torch.inference_mode(False):
+        shape = plan.geometry.shapes[target]
+        made = torch.empty_strided(
+            shape, plan.strides[target], dtype=_DTYPE_OF[plan.dtype], device=_CPU
         )
-    return out
+        made.untyped_storage().resize_(0)
+    return (made,)
+
+
+_core.set_torch_functions(
+    tensor=Tensor,
+    parameter=Parameter,
+    is_neg=torch._C.TensorBase.is_neg,
+    requires_grad=torch._C.TensorBase.requires_grad,
+    dispatch_modes=torch._C._len_torch_dispatch_stack,
+    transform=torch._C._functorch.peek_interpreter_stack,
+    is_tracing=torch._C._is_tracing,
+    is_any_autocast_enabled=torch._C._is_any_autocast_enabled,
+    is_autocast_enabled=torch.is_autocast_enabled,
+    forward_derivatives=vars(forward_ad),
+    has_torch_function=has_torch_function_variadic,
+    is_overridden=is_overridden,
+    is_grad_enabled=torch.is_grad_enabled,
+    get_num_threads=torch.get_num_threads,
+    empty_like=torch.empty_like,
+)
 
 
 def gradients(
@@ -95,13 +55,16 @@ def gradients(
     operands: Sequence[Tensor],
     wanted: Sequence[bool],
     contract: Callable[[int, Tensor, Tensor], Tensor],
-) -> list[Tensor | None]:
+) -> tuple[Tensor | None, Tensor | None]:
     """The gradients by the operands of ``target``, given ``grad``, the gradient by ``target`` itself.
 
     Those that are not wanted are None and are not computed; ``contract`` computes each of the others.
     """
-    known = {target: grad, **dict(zip(OPERANDS[target], operands, strict=True))}
-    return [
-        contract(operand, *(known[i] for i in OPERANDS[operand])) if is_wanted else None
-        for operand, is_wanted in zip(OPERANDS[target], wanted, strict=True)
-    ]
+    one, other = OPERANDS[target]
+    known = {target: grad, one: operands[0], other: operands[1]}
+
+    def by(kind: int) -> Tensor:
+        first, second = OPERANDS[kind]
+        return contract(kind, known[first], known[second])
+
+    return by(one) if wanted[0] else None, by(other) if wanted[1] else None

@@ -33,14 +33,12 @@ class Epilogue(NamedTuple):
     name: str
     code: int
     parameter: float
+    in_training: bool
+    """Whether a kernel can apply it in training, too: if its derivative follows from the output."""
 
     @property
     def activation(self) -> Activation:
         return ACTIVATIONS[self.name]
-
-    def fuses(self, is_differentiated: bool) -> bool:
-        """Whether a kernel can apply it: in training, only if its derivative follows from the output."""
-        return not is_differentiated or (self.activation.from_output and self.parameter >= 0)
 
     def apply(self, x: Tensor) -> Tensor:
         """The activation on its own."""
@@ -66,9 +64,17 @@ def epilogue_of(name: str | None, parameter: float | None) -> Epilogue | None:
         names = ", ".join(map(repr, ACTIVATIONS))
         raise ValueError(f"activation must be one of {names}, got {name!r}")
     if parameter is None:
-        return Epilogue(name, known.code, known.parameter)
+        return _USUAL[name]
     if name not in _PARAMETRIZED:
         raise ValueError(f"activation_parameter: {name!r} has none, got {parameter!r}")
     if not isinstance(parameter, SupportsFloat):  # which a string is not
         raise TypeError(f"activation_parameter must be a number, got {parameter!r}")
-    return Epilogue(name, known.code, float(parameter))
+    return _epilogue(name, float(parameter))
+
+
+def _epilogue(name: str, parameter: float) -> Epilogue:
+    known = ACTIVATIONS[name]
+    return Epilogue(name, known.code, parameter, known.from_output and parameter >= 0)
+
+
+_USUAL = {name: _epilogue(name, known.parameter) for name, known in ACTIVATIONS.items()}

@@ -12,7 +12,6 @@ from math import prod
 from operator import mul
 from typing import Any, NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor
 
 from pyinit import _core
@@ -62,6 +61,8 @@ class Plan(NamedTuple):
     geometry: Geometry
     strides: tuple[Shape, ...]
     """The strides of image, weight and result, for whichever of them is the output."""
+    dtype: int
+    native: _core.ConvolutionPlan
 
 
 def is_channels_last(shape: Shape, strides: Shape) -> bool:
@@ -93,23 +94,6 @@ def spread(value: object, dims: int) -> Shape | None:
         return None
     numbers = tuple(value)
     return numbers * dims if len(numbers) == 1 else numbers if len(numbers) == dims else None
-
-
-def cache_key(value: object) -> Any:
-    """An argument as ``planned`` may look it up: 1.0 and True equal 1, and must not be found for it.
-
-    It is None for arguments that torch has to judge.
-    """
-    if type(value) is int or type(value) is str:
-        return value
-    if type(value) is list or type(value) is torch.Size:
-        value = tuple(value)
-    if type(value) is not tuple:
-        return None
-    for number in value:
-        if type(number) is not int:
-            return None
-    return value
 
 
 def geometry_of(
@@ -174,18 +158,22 @@ def is_too_large(geometry: Geometry) -> bool:
     return any(prod(shape) > MOST_ELEMENTS for shape in geometry.shapes)
 
 
-def plan_of(geometry: Geometry) -> Plan:
-    """The plan of a call with this geometry."""
-    return Plan(geometry, tuple(dense_strides(x, geometry.channels_last) for x in geometry.shapes))
+@lru_cache(maxsize=4096)
+def plan_of(geometry: Geometry, dtype: int) -> Plan:
+    """The plan of a call with this geometry, and tensors of the dtype with this code."""
+    shapes, channels_last, stride, padding, dilation, groups = geometry
+    strides = tuple(dense_strides(shape, channels_last) for shape in shapes)
+    native = _core.ConvolutionPlan(shapes, stride, padding, dilation, groups, dtype)
+    return Plan(geometry, strides, dtype, native)
 
 
 def geometry_of_tensors(
     function: Function, input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any
 ) -> Geometry | None:
-    """``geometry_of`` the tensors of a tracer, whose sizes and strides may be symbols."""
+    """``geometry_of`` tensors, whose sizes and strides may be the symbols of a tracer."""
     code = DTYPES[input.dtype]
     shapes = tuple(input.shape), tuple(weight.shape)
-    if any(DTYPES[x.dtype] != code for x in (weight, bias) if x is not None):
+    if code not in FLOATS or any(DTYPES[x.dtype] != code for x in (weight, bias) if x is not None):
         return None
     channels_last = _gives_channels_last(
         (code, shapes[0], input.stride()), (code, shapes[1], weight.stride())
@@ -194,23 +182,14 @@ def geometry_of_tensors(
     return geometry_of(function, *shapes, bias_shape, channels_last, *window)
 
 
-@lru_cache(maxsize=4096)
-def planned(
-    function: Function,
-    input: Layout,
-    weight: Layout,
-    bias: tuple[int, Shape] | None,
-    *window: Any,
+def plan_of_call(
+    function: Function, input: Tensor, weight: Tensor, bias: Tensor | None, window: Window
 ) -> Plan | None:
-    """The plan of a call with such tensors, a bias being given without its strides; None for torch's."""
-    code, input_shape, _ = input
-    weight_code, weight_shape, _ = weight
-    bias_code, bias_shape = (code, None) if bias is None else bias
-    if code not in FLOATS or not code == weight_code == bias_code:
+    """The plan of a call with such tensors; None for torch's. ``_core.convolution`` keeps it."""
+    geometry = geometry_of_tensors(function, input, weight, bias, *window)
+    if geometry is None or is_too_large(geometry):
         return None
-    channels_last = _gives_channels_last(input, weight)
-    geometry = geometry_of(function, input_shape, weight_shape, bias_shape, channels_last, *window)
-    return None if geometry is None or is_too_large(geometry) else plan_of(geometry)
+    return plan_of(geometry, DTYPES[input.dtype])
 
 
 def _contiguous(shape: Shape, strides: Shape) -> Shape:

@@ -20,7 +20,8 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
 
-from pyinit._functional.compute import compute, gradients
+from pyinit import _core
+from pyinit._functional.compute import gradients
 from pyinit._functional.decompositions import DECOMPOSITIONS
 from pyinit._functional.geometry import (
     IMAGE,
@@ -32,7 +33,7 @@ from pyinit._functional.geometry import (
     dense_strides,
     plan_of,
 )
-from pyinit._torch.views import DTYPES, FLOATS, readable_view
+from pyinit._torch.views import DTYPES, FLOATS
 
 _SCHEMA = (
     "(Tensor first, Tensor second, SymInt[] size, SymInt[] stride, SymInt[] padding, "
@@ -111,10 +112,11 @@ class _Operator:
             tuple(dilation),
             groups,
         )
-        one, other = readable_view(first), readable_view(second)
-        if one is None or other is None:
+        plan = plan_of(geometry, DTYPES[first.dtype])
+        out: Tensor | None = _core.contracted(self.target, plan, first, second)
+        if out is None:
             raise RuntimeError(f"pyinit::{_NAMES[self.target]} takes plain strided tensors")
-        return compute(self.target, plan_of(geometry), one, other)
+        return out
 
     def fake(self, first: Tensor, second: Tensor, size: Sequence[int], *window: Any) -> Tensor:
         *_, groups, channels_last = window

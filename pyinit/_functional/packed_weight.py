@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from pyinit import _core
-from pyinit._functional.compute import PackedView
 from pyinit._functional.geometry import IMAGE, RESULT, Plan
-from pyinit._torch.views import View
+from pyinit._torch.views import View, view_of
 
 
 class PackedWeight:
@@ -77,33 +76,33 @@ class PackedWeight:
                 "call it within torch.inference_mode() or torch.no_grad(), or pass weight.weight"
             )
 
-    def view(self, weight: View, plan: Plan) -> View | PackedView:
-        """The weight as a kernel takes it, packed if the kernel reads it packed.
+    def panels(self, plan: Plan) -> "_core.PackedWeight | None":
+        """The packed weight, for a kernel that reads it packed; None for others.
 
         Args:
-            weight: where the tensor lies now.
             plan: the plan of the call.
         """
+        weight = view_of(self.weight)
         packing = _packing(weight, plan)
         if packing == 0:
-            return weight
+            return None
         threads = torch.get_num_threads()
         # Only the content tells of a change: versions do not count every write, and another tensor
         # may get an address that was freed.
         digest = _core.digest(weight, threads)
         if digest is None:
-            return weight
+            return None
         made_from = digest, packing, weight.dtype, weight.shape, weight.strides
         packed = self._packed
         if packed is None or packed[0] != made_from:
             panels = _core.PackedWeight(weight, self.groups, threads, packing)
             self._packed = packed = made_from, panels
-        return weight, packed[1]
+        return packed[1]
 
 
 def _packing(weight: View, plan: Plan) -> int:
     """How the kernel of a call reads its weight; 0 is as it is."""
-    (shapes, _, stride, padding, dilation, groups), strides = plan
+    (shapes, _, stride, padding, dilation, groups), strides, *_ = plan
     image, result = (View((0, weight.dtype, shapes[i], strides[i])) for i in (IMAGE, RESULT))
     return _core.packing(image, weight, result, stride, padding, dilation, groups)
 

@@ -184,6 +184,7 @@ _core.set_questions(
 _Find: TypeAlias = Callable[[Tensor], View | None]
 _find_writable: _Find = _core.dlpack_target if _has_exchange_api else writable_by_methods
 _find_readable: _Find = _core.dlpack_memory if _has_exchange_api else readable_by_methods
+_core.set_find_readable(None if _has_exchange_api else readable_by_methods)
 
 
 def refuse_inference(tensor: Tensor) -> None:

@@ -22,6 +22,7 @@ from pyinit._functional.geometry import (
 )
 from pyinit._functional.operators import has_kernel
 from pyinit._torch.original import functional, gradients
+from pyinit._torch.views import DTYPES
 
 __all__ = [
     "conv1d_bias",
@@ -417,7 +418,7 @@ def _made(
             f"by {list(weight)} gives {list(geometry.shapes[RESULT])}"
         )
     operands = (grad_output, other) if target == IMAGE else (other, grad_output)
-    return contract(plan_of(geometry), target, *operands)
+    return contract(plan_of(geometry, DTYPES[grad_output.dtype]), target, *operands)
 
 
 def _by_bias(dims: int, grad_output: Tensor) -> Tensor:

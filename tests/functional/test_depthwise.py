@@ -427,3 +427,39 @@ def test_weight_gradient_goes_to_any_layout() -> None:
         x, dy = layout(d.x), layout(d.dy)
         _core.convolve_weight_gradient(target(x), target(dy), target(out), *case.numbers, 1)
         assert torch.equal(out, weight_gradient(case, d, layout))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["forward", "data gradient"])
+def test_a_few_planes_have_the_bits_that_they_have_among_many(
+    name: str, dtype: torch.dtype, layout: str, isa: str
+) -> None:
+    """A few small ones take a way of their own."""
+    run, _ = PASSES[name]
+    many = 9
+    for case in CASES:
+        if case.batch == 0 or case.channels > 8:
+            continue
+        d = data(case).to(dtype)
+        among = d._replace(**{k: torch.cat([getattr(d, k)] * many) for k in ("x", "y", "dy", "dx")})
+        for activation in (NONE, RELU, (7, 0.0)):
+            alone = run(case, d, LAYOUTS[layout], activation)
+            all_of_them = run(case, among, LAYOUTS[layout], activation)
+            for i in range(many):
+                some = all_of_them[i * case.batch : (i + 1) * case.batch]
+                assert torch.equal(some, alone), case
+
+
+def test_weights_beside_the_image_count_where_they_are_not_finite(isa: str) -> None:
+    """Zeros around the image are multiplied as any pixel is, in a few planes and in many."""
+    x, w = torch.ones(12, 1, 4, 4), torch.ones(1, 1, 3, 3)
+    w[..., 0, 0] = float("inf")
+    case = Depthwise(12, 1, (4, 4), (3, 3), (1, 1), (1, 1), (1, 1))
+    outs = []
+    for batch in (1, 12):
+        out = torch.empty(batch, 1, 4, 4)
+        _core.convolve(target(x[:batch]), target(w), None, target(out), *case.numbers, 0, 0.0, 1)
+        outs.append(out[:1])
+    assert torch.equal(outs[0].nan_to_num(7, 8, 9), outs[1].nan_to_num(7, 8, 9))
+    assert outs[0][0, 0, 0].isnan().all()

@@ -222,6 +222,7 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
             yield Call(f"convolve_transposed, {suffix}", run, images)
             run = _with(_core.convolve_weight_gradient, x, y, w, *window)
             yield Call(f"convolve_weight_gradient, {suffix}", run, weight)
+            yield Call(f"packing, {suffix}", _packing(x, w, y, window), images)
             packing = _core.packing(x, w, y, *window)
             if packing != 0:
                 run = _packed(x, w, y, window, packing)
@@ -235,6 +236,13 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
     x, y = prepare(images), prepare(columns)
     yield Call("im2col", _with(_core.im2col, x, y, *window), columns)
     yield Call("col2im", _with(_core.col2im, y, x, *window), images)
+
+
+def _packing(x: View, w: View, y: View, window: Any) -> Callable[[int], None]:
+    def run(threads: int) -> None:  # noqa: ARG001
+        _core.packing(x, w, y, *window)
+
+    return run
 
 
 def _packed(x: View, w: View, y: View, window: Any, packing: int) -> Callable[[int], None]:
