@@ -239,7 +239,7 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
 
 
 def _packing(x: View, w: View, y: View, window: Any) -> Callable[[int], None]:
-    def run(threads: int) -> None:  # noqa: ARG001
+    def run(threads: int) -> None:
         _core.packing(x, w, y, *window)
 
     return run
