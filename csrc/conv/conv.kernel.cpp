@@ -130,32 +130,36 @@ void multiply(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_
   }
 }
 
-// Each row has a pointer of its own, so there are registers for fewer.
-constexpr int kPointers = kRows < 12 ? kRows : 12;
+// Each row has a pointer of its own, so there are registers for fewer. Tiles of fewer vectors have as many rows, which
+// keeps the units busy.
+constexpr int kPointers = 12;
+template <int vectors> constexpr int kPointersOf = vectors == kVectors && kRows < kPointers ? kRows : kPointers;
 
-template <class T, int rows, bool add>
+template <class T, int rows, int vectors, bool add>
 void multiply_rows_tile(const T* a, const int64_t* a_rows, int64_t runs, int64_t length, const int64_t* offsets,
                         const T* b, T* c, const int64_t* c_rows) {
   constexpr int L = kLanes<T>;
-  Vec<T> sums[rows][kVectors];
+  Vec<T> sums[rows][vectors];
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) sums[i][j] = vec(T{0});
+    for (int j = 0; j < vectors; ++j) sums[i][j] = vec(T{0});
   }
+#pragma GCC unroll 12
+  for (int i = 0; i < rows; ++i) __builtin_prefetch(c + c_rows[i], 1);
   for (int64_t run = 0; run < runs; ++run) {
     const T* row[rows];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i) row[i] = a + a_rows[i] + offsets[run];
     for (int64_t l = 0; l < length; ++l) {
-      Vec<T> b_row[kVectors];
+      Vec<T> b_row[vectors];
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) b_row[j] = load(b + j * L);
+      for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * L);
 #pragma GCC unroll 12
       for (int i = 0; i < rows; ++i) {
         const Vec<T> x = vec(row[i][l]);
 #pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j) sums[i][j] = multiply_add(x, b_row[j], sums[i][j]);
+        for (int j = 0; j < vectors; ++j) sums[i][j] = multiply_add(x, b_row[j], sums[i][j]);
       }
       b += kPanel<T>;
     }
@@ -164,35 +168,44 @@ void multiply_rows_tile(const T* a, const int64_t* a_rows, int64_t runs, int64_t
   for (int i = 0; i < rows; ++i) {
     T* const to = c + c_rows[i];
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) store(to + j * L, add ? load(to + j * L) + sums[i][j] : sums[i][j]);
+    for (int j = 0; j < vectors; ++j) store(to + j * L, add ? load(to + j * L) + sums[i][j] : sums[i][j]);
   }
 }
 
-// The functions for tiles of 1, 2, ..., kPointers rows.
+// The functions for tiles of 1, 2, ... rows.
 template <class T, class Rows> struct RowTiles;
 template <class T, int... i> struct RowTiles<T, std::integer_sequence<int, i...>> {
-  template <bool add>
+  template <int vectors, bool add>
   static constexpr void (*multiply[])(const T*, const int64_t*, int64_t, int64_t, const int64_t*, const T*, T*,
-                                      const int64_t*) = {multiply_rows_tile<T, i + 1, add>...};
+                                      const int64_t*) = {multiply_rows_tile<T, i + 1, vectors, add>...};
 };
 
-template <class T, bool add>
-void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, T* c, const int64_t* c_rows) {
-  using Tiles = RowTiles<T, std::make_integer_sequence<int, kPointers>>;
-  for (int64_t i = 0; i < m; i += kPointers) {
-    Tiles::template multiply<add>[(m - i < kPointers ? m - i : kPointers) - 1](a, a_rows + i, runs.count, runs.length,
-                                                                               runs.offsets, b, c, c_rows + i);
+template <class T, bool add, int vectors = kVectors>
+void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, int64_t width, T* c,
+                   const int64_t* c_rows) {
+  if constexpr (vectors > 1) {
+    if (width <= (vectors - 1) * kLanes<T>) {
+      return multiply_rows<T, add, vectors - 1>(m, a, a_rows, runs, b, width, c, c_rows);
+    }
+  }
+  constexpr int kMost = kPointersOf<vectors>;
+  using Tiles = RowTiles<T, std::make_integer_sequence<int, kMost>>;
+  for (int64_t i = 0; i < m; i += kMost) {
+    Tiles::template multiply<vectors, add>[(m - i < kMost ? m - i : kMost) - 1](
+        a, a_rows + i, runs.count, runs.length, runs.offsets, b, c, c_rows + i);
   }
 }
 
 }  // namespace
 
 const AllConvKernels all_conv_kernels = {
-    {gather<float>,
+    {kLanes<float>,
+     gather<float>,
      every_second<float>,
      {multiply<float, false>, multiply<float, true>},
      {multiply_rows<float, false>, multiply_rows<float, true>}},
-    {gather<double>,
+    {kLanes<double>,
+     gather<double>,
      every_second<double>,
      {multiply<double, false>, multiply<double, true>},
      {multiply_rows<double, false>, multiply_rows<double, true>}},

@@ -17,6 +17,8 @@ struct Runs {
 };
 
 template <class T> struct ConvKernels {
+  int lanes;  // elements of a vector, a part of a panel
+
   // out[l * panel + j] = source[columns[j] + rows[l]] for j < panel, l < k. For every row, memory up to `end` + rows[l]
   // may be read.
   void (*gather)(int64_t k, const int64_t* rows, const T* source, const int64_t* columns, const T* end, T* out);
@@ -29,8 +31,9 @@ template <class T> struct ConvKernels {
   void (*multiply[2])(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
                       const int64_t* b_rows, int64_t panels, T* c, int64_t c_row);
 
-  // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel.
-  void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, T* c,
+  // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel of which at least `width`
+  // columns are computed, in whole vectors.
+  void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, int64_t width, T* c,
                            const int64_t* c_rows);
 };
 

@@ -53,11 +53,11 @@ template <class T> class ByChannels final : public Tasks<T> {
     for (int64_t o = 0; o < part.outputs; o += panel_) {
       const int64_t width = std::min(panel_, part.outputs - o);
       const T* const b = panel(phase.weights, part.group, part.first + o, width, first, channels, scratch);
-      if (width == panel_ && channel == 1) {
-        multiply_rows_[first != 0](pixels, source.data, rows, runs, b, out + o, places);
+      if (width % lanes_ == 0 && channel == 1) {
+        multiply_rows_[first != 0](pixels, source.data, rows, runs, b, width, out + o, places);
         continue;
       }
-      multiply_rows_[false](pixels, source.data, rows, runs, b, tile, tile_rows);
+      multiply_rows_[false](pixels, source.data, rows, runs, b, width, tile, tile_rows);
       for (int64_t i = 0; i < pixels; ++i) {
         T* const to = out + places[i] + o * channel;
         for (int64_t j = 0; j < width; ++j) {
@@ -101,6 +101,7 @@ template <class T> class ByChannels final : public Tasks<T> {
   }
 
   const int64_t panel_ = panel_kernels<T>().panel;
+  const int64_t lanes_ = conv_kernels<T>().lanes;
   const PackedWeights<T>* const packed_ = packed(this->correlation_, this->chains_[0], panel_);
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
   int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;
