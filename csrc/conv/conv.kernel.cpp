@@ -8,33 +8,58 @@
 namespace pyinit::PYINIT_NS {
 namespace {
 
-// The lanes of one vector at places that are the same for all rows but for a shift: side by side, side by side but for
-// one jump, or anywhere.
+constexpr int kMostRuns = 5;  // of a vector's lanes that are still loaded as vectors
+
+// Lanes from `begin[i]` to that of the next run are those of the vector at first[i] + rows[l].
+template <class T, int runs>
+void gather_runs(int64_t k, const int64_t* rows, const T* const* first, const int* begin, T* out) {
+  constexpr int L = kLanes<T>;
+  T lane[L];
+  for (int j = 0; j < L; ++j) lane[j] = static_cast<T>(j);
+  const Vec<T> lanes = load(lane);
+  for (int64_t l = 0; l < k; ++l) {
+    Vec<T> x = load(first[0] + rows[l]);
+    __builtin_prefetch(first[runs - 1] + rows[l] + kPanel<T>);  // the next panel's
+#pragma GCC unroll 8
+    for (int i = 1; i < runs; ++i) {
+      x = select(less(lanes, vec(static_cast<T>(begin[i]))), x, load(first[i] + rows[l]));
+    }
+    store(out + l * kPanel<T>, x);
+  }
+}
+
+template <class T, class Runs> struct GatherRuns;
+template <class T, int... i> struct GatherRuns<T, std::integer_sequence<int, i...>> {
+  static constexpr void (*gather[])(int64_t, const int64_t*, const T* const*, const int*,
+                                    T*) = {gather_runs<T, i + 1>...};
+};
+
+// The lanes of one vector at places that are the same for all rows but for a shift: in a few runs side by side, or
+// anywhere.
 template <class T>
 PYINIT_INLINE void gather_vector(int64_t k, const int64_t* rows, const T* source, const int64_t* columns, const T* end,
                                  T* out) {
   constexpr int L = kLanes<T>;
-  int jump = 1;
-  while (jump < L && columns[jump] == columns[0] + jump) ++jump;
-  int after = jump + 1;
-  while (after < L && columns[after] == columns[jump] + after - jump) ++after;
-  const T* const first = source + columns[0];
-  if (jump == L && first + L <= end) {
-    for (int64_t l = 0; l < k; ++l) store(out + l * kPanel<T>, load(first + rows[l]));
-  } else if (jump < L && after >= L && columns[jump] >= jump &&  // rows may be the same one: a jump back
-             first + L <= end && source + columns[jump] - jump + L <= end) {
-    T lane[L];
-    for (int j = 0; j < L; ++j) lane[j] = static_cast<T>(j);
-    const auto is_first = less(load(lane), vec(static_cast<T>(jump)));
-    const T* const second = source + columns[jump] - jump;
-    for (int64_t l = 0; l < k; ++l) {
-      store(out + l * kPanel<T>, select(is_first, load(first + rows[l]), load(second + rows[l])));
-    }
-  } else {
-    for (int64_t l = 0; l < k; ++l) {
+  const T* first[kMostRuns];
+  int begin[kMostRuns];
+  int runs = 0;
+  bool are_whole = true;
+  for (int j = 0; j < L && are_whole; ++j) {
+    if (j > 0 && columns[j] == columns[j - 1] + 1) continue;
+    // The whole vector is read: rows may be the first one, and the last.
+    are_whole = runs < kMostRuns && columns[j] >= j && source + columns[j] - j + L <= end;
+    if (!are_whole) break;
+    first[runs] = source + columns[j] - j;
+    begin[runs] = j;
+    ++runs;
+  }
+  if (are_whole) {
+    using All = GatherRuns<T, std::make_integer_sequence<int, kMostRuns>>;
+    return All::gather[runs - 1](k, rows, first, begin, out);
+  }
+  for (int64_t l = 0; l < k; ++l) {
 #pragma GCC unroll 16
-      for (int j = 0; j < L; ++j) out[l * kPanel<T> + j] = source[columns[j] + rows[l]];
-    }
+    for (int j = 0; j < L; ++j) out[l * kPanel<T> + j] = source[columns[j] + rows[l]];
   }
 }
 
@@ -45,28 +70,68 @@ void gather(int64_t k, const int64_t* rows, const T* source, const int64_t* colu
   }
 }
 
+#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
+// out[i] = x[2 i] for `lanes` elements from i on, of which the last one read is the last one taken.
+template <class T, int... j>
+PYINIT_INLINE void take_every_second(const T* x, T* out, std::integer_sequence<int, j...>) {
+  constexpr int kCount = sizeof...(j);
+  typedef T Some __attribute__((vector_size(kCount * sizeof(T))));  // NOLINT(modernize-use-using)
+  Some low, high;
+  __builtin_memcpy(&low, x, sizeof(Some));
+  __builtin_memcpy(&high, x + kCount - 1, sizeof(Some));
+  const Some even = __builtin_shufflevector(low, high, (2 * j < kCount ? 2 * j : 2 * j + 1)...);
+  __builtin_memcpy(out, &even, sizeof(Some));
+}
+#endif
+
 template <class T> void every_second(int64_t count, const T* x, T* out) {
   int64_t i = 0;
-#if __has_builtin(__builtin_shufflevector)                     // GCC 12, any Clang
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));  // NOLINT(modernize-use-using)
-  for (; i + 4 < count; i += 4) {
-    Four low, high;
-    __builtin_memcpy(&low, x + 2 * i, sizeof(Four));
-    __builtin_memcpy(&high, x + 2 * i + 4, sizeof(Four));
-    const Four even = __builtin_shufflevector(low, high, 0, 2, 4, 6);
-    __builtin_memcpy(out + i, &even, sizeof(Four));
+#if __has_builtin(__builtin_shufflevector)
+  constexpr int L = kLanes<T>;
+  for (; i + L <= count; i += L) take_every_second(x + 2 * i, out + i, std::make_integer_sequence<int, L>());
+  if constexpr (L > 4) {
+    for (; i + 4 <= count; i += 4) take_every_second(x + 2 * i, out + i, std::make_integer_sequence<int, 4>());
   }
 #endif
   for (; i < count; ++i) out[i] = x[2 * i];
 }
 
+// What is stored after hundreds of products is to be there by then.
+template <class T, int rows, int vectors> PYINIT_INLINE void prefetch_tile(const T* c, int64_t c_row) {
+  constexpr int kLine = 64 / static_cast<int>(sizeof(T)), kWidth = vectors * kLanes<T>;
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kWidth; j += kLine) __builtin_prefetch(c + i * c_row + j, 1);
+    __builtin_prefetch(c + i * c_row + kWidth - 1, 1);
+  }
+}
+
+// As multiply_tile, with B a panel and columns of A at equal distances.
+template <class T, int rows, bool add>
+void multiply_panel_tile(int64_t k, Factor<T> a, const T* b, T* c, int64_t c_row) {
+  using Sums = Tile<T, rows>;
+  Sums t;
+  Sums::clear(t);
+  prefetch_tile<T, rows, kVectors>(c, c_row);
+  Sums::template accumulate<false>(t, k, a, b, kPanel<T>);
+  if constexpr (add) {
+    Sums::add_to(t, c, c_row);
+  } else {
+    Sums::store_to(t, c, c_row);
+  }
+}
+
 template <class T, int rows, int vectors, bool add>
 void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b, const int64_t* b_rows,
-                   T* c, int64_t c_row) {
-  constexpr int L = kLanes<T>;
+                   const int64_t* b_vectors, T* c, int64_t c_row) {
   using Sums = Tile<T, rows, vectors>;
   Sums t;
   Sums::clear(t);
+  int64_t at[vectors];
+#pragma GCC unroll 8
+  for (int j = 0; j < vectors; ++j) at[j] = b_vectors[j];
+  prefetch_tile<T, rows, vectors>(c, c_row);
   for (int64_t l = 0; l < k; ++l) {
     // Every third row of A has a pointer; the two after it are one and two rows away.
     const T* const column = a + a_columns[l];
@@ -82,14 +147,14 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
       for (int i = 0; i < rows; ++i) x[i] = a_of(i);
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; ++j) {
-        const Vec<T> y = load(row + j * L);
+        const Vec<T> y = load(row + at[j]);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; ++i) t.sums[i][j] = multiply_add(x[i], y, t.sums[i][j]);
       }
     } else {
       Vec<T> y[vectors];
 #pragma GCC unroll 8
-      for (int j = 0; j < vectors; ++j) y[j] = load(row + j * L);
+      for (int j = 0; j < vectors; ++j) y[j] = load(row + at[j]);
 #pragma GCC unroll 14
       for (int i = 0; i < rows; ++i) {
         const Vec<T> x = a_of(i);
@@ -109,23 +174,58 @@ constexpr int kWideRows = kRows / 2;  // that leave room for two panels
 
 template <class T, class Rows> struct Tiles;
 template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
-  using Function = void (*)(int64_t, const T*, int64_t, const int64_t*, const T*, const int64_t*, T*, int64_t);
+  using Function = void (*)(int64_t, const T*, int64_t, const int64_t*, const T*, const int64_t*, const int64_t*, T*,
+                            int64_t);
   template <bool add, int panels>
   static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add>...};
+  template <bool add>
+  static constexpr void (*multiply_panel[])(int64_t, Factor<T>, const T*, T*,
+                                            int64_t) = {multiply_panel_tile<T, i + 1, add>...};
 };
 
 template <class T, bool add>
-void multiply(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
-              const int64_t* b_rows, int64_t panels, T* c, int64_t c_row) {
+void multiply(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows, const int64_t* b_vectors,
+              int64_t panels, T* c, int64_t c_row) {
   if (panels == 2 && m <= kWideRows) {
     using Wide = Tiles<T, std::make_integer_sequence<int, kWideRows>>;
-    return Wide::template multiply<add, 2>[m - 1](k, a, a_row, a_columns, b, b_rows, c, c_row);
+    return Wide::template multiply<add, 2>[m - 1](k, a.data, a.row, a.columns, b, b_rows, b_vectors, c, c_row);
   }
   using All = Tiles<T, std::make_integer_sequence<int, kRows>>;
-  for (int64_t i = 0; i < m; i += kRows) {
+  const T* rows = a.data;
+  if (a.columns == nullptr) {
+    for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
+      All::template multiply_panel<add>[(m - i < kRows ? m - i : kRows) - 1](k, {rows, a.row, a.step}, b, c, c_row);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
     const auto tile = All::template multiply<add, 1>[(m - i < kRows ? m - i : kRows) - 1];
     for (int64_t p = 0; p < panels; ++p) {
-      tile(k, a + i * a_row, a_row, a_columns, b + p * kPanel<T>, b_rows, c + i * c_row + p * kPanel<T>, c_row);
+      tile(k, rows, a.row, a.columns, b, b_rows, b_vectors + p * kVectors, c + p * kPanel<T>, c_row);
+    }
+  }
+}
+
+template <class T>
+void spread(int64_t rows, const T* x, int64_t row, const PixelRun* runs, int64_t count, T* out, int64_t out_row) {
+  for (int64_t i = 0; i < rows; ++i, x += row, out += out_row) {
+    for (int64_t r = 0; r < count; ++r) {
+      const T* const from = x + runs[r].at;
+      T* const to = out + runs[r].place;
+      const int64_t length = runs[r].length;
+      if (length < 4) {
+        for (int64_t j = 0; j < length; ++j) to[j] = from[j];
+        continue;
+      }
+      if (length >= kLanes<T>) {
+        int64_t j = 0;
+        for (; j + kLanes<T> <= length; j += kLanes<T>) store(to + j, load(from + j));
+        store(to + length - kLanes<T>, load(from + length - kLanes<T>));
+        continue;
+      }
+      constexpr size_t kFour = 4 * sizeof(T);
+      for (int64_t j = 0; j + 4 < length; j += 4) __builtin_memcpy(to + j, from + j, kFour);
+      __builtin_memcpy(to + length - 4, from + length - 4, kFour);
     }
   }
 }
@@ -202,11 +302,13 @@ const AllConvKernels all_conv_kernels = {
     {kLanes<float>,
      gather<float>,
      every_second<float>,
+     spread<float>,
      {multiply<float, false>, multiply<float, true>},
      {multiply_rows<float, false>, multiply_rows<float, true>}},
     {kLanes<double>,
      gather<double>,
      every_second<double>,
+     spread<double>,
      {multiply<double, false>, multiply<double, true>},
      {multiply_rows<double, false>, multiply_rows<double, true>}},
 };

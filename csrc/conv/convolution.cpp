@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <map>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -17,8 +16,6 @@
 
 namespace pyinit {
 namespace {
-
-constexpr int64_t kManyPixels = 2048, kFewWeightsBytes = int64_t{4} << 20;
 
 constexpr int64_t kGrain = int64_t{1} << 16;  // outputs without sums that a thread is worth
 // Phases that are computed together: at most so many, and of no more taps in all than so many times those of one.
@@ -111,12 +108,6 @@ void convolve(const Window& whole, const Images<const T>& input, const Images<co
                         kChainProducts,
                         packed};
   if (goes_by_channels(all)) all.products = kChannelsChainProducts;
-  // Weights that are small beside what threads need anyway are packed once, if many blocks of pixels take them.
-  std::optional<PackedWeights<T>> once;
-  if (packed == nullptr && goes_by_channels(all) && output.batch * output.pixels() >= kManyPixels &&
-      output.channels * weight.channels * weight.pixels() * int64_t{sizeof(T)} <= kFewWeightsBytes) {
-    all.packed = &once.emplace(weight, window.groups, threads);
-  }
   correlate(all, epilogue, threads);
 }
 

@@ -2,6 +2,7 @@
 // channels and taps.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -32,7 +33,7 @@ template <class T> struct Correlation {
   int64_t group, output, input_channel;  // distances of weights
   std::vector<Phase<T>> phases;
   int64_t products;                          // of a chain, approximately
-  const PackedWeights<T>* packed = nullptr;  // the same weights once more, for one phase only
+  const PackedWeights<T>* packed = nullptr;  // the same weights once more, for the first phase
 
   int64_t inputs() const { return input.channels / groups; }  // of one group
   int64_t outputs() const { return phases[0].output.channels / groups; }
@@ -80,6 +81,10 @@ template <class T> class Tasks {
   // How inputs are to be read: where they are, or from a strip, which holds `channels` channels at a time.
   void read_as_it_is();
   void read_from_strip(Order order, int64_t channels);
+  // Has the weights in panels of this width, if they are there already or pay to be packed: see packed().
+  void pack(PanelOrder order, int64_t width, int threads);
+  // A phase's weights in panels of that width, or null.
+  const PackedWeights<T>* packed(size_t phase) const { return packed_.empty() ? nullptr : packed_[phase]; }
   // Where a block's outputs begin.
   T* begin(const Phase<T>& phase, const Part& part) const;
 
@@ -106,6 +111,8 @@ template <class T> class Tasks {
   static Block clip(Block block, const Phase<T>& phase);
 
   const Epilogue<T>& epilogue_;
+  std::deque<PackedWeights<T>> packed_once_;
+  std::vector<const PackedWeights<T>*> packed_;
   int64_t parts_, channels_loaded_, at_strip_;
   int64_t scratch_ = 0;
 };

@@ -16,6 +16,19 @@ struct Runs {
   const int64_t* offsets;
 };
 
+// Element (i, l) of A stands at data[i * row + columns[l]], or l * step where there are no columns, with rows counted
+// from the first of a register tile, and such tiles `tile` apart.
+template <class T> struct TileRows {
+  const T* data;
+  int64_t row, tile, step;
+  const int64_t* columns;
+};
+
+// Elements side by side in two places.
+struct PixelRun {
+  int64_t at, place, length;
+};
+
 template <class T> struct ConvKernels {
   int lanes;  // elements of a vector, a part of a panel
 
@@ -26,10 +39,13 @@ template <class T> struct ConvKernels {
   // out[i] = x[2 i].
   void (*every_second)(int64_t count, const T* x, T* out);
 
-  // C, or C +=, AB for m rows of A and one panel or two side by side: element (i, l) of A stands at
-  // a[i * a_row + a_columns[l]], and row l of B starts at b + b_rows[l].
-  void (*multiply[2])(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
-                      const int64_t* b_rows, int64_t panels, T* c, int64_t c_row);
+  // out(i, runs[r].place + j) = x(i, runs[r].at + j), with distances between rows.
+  void (*spread)(int64_t rows, const T* x, int64_t row, const PixelRun* runs, int64_t count, T* out, int64_t out_row);
+
+  // C, or C +=, AB for m rows of A and one panel or two of C side by side: vector j of B's row l stands at
+  // b + b_rows[l] + b_vectors[j].
+  void (*multiply[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
+                      const int64_t* b_vectors, int64_t panels, T* c, int64_t c_row);
 
   // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel of which at least `width`
   // columns are computed, in whole vectors.

@@ -24,6 +24,7 @@ template <class T> class ByChannels final : public Tasks<T> {
     } else {
       this->read_from_strip(Order::channels, this->channels_);
     }
+    this->pack(PanelOrder::taps, panel_, threads);
     const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)}, pixels = this->blocks_.largest().pixels();
     at_panel_ = this->place(depth * panel_);
     at_turned_ = this->place(depth * panel_);
@@ -52,7 +53,7 @@ template <class T> class ByChannels final : public Tasks<T> {
     const Runs runs = runs_of(this->taps_[index], channels, reinterpret_cast<int64_t*>(scratch + at_runs_));
     for (int64_t o = 0; o < part.outputs; o += panel_) {
       const int64_t width = std::min(panel_, part.outputs - o);
-      const T* const b = panel(phase.weights, part.group, part.first + o, width, first, channels, scratch);
+      const T* const b = panel(index, part.group, part.first + o, width, first, channels, scratch);
       if (width % lanes_ == 0 && channel == 1) {
         multiply_rows_[first != 0](pixels, source.data, rows, runs, b, width, out + o, places);
         continue;
@@ -84,25 +85,18 @@ template <class T> class ByChannels final : public Tasks<T> {
   }
 
   // The weights of `width` outputs, in rows by taps and then channels.
-  const T* panel(const std::vector<int64_t>& taps, int64_t group, int64_t output, int64_t width, int64_t first,
-                 int64_t channels, T* scratch) const {
-    if (packed_ != nullptr) return packed_->panel(group, output, first);
+  const T* panel(size_t phase, int64_t group, int64_t output, int64_t width, int64_t first, int64_t channels,
+                 T* scratch) const {
+    if (const PackedWeights<T>* const packed = this->packed(phase)) return packed->panel(group, output, first);
     const Correlation<T>& c = this->correlation_;
     T* const panel = scratch + at_panel_;
-    pack_panel<T>({c.weights(group, output, first), c.output, c.input_channel, taps}, width, channels,
-                  scratch + at_turned_, panel);
+    pack_panel<T>({c.weights(group, output, first), c.output, c.input_channel, c.phases[phase].weights}, PanelOrder::taps,
+                  width, channels, panel_, scratch + at_turned_, panel);
     return panel;
-  }
-
-  // Weights may have been packed with another width, that of the instruction set that was in use then.
-  static const PackedWeights<T>* packed(const Correlation<T>& c, int64_t chain, int64_t width) {
-    if (c.packed == nullptr) return nullptr;
-    return c.packed->fit(c.groups, c.outputs(), c.inputs(), c.most_taps(), chain, width) ? c.packed : nullptr;
   }
 
   const int64_t panel_ = panel_kernels<T>().panel;
   const int64_t lanes_ = conv_kernels<T>().lanes;
-  const PackedWeights<T>* const packed_ = packed(this->correlation_, this->chains_[0], panel_);
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
   int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;
 };
