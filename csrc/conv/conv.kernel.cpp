@@ -96,7 +96,7 @@ template <class T> void every_second(int64_t count, const T* x, T* out) {
   for (; i < count; ++i) out[i] = x[2 * i];
 }
 
-// What is stored after hundreds of products is to be there by then.
+// What sums are to be added to is to be there by then.
 template <class T, int rows, int vectors> PYINIT_INLINE void prefetch_tile(const T* c, int64_t c_row) {
   constexpr int kLine = 64 / static_cast<int>(sizeof(T)), kWidth = vectors * kLanes<T>;
 #pragma GCC unroll 14
@@ -109,12 +109,12 @@ template <class T, int rows, int vectors> PYINIT_INLINE void prefetch_tile(const
 
 // As multiply_tile, with B a panel and columns of A at equal distances.
 template <class T, int rows, bool add>
-void multiply_panel_tile(int64_t k, Factor<T> a, const T* b, T* c, int64_t c_row) {
+void multiply_panel_tile(int64_t k, const T* a, int64_t a_row, int64_t a_step, const T* b, T* c, int64_t c_row) {
   using Sums = Tile<T, rows>;
   Sums t;
   Sums::clear(t);
-  prefetch_tile<T, rows, kVectors>(c, c_row);
-  Sums::template accumulate<false>(t, k, a, b, kPanel<T>);
+  if constexpr (add) prefetch_tile<T, rows, kVectors>(c, c_row);
+  Sums::template accumulate<false>(t, k, {a, a_row, a_step}, b, kPanel<T>);
   if constexpr (add) {
     Sums::add_to(t, c, c_row);
   } else {
@@ -131,7 +131,7 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
   int64_t at[vectors];
 #pragma GCC unroll 8
   for (int j = 0; j < vectors; ++j) at[j] = b_vectors[j];
-  prefetch_tile<T, rows, vectors>(c, c_row);
+  if constexpr (add) prefetch_tile<T, rows, vectors>(c, c_row);
   for (int64_t l = 0; l < k; ++l) {
     // Every third row of A has a pointer; the two after it are one and two rows away.
     const T* const column = a + a_columns[l];
@@ -179,8 +179,7 @@ template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
   template <bool add, int panels>
   static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add>...};
   template <bool add>
-  static constexpr void (*multiply_panel[])(int64_t, Factor<T>, const T*, T*,
-                                            int64_t) = {multiply_panel_tile<T, i + 1, add>...};
+  static constexpr void (*multiply_panel[])(int64_t, const T*, int64_t, int64_t, const T*, T*, int64_t) = {multiply_panel_tile<T, i + 1, add>...};
 };
 
 template <class T, bool add>
@@ -194,7 +193,7 @@ void multiply(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int6
   const T* rows = a.data;
   if (a.columns == nullptr) {
     for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
-      All::template multiply_panel<add>[(m - i < kRows ? m - i : kRows) - 1](k, {rows, a.row, a.step}, b, c, c_row);
+      All::template multiply_panel<add>[(m - i < kRows ? m - i : kRows) - 1](k, rows, a.row, a.step, b, c, c_row);
     }
     return;
   }
@@ -245,8 +244,10 @@ void multiply_rows_tile(const T* a, const int64_t* a_rows, int64_t runs, int64_t
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) sums[i][j] = vec(T{0});
   }
+  if constexpr (add) {
 #pragma GCC unroll 12
-  for (int i = 0; i < rows; ++i) __builtin_prefetch(c + c_rows[i], 1);
+    for (int i = 0; i < rows; ++i) __builtin_prefetch(c + c_rows[i], 1);
+  }
   for (int64_t run = 0; run < runs; ++run) {
     const T* row[rows];
 #pragma GCC unroll 12

@@ -16,8 +16,7 @@ constexpr int64_t kPartCost = 1;  // what each part does for itself takes as lon
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kFewChannels = 12;               // fewer than this do not fill a panel
 constexpr int64_t kStripBytes = int64_t{4} << 20;  // the most that a strip takes, however far apart taps are
-// Weights that are small beside what threads need anyway are packed once, if many pixels take them.
-constexpr int64_t kManyPixels = 2048, kFewWeightsBytes = int64_t{4} << 20;
+constexpr int64_t kManyPixels = 2048;              // that make up for packing all weights once
 
 template <class T> double work_of(const Correlation<T>& c) {
   double work = 0;
@@ -133,7 +132,7 @@ template <class T> void Tasks<T>::read_from_strip(Order order, int64_t channels)
   for (const Phase<T>& phase : correlation_.phases) taps_.push_back(strip_->offsets(phase.taps));
 }
 
-template <class T> void Tasks<T>::pack(PanelOrder order, int64_t width, int threads) {
+template <class T> void Tasks<T>::pack(PanelOrder order, int64_t width, int64_t most_bytes, int threads) {
   const Correlation<T>& c = correlation_;
   packed_.assign(c.phases.size(), nullptr);
   if (c.packed != nullptr && c.packed->fit(c.groups, c.outputs(), c.inputs(), c.most_taps(), order, chains_[0], width)) {
@@ -144,7 +143,7 @@ template <class T> void Tasks<T>::pack(PanelOrder order, int64_t width, int thre
   int64_t taps = 0;
   for (const Phase<T>& phase : c.phases) taps += pyinit::count(phase.taps);
   const int64_t weights = c.groups * round_up(c.outputs(), width) * c.inputs() * taps;
-  if (c.input.batch * pixels < kManyPixels || weights * int64_t{sizeof(T)} > kFewWeightsBytes) return;
+  if (c.input.batch * pixels < kManyPixels || weights * int64_t{sizeof(T)} > most_bytes) return;
   for (size_t i = 0; i < packed_.size(); ++i) {
     packed_[i] = &packed_once_.emplace_back(FilterGroups{c.groups, c.group, c.outputs(), c.inputs()},
                                             Filters<T>{c.weight, c.output, c.input_channel, c.phases[i].weights},

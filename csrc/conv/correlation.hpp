@@ -81,8 +81,9 @@ template <class T> class Tasks {
   // How inputs are to be read: where they are, or from a strip, which holds `channels` channels at a time.
   void read_as_it_is();
   void read_from_strip(Order order, int64_t channels);
-  // Has the weights in panels of this width, if they are there already or pay to be packed: see packed().
-  void pack(PanelOrder order, int64_t width, int threads);
+  // Has the weights in panels of this width, see packed(), if they are there already, or if many pixels take them and
+  // they are not too large.
+  void pack(PanelOrder order, int64_t width, int64_t most_bytes, int threads);
   // A phase's weights in panels of that width, or null.
   const PackedWeights<T>* packed(size_t phase) const { return packed_.empty() ? nullptr : packed_[phase]; }
   // Where a block's outputs begin.

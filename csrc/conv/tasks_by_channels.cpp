@@ -12,6 +12,9 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kPixels = 512;    // the most of a block
+// Weights that are small beside what threads need anyway are packed once. If that only copies rows, they are copied
+// again for each block unless they stay in the cache.
+constexpr int64_t kTurnedBytes = int64_t{4} << 20, kCopiedBytes = int64_t{512} << 10;
 constexpr int64_t kBlockCost = 40;  // packing the weights once more takes as long as so many pixels
 
 template <class T> class ByChannels final : public Tasks<T> {
@@ -24,7 +27,7 @@ template <class T> class ByChannels final : public Tasks<T> {
     } else {
       this->read_from_strip(Order::channels, this->channels_);
     }
-    this->pack(PanelOrder::taps, panel_, threads);
+    this->pack(PanelOrder::taps, panel_, c.output == 1 ? kCopiedBytes : kTurnedBytes, threads);
     const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)}, pixels = this->blocks_.largest().pixels();
     at_panel_ = this->place(depth * panel_);
     at_turned_ = this->place(depth * panel_);

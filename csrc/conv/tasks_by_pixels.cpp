@@ -21,6 +21,7 @@ constexpr int64_t kStripBytes = int64_t{512} << 10;
 // The most that a thread needs if it keeps the sums of a block, where they are not to lie side by side, until the last
 // chain has been added.
 constexpr int64_t kKeepingBytes = int64_t{4} << 20;
+constexpr int64_t kPackedBytes = int64_t{4} << 20;  // weights that are packed once
 constexpr int64_t kGatheringCost = 6;  // outputs of a panel whose time goes into gathering it
 constexpr int64_t kNowhere = -1;       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
@@ -52,7 +53,7 @@ template <class T> class ByPixels final : public Tasks<T> {
     }
     row_ = row_of(largest);
     // Where outputs lie side by side, each product would read a cache line of its own.
-    if (c.output < c.input_channel) this->pack(PanelOrder::channels, kernels_.rows, threads);
+    if (c.output < c.input_channel) this->pack(PanelOrder::channels, kernels_.rows, kPackedBytes, threads);
     outputs_together_ =
         std::max(int64_t{1}, kWeightsBytes / int64_t{sizeof(T)} / depth / kernels_.rows) * kernels_.rows;
 
@@ -257,6 +258,11 @@ template <class T> class ByPixels final : public Tasks<T> {
                 T* out, int64_t channel, T* tile) const {
     TileRows<T> weights = p.weights;
     weights.data += first / kernels_.rows * weights.tile;
+    TileRows<T> with_panels = weights;
+    if (weights.step != 0) {
+      with_panels.data += weights.columns[0];
+      with_panels.columns = nullptr;
+    }
     out += first * channel;
     int64_t at[2 * kMaxPanel];  // of vectors
     int64_t panels;
@@ -270,15 +276,10 @@ template <class T> class ByPixels final : public Tasks<T> {
       const int64_t c_row = is_direct ? channel : panels * panel_;
       const auto product = conv_kernels_.multiply[!is_set && (is_direct || keeps_sums_)];
       const bool is_gathered = kind == Kind::gathered;
-      TileRows<T> a = weights;
-      if (is_gathered && a.step != 0) {
-        a.data += a.columns[0];
-        a.columns = nullptr;
-      }
       for (int64_t v = 0; v < panels * panel_ / lanes_; ++v) {
         at[v] = is_gathered ? v * lanes_ : pixels.columns[j + v * lanes_];
       }
-      product(height, p.count, a, is_gathered ? p.gathered + j * p.count : p.source,
+      product(height, p.count, is_gathered ? with_panels : weights, is_gathered ? p.gathered + j * p.count : p.source,
               is_gathered ? p.gathered_rows : p.rows, at, panels, c, c_row);
       if (is_direct || (keeps_sums_ && !is_last)) continue;
       if (is_set || keeps_sums_) {
