@@ -107,7 +107,7 @@ template <class T, int rows, int vectors> PYINIT_INLINE void prefetch_tile(const
   }
 }
 
-// As multiply_tile, with B a panel and columns of A at equal distances.
+// With B a panel, and columns of A at equal distances.
 template <class T, int rows, bool add>
 void multiply_panel_tile(int64_t k, const T* a, int64_t a_row, int64_t a_step, const T* b, T* c, int64_t c_row) {
   using Sums = Tile<T, rows>;
@@ -122,7 +122,8 @@ void multiply_panel_tile(int64_t k, const T* a, int64_t a_row, int64_t a_step, c
   }
 }
 
-template <class T, int rows, int vectors, bool add>
+// With vector j of B's row l at b + b_rows[l] + b_vectors[j], or with B a panel.
+template <class T, int rows, int vectors, bool add, bool is_panel>
 void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b, const int64_t* b_rows,
                    const int64_t* b_vectors, T* c, int64_t c_row) {
   using Sums = Tile<T, rows, vectors>;
@@ -130,7 +131,7 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
   Sums::clear(t);
   int64_t at[vectors];
 #pragma GCC unroll 8
-  for (int j = 0; j < vectors; ++j) at[j] = b_vectors[j];
+  for (int j = 0; j < vectors; ++j) at[j] = is_panel ? j * kLanes<T> : b_vectors[j];
   if constexpr (add) prefetch_tile<T, rows, vectors>(c, c_row);
   for (int64_t l = 0; l < k; ++l) {
     // Every third row of A has a pointer; the two after it are one and two rows away.
@@ -139,7 +140,7 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
 #pragma GCC unroll 5
     for (int i = 0; i < (rows + 2) / 3; ++i) thirds[i] = column + 3 * i * a_row;
     const auto a_of = [&](int i) { return vec(thirds[i / 3][i % 3 * a_row]); };
-    const T* const row = b + b_rows[l];
+    const T* const row = is_panel ? b + l * kPanel<T> : b + b_rows[l];
     // The fewer of the two wait in registers.
     if constexpr (rows < vectors) {
       Vec<T> x[rows];
@@ -176,8 +177,8 @@ template <class T, class Rows> struct Tiles;
 template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
   using Function = void (*)(int64_t, const T*, int64_t, const int64_t*, const T*, const int64_t*, const int64_t*, T*,
                             int64_t);
-  template <bool add, int panels>
-  static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add>...};
+  template <bool add, int panels, bool is_panel>
+  static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add, is_panel>...};
   template <bool add>
   static constexpr void (*multiply_panel[])(int64_t, const T*, int64_t, int64_t, const T*, T*, int64_t) = {multiply_panel_tile<T, i + 1, add>...};
 };
@@ -187,20 +188,28 @@ void multiply(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int6
               int64_t panels, T* c, int64_t c_row) {
   if (panels == 2 && m <= kWideRows) {
     using Wide = Tiles<T, std::make_integer_sequence<int, kWideRows>>;
-    return Wide::template multiply<add, 2>[m - 1](k, a.data, a.row, a.columns, b, b_rows, b_vectors, c, c_row);
+    return Wide::template multiply<add, 2, false>[m - 1](k, a.data, a.row, a.columns, b, b_rows, b_vectors, c, c_row);
   }
   using All = Tiles<T, std::make_integer_sequence<int, kRows>>;
   const T* rows = a.data;
-  if (a.columns == nullptr) {
-    for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
-      All::template multiply_panel<add>[(m - i < kRows ? m - i : kRows) - 1](k, rows, a.row, a.step, b, c, c_row);
-    }
-    return;
-  }
   for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
-    const auto tile = All::template multiply<add, 1>[(m - i < kRows ? m - i : kRows) - 1];
+    const auto tile = All::template multiply<add, 1, false>[(m - i < kRows ? m - i : kRows) - 1];
     for (int64_t p = 0; p < panels; ++p) {
       tile(k, rows, a.row, a.columns, b, b_rows, b_vectors + p * kVectors, c + p * kPanel<T>, c_row);
+    }
+  }
+}
+
+template <class T, bool add>
+void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c, int64_t c_row) {
+  using All = Tiles<T, std::make_integer_sequence<int, kRows>>;
+  const T* rows = a.data + (a.step == 0 ? 0 : a.columns[0]);
+  for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
+    const int64_t last = (m - i < kRows ? m - i : kRows) - 1;
+    if (a.step == 0) {
+      All::template multiply<add, 1, true>[last](k, rows, a.row, a.columns, b, nullptr, nullptr, c, c_row);
+    } else {
+      All::template multiply_panel<add>[last](k, rows, a.row, a.step, b, c, c_row);
     }
   }
 }
@@ -305,12 +314,14 @@ const AllConvKernels all_conv_kernels = {
      every_second<float>,
      spread<float>,
      {multiply<float, false>, multiply<float, true>},
+     {multiply_panel<float, false>, multiply_panel<float, true>},
      {multiply_rows<float, false>, multiply_rows<float, true>}},
     {kLanes<double>,
      gather<double>,
      every_second<double>,
      spread<double>,
      {multiply<double, false>, multiply<double, true>},
+     {multiply_panel<double, false>, multiply_panel<double, true>},
      {multiply_rows<double, false>, multiply_rows<double, true>}},
 };
 

@@ -16,8 +16,8 @@ struct Runs {
   const int64_t* offsets;
 };
 
-// Element (i, l) of A stands at data[i * row + columns[l]], or l * step where there are no columns, with rows counted
-// from the first of a register tile, and such tiles `tile` apart.
+// Element (i, l) of A stands at data[i * row + columns[l]], with rows counted from the first of a register tile, and
+// such tiles `tile` apart. `step` is the distance of columns, or 0 if these are not equal.
 template <class T> struct TileRows {
   const T* data;
   int64_t row, tile, step;
@@ -46,6 +46,9 @@ template <class T> struct ConvKernels {
   // b + b_rows[l] + b_vectors[j].
   void (*multiply[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
                       const int64_t* b_vectors, int64_t panels, T* c, int64_t c_row);
+
+  // The same with B a panel.
+  void (*multiply_panel[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c, int64_t c_row);
 
   // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel of which at least `width`
   // columns are computed, in whole vectors.

@@ -66,7 +66,6 @@ template <class T> class ByPixels final : public Tasks<T> {
     at_places_ = this->place(phases * columns_ * per_offset);
     at_rows_ = this->place(depth * per_offset);
     at_weights_ = this->place(depth * per_offset);
-    at_gathered_rows_ = this->place(depth * per_offset);
     at_layout_ = this->place(phases * columns_ / panel_);
     const int64_t sums = phases * columns_ * this->outputs_each_;
     keeps_sums_ = (this->scratch() + sums) * int64_t{sizeof(T)} <= kKeepingBytes;
@@ -98,7 +97,6 @@ template <class T> class ByPixels final : public Tasks<T> {
     const T* source;
     const int64_t* rows;
     const T* gathered;
-    const int64_t* gathered_rows;
   };
 
   void run_chain(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source,
@@ -109,13 +107,11 @@ template <class T> class ByPixels final : public Tasks<T> {
     const int64_t depth = channels * static_cast<int64_t>(taps.size());
     int64_t* const rows = offsets(scratch, at_rows_);
     int64_t* const weights = offsets(scratch, at_weights_);
-    int64_t* const gathered_rows = offsets(scratch, at_gathered_rows_);
     const PackedWeights<T>* const packed = this->packed(index);
     for (int64_t i = 0, l = 0; i < channels; ++i) {
       for (size_t t = 0; t < taps.size(); ++t, ++l) {
         rows[l] = i * source.channel + taps[t];
         weights[l] = packed == nullptr ? i * c.input_channel + phase.weights[t] : l * kernels_.rows;
-        gathered_rows[l] = l * panel_;
       }
     }
     const Pixels pixels = pixels_of(index, part.block, scratch);
@@ -135,7 +131,7 @@ template <class T> class ByPixels final : public Tasks<T> {
         packed == nullptr
             ? TileRows<T>{c.weights(part.group, part.first, first), c.output, c.output * kernels_.rows, step, weights}
             : TileRows<T>{packed->panel(part.group, part.first, first), 1, packed->distance(), step, weights};
-    const Products products = {depth, a, source.data, rows, panels, gathered_rows};
+    const Products products = {depth, a, source.data, rows, panels};
     T* const out = this->begin(phase, part);
     for (int64_t o = 0; o < part.outputs; o += outputs_together_) {
       const int64_t height = std::min(outputs_together_, part.outputs - o);
@@ -258,11 +254,6 @@ template <class T> class ByPixels final : public Tasks<T> {
                 T* out, int64_t channel, T* tile) const {
     TileRows<T> weights = p.weights;
     weights.data += first / kernels_.rows * weights.tile;
-    TileRows<T> with_panels = weights;
-    if (weights.step != 0) {
-      with_panels.data += weights.columns[0];
-      with_panels.columns = nullptr;
-    }
     out += first * channel;
     int64_t at[2 * kMaxPanel];  // of vectors
     int64_t panels;
@@ -274,13 +265,13 @@ template <class T> class ByPixels final : public Tasks<T> {
       T* const sums = keeps_sums_ ? tile + j * height : tile;
       T* const c = is_direct ? out + places[0] : sums;
       const int64_t c_row = is_direct ? channel : panels * panel_;
-      const auto product = conv_kernels_.multiply[!is_set && (is_direct || keeps_sums_)];
-      const bool is_gathered = kind == Kind::gathered;
-      for (int64_t v = 0; v < panels * panel_ / lanes_; ++v) {
-        at[v] = is_gathered ? v * lanes_ : pixels.columns[j + v * lanes_];
+      const bool is_added = !is_set && (is_direct || keeps_sums_);
+      if (kind == Kind::gathered) {
+        conv_kernels_.multiply_panel[is_added](height, p.count, weights, p.gathered + j * p.count, c, c_row);
+      } else {
+        for (int64_t v = 0; v < panels * panel_ / lanes_; ++v) at[v] = pixels.columns[j + v * lanes_];
+        conv_kernels_.multiply[is_added](height, p.count, weights, p.source, p.rows, at, panels, c, c_row);
       }
-      product(height, p.count, is_gathered ? with_panels : weights, is_gathered ? p.gathered + j * p.count : p.source,
-              is_gathered ? p.gathered_rows : p.rows, at, panels, c, c_row);
       if (is_direct || (keeps_sums_ && !is_last)) continue;
       if (is_set || keeps_sums_) {
         spread(height, sums, c_row, places, width, out, channel);
@@ -326,7 +317,7 @@ template <class T> class ByPixels final : public Tasks<T> {
   Row row_;
   int64_t pitch_;  // from a row of pixels to the next one, in what is read
   int64_t outputs_together_, columns_;
-  int64_t at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_weights_, at_gathered_rows_, at_layout_, at_sums_;
+  int64_t at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_weights_, at_layout_, at_sums_;
   bool keeps_sums_;
 };
 
