@@ -107,7 +107,7 @@ void convolve(const Window& whole, const Images<const T>& input, const Images<co
                         {{reach_of(window, weight.size).taps, tap_offsets(weight), output}},
                         kChainProducts,
                         packed};
-  if (goes_by_channels(all)) all.products = kChannelsChainProducts;
+  if (output.channel_stride == 1 && goes_by_channels(all)) all.products = kChannelsChainProducts;
   correlate(all, epilogue, threads);
 }
 

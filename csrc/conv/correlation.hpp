@@ -50,7 +50,8 @@ int64_t chain_length(int64_t inputs, int64_t taps, int64_t products);
 // These are as short as torch's own sums, which are longer in the forward direction by channels.
 constexpr int64_t kChainProducts = 160, kChannelsChainProducts = 320;
 
-// Whether the elements of a vector are output channels. Otherwise they are pixels.
+// Whether the elements of a vector are output channels: in images whose channels lie side by side, and in small ones.
+// Otherwise they are pixels.
 template <class T> bool goes_by_channels(const Correlation<T>& correlation);
 
 template <class T>
@@ -117,6 +118,9 @@ template <class T> class Tasks {
   int64_t parts_, channels_loaded_, at_strip_;
   int64_t scratch_ = 0;
 };
+
+// The most that a thread needs if it keeps the sums of a block until the last chain has been added.
+constexpr int64_t kKeepingBytes = int64_t{4} << 20;
 
 // With vectors of pixels, or of output channels.
 template <class T>

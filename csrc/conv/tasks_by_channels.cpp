@@ -15,6 +15,7 @@ constexpr int64_t kPixels = 512;    // the most of a block
 // Weights that are small beside what threads need anyway are packed once. If that only copies rows, they are copied
 // again for each block unless they stay in the cache.
 constexpr int64_t kTurnedBytes = int64_t{4} << 20, kCopiedBytes = int64_t{512} << 10;
+constexpr int64_t kTurnedOutputs = 8;
 constexpr int64_t kBlockCost = 40;  // packing the weights once more takes as long as so many pixels
 
 template <class T> class ByChannels final : public Tasks<T> {
@@ -31,11 +32,14 @@ template <class T> class ByChannels final : public Tasks<T> {
     const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)}, pixels = this->blocks_.largest().pixels();
     at_panel_ = this->place(depth * panel_);
     at_turned_ = this->place(depth * panel_);
-    at_tile_ = this->place(pixels * panel_);
     at_rows_ = this->place(pixels * per_offset);
     at_places_ = this->place(pixels * per_offset);
     at_tile_rows_ = this->place(pixels * per_offset);
     at_runs_ = this->place(c.most_taps() * per_offset);
+    // One panel, or the sums of all until the last chain has been added.
+    const int64_t sums = static_cast<int64_t>(c.phases.size()) * pixels * round_up(this->outputs_each_, panel_);
+    keeps_sums_ = (this->scratch() + sums) * int64_t{sizeof(T)} <= kKeepingBytes;
+    at_tile_ = this->place(keeps_sums_ ? sums : pixels * panel_);
   }
 
  private:
@@ -48,7 +52,6 @@ template <class T> class ByChannels final : public Tasks<T> {
     int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_rows_);
     int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
     int64_t* const tile_rows = reinterpret_cast<int64_t*>(scratch + at_tile_rows_);
-    T* const tile = scratch + at_tile_;
     T* const out = this->begin(phase, part);
     fill_offsets(part.block, source.image, source.step, rows);
     fill_offsets(part.block, phase.output.batch_stride, phase.output.strides, places);
@@ -61,12 +64,44 @@ template <class T> class ByChannels final : public Tasks<T> {
         multiply_rows_[first != 0](pixels, source.data, rows, runs, b, width, out + o, places);
         continue;
       }
-      multiply_rows_[false](pixels, source.data, rows, runs, b, width, tile, tile_rows);
-      for (int64_t i = 0; i < pixels; ++i) {
-        T* const to = out + places[i] + o * channel;
-        for (int64_t j = 0; j < width; ++j) {
-          T& sum = to[j * channel];
-          sum = first == 0 ? tile[i * panel_ + j] : sum + tile[i * panel_ + j];
+      T* const tile = scratch + at_tile_ + (keeps_sums_ ? tile_of(index, o) : 0);
+      multiply_rows_[keeps_sums_ && first != 0](pixels, source.data, rows, runs, b, width, tile, tile_rows);
+      if (!keeps_sums_) {
+        add(first == 0, tile, width, places, pixels, out + o * channel, channel);
+      } else if (first + channels == this->correlation_.inputs()) {
+        spread(tile, width, places, pixels, out + o * channel, channel);
+      }
+    }
+  }
+
+  int64_t tile_of(size_t phase, int64_t output) const {
+    const int64_t panels = round_up(this->outputs_each_, panel_);
+    return (static_cast<int64_t>(phase) * panels + output) * this->blocks_.largest().pixels();
+  }
+
+  void add(bool is_set, const T* tile, int64_t width, const int64_t* places, int64_t pixels, T* out,
+           int64_t channel) const {
+    for (int64_t i = 0; i < pixels; ++i) {
+      T* const to = out + places[i];
+      for (int64_t j = 0; j < width; ++j) {
+        T& sum = to[j * channel];
+        sum = is_set ? tile[i * panel_ + j] : sum + tile[i * panel_ + j];
+      }
+    }
+  }
+
+  // Pixels that lie side by side are turned together, for few outputs at a time: planes of outputs may lie at distances
+  // at which they drive one another out of the cache.
+  void spread(const T* tile, int64_t width, const int64_t* places, int64_t pixels, T* out, int64_t channel) const {
+    for (int64_t o = 0; o < width; o += kTurnedOutputs, tile += kTurnedOutputs, out += kTurnedOutputs * channel) {
+      const int64_t outputs = std::min(kTurnedOutputs, width - o);
+      for (int64_t i = 0, end; i < pixels; i = end) {
+        end = i + 1;
+        while (end < pixels && places[end] == places[end - 1] + 1) ++end;
+        if (end - i > 1) {
+          kernels_.transpose(end - i, outputs, tile + i * panel_, panel_, out + places[i], channel);
+        } else {
+          for (int64_t j = 0; j < outputs; ++j) out[places[i] + j * channel] = tile[i * panel_ + j];
         }
       }
     }
@@ -98,7 +133,9 @@ template <class T> class ByChannels final : public Tasks<T> {
     return panel;
   }
 
-  const int64_t panel_ = panel_kernels<T>().panel;
+  const PanelKernels<T>& kernels_ = panel_kernels<T>();
+  const int64_t panel_ = kernels_.panel;
+  bool keeps_sums_;
   const int64_t lanes_ = conv_kernels<T>().lanes;
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
   int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;

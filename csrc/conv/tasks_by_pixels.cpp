@@ -18,9 +18,6 @@ constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may tak
 constexpr int64_t kTablesBytes = int64_t{2} << 20;    // that tables of all phases may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
-// The most that a thread needs if it keeps the sums of a block, where they are not to lie side by side, until the last
-// chain has been added.
-constexpr int64_t kKeepingBytes = int64_t{4} << 20;
 constexpr int64_t kPackedBytes = int64_t{4} << 20;  // weights that are packed once
 constexpr int64_t kGatheringCost = 6;  // outputs of a panel whose time goes into gathering it
 constexpr int64_t kNowhere = -1;       // the place of a column that is no pixel
@@ -52,8 +49,8 @@ template <class T> class ByPixels final : public Tasks<T> {
       pitch_ = this->strip_->row_step();
     }
     row_ = row_of(largest);
-    // Where outputs lie side by side, each product would read a cache line of its own.
-    if (c.output < c.input_channel) this->pack(PanelOrder::channels, kernels_.rows, kPackedBytes, threads);
+    // Where products would read a cache line each.
+    if (c.output < c.input_channel || c.input_channel > 2 * c.most_taps()) this->pack(PanelOrder::channels, kernels_.rows, kPackedBytes, threads);
     outputs_together_ =
         std::max(int64_t{1}, kWeightsBytes / int64_t{sizeof(T)} / depth / kernels_.rows) * kernels_.rows;
 
