@@ -180,7 +180,8 @@ template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
   template <bool add, int panels, bool is_panel>
   static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add, is_panel>...};
   template <bool add>
-  static constexpr void (*multiply_panel[])(int64_t, const T*, int64_t, int64_t, const T*, T*, int64_t) = {multiply_panel_tile<T, i + 1, add>...};
+  static constexpr void (*multiply_panel[])(int64_t, const T*, int64_t, int64_t, const T*, T*,
+                                            int64_t) = {multiply_panel_tile<T, i + 1, add>...};
 };
 
 template <class T, bool add>
@@ -244,8 +245,8 @@ constexpr int kPointers = 12;
 template <int vectors> constexpr int kPointersOf = vectors == kVectors && kRows < kPointers ? kRows : kPointers;
 
 template <class T, int rows, int vectors, bool add>
-void multiply_rows_tile(const T* a, const int64_t* a_rows, int64_t runs, int64_t length, const int64_t* offsets,
-                        const T* b, T* c, const int64_t* c_rows) {
+void multiply_rows_tile(const T* a, const int64_t* a_rows, const Runs& runs, const T* panel, T* c,
+                        const int64_t* c_rows) {
   constexpr int L = kLanes<T>;
   Vec<T> sums[rows][vectors];
 #pragma GCC unroll 12
@@ -257,11 +258,13 @@ void multiply_rows_tile(const T* a, const int64_t* a_rows, int64_t runs, int64_t
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i) __builtin_prefetch(c + c_rows[i], 1);
   }
-  for (int64_t run = 0; run < runs; ++run) {
+  for (int64_t run = 0; run < runs.count; ++run) {
+    const int64_t offset = runs.offsets[run];
+    const T* b = panel + runs.b_offsets[run];
     const T* row[rows];
 #pragma GCC unroll 12
-    for (int i = 0; i < rows; ++i) row[i] = a + a_rows[i] + offsets[run];
-    for (int64_t l = 0; l < length; ++l) {
+    for (int i = 0; i < rows; ++i) row[i] = a + a_rows[i] + offset;
+    for (int64_t l = 0; l < runs.length; ++l) {
       Vec<T> b_row[vectors];
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * L);
@@ -286,12 +289,12 @@ void multiply_rows_tile(const T* a, const int64_t* a_rows, int64_t runs, int64_t
 template <class T, class Rows> struct RowTiles;
 template <class T, int... i> struct RowTiles<T, std::integer_sequence<int, i...>> {
   template <int vectors, bool add>
-  static constexpr void (*multiply[])(const T*, const int64_t*, int64_t, int64_t, const int64_t*, const T*, T*,
+  static constexpr void (*multiply[])(const T*, const int64_t*, const Runs&, const T*, T*,
                                       const int64_t*) = {multiply_rows_tile<T, i + 1, vectors, add>...};
 };
 
 template <class T, bool add, int vectors = kVectors>
-void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, int64_t width, T* c,
+void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, const Runs& runs, const T* b, int64_t width, T* c,
                    const int64_t* c_rows) {
   if constexpr (vectors > 1) {
     if (width <= (vectors - 1) * kLanes<T>) {
@@ -301,8 +304,7 @@ void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, Runs runs, cons
   constexpr int kMost = kPointersOf<vectors>;
   using Tiles = RowTiles<T, std::make_integer_sequence<int, kMost>>;
   for (int64_t i = 0; i < m; i += kMost) {
-    Tiles::template multiply<vectors, add>[(m - i < kMost ? m - i : kMost) - 1](
-        a, a_rows + i, runs.count, runs.length, runs.offsets, b, c, c_rows + i);
+    Tiles::template multiply<vectors, add>[(m - i < kMost ? m - i : kMost) - 1](a, a_rows + i, runs, b, c, c_rows + i);
   }
 }
 

@@ -10,10 +10,12 @@
 
 namespace pyinit {
 
-// The taps of a product that reads rows of A in place: `length` elements side by side at each of `count` offsets.
+// The taps of a product that reads rows of A in place: `length` elements side by side at each of `count` offsets, and
+// where their rows of B begin.
 struct Runs {
   int64_t count, length;
   const int64_t* offsets;
+  const int64_t* b_offsets;
 };
 
 // Element (i, l) of A stands at data[i * row + columns[l]], with rows counted from the first of a register tile, and
@@ -52,8 +54,8 @@ template <class T> struct ConvKernels {
 
   // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel of which at least `width`
   // columns are computed, in whole vectors.
-  void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, int64_t width, T* c,
-                           const int64_t* c_rows);
+  void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, const Runs& runs, const T* b, int64_t width,
+                           T* c, const int64_t* c_rows);
 };
 
 struct AllConvKernels {

@@ -67,13 +67,13 @@ void pack_panel(const Filters<T>& filters, PanelOrder order, int64_t width, int6
 template <class T>
 PackedWeights<T>::PackedWeights(const Images<const T>& weight, int64_t groups, int threads)
     : PackedWeights({groups, weight.batch / groups * weight.batch_stride, weight.batch / groups, weight.channels},
-                    {weight.data, weight.batch_stride, weight.channel_stride, tap_offsets(weight)},
-                    PanelOrder::taps, chain_length(weight.channels, weight.pixels(), kChannelsChainProducts),
-                    panel_kernels<T>().panel, threads) {}
+                    {weight.data, weight.batch_stride, weight.channel_stride, tap_offsets(weight)}, PanelOrder::taps,
+                    chain_length(weight.channels, weight.pixels(), kChannelsChainProducts), panel_kernels<T>().panel,
+                    threads) {}
 
 template <class T>
-PackedWeights<T>::PackedWeights(const FilterGroups& groups, const Filters<T>& filters, PanelOrder order,
-                                int64_t chain, int64_t width, int threads)
+PackedWeights<T>::PackedWeights(const FilterGroups& groups, const Filters<T>& filters, PanelOrder order, int64_t chain,
+                                int64_t width, int threads)
     : groups_(groups.groups),
       outputs_(groups.outputs),
       inputs_(groups.inputs),
@@ -115,7 +115,8 @@ void PackedWeights<T>::pack_rows(const FilterGroups& groups, const Filters<T>& f
     const T* const from = filters.data + group * groups.distance + output;
     for (int64_t first = 0; first < inputs_; first += chain_) {
       const int64_t channels = std::min(chain_, inputs_ - first);
-      const int64_t of_tap = order_ == PanelOrder::taps ? channels : 1, of_channel = order_ == PanelOrder::taps ? 1 : taps_;
+      const int64_t of_tap = order_ == PanelOrder::taps ? channels : 1,
+                    of_channel = order_ == PanelOrder::taps ? 1 : taps_;
       T* const panel = data_.data() + place(group, output, first);
       for (int64_t t = 0; t < taps_; ++t) {
         for (int64_t i = 0; i < channels; ++i) {

@@ -18,9 +18,9 @@ constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may tak
 constexpr int64_t kTablesBytes = int64_t{2} << 20;    // that tables of all phases may take
 constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take in, so that it is read once
 constexpr int64_t kStripBytes = int64_t{512} << 10;
-constexpr int64_t kPackedBytes = int64_t{4} << 20;  // weights that are packed once
-constexpr int64_t kGatheringCost = 6;  // outputs of a panel whose time goes into gathering it
-constexpr int64_t kNowhere = -1;       // the place of a column that is no pixel
+constexpr int64_t kPackedBytes = int64_t{4} << 20;     // weights that are packed once
+constexpr int64_t kGatheringCost = 6;                  // outputs of a panel whose time goes into gathering it
+constexpr int64_t kNowhere = -1;                       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
 
 bool is_run(const int64_t* places, int64_t count) {
@@ -50,7 +50,8 @@ template <class T> class ByPixels final : public Tasks<T> {
     }
     row_ = row_of(largest);
     // Where products would read a cache line each.
-    if (c.output < c.input_channel || c.input_channel > 2 * c.most_taps()) this->pack(PanelOrder::channels, kernels_.rows, kPackedBytes, threads);
+    if (c.output < c.input_channel || c.input_channel > 2 * c.most_taps())
+      this->pack(PanelOrder::channels, kernels_.rows, kPackedBytes, threads);
     outputs_together_ =
         std::max(int64_t{1}, kWeightsBytes / int64_t{sizeof(T)} / depth / kernels_.rows) * kernels_.rows;
 
@@ -182,9 +183,8 @@ template <class T> class ByPixels final : public Tasks<T> {
 
     for (int64_t j = 0; j < pixels.count; j += panel_) {
       const bool is_direct = j + panel_ <= pixels.count && is_run(pixels.places + j, panel_);
-      pixels.panels[j / panel_] = {few_outputs_ && is_in_place(pixels.columns + j, end) ? Kind::in_place
-                                                                                      : Kind::gathered,
-                                   is_direct};
+      pixels.panels[j / panel_] = {
+          few_outputs_ && is_in_place(pixels.columns + j, end) ? Kind::in_place : Kind::gathered, is_direct};
     }
     for (int64_t j = 0; j + 2 * panel_ <= pixels.count; j += panel_) {
       Layout* const two = pixels.panels + j / panel_;
