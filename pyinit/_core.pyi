@@ -379,9 +379,27 @@ def col2im(
     """The transposed map of ``im2col``: sums, from 0 on in the order of taps."""
 
 class PackedWeight:
-    """The weight of a convolution in the order in which kernels read it where channels lie side by side."""
+    """The weight of a convolution as kernels read it: 1 is panels of outputs side by side, 2 the points of Winograd's tiles."""
 
-    def __init__(self, weight: View, groups: int, threads: int) -> None: ...
+    def __init__(self, weight: View, groups: int, threads: int, packing: int) -> None: ...
+
+def packing(
+    input: View,
+    weight: View,
+    output: View,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    /,
+) -> int:
+    """How ``convolve`` reads the weight in such a call: as it is, which is 0, or packed. Addresses do not matter."""
+
+def set_winograd(is_used: bool) -> None:
+    """Whether convolutions of 3 x 3 taps may be computed by Winograd's minimal filtering."""
+
+def winograd() -> bool:
+    """Whether they may."""
 
 def convolve(
     input: View,

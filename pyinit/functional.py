@@ -38,6 +38,7 @@ from pyinit._functional.operators import apply_operator, has_kernel, traces_oper
 from pyinit._functional.packed_weight import PackedWeight, pack_weight
 from pyinit._functional.reference_convolution import convolution_by_im2col
 from pyinit._functional.softmax import log_softmax, softmax
+from pyinit._functional.winograd import get_winograd, set_winograd
 from pyinit._torch.original import functional as torchs
 from pyinit._torch.views import View, readable_view
 
@@ -53,12 +54,14 @@ __all__ = [
     "convolution_by_im2col",
     "elu",
     "gelu",
+    "get_winograd",
     "im2col",
     "leaky_relu",
     "log_softmax",
     "pack_weight",
     "relu",
     "selu",
+    "set_winograd",
     "sigmoid",
     "silu",
     "softmax",

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <map>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "conv/depthwise.hpp"
 #include "conv/finish.hpp"
 #include "conv/trim.hpp"
+#include "conv/winograd.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/view.hpp"
@@ -40,6 +42,31 @@ template <class T> void fill_empty(const Images<T>& output, const Epilogue<T>& e
                       finish(epilogue, output, some, i % parts * channels, channels);
                     }
                   });
+}
+
+template <class T>
+Correlation<T> correlation_of(const Window& window, const Images<const T>& input, const Images<const T>& weight,
+                              const Images<T>& output) {
+  const int64_t group = output.channels / window.groups * weight.batch_stride;
+  Correlation<T> all = {window.groups,
+                        window.stride,
+                        input,
+                        weight.data,
+                        group,
+                        weight.batch_stride,
+                        weight.channel_stride,
+                        {{reach_of(window, weight.size).taps, tap_offsets(weight), output}},
+                        kChainProducts};
+  if (output.channel_stride == 1 && goes_by_channels(all)) all.products = kChannelsChainProducts;
+  return all;
+}
+
+template <class T> Packing reads(const Correlation<T>& correlation) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (goes_by_winograd(correlation)) return Packing::points;
+  }
+  const bool is_channels_last = correlation.phases[0].output.channel_stride == 1;
+  return is_channels_last && goes_by_channels(correlation) ? Packing::panels : Packing::none;
 }
 
 // What output pixels of one remainder by the stride take along a dimension: the places of inputs, and taps of the
@@ -90,25 +117,24 @@ template <class T> void prefer_huge_pages(const Images<T>& out) {
 
 template <class T>
 void convolve(const Window& whole, const Images<const T>& input, const Images<const T>& filters,
-              const Epilogue<T>& epilogue, const Images<T>& output, int threads, const PackedWeights<T>* packed) {
+              const Epilogue<T>& epilogue, const Images<T>& output, int threads, const Packed<T>& packed) {
   if (output.batch * output.channels * output.pixels() == 0) return;
   const auto [window, weight] = trim(whole, input.size, filters, output.size);
   if (weight.channels * weight.pixels() == 0) return fill_empty(output, epilogue, threads);
   prefer_huge_pages(output);
   if (is_depthwise(window, weight)) return convolve_depthwise(window, input, weight, epilogue, output, threads);
-  const int64_t group = output.channels / window.groups * weight.batch_stride;
-  Correlation<T> all = {window.groups,
-                        window.stride,
-                        input,
-                        weight.data,
-                        group,
-                        weight.batch_stride,
-                        weight.channel_stride,
-                        {{reach_of(window, weight.size).taps, tap_offsets(weight), output}},
-                        kChainProducts,
-                        packed};
-  if (output.channel_stride == 1 && goes_by_channels(all)) all.products = kChannelsChainProducts;
+  Correlation<T> all = correlation_of(window, input, weight, output);
+  all.packed = packed.panels;
+  all.points = packed.points;
   correlate(all, epilogue, threads);
+}
+
+template <class T>
+Packing packing_of(const Window& whole, const Images<const T>& input, const Images<const T>& filters,
+                   const Images<T>& output) {
+  const auto [window, weight] = trim(whole, input.size, filters, output.size);
+  if (weight.pixels() < filters.pixels() || is_depthwise(window, weight)) return Packing::none;
+  return reads(correlation_of(window, input, weight, output));
 }
 
 // Output pixels of the same remainder by the stride take inputs side by side, through every stride-th tap.
@@ -150,10 +176,11 @@ void convolve_transposed(const Window& whole, const Images<const T>& input, cons
   if (!all.phases.empty()) correlate_phases(all, epilogue, threads);
 }
 
-#define PYINIT_INSTANTIATE(T)                                                                                  \
-  template void convolve<T>(const Window&, const Images<const T>&, const Images<const T>&, const Epilogue<T>&, \
-                            const Images<T>&, int, const PackedWeights<T>*);                                   \
-  template void convolve_transposed<T>(const Window&, const Images<const T>&, const Images<const T>&,          \
+#define PYINIT_INSTANTIATE(T)                                                                                      \
+  template void convolve<T>(const Window&, const Images<const T>&, const Images<const T>&, const Epilogue<T>&,     \
+                            const Images<T>&, int, const Packed<T>&);                                              \
+  template Packing packing_of<T>(const Window&, const Images<const T>&, const Images<const T>&, const Images<T>&); \
+  template void convolve_transposed<T>(const Window&, const Images<const T>&, const Images<const T>&,              \
                                        const Epilogue<T>&, const Images<T>&, int);
 PYINIT_INSTANTIATE(float)
 PYINIT_INSTANTIATE(double)

@@ -41,14 +41,29 @@ template <class T> struct Epilogue {
 };
 
 template <class T> class PackedWeights;
+class WinogradWeights;
+
+// The same weights once more, in the ways in which they are read. The bits do not depend on what is there.
+template <class T> struct Packed {
+  const PackedWeights<T>* panels = nullptr;
+  const WinogradWeights* points = nullptr;
+};
+enum class Packing : int { none, panels, points };
 
 // output(n, o, p) = the sum of weight(o, i, t) input(n, group + i, p stride - padding + t dilation) over i and t, where
 // input is 0 outside. Sizes must fit together and output must not overlap itself or anything else: nothing is checked.
-// `packed` may hold the same weights, for where they are read like that; the bits do not depend on it.
 template <class T>
 void convolve(const Window& window, const Images<const T>& input, const Images<const T>& weight,
-              const Epilogue<T>& epilogue, const Images<T>& output, int threads,
-              const PackedWeights<T>* packed = nullptr);
+              const Epilogue<T>& epilogue, const Images<T>& output, int threads, const Packed<T>& packed = {});
+
+// How this convolution reads its weights.
+template <class T>
+Packing packing_of(const Window& window, const Images<const T>& input, const Images<const T>& weight,
+                   const Images<T>& output);
+
+// Whether float32 convolutions of 3 x 3 taps may be computed by Winograd's minimal filtering: true from the start.
+void set_winograd(bool is_used);
+bool winograd();
 
 // The transposed map, which is convolve's gradient by its input: `input` has the channels that weight's first extent
 // counts, `output` those of the second, for each group.

@@ -1,8 +1,10 @@
 #include "conv/correlation.hpp"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "conv/finish.hpp"
+#include "conv/winograd.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -201,6 +203,9 @@ template <class T> bool goes_by_channels(const Correlation<T>& c) {
 }
 
 template <class T> void correlate(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (goes_by_winograd(c)) return correlate_by_winograd(c, epilogue, threads);
+  }
   const int usable = usable_threads(threads, static_cast<int64_t>(std::min(work_of(c), 1e18)), kGrain);
   const auto tasks =
       goes_by_channels(c) ? tasks_by_channels(c, epilogue, usable) : tasks_by_pixels(c, epilogue, usable);

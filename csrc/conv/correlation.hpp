@@ -15,6 +15,8 @@
 
 namespace pyinit {
 
+class WinogradWeights;
+
 // Output pixels that take the same taps. The weight of output channel o and input channel i, both within group g, at
 // tap t is Correlation's weight[g * group + o * output + i * input_channel + weights[t]].
 template <class T> struct Phase {
@@ -34,6 +36,7 @@ template <class T> struct Correlation {
   std::vector<Phase<T>> phases;
   int64_t products;                          // of a chain, approximately
   const PackedWeights<T>* packed = nullptr;  // the same weights once more, for the first phase
+  const WinogradWeights* points = nullptr;   // and once more
 
   int64_t inputs() const { return input.channels / groups; }  // of one group
   int64_t outputs() const { return phases[0].output.channels / groups; }

@@ -63,12 +63,15 @@ template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
 };
 template <class T> using AllTiles = Tiles<T, std::make_integer_sequence<int, kRows>>;
 
+// All tiles have as many rows as any other, or one more: a last one of few rows would take as long as a full one.
 template <class T, Product product>
 void multiply(int64_t m, int64_t k, Factor<T> a, const T* b, int64_t b_step, T* c, int64_t c_row) {
-  for (; m > 0; m -= kRows) {
-    AllTiles<T>::template multiply<product>[(m < kRows ? m : kRows) - 1](a.data, a.row, a.step, k, b, b_step, c, c_row);
-    a.data += kRows * a.row;
-    c += kRows * c_row;
+  for (int64_t tiles = (m + kRows - 1) / kRows; tiles > 0; --tiles) {
+    const int64_t rows = (m + tiles - 1) / tiles;
+    AllTiles<T>::template multiply<product>[rows - 1](a.data, a.row, a.step, k, b, b_step, c, c_row);
+    m -= rows;
+    a.data += rows * a.row;
+    c += rows * c_row;
   }
 }
 
@@ -117,31 +120,79 @@ void copy(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_
   }
 }
 
-// Four by four, the last ones over some of those before.
-template <class T>
-void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
-#if __has_builtin(__builtin_shufflevector)                     // GCC 12, any Clang
+#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
+template <int side> struct Square {};
+
+// A square of 4 x 4, or of 8 x 8.
+template <class T> PYINIT_INLINE void transpose_square(const T* x, int64_t row, T* out, int64_t out_row, Square<4>) {
   typedef T Four __attribute__((vector_size(4 * sizeof(T))));  // NOLINT(modernize-use-using)
-  for (int64_t fours = 0; fours < rows && rows >= 4 && columns >= 4; fours += 4) {
-    const int64_t i = fours + 4 < rows ? fours : rows - 4;
-    for (int64_t across = 0; across < columns; across += 4) {
-      const int64_t j = across + 4 < columns ? across : columns - 4;
-      Four r[4];
+  Four r[4];
 #pragma GCC unroll 4
-      for (int l = 0; l < 4; ++l) __builtin_memcpy(&r[l], x + (i + l) * row + j, sizeof(Four));
-      const Four low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
-      const Four low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
-      const Four high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
-      const Four high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-      r[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
-      r[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
-      r[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
-      r[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+  for (int l = 0; l < 4; ++l) __builtin_memcpy(&r[l], x + l * row, sizeof(Four));
+  const Four low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+  const Four low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+  const Four high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+  const Four high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+  r[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+  r[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+  r[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+  r[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
 #pragma GCC unroll 4
-      for (int l = 0; l < 4; ++l) __builtin_memcpy(out + (j + l) * out_row + i, &r[l], sizeof(Four));
+  for (int l = 0; l < 4; ++l) __builtin_memcpy(out + l * out_row, &r[l], sizeof(Four));
+}
+template <class T> PYINIT_INLINE void transpose_square(const T* x, int64_t row, T* out, int64_t out_row, Square<8>) {
+  typedef T Eight __attribute__((vector_size(8 * sizeof(T))));  // NOLINT(modernize-use-using)
+  Eight r[8], pairs[8];
+#pragma GCC unroll 8
+  for (int l = 0; l < 8; ++l) __builtin_memcpy(&r[l], x + l * row, sizeof(Eight));
+#pragma GCC unroll 4
+  for (int l = 0; l < 4; ++l) {
+    pairs[2 * l] = __builtin_shufflevector(r[2 * l], r[2 * l + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    pairs[2 * l + 1] = __builtin_shufflevector(r[2 * l], r[2 * l + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  // Columns l and l + 4 of four rows.
+#pragma GCC unroll 2
+  for (int l = 0; l < 8; l += 4) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      r[l + 2 * i] = __builtin_shufflevector(pairs[l + i], pairs[l + 2 + i], 0, 1, 8, 9, 4, 5, 12, 13);
+      r[l + 2 * i + 1] = __builtin_shufflevector(pairs[l + i], pairs[l + 2 + i], 2, 3, 10, 11, 6, 7, 14, 15);
     }
   }
-  if (rows >= 4 && columns >= 4) return;
+#pragma GCC unroll 4
+  for (int l = 0; l < 4; ++l) {
+    const Eight low = __builtin_shufflevector(r[l], r[l + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    const Eight high = __builtin_shufflevector(r[l], r[l + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    __builtin_memcpy(out + l * out_row, &low, sizeof(Eight));
+    __builtin_memcpy(out + (l + 4) * out_row, &high, sizeof(Eight));
+  }
+}
+
+// In squares, the last ones over some of those before. A few columns at a time: rows of the output may share places of
+// the first cache.
+constexpr int64_t kColumns = 8;
+template <class T, int side>
+PYINIT_INLINE void transpose_squares(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
+  for (int64_t some = 0; some < columns; some += kColumns) {
+    const int64_t end = some + kColumns < columns ? some + kColumns : columns;
+    for (int64_t down = 0; down < rows; down += side) {
+      const int64_t i = down + side < rows ? down : rows - side;
+      for (int64_t across = some; across < end; across += side) {
+        const int64_t j = across + side < columns ? across : columns - side;
+        transpose_square(x + i * row + j, row, out + j * out_row + i, out_row, Square<side>{});
+      }
+    }
+  }
+}
+#endif
+
+template <class T>
+void transpose(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
+#if __has_builtin(__builtin_shufflevector)
+  if constexpr (kLanes<T> >= 8) {
+    if (rows >= 8 && columns >= 8) return transpose_squares<T, 8>(rows, columns, x, row, out, out_row);
+  }
+  if (rows >= 4 && columns >= 4) return transpose_squares<T, 4>(rows, columns, x, row, out, out_row);
 #endif
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) out[j * out_row + i] = x[i * row + j];

@@ -7,6 +7,7 @@
 
 #include "conv/convolution.hpp"
 #include "conv/packed_weights.hpp"
+#include "conv/winograd_weights.hpp"
 #include "core/view.hpp"
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
@@ -17,7 +18,7 @@
 using namespace pyinit;
 
 // What Python keeps between calls, in a capsule of that name.
-using PackedWeight = std::variant<PackedWeights<float>, PackedWeights<double>>;
+using PackedWeight = std::variant<PackedWeights<float>, PackedWeights<double>, WinogradWeights>;
 constexpr const char* kPackedWeight = "PackedWeight";
 
 // A weight, alone or paired with the same one packed.
@@ -80,28 +81,58 @@ void convolution(const Target& input, const std::conditional_t<transposed, Targe
     if constexpr (transposed) {
       convolve_transposed(window, from, filters, epilogue, to_images<T>(output), threads);
     } else {
-      const auto* const packed = weight.packed ? std::get_if<PackedWeights<T>>(weight.packed) : nullptr;
+      Packed<T> packed;
+      if (weight.packed != nullptr) {
+        packed = {std::get_if<PackedWeights<T>>(weight.packed), std::get_if<WinogradWeights>(weight.packed)};
+      }
       convolve(window, from, filters, epilogue, to_images<T>(output), threads, packed);
     }
   });
 }
 
-std::unique_ptr<PackedWeight> packed(const Target& weight, int64_t groups, int threads) {
+std::unique_ptr<PackedWeight> packed(const Target& weight, int64_t groups, int threads, Packing packing) {
   const Released release;
-  if (weight.dtype == static_cast<int>(DType::f32)) {
-    return std::make_unique<PackedWeight>(PackedWeights<float>(to_images<const float>(weight), groups, threads));
-  }
-  return std::make_unique<PackedWeight>(PackedWeights<double>(to_images<const double>(weight), groups, threads));
+  std::unique_ptr<PackedWeight> made;
+  on_type(weight, [&](auto zero) {
+    using T = decltype(zero);
+    const Images<const T> filters = to_images<const T>(weight);
+    if constexpr (std::is_same_v<T, float>) {
+      if (packing == Packing::points) {
+        made = std::make_unique<PackedWeight>(WinogradWeights(filters, groups, threads));
+        return;
+      }
+    }
+    made = std::make_unique<PackedWeight>(PackedWeights<T>(filters, groups, threads));
+  });
+  return made;
 }
 
-PyObject* pack(const Target& weight, int64_t groups, int threads) {
+PyObject* packing(const Target& input, const Target& weight, const Target& output, const Integers& stride,
+                  const Integers& padding, const Integers& dilation, int64_t groups) {
+  check("input", input, input), check("weight", weight, input), check("output", output, input);
+  const Window window = window_of(input, stride, padding, dilation, groups);
+  Packing found = Packing::none;
+  on_type(input, [&](auto zero) {
+    using T = decltype(zero);
+    found = packing_of<T>(window, to_images<const T>(input), to_images<const T>(weight), to_images<T>(output));
+  });
+  return PyLong_FromLong(static_cast<int>(found));
+}
+
+PyObject* pack(const Target& weight, int64_t groups, int threads, int packing) {
   check("weight", weight, weight);
   if (groups < 1 || weight.shape[0] % groups != 0)
     throw std::invalid_argument("groups: takes a divisor of the outputs");
   for (const int64_t size : weight.shape) {
     if (size < 1) throw std::invalid_argument("weight: takes no size below 1");
   }
-  std::unique_ptr<PackedWeight> panels = packed(weight, groups, threads);
+  const Packing kind = static_cast<Packing>(packing);
+  const bool has_points =
+      weight.dtype == static_cast<int>(DType::f32) && to_images<const float>(weight).size == Extents{1, 3, 3};
+  if (kind != Packing::panels && !(kind == Packing::points && has_points)) {
+    throw std::invalid_argument("packing: takes panels, or points of 3 x 3 float32 taps");
+  }
+  std::unique_ptr<PackedWeight> panels = packed(weight, groups, threads, kind);
   PyObject* const capsule = PyCapsule_New(panels.get(), kPackedWeight, [](PyObject* x) {
     delete static_cast<PackedWeight*>(PyCapsule_GetPointer(x, kPackedWeight));
   });
@@ -136,7 +167,10 @@ void channel_sums(const Target& input, const Target& sums, int threads) {
 }  // namespace
 
 void register_conv(py::module_& m) {
+  fastcall::define<packing>(m, "packing");
   fastcall::define<pack>(m, "PackedWeight");
+  m.def("set_winograd", &set_winograd, py::arg("is_used"));
+  m.def("winograd", &winograd);
   fastcall::define<convolution<false>>(m, "convolve");
   fastcall::define<convolution<true>>(m, "convolve_transposed");
   fastcall::define<weight_gradient>(m, "convolve_weight_gradient");

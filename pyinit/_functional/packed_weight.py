@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyinit import _core
 from pyinit._functional.compute import PackedView
-from pyinit._functional.geometry import RESULT, WEIGHT, Plan
+from pyinit._functional.geometry import IMAGE, RESULT, Plan
 from pyinit._torch.views import View
 
 
@@ -84,20 +84,28 @@ class PackedWeight:
             weight: where the tensor lies now.
             plan: the plan of the call.
         """
-        if plan.strides[RESULT][1] != 1 or plan.geometry.shapes[WEIGHT][1] == 1:
-            return weight  # kernels of such results, and of one channel a group, read it as it is
+        packing = _packing(weight, plan)
+        if packing == 0:
+            return weight
         threads = torch.get_num_threads()
         # Only the content tells of a change: versions do not count every write, and another tensor
         # may get an address that was freed.
         digest = _core.digest(weight, threads)
         if digest is None:
             return weight
-        made_from = digest, weight.dtype, weight.shape, weight.strides
+        made_from = digest, packing, weight.dtype, weight.shape, weight.strides
         packed = self._packed
         if packed is None or packed[0] != made_from:
-            panels = _core.PackedWeight(weight, self.groups, threads)
+            panels = _core.PackedWeight(weight, self.groups, threads, packing)
             self._packed = packed = made_from, panels
         return weight, packed[1]
+
+
+def _packing(weight: View, plan: Plan) -> int:
+    """How the kernel of a call reads its weight; 0 is as it is."""
+    (shapes, _, stride, padding, dilation, groups), strides = plan
+    image, result = (View((0, weight.dtype, shapes[i], strides[i])) for i in (IMAGE, RESULT))
+    return _core.packing(image, weight, result, stride, padding, dilation, groups)
 
 
 def pack_weight(weight: Tensor, groups: int = 1) -> PackedWeight:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from pyinit._torch.views import dtype_name
-from pyinit.bench._case import Case, Unit, flops_per_second
+from pyinit.bench._case import Case, Unit, flops_per_second, products_per_second
+from pyinit.bench._peers import PEERS
+from pyinit.bench._peers.layer import ConvolutionLayer
 from pyinit.functional import conv2d
 from pyinit.init import normal_
 from pyinit.nn.grad import conv2d_input, conv2d_weight
@@ -187,6 +189,38 @@ class Convolution(Case):
     def peak(self, argument: Operands) -> float:  # noqa: ARG002
         return flops_per_second(self.dtype)
 
+    def products(self) -> float:
+        return products_per_second(self.dtype)
+
+    @property
+    def has_peers(self) -> bool:
+        """Models of peers compute forward, in float32, on images whose channels lie one after the other."""
+        return (
+            self.direction in ("forward", "fused")
+            and self.dtype == torch.float32
+            and self.layout == torch.contiguous_format
+        )
+
+    def by_peer(self, name: str, argument: Operands) -> Callable[[Any], Tensor]:
+        output = torch.empty_like(argument.gradient)
+        call = PEERS[name].compiled(
+            ConvolutionLayer(
+                argument.images,
+                argument.weight,
+                argument.bias if self.direction == "fused" else None,
+                self.layer.stride,
+                self.layer.padding,
+                self.layer.groups,
+                output,
+            )
+        )
+
+        def run(_: Any) -> Tensor:
+            call()
+            return output
+
+        return run
+
 
 # ---- Layers --------------------------------------------------------------------------------------
 
@@ -194,6 +228,7 @@ _FORWARD_GROUPS = {
     "resnet50": "ResNet-50 forward, batch {batch}",
     "vgg16": "VGG-16 forward",
     "lenet5": "CIFAR / LeNet forward",
+    "cnn-32-64": "CIFAR / LeNet forward",
     "cifar-resnet": "CIFAR / LeNet forward",
 }
 
@@ -239,6 +274,12 @@ def _lenet5() -> Iterator[Layer]:
     yield Layer("lenet5", 6, 16, 5, 1, 0, 14)
 
 
+def _cnn() -> Iterator[Layer]:
+    """The network of torch's own example for MNIST."""
+    yield Layer("cnn-32-64", 1, 32, 3, 1, 0, 28)
+    yield Layer("cnn-32-64", 32, 64, 3, 1, 0, 26)
+
+
 def _cifar_resnet() -> Iterator[Layer]:
     """He et al. (2015), section 4.2."""
     inputs = 3
@@ -250,7 +291,9 @@ def _cifar_resnet() -> Iterator[Layer]:
 
 
 LAYERS: tuple[Layer, ...] = tuple(
-    dict.fromkeys((*_resnet50(), *_vgg16(), *_mobilenet_v2(), *_lenet5(), *_cifar_resnet()))
+    dict.fromkeys(
+        (*_resnet50(), *_vgg16(), *_mobilenet_v2(), *_lenet5(), *_cnn(), *_cifar_resnet())
+    )
 )
 
 # A few layers that stand for all of them.

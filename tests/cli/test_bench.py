@@ -183,7 +183,14 @@ def test_layers_of_resnet50_are_those_of_the_model() -> None:
 
 
 def test_networks_have_their_layers() -> None:
-    count = {"resnet50": 23, "vgg16": 9, "mobilenet_v2": 10, "lenet5": 2, "cifar-resnet": 6}
+    count = {
+        "resnet50": 23,
+        "vgg16": 9,
+        "mobilenet_v2": 10,
+        "lenet5": 2,
+        "cnn-32-64": 2,
+        "cifar-resnet": 6,
+    }
     for network, layers in count.items():
         assert sum(layer.network == network for layer in LAYERS) == layers
     assert len(LAYERS) == sum(count.values())
@@ -192,6 +199,7 @@ def test_networks_have_their_layers() -> None:
         "resnet50",
         "vgg16",
         "lenet5",
+        "cnn-32-64",
         "cifar-resnet",
     ]
 
@@ -277,7 +285,7 @@ def test_groups_are_summed_up_under_the_table() -> None:
 def test_mean_is_geometric() -> None:
     results = [{"group": "a", "ratio": 0.5}, {"group": "a", "ratio": 8.0}, {"group": None}]
     module = importlib.import_module("pyinit.cli.bench")  # whose name is the command's, too
-    table = module._means(results)
+    table = module._means(results, [])
     assert [list(column.cells) for column in table.columns] == [["a"], ["2"], ["2.00x"], ["0.50x"]]
 
 
@@ -376,11 +384,11 @@ def test_after_an_interrupt_the_cases_measured_so_far_are_there(
     module = importlib.import_module("pyinit.cli.bench")
     measured = []
 
-    def until_the_second(case: Case, seconds: float) -> Any:
+    def until_the_second(case: Case, seconds: float, peers: Any) -> Any:
         if measured:
             raise KeyboardInterrupt
         measured.append(case)
-        return measure(case, seconds)
+        return measure(case, seconds, peers)
 
     monkeypatch.setattr(module, "measure", until_the_second)
     result = run("--quick", CASES, *(["--json"] if as_json else []))

@@ -269,10 +269,10 @@ def test_what_lies_outside_the_image_is_not_read() -> None:
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_taps_outside_a_small_image_are_left_out(layout: str, isa: str) -> None:
     """An infinite weight makes no NaN of zeros that are not there."""
-    x, w = torch.ones(3, 16, 7, 7), torch.zeros(16, 16, 3, 3)
+    x, w = torch.ones(3, 16, 7, 7).double(), torch.zeros(16, 16, 3, 3).double()
     w[:, :, 0, 0] = math.inf
     layer = Layer(3, 16, 16, (7, 7), (3, 3), padding=(1, 1))
-    expected = torch.full((3, 16, 7, 7), math.inf)
+    expected = torch.full((3, 16, 7, 7), math.inf).double()
     expected[:, :, 0, :] = expected[:, :, :, 0] = 0
     out = run(layer, False, (LAYOUTS[layout](x), w, None), poisoned_like(LAYOUTS[layout](expected)))
     assert torch.equal(out, expected)

@@ -122,13 +122,13 @@ def test_what_is_packed_is_read_where_channels_lie_side_by_side(layout: str, isa
     def memory(x: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
         return x.data_ptr(), DTYPES[x.dtype], tuple(x.shape), x.stride()
 
-    layer = LAYERS["groups"]
+    layer = Layer((2, 51, 9, 9), (57, 17, 3, 5), {"groups": 3, "padding": (1, 2)})
     x, w, _ = layer.tensors()
     other = torch.randn_like(w)
     x, out = (LAYOUTS[layout](t) for t in (x, torch.full((2, 57, 9, 9), float("nan"))))
-    weight = memory(w), _core.PackedWeight(memory(other), 3, 1)
+    weight = memory(w), _core.PackedWeight(memory(other), 3, 1, 1)
     ones = (1, 1)
-    _core.convolve(memory(x), weight, None, memory(out), ones, ones, ones, 3, 0, 0.0, 1)
+    _core.convolve(memory(x), weight, None, memory(out), ones, (1, 2), ones, 3, 0, 0.0, 1)
     read = other if layout == "channels_last" else w
     torch.testing.assert_close(out, layer.by(torchs, x, read), rtol=1e-4, atol=1e-4)
 

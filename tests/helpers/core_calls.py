@@ -206,9 +206,9 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
             ("depthwise, stride 2", 32, 3, 2),
         ):
             shapes = (
-                (32, 32, 6, 6),
+                (32, 32, 8, 8),
                 (32, 32 // groups, taps, taps),
-                (32, 32, 6 // stride, 6 // stride),
+                (32, 32, 8 // stride, 8 // stride),
             )
             order = torch.channels_last if channels_last else torch.contiguous_format
             images, weight, result = (torch.randn(s).to(memory_format=order) for s in shapes)
@@ -221,8 +221,11 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
             yield Call(f"convolve_transposed, {suffix}", run, images)
             run = _with(_core.convolve_weight_gradient, x, y, w, *window)
             yield Call(f"convolve_weight_gradient, {suffix}", run, weight)
+            packing = _core.packing(x, w, y, *window)
+            if packing != 0:
+                run = _packed(x, w, y, window, packing)
+                yield Call(f"convolve, packed, {suffix}", run, result)
             if name == "3x3":
-                yield Call(f"convolve, packed, {suffix}", _packed(x, w, y, window), result)
                 sums = torch.empty(32)
                 run = _with(_core.sum_channels, x, memory(sums))
                 yield Call(f"sum_channels, {suffix}", run, sums)
@@ -233,9 +236,9 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
     yield Call("col2im", _with(_core.col2im, y, x, *window), images)
 
 
-def _packed(x: View, w: View, y: View, window: Any) -> Callable[[int], None]:
+def _packed(x: View, w: View, y: View, window: Any, packing: int) -> Callable[[int], None]:
     def run(threads: int) -> None:
-        weight = w, _core.PackedWeight(w, window[3], threads)
+        weight = w, _core.PackedWeight(w, window[3], threads, packing)
         _core.convolve(x, weight, None, y, *window, 0, 0.0, threads)
 
     return run
