@@ -8,33 +8,58 @@
 namespace pyinit::PYINIT_NS {
 namespace {
 
-// The lanes of one vector at places that are the same for all rows but for a shift: side by side, side by side but for
-// one jump, or anywhere.
+constexpr int kMostRuns = 5;  // of a vector's lanes that are still loaded as vectors
+
+// Lanes from `begin[i]` to that of the next run are those of the vector at first[i] + rows[l].
+template <class T, int runs>
+void gather_runs(int64_t k, const int64_t* rows, const T* const* first, const int* begin, T* out) {
+  constexpr int L = kLanes<T>;
+  T lane[L];
+  for (int j = 0; j < L; ++j) lane[j] = static_cast<T>(j);
+  const Vec<T> lanes = load(lane);
+  for (int64_t l = 0; l < k; ++l) {
+    Vec<T> x = load(first[0] + rows[l]);
+    __builtin_prefetch(first[runs - 1] + rows[l] + kPanel<T>);  // the next panel's
+#pragma GCC unroll 8
+    for (int i = 1; i < runs; ++i) {
+      x = select(less(lanes, vec(static_cast<T>(begin[i]))), x, load(first[i] + rows[l]));
+    }
+    store(out + l * kPanel<T>, x);
+  }
+}
+
+template <class T, class Runs> struct GatherRuns;
+template <class T, int... i> struct GatherRuns<T, std::integer_sequence<int, i...>> {
+  static constexpr void (*gather[])(int64_t, const int64_t*, const T* const*, const int*,
+                                    T*) = {gather_runs<T, i + 1>...};
+};
+
+// The lanes of one vector at places that are the same for all rows but for a shift: in a few runs side by side, or
+// anywhere.
 template <class T>
 PYINIT_INLINE void gather_vector(int64_t k, const int64_t* rows, const T* source, const int64_t* columns, const T* end,
                                  T* out) {
   constexpr int L = kLanes<T>;
-  int jump = 1;
-  while (jump < L && columns[jump] == columns[0] + jump) ++jump;
-  int after = jump + 1;
-  while (after < L && columns[after] == columns[jump] + after - jump) ++after;
-  const T* const first = source + columns[0];
-  if (jump == L && first + L <= end) {
-    for (int64_t l = 0; l < k; ++l) store(out + l * kPanel<T>, load(first + rows[l]));
-  } else if (jump < L && after >= L && columns[jump] >= jump &&  // rows may be the same one: a jump back
-             first + L <= end && source + columns[jump] - jump + L <= end) {
-    T lane[L];
-    for (int j = 0; j < L; ++j) lane[j] = static_cast<T>(j);
-    const auto is_first = less(load(lane), vec(static_cast<T>(jump)));
-    const T* const second = source + columns[jump] - jump;
-    for (int64_t l = 0; l < k; ++l) {
-      store(out + l * kPanel<T>, select(is_first, load(first + rows[l]), load(second + rows[l])));
-    }
-  } else {
-    for (int64_t l = 0; l < k; ++l) {
+  const T* first[kMostRuns];
+  int begin[kMostRuns];
+  int runs = 0;
+  bool are_whole = true;
+  for (int j = 0; j < L && are_whole; ++j) {
+    if (j > 0 && columns[j] == columns[j - 1] + 1) continue;
+    // The whole vector is read: rows may be the first one, and the last.
+    are_whole = runs < kMostRuns && columns[j] >= j && source + columns[j] - j + L <= end;
+    if (!are_whole) break;
+    first[runs] = source + columns[j] - j;
+    begin[runs] = j;
+    ++runs;
+  }
+  if (are_whole) {
+    using All = GatherRuns<T, std::make_integer_sequence<int, kMostRuns>>;
+    return All::gather[runs - 1](k, rows, first, begin, out);
+  }
+  for (int64_t l = 0; l < k; ++l) {
 #pragma GCC unroll 16
-      for (int j = 0; j < L; ++j) out[l * kPanel<T> + j] = source[columns[j] + rows[l]];
-    }
+    for (int j = 0; j < L; ++j) out[l * kPanel<T> + j] = source[columns[j] + rows[l]];
   }
 }
 
@@ -45,28 +70,69 @@ void gather(int64_t k, const int64_t* rows, const T* source, const int64_t* colu
   }
 }
 
+#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
+// out[i] = x[2 i] for `lanes` elements from i on, of which the last one read is the last one taken.
+template <class T, int... j>
+PYINIT_INLINE void take_every_second(const T* x, T* out, std::integer_sequence<int, j...>) {
+  constexpr int kCount = sizeof...(j);
+  typedef T Some __attribute__((vector_size(kCount * sizeof(T))));  // NOLINT(modernize-use-using)
+  Some low, high;
+  __builtin_memcpy(&low, x, sizeof(Some));
+  __builtin_memcpy(&high, x + kCount - 1, sizeof(Some));
+  const Some even = __builtin_shufflevector(low, high, (2 * j < kCount ? 2 * j : 2 * j + 1)...);
+  __builtin_memcpy(out, &even, sizeof(Some));
+}
+#endif
+
 template <class T> void every_second(int64_t count, const T* x, T* out) {
   int64_t i = 0;
-#if __has_builtin(__builtin_shufflevector)                     // GCC 12, any Clang
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));  // NOLINT(modernize-use-using)
-  for (; i + 4 < count; i += 4) {
-    Four low, high;
-    __builtin_memcpy(&low, x + 2 * i, sizeof(Four));
-    __builtin_memcpy(&high, x + 2 * i + 4, sizeof(Four));
-    const Four even = __builtin_shufflevector(low, high, 0, 2, 4, 6);
-    __builtin_memcpy(out + i, &even, sizeof(Four));
+#if __has_builtin(__builtin_shufflevector)
+  constexpr int L = kLanes<T>;
+  for (; i + L <= count; i += L) take_every_second(x + 2 * i, out + i, std::make_integer_sequence<int, L>());
+  if constexpr (L > 4) {
+    for (; i + 4 <= count; i += 4) take_every_second(x + 2 * i, out + i, std::make_integer_sequence<int, 4>());
   }
 #endif
   for (; i < count; ++i) out[i] = x[2 * i];
 }
 
-template <class T, int rows, int vectors, bool add>
+// What sums are to be added to is to be there by then.
+template <class T, int rows, int vectors> PYINIT_INLINE void prefetch_tile(const T* c, int64_t c_row) {
+  constexpr int kLine = 64 / static_cast<int>(sizeof(T)), kWidth = vectors * kLanes<T>;
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kWidth; j += kLine) __builtin_prefetch(c + i * c_row + j, 1);
+    __builtin_prefetch(c + i * c_row + kWidth - 1, 1);
+  }
+}
+
+// With B a panel, and columns of A at equal distances.
+template <class T, int rows, bool add>
+void multiply_panel_tile(int64_t k, const T* a, int64_t a_row, int64_t a_step, const T* b, T* c, int64_t c_row) {
+  using Sums = Tile<T, rows>;
+  Sums t;
+  Sums::clear(t);
+  if constexpr (add) prefetch_tile<T, rows, kVectors>(c, c_row);
+  Sums::template accumulate<false>(t, k, {a, a_row, a_step}, b, kPanel<T>);
+  if constexpr (add) {
+    Sums::add_to(t, c, c_row);
+  } else {
+    Sums::store_to(t, c, c_row);
+  }
+}
+
+// With vector j of B's row l at b + b_rows[l] + b_vectors[j], or with B a panel.
+template <class T, int rows, int vectors, bool add, bool is_panel>
 void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b, const int64_t* b_rows,
-                   T* c, int64_t c_row) {
-  constexpr int L = kLanes<T>;
+                   const int64_t* b_vectors, T* c, int64_t c_row) {
   using Sums = Tile<T, rows, vectors>;
   Sums t;
   Sums::clear(t);
+  int64_t at[vectors];
+#pragma GCC unroll 8
+  for (int j = 0; j < vectors; ++j) at[j] = is_panel ? j * kLanes<T> : b_vectors[j];
+  if constexpr (add) prefetch_tile<T, rows, vectors>(c, c_row);
   for (int64_t l = 0; l < k; ++l) {
     // Every third row of A has a pointer; the two after it are one and two rows away.
     const T* const column = a + a_columns[l];
@@ -74,7 +140,7 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
 #pragma GCC unroll 5
     for (int i = 0; i < (rows + 2) / 3; ++i) thirds[i] = column + 3 * i * a_row;
     const auto a_of = [&](int i) { return vec(thirds[i / 3][i % 3 * a_row]); };
-    const T* const row = b + b_rows[l];
+    const T* const row = is_panel ? b + l * kPanel<T> : b + b_rows[l];
     // The fewer of the two wait in registers.
     if constexpr (rows < vectors) {
       Vec<T> x[rows];
@@ -82,14 +148,14 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
       for (int i = 0; i < rows; ++i) x[i] = a_of(i);
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; ++j) {
-        const Vec<T> y = load(row + j * L);
+        const Vec<T> y = load(row + at[j]);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; ++i) t.sums[i][j] = multiply_add(x[i], y, t.sums[i][j]);
       }
     } else {
       Vec<T> y[vectors];
 #pragma GCC unroll 8
-      for (int j = 0; j < vectors; ++j) y[j] = load(row + j * L);
+      for (int j = 0; j < vectors; ++j) y[j] = load(row + at[j]);
 #pragma GCC unroll 14
       for (int i = 0; i < rows; ++i) {
         const Vec<T> x = a_of(i);
@@ -109,53 +175,104 @@ constexpr int kWideRows = kRows / 2;  // that leave room for two panels
 
 template <class T, class Rows> struct Tiles;
 template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
-  using Function = void (*)(int64_t, const T*, int64_t, const int64_t*, const T*, const int64_t*, T*, int64_t);
-  template <bool add, int panels>
-  static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add>...};
+  using Function = void (*)(int64_t, const T*, int64_t, const int64_t*, const T*, const int64_t*, const int64_t*, T*,
+                            int64_t);
+  template <bool add, int panels, bool is_panel>
+  static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add, is_panel>...};
+  template <bool add>
+  static constexpr void (*multiply_panel[])(int64_t, const T*, int64_t, int64_t, const T*, T*,
+                                            int64_t) = {multiply_panel_tile<T, i + 1, add>...};
 };
 
 template <class T, bool add>
-void multiply(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
-              const int64_t* b_rows, int64_t panels, T* c, int64_t c_row) {
+void multiply(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows, const int64_t* b_vectors,
+              int64_t panels, T* c, int64_t c_row) {
   if (panels == 2 && m <= kWideRows) {
     using Wide = Tiles<T, std::make_integer_sequence<int, kWideRows>>;
-    return Wide::template multiply<add, 2>[m - 1](k, a, a_row, a_columns, b, b_rows, c, c_row);
+    return Wide::template multiply<add, 2, false>[m - 1](k, a.data, a.row, a.columns, b, b_rows, b_vectors, c, c_row);
   }
   using All = Tiles<T, std::make_integer_sequence<int, kRows>>;
-  for (int64_t i = 0; i < m; i += kRows) {
-    const auto tile = All::template multiply<add, 1>[(m - i < kRows ? m - i : kRows) - 1];
+  const T* rows = a.data;
+  for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
+    const auto tile = All::template multiply<add, 1, false>[(m - i < kRows ? m - i : kRows) - 1];
     for (int64_t p = 0; p < panels; ++p) {
-      tile(k, a + i * a_row, a_row, a_columns, b + p * kPanel<T>, b_rows, c + i * c_row + p * kPanel<T>, c_row);
+      tile(k, rows, a.row, a.columns, b, b_rows, b_vectors + p * kVectors, c + p * kPanel<T>, c_row);
     }
   }
 }
 
-// Each row has a pointer of its own, so there are registers for fewer.
-constexpr int kPointers = kRows < 12 ? kRows : 12;
+template <class T, bool add>
+void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c, int64_t c_row) {
+  using All = Tiles<T, std::make_integer_sequence<int, kRows>>;
+  const T* rows = a.data + (a.step == 0 ? 0 : a.columns[0]);
+  for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
+    const int64_t last = (m - i < kRows ? m - i : kRows) - 1;
+    if (a.step == 0) {
+      All::template multiply<add, 1, true>[last](k, rows, a.row, a.columns, b, nullptr, nullptr, c, c_row);
+    } else {
+      All::template multiply_panel<add>[last](k, rows, a.row, a.step, b, c, c_row);
+    }
+  }
+}
 
-template <class T, int rows, bool add>
-void multiply_rows_tile(const T* a, const int64_t* a_rows, int64_t runs, int64_t length, const int64_t* offsets,
-                        const T* b, T* c, const int64_t* c_rows) {
+template <class T>
+void spread(int64_t rows, const T* x, int64_t row, const PixelRun* runs, int64_t count, T* out, int64_t out_row) {
+  for (int64_t i = 0; i < rows; ++i, x += row, out += out_row) {
+    for (int64_t r = 0; r < count; ++r) {
+      const T* const from = x + runs[r].at;
+      T* const to = out + runs[r].place;
+      const int64_t length = runs[r].length;
+      if (length < 4) {
+        for (int64_t j = 0; j < length; ++j) to[j] = from[j];
+        continue;
+      }
+      if (length >= kLanes<T>) {
+        int64_t j = 0;
+        for (; j + kLanes<T> <= length; j += kLanes<T>) store(to + j, load(from + j));
+        store(to + length - kLanes<T>, load(from + length - kLanes<T>));
+        continue;
+      }
+      constexpr size_t kFour = 4 * sizeof(T);
+      for (int64_t j = 0; j + 4 < length; j += 4) __builtin_memcpy(to + j, from + j, kFour);
+      __builtin_memcpy(to + length - 4, from + length - 4, kFour);
+    }
+  }
+}
+
+// Each row has a pointer of its own, so there are registers for fewer. Tiles of fewer vectors have as many rows, which
+// keeps the units busy.
+constexpr int kPointers = 12;
+template <int vectors> constexpr int kPointersOf = vectors == kVectors && kRows < kPointers ? kRows : kPointers;
+
+template <class T, int rows, int vectors, bool add>
+void multiply_rows_tile(const T* a, const int64_t* a_rows, const Runs& runs, const T* panel, T* c,
+                        const int64_t* c_rows) {
   constexpr int L = kLanes<T>;
-  Vec<T> sums[rows][kVectors];
+  Vec<T> sums[rows][vectors];
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) sums[i][j] = vec(T{0});
+    for (int j = 0; j < vectors; ++j) sums[i][j] = vec(T{0});
   }
-  for (int64_t run = 0; run < runs; ++run) {
+  if constexpr (add) {
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; ++i) __builtin_prefetch(c + c_rows[i], 1);
+  }
+  for (int64_t run = 0; run < runs.count; ++run) {
+    const int64_t offset = runs.offsets[run];
+    const T* b = panel + runs.b_offsets[run];
     const T* row[rows];
 #pragma GCC unroll 12
-    for (int i = 0; i < rows; ++i) row[i] = a + a_rows[i] + offsets[run];
-    for (int64_t l = 0; l < length; ++l) {
-      Vec<T> b_row[kVectors];
+    for (int i = 0; i < rows; ++i) row[i] = a + a_rows[i] + offset;
+    for (int64_t l = 0; l < runs.length; ++l) {
+      Vec<T> b_row[vectors];
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) b_row[j] = load(b + j * L);
+      for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * L);
 #pragma GCC unroll 12
       for (int i = 0; i < rows; ++i) {
         const Vec<T> x = vec(row[i][l]);
 #pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j) sums[i][j] = multiply_add(x, b_row[j], sums[i][j]);
+        for (int j = 0; j < vectors; ++j) sums[i][j] = multiply_add(x, b_row[j], sums[i][j]);
       }
       b += kPanel<T>;
     }
@@ -164,37 +281,49 @@ void multiply_rows_tile(const T* a, const int64_t* a_rows, int64_t runs, int64_t
   for (int i = 0; i < rows; ++i) {
     T* const to = c + c_rows[i];
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) store(to + j * L, add ? load(to + j * L) + sums[i][j] : sums[i][j]);
+    for (int j = 0; j < vectors; ++j) store(to + j * L, add ? load(to + j * L) + sums[i][j] : sums[i][j]);
   }
 }
 
-// The functions for tiles of 1, 2, ..., kPointers rows.
+// The functions for tiles of 1, 2, ... rows.
 template <class T, class Rows> struct RowTiles;
 template <class T, int... i> struct RowTiles<T, std::integer_sequence<int, i...>> {
-  template <bool add>
-  static constexpr void (*multiply[])(const T*, const int64_t*, int64_t, int64_t, const int64_t*, const T*, T*,
-                                      const int64_t*) = {multiply_rows_tile<T, i + 1, add>...};
+  template <int vectors, bool add>
+  static constexpr void (*multiply[])(const T*, const int64_t*, const Runs&, const T*, T*,
+                                      const int64_t*) = {multiply_rows_tile<T, i + 1, vectors, add>...};
 };
 
-template <class T, bool add>
-void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, T* c, const int64_t* c_rows) {
-  using Tiles = RowTiles<T, std::make_integer_sequence<int, kPointers>>;
-  for (int64_t i = 0; i < m; i += kPointers) {
-    Tiles::template multiply<add>[(m - i < kPointers ? m - i : kPointers) - 1](a, a_rows + i, runs.count, runs.length,
-                                                                               runs.offsets, b, c, c_rows + i);
+template <class T, bool add, int vectors = kVectors>
+void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, const Runs& runs, const T* b, int64_t width, T* c,
+                   const int64_t* c_rows) {
+  if constexpr (vectors > 1) {
+    if (width <= (vectors - 1) * kLanes<T>) {
+      return multiply_rows<T, add, vectors - 1>(m, a, a_rows, runs, b, width, c, c_rows);
+    }
+  }
+  constexpr int kMost = kPointersOf<vectors>;
+  using Tiles = RowTiles<T, std::make_integer_sequence<int, kMost>>;
+  for (int64_t i = 0; i < m; i += kMost) {
+    Tiles::template multiply<vectors, add>[(m - i < kMost ? m - i : kMost) - 1](a, a_rows + i, runs, b, c, c_rows + i);
   }
 }
 
 }  // namespace
 
 const AllConvKernels all_conv_kernels = {
-    {gather<float>,
+    {kLanes<float>,
+     gather<float>,
      every_second<float>,
+     spread<float>,
      {multiply<float, false>, multiply<float, true>},
+     {multiply_panel<float, false>, multiply_panel<float, true>},
      {multiply_rows<float, false>, multiply_rows<float, true>}},
-    {gather<double>,
+    {kLanes<double>,
+     gather<double>,
      every_second<double>,
+     spread<double>,
      {multiply<double, false>, multiply<double, true>},
+     {multiply_panel<double, false>, multiply_panel<double, true>},
      {multiply_rows<double, false>, multiply_rows<double, true>}},
 };
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <map>
-#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -19,8 +18,6 @@
 
 namespace pyinit {
 namespace {
-
-constexpr int64_t kManyPixels = 2048, kFewWeightsBytes = int64_t{4} << 20;
 
 constexpr int64_t kGrain = int64_t{1} << 16;  // outputs without sums that a thread is worth
 // Phases that are computed together: at most so many, and of no more taps in all than so many times those of one.
@@ -60,7 +57,7 @@ Correlation<T> correlation_of(const Window& window, const Images<const T>& input
                         weight.channel_stride,
                         {{reach_of(window, weight.size).taps, tap_offsets(weight), output}},
                         kChainProducts};
-  if (goes_by_channels(all)) all.products = kChannelsChainProducts;
+  if (output.channel_stride == 1 && goes_by_channels(all)) all.products = kChannelsChainProducts;
   return all;
 }
 
@@ -68,7 +65,8 @@ template <class T> Packing reads(const Correlation<T>& correlation) {
   if constexpr (std::is_same_v<T, float>) {
     if (goes_by_winograd(correlation)) return Packing::points;
   }
-  return goes_by_channels(correlation) ? Packing::panels : Packing::none;
+  const bool is_channels_last = correlation.phases[0].output.channel_stride == 1;
+  return is_channels_last && goes_by_channels(correlation) ? Packing::panels : Packing::none;
 }
 
 // What output pixels of one remainder by the stride take along a dimension: the places of inputs, and taps of the
@@ -128,12 +126,6 @@ void convolve(const Window& whole, const Images<const T>& input, const Images<co
   Correlation<T> all = correlation_of(window, input, weight, output);
   all.packed = packed.panels;
   all.points = packed.points;
-  // Weights that are small beside what threads need anyway are packed once, if many blocks of pixels take them.
-  std::optional<PackedWeights<T>> once;
-  if (packed.panels == nullptr && reads(all) == Packing::panels && output.batch * output.pixels() >= kManyPixels &&
-      output.channels * weight.channels * weight.pixels() * int64_t{sizeof(T)} <= kFewWeightsBytes) {
-    all.packed = &once.emplace(weight, window.groups, threads);
-  }
   correlate(all, epilogue, threads);
 }
 

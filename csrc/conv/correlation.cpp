@@ -16,8 +16,13 @@ constexpr int64_t kGrain = int64_t{1} << 17;  // multiply-adds that a thread is 
 constexpr int64_t kMostParts = 8;             // of the channels, for each thread
 constexpr int64_t kPartCost = 1;  // what each part does for itself takes as long as so many tiles of channels
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kFewChannels = 12;               // fewer than this do not fill a panel
+constexpr int64_t kFewChannels = 12;  // fewer than this do not fill a panel
+// Sums that are worth turning: so many channels, or a multiple of whole vectors, of so many products, in rows of at
+// most so many pixels. Weights of several phases, which are turned tap by tap, must not be too many.
+constexpr int64_t kManyChannels = 96, kVectorChannels = 16, kManyProducts = 100, kShortRow = 36;
+constexpr int64_t kFewWeights = int64_t{1} << 17;
 constexpr int64_t kStripBytes = int64_t{4} << 20;  // the most that a strip takes, however far apart taps are
+constexpr int64_t kManyPixels = 1024;              // that make up for packing all weights once
 
 template <class T> double work_of(const Correlation<T>& c) {
   double work = 0;
@@ -133,6 +138,26 @@ template <class T> void Tasks<T>::read_from_strip(Order order, int64_t channels)
   for (const Phase<T>& phase : correlation_.phases) taps_.push_back(strip_->offsets(phase.taps));
 }
 
+template <class T> void Tasks<T>::pack(PanelOrder order, int64_t width, int64_t most_bytes, int threads) {
+  const Correlation<T>& c = correlation_;
+  packed_.assign(c.phases.size(), nullptr);
+  if (c.packed != nullptr &&
+      c.packed->fit(c.groups, c.outputs(), c.inputs(), c.most_taps(), order, chains_[0], width)) {
+    packed_[0] = c.packed;
+    return;
+  }
+  const int64_t pixels = c.pixels()[0] * c.pixels()[1] * c.pixels()[2];
+  int64_t taps = 0;
+  for (const Phase<T>& phase : c.phases) taps += pyinit::count(phase.taps);
+  const int64_t weights = c.groups * round_up(c.outputs(), width) * c.inputs() * taps;
+  if (c.input.batch * pixels < kManyPixels || weights * int64_t{sizeof(T)} > most_bytes) return;
+  for (size_t i = 0; i < packed_.size(); ++i) {
+    packed_[i] = &packed_once_.emplace_back(FilterGroups{c.groups, c.group, c.outputs(), c.inputs()},
+                                            Filters<T>{c.weight, c.output, c.input_channel, c.phases[i].weights}, order,
+                                            chains_[i], width, threads);
+  }
+}
+
 template <class T> void Tasks<T>::run(int64_t task, T* scratch) const {
   const Correlation<T>& c = correlation_;
   const Part whole = part(task);
@@ -163,8 +188,18 @@ template <class T> T* Tasks<T>::begin(const Phase<T>& phase, const Part& part) c
   return phase.output.at(part.block.image, part.group * correlation_.outputs() + part.first, part.block.begin);
 }
 
+// Pixels side by side are gathered once for each tap, which costs most where rows are short; output channels side by
+// side cost a turn of what is read and of all sums. Batch sizes, threads and machines do not matter, so that bits do
+// not depend on them.
 template <class T> bool goes_by_channels(const Correlation<T>& c) {
-  return c.phases[0].output.channel_stride == 1 && c.outputs() >= kFewChannels;
+  if (c.outputs() < kFewChannels) return false;
+  if (c.phases[0].output.channel_stride == 1) return true;
+  int64_t taps = 0;
+  for (const Phase<T>& phase : c.phases) taps += count(phase.taps);
+  const bool fills_panels = c.outputs() % kVectorChannels == 0 || c.outputs() >= kManyChannels;
+  const bool is_small = c.phases.size() == 1 || c.inputs() * c.outputs() <= kFewWeights;
+  return c.most_taps() > 1 && c.pixels()[2] <= kShortRow && c.inputs() * taps >= kManyProducts && fills_panels &&
+         is_small;
 }
 
 template <class T> void correlate(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads) {

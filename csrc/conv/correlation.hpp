@@ -2,6 +2,7 @@
 // channels and taps.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -34,7 +35,7 @@ template <class T> struct Correlation {
   int64_t group, output, input_channel;  // distances of weights
   std::vector<Phase<T>> phases;
   int64_t products;                          // of a chain, approximately
-  const PackedWeights<T>* packed = nullptr;  // the same weights once more, for one phase only
+  const PackedWeights<T>* packed = nullptr;  // the same weights once more, for the first phase
   const WinogradWeights* points = nullptr;   // and once more
 
   int64_t inputs() const { return input.channels / groups; }  // of one group
@@ -52,7 +53,8 @@ int64_t chain_length(int64_t inputs, int64_t taps, int64_t products);
 // These are as short as torch's own sums, which are longer in the forward direction by channels.
 constexpr int64_t kChainProducts = 160, kChannelsChainProducts = 320;
 
-// Whether the elements of a vector are output channels. Otherwise they are pixels.
+// Whether the elements of a vector are output channels: in images whose channels lie side by side, and in small ones.
+// Otherwise they are pixels.
 template <class T> bool goes_by_channels(const Correlation<T>& correlation);
 
 template <class T>
@@ -83,6 +85,11 @@ template <class T> class Tasks {
   // How inputs are to be read: where they are, or from a strip, which holds `channels` channels at a time.
   void read_as_it_is();
   void read_from_strip(Order order, int64_t channels);
+  // Has the weights in panels of this width, see packed(), if they are there already, or if many pixels take them and
+  // they are not too large.
+  void pack(PanelOrder order, int64_t width, int64_t most_bytes, int threads);
+  // A phase's weights in panels of that width, or null.
+  const PackedWeights<T>* packed(size_t phase) const { return packed_.empty() ? nullptr : packed_[phase]; }
   // Where a block's outputs begin.
   T* begin(const Phase<T>& phase, const Part& part) const;
 
@@ -109,9 +116,14 @@ template <class T> class Tasks {
   static Block clip(Block block, const Phase<T>& phase);
 
   const Epilogue<T>& epilogue_;
+  std::deque<PackedWeights<T>> packed_once_;
+  std::vector<const PackedWeights<T>*> packed_;
   int64_t parts_, channels_loaded_, at_strip_;
   int64_t scratch_ = 0;
 };
+
+// The most that a thread needs if it keeps the sums of a block until the last chain has been added.
+constexpr int64_t kKeepingBytes = int64_t{4} << 20;
 
 // With vectors of pixels, or of output channels.
 template <class T>

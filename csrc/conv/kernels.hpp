@@ -10,13 +10,30 @@
 
 namespace pyinit {
 
-// The taps of a product that reads rows of A in place: `length` elements side by side at each of `count` offsets.
+// The taps of a product that reads rows of A in place: `length` elements side by side at each of `count` offsets, and
+// where their rows of B begin.
 struct Runs {
   int64_t count, length;
   const int64_t* offsets;
+  const int64_t* b_offsets;
+};
+
+// Element (i, l) of A stands at data[i * row + columns[l]], with rows counted from the first of a register tile, and
+// such tiles `tile` apart. `step` is the distance of columns, or 0 if these are not equal.
+template <class T> struct TileRows {
+  const T* data;
+  int64_t row, tile, step;
+  const int64_t* columns;
+};
+
+// Elements side by side in two places.
+struct PixelRun {
+  int64_t at, place, length;
 };
 
 template <class T> struct ConvKernels {
+  int lanes;  // elements of a vector, a part of a panel
+
   // out[l * panel + j] = source[columns[j] + rows[l]] for j < panel, l < k. For every row, memory up to `end` + rows[l]
   // may be read.
   void (*gather)(int64_t k, const int64_t* rows, const T* source, const int64_t* columns, const T* end, T* out);
@@ -24,14 +41,21 @@ template <class T> struct ConvKernels {
   // out[i] = x[2 i].
   void (*every_second)(int64_t count, const T* x, T* out);
 
-  // C, or C +=, AB for m rows of A and one panel or two side by side: element (i, l) of A stands at
-  // a[i * a_row + a_columns[l]], and row l of B starts at b + b_rows[l].
-  void (*multiply[2])(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
-                      const int64_t* b_rows, int64_t panels, T* c, int64_t c_row);
+  // out(i, runs[r].place + j) = x(i, runs[r].at + j), with distances between rows.
+  void (*spread)(int64_t rows, const T* x, int64_t row, const PixelRun* runs, int64_t count, T* out, int64_t out_row);
 
-  // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel.
-  void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, Runs runs, const T* b, T* c,
-                           const int64_t* c_rows);
+  // C, or C +=, AB for m rows of A and one panel or two of C side by side: vector j of B's row l stands at
+  // b + b_rows[l] + b_vectors[j].
+  void (*multiply[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
+                      const int64_t* b_vectors, int64_t panels, T* c, int64_t c_row);
+
+  // The same with B a panel.
+  void (*multiply_panel[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c, int64_t c_row);
+
+  // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel of which at least `width`
+  // columns are computed, in whole vectors.
+  void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, const Runs& runs, const T* b, int64_t width,
+                           T* c, const int64_t* c_rows);
 };
 
 struct AllConvKernels {

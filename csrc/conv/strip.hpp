@@ -78,6 +78,8 @@ class Strip {
   Strip(const Reach& reach, Order order, const Block& largest, int64_t channels);
 
   int64_t size() const { return size_; }  // in elements
+  // From what a row of outputs takes to what the next one does.
+  int64_t row_step() const { return axes_[1].step * strides_[1]; }
   // Offsets of all taps of the reach, the last dimension's fastest.
   const std::vector<int64_t>& taps() const { return taps_; }
   // Those of taps of which each dimension's are within the reach's.

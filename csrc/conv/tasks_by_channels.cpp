@@ -1,6 +1,8 @@
 // Pixels are the rows of register tiles, and output channels their columns: images whose channels lie side by side are
 // read as they are, and the weights are packed into panels.
 #include <algorithm>
+#include <array>
+#include <vector>
 
 #include "conv/correlation.hpp"
 #include "conv/kernels.hpp"
@@ -11,7 +13,16 @@
 namespace pyinit {
 namespace {
 
-constexpr int64_t kPixels = 512;    // the most of a block
+constexpr int64_t kPixels = 512;  // the most of a block
+// Weights that are small beside what threads need anyway are packed once. If that only copies rows, they are copied
+// again for each block unless they stay in the cache.
+constexpr int64_t kTurnedBytes = int64_t{4} << 20, kCopiedBytes = int64_t{512} << 10;
+constexpr int64_t kTurnedOutputs = 8;
+// Taps outside the image are left out if there are at most so many zones of outputs along a dimension, and if no more
+// than so much is left of all products.
+constexpr size_t kZones = 3;
+constexpr int64_t kMostZones = kZones * kZones * kZones;
+constexpr double kWorthwhile = 0.93;
 constexpr int64_t kBlockCost = 40;  // packing the weights once more takes as long as so many pixels
 
 template <class T> class ByChannels final : public Tasks<T> {
@@ -24,18 +35,31 @@ template <class T> class ByChannels final : public Tasks<T> {
     } else {
       this->read_from_strip(Order::channels, this->channels_);
     }
+    this->pack(PanelOrder::taps, panel_, c.output == 1 ? kCopiedBytes : kTurnedBytes, threads);
     const int64_t per_offset = int64_t{sizeof(int64_t)} / int64_t{sizeof(T)}, pixels = this->blocks_.largest().pixels();
     at_panel_ = this->place(depth * panel_);
     at_turned_ = this->place(depth * panel_);
-    at_tile_ = this->place(pixels * panel_);
     at_rows_ = this->place(pixels * per_offset);
-    at_places_ = this->place(pixels * per_offset);
+    at_places_ = this->place(2 * pixels * per_offset);
     at_tile_rows_ = this->place(pixels * per_offset);
-    at_runs_ = this->place(c.most_taps() * per_offset);
+    for (const Phase<T>& phase : c.phases) zones_.push_back(zones_of(c, phase));
+    at_runs_ = this->place(2 * kMostZones * c.most_taps() * per_offset);
+    // One panel, or the sums of all until the last chain has been added.
+    const int64_t sums = static_cast<int64_t>(c.phases.size()) * pixels * round_up(this->outputs_each_, panel_);
+    keeps_sums_ = (this->scratch() + sums) * int64_t{sizeof(T)} <= kKeepingBytes;
+    at_tile_ = this->place(keeps_sums_ ? sums : pixels * panel_);
   }
 
  private:
   using Part = typename Tasks<T>::Part;
+  // Outputs [begin, end) along a dimension, for which the same taps [first, last) lie inside the image.
+  struct Zone {
+    int64_t begin, end, first, last;
+  };
+  struct ZoneOfBlock {
+    int64_t first, count;  // pixels
+    Runs runs;
+  };
 
   void run_chain(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source,
                  T* scratch) const override {
@@ -43,65 +67,199 @@ template <class T> class ByChannels final : public Tasks<T> {
     const int64_t pixels = part.block.pixels(), channel = phase.output.channel_stride;
     int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_rows_);
     int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
+    int64_t* const places_by_zones = places + pixels;
     int64_t* const tile_rows = reinterpret_cast<int64_t*>(scratch + at_tile_rows_);
-    T* const tile = scratch + at_tile_;
+    int64_t* runs = reinterpret_cast<int64_t*>(scratch + at_runs_);
     T* const out = this->begin(phase, part);
-    fill_offsets(part.block, source.image, source.step, rows);
     fill_offsets(part.block, phase.output.batch_stride, phase.output.strides, places);
-    for (int64_t i = 0; i < pixels; ++i) tile_rows[i] = i * panel_;
-    const Runs runs = runs_of(this->taps_[index], channels, reinterpret_cast<int64_t*>(scratch + at_runs_));
+    ZoneOfBlock zones[kMostZones];
+    int64_t count = 0, done = 0;
+    for_each_zone(index, part.block, [&](const Block& pixels_of_zone, const Zone& d, const Zone& h, const Zone& w) {
+      ZoneOfBlock& zone = zones[count++];
+      zone.first = done;
+      fill_zone(part.block, pixels_of_zone, source, rows + done, tile_rows + done);
+      done += pixels_of_zone.pixels();
+      zone.count = done - zone.first;
+      zone.runs = runs_of(index, d, h, w, channels, runs);
+      runs += 2 * this->correlation_.most_taps();
+    });
+    for (int64_t i = 0; i < pixels; ++i) {
+      places_by_zones[i] = places[tile_rows[i]];
+      tile_rows[i] *= panel_;
+    }
+    const auto multiply = [&](bool is_added, const T* b, int64_t width, T* c, const int64_t* c_rows) {
+      for (int64_t z = 0; z < count; ++z) {
+        const int64_t i = zones[z].first;
+        multiply_rows_[is_added](zones[z].count, source.data, rows + i, zones[z].runs, b, width, c, c_rows + i);
+      }
+    };
     for (int64_t o = 0; o < part.outputs; o += panel_) {
       const int64_t width = std::min(panel_, part.outputs - o);
-      const T* const b = panel(phase.weights, part.group, part.first + o, width, first, channels, scratch);
-      if (width == panel_ && channel == 1) {
-        multiply_rows_[first != 0](pixels, source.data, rows, runs, b, out + o, places);
+      const T* const b = panel(index, part.group, part.first + o, width, first, channels, scratch);
+      if (width % lanes_ == 0 && channel == 1) {
+        multiply(first != 0, b, width, out + o, places_by_zones);
         continue;
       }
-      multiply_rows_[false](pixels, source.data, rows, runs, b, tile, tile_rows);
-      for (int64_t i = 0; i < pixels; ++i) {
-        T* const to = out + places[i] + o * channel;
-        for (int64_t j = 0; j < width; ++j) {
-          T& sum = to[j * channel];
-          sum = first == 0 ? tile[i * panel_ + j] : sum + tile[i * panel_ + j];
+      T* const tile = scratch + at_tile_ + (keeps_sums_ ? tile_of(index, o) : 0);
+      multiply(keeps_sums_ && first != 0, b, width, tile, tile_rows);
+      if (!keeps_sums_) {
+        add(first == 0, tile, width, places, pixels, out + o * channel, channel);
+      } else if (first + channels == this->correlation_.inputs()) {
+        spread(tile, width, places, pixels, out + o * channel, channel);
+      }
+    }
+  }
+
+  int64_t tile_of(size_t phase, int64_t output) const {
+    const int64_t panels = round_up(this->outputs_each_, panel_);
+    return (static_cast<int64_t>(phase) * panels + output) * this->blocks_.largest().pixels();
+  }
+
+  void add(bool is_set, const T* tile, int64_t width, const int64_t* places, int64_t pixels, T* out,
+           int64_t channel) const {
+    for (int64_t i = 0; i < pixels; ++i) {
+      T* const to = out + places[i];
+      for (int64_t j = 0; j < width; ++j) {
+        T& sum = to[j * channel];
+        sum = is_set ? tile[i * panel_ + j] : sum + tile[i * panel_ + j];
+      }
+    }
+  }
+
+  // Pixels that lie side by side are turned together, for few outputs at a time: planes of outputs may lie at distances
+  // at which they drive one another out of the cache.
+  void spread(const T* tile, int64_t width, const int64_t* places, int64_t pixels, T* out, int64_t channel) const {
+    for (int64_t o = 0; o < width; o += kTurnedOutputs, tile += kTurnedOutputs, out += kTurnedOutputs * channel) {
+      const int64_t outputs = std::min(kTurnedOutputs, width - o);
+      for (int64_t i = 0, end; i < pixels; i = end) {
+        end = i + 1;
+        while (end < pixels && places[end] == places[end - 1] + 1) ++end;
+        if (end - i > 1) {
+          kernels_.transpose(end - i, outputs, tile + i * panel_, panel_, out + places[i], channel);
+        } else {
+          for (int64_t j = 0; j < outputs; ++j) out[places[i] + j * channel] = tile[i * panel_ + j];
         }
       }
     }
   }
 
-  // Taps whose channels run on into one another, as far as all have as many.
-  static Runs runs_of(const std::vector<int64_t>& at, int64_t channels, int64_t* offsets) {
-    const int64_t taps = static_cast<int64_t>(at.size());
+  static std::array<std::vector<Zone>, kSpatial> zones_of(const Correlation<T>& c, const Phase<T>& phase) {
+    std::array<std::vector<Zone>, kSpatial> zones;
+    double left = 1;  // of all products
+    for (size_t i = 0; i < kSpatial; ++i) {
+      const std::vector<int64_t>& taps = phase.taps[i];
+      const int64_t outputs = phase.output.size[i], all = static_cast<int64_t>(taps.size());
+      int64_t inside = 0;
+      for (int64_t p = 0; p < outputs && zones[i].size() <= kZones; ++p) {
+        Zone zone{p, p + 1, 0, all};
+        const auto at = [&](int64_t t) { return p * c.step[i] + taps[static_cast<size_t>(t)]; };
+        while (zone.first < all && at(zone.first) < 0) ++zone.first;
+        while (zone.last > zone.first && at(zone.last - 1) >= c.input.size[i]) --zone.last;
+        inside += zone.last - zone.first;
+        if (p > 0 && zones[i].back().first == zone.first && zones[i].back().last == zone.last) {
+          zones[i].back().end = zone.end;
+        } else {
+          zones[i].push_back(zone);
+        }
+      }
+      if (zones[i].size() > kZones) {
+        zones[i] = {{0, outputs, 0, all}};
+      } else {
+        left *= static_cast<double>(inside) / static_cast<double>(outputs * all);
+      }
+    }
+    if (left > kWorthwhile) {
+      for (size_t i = 0; i < kSpatial; ++i) {
+        zones[i] = {{0, phase.output.size[i], 0, static_cast<int64_t>(phase.taps[i].size())}};
+      }
+    }
+    return zones;
+  }
+
+  // f(pixels, zones along the dimensions) for each part of a block.
+  template <class F> void for_each_zone(size_t phase, const Block& block, F&& f) const {
+    const auto& [depth, rows, columns] = zones_[phase];
+    for (const Zone& d : depth) {
+      for (const Zone& h : rows) {
+        for (const Zone& w : columns) {
+          Block part = block;
+          const Zone* const zones[] = {&d, &h, &w};
+          for (size_t i = 0; i < kSpatial; ++i) {
+            part.begin[i] = std::max(block.begin[i], zones[i]->begin);
+            part.size[i] =
+                std::max<int64_t>(0, std::min(block.begin[i] + block.size[i], zones[i]->end) - part.begin[i]);
+          }
+          if (part.pixels() > 0) f(part, d, h, w);
+        }
+      }
+    }
+  }
+
+  // What the pixels of a part of a block take, and where they are among those of the block.
+  static void fill_zone(const Block& block, const Block& part, const Source<T>& source, int64_t* rows,
+                        int64_t* indices) {
+    const Extents& size = block.size;
+    const Extents index = {size[1] * size[2], size[2], 1};
+    int64_t row = 0, at = 0;
+    for (size_t i = 0; i < kSpatial; ++i) {
+      row += (part.begin[i] - block.begin[i]) * source.step[i];
+      at += (part.begin[i] - block.begin[i]) * index[i];
+    }
+    fill_offsets(part, source.image, source.step, rows);
+    fill_offsets(part, size[0] * index[0], index, indices);
+    for (int64_t i = 0; i < part.pixels(); ++i) {
+      rows[i] += row;
+      indices[i] += at;
+    }
+  }
+
+  // Taps of zones whose channels run on into one another, as far as all have as many.
+  Runs runs_of(size_t phase, const Zone& d, const Zone& h, const Zone& w, int64_t channels, int64_t* offsets) const {
+    const std::vector<int64_t>& all = this->taps_[phase];
+    const Taps& of_phase = this->correlation_.phases[phase].taps;
+    const int64_t height = static_cast<int64_t>(of_phase[1].size()), width = static_cast<int64_t>(of_phase[2].size());
+    int64_t* const b_offsets = offsets + this->correlation_.most_taps();
+    int64_t taps = 0;
+    for (int64_t z = d.first; z < d.last; ++z) {
+      for (int64_t y = h.first; y < h.last; ++y) {
+        for (int64_t x = w.first; x < w.last; ++x, ++taps) {
+          const int64_t tap = (z * height + y) * width + x;
+          offsets[taps] = all[static_cast<size_t>(tap)];
+          b_offsets[taps] = tap * channels * panel_;
+        }
+      }
+    }
     const auto run_on = [&](int64_t t) {
-      return at[static_cast<size_t>(t)] - at[static_cast<size_t>(t - 1)] == channels;
+      return offsets[t] - offsets[t - 1] == channels && b_offsets[t] - b_offsets[t - 1] == channels * panel_;
     };
     int64_t together = 1;
     while (together < taps && run_on(together)) ++together;
     bool are_equal = taps % together == 0;
     for (int64_t t = 1; t < taps && are_equal; ++t) are_equal = t % together == 0 || run_on(t);
     if (!are_equal) together = 1;
-    for (int64_t t = 0; t < taps; t += together) offsets[t / together] = at[static_cast<size_t>(t)];
-    return {taps / together, together * channels, offsets};
+    for (int64_t t = 0; t < taps; t += together) {
+      offsets[t / together] = offsets[t];
+      b_offsets[t / together] = b_offsets[t];
+    }
+    return {taps / together, together * channels, offsets, b_offsets};
   }
 
   // The weights of `width` outputs, in rows by taps and then channels.
-  const T* panel(const std::vector<int64_t>& taps, int64_t group, int64_t output, int64_t width, int64_t first,
-                 int64_t channels, T* scratch) const {
-    if (packed_ != nullptr) return packed_->panel(group, output, first);
+  const T* panel(size_t phase, int64_t group, int64_t output, int64_t width, int64_t first, int64_t channels,
+                 T* scratch) const {
+    if (const PackedWeights<T>* const packed = this->packed(phase)) return packed->panel(group, output, first);
     const Correlation<T>& c = this->correlation_;
     T* const panel = scratch + at_panel_;
-    pack_panel<T>({c.weights(group, output, first), c.output, c.input_channel, taps}, width, channels,
-                  scratch + at_turned_, panel);
+    pack_panel<T>({c.weights(group, output, first), c.output, c.input_channel, c.phases[phase].weights},
+                  PanelOrder::taps, width, channels, panel_, scratch + at_turned_, panel);
     return panel;
   }
 
-  // Weights may have been packed with another width, that of the instruction set that was in use then.
-  static const PackedWeights<T>* packed(const Correlation<T>& c, int64_t chain, int64_t width) {
-    if (c.packed == nullptr) return nullptr;
-    return c.packed->fit(c.groups, c.outputs(), c.inputs(), c.most_taps(), chain, width) ? c.packed : nullptr;
-  }
-
-  const int64_t panel_ = panel_kernels<T>().panel;
-  const PackedWeights<T>* const packed_ = packed(this->correlation_, this->chains_[0], panel_);
+  const PanelKernels<T>& kernels_ = panel_kernels<T>();
+  const int64_t panel_ = kernels_.panel;
+  bool keeps_sums_;
+  std::vector<std::array<std::vector<Zone>, kSpatial>> zones_;  // of each phase
+  const int64_t lanes_ = conv_kernels<T>().lanes;
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
   int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;
 };

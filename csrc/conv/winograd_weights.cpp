@@ -38,7 +38,7 @@ Turned turn(const Filters<float>& filters, int64_t width, int64_t channels, floa
   const int64_t row = kernels.panel, size = kTaps * channels * row;
   if (!are_adjacent(filters.taps)) {
     float* const taps = scratch + size;
-    pack_panel(filters, width, channels, scratch, taps);
+    pack_panel(filters, PanelOrder::taps, width, channels, panel_kernels<float>().panel, scratch, taps);
     return {taps, channels * row, row};
   }
   if (width < row) std::fill_n(scratch, size, 0.0F);

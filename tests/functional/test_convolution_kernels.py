@@ -65,6 +65,12 @@ LAYERS = {
     "pointwise, strided": Layer(2, 12, 20, (9, 9), (1, 1), (2, 2)),
     "groups": Layer(2, 12, 18, (9, 9), (3, 3), (1, 1), (1, 1), (1, 1), 3),
     "groups of 16": Layer(1, 34, 32, (9, 9), (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    "short rows, many products": Layer(3, 12, 16, (10, 11), (3, 3), padding=(1, 1)),
+    "short rows, strided": Layer(3, 32, 48, (11, 12), (3, 3), (2, 2), (1, 1)),
+    "short rows, few outputs": Layer(5, 6, 5, (14, 14), (5, 5)),
+    "short rows, dilated": Layer(1, 20, 96, (17, 16), (3, 3), (1, 1), (6, 6), (6, 6)),
+    "pointwise, many pixels": Layer(4, 20, 33, (17, 17), (1, 1)),
+    "dilated beyond the image": Layer(1, 9, 40, (33, 33), (3, 3), (1, 1), (36, 36), (36, 36)),
     "line": Layer(2, 3, 16, (700,), (5,), (1,), (2,), (1,)),
     "long kernel": Layer(1, 2, 3, (1000,), (401,), (2,), (7,), (1,)),
     "volume": Layer(2, 4, 6, (5, 6, 7), (3, 2, 3), (1, 2, 1), (1, 0, 1), (1, 1, 2)),
@@ -144,6 +150,48 @@ def test_equals_torch(
 
 
 @pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
+@pytest.mark.parametrize("channels", [(3, 5), (12, 16)], ids=["3-5", "12-16"])
+def test_every_width(channels: tuple[int, int], transposed: bool, isa: str) -> None:
+    """Vectors of pixels begin and end at every place of a row."""
+    for width in range(1, 41):
+        for kernel, stride, padding in ((3, 1, 1), (3, 2, 1), (2, 1, 0), (1, 2, 0), (5, 1, 4)):
+            if width < kernel - padding:
+                continue
+            layer = Layer(2, *channels, (3, width), (2, kernel), (1, stride), (1, padding))
+            tensors, expected = problem(layer, transposed)
+            out = run(layer, transposed, tensors, poisoned_like(expected))
+            torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-11)
+            single = (tensors[0].float(), tensors[1].float(), None)
+            bias = tensors[2].view(-1, 1, 1)
+            out = run(layer, transposed, single, poisoned_like(expected.float()))
+            torch.testing.assert_close(out.double(), expected - bias, rtol=1e-4, atol=1e-4)
+
+
+# The order of products tells which elements share a vector: taps of a channel come first where these are pixels, and
+# channels of a tap where they are output channels.
+BY_OUTPUTS = [
+    Layer(2, 12, 16, (14, 14), (3, 3), (2, 2), (1, 1)),
+    Layer(2, 6, 16, (14, 14), (5, 5)),
+    Layer(2, 16, 96, (36, 36), (3, 3), (1, 1), (6, 6), (6, 6)),
+]
+BY_PIXELS = [
+    Layer(2, 12, 20, (14, 14), (3, 3), (2, 2), (1, 1)),  # panels that are not full
+    Layer(2, 3, 16, (14, 14), (5, 5)),  # few products
+    Layer(2, 16, 96, (37, 37), (3, 3), (1, 1), (6, 6), (6, 6)),  # long rows
+]
+
+
+@pytest.mark.parametrize("layer", [*BY_OUTPUTS, *BY_PIXELS], ids=str)
+def test_which_vectors_a_contiguous_image_has(layer: Layer, isa: str) -> None:
+    (x, w, _), expected = problem(layer, False, torch.float32)
+    results = [
+        run(layer, False, (layout(x), w, None), poisoned_like(layout(expected.float())))
+        for layout in (LAYOUTS["contiguous"], LAYOUTS["channels_last"])
+    ]
+    assert torch.equal(*results) == (layer in BY_OUTPUTS)
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
 @pytest.mark.parametrize("name", ["3x3", "stem", "images share panels", "groups", "pointwise"])
 def test_layouts_of_input_and_output_may_differ(name: str, transposed: bool) -> None:
     layer = LAYERS[name]
@@ -216,6 +264,18 @@ def test_what_lies_outside_the_image_is_not_read() -> None:
     torch.testing.assert_close(
         run(layer, False, (inside, w, None), poisoned_like(expected)), expected
     )
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_taps_outside_a_small_image_are_left_out(layout: str, isa: str) -> None:
+    """An infinite weight makes no NaN of zeros that are not there."""
+    x, w = torch.ones(3, 16, 7, 7).double(), torch.zeros(16, 16, 3, 3).double()
+    w[:, :, 0, 0] = math.inf
+    layer = Layer(3, 16, 16, (7, 7), (3, 3), padding=(1, 1))
+    expected = torch.full((3, 16, 7, 7), math.inf).double()
+    expected[:, :, 0, :] = expected[:, :, :, 0] = 0
+    out = run(layer, False, (LAYOUTS[layout](x), w, None), poisoned_like(LAYOUTS[layout](expected)))
+    assert torch.equal(out, expected)
 
 
 def test_what_lies_between_the_outputs_stays() -> None:
