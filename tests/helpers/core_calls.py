@@ -222,7 +222,6 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
             yield Call(f"convolve_transposed, {suffix}", run, images)
             run = _with(_core.convolve_weight_gradient, x, y, w, *window)
             yield Call(f"convolve_weight_gradient, {suffix}", run, weight)
-            yield Call(f"packing, {suffix}", _packing(x, w, y, window), images)
             packing = _core.packing(x, w, y, *window)
             if packing != 0:
                 run = _packed(x, w, y, window, packing)
@@ -236,13 +235,6 @@ def _convolutions(prepare: Prepare) -> Iterator[Call]:
     x, y = prepare(images), prepare(columns)
     yield Call("im2col", _with(_core.im2col, x, y, *window), columns)
     yield Call("col2im", _with(_core.col2im, y, x, *window), images)
-
-
-def _packing(x: View, w: View, y: View, window: Any) -> Callable[[int], None]:
-    def run(threads: int) -> None:
-        _core.packing(x, w, y, *window)
-
-    return run
 
 
 def _packed(x: View, w: View, y: View, window: Any, packing: int) -> Callable[[int], None]:
@@ -266,6 +258,7 @@ def _questions() -> Iterator[Call]:
     """What is asked of tensors, of objects and of the machine."""
     seven = torch.empty(2, 3, 2, 2, 2, 2, 3)
     _, _, shape, strides = memory(seven)
+    image = memory(torch.empty(1, 16, 8, 8))
     for name, arguments in {
         "dlpack_memory": (seven,),
         "usual_targets": ([seven, seven.transpose(0, 1)[:, ::2], None],),
@@ -280,6 +273,7 @@ def _questions() -> Iterator[Call]:
         "torch_func_matches_libm": (),
         "openmp_runtime": (),
         "containers_of": ([{"a": KEY, "b": [KEY]}, {"c": {"d": KEY}}], [id(KEY)]),
+        "packing": (image, memory(torch.empty(16, 16, 3, 3)), image, (1, 1), (1, 1), (1, 1), 1),
         "digest": (memory(torch.zeros(1 << 20)), 2),
     }.items():
         yield Call(
