@@ -23,7 +23,10 @@ constexpr int64_t kTurnedOutputs = 8;
 constexpr size_t kZones = 3;
 constexpr int64_t kMostZones = kZones * kZones * kZones;
 constexpr double kWorthwhile = 0.93;
+constexpr int64_t kRowsAhead = 12;  // a multiple of those of any register tile
 constexpr int64_t kBlockCost = 40;  // packing the weights once more takes as long as so many pixels
+
+template <class T> constexpr int64_t kLine = 64 / int64_t{sizeof(T)};  // elements of a cache line
 
 template <class T> class ByChannels final : public Tasks<T> {
  public:
@@ -87,21 +90,36 @@ template <class T> class ByChannels final : public Tasks<T> {
       places_by_zones[i] = places[tile_rows[i]];
       tile_rows[i] *= panel_;
     }
-    const auto multiply = [&](bool is_added, const T* b, int64_t width, T* c, const int64_t* c_rows) {
+    const auto prefetch = [&](const ZoneOfBlock& zone, int64_t begin) {
+      const int64_t end = std::min(begin + kRowsAhead, zone.first + zone.count);
+      for (int64_t i = begin; i < end; ++i) {
+        for (int64_t run = 0; run < zone.runs.count; ++run) {
+          const T* const x = source.data + rows[i] + zone.runs.offsets[run];
+          for (int64_t l = 0; l < zone.runs.length; l += kLine<T>) __builtin_prefetch(x + l, 0, 2);
+        }
+      }
+    };
+    // For the first panel, images that are not in a strip come from memory, along more rows than processors follow.
+    const auto multiply = [&](int64_t o, bool is_added, const T* b, int64_t width, T* c, const int64_t* c_rows) {
+      const bool is_from_memory = o == 0 && !this->strip_;
       for (int64_t z = 0; z < count; ++z) {
-        const int64_t i = zones[z].first;
-        multiply_rows_[is_added](zones[z].count, source.data, rows + i, zones[z].runs, b, width, c, c_rows + i);
+        const int64_t end = zones[z].first + zones[z].count, together = is_from_memory ? kRowsAhead : zones[z].count;
+        for (int64_t i = zones[z].first; i < end; i += together) {
+          if (is_from_memory) prefetch(zones[z], i + together);
+          multiply_rows_[is_added](std::min(together, end - i), source.data, rows + i, zones[z].runs, b, width, c,
+                                   c_rows + i);
+        }
       }
     };
     for (int64_t o = 0; o < part.outputs; o += panel_) {
       const int64_t width = std::min(panel_, part.outputs - o);
       const T* const b = panel(index, part.group, part.first + o, width, first, channels, scratch);
       if (width % lanes_ == 0 && channel == 1) {
-        multiply(first != 0, b, width, out + o, places_by_zones);
+        multiply(o, first != 0, b, width, out + o, places_by_zones);
         continue;
       }
       T* const tile = scratch + at_tile_ + (keeps_sums_ ? tile_of(index, o) : 0);
-      multiply(keeps_sums_ && first != 0, b, width, tile, tile_rows);
+      multiply(o, keeps_sums_ && first != 0, b, width, tile, tile_rows);
       if (!keeps_sums_) {
         add(first == 0, tile, width, places, pixels, out + o * channel, channel);
       } else if (first + channels == this->correlation_.inputs()) {
