@@ -57,10 +57,12 @@ def epilogue_of(name: str | None, parameter: float | None) -> Epilogue | None:
         ValueError: if the name is unknown, or a parameter is given for an activation without one.
         TypeError: if the parameter is no number.
     """
-    if name is None and parameter is None:
-        return None
+    if name is None:
+        if parameter is None:
+            return None
+        raise ValueError(f"activation_parameter: there is no activation, got {parameter!r}")
     known = ACTIVATIONS.get(name) if isinstance(name, str) else None
-    if known is None or name is None:
+    if known is None:
         names = ", ".join(map(repr, ACTIVATIONS))
         raise ValueError(f"activation must be one of {names}, got {name!r}")
     if parameter is None:

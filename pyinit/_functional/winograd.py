@@ -8,8 +8,8 @@ def set_winograd(enabled: bool) -> None:
 
     They may from the start. It takes 16 multiplications instead of 36 for four outputs, and is used where
     it is faster, which docs/convolution.md describes. Without it a convolution is one chain of
-    multiply-adds after the other: results differ in the last bits, and an infinity in the input stays
-    one, where the tiles of Winograd make NaN of it.
+    multiply-adds after the other: results differ in the last bits, and an infinity in the input or the
+    weight stays one, where the tiles of Winograd can make NaN of it.
 
     Args:
         enabled: whether it may be used from now on, by all threads.

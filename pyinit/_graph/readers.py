@@ -1,6 +1,7 @@
 """Which module alone reads what another one gives, in every pass that a model's forward can make."""
 
 import inspect
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -57,7 +58,10 @@ def _passes(model: nn.Module) -> Iterator[fx.Graph]:
         given = {name: value for name, value in named if value is not _STAND_IN}
         with traceable(model):
             set_training(model, training)
-            graph = _StrictTracer().trace(model, given)
+            tracer = _StrictTracer()
+            graph = tracer.trace(model, given)
+            for node in tracer.kept():
+                graph.call_function(_kept, (node,))
         yield graph
 
 
@@ -66,6 +70,14 @@ _STAND_IN = object()
 
 class _StrictTracer(Tracer):
     """Follows what is certain. Conditions on tensors and their shapes cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._results: list[weakref.ref[fx.Proxy]] = []
+
+    def kept(self) -> list[fx.Node]:
+        """What modules gave that somebody still holds after the pass: in an attribute, or a list."""
+        return [result.node for ref in self._results if (result := ref()) is not None]
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         for module in root.modules():
@@ -83,6 +95,8 @@ class _StrictTracer(Tracer):
         result = super().call_module(m, forward, args, kwargs)
         if any(getattr(m, hooks) for hooks in _HOOKS):
             self.create_proxy("call_function", _seen_by_hooks, (args, kwargs, result), {})
+        if isinstance(result, fx.Proxy):
+            self._results.append(weakref.ref(result))
         return result
 
 
@@ -92,6 +106,10 @@ def _refuse(*_: object, **__: object) -> None:
 
 def _seen_by_hooks(*_: object) -> None:
     """Stands for the hooks of a module, which take its inputs and its output."""
+
+
+def _kept(*_: object) -> None:
+    """Stands for whoever keeps a value beyond the pass."""
 
 
 def _pairs_and_called(

@@ -334,8 +334,31 @@ def if_not_given(self: Any, x: Tensor, mask: Tensor | None = None) -> Any:
     return self.act(y + 1) if mask is None else self.act(y)
 
 
+KEPT: list[Any] = []
+
+
+def kept_in_an_attribute(self: Any, x: Tensor) -> Tensor:
+    self.features = self.conv(x)
+    return self.act(self.features)
+
+
+def kept_in_a_list(self: Any, x: Tensor) -> Tensor:
+    y = self.conv(x)
+    KEPT[:] = [y]
+    return self.act(y)
+
+
 LEFT = (
-    *(residual, is_returned, shape_read, shared_activation, shared_convolution, normalized),
+    *(
+        residual,
+        is_returned,
+        kept_in_an_attribute,
+        kept_in_a_list,
+        shape_read,
+        shared_activation,
+        shared_convolution,
+        normalized,
+    ),
     *(with_dropout, by_function, in_training_alone, in_evaluation_alone, on_request),
     *(if_given, if_not_given),
 )
