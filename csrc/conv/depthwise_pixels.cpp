@@ -20,6 +20,7 @@ constexpr int64_t kPastCaches = int64_t{8} << 20;  // bytes, of outputs that wil
 constexpr int64_t kManyChannels = 128;             // enough to share out
 // Parts of the rows are summed on their own, so that threads read what lies side by side.
 constexpr int64_t kParts = 4, kPartWork = int64_t{1} << 21;
+constexpr int64_t kSumsBytes = int64_t{4} << 20;  // of all parts
 
 // Taps and where they are from a place in the source.
 struct AxisTaps {
@@ -243,7 +244,8 @@ void depthwise_pixels_gradient(const Window& window, const Images<const T>& inpu
 
   // Of few channels, or much work, parts of the rows are summed on their own.
   const int64_t in_image = output.size[0] * output.size[1], all = output.batch * in_image;
-  const int64_t worth = std::min(kParts, output.batch * output.pixels() * channels * taps / kPartWork);
+  const int64_t kept = kSumsBytes / int64_t{sizeof(double)} / (taps * channels);
+  const int64_t worth = std::min({kParts, output.batch * output.pixels() * channels * taps / kPartWork, kept});
   const int64_t parts = std::clamp<int64_t>(std::max(kManyChannels / channels, worth), 1, std::max<int64_t>(all, 1));
   const int64_t part = divide_up(all, parts), units = divide_up(channels, kChannelUnit);
   std::vector<double> sums(static_cast<size_t>(parts * taps * channels));

@@ -15,8 +15,9 @@ namespace {
 constexpr int64_t kGrain = int64_t{1} << 16;  // elements that a thread is worth
 constexpr int64_t kPart = int64_t{1} << 16;   // elements whose sums are one part of the channels' sums
 constexpr int64_t kParts = 64;
-constexpr int64_t kColumns = 32;  // of rows that are cut, at least
-constexpr int64_t kWhole = 16;    // elements that are whole vectors on any instruction set
+constexpr int64_t kSumsBytes = int64_t{4} << 20;  // of all parts' sums
+constexpr int64_t kColumns = 32;                  // of rows that are cut, at least
+constexpr int64_t kWhole = 16;                    // elements that are whole vectors on any instruction set
 
 // run(offset, length, step) for the elements of one channel, in order: as far as they go at one step.
 template <class T, class Run> void for_each_line(const Images<const T>& x, Run&& run) {
@@ -90,7 +91,8 @@ template <class T> void sum_channels(const Images<const T>& x, T* sums, int64_t 
   const bool by_rows = x.channel_stride == 1 && (x.channels > 1 || x.strides[2] != 1);
   // A few images are a part of the sums, and each part is a task, of which several channels' lines may be several.
   const int64_t each = x.channels * x.pixels();
-  const int64_t parts = std::max<int64_t>(std::min({x.batch, each * x.batch / kPart, kParts}), 1);
+  const int64_t kept = kSumsBytes / int64_t{sizeof(double)} / std::max<int64_t>(x.channels, 1);
+  const int64_t parts = std::max<int64_t>(std::min({x.batch, each * x.batch / kPart, kParts, kept}), 1);
   const int most = usable_threads(threads, each * x.batch, kGrain);
   // Rows are cut only where there are fewer parts than threads.
   const int64_t width =

@@ -176,6 +176,10 @@ template <class T> class ByPixels final : public Tasks<T> {
       for (int64_t w = width; w < std::min(length, left); ++w) *place++ = kNowhere;
       left -= length;
     });
+    // Behind a row is not always another one, nor memory: rows of expanded images lie at the same place.
+    for (int64_t j = 0; j < pixels.count; ++j) {
+      if (pixels.columns[j] >= end) pixels.columns[j] = pixels.columns[j - 1];
+    }
     // The last panel's columns that no pixel has: anything that may be read.
     const int64_t last = pixels.columns[pixels.count - 1];
     const int64_t step = this->strip_ || last + panel_ < end ? 1 : 0;

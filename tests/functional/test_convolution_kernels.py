@@ -1,6 +1,8 @@
 """The kernels of convolution and transposed convolution: values, bits, and memory."""
 
+import ctypes
 import math
+import mmap
 import statistics
 import subprocess
 import sys
@@ -278,6 +280,29 @@ def test_taps_outside_a_small_image_are_left_out(layout: str, isa: str) -> None:
     assert torch.equal(out, expected)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mmap's and mprotect's numbers")
+def test_nothing_behind_an_expanded_image_is_read(isa: str) -> None:
+    """A page that may not be read: behind the last row there are rows that lie before it."""
+    libc, page = ctypes.CDLL(None, use_errno=True), mmap.PAGESIZE
+    libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    memory = mmap.mmap(-1, 2 * page)
+    behind = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + page
+    assert libc.mprotect(behind, page, 0) == 0
+    try:
+        for width in range(1, 34):
+            x = torch.randn(2, width)
+            row = torch.frombuffer(memory, dtype=torch.float32, count=page // 4)
+            row[-2 * width :].copy_(x.flatten())
+            images = row[-2 * width :].view(1, 2, width).expand(3, 2, width)
+            w = torch.randn(2, 2, 1)
+            layer = Layer(3, 2, 2, (width,), (1,), (1,), (0,), (1,))
+            out = run(layer, False, (images, w, None), torch.full((3, 2, width), torch.nan))
+            expected = functional.conv1d(images.double(), w.double())
+            torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
+    finally:
+        libc.mprotect(behind, page, mmap.PROT_READ | mmap.PROT_WRITE)
+
+
 def test_what_lies_between_the_outputs_stays() -> None:
     layer = LAYERS["pointwise"]
     (x, w, bias), expected = problem(layer, False)
@@ -332,6 +357,37 @@ print(peak() - before)
             [sys.executable, "-c", program, layout], check=True, capture_output=True, text=True
         ).stdout
         assert int(grown) <= 2 * 8 * 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+@pytest.mark.parametrize("call", ["sums of channels", "depthwise, by weight"])
+def test_memory_does_not_grow_with_the_parts_of_sums(call: str) -> None:
+    """Parts of sums are in double precision: of many channels, or many taps of each, there are fewer."""
+    program = """
+import sys
+import torch
+from pyinit import _core
+def memory(x):
+    return x.data_ptr(), _core.FLOAT32, tuple(x.shape), x.stride()
+def peak():  # not ru_maxrss, which a child has from its parent
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+last = torch.channels_last
+x, y = (torch.ones(4, 512, 14, 14).to(memory_format=last) for _ in range(2))
+weight, images, sums = torch.ones(512, 1, 31, 31), torch.ones(64, 65536, 1, 1), torch.ones(65536)
+_core.sum_channels(memory(x), memory(sums[:512]), 1)
+before = peak()
+if sys.argv[1] == "sums of channels":
+    _core.sum_channels(memory(images), memory(sums), 1)
+else:
+    window = (1, 1), (15, 15), (1, 1), 512
+    _core.convolve_weight_gradient(memory(x), memory(y), memory(weight), *window, 1)
+print(peak() - before)
+"""
+    grown = subprocess.run(
+        [sys.executable, "-c", program, call], check=True, capture_output=True, text=True
+    ).stdout
+    assert int(grown) <= 8 * 2**20
 
 
 def test_nothing_to_sum_leaves_the_bias(isa: str) -> None:
