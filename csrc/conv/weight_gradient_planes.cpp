@@ -23,7 +23,7 @@ namespace {
 
 constexpr int64_t kPixels = 1024;                   // of a block
 constexpr int64_t kLaneBytes = int64_t{384} << 10;  // of sums, which stay in the second cache
-constexpr int64_t kStripBytes = int64_t{1} << 20;  // of a block's input at most
+constexpr int64_t kStripBytes = int64_t{1} << 20;   // of a block's input at most
 // Output channels that are few, also where they lie side by side and have to be transposed, and a row's least pixels.
 constexpr int64_t kFew = 12, kFewByChannels = 6, kLeastWidth = 10;
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19;  // pixels are divided into parts of so many multiply-adds
