@@ -32,12 +32,6 @@ from pyinit.init._routes import (
 
 Distribution = Literal["truncated_normal", "normal", "untruncated_normal", "uniform"]
 
-# The functions themselves: what arrays need has been done where these are called.
-_uniform: Callable[..., Tensor] = uniform_.__wrapped__  # type: ignore[attr-defined]
-_normal: Callable[..., Tensor] = normal_.__wrapped__  # type: ignore[attr-defined]
-_trunc_normal: Callable[..., Tensor] = trunc_normal_.__wrapped__  # type: ignore[attr-defined]
-
-
 @fills
 def xavier_uniform_(
     tensor: Tensor,
@@ -87,7 +81,7 @@ def xavier_uniform_(
             original.xavier_uniform_, tensor, gain, for_torch(generator, tensor)
         )
     _, low, high = _xavier(tensor, gain, groups, transposed, batch_dims)
-    return _uniform(tensor, low, high, generator)
+    return uniform_(tensor, low, high, generator)
 
 
 @fills
@@ -137,7 +131,7 @@ def xavier_normal_(
     ):
         return _routes.by_torch(original.xavier_normal_, tensor, gain, for_torch(generator, tensor))
     std, _, _ = _xavier(tensor, gain, groups, transposed, batch_dims)
-    return _normal(tensor, 0.0, std, generator)
+    return normal_(tensor, 0.0, std, generator)
 
 
 @fills
@@ -206,7 +200,7 @@ def kaiming_uniform_(
         warn_of_no_elements()
         return tensor
     _, low, high = spread
-    return _uniform(tensor, low, high, generator)
+    return uniform_(tensor, low, high, generator)
 
 
 @fills
@@ -276,7 +270,7 @@ def kaiming_normal_(
     if spread is None:
         warn_of_no_elements()
         return tensor
-    return _normal(tensor, 0.0, spread[0], generator)
+    return normal_(tensor, 0.0, spread[0], generator)
 
 
 @fills
@@ -590,8 +584,8 @@ def _variance_scaling(
 
 # A distribution by its name in Keras and JAX: what fills, and its parameters for a standard deviation.
 _DISTRIBUTIONS: dict[str, tuple[Callable[..., Tensor], Callable[[float], tuple[Any, ...]]]] = {
-    "truncated_normal": (_trunc_normal, truncated_normal_of_std),
-    "normal": (_normal, normal_of_std),
-    "untruncated_normal": (_normal, normal_of_std),
-    "uniform": (_uniform, uniform_of_std),
+    "truncated_normal": (trunc_normal_, truncated_normal_of_std),
+    "normal": (normal_, normal_of_std),
+    "untruncated_normal": (normal_, normal_of_std),
+    "uniform": (uniform_, uniform_of_std),
 }

@@ -163,6 +163,7 @@ def test_whole_models_go_in_launches(
         lambda fills, *tensors: (launched.append(len(fills)), run(fills, *tensors)),
     )
     monkeypatch.setattr(plan, "writable_flat_view", lambda _: None)
+    monkeypatch.setattr(plan, "writable_flat_views", lambda tensors: [None for _ in tensors])
     report = pyinit.initialize_(ours, "torch", seed=3)
     for name, parameter in ours.named_parameters():
         assert torch.equal(parameter, cpu.get_parameter(name)), name
@@ -190,6 +191,7 @@ def test_orthogonal_matrices_of_one_shape_are_made_together(
         lambda kind, batch, normals: (batches.append(len(batch)), fill(kind, batch, normals)),
     )
     monkeypatch.setattr(plan, "writable_flat_view", lambda _: None)
+    monkeypatch.setattr(plan, "writable_flat_views", lambda tensors: [None for _ in tensors])
     report = pyinit.initialize_(ours, "orthogonal", seed=3)
     for name, parameter in ours.named_parameters():
         limit = 2**-8 if parameter.dtype == torch.bfloat16 else 1e-5

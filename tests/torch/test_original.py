@@ -25,7 +25,8 @@ ACTIVATIONS = (
 COLUMNS = {"im2col": "unfold", "col2im": "fold"}
 CONVOLUTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)]
 TORCHS_NAME = {name: COLUMNS.get(name, name) for name in (*ACTIVATIONS, *COLUMNS, *CONVOLUTIONS)}
-NO_TORCHS = {"PackedWeight", "pack_weight", "convolution_by_im2col"}
+SWITCHES = {"get_winograd", "set_winograd"}
+NO_TORCHS = {"PackedWeight", "pack_weight", "convolution_by_im2col"} | SWITCHES
 
 
 @pytest.fixture(autouse=True)
