@@ -27,7 +27,10 @@ import pyinit
 from pyinit._random.rng import has_stateless
 from pyinit.cli import main
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 FOLDERS = ("pyinit", "csrc", "tests", "bench", "docs", "scripts", "tools", "cmake", ".ci")
 OPTIONAL = ("keras", "jax", "transformers")
 LANGUAGES = {"python", "sh", "text", "toml", "json", "cpp"}
