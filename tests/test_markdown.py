@@ -18,8 +18,8 @@ from unittest import mock
 import click
 import pytest
 import torch
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from markdown_pages import tokens
 from paths import ROOT
 from programs import output_of
 
@@ -31,15 +31,6 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 FOLDERS = ("pyinit", "csrc", "tests", "bench", "docs", "scripts", "tools", "cmake", ".ci")
 OPTIONAL = ("keras", "jax", "transformers")
 LANGUAGES = {"python", "sh", "text", "toml", "json", "cpp"}
-
-
-def tokens(page: Path) -> Iterator[tuple[Token, int]]:
-    """Its Markdown, with the line that each piece begins at."""
-    for token in MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8")):
-        line = token.map[0] + 1 if token.map else 0
-        yield token, line
-        for child in token.children or ():
-            yield child, line
 
 
 def found(chosen: Any) -> list[Any]:
