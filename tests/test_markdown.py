@@ -27,7 +27,14 @@ import pyinit
 from pyinit._random.rng import has_stateless
 from pyinit.cli import main
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CHINESE_README = ROOT / "README.zh-CN.md"  # its blocks are those of README.md, by test_chinese.py
+PAGES = [
+    ROOT / "README.md",
+    CHINESE_README,
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/zh").glob("*.md")),
+]
 FOLDERS = ("pyinit", "csrc", "tests", "bench", "docs", "scripts", "tools", "cmake", ".ci")
 OPTIONAL = ("keras", "jax", "transformers")
 LANGUAGES = {"python", "sh", "text", "toml", "json", "cpp"}
@@ -45,6 +52,12 @@ def found(chosen: Any) -> list[Any]:
 
 def language(token: Token) -> str:
     return token.info.partition(" ")[0]
+
+
+def python_blocks() -> list[Any]:
+    """Each once."""
+    blocks = found(lambda token: token.type == "fence" and language(token) == "python")
+    return [block for block in blocks if block.values[0] != CHINESE_README]
 
 
 @contextmanager
@@ -70,9 +83,7 @@ def state_restored() -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
-@pytest.mark.parametrize(
-    ("page", "line", "token"), found(lambda t: t.type == "fence" and language(t) == "python")
-)
+@pytest.mark.parametrize(("page", "line", "token"), python_blocks())
 def test_a_python_block_runs_by_itself(
     page: Path, line: int, token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,9 +107,7 @@ def at_import() -> set[str]:
     )
 
 
-@pytest.mark.parametrize(
-    ("page", "line", "token"), found(lambda t: t.type == "fence" and language(t) == "python")
-)
+@pytest.mark.parametrize(("page", "line", "token"), python_blocks())
 def test_a_python_block_imports_the_modules_it_names(page: Path, line: int, token: Token) -> None:
     """Which no run in this process would tell: other tests have imported them."""
     nodes = list(ast.walk(ast.parse(token.content)))
