@@ -18,8 +18,8 @@ from unittest import mock
 import click
 import pytest
 import torch
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from markdown_pages import tokens
 from paths import ROOT
 from programs import output_of
 
@@ -27,19 +27,18 @@ import pyinit
 from pyinit._random.rng import has_stateless
 from pyinit.cli import main
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CHINESE_README = ROOT / "README.zh-CN.md"  # its blocks are those of README.md, by test_chinese.py
+PAGES = [
+    ROOT / "README.md",
+    CHINESE_README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/zh").glob("*.md")),
+]
 FOLDERS = ("pyinit", "csrc", "tests", "bench", "docs", "scripts", "tools", "cmake", ".ci")
 OPTIONAL = ("keras", "jax", "transformers")
 LANGUAGES = {"python", "sh", "text", "toml", "json", "cpp"}
-
-
-def tokens(page: Path) -> Iterator[tuple[Token, int]]:
-    """Its Markdown, with the line that each piece begins at."""
-    for token in MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8")):
-        line = token.map[0] + 1 if token.map else 0
-        yield token, line
-        for child in token.children or ():
-            yield child, line
 
 
 def found(chosen: Any) -> list[Any]:
@@ -54,6 +53,12 @@ def found(chosen: Any) -> list[Any]:
 
 def language(token: Token) -> str:
     return token.info.partition(" ")[0]
+
+
+def python_blocks() -> list[Any]:
+    """Each once."""
+    blocks = found(lambda token: token.type == "fence" and language(token) == "python")
+    return [block for block in blocks if block.values[0] != CHINESE_README]
 
 
 @contextmanager
@@ -79,9 +84,7 @@ def state_restored() -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
-@pytest.mark.parametrize(
-    ("page", "line", "token"), found(lambda t: t.type == "fence" and language(t) == "python")
-)
+@pytest.mark.parametrize(("page", "line", "token"), python_blocks())
 def test_a_python_block_runs_by_itself(
     page: Path, line: int, token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,9 +108,7 @@ def at_import() -> set[str]:
     )
 
 
-@pytest.mark.parametrize(
-    ("page", "line", "token"), found(lambda t: t.type == "fence" and language(t) == "python")
-)
+@pytest.mark.parametrize(("page", "line", "token"), python_blocks())
 def test_a_python_block_imports_the_modules_it_names(page: Path, line: int, token: Token) -> None:
     """Which no run in this process would tell: other tests have imported them."""
     nodes = list(ast.walk(ast.parse(token.content)))
