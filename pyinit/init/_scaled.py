@@ -32,6 +32,7 @@ from pyinit.init._routes import (
 
 Distribution = Literal["truncated_normal", "normal", "untruncated_normal", "uniform"]
 
+
 @fills
 def xavier_uniform_(
     tensor: Tensor,
