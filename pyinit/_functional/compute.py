@@ -13,6 +13,7 @@ from pyinit._functional.geometry import OPERANDS, Plan
 from pyinit._torch.views import DTYPES, is_overridden
 
 _CPU = torch.device("cpu")
+_empty_strided = torch.empty_strided  # torch's own, whatever stands under the name later
 _DTYPE_OF = {code: dtype for dtype, code in DTYPES.items()}
 
 is_watched: Callable[..., bool] = _core.is_watched
@@ -23,9 +24,7 @@ def template_of(plan: Plan, target: int) -> tuple[Tensor]:
     """A tensor like the output of calls with this plan, without memory, in a tuple."""
     with torch.inference_mode(False):
         shape = plan.geometry.shapes[target]
-        made = torch.empty_strided(
-            shape, plan.strides[target], dtype=_DTYPE_OF[plan.dtype], device=_CPU
-        )
+        made = _empty_strided(shape, plan.strides[target], dtype=_DTYPE_OF[plan.dtype], device=_CPU)
         made.untyped_storage().resize_(0)
     return (made,)
 
