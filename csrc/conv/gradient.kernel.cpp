@@ -43,18 +43,15 @@ template <class T, int vectors, bool add, int... i> struct Tiles<T, vectors, add
                                       int64_t) = {multiply_tile<T, i + 1, vectors, add>...};
 };
 
-// All tiles have as many rows as any other, or one more: a last one of few rows would take as long as a full one.
 template <class T, int vectors, bool add, int most>
 void multiply_tiles(int64_t m, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b, T* c,
                     int64_t c_row) {
   using All = Tiles<T, vectors, add, std::make_integer_sequence<int, most>>;
-  for (int64_t tiles = (m + most - 1) / most; tiles > 0; --tiles) {
-    const int64_t count = (m + tiles - 1) / tiles;
+  for_equal_parts<most>(m, [&](int64_t count) {
     All::multiply[count - 1](k, a, rows, steps, b, c, c_row);
-    m -= count;
     rows += count;
     c += count * c_row;
-  }
+  });
 }
 
 template <class T, bool add>
@@ -122,17 +119,17 @@ template <class T, int... i> struct AllPlaneTiles<T, std::integer_sequence<int, 
 template <class T>
 void add_planes(int64_t outputs, int64_t taps, int64_t count, const T* x, const int64_t* offsets, const int64_t* steps,
                 const T* y, int64_t y_step, T* sums) {
-  for (int64_t i = 0, tiles = (outputs + kTileOutputs - 1) / kTileOutputs; tiles > 0; --tiles) {
-    const int64_t some = (outputs - i + tiles - 1) / tiles;
+  int64_t i = 0;
+  for_equal_parts<kTileOutputs>(outputs, [&](int64_t some) {
     const auto& add = AllPlaneTiles<T, std::make_integer_sequence<int, kTileOutputs>>::add[some - 1];
-    for (int64_t j = 0, groups = (taps + kTileTaps - 1) / kTileTaps; groups > 0; --groups) {
-      const int64_t together = (taps - j + groups - 1) / groups;
+    int64_t j = 0;
+    for_equal_parts<kTileTaps>(taps, [&](int64_t together) {
       add[together - 1](count, x, offsets + j, steps, y + i * y_step, y_step, sums + (i * taps + j) * kSumLanes<T>,
                         taps * kSumLanes<T>);
       j += together;
-    }
+    });
     i += some;
-  }
+  });
 }
 
 template <class T> void add_lanes(int64_t count, const T* sums, T* out) {

@@ -169,14 +169,10 @@ class Winograd {
       for (int64_t d = 0; d < tiles.size[0]; ++d) {
         for (int64_t h = 0; h < tiles.size[1]; ++h, tile += tiles.size[2]) {
           const int64_t height = std::min(kSide, pixels.size[1] - kSide * h);
-          float* const to = out + n * output_.batch_stride + d * output_.strides[0] + kSide * h * output_.strides[1];
-          if (is_direct) {
-            winograd_.transform_outputs({tiles.size[2], columns}, height, w, sums + tile * sums_.row, sums_.point,
-                                        sums_.row, to, output_.strides[1], along);
-            continue;
-          }
+          float* const there = out + n * output_.batch_stride + d * output_.strides[0] + kSide * h * output_.strides[1];
           winograd_.transform_outputs({tiles.size[2], columns}, height, w, sums + tile * sums_.row, sums_.point,
-                                      sums_.row, buffer + made * panel_, w * panel_, panel_);
+                                      sums_.row, is_direct ? there : buffer + made * panel_,
+                                      is_direct ? output_.strides[1] : w * panel_, is_direct ? along : panel_);
           made += height * w;
         }
       }

@@ -138,13 +138,11 @@ template <bool add, int... i> struct VectorTiles<add, std::integer_sequence<int,
 template <bool add>
 void multiply_vector(int64_t m, int64_t k, const float* a, int64_t a_row, const float* b, float* c, int64_t c_row) {
   using Tiles = VectorTiles<add, std::make_integer_sequence<int, kTallRows>>;
-  for (int64_t tiles = (m + kTallRows - 1) / kTallRows; tiles > 0; --tiles) {
-    const int64_t rows = (m + tiles - 1) / tiles;
+  for_equal_parts<kTallRows>(m, [&](int64_t rows) {
     Tiles::multiply[rows - 1](k, a, a_row, b, c, c_row);
-    m -= rows;
     a += rows * a_row;
     c += rows * c_row;
-  }
+  });
 }
 
 }  // namespace

@@ -63,16 +63,13 @@ template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
 };
 template <class T> using AllTiles = Tiles<T, std::make_integer_sequence<int, kRows>>;
 
-// All tiles have as many rows as any other, or one more: a last one of few rows would take as long as a full one.
 template <class T, Product product>
 void multiply(int64_t m, int64_t k, Factor<T> a, const T* b, int64_t b_step, T* c, int64_t c_row) {
-  for (int64_t tiles = (m + kRows - 1) / kRows; tiles > 0; --tiles) {
-    const int64_t rows = (m + tiles - 1) / tiles;
+  for_equal_parts<kRows>(m, [&](int64_t rows) {
     AllTiles<T>::template multiply<product>[rows - 1](a.data, a.row, a.step, k, b, b_step, c, c_row);
-    m -= rows;
     a.data += rows * a.row;
     c += rows * c_row;
-  }
+  });
 }
 
 template <class T> void solve(int64_t k, Factor<T> l, T* x, int64_t x_step) {

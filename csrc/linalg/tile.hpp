@@ -72,4 +72,14 @@ template <class T, int rows, int vectors = kVectors> struct Tile {
   }
 };
 
+// Calls f(count) for parts of m that have at most so many each, all as many as any other or one more: a last tile of
+// few rows would take as long as a full one.
+template <int most, class F> PYINIT_INLINE void for_equal_parts(int64_t m, F&& f) {
+  for (int64_t parts = (m + most - 1) / most; parts > 0; --parts) {
+    const int64_t count = (m + parts - 1) / parts;
+    f(count);
+    m -= count;
+  }
+}
+
 }  // namespace pyinit::PYINIT_NS
