@@ -17,6 +17,8 @@ void correlate(const Window& window, bool transposed, const Images<const T>& sou
     depthwise_pixels(window, transposed, source, weight, epilogue, out, threads);
   } else if (are_few(window, transposed, weight, out)) {
     depthwise_few(window, transposed, source, weight, epilogue, out);
+  } else if (fit_tiles(window, transposed, source, out, weight.size)) {
+    depthwise_tiles(window, transposed, source, weight, epilogue, out, threads);
   } else {
     depthwise_planes(window, transposed, source, weight, epilogue, out, threads);
   }
@@ -39,7 +41,9 @@ void convolve_depthwise_transposed(const Window& window, const Images<const T>& 
 template <class T>
 void depthwise_weight_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                                const Images<T>& weight, int threads) {
-  const auto route = has_rows_of_channels(input, output) ? depthwise_pixels_gradient<T> : depthwise_planes_gradient<T>;
+  const auto route = has_rows_of_channels(input, output)                    ? depthwise_pixels_gradient<T>
+                     : fit_tiles(window, false, input, output, weight.size) ? depthwise_tiles_gradient<T>
+                                                                            : depthwise_planes_gradient<T>;
   route(window, input, output, weight, threads);
 }
 

@@ -2,6 +2,7 @@
 #include <utility>  // integer_sequence: types only
 
 #include "conv/depthwise_kernels.hpp"
+#include "simd/square.hpp"
 #include "simd/vec.hpp"
 
 namespace pyinit::PYINIT_NS {
@@ -102,6 +103,34 @@ void copy(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x,
   }
   if (x.column == 2 && out.column == 1) return copy_planes<T, 2, 1>(planes, rows, columns, x, out);
   copy_planes<T, 0, 0>(planes, rows, columns, x, out);
+}
+
+#if __has_builtin(__builtin_shufflevector)
+// In squares, the last ones over some of those before.
+template <int side, class T>
+PYINIT_INLINE void turn_squares(int64_t planes, int64_t pixels, const T* x, int64_t plane, const int64_t* places,
+                                T* out) {
+  for (int64_t across = 0; across < pixels; across += side) {
+    const int64_t j = across + side < pixels ? across : pixels - side;
+    for (int64_t down = 0; down < planes; down += side) {
+      const int64_t i = down + side < planes ? down : planes - side;
+      transpose_square(x + i * plane + j, plane, [&](int l) { return out + places[j + l] + i; }, Square<side>{});
+    }
+  }
+}
+#endif
+
+template <class T>
+void turn(int64_t planes, int64_t pixels, const T* x, int64_t plane, const int64_t* places, T* out) {
+#if __has_builtin(__builtin_shufflevector)
+  if constexpr (kLanes<T> >= 8) {
+    if (planes >= 8 && pixels >= 8) return turn_squares<8>(planes, pixels, x, plane, places, out);
+  }
+  if (planes >= 4 && pixels >= 4) return turn_squares<4>(planes, pixels, x, plane, places, out);
+#endif
+  for (int64_t i = 0; i < planes; ++i) {
+    for (int64_t j = 0; j < pixels; ++j) out[places[j] + i] = x[i * plane + j];
+  }
 }
 
 // In pieces of eight, the last one over some of those before.
@@ -511,13 +540,10 @@ template <class T> void take_sums(int64_t count, T* sums, double* totals) {
 }
 
 template <class T>
-constexpr DepthwiseKernels<T> kKernels = {copy<T>,
-                                          weave<T>,
-                                          correlate<T>,
-                                          add_products<T>,
-                                          correlate_channels<T>,
-                                          stream_fence,
-                                          add_products_of_channels<T>,
+constexpr DepthwiseKernels<T> kKernels = {copy<T>,         turn<T>,
+                                          weave<T>,        correlate<T>,
+                                          add_products<T>, correlate_channels<T>,
+                                          stream_fence,    add_products_of_channels<T>,
                                           take_sums<T>};
 
 }  // namespace

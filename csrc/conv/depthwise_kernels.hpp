@@ -61,6 +61,9 @@ constexpr int64_t kSlack = 16;
 template <class T> struct DepthwiseKernels {
   void (*copy)(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& x, const Grid<T>& out);
 
+  // Pixels of planes that are `plane` apart become pixels of channels: pixel i goes to out[places[i]].
+  void (*turn)(int64_t planes, int64_t pixels, const T* x, int64_t plane, const int64_t* places, T* out);
+
   // The first `columns` of even's and odd's elements in turn. Columns of all lie side by side.
   void (*weave)(int64_t planes, int64_t rows, int64_t columns, const Grid<const T>& even, const Grid<const T>& odd,
                 const Grid<T>& out);

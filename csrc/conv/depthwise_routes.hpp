@@ -1,5 +1,6 @@
-// The two routes of convolutions that have one input channel a group: plane by plane, for any strides, and pixel by
-// pixel, where the channels lie side by side and there is one output channel for each input channel.
+// The routes of convolutions that have one input channel a group: plane by plane, for any strides; pixel by pixel,
+// where the channels lie side by side and there is one output channel for each input channel; and in tiles, pixel by
+// pixel too, where planes are small.
 #pragma once
 
 #include <limits>
@@ -22,6 +23,17 @@ bool are_few(const Window& window, bool transposed, const Images<const T>& weigh
 template <class T>
 void depthwise_few(const Window& window, bool transposed, const Images<const T>& source, const Images<const T>& weight,
                    const Epilogue<T>& epilogue, const Images<T>& out);
+
+// The same as depthwise_planes for planes that fit_tiles.
+template <class A, class B>
+bool fit_tiles(const Window& window, bool transposed, const Images<A>& source, const Images<B>& out,
+               const Extents& kernel);
+template <class T>
+void depthwise_tiles(const Window& window, bool transposed, const Images<const T>& source,
+                     const Images<const T>& weight, const Epilogue<T>& epilogue, const Images<T>& out, int threads);
+template <class T>
+void depthwise_tiles_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
+                              const Images<T>& weight, int threads);
 
 template <class T>
 void depthwise_planes_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,

@@ -2,6 +2,7 @@
 #include <utility>  // integer_sequence: types only
 
 #include "linalg/tile.hpp"
+#include "simd/square.hpp"
 
 namespace pyinit::PYINIT_NS {
 namespace {
@@ -117,54 +118,7 @@ void copy(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_
   }
 }
 
-#if __has_builtin(__builtin_shufflevector)  // GCC 12, any Clang
-template <int side> struct Square {};
-
-// A square of 4 x 4, or of 8 x 8.
-template <class T> PYINIT_INLINE void transpose_square(const T* x, int64_t row, T* out, int64_t out_row, Square<4>) {
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));  // NOLINT(modernize-use-using)
-  Four r[4];
-#pragma GCC unroll 4
-  for (int l = 0; l < 4; ++l) __builtin_memcpy(&r[l], x + l * row, sizeof(Four));
-  const Four low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
-  const Four low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
-  const Four high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
-  const Four high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-  r[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
-  r[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
-  r[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
-  r[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
-#pragma GCC unroll 4
-  for (int l = 0; l < 4; ++l) __builtin_memcpy(out + l * out_row, &r[l], sizeof(Four));
-}
-template <class T> PYINIT_INLINE void transpose_square(const T* x, int64_t row, T* out, int64_t out_row, Square<8>) {
-  typedef T Eight __attribute__((vector_size(8 * sizeof(T))));  // NOLINT(modernize-use-using)
-  Eight r[8], pairs[8];
-#pragma GCC unroll 8
-  for (int l = 0; l < 8; ++l) __builtin_memcpy(&r[l], x + l * row, sizeof(Eight));
-#pragma GCC unroll 4
-  for (int l = 0; l < 4; ++l) {
-    pairs[2 * l] = __builtin_shufflevector(r[2 * l], r[2 * l + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-    pairs[2 * l + 1] = __builtin_shufflevector(r[2 * l], r[2 * l + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-  }
-  // Columns l and l + 4 of four rows.
-#pragma GCC unroll 2
-  for (int l = 0; l < 8; l += 4) {
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) {
-      r[l + 2 * i] = __builtin_shufflevector(pairs[l + i], pairs[l + 2 + i], 0, 1, 8, 9, 4, 5, 12, 13);
-      r[l + 2 * i + 1] = __builtin_shufflevector(pairs[l + i], pairs[l + 2 + i], 2, 3, 10, 11, 6, 7, 14, 15);
-    }
-  }
-#pragma GCC unroll 4
-  for (int l = 0; l < 4; ++l) {
-    const Eight low = __builtin_shufflevector(r[l], r[l + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-    const Eight high = __builtin_shufflevector(r[l], r[l + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-    __builtin_memcpy(out + l * out_row, &low, sizeof(Eight));
-    __builtin_memcpy(out + (l + 4) * out_row, &high, sizeof(Eight));
-  }
-}
-
+#if __has_builtin(__builtin_shufflevector)
 // In squares, the last ones over some of those before. A few columns at a time: rows of the output may share places of
 // the first cache.
 constexpr int64_t kColumns = 8;
@@ -176,7 +130,7 @@ PYINIT_INLINE void transpose_squares(int64_t rows, int64_t columns, const T* x, 
       const int64_t i = down + side < rows ? down : rows - side;
       for (int64_t across = some; across < end; across += side) {
         const int64_t j = across + side < columns ? across : columns - side;
-        transpose_square(x + i * row + j, row, out + j * out_row + i, out_row, Square<side>{});
+        transpose_square(x + i * row + j, row, [&](int l) { return out + (j + l) * out_row + i; }, Square<side>{});
       }
     }
   }
