@@ -78,6 +78,18 @@ CASES = [
         if (case := square(1, 18, 14, 3, stride, 2, dilation)).fits
     ),
     *(square(1, channels, 7, 3, 1, 1) for channels in (1, 2, 8, 15, 16, 17, 33, 260)),
+    # Small planes of many channels, which are turned.
+    *(
+        case
+        for size in (1, 2, 3, 5, 7, 9)
+        for kernel, stride, padding in ((3, 1, 1), (3, 2, 1), (5, 3, 0), (5, 1, 4), (2, 2, 2))
+        if (case := square(3, 20, size, kernel, stride, padding)).fits
+    ),
+    square(5, 144, 28, 3, 2, 1),
+    square(70, 16, 7, 3, 1, 1),
+    square(2, 16, 6, 3, 2, 3, 2),
+    Depthwise(2, 18, (5, 6, 7), (3, 3, 3), (1, 2, 1), (1, 1, 1), (1, 1, 1)),
+    Depthwise(2, 35, (6,), (3,), (1,), (1,), (1,)),
     Depthwise(2, 5, (40,), (4,), (1,), (3,), (1,)),
     Depthwise(1, 1, (17_011,), (7,), (2,), (3,), (3,)),
     Depthwise(2, 4, (5, 6, 9), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
