@@ -82,6 +82,7 @@ template <class T> class WeightGradient {
   bool is_in_place() const;
   bool is_packed() const;
   bool is_direct(const Tile& tile) const;
+  bool is_panel(const Tile& tile, const Block& block) const;
   void multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums, int64_t sums_row) const;
   void pack(const Images<const T>& images, int64_t first, int64_t channels, const Block& block, T* panels) const;
   void pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x, T* panel) const;
@@ -220,6 +221,19 @@ template <class T> bool WeightGradient<T>::is_direct(const Tile& tile) const {
   return blocks_.count() == 1 && taps_ == 1 && weight_.batch_stride == 1 && tile.columns % gradient_kernels_.panel == 0;
 }
 
+// Whether a block of the output's gradient is read where it is: nothing lies between its pixels, and they are whole
+// vectors.
+template <class T> bool WeightGradient<T>::is_panel(const Tile& tile, const Block& block) const {
+  const int64_t rest = tile.columns % gradient_kernels_.panel;
+  if (output_.channel_stride != 1 || (rest != 0 && rest != gradient_kernels_.vector)) return false;
+  int64_t distance = tile.columns;
+  for (size_t i = kSpatial; i-- > 0;) {
+    if (block.size[i] > 1 && output_.strides[i] != distance) return false;
+    distance *= block.size[i];
+  }
+  return block.images == 1 || output_.batch_stride == distance;
+}
+
 // One part of a tile's sums.
 template <class T>
 void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums,
@@ -246,11 +260,14 @@ void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace
       fill_offsets(block, source.image, source.step, work.steps);
       data = source.data;
     }
-    pack(output_, tile.group * columns_ + tile.column, tile.columns, block, work.panels);
+    const int64_t column = tile.group * columns_ + tile.column;
+    const bool as_it_is = is_panel(tile, block);
+    if (!as_it_is) pack(output_, column, tile.columns, block, work.panels);
+    const T* const b = as_it_is ? output_.at(block.image, column, block.begin) : work.panels;
     const auto function = index == begin ? gradient_kernels_.set : gradient_kernels_.add;
     for (int64_t j = 0; j < tile.columns; j += panel) {
       function(tile.channels * taps_, tile.columns - j, block.pixels(), data, work.rows, work.steps,
-               work.panels + j * block.pixels(), sums + j, sums_row);
+               as_it_is ? b + j : b + j * block.pixels(), as_it_is ? tile.columns : panel, sums + j, sums_row);
     }
     lookout.after(tile.channels * taps_ * tile.columns * block.pixels());
   }
