@@ -31,7 +31,7 @@ template <class T> struct GradientKernels {
   // The sums of lanes: halves are added until one is left.
   void (*add_lanes)(int64_t count, const T* sums, T* out);
 
-  // sums[i] += x[i]; the count is that of whole panels' rows.
+  // sums[i] += x[i]; the count is that of whole vectors.
   void (*accumulate)(int64_t count, const T* x, T* sums);
 
   // sums[i] += line i, of at most kSumBlock elements, and sums[j] += column j of at most kSumRows rows.
