@@ -44,8 +44,8 @@ void multiply_tile(int64_t k, const T* a, const int64_t* a_rows, const int64_t* 
 template <class T, int run, int vectors, bool add, class Runs> struct Tiles;
 template <class T, int run, int vectors, bool add, int... i>
 struct Tiles<T, run, vectors, add, std::integer_sequence<int, i...>> {
-  static constexpr decltype(&multiply_tile<T, 1, 1, 1, true>)
-      multiply[] = {multiply_tile<T, i + 1, run, vectors, add>...};
+  static constexpr decltype(&multiply_tile<T, 1, 1, 1, true>) multiply[] = {
+      multiply_tile<T, i + 1, run, vectors, add>...};
 };
 
 template <class T, int run, int vectors, bool add, int most>

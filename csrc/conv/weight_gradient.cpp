@@ -207,8 +207,8 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
 
 // Some pixels, and columns of one panel.
 template <class T>
-void WeightGradient<T>::pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x,
-                             T* panel, int64_t row) const {
+void WeightGradient<T>::pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x, T* panel,
+                             int64_t row) const {
   const int64_t along = images.strides[2], across = images.channel_stride;
   if (across == 1) {
     kernels_.copy(pixels, columns, x, along, panel, row);
