@@ -254,9 +254,12 @@ void multiply_rows_tile(const T* a, const int64_t* a_rows, const Runs& runs, con
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) sums[i][j] = vec(T{0});
   }
-  if constexpr (add) {
+  // What is written is to be there by then: sums may be few, and stores wait for their lines.
+  constexpr int kLine = 64 / static_cast<int>(sizeof(T));
 #pragma GCC unroll 12
-    for (int i = 0; i < rows; ++i) __builtin_prefetch(c + c_rows[i], 1);
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors * L; j += kLine) __builtin_prefetch(c + c_rows[i] + j, 1);
   }
   for (int64_t run = 0; run < runs.count; ++run) {
     const int64_t offset = runs.offsets[run];

@@ -7,28 +7,32 @@
 namespace pyinit::PYINIT_NS {
 namespace {
 
-// Each row of a tile has a pointer of its own, and there must be registers for these, too.
+// Rows that lie side by side share a pointer, for which there must be registers, too. These are the rows of a tile that
+// have one each.
 constexpr int kRowsAnywhere = kRows < 8 ? kRows : 8;
-// One vector wide: more rows, since it takes eight sums or so at a time to keep a processor busy.
-constexpr int kTallRows = 9;
+// One vector wide: more rows, since it takes eight sums or so at a time to keep a processor busy, and as many as there
+// are registers where that takes few pointers.
+constexpr int kTallRows = 9, kMostTallRows = kRows * kVectors;
 
-template <class T, int rows, int vectors, bool add>
-void multiply_tile(int64_t k, const T* a, const int64_t* a_rows, const int64_t* steps, const T* b, T* c,
+// The rows of a tile are `runs` of `run` rows that lie side by side.
+template <class T, int runs, int run, int vectors, bool add>
+void multiply_tile(int64_t k, const T* a, const int64_t* a_rows, const int64_t* steps, const T* b, int64_t b_step, T* c,
                    int64_t c_row) {
+  constexpr int rows = runs * run;
   using Sums = Tile<T, rows, vectors>;
   Sums t;
   Sums::clear(t);
-  const T* row[rows];
+  const T* row[runs];
 #pragma GCC unroll 9
-  for (int i = 0; i < rows; ++i) row[i] = a + a_rows[i];
-  for (int64_t l = 0; l < k; ++l, b += kPanel<T>) {
+  for (int i = 0; i < runs; ++i) row[i] = a + a_rows[i * run];
+  for (int64_t l = 0; l < k; ++l, b += b_step) {
     const int64_t step = steps[l];
     Vec<T> b_row[vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * Sums::L);
-#pragma GCC unroll 9
+#pragma GCC unroll 28
     for (int i = 0; i < rows; ++i) {
-      const Vec<T> x = vec(row[i][step]);
+      const Vec<T> x = vec(row[i / run][step + i % run]);
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; ++j) t.sums[i][j] = multiply_add(x, b_row[j], t.sums[i][j]);
     }
@@ -36,32 +40,56 @@ void multiply_tile(int64_t k, const T* a, const int64_t* a_rows, const int64_t* 
   add ? Sums::add_to(t, c, c_row) : Sums::store_to(t, c, c_row);
 }
 
-// The functions for tiles of 1, 2, ... rows.
-template <class T, int vectors, bool add, class Rows> struct Tiles;
-template <class T, int vectors, bool add, int... i> struct Tiles<T, vectors, add, std::integer_sequence<int, i...>> {
-  static constexpr void (*multiply[])(int64_t, const T*, const int64_t*, const int64_t*, const T*, T*,
-                                      int64_t) = {multiply_tile<T, i + 1, vectors, add>...};
+// The functions for tiles of 1, 2, ... runs.
+template <class T, int run, int vectors, bool add, class Runs> struct Tiles;
+template <class T, int run, int vectors, bool add, int... i>
+struct Tiles<T, run, vectors, add, std::integer_sequence<int, i...>> {
+  static constexpr decltype(&multiply_tile<T, 1, 1, 1, true>) multiply[] = {
+      multiply_tile<T, i + 1, run, vectors, add>...};
 };
 
-template <class T, int vectors, bool add, int most>
-void multiply_tiles(int64_t m, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b, T* c,
-                    int64_t c_row) {
-  using All = Tiles<T, vectors, add, std::make_integer_sequence<int, most>>;
-  for_equal_parts<most>(m, [&](int64_t count) {
-    All::multiply[count - 1](k, a, rows, steps, b, c, c_row);
-    rows += count;
-    c += count * c_row;
+template <class T, int run, int vectors, bool add, int most>
+void multiply_tiles(int64_t m, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
+                    int64_t b_step, T* c, int64_t c_row) {
+  using All = Tiles<T, run, vectors, add, std::make_integer_sequence<int, most>>;
+  for_equal_parts<most>(m / run, [&](int64_t runs) {
+    All::multiply[runs - 1](k, a, rows, steps, b, b_step, c, c_row);
+    rows += runs * run;
+    c += runs * run * c_row;
   });
+}
+
+// The greatest number of rows that all runs of rows side by side can be divided into.
+int64_t common_run(int64_t m, const int64_t* rows) {
+  int64_t common = 0;
+  for (int64_t begin = 0, end = 1; begin < m; begin = end++) {
+    while (end < m && rows[end] == rows[end - 1] + 1) ++end;
+    for (int64_t rest = end - begin; rest != 0;) {
+      const int64_t next = common % rest;
+      common = rest;
+      rest = next;
+    }
+  }
+  return common;
 }
 
 template <class T, bool add>
 void multiply(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
-              T* c, int64_t c_row) {
-  if (columns <= kLanes<T>) {
-    multiply_tiles<T, 1, add, kTallRows>(m, k, a, rows, steps, b, c, c_row);
-  } else {
-    multiply_tiles<T, kVectors, add, kRowsAnywhere>(m, k, a, rows, steps, b, c, c_row);
+              int64_t b_step, T* c, int64_t c_row) {
+  if (columns > kLanes<T>) {
+    return multiply_tiles<T, 1, kVectors, add, kRowsAnywhere>(m, k, a, rows, steps, b, b_step, c, c_row);
   }
+  const int64_t common = common_run(m, rows);
+  const auto as_runs_of = [&](auto run) {
+    constexpr int most = run == 1 ? kTallRows : kMostTallRows / run;
+    multiply_tiles<T, run, 1, add, most>(m, k, a, rows, steps, b, b_step, c, c_row);
+  };
+  // The widths of most kernels, and what numbers of channels can be divided by.
+  if (common % 3 == 0) return as_runs_of(std::integral_constant<int, 3>());
+  if (common % 4 == 0) return as_runs_of(std::integral_constant<int, 4>());
+  if (common % 5 == 0) return as_runs_of(std::integral_constant<int, 5>());
+  if (common % 7 == 0) return as_runs_of(std::integral_constant<int, 7>());
+  as_runs_of(std::integral_constant<int, 1>());
 }
 
 // Sums over pixels in lanes: as many side by side as leave room for the elements of both images.

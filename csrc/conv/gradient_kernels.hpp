@@ -17,12 +17,12 @@ template <class T> struct GradientKernels {
   int panel, vector;  // a panel's columns; those that take half the time or less
 
   // C (m x columns, rows at a distance) becomes AB, or gains it: element (i, k) of A stands at a[rows[i] + steps[k]],
-  // B has k rows of `panel` elements. As many columns as make whole vectors are written. Each sum is one chain of
-  // multiply-adds from 0 on, k = 0, 1, 2, ...
+  // B has k rows at a distance of `b_step`. One vector's columns are read and written, or a panel's where these are
+  // not enough. Each sum is one chain of multiply-adds from 0 on, k = 0, 1, 2, ...
   void (*set)(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
-              T* c, int64_t c_row);
+              int64_t b_step, T* c, int64_t c_row);
   void (*add)(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
-              T* c, int64_t c_row);
+              int64_t b_step, T* c, int64_t c_row);
 
   // Sum (i, j) has kSumLanes lanes, side by side, which gain x[offsets[j] + steps[k] + l] y[i * y_step + k * kSumLanes
   // + l] for k = 0, 1, 2, ...: rows of sums are `taps` sums long.
@@ -31,7 +31,7 @@ template <class T> struct GradientKernels {
   // The sums of lanes: halves are added until one is left.
   void (*add_lanes)(int64_t count, const T* sums, T* out);
 
-  // sums[i] += x[i]; the count is that of whole panels' rows.
+  // sums[i] += x[i]; the count is that of whole vectors.
   void (*accumulate)(int64_t count, const T* x, T* sums);
 
   // sums[i] += line i, of at most kSumBlock elements, and sums[j] += column j of at most kSumRows rows.

@@ -36,10 +36,12 @@ template <class F> void for_each_row(const Block& block, int64_t image, const Ex
     }
   }
 }
-// Where a block's pixels lie.
-inline void fill_offsets(const Block& block, int64_t image, const Extents& step, int64_t* offsets) {
+// Where a block's pixels lie if the first of them lies at `first`.
+inline void fill_offsets(const Block& block, int64_t image, const Extents& step, int64_t* offsets, int64_t first = 0) {
+  const int64_t width = block.size[2], along = step[2];
   for_each_row(block, image, step, [&](int64_t row) {
-    for (int64_t w = 0; w < block.size[2]; ++w) *offsets++ = row + w * step[2];
+    for (int64_t w = 0; w < width; ++w) offsets[w] = first + row + w * along;
+    offsets += width;
   });
 }
 

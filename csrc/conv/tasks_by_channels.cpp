@@ -74,22 +74,27 @@ template <class T> class ByChannels final : public Tasks<T> {
     int64_t* const tile_rows = reinterpret_cast<int64_t*>(scratch + at_tile_rows_);
     int64_t* runs = reinterpret_cast<int64_t*>(scratch + at_runs_);
     T* const out = this->begin(phase, part);
-    fill_offsets(part.block, phase.output.batch_stride, phase.output.strides, places);
+    // Whether sums go to the output from registers.
+    const bool is_direct = channel == 1 && part.outputs % lanes_ == 0;
+    const Extents& size = part.block.size;
+    const Extents tile_step = {size[1] * size[2] * panel_, size[2] * panel_, panel_};
+    if (!is_direct) fill_offsets(part.block, phase.output.batch_stride, phase.output.strides, places);
     ZoneOfBlock zones[kMostZones];
     int64_t count = 0, done = 0;
     for_each_zone(index, part.block, [&](const Block& pixels_of_zone, const Zone& d, const Zone& h, const Zone& w) {
       ZoneOfBlock& zone = zones[count++];
       zone.first = done;
-      fill_zone(part.block, pixels_of_zone, source, rows + done, tile_rows + done);
+      const auto fill = [&](int64_t image, const Extents& step, int64_t* offsets) {
+        fill_part(part.block, pixels_of_zone, image, step, offsets + done);
+      };
+      fill(source.image, source.step, rows);
+      if (channel == 1) fill(phase.output.batch_stride, phase.output.strides, places_by_zones);
+      if (!is_direct) fill(size[0] * tile_step[0], tile_step, tile_rows);
       done += pixels_of_zone.pixels();
       zone.count = done - zone.first;
       zone.runs = runs_of(index, d, h, w, channels, runs);
       runs += 2 * this->correlation_.most_taps();
     });
-    for (int64_t i = 0; i < pixels; ++i) {
-      places_by_zones[i] = places[tile_rows[i]];
-      tile_rows[i] *= panel_;
-    }
     const auto prefetch = [&](const ZoneOfBlock& zone, int64_t begin) {
       const int64_t end = std::min(begin + kRowsAhead, zone.first + zone.count);
       for (int64_t i = begin; i < end; ++i) {
@@ -213,22 +218,11 @@ template <class T> class ByChannels final : public Tasks<T> {
     }
   }
 
-  // What the pixels of a part of a block take, and where they are among those of the block.
-  static void fill_zone(const Block& block, const Block& part, const Source<T>& source, int64_t* rows,
-                        int64_t* indices) {
-    const Extents& size = block.size;
-    const Extents index = {size[1] * size[2], size[2], 1};
-    int64_t row = 0, at = 0;
-    for (size_t i = 0; i < kSpatial; ++i) {
-      row += (part.begin[i] - block.begin[i]) * source.step[i];
-      at += (part.begin[i] - block.begin[i]) * index[i];
-    }
-    fill_offsets(part, source.image, source.step, rows);
-    fill_offsets(part, size[0] * index[0], index, indices);
-    for (int64_t i = 0; i < part.pixels(); ++i) {
-      rows[i] += row;
-      indices[i] += at;
-    }
+  // Where the pixels of a part of a block lie, from the first one of the block on.
+  static void fill_part(const Block& block, const Block& part, int64_t image, const Extents& step, int64_t* offsets) {
+    int64_t first = 0;
+    for (size_t i = 0; i < kSpatial; ++i) first += (part.begin[i] - block.begin[i]) * step[i];
+    fill_offsets(part, image, step, offsets, first);
   }
 
   // Taps of zones whose channels run on into one another, as far as all have as many.

@@ -82,9 +82,16 @@ template <class T> class WeightGradient {
   bool is_in_place() const;
   bool is_packed() const;
   bool is_direct(const Tile& tile) const;
+  bool is_panel(const Tile& tile, const Block& block) const;
   void multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums, int64_t sums_row) const;
-  void pack(const Images<const T>& images, int64_t first, int64_t channels, const Block& block, T* panels) const;
-  void pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x, T* panel) const;
+  // The columns of whole panels, of which the last one is one vector wide if that is enough.
+  int64_t width(int64_t columns) const {
+    const int64_t panel = gradient_kernels_.panel, vector = gradient_kernels_.vector, rest = columns % panel;
+    return columns - rest + (rest == 0 ? 0 : rest <= vector ? vector : panel);
+  }
+  void pack(const Images<const T>& images, int64_t first, int64_t channels, const Block& block, int64_t panels_width,
+            T* panels) const;
+  void pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x, T* panel, int64_t row) const;
   void store(const Tile& tile, int64_t begin, int64_t end, int64_t* offsets, const T* sums) const;
   template <class F> void for_each_row(int64_t channels, F&& f) const;
 
@@ -164,13 +171,11 @@ template <class T> template <class F> void WeightGradient<T>::for_each_row(int64
   }
 }
 
-// Channels of a block's pixels, row after row of a panel.
+// Channels of a block's pixels, row after row of a panel. The last panel ends at `panels_width`.
 template <class T>
 void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64_t channels, const Block& block,
-                             T* panels) const {
+                             int64_t panels_width, T* panels) const {
   const int64_t panel = gradient_kernels_.panel, depth = block.pixels();
-  const int64_t rest = channels % panel;
-  if (rest != 0) std::fill_n(panels + (channels - rest) * depth, depth * panel, T{0});
   const Extents& strides = images.strides;
   const T* const origin = images.at(block.image, first, block.begin);
   // Rows that run on into one another are one.
@@ -180,7 +185,7 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
     for (int64_t d = 0; d < block.size[0]; ++d) {
       for (int64_t h = 0; h < height; ++h) {
         const T* const x = origin + n * images.batch_stride + d * strides[0] + h * strides[1];
-        T* const to = panels + ((n * block.size[0] + d) * height + h) * width * panel;
+        const int64_t before = ((n * block.size[0] + d) * height + h) * width;
         // If channels lie side by side, some pixels are taken at a time, so that what is read lies side by side, too.
         const int64_t run = images.channel_stride == 1 ? kPixelsPacked : width;
         for (int64_t w = 0; w < width; w += run) {
@@ -190,8 +195,9 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
             for (int64_t j = 0; j < channels; j += kCacheLine / int64_t{sizeof(T)}) __builtin_prefetch(ahead + j);
           }
           for (int64_t j = 0; j < channels; j += panel) {
+            const int64_t row = std::min(panel, panels_width - j);
             pack(images, std::min(run, width - w), std::min(panel, channels - j),
-                 x + w * strides[2] + j * images.channel_stride, to + j * depth + w * panel);
+                 x + w * strides[2] + j * images.channel_stride, panels + j * depth + (before + w) * row, row);
           }
         }
       }
@@ -201,9 +207,9 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
 
 // Some pixels, and columns of one panel.
 template <class T>
-void WeightGradient<T>::pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x,
-                             T* panel) const {
-  const int64_t along = images.strides[2], across = images.channel_stride, row = gradient_kernels_.panel;
+void WeightGradient<T>::pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x, T* panel,
+                             int64_t row) const {
+  const int64_t along = images.strides[2], across = images.channel_stride;
   if (across == 1) {
     kernels_.copy(pixels, columns, x, along, panel, row);
   } else if (along == 1) {
@@ -220,37 +226,65 @@ template <class T> bool WeightGradient<T>::is_direct(const Tile& tile) const {
   return blocks_.count() == 1 && taps_ == 1 && weight_.batch_stride == 1 && tile.columns % gradient_kernels_.panel == 0;
 }
 
+// Whether a block of the output's gradient is read where it is: nothing lies between its pixels, and they are whole
+// vectors.
+template <class T> bool WeightGradient<T>::is_panel(const Tile& tile, const Block& block) const {
+  if (output_.channel_stride != 1 || tile.columns != width(tile.columns)) return false;
+  int64_t distance = tile.columns;
+  for (size_t i = kSpatial; i-- > 0;) {
+    if (block.size[i] > 1 && output_.strides[i] != distance) return false;
+    distance *= block.size[i];
+  }
+  return block.images == 1 || output_.batch_stride == distance;
+}
+
 // One part of a tile's sums.
 template <class T>
 void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums,
                                  int64_t sums_row) const {
   const int64_t begin = blocks_.count() * part / tiling_.parts, end = blocks_.count() * (part + 1) / tiling_.parts;
-  const int64_t panel = gradient_kernels_.panel;
-  const int64_t first = tile.group * channels_ + tile.channel;
+  const int64_t panel = gradient_kernels_.panel, panels_width = width(tile.columns);
+  const int64_t first = tile.group * channels_ + tile.channel, column = tile.group * columns_ + tile.column;
   const bool packed = is_packed(), in_place = is_in_place();
+  Block last = {};
   Lookout lookout;
   for (int64_t index = begin; index < end; ++index) {
     const Block block = blocks_[index];
+    const bool is_new_size = block.images != last.images || block.size != last.size;
+    last = block;
     const T* data = work.strip;
     if (packed) {
-      pack(input_, first, tile.channels, block, work.strip);
-      for (int64_t i = 0; i < tile.channels; ++i) work.rows[i] = i / panel * panel * block.pixels() + i % panel;
-      for (int64_t i = 0; i < block.pixels(); ++i) work.steps[i] = i * panel;
+      pack(input_, first, tile.channels, block, round_up(tile.channels, panel), work.strip);
+      if (is_new_size) {
+        for (int64_t i = 0; i < tile.channels; ++i) work.rows[i] = i / panel * panel * block.pixels() + i % panel;
+        for (int64_t i = 0; i < block.pixels(); ++i) work.steps[i] = i * panel;
+      }
     } else {
       const Source<T> source = in_place ? as_it_is(reach_, input_, block, first)
                                         : strip_.fill(input_, block, first, tile.channels, work.strip);
-      const std::vector<int64_t>& taps = in_place ? taps_in_place_ : strip_.taps();
-      for_each_row(tile.channels, [&](int64_t row, int64_t i, int64_t t) {
-        work.rows[row] = i * source.channel + taps[static_cast<size_t>(t)];
-      });
-      fill_offsets(block, source.image, source.step, work.steps);
+      if (is_new_size) {
+        const std::vector<int64_t>& taps = in_place ? taps_in_place_ : strip_.taps();
+        for_each_row(tile.channels, [&](int64_t row, int64_t i, int64_t t) {
+          work.rows[row] = i * source.channel + taps[static_cast<size_t>(t)];
+        });
+        fill_offsets(block, source.image, source.step, work.steps);
+      }
       data = source.data;
     }
-    pack(output_, tile.group * columns_ + tile.column, tile.columns, block, work.panels);
+    const bool is_one_panel = is_panel(tile, block);
+    if (!is_one_panel) {
+      if (is_new_size && panels_width > tile.columns) {
+        const int64_t filled = tile.columns / panel * panel;
+        std::fill_n(work.panels + filled * block.pixels(), (panels_width - filled) * block.pixels(), T{0});
+      }
+      pack(output_, column, tile.columns, block, panels_width, work.panels);
+    }
+    const T* const gradients = is_one_panel ? output_.at(block.image, column, block.begin) : work.panels;
     const auto function = index == begin ? gradient_kernels_.set : gradient_kernels_.add;
     for (int64_t j = 0; j < tile.columns; j += panel) {
-      function(tile.channels * taps_, tile.columns - j, block.pixels(), data, work.rows, work.steps,
-               work.panels + j * block.pixels(), sums + j, sums_row);
+      const T* const b = gradients + (is_one_panel ? j : j * block.pixels());
+      function(tile.channels * taps_, tile.columns - j, block.pixels(), data, work.rows, work.steps, b,
+               is_one_panel ? panels_width : std::min(panel, panels_width - j), sums + j, sums_row);
     }
     lookout.after(tile.channels * taps_ * tile.columns * block.pixels());
   }
@@ -262,7 +296,7 @@ void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int6
   for_each_row(tile.channels, [&](int64_t row, int64_t i, int64_t t) {
     offsets[row] = (tile.channel + i) * weight_.channel_stride + weight_taps_[static_cast<size_t>(t)];
   });
-  const int64_t sums_row = round_up(tile.columns, int64_t{gradient_kernels_.panel});
+  const int64_t sums_row = width(tile.columns);
   T* const to = origin(tile);
   for (int64_t row = begin, next = begin; row < end; row = next) {
     next = row + 1;
@@ -288,7 +322,7 @@ void WeightGradient<T>::store(const Tile& tile, int64_t begin, int64_t end, int6
 template <class T> void WeightGradient<T>::run() const {
   const int most = tiling_.threads;
   const int64_t panel = gradient_kernels_.panel, rows = tiling_.channels * taps_, depth = blocks_.largest().pixels();
-  const int64_t columns = round_up(tiling_.columns, panel), parts = tiling_.parts;
+  const int64_t columns = width(tiling_.columns), parts = tiling_.parts;
   const int64_t copied = is_packed() ? round_up(tiling_.channels, panel) * depth : is_in_place() ? 0 : strip_.size();
   const int64_t strip_size = round_up(copied, kCacheLine);
   const int64_t panels_size = round_up(columns * depth, kCacheLine), sums_size = round_up(rows * columns, kCacheLine);
@@ -309,7 +343,7 @@ template <class T> void WeightGradient<T>::run() const {
       if (is_direct(t)) {
         multiply(t, 0, work, origin(t) + t.channel * weight_.channel_stride, weight_.channel_stride);
       } else {
-        multiply(t, 0, work, work.sums, round_up(t.columns, panel));
+        multiply(t, 0, work, work.sums, width(t.columns));
         store(t, 0, t.channels * taps_, work.rows, work.sums);
       }
     });
@@ -319,11 +353,11 @@ template <class T> void WeightGradient<T>::run() const {
     };
     steps.add(tiling_.tiles * parts, [&, sums_of](int64_t task, int thread) {
       const Tile t = tile(task / parts);
-      multiply(t, task % parts, work_of(thread), sums_of(task / parts, task % parts), round_up(t.columns, panel));
+      multiply(t, task % parts, work_of(thread), sums_of(task / parts, task % parts), width(t.columns));
     });
     steps.add(tiling_.tiles * parts, [&, sums_of](int64_t task, int thread) {
       const Tile t = tile(task / parts);
-      const int64_t count = t.channels * taps_, row = round_up(t.columns, panel);
+      const int64_t count = t.channels * taps_, row = width(t.columns);
       const int64_t begin = count * (task % parts) / parts, end = count * (task % parts + 1) / parts;
       T* const sums = sums_of(task / parts, 0) + begin * row;
       for (int64_t part = 1; part < parts; ++part) {

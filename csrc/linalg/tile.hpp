@@ -64,7 +64,7 @@ template <class T, int rows, int vectors = kVectors> struct Tile {
 
  private:
   template <class Self, class F> PYINIT_INLINE void for_each(Self& t, F&& f) {
-#pragma GCC unroll 14
+#pragma GCC unroll 28
     for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; ++j) f(t.sums[i][j], i, j);
