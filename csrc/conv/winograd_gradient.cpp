@@ -64,7 +64,7 @@ class WinogradGradient {
     inputs_point_ = apart(tiles * inputs_row_);
     gradients_point_ = apart(tiles * outputs_each_);
     sums_point_ = apart(channels_each_ * outputs_each_);
-    at_inputs_ = round_up(std::max(inputs_->size(), gradients_->size()), kCacheLine);
+    at_inputs_ = round_up(std::max({inputs_->size(), gradients_->size(), kTogether * kTaps * panel_}), kCacheLine);
     at_gradients_ = at_inputs_ + kPoints * inputs_point_ + kMaxPanel;
     at_sums_ = at_gradients_ + kPoints * gradients_point_;
   }
