@@ -16,7 +16,8 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kSide = 2, kTap = 3, kTaps = kTap * kTap;
-constexpr int64_t kTiles = 128;  // of a block: its products are one chain, and the blocks' sums are added up
+constexpr int64_t kTiles = 112;  // of a block
+constexpr int64_t kChain = 64;   // tiles whose products are one chain; the chains' sums are added up
 constexpr int64_t kMost = 128;   // channels, and outputs, of a task
 // Transforms of a channel take as long as the products of so many.
 constexpr int64_t kTransformCost = 5;
@@ -169,16 +170,20 @@ class WinogradGradient {
   }
 
   void multiply(int64_t tiles, const Tile& tile, bool adds, const float* scratch, float* sums) const {
+    const int64_t chain = block_size(tiles, kChain);
     for (int64_t p = 0; p < kPoints; ++p) {
-      const float* const inputs = scratch + at_inputs_ + p * inputs_point_;
       for (int64_t o = 0; o < tile.outputs; o += panel_) {
-        const float* const b = scratch + at_gradients_ + p * gradients_point_ + o * tiles;
         float* const c = sums + p * sums_point_ + o * channels_each_;
-        if (tile.outputs - o <= winograd_.vector) {
-          winograd_.multiply_vector[adds](tile.channels, tiles, {inputs, 1, inputs_row_}, b, c, panel_);
-        } else {
-          kernels_.multiply[static_cast<int>(adds ? Product::add : Product::set)](
-              tile.channels, tiles, {inputs, 1, inputs_row_}, b, panel_, c, panel_);
+        for (int64_t t = 0; t < tiles; t += chain) {
+          const int64_t count = std::min(chain, tiles - t);
+          const Factor<float> a = {scratch + at_inputs_ + p * inputs_point_ + t * inputs_row_, 1, inputs_row_};
+          const float* const b = scratch + at_gradients_ + p * gradients_point_ + o * tiles + t * panel_;
+          if (tile.outputs - o <= winograd_.vector) {
+            winograd_.multiply_vector[adds || t > 0](tile.channels, count, a, b, c, panel_);
+          } else {
+            kernels_.multiply[static_cast<int>(adds || t > 0 ? Product::add : Product::set)](tile.channels, count, a, b,
+                                                                                             panel_, c, panel_);
+          }
         }
       }
     }
