@@ -23,8 +23,8 @@ constexpr int64_t kMost = 128;   // channels, and outputs, of a task
 constexpr int64_t kTransformCost = 5;
 // Where tasks are few, blocks are divided into parts of at least so many multiply-adds, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
-constexpr int64_t kGrain = int64_t{1} << 17;  // multiply-adds that a thread is worth
-constexpr int64_t kTogether = 16;             // channels whose weights are made and stored together
+constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
+constexpr int64_t kTogether = 32;             // channels whose weights are made and stored together
 constexpr int64_t kFewChannels = 12;
 constexpr int64_t kCacheLine = 64 / int64_t{sizeof(float)};
 
@@ -100,7 +100,8 @@ class WinogradGradient {
  private:
   // How the gradient is cut into tiles, and blocks into parts: these by sizes alone, since sums depend on them.
   void divide(int most_threads) {
-    const double work = static_cast<double>(output_.batch * blocks_.count() * blocks_.largest().pixels()) *
+    const Extents size = tiles_of(output_.size);
+    const double work = static_cast<double>(output_.batch * size[0] * size[1] * size[2]) *
                         static_cast<double>(kPoints * weight_.batch) * static_cast<double>(channels_);
     threads_ = usable_threads(most_threads, static_cast<int64_t>(std::min(work, 1e18)), kGrain);
     const int64_t usual = groups_ * divide_up(channels_, kMost) * divide_up(outputs_, kMost);
