@@ -194,7 +194,8 @@ void multiply_vector_tile(int64_t k, Factor<float> a, const float* b, float* c, 
 
 template <bool add, class Rows> struct VectorTiles;
 template <bool add, int... i> struct VectorTiles<add, std::integer_sequence<int, i...>> {
-  static constexpr void (*multiply[])(int64_t, Factor<float>, const float*, float*, int64_t) = {multiply_vector_tile<i + 1, add>...};
+  static constexpr void (*multiply[])(int64_t, Factor<float>, const float*, float*,
+                                      int64_t) = {multiply_vector_tile<i + 1, add>...};
 };
 
 template <bool add>
@@ -209,7 +210,12 @@ void multiply_vector(int64_t m, int64_t k, Factor<float> a, const float* b, floa
 
 }  // namespace
 
-const WinogradKernels winograd_kernels = {
-    transform_weights, transform_inputs, transform_outputs, transform_gradients, transform_sums, {multiply_vector<false>, multiply_vector<true>}, L};
+const WinogradKernels winograd_kernels = {transform_weights,
+                                          transform_inputs,
+                                          transform_outputs,
+                                          transform_gradients,
+                                          transform_sums,
+                                          {multiply_vector<false>, multiply_vector<true>},
+                                          L};
 
 }  // namespace pyinit::PYINIT_NS

@@ -25,8 +25,12 @@ constexpr int64_t kTransformCost = 5;
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
 constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
 constexpr int64_t kTogether = 32;             // channels whose weights are made and stored together
-constexpr int64_t kFewChannels = 12;
+// Sizes from which this is the faster way. Of the tiles' pixels a quarter may lie beyond the edges.
+constexpr int64_t kFewChannels = 12, kFewTiles = 16;
+constexpr int64_t kNear = 1024 / int64_t{sizeof(float)};
 constexpr int64_t kCacheLine = 64 / int64_t{sizeof(float)};
+
+const Reach kPixel = {{1, 1, 1}, {{{0}, {0}, {0}}}};  // a tap of its own
 
 Extents tiles_of(const Extents& pixels) {
   return {pixels[0], divide_up(pixels[1], kSide), divide_up(pixels[2], kSide)};
@@ -60,7 +64,7 @@ class WinogradGradient {
     const Block largest = pixels_of(blocks_.largest());
     const int64_t tiles = blocks_.largest().pixels();
     inputs_.emplace(reach_of(window, weight.size), Order::channels, largest, channels_each_);
-    gradients_.emplace(Reach{{1, 1, 1}, {{{0}, {0}, {0}}}}, Order::channels, largest, outputs_each_);
+    gradients_.emplace(kPixel, Order::channels, largest, outputs_each_);
     inputs_row_ = round_up(channels_each_, kCacheLine);
     inputs_point_ = apart(tiles * inputs_row_);
     gradients_point_ = apart(tiles * outputs_each_);
@@ -146,6 +150,13 @@ class WinogradGradient {
     }
   }
 
+  // Whether a tile's gradients are read where they are: whole vectors of whole tiles. They are copied where each pixel
+  // lies in a page of its own.
+  bool is_in_place(const Tile& tile) const {
+    return output_.channel_stride == 1 && output_.strides[2] <= kNear && output_.size[1] % kSide == 0 &&
+           output_.size[2] % kSide == 0 && tile.outputs % winograd_.vector == 0;
+  }
+
   void transform_inputs(const Block& tiles, const Tile& tile, float* scratch) const {
     const Source<float> source =
         inputs_->fill(input_, pixels_of(tiles), tile.group * channels_ + tile.channel, tile.channels, scratch);
@@ -158,8 +169,10 @@ class WinogradGradient {
   }
 
   void transform_gradients(const Block& tiles, const Tile& tile, float* scratch) const {
-    const Source<float> source =
-        gradients_->fill(output_, pixels_of(tiles), tile.group * outputs_ + tile.output, tile.outputs, scratch);
+    const int64_t first = tile.group * outputs_ + tile.output;
+    const Block pixels = pixels_of(tiles);
+    const Source<float> source = is_in_place(tile) ? as_it_is(kPixel, output_, pixels, first)
+                                                   : gradients_->fill(output_, pixels, first, tile.outputs, scratch);
     for (int64_t o = 0; o < tile.outputs; o += panel_) {
       float* to = scratch + at_gradients_ + o * tiles.pixels();
       for_each_row(tiles, source.image, {source.step[0], kSide * source.step[1], 0}, [&](int64_t row) {
@@ -242,8 +255,10 @@ bool goes_by_winograd(const Window& window, const Images<float>& weight, const I
       window.dilation[1] != 1 || window.dilation[2] != 1) {
     return false;
   }
-  (void)output;
-  return std::min(weight.channels, weight.batch / window.groups) >= kFewChannels;
+  const Extents size = tiles_of(output.size);
+  const int64_t tiles = output.batch * size[0] * size[1] * size[2], pixels = output.batch * output.pixels();
+  return std::min(weight.channels, weight.batch / window.groups) >= kFewChannels && tiles >= kFewTiles &&
+         4 * pixels >= 3 * kSide * kSide * tiles;
 }
 
 void weight_gradient_by_winograd(const Window& window, const Images<const float>& input,
