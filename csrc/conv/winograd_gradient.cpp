@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64_t kSide = 2, kTap = 3, kTaps = kTap * kTap;
 constexpr int64_t kTiles = 112;  // of a block
-constexpr int64_t kChain = 64;   // tiles whose products are one chain; the chains' sums are added up
+constexpr int64_t kChain = 32;   // tiles whose products are one chain; the chains' sums are added up
 constexpr int64_t kMost = 128;   // channels, and outputs, of a task
 // Transforms of a channel take as long as the products of so many.
 constexpr int64_t kTransformCost = 5;
