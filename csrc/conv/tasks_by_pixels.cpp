@@ -12,7 +12,7 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kFewOutputs = 32;                   // that do not make up for gathering
-constexpr int64_t kPixels = 256, kManyPixels = 4096;  // of a block; with few outputs
+constexpr int64_t kPixels = 512, kManyPixels = 4096;  // of a block; with few outputs
 constexpr int64_t kBlockCost = 8;                     // pixels whose time goes into tables
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
 constexpr int64_t kTablesBytes = int64_t{2} << 20;    // that tables of all phases may take
