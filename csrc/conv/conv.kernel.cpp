@@ -108,12 +108,12 @@ template <class T, int rows, int vectors> PYINIT_INLINE void prefetch_tile(const
 }
 
 // With B a panel, and columns of A at equal distances.
-template <class T, int rows, bool add>
+template <class T, int rows, int vectors, bool add>
 void multiply_panel_tile(int64_t k, const T* a, int64_t a_row, int64_t a_step, const T* b, T* c, int64_t c_row) {
-  using Sums = Tile<T, rows>;
+  using Sums = Tile<T, rows, vectors>;
   Sums t;
   Sums::clear(t);
-  if constexpr (add) prefetch_tile<T, rows, kVectors>(c, c_row);
+  if constexpr (add) prefetch_tile<T, rows, vectors>(c, c_row);
   Sums::template accumulate<false>(t, k, {a, a_row, a_step}, b, kPanel<T>);
   if constexpr (add) {
     Sums::add_to(t, c, c_row);
@@ -179,9 +179,9 @@ template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
                             int64_t);
   template <bool add, int panels, bool is_panel>
   static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add, is_panel>...};
-  template <bool add>
+  template <int vectors, bool add>
   static constexpr void (*multiply_panel[])(int64_t, const T*, int64_t, int64_t, const T*, T*,
-                                            int64_t) = {multiply_panel_tile<T, i + 1, add>...};
+                                            int64_t) = {multiply_panel_tile<T, i + 1, vectors, add>...};
 };
 
 template <class T, bool add>
@@ -201,8 +201,13 @@ void multiply(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int6
   }
 }
 
-template <class T, bool add>
-void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c, int64_t c_row) {
+template <class T, bool add, int vectors = kVectors>
+void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, int64_t width, T* c, int64_t c_row) {
+  if constexpr (vectors > 1) {
+    if (width <= (vectors - 1) * kLanes<T>) {
+      return multiply_panel<T, add, vectors - 1>(m, k, a, b, width, c, c_row);
+    }
+  }
   using All = Tiles<T, std::make_integer_sequence<int, kRows>>;
   const T* rows = a.data + (a.step == 0 ? 0 : a.columns[0]);
   for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
@@ -210,7 +215,7 @@ void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c
     if (a.step == 0) {
       All::template multiply<add, 1, true>[last](k, rows, a.row, a.columns, b, nullptr, nullptr, c, c_row);
     } else {
-      All::template multiply_panel<add>[last](k, rows, a.row, a.step, b, c, c_row);
+      All::template multiply_panel<vectors, add>[last](k, rows, a.row, a.step, b, c, c_row);
     }
   }
 }
@@ -336,7 +341,7 @@ void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, const Runs& run
 const AllConvKernels all_conv_kernels = {
     {kLanes<float>,
      kRowsOf<kWideVectors>,
-     kWideVectors * kLanes<float>,
+     kWideVectors* kLanes<float>,
      gather<float>,
      every_second<float>,
      spread<float>,
@@ -345,7 +350,7 @@ const AllConvKernels all_conv_kernels = {
      {multiply_rows<float, false>, multiply_rows<float, true>}},
     {kLanes<double>,
      kRowsOf<kWideVectors>,
-     kWideVectors * kLanes<double>,
+     kWideVectors* kLanes<double>,
      gather<double>,
      every_second<double>,
      spread<double>,

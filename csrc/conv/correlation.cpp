@@ -107,9 +107,11 @@ Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, 
   const int64_t all = correlation.groups * correlation.input.batch * size[0] * size[1] * size[2];
   int64_t least_cost = INT64_MAX;
   for (int64_t parts = 1; parts <= std::min<int64_t>(most, kMostParts * threads); ++parts) {
-    const int64_t tasks = blocks * parts, rounds = divide_up(tasks, threads), tiles = divide_up(most, parts) + kPartCost;
+    const int64_t tasks = blocks * parts, rounds = divide_up(tasks, threads),
+                  tiles = divide_up(most, parts) + kPartCost;
     // Blocks are not of equal size. With few tasks for each thread, all may wait for the largest.
-    const int64_t pixels = rounds <= 2 ? rounds * threads * largest : all * parts + (rounds * threads - tasks) * largest;
+    const int64_t pixels =
+        rounds <= 2 ? rounds * threads * largest : all * parts + (rounds * threads - tasks) * largest;
     const int64_t cost = pixels * tiles;
     if (cost >= least_cost) continue;
     least_cost = cost;

@@ -38,7 +38,7 @@ template <class T> struct Columns {
 };
 
 template <class T> struct ConvKernels {
-  int lanes;  // elements of a vector, a part of a panel
+  int lanes;             // elements of a vector, a part of a panel
   int rows, wide_panel;  // of the widest register tile of multiply_rows, a multiple of a panel
 
   // out[l * panel + j] = source[columns[j] + rows[l]] for j < panel, l < k. For every row, memory up to `end` + rows[l]
@@ -56,8 +56,8 @@ template <class T> struct ConvKernels {
   void (*multiply[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
                       const int64_t* b_vectors, int64_t panels, T* c, int64_t c_row);
 
-  // The same with B a panel.
-  void (*multiply_panel[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c, int64_t c_row);
+  // The same with B a panel, of which at least `width` columns are computed, in whole vectors.
+  void (*multiply_panel[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, int64_t width, T* c, int64_t c_row);
 
   // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B at most as wide as a wide panel, of
   // which whole vectors are computed. The processor is asked for rows of A that are `ahead` further on, unless it is 0.

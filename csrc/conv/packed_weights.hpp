@@ -49,7 +49,8 @@ template <class T> class PackedWeights {
     return groups == groups_ && outputs == outputs_ && inputs == inputs_ && taps == taps_ && order == order_ &&
            chain == chain_ && width == width_;
   }
-  // A group's outputs from `output` on, up to the next multiple of the width, and the chain of channels from `first` on.
+  // A group's outputs from `output` on, up to the next multiple of the width, and the chain of channels from `first`
+  // on.
   const T* panel(int64_t group, int64_t output, int64_t first) const {
     return data_.data() + place(group, output, first) + output % width_;
   }

@@ -24,7 +24,7 @@ constexpr size_t kZones = 3;
 constexpr int64_t kMostZones = kZones * kZones * kZones;
 constexpr double kWorthwhile = 0.93;
 constexpr int64_t kProductsAhead = 64;  // of a row, for which rows are asked beforehand
-constexpr int64_t kBlockCost = 40;  // packing the weights once more takes as long as so many pixels
+constexpr int64_t kBlockCost = 40;      // packing the weights once more takes as long as so many pixels
 
 template <class T> class ByChannels final : public Tasks<T> {
  public:

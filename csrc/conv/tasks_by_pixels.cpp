@@ -268,7 +268,7 @@ template <class T> class ByPixels final : public Tasks<T> {
       const int64_t c_row = is_direct ? channel : panels * panel_;
       const bool is_added = !is_set && (is_direct || keeps_sums_);
       if (kind == Kind::gathered) {
-        conv_kernels_.multiply_panel[is_added](height, p.count, weights, p.gathered + j * p.count, c, c_row);
+        conv_kernels_.multiply_panel[is_added](height, p.count, weights, p.gathered + j * p.count, width, c, c_row);
       } else {
         for (int64_t v = 0; v < panels * panel_ / lanes_; ++v) at[v] = pixels.columns[j + v * lanes_];
         conv_kernels_.multiply[is_added](height, p.count, weights, p.source, p.rows, at, panels, c, c_row);
