@@ -108,12 +108,12 @@ template <class T, int rows, int vectors> PYINIT_INLINE void prefetch_tile(const
 }
 
 // With B a panel, and columns of A at equal distances.
-template <class T, int rows, bool add>
+template <class T, int rows, int vectors, bool add>
 void multiply_panel_tile(int64_t k, const T* a, int64_t a_row, int64_t a_step, const T* b, T* c, int64_t c_row) {
-  using Sums = Tile<T, rows>;
+  using Sums = Tile<T, rows, vectors>;
   Sums t;
   Sums::clear(t);
-  if constexpr (add) prefetch_tile<T, rows, kVectors>(c, c_row);
+  if constexpr (add) prefetch_tile<T, rows, vectors>(c, c_row);
   Sums::template accumulate<false>(t, k, {a, a_row, a_step}, b, kPanel<T>);
   if constexpr (add) {
     Sums::add_to(t, c, c_row);
@@ -179,9 +179,9 @@ template <class T, int... i> struct Tiles<T, std::integer_sequence<int, i...>> {
                             int64_t);
   template <bool add, int panels, bool is_panel>
   static constexpr Function multiply[] = {multiply_tile<T, i + 1, panels * kVectors, add, is_panel>...};
-  template <bool add>
+  template <int vectors, bool add>
   static constexpr void (*multiply_panel[])(int64_t, const T*, int64_t, int64_t, const T*, T*,
-                                            int64_t) = {multiply_panel_tile<T, i + 1, add>...};
+                                            int64_t) = {multiply_panel_tile<T, i + 1, vectors, add>...};
 };
 
 template <class T, bool add>
@@ -201,8 +201,13 @@ void multiply(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int6
   }
 }
 
-template <class T, bool add>
-void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c, int64_t c_row) {
+template <class T, bool add, int vectors = kVectors>
+void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, int64_t width, T* c, int64_t c_row) {
+  if constexpr (vectors > 1) {
+    if (width <= (vectors - 1) * kLanes<T>) {
+      return multiply_panel<T, add, vectors - 1>(m, k, a, b, width, c, c_row);
+    }
+  }
   using All = Tiles<T, std::make_integer_sequence<int, kRows>>;
   const T* rows = a.data + (a.step == 0 ? 0 : a.columns[0]);
   for (int64_t i = 0; i < m; i += kRows, rows += a.tile, c += kRows * c_row) {
@@ -210,7 +215,7 @@ void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c
     if (a.step == 0) {
       All::template multiply<add, 1, true>[last](k, rows, a.row, a.columns, b, nullptr, nullptr, c, c_row);
     } else {
-      All::template multiply_panel<add>[last](k, rows, a.row, a.step, b, c, c_row);
+      All::template multiply_panel<vectors, add>[last](k, rows, a.row, a.step, b, c, c_row);
     }
   }
 }
@@ -239,15 +244,21 @@ void spread(int64_t rows, const T* x, int64_t row, const PixelRun* runs, int64_t
   }
 }
 
-// Each row has a pointer of its own, so there are registers for fewer. Tiles of fewer vectors have as many rows, which
-// keeps the units busy.
-constexpr int kPointers = 12;
-template <int vectors> constexpr int kPointersOf = vectors == kVectors && kRows < kPointers ? kRows : kPointers;
+// Wide tiles, of fewer rows: each row of A is followed on its own, and processors follow few. Tiles of fewer vectors
+// have more rows, which keeps the units busy.
+#if defined(PYINIT_NS_avx512) || defined(PYINIT_NS_neon)
+constexpr int kSums = 24, kWideVectors = 4;
+#else
+constexpr int kSums = 12, kWideVectors = 2;
+#endif
+constexpr int kMostRows = 12;
+template <int vectors> constexpr int kRowsOf = kSums / vectors < kMostRows ? kSums / vectors : kMostRows;
 
-template <class T, int rows, int vectors, bool add>
-void multiply_rows_tile(const T* a, const int64_t* a_rows, const Runs& runs, const T* panel, T* c,
-                        const int64_t* c_rows) {
+template <class T, int rows, int vectors, bool add, bool is_ahead>
+void multiply_rows_tile(const T* a, const int64_t* a_rows, const Runs& runs, int64_t ahead, const T* panel,
+                        int64_t b_step, T* c, const int64_t* c_rows) {
   constexpr int L = kLanes<T>;
+  constexpr int64_t kLine = 64 / int64_t{sizeof(T)};
   Vec<T> sums[rows][vectors];
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
@@ -255,7 +266,6 @@ void multiply_rows_tile(const T* a, const int64_t* a_rows, const Runs& runs, con
     for (int j = 0; j < vectors; ++j) sums[i][j] = vec(T{0});
   }
   // What is written is to be there by then: sums may be few, and stores wait for their lines.
-  constexpr int kLine = 64 / static_cast<int>(sizeof(T));
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
@@ -263,21 +273,30 @@ void multiply_rows_tile(const T* a, const int64_t* a_rows, const Runs& runs, con
   }
   for (int64_t run = 0; run < runs.count; ++run) {
     const int64_t offset = runs.offsets[run];
-    const T* b = panel + runs.b_offsets[run];
+    const T* b = panel + runs.b_offsets[run] * b_step;
     const T* row[rows];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i) row[i] = a + a_rows[i] + offset;
-    for (int64_t l = 0; l < runs.length; ++l) {
-      Vec<T> b_row[vectors];
-#pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * L);
+    for (int64_t l = 0, end; l < runs.length; l = end) {
+      end = runs.length;
+      if constexpr (is_ahead) {
+        // A line at a time, between the products that take as long.
+        end = end - l > kLine ? l + kLine : end;
 #pragma GCC unroll 12
-      for (int i = 0; i < rows; ++i) {
-        const Vec<T> x = vec(row[i][l]);
-#pragma GCC unroll 4
-        for (int j = 0; j < vectors; ++j) sums[i][j] = multiply_add(x, b_row[j], sums[i][j]);
+        for (int i = 0; i < rows; ++i) __builtin_prefetch(a + a_rows[i + ahead] + offset + l, 0, 2);
       }
-      b += kPanel<T>;
+      for (int64_t k = l; k < end; ++k) {
+        Vec<T> b_row[vectors];
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * L);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; ++i) {
+          const Vec<T> x = vec(row[i][k]);
+#pragma GCC unroll 4
+          for (int j = 0; j < vectors; ++j) sums[i][j] = multiply_add(x, b_row[j], sums[i][j]);
+        }
+        b += b_step;
+      }
     }
   }
 #pragma GCC unroll 12
@@ -292,22 +311,27 @@ void multiply_rows_tile(const T* a, const int64_t* a_rows, const Runs& runs, con
 template <class T, class Rows> struct RowTiles;
 template <class T, int... i> struct RowTiles<T, std::integer_sequence<int, i...>> {
   template <int vectors, bool add>
-  static constexpr void (*multiply[])(const T*, const int64_t*, const Runs&, const T*, T*,
-                                      const int64_t*) = {multiply_rows_tile<T, i + 1, vectors, add>...};
+  static constexpr void (*multiply[])(const T*, const int64_t*, const Runs&, int64_t, const T*, int64_t, T*,
+                                      const int64_t*) = {multiply_rows_tile<T, i + 1, vectors, add, false>...};
 };
 
-template <class T, bool add, int vectors = kVectors>
-void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, const Runs& runs, const T* b, int64_t width, T* c,
-                   const int64_t* c_rows) {
+template <class T, bool add, int vectors = kWideVectors>
+void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, const Runs& runs, int64_t ahead, const Columns<T>& b,
+                   T* c, const int64_t* c_rows) {
   if constexpr (vectors > 1) {
-    if (width <= (vectors - 1) * kLanes<T>) {
-      return multiply_rows<T, add, vectors - 1>(m, a, a_rows, runs, b, width, c, c_rows);
+    if (b.width <= (vectors - 1) * kLanes<T>) {
+      return multiply_rows<T, add, vectors - 1>(m, a, a_rows, runs, ahead, b, c, c_rows);
     }
   }
-  constexpr int kMost = kPointersOf<vectors>;
+  constexpr int kMost = kRowsOf<vectors>;
   using Tiles = RowTiles<T, std::make_integer_sequence<int, kMost>>;
-  for (int64_t i = 0; i < m; i += kMost) {
-    Tiles::template multiply<vectors, add>[(m - i < kMost ? m - i : kMost) - 1](a, a_rows + i, runs, b, c, c_rows + i);
+  int64_t i = 0;
+  for (; ahead > 0 && i + kMost + ahead <= m; i += kMost) {
+    multiply_rows_tile<T, kMost, vectors, add, true>(a, a_rows + i, runs, ahead, b.data, b.row, c, c_rows + i);
+  }
+  for (; i < m; i += kMost) {
+    Tiles::template multiply<vectors, add>[(m - i < kMost ? m - i : kMost) - 1](a, a_rows + i, runs, 0, b.data, b.row,
+                                                                                c, c_rows + i);
   }
 }
 
@@ -315,6 +339,8 @@ void multiply_rows(int64_t m, const T* a, const int64_t* a_rows, const Runs& run
 
 const AllConvKernels all_conv_kernels = {
     {kLanes<float>,
+     kRowsOf<kWideVectors>,
+     kWideVectors* kLanes<float>,
      gather<float>,
      every_second<float>,
      spread<float>,
@@ -322,6 +348,8 @@ const AllConvKernels all_conv_kernels = {
      {multiply_panel<float, false>, multiply_panel<float, true>},
      {multiply_rows<float, false>, multiply_rows<float, true>}},
     {kLanes<double>,
+     kRowsOf<kWideVectors>,
+     kWideVectors* kLanes<double>,
      gather<double>,
      every_second<double>,
      spread<double>,

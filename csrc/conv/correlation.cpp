@@ -101,11 +101,18 @@ Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, 
     depth_ = std::max(depth_, std::min(chains_[i], correlation.inputs()) * pyinit::count(correlation.phases[i].taps));
   }
   // Channels are divided, too, where blocks alone would leave threads without work.
-  const int64_t most = divide_up(correlation.outputs(), outputs);
+  const int64_t most = divide_up(correlation.outputs(), outputs), blocks = correlation.groups * blocks_.count();
+  const int64_t largest = blocks_.largest().pixels();
+  const Extents size = correlation.pixels();
+  const int64_t all = correlation.groups * correlation.input.batch * size[0] * size[1] * size[2];
   int64_t least_cost = INT64_MAX;
   for (int64_t parts = 1; parts <= std::min<int64_t>(most, kMostParts * threads); ++parts) {
-    const int64_t rounds = divide_up(correlation.groups * blocks_.count() * parts, threads);
-    const int64_t cost = rounds * (divide_up(most, parts) + kPartCost);
+    const int64_t tasks = blocks * parts, rounds = divide_up(tasks, threads),
+                  tiles = divide_up(most, parts) + kPartCost;
+    // Blocks are not of equal size. With few tasks for each thread, all may wait for the largest.
+    const int64_t pixels =
+        rounds <= 2 ? rounds * threads * largest : all * parts + (rounds * threads - tasks) * largest;
+    const int64_t cost = pixels * tiles;
     if (cost >= least_cost) continue;
     least_cost = cost;
     outputs_each_ = divide_up(most, parts) * outputs;

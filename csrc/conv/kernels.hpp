@@ -11,7 +11,7 @@
 namespace pyinit {
 
 // The taps of a product that reads rows of A in place: `length` elements side by side at each of `count` offsets, and
-// where their rows of B begin.
+// which rows of B they take, from which on.
 struct Runs {
   int64_t count, length;
   const int64_t* offsets;
@@ -31,8 +31,15 @@ struct PixelRun {
   int64_t at, place, length;
 };
 
+// Columns of B: `width` of them, row after row, at a distance.
+template <class T> struct Columns {
+  const T* data;
+  int64_t row, width;
+};
+
 template <class T> struct ConvKernels {
-  int lanes;  // elements of a vector, a part of a panel
+  int lanes;             // elements of a vector, a part of a panel
+  int rows, wide_panel;  // of the widest register tile of multiply_rows, a multiple of a panel
 
   // out[l * panel + j] = source[columns[j] + rows[l]] for j < panel, l < k. For every row, memory up to `end` + rows[l]
   // may be read.
@@ -49,13 +56,13 @@ template <class T> struct ConvKernels {
   void (*multiply[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
                       const int64_t* b_vectors, int64_t panels, T* c, int64_t c_row);
 
-  // The same with B a panel.
-  void (*multiply_panel[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, T* c, int64_t c_row);
+  // The same with B a panel, of which at least `width` columns are computed, in whole vectors.
+  void (*multiply_panel[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, int64_t width, T* c, int64_t c_row);
 
-  // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B a panel of which at least `width`
-  // columns are computed, in whole vectors.
-  void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, const Runs& runs, const T* b, int64_t width,
-                           T* c, const int64_t* c_rows);
+  // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B at most as wide as a wide panel, of
+  // which whole vectors are computed. The processor is asked for rows of A that are `ahead` further on, unless it is 0.
+  void (*multiply_rows[2])(int64_t m, const T* a, const int64_t* a_rows, const Runs& runs, int64_t ahead,
+                           const Columns<T>& b, T* c, const int64_t* c_rows);
 };
 
 struct AllConvKernels {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "conv/correlation.hpp"
+#include "conv/kernels.hpp"
 #include "conv/strip.hpp"
 #include "core/parallel.hpp"
 #include "linalg/kernels.hpp"
@@ -64,12 +65,17 @@ void pack_panel(const Filters<T>& filters, PanelOrder order, int64_t width, int6
   }
 }
 
+template <class T> int64_t panel_width(int64_t outputs) {
+  const int64_t panel = panel_kernels<T>().panel;
+  return outputs <= panel ? panel : conv_kernels<T>().wide_panel;
+}
+
 template <class T>
 PackedWeights<T>::PackedWeights(const Images<const T>& weight, int64_t groups, int threads)
     : PackedWeights({groups, weight.batch / groups * weight.batch_stride, weight.batch / groups, weight.channels},
                     {weight.data, weight.batch_stride, weight.channel_stride, tap_offsets(weight)}, PanelOrder::taps,
-                    chain_length(weight.channels, weight.pixels(), kChannelsChainProducts), panel_kernels<T>().panel,
-                    threads) {}
+                    chain_length(weight.channels, weight.pixels(), kChannelsChainProducts),
+                    panel_width<T>(weight.batch / groups), threads) {}
 
 template <class T>
 PackedWeights<T>::PackedWeights(const FilterGroups& groups, const Filters<T>& filters, PanelOrder order, int64_t chain,
@@ -135,6 +141,8 @@ void PackedWeights<T>::pack_rows(const FilterGroups& groups, const Filters<T>& f
 
 template void pack_panel(const Filters<float>&, PanelOrder, int64_t, int64_t, int64_t, float*, float*);
 template void pack_panel(const Filters<double>&, PanelOrder, int64_t, int64_t, int64_t, double*, double*);
+template int64_t panel_width<float>(int64_t);
+template int64_t panel_width<double>(int64_t);
 template class PackedWeights<float>;
 template class PackedWeights<double>;
 

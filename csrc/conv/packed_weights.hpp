@@ -26,6 +26,9 @@ template <class T>
 void pack_panel(const Filters<T>& filters, PanelOrder order, int64_t width, int64_t channels, int64_t row, T* turned,
                 T* panel);
 
+// How wide the panels of wide register tiles are for so many outputs: for few, as panels of others are.
+template <class T> int64_t panel_width(int64_t outputs);
+
 // How many filters there are: in groups of the same size, so far apart, of so many outputs and inputs each.
 struct FilterGroups {
   int64_t groups, distance, outputs, inputs;
@@ -46,9 +49,10 @@ template <class T> class PackedWeights {
     return groups == groups_ && outputs == outputs_ && inputs == inputs_ && taps == taps_ && order == order_ &&
            chain == chain_ && width == width_;
   }
-  // A group's outputs from `output` on, a multiple of the width, and the chain of channels from `first` on.
+  // A group's outputs from `output` on, up to the next multiple of the width, and the chain of channels from `first`
+  // on.
   const T* panel(int64_t group, int64_t output, int64_t first) const {
-    return data_.data() + place(group, output, first);
+    return data_.data() + place(group, output, first) + output % width_;
   }
   // From a panel to the next one.
   int64_t distance() const { return inputs_ * taps_ * width_; }

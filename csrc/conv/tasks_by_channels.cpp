@@ -23,15 +23,14 @@ constexpr int64_t kTurnedOutputs = 8;
 constexpr size_t kZones = 3;
 constexpr int64_t kMostZones = kZones * kZones * kZones;
 constexpr double kWorthwhile = 0.93;
-constexpr int64_t kRowsAhead = 12;  // a multiple of those of any register tile
-constexpr int64_t kBlockCost = 40;  // packing the weights once more takes as long as so many pixels
-
-template <class T> constexpr int64_t kLine = 64 / int64_t{sizeof(T)};  // elements of a cache line
+constexpr int64_t kProductsAhead = 64;  // of a row, for which rows are asked beforehand
+constexpr int64_t kBlockCost = 40;      // packing the weights once more takes as long as so many pixels
 
 template <class T> class ByChannels final : public Tasks<T> {
  public:
   ByChannels(const Correlation<T>& c, const Epilogue<T>& epilogue, int threads)
-      : Tasks<T>(c, epilogue, kPixels, {panel_kernels<T>().rows, kBlockCost}, panel_kernels<T>().panel, threads) {
+      : Tasks<T>(c, epilogue, kPixels, {conv_kernels<T>().rows, kBlockCost}, panel_kernels<T>().panel, threads),
+        panel_(panel_width<T>(c.outputs())) {
     const int64_t depth = this->depth_;
     if (c.input.channel_stride == 1 && is_inside(this->reach_, c.input, c.pixels())) {
       this->read_as_it_is();
@@ -48,7 +47,7 @@ template <class T> class ByChannels final : public Tasks<T> {
     for (const Phase<T>& phase : c.phases) zones_.push_back(zones_of(c, phase));
     at_runs_ = this->place(2 * kMostZones * c.most_taps() * per_offset);
     // One panel, or the sums of all until the last chain has been added.
-    const int64_t sums = static_cast<int64_t>(c.phases.size()) * pixels * round_up(this->outputs_each_, panel_);
+    const int64_t sums = static_cast<int64_t>(c.phases.size()) * pixels * round_up(this->outputs_each_, lanes_);
     keeps_sums_ = (this->scratch() + sums) * int64_t{sizeof(T)} <= kKeepingBytes;
     at_tile_ = this->place(keeps_sums_ ? sums : pixels * panel_);
   }
@@ -77,7 +76,7 @@ template <class T> class ByChannels final : public Tasks<T> {
     // Whether sums go to the output from registers.
     const bool is_direct = channel == 1 && part.outputs % lanes_ == 0;
     const Extents& size = part.block.size;
-    const Extents tile_step = {size[1] * size[2] * panel_, size[2] * panel_, panel_};
+    const Extents in_block = {size[1] * size[2], size[2], 1};
     if (!is_direct) fill_offsets(part.block, phase.output.batch_stride, phase.output.strides, places);
     ZoneOfBlock zones[kMostZones];
     int64_t count = 0, done = 0;
@@ -89,42 +88,34 @@ template <class T> class ByChannels final : public Tasks<T> {
       };
       fill(source.image, source.step, rows);
       if (channel == 1) fill(phase.output.batch_stride, phase.output.strides, places_by_zones);
-      if (!is_direct) fill(size[0] * tile_step[0], tile_step, tile_rows);
+      if (!is_direct) fill(size[0] * in_block[0], in_block, tile_rows);
       done += pixels_of_zone.pixels();
       zone.count = done - zone.first;
       zone.runs = runs_of(index, d, h, w, channels, runs);
       runs += 2 * this->correlation_.most_taps();
     });
-    const auto prefetch = [&](const ZoneOfBlock& zone, int64_t begin) {
-      const int64_t end = std::min(begin + kRowsAhead, zone.first + zone.count);
-      for (int64_t i = begin; i < end; ++i) {
-        for (int64_t run = 0; run < zone.runs.count; ++run) {
-          const T* const x = source.data + rows[i] + zone.runs.offsets[run];
-          for (int64_t l = 0; l < zone.runs.length; l += kLine<T>) __builtin_prefetch(x + l, 0, 2);
-        }
-      }
-    };
     // For the first panel, images that are not in a strip come from memory, along more rows than processors follow.
-    const auto multiply = [&](int64_t o, bool is_added, const T* b, int64_t width, T* c, const int64_t* c_rows) {
-      const bool is_from_memory = o == 0 && !this->strip_;
+    const auto multiply = [&](int64_t o, bool is_added, const Columns<T>& b, T* c, const int64_t* c_rows) {
       for (int64_t z = 0; z < count; ++z) {
-        const int64_t end = zones[z].first + zones[z].count, together = is_from_memory ? kRowsAhead : zones[z].count;
-        for (int64_t i = zones[z].first; i < end; i += together) {
-          if (is_from_memory) prefetch(zones[z], i + together);
-          multiply_rows_[is_added](std::min(together, end - i), source.data, rows + i, zones[z].runs, b, width, c,
-                                   c_rows + i);
-        }
+        const auto& [begin, pixels_of_zone, runs_of_zone] = zones[z];
+        const int64_t depth = runs_of_zone.count * runs_of_zone.length;
+        const int64_t ahead = o == 0 && !this->strip_ ? divide_up(kProductsAhead, depth) * rows_ : 0;
+        multiply_rows_[is_added](pixels_of_zone, source.data, rows + begin, runs_of_zone, ahead, b, c, c_rows + begin);
       }
     };
-    for (int64_t o = 0; o < part.outputs; o += panel_) {
-      const int64_t width = std::min(panel_, part.outputs - o);
-      const T* const b = panel(index, part.group, part.first + o, width, first, channels, scratch);
+    int64_t width, row = 1;
+    for (int64_t o = 0; o < part.outputs; o += width) {
+      width = std::min(panel_ - (part.first + o) % panel_, part.outputs - o);
+      const Columns<T> b = panel(index, part.group, part.first + o, width, first, channels, scratch);
       if (width % lanes_ == 0 && channel == 1) {
-        multiply(o, first != 0, b, width, out + o, places_by_zones);
+        multiply(o, first != 0, b, out + o, places_by_zones);
         continue;
       }
+      const int64_t tile_row = round_up(width, lanes_);
       T* const tile = scratch + at_tile_ + (keeps_sums_ ? tile_of(index, o) : 0);
-      multiply(o, keeps_sums_ && first != 0, b, width, tile, tile_rows);
+      for (int64_t i = 0; i < pixels && row != tile_row; ++i) tile_rows[i] = tile_rows[i] / row * tile_row;
+      row = tile_row;
+      multiply(o, keeps_sums_ && first != 0, b, tile, tile_rows);
       if (!keeps_sums_) {
         add(first == 0, tile, width, places, pixels, out + o * channel, channel);
       } else if (first + channels == this->correlation_.inputs()) {
@@ -134,17 +125,18 @@ template <class T> class ByChannels final : public Tasks<T> {
   }
 
   int64_t tile_of(size_t phase, int64_t output) const {
-    const int64_t panels = round_up(this->outputs_each_, panel_);
-    return (static_cast<int64_t>(phase) * panels + output) * this->blocks_.largest().pixels();
+    const int64_t outputs = round_up(this->outputs_each_, lanes_);
+    return (static_cast<int64_t>(phase) * outputs + output) * this->blocks_.largest().pixels();
   }
 
   void add(bool is_set, const T* tile, int64_t width, const int64_t* places, int64_t pixels, T* out,
            int64_t channel) const {
+    const int64_t row = round_up(width, lanes_);
     for (int64_t i = 0; i < pixels; ++i) {
       T* const to = out + places[i];
       for (int64_t j = 0; j < width; ++j) {
         T& sum = to[j * channel];
-        sum = is_set ? tile[i * panel_ + j] : sum + tile[i * panel_ + j];
+        sum = is_set ? tile[i * row + j] : sum + tile[i * row + j];
       }
     }
   }
@@ -152,15 +144,16 @@ template <class T> class ByChannels final : public Tasks<T> {
   // Pixels that lie side by side are turned together, for few outputs at a time: planes of outputs may lie at distances
   // at which they drive one another out of the cache.
   void spread(const T* tile, int64_t width, const int64_t* places, int64_t pixels, T* out, int64_t channel) const {
+    const int64_t row = round_up(width, lanes_);
     for (int64_t o = 0; o < width; o += kTurnedOutputs, tile += kTurnedOutputs, out += kTurnedOutputs * channel) {
       const int64_t outputs = std::min(kTurnedOutputs, width - o);
       for (int64_t i = 0, end; i < pixels; i = end) {
         end = i + 1;
         while (end < pixels && places[end] == places[end - 1] + 1) ++end;
         if (end - i > 1) {
-          kernels_.transpose(end - i, outputs, tile + i * panel_, panel_, out + places[i], channel);
+          kernels_.transpose(end - i, outputs, tile + i * row, row, out + places[i], channel);
         } else {
-          for (int64_t j = 0; j < outputs; ++j) out[places[i] + j * channel] = tile[i * panel_ + j];
+          for (int64_t j = 0; j < outputs; ++j) out[places[i] + j * channel] = tile[i * row + j];
         }
       }
     }
@@ -237,12 +230,12 @@ template <class T> class ByChannels final : public Tasks<T> {
         for (int64_t x = w.first; x < w.last; ++x, ++taps) {
           const int64_t tap = (z * height + y) * width + x;
           offsets[taps] = all[static_cast<size_t>(tap)];
-          b_offsets[taps] = tap * channels * panel_;
+          b_offsets[taps] = tap * channels;
         }
       }
     }
     const auto run_on = [&](int64_t t) {
-      return offsets[t] - offsets[t - 1] == channels && b_offsets[t] - b_offsets[t - 1] == channels * panel_;
+      return offsets[t] - offsets[t - 1] == channels && b_offsets[t] - b_offsets[t - 1] == channels;
     };
     int64_t together = 1;
     while (together < taps && run_on(together)) ++together;
@@ -257,21 +250,24 @@ template <class T> class ByChannels final : public Tasks<T> {
   }
 
   // The weights of `width` outputs, in rows by taps and then channels.
-  const T* panel(size_t phase, int64_t group, int64_t output, int64_t width, int64_t first, int64_t channels,
-                 T* scratch) const {
-    if (const PackedWeights<T>* const packed = this->packed(phase)) return packed->panel(group, output, first);
+  Columns<T> panel(size_t phase, int64_t group, int64_t output, int64_t width, int64_t first, int64_t channels,
+                   T* scratch) const {
+    if (const PackedWeights<T>* const packed = this->packed(phase)) {
+      return {packed->panel(group, output, first), panel_, width};
+    }
+    const int64_t row = round_up(width, lanes_);
     const Correlation<T>& c = this->correlation_;
     T* const panel = scratch + at_panel_;
     pack_panel<T>({c.weights(group, output, first), c.output, c.input_channel, c.phases[phase].weights},
-                  PanelOrder::taps, width, channels, panel_, scratch + at_turned_, panel);
-    return panel;
+                  PanelOrder::taps, width, channels, row, scratch + at_turned_, panel);
+    return {panel, row, width};
   }
 
   const PanelKernels<T>& kernels_ = panel_kernels<T>();
-  const int64_t panel_ = kernels_.panel;
+  const int64_t panel_;
   bool keeps_sums_;
   std::vector<std::array<std::vector<Zone>, kSpatial>> zones_;  // of each phase
-  const int64_t lanes_ = conv_kernels<T>().lanes;
+  const int64_t lanes_ = conv_kernels<T>().lanes, rows_ = conv_kernels<T>().rows;
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
   int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;
 };

@@ -12,7 +12,7 @@ namespace pyinit {
 namespace {
 
 constexpr int64_t kFewOutputs = 32;                   // that do not make up for gathering
-constexpr int64_t kPixels = 256, kManyPixels = 4096;  // of a block; with few outputs
+constexpr int64_t kPixels = 512, kManyPixels = 4096;  // of a block; with few outputs
 constexpr int64_t kBlockCost = 8;                     // pixels whose time goes into tables
 constexpr int64_t kPanelsBytes = int64_t{2} << 20;    // that its panels may take
 constexpr int64_t kTablesBytes = int64_t{2} << 20;    // that tables of all phases may take
@@ -268,7 +268,7 @@ template <class T> class ByPixels final : public Tasks<T> {
       const int64_t c_row = is_direct ? channel : panels * panel_;
       const bool is_added = !is_set && (is_direct || keeps_sums_);
       if (kind == Kind::gathered) {
-        conv_kernels_.multiply_panel[is_added](height, p.count, weights, p.gathered + j * p.count, c, c_row);
+        conv_kernels_.multiply_panel[is_added](height, p.count, weights, p.gathered + j * p.count, width, c, c_row);
       } else {
         for (int64_t v = 0; v < panels * panel_ / lanes_; ++v) at[v] = pixels.columns[j + v * lanes_];
         conv_kernels_.multiply[is_added](height, p.count, weights, p.source, p.rows, at, panels, c, c_row);
