@@ -35,10 +35,11 @@ batch = load("digits").split()[0].batch(256, seed=0).inputs
 
 model = network()
 pyinit.initialize_(model, "kaiming", seed=0)
-print(f"kaiming: the outputs have a standard deviation of {model(batch).std():.1e}")
+print(f"kaiming: the outputs are finite: {bool(model(batch).isfinite().all())}")
 
 report = pyinit.lsuv_(model, batch, base="kaiming", seed=0)
-print(f"LSUV: {model(batch).std():.2f}, after {len(report)} layers were measured")
+print(f"LSUV: they have a standard deviation of {model(batch).std():.2f}")
+print(f"{len(report)} layers were measured, in one pass")
 
 report.save("start.json")
 again = network()

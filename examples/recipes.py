@@ -19,7 +19,6 @@ reports = {name: pyinit.initialize_(model, name, seed=0, dry_run=True) for name 
 
 names = [
     "transformer.wte.weight",
-    "transformer.h.0.attn.c_attn.weight",
     "transformer.h.0.attn.c_proj.weight",
     "transformer.h.0.mlp.c_fc.weight",
     "transformer.h.0.mlp.c_proj.weight",

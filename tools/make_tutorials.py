@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "examples" / "tutorials"
 PAGES = ROOT / "docs" / "tutorials"
+WIDTH = 88  # of the lines that the page shows
 BETWEEN_STEPS = "\x1e"  # what a script that is run here prints as each step begins
 MARK = (
     '__import__("os").environ.get("RANK", "0") == "0" and '
@@ -89,7 +91,7 @@ def run(script: Path, folder: Path, seconds: float = 900) -> list[str]:
     done = subprocess.run(
         [sys.executable, *(ranks if "torchrun" in source else []), str(marked)],
         cwd=folder,
-        env={**os.environ, "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "COLUMNS": "110"}
+        env={**os.environ, "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "COLUMNS": str(WIDTH)}
         | ({"MATPLOTLIBRC": str(folder)} if (folder / "matplotlibrc").exists() else {}),
         capture_output=True,
         text=True,
@@ -99,7 +101,14 @@ def run(script: Path, folder: Path, seconds: float = 900) -> list[str]:
     if done.returncode:
         raise SystemExit(f"{script.name} failed:\n{done.stdout}{done.stderr}")
     _, *printed = done.stdout.split(BETWEEN_STEPS)
-    return ["\n".join(line.rstrip() for line in each.strip("\n").splitlines()) for each in printed]
+    return ["\n".join(map(_fitted, each.strip("\n").splitlines())) for each in printed]
+
+
+def _fitted(line: str) -> str:
+    """A printed line, wrapped if it is a long sentence."""
+    if len(line) <= WIDTH or "   " in line:  # tables stay
+        return line.rstrip()
+    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def page(script: Path, printed: Sequence[str], titles: Mapping[str, str]) -> str:

@@ -56,10 +56,10 @@ batch = training.batch(256, seed=0)
 recipes = ["torch", "xavier", "kaiming", "auto"]
 report = pyinit.inspect(network(), batch.inputs, batch.target, recipes=recipes, seed=0)
 for finding in report.findings:
-    print(finding)
+    print("-", finding)
 
 figure, axes = plt.subplots()
-for recipe, marker in zip(recipes, "os^D"):
+for recipe, marker in zip(recipes, "os^D", strict=True):
     rows = [row for row in report.of(recipe) if row.kind == "conv"]
     spread = [row.forward.variance**0.5 for row in rows]
     axes.semilogy(range(1, len(rows) + 1), spread, f"{marker}-", label=recipe)
@@ -95,7 +95,7 @@ study = pyinit.Study(
 )
 result = study.run(jobs=1)
 for verdict in result.verdicts:
-    print(verdict)
+    print("-", verdict)
 
 # %% The losses
 # The picture has the mean training loss of each start over the seeds, at the rate that was chosen

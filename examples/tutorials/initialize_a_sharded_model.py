@@ -16,8 +16,6 @@ shows what it prints.
 # %% Two processes
 # `torchrun` starts the script twice. Everything in it runs in both processes, which find each
 # other by `init_process_group`; only the first one prints.
-import os
-
 import matplotlib.pyplot as plt
 import torch
 import torch.distributed as dist
@@ -75,7 +73,7 @@ say(f"the lower half equals the upper half: {torch.equal(upper, lower)}")
 # the whole model has there, which follow from the seed, the parameter's name and the place of the
 # element. Nothing is sent for that.
 report = pyinit.initialize_(model, "llama", seed=0)
-say(f"{report.summary()}")
+say(report.summary)
 by_pyinit = weight.full_tensor().detach()
 upper, lower = by_pyinit.chunk(2)
 say(f"the lower half equals the upper half: {torch.equal(upper, lower)}")

@@ -85,7 +85,7 @@ wider = replace(
     claims=[replace(claim, where={**place, "depth": depth}) for depth in depths],
 )
 wider_result = wider.run(jobs=1)
-for depth, verdict in zip(depths, wider_result.verdicts):
+for depth, verdict in zip(depths, wider_result.verdicts, strict=True):
     print(f"{depth} layers, {verdict.outcome}: {verdict}")
 
 # %% The losses
