@@ -55,7 +55,7 @@ def spread() -> nn.Module:
 
 
 model = spread()
-weight = model.model.layers["0"].mlp.up_proj.weight
+weight = model.model.layers[0].mlp.up_proj.weight
 say(f"the whole weight is {tuple(weight.shape)}; here is {tuple(weight.to_local().shape)} of it")
 
 # %% What torch.nn.init does
