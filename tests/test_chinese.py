@@ -18,8 +18,18 @@ from paths import ROOT
 
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 PAGES = [CHINESE, *sorted((ROOT / "docs/zh").glob("*.md"))]
-STUDIES, CHINESE_STUDIES = ROOT / "docs/studies.md", ROOT / "docs/zh/studies.md"
-TITLES = {  # the others are the same: names of studies
+ORIGINALS = {
+    "getting-started.md": ["getting-started.md"],
+    "studies.md": ["studies.md"],
+}
+TITLES = {  # others are names, and stay as they are
+    "Getting started": "快速上手",
+    "Installation": "安装",
+    "In place of torch.nn.init": "直接替换 torch.nn.init",
+    "A whole model": "初始化整个模型",
+    "Inside a model that does not learn": "训练不起来时，看看模型内部",  # noqa: RUF001
+    "Several initializations compared": "比较几种初始化",
+    "Where to go from here": "接下来",
     "Studies": "比较初始化的研究",
     "Metrics": "指标",
     "How a claim is judged": "怎样检验论断",
@@ -91,7 +101,7 @@ def test_the_two_lead_to_each_other() -> None:
 
 @dataclass
 class Section:
-    level: str
+    level: int
     title: str
     tokens: list[Token]
 
@@ -100,13 +110,22 @@ class Section:
         return "\n".join(token.content for token in self.tokens)
 
 
-def titled(page: Path) -> list[Section]:
+def titled(page: Path, below: int = 0) -> list[Section]:
+    """The sections of a page, or of one that is a part of another."""
     found: list[Section] = []
     for token, following in pairwise([*pieces(page), Token("end", "", 0)]):
         if token.type == "heading_open":
-            found.append(Section(token.tag, following.content, []))
+            found.append(Section(int(token.tag[1:]) + below, following.content, []))
         found[-1].tokens.append(token)
     return found
+
+
+def both(name: str) -> tuple[list[Section], list[Section]]:
+    """The sections of the originals and of the Chinese page, which has a title of its own if it is made of several."""
+    originals = [ROOT / "docs" / each for each in ORIGINALS[name]]
+    several = len(originals) > 1
+    english = [section for page in originals for section in titled(page, below=several)]
+    return english, titled(ROOT / "docs/zh" / name)[several:]
 
 
 def programs(section: Section) -> list[tuple[str, str]]:
@@ -125,52 +144,54 @@ def names_in_tables(section: Section) -> Counter[str]:
     return names
 
 
-def sources_of_pictures(section: Section) -> list[str]:
-    return [Path(src).name for token in section.tokens for src, _ in picture(token)]
+def files_of_pictures(section: Section) -> list[str]:
+    images = [str(t.attrs["src"]) for t in section.tokens if t.type == "image"]
+    tags = [source for token in section.tokens for source, _ in picture(token)]
+    return [Path(source).name for source in images + tags]
 
 
-def counts(page: Path) -> list[str]:
-    """The lines of the table of outcomes."""
-    return re.findall(r"^\| \[`.*", page.read_text(encoding="utf-8"), re.MULTILINE)
-
-
-SECTIONS = [
-    pytest.param(english, chinese, id=english.title)
-    for english, chinese in zip(titled(STUDIES), titled(CHINESE_STUDIES), strict=False)
-]
-
-
-def test_the_studies_have_the_headings_of_the_english_page() -> None:
-    english, chinese = titled(STUDIES), titled(CHINESE_STUDIES)
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_a_page_has_the_headings_of_its_original(name: str) -> None:
+    english, chinese = both(name)
     expected = [(section.level, TITLES.get(section.title, section.title)) for section in english]
     assert [(section.level, section.title) for section in chinese] == expected
 
 
-@pytest.mark.parametrize("found", [programs, names_in_tables, sources_of_pictures])
-@pytest.mark.parametrize(("english", "chinese"), SECTIONS)
-def test_a_section_of_the_studies_has_what_the_english_one_has(
-    found, english: Section, chinese: Section
-) -> None:
-    assert found(chinese) == found(english)
+@pytest.mark.parametrize("found", [programs, names_in_tables, files_of_pictures])
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_a_section_has_the_code_and_pictures_of_its_original(name: str, found) -> None:
+    english, chinese = ([found(section) for section in page] for page in both(name))
+    assert any(english) or found is not programs
+    assert chinese == english
 
 
-@pytest.mark.parametrize(("english", "chinese"), SECTIONS)
-def test_a_section_of_the_studies_names_nothing_that_the_english_one_lacks(
-    english: Section, chinese: Section
-) -> None:
-    names = {name for token in chinese.tokens for name in code(token)}
-    assert not {name for name in names if name not in english.source}
-    decimals = [set(re.findall(r"\d+\.\d+", part.source)) for part in (english, chinese)]
-    assert decimals[1] <= decimals[0]
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_a_section_has_no_name_or_number_that_its_original_lacks(name: str) -> None:
+    for english, chinese in zip(*both(name), strict=True):
+        names = {each for token in chinese.tokens for each in code(token)}
+        assert not {each for each in names if each not in english.source}
+        numbers = [set(re.findall(r"\d+\.\d+", each.source)) for each in (english, chinese)]
+        assert numbers[1] <= numbers[0], chinese.title
 
 
-def test_the_outcomes_of_the_studies_are_those_of_the_english_page() -> None:
-    assert counts(STUDIES)
-    assert counts(CHINESE_STUDIES) == counts(STUDIES)
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_a_page_leads_to_its_originals_and_to_the_other_pages(name: str) -> None:
+    links = {each for token in pieces(ROOT / "docs/zh" / name) for each in link(token)}
+    others = {page.name for page in PAGES} - {name, CHINESE.name}
+    assert {f"../{each}" for each in ORIGINALS[name]} | others <= links
 
 
-def test_the_studies_lead_to_the_english_page() -> None:
-    assert any("../studies.md" in link(token) for token in pieces(CHINESE_STUDIES))
+def test_every_page_has_its_originals() -> None:
+    assert {page.name for page in PAGES} - {CHINESE.name} == set(ORIGINALS)
+
+
+def test_the_outcomes_of_studies_are_those_of_the_english_page() -> None:
+    english, chinese = (
+        re.findall(r"^\| \[`.*", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for page in (ROOT / "docs/studies.md", ROOT / "docs/zh/studies.md")
+    )
+    assert english
+    assert chinese == english
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
