@@ -1,0 +1,24 @@
+"""What griffe is told of pyinit's docstrings before mkdocstrings renders them."""
+
+import re
+from typing import Any
+
+from griffe import Attribute, Docstring, Extension, Object
+
+EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
+PAGE = re.compile(r"`{0,2}docs/(\w+)\.md`{0,2}")
+
+
+class Docstrings(Extension):
+    """Doctests become examples, names of pages become links, and aliases say what they are."""
+
+    def on_object(self, *, obj: Object, **_: Any) -> None:
+        if obj.docstring:
+            text = EXAMPLE.sub("Examples:", obj.docstring.value)
+            obj.docstring.value = PAGE.sub(r"[\1.md](../\1.html)", text)
+
+    def on_attribute(self, *, attr: Attribute, **_: Any) -> None:
+        """``uniform = _deprecated(uniform_)`` has its docstring at run time alone."""
+        if str(attr.value).startswith("_deprecated("):
+            text = f"Deprecated alias, as in torch: use ``{attr.name}_``."
+            attr.docstring = Docstring(text, parent=attr)
