@@ -21,6 +21,7 @@ PAGES = [CHINESE, *sorted((ROOT / "docs/zh").glob("*.md"))]
 ORIGINALS = {
     "getting-started.md": ["getting-started.md"],
     "studies.md": ["studies.md"],
+    "tutorial.md": ["tutorials/choose_a_start.md", "tutorials/training_does_not_start.md"],
 }
 TITLES = {  # others are names, and stay as they are
     "Getting started": "快速上手",
@@ -37,6 +38,20 @@ TITLES = {  # others are names, and stay as they are
     "pyinit's own studies": "内置的研究",
     "The studies of the articles": "文章里的比较",
     "Figures of the literature": "论文里的图",
+    "Choose a start for your network": "为网络选择初始化",
+    "The network": "网络",
+    "What a recipe would give": "先看配方会给出什么",
+    "What a batch says": "再看一批数据",
+    "What a short training says": "最后看短时间的训练",
+    "The losses": "损失曲线",
+    "Keep what was chosen": "保存选定的初始化",
+    "Why does my training not start?": "训练为什么不起来？",  # noqa: RUF001
+    "A network that does not learn": "一个学不动的网络",
+    "Is every parameter initialized?": "每个参数都初始化了吗？",  # noqa: RUF001
+    "Where do the signals die?": "信号在哪里消失？",  # noqa: RUF001
+    "Look at the layers": "逐层来看",
+    "The remedy": "解决办法",
+    "If the start was sound": "如果初始化没有问题",
 }
 
 
