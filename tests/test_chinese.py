@@ -45,7 +45,7 @@ TITLES = {  # others are names, and stay as they are
     "What a short training says": "最后看短时间的训练",
     "The losses": "损失曲线",
     "Keep what was chosen": "保存选定的初始化",
-    "Why does my training not start?": "训练为什么不起来？",  # noqa: RUF001
+    "Why does my training not start?": "为什么训练不起来？",  # noqa: RUF001
     "A network that does not learn": "一个学不动的网络",
     "Is every parameter initialized?": "每个参数都初始化了吗？",  # noqa: RUF001
     "Where do the signals die?": "信号在哪里消失？",  # noqa: RUF001
