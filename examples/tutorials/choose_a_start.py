@@ -53,7 +53,7 @@ for recipe in ("torch", "auto"):
 digits = load("digits")
 training, test = digits.split()
 batch = training.batch(256, seed=0)
-recipes = ["torch", "xavier", "kaiming", "auto"]
+recipes = ["torch", "kaiming", "auto", "xavier"]
 report = pyinit.inspect(network(), batch.inputs, batch.target, recipes=recipes, seed=0)
 for finding in report.findings:
     print("-", finding)
@@ -98,9 +98,10 @@ for verdict in result.verdicts:
     print("-", verdict)
 
 # %% The losses
-# The picture has the mean training loss of each start over the seeds, at the rate that was chosen
-# for it. `result.save("report.html")` writes a whole report, with the learning curves of all
-# runs, the layers and the tables.
+# Both claims hold: `auto` trains where torch's start does not move, and the start from data gets
+# further than `auto` does. The picture has the mean training loss of each start over the seeds, at
+# the rate that was chosen for it. `result.save("report.html")` writes a whole report, with the
+# learning curves of all runs, the layers and the tables.
 figure, axes = plt.subplots()
 for arm in arms:
     losses = [[step["loss"] for step in run.steps] for run in result.compared if run.arm == arm]

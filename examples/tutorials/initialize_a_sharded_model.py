@@ -55,7 +55,7 @@ def spread() -> nn.Module:
 
 
 model = spread()
-weight = model.model.layers["0"].mlp.up_proj.weight
+weight = model.model.layers[0].mlp.up_proj.weight
 say(f"the whole weight is {tuple(weight.shape)}; here is {tuple(weight.to_local().shape)} of it")
 
 # %% What torch.nn.init does
@@ -94,7 +94,8 @@ say(f"{same} of {len(whole)} parameters are the same bits as in one process")
 def show(axes: plt.Axes, values: Tensor, title: str) -> None:
     half = len(values) // 2
     parts = torch.cat([values[:12, :24], values[half : half + 12, :24]])
-    axes.pcolormesh(parts, cmap="RdBu", vmin=-parts.abs().max(), vmax=parts.abs().max())
+    most = parts.abs().max()
+    axes.pcolormesh(parts, cmap="RdBu", vmin=-most, vmax=most, edgecolors="face")
     axes.axhline(12, color="black", linewidth=2)
     axes.invert_yaxis()
     axes.grid(False)

@@ -53,7 +53,7 @@ for verdict in result.verdicts:
 # signals. The runs have recorded it at the start. Thin lines are single seeds, and the dashed
 # line is that of theory, a factor of 2 a layer.
 layers = result.to_frame("layers")
-start = layers[layers.step == 0]
+start = layers[(layers.step == 0) & layers.gradient_norm.notna()]  # those with weights
 figure, axes = plt.subplots()
 for arm, colour in (("he", "C0"), ("xavier", "C1")):
     for seed, rows in start[start.arm == arm].groupby("seed"):
@@ -89,8 +89,9 @@ for depth, verdict in zip(depths, wider_result.verdicts, strict=True):
     print(f"{depth} layers, {verdict.outcome}: {verdict}")
 
 # %% The losses
-# The two pictures side by side are what the comparison comes to. At few layers the factor of 2 is
-# soon made up for; at thirty it has become a billion.
+# With ten layers the factor of 2 is soon made up for, and with twenty it is not: so a comparison of
+# starts on a small network can miss what decides in a larger one. The pictures have the mean
+# training loss over the seeds, for the two ends.
 figure, both = plt.subplots(2, 1, figsize=(5.2, 5.2), sharex=True, sharey=True)
 for axes, runs, depth in ((both[0], wider_result, 4), (both[1], result, 30)):
     steps = runs.to_frame("steps")
