@@ -1,12 +1,20 @@
 """What griffe is told of pyinit's docstrings before mkdocstrings renders them."""
 
 import re
+from textwrap import dedent
 from typing import Any
 
 from griffe import Attribute, Docstring, Extension, Object
 
 EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
+REFERENCES = re.compile(r"^References:\n((?: {4}.*\n?)+)", re.MULTILINE)
+TITLE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 PAGE = re.compile(r"`{0,2}docs/(\w+)\.md`{0,2}")
+
+
+def references(section: re.Match[str]) -> str:
+    text = TITLE.sub(r"*\1*", dedent(section[1]))
+    return f"**References:**\n\n{text}"
 
 
 class Docstrings(Extension):
@@ -15,7 +23,8 @@ class Docstrings(Extension):
     def on_object(self, *, obj: Object, **_: Any) -> None:
         if obj.docstring:
             text = EXAMPLE.sub("Examples:", obj.docstring.value)
-            obj.docstring.value = PAGE.sub(r"[\1.md](../\1.html)", text)
+            text = REFERENCES.sub(references, text)
+            obj.docstring.value = PAGE.sub(r"[\1.md](../\1.md)", text)
 
     def on_attribute(self, *, attr: Attribute, **_: Any) -> None:
         """``uniform = _deprecated(uniform_)`` has its docstring at run time alone."""

@@ -1,18 +1,21 @@
-"""What mkdocs does not do by itself: links out of docs/, and the list of pyinit's names."""
+"""What mkdocs does not do by itself: links out of docs/, GitHub's anchors, and lists of names and commands."""
 
 import re
-from functools import cache
+from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
+import click
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
 from pymdownx.slugs import slugify
 
+from pyinit.cli import main
+
 ROOT = Path(__file__).parents[2]
-LINK_UPWARD = re.compile(r"(?<=\]\()((?:\.\./)+[^)#\s]+)")
-NAMES = "<!-- names -->"
+UPWARD = re.compile(r"(?<=\]\()(?:\.\./)+[^)#\s]+")
 
 
 def on_config(config: MkDocsConfig) -> None:
@@ -21,26 +24,58 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **_: Any) -> str:
-    """Pages name files beside docs/ by relative paths, which hold in the repository alone."""
-    here = Path(page.file.abs_src_path).parent
+    """Links to files beside docs/ lead to the repository, and lists stand where a comment asks for them."""
+    here = Path(str(page.file.abs_src_path)).parent
 
-    def target(found: re.Match[str]) -> str:
-        path = (here / found[1]).resolve()
+    def address(found: re.Match[str]) -> str:
+        path = (here / found[0]).resolve()
         if path.is_relative_to(config.docs_dir) or not path.exists():
-            return found[1]
+            return found[0]
         return f"{config.repo_url}/blob/main/{path.relative_to(ROOT).as_posix()}"
 
-    markdown = LINK_UPWARD.sub(target, markdown)
-    return markdown.replace(NAMES, names()) if NAMES in markdown else markdown
+    markdown = UPWARD.sub(address, markdown)
+    for comment, lines in LISTS.items():
+        if comment in markdown:
+            markdown = markdown.replace(comment, "\n".join(lines()))
+    return markdown
 
 
-@cache
-def names() -> str:
-    """A table of the names in ``pyinit.__all__``, with the first sentence of each."""
-    pyinit = griffe.load("pyinit", search_paths=[ROOT])
-    rows = ["| name | |", "|---|---|"]
+def names() -> Iterator[str]:
+    """A table of ``pyinit.__all__``, with the first sentence of each docstring."""
+    extensions = griffe.load_extensions(str(ROOT / "tools/site/docstrings.py"))
+    pyinit = griffe.load("pyinit", search_paths=[ROOT], extensions=extensions)
+    yield "| name | what it is |"
+    yield "|---|---|"
     for name in sorted(map(str, pyinit.exports or ()), key=str.lower):
         docstring = pyinit[name].docstring
         summary = docstring.value.partition("\n\n")[0] if docstring else ""
-        rows.append(f"| [`{name}`][pyinit.{name}] | {' '.join(summary.split())} |")
-    return "\n".join(rows)
+        yield f"| [`{name}`][pyinit.{name}] | {' '.join(summary.split())} |"
+
+
+def commands() -> Iterator[str]:
+    """What ``--help`` says of each command."""
+    for name, command in main.commands.items():
+        context = click.Context(command, info_name=f"pyinit {name}")
+        usage = " ".join(command.collect_usage_pieces(context))
+        yield f"## pyinit {name}\n\n```text\npyinit {name} {usage}\n```\n"
+        yield plain(re.sub(r"(?m)^ +", "", command.help or ""))
+        records = (each.get_help_record(context) for each in command.get_params(context))
+        for option, what in filter(None, records):
+            if what:  # arguments have none: the text above describes them
+                yield f"\n* **`{option}`**<br>{plain(what)}"
+        yield ""
+
+
+def plain(text: str) -> str:
+    """Help, whose marks are no Markdown, except code in backticks."""
+    pieces = text.split("`")
+    pieces[::2] = (
+        re.sub(r"([*_\[])", r"\\\1", escape(piece, quote=False)) for piece in pieces[::2]
+    )
+    return "`".join(pieces)
+
+
+LISTS: dict[str, Callable[[], Iterator[str]]] = {
+    "<!-- names -->": names,
+    "<!-- commands -->": commands,
+}
