@@ -5,6 +5,7 @@ tell less than their originals: they have the same sections, with the same code 
 original lacks.
 """
 
+import ast
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -143,10 +144,18 @@ def both(name: str) -> tuple[list[Section], list[Section]]:
     return english, titled(ROOT / "docs/zh" / name)[several:]
 
 
+def program(token: Token) -> tuple[str, str]:
+    """A block of code without what is there for its reader: comments, line breaks, and sentences in quotation marks."""
+    source = token.content
+    if token.info == "python":
+        source = ast.unparse(ast.parse(source))
+    elif token.info != "text":
+        source = re.sub(r" *#.*", "", source)
+    return token.info, re.sub(r"""\b(text ?=|question ?=) ?(["']).*?\2""", r"\1", source)
+
+
 def programs(section: Section) -> list[tuple[str, str]]:
-    """Its blocks of code, without what is there for a reader: comments, and sentences in quotation marks."""
-    prose = re.compile(r' *#.*|(?<=text=)".*?"|(?<=question = )".*?"')
-    return [(t.info, prose.sub("", t.content)) for t in section.tokens if t.type == "fence"]
+    return [program(token) for token in section.tokens if token.type == "fence"]
 
 
 def names_in_tables(section: Section) -> Counter[str]:
