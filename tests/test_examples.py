@@ -36,7 +36,11 @@ PRINTED: dict[str, Sequence[str]] = {
         r"with that key: True",
         r"loaded model are from pyinit\.keras",
     ],
-    "lsuv_own_activation": [r"kaiming: .* finite: False", r"LSUV: .* 1\.0\d", r"without the batch: True"],
+    "lsuv_own_activation": [
+        r"kaiming: .* finite: False",
+        r"LSUV: .* 1\.0\d",
+        r"without the batch: True",
+    ],
     "monitor_training": [
         r"rate 0\.1\n(  step .* [ \d]\d% .*\n){4}",
         r"rate 3\.0\n(.*\n)+  step 60: 100% of its units are dead",

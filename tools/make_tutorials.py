@@ -30,6 +30,8 @@ MARK = (
     '__import__("os").environ.get("RANK", "0") == "0" and '
     f"print({BETWEEN_STEPS!r}, end='', flush=True)"
 )
+# At an ordinary end of a rank, a thread of torch's aborts the process now and then.
+END = "__import__('sys').stdout.flush()\n__import__('os')._exit(0)"
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,13 @@ def run(script: Path, folder: Path, seconds: float = 900) -> list[str]:
     source = script.read_text(encoding="utf-8")
     marked = folder / script.name
     lines = [MARK if line.startswith("# %% ") else line for line in source.splitlines()]
+    by_ranks = "torchrun" in source
+    if by_ranks:
+        lines.append(END)
     marked.write_text("\n".join(lines) + "\n", encoding="utf-8")
     ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [sys.executable, *(ranks if "torchrun" in source else []), str(marked)],
+        [sys.executable, *(ranks if by_ranks else []), str(marked)],
         cwd=folder,
         env={**os.environ, "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "COLUMNS": str(WIDTH)}
         | ({"MATPLOTLIBRC": str(folder)} if (folder / "matplotlibrc").exists() else {}),

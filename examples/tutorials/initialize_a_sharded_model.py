@@ -113,8 +113,9 @@ if rank == 0:
 
 # %% The end
 # An optimizer is made after the model was spread, and training goes on as usual. `pyinit.keyed`
-# does the same for a model that brings an initialization of its own, and `pyinit init --shards`
-# writes a checkpoint without any process group; [Beyond one machine](../scale.md) has both.
+# does the same for a model that brings an initialization of its own, and
+# `pyinit init ... --shards N` writes a checkpoint without any process group;
+# [Beyond one machine](../scale.md) has both.
 model(torch.arange(16)[None]).square().mean().backward()
 say(f"gradients are sharded, too: {type(weight.grad).__name__}")
 dist.destroy_process_group()
