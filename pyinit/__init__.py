@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from pyinit.studies import Study, StudyResult
 
 __version__ = version("pyinit")
+"""The version of pyinit, as it is installed."""
 
 __all__ = [
     "AutoInitReport",

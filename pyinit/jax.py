@@ -275,7 +275,10 @@ def glorot_normal(
     return _scaled(1.0, "fan_avg", "truncated_normal", (in_axis, out_axis, batch_axis), dtype)
 
 
-xavier_uniform, xavier_normal = glorot_uniform, glorot_normal  # as in JAX
+xavier_uniform = glorot_uniform
+"""``glorot_uniform`` by its other name, as in JAX."""
+xavier_normal = glorot_normal
+"""``glorot_normal`` by its other name, as in JAX."""
 
 
 def he_uniform(
@@ -336,7 +339,10 @@ def he_normal(
     return _scaled(2.0, "fan_in", "truncated_normal", (in_axis, out_axis, batch_axis), dtype)
 
 
-kaiming_uniform, kaiming_normal = he_uniform, he_normal  # as in JAX
+kaiming_uniform = he_uniform
+"""``he_uniform`` by its other name, as in JAX."""
+kaiming_normal = he_normal
+"""``he_normal`` by its other name, as in JAX."""
 
 
 def lecun_uniform(

@@ -128,17 +128,17 @@ def _made(kind: type[nn.Module]) -> nn.Module:
 def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> float:
     """The gain that keeps the scale of a signal through a nonlinearity.
 
-    ================= ===========================================
-    nonlinearity      gain
-    ================= ===========================================
-    linear, conv      1
-    sigmoid           1
-    tanh              5/3
-    relu              ``sqrt(2)``
-    leaky_relu        ``sqrt(2 / (1 + slope**2))``
-    selu              3/4
-    any other         ``1 / sqrt(E[f(z)**2])``, z standard normal
-    ================= ===========================================
+        ================= ===========================================
+        nonlinearity      gain
+        ================= ===========================================
+        linear, conv      1
+        sigmoid           1
+        tanh              5/3
+        relu              ``sqrt(2)``
+        leaky_relu        ``sqrt(2 / (1 + slope**2))``
+        selu              3/4
+        any other         ``1 / sqrt(E[f(z)**2])``, z standard normal
+        ================= ===========================================
 
     An activation that torch has a name for gets the gain of the name. Every other one gets the
     second-moment gain, with which unit variance in gives unit mean square out. The expectation is

@@ -20,6 +20,7 @@ from pyinit import _core
 from pyinit._torch.views import DTYPES
 
 LIBRARIES = ("torch", "pyinit")
+"""The libraries that every case compares."""
 Unit: TypeAlias = Literal["GB/s", "GF/s"]
 
 _MIN_PAIRS = 3

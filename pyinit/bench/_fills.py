@@ -178,6 +178,7 @@ def _resnet50() -> Iterator[Shape]:
 
 
 RESNET50 = Shapes("resnet50", tuple(_resnet50()))
+"""The weights of a ResNet-50, which are filled one after the other."""
 
 
 def fills() -> list[Fill]:

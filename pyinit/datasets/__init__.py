@@ -44,6 +44,8 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
     "pydoc": pydoc.load,
     "rotations": pictures.rotations,
 }
+"""The functions that load data sets, by the names that ``load`` takes."""
+
 # Names with sizes after a colon.
 _SIZED: dict[str, tuple[str, Callable[[str], Dataset]]] = {
     "gaussian": (

@@ -103,7 +103,12 @@ __all__ = [
     "register",
 ]
 
-KEEP, ZEROS, ONES = Keep(), Constant(0.0), Constant(1.0)
+KEEP = Keep()
+"""Leaves a parameter as it is."""
+ZEROS = Constant(0.0)
+"""Fills with zeros."""
+ONES = Constant(1.0)
+"""Fills with ones."""
 
 # A class or function is pickled by the name that it has here.
 for _name in {*__all__} - {"Blocks", "KEEP", "ONES", "ZEROS"}:

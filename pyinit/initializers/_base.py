@@ -76,6 +76,7 @@ class Block(NamedTuple):
 
 
 Blocks = tuple[Block, ...]
+"""What ``resolve`` gives: the blocks that a parameter consists of."""
 
 
 @dataclass(frozen=True)

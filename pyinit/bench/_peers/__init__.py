@@ -25,6 +25,7 @@ PEERS = {
     "onnxruntime": Peer(("onnxruntime", "onnx"), "onnxruntime onnx", onnxruntime.compiled),
     "openvino": Peer(("openvino",), "openvino", openvino.compiled),
 }
+"""Other libraries that compute a layer, by the names that ``--peers`` takes."""
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
