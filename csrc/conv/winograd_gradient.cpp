@@ -23,11 +23,12 @@ constexpr int64_t kMost = 128;   // channels, and outputs, of a task
 constexpr int64_t kTransformCost = 5;
 // Where tasks are few, blocks are divided into parts of at least so many multiply-adds, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
-constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
+constexpr int64_t kGrain = int64_t{3} << 16;  // multiply-adds that a thread is worth
 constexpr int64_t kTogether = 32;             // channels whose weights are made and stored together
-// Sizes from which this is the faster way. Of the tiles' pixels a quarter may lie beyond the edges.
-constexpr int64_t kFewChannels = 12, kFewTiles = 16;
-constexpr int64_t kNear = 1024 / int64_t{sizeof(float)};
+// Sizes from which this is the faster way. Of eight of the tiles' pixels so many must not lie beyond the edges, more of
+// them where channels are few and transforms take as long as products.
+constexpr int64_t kFewChannels = 16, kFewTiles = 16, kManyChannels = 24, kInside = 6, kInsideOfFew = 7;
+constexpr int64_t kNear = 1024 / int64_t{sizeof(float)};  // between pixels that are read where they are
 constexpr int64_t kCacheLine = 64 / int64_t{sizeof(float)};
 
 const Reach kPixel = {{1, 1, 1}, {{{0}, {0}, {0}}}};  // a tap of its own
@@ -257,8 +258,9 @@ bool goes_by_winograd(const Window& window, const Images<float>& weight, const I
   }
   const Extents size = tiles_of(output.size);
   const int64_t tiles = output.batch * size[0] * size[1] * size[2], pixels = output.batch * output.pixels();
-  return std::min(weight.channels, weight.batch / window.groups) >= kFewChannels && tiles >= kFewTiles &&
-         4 * pixels >= 3 * kSide * kSide * tiles;
+  const int64_t channels = std::min(weight.channels, weight.batch / window.groups);
+  const int64_t inside = channels < kManyChannels ? kInsideOfFew : kInside;
+  return channels >= kFewChannels && tiles >= kFewTiles && 8 * pixels >= inside * kSide * kSide * tiles;
 }
 
 void weight_gradient_by_winograd(const Window& window, const Images<const float>& input,
