@@ -103,7 +103,7 @@ class WinogradGradient {
   }
 
  private:
-  // How the gradient is cut into tiles, and blocks into parts: these by sizes alone, since sums depend on them.
+  // Into tasks: parts of the blocks by sizes alone, since sums depend on them.
   void divide(int most_threads) {
     const Extents size = tiles_of(output_.size);
     const double work = static_cast<double>(output_.batch * size[0] * size[1] * size[2]) *
@@ -115,16 +115,17 @@ class WinogradGradient {
                        kPartsBytes / bytes});
     parts_ = std::max<int64_t>(parts_, 1);
 
-    const int64_t panels = divide_up(outputs_, panel_);
-    double least = 1e300;
-    for (int64_t o = divide_up(outputs_, kMost); o <= std::min<int64_t>(panels, 4 * threads_); ++o) {
-      for (int64_t c = divide_up(channels_, kMost); c <= std::min<int64_t>(divide_up(channels_, 8), 4 * threads_);
-           ++c) {
+    // Channels and outputs are divided, too, where tasks would leave threads without work.
+    const int64_t panels = divide_up(outputs_, panel_), there = groups_ * parts_;
+    const int64_t least_channels = divide_up(channels_, kMost), least_outputs = divide_up(outputs_, kMost);
+    const int64_t most = std::max<int64_t>(there * least_channels * least_outputs, 4 * threads_);
+    int64_t least_cost = INT64_MAX;
+    for (int64_t o = least_outputs; o <= panels && there * o * least_channels <= most; ++o) {
+      for (int64_t c = least_channels; c <= channels_ && there * o * c <= most; ++c) {
         const int64_t channels = divide_up(channels_, c), outputs = divide_up(panels, o) * panel_;
-        const int64_t tasks = groups_ * parts_ * divide_up(channels_, channels) * divide_up(outputs_, outputs);
-        const double cost = static_cast<double>(divide_up(tasks, threads_)) *
-                            static_cast<double>(channels * outputs + kTransformCost * (channels + outputs));
-        if (cost < least) least = cost, channels_each_ = channels, outputs_each_ = outputs;
+        const int64_t tasks = there * divide_up(channels_, channels) * divide_up(outputs_, outputs);
+        const int64_t cost = divide_up(tasks, threads_) * (channels * outputs + kTransformCost * (channels + outputs));
+        if (cost < least_cost) least_cost = cost, channels_each_ = channels, outputs_each_ = outputs;
       }
     }
     channel_tiles_ = divide_up(channels_, channels_each_);
