@@ -23,11 +23,12 @@ constexpr int64_t kMost = 128;   // channels, and outputs, of a task
 constexpr int64_t kTransformCost = 5;
 // Where tasks are few, blocks are divided into parts of at least so many multiply-adds, which are summed at the end.
 constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_t{4} << 20;
-constexpr int64_t kGrain = int64_t{1} << 18;  // multiply-adds that a thread is worth
+constexpr int64_t kGrain = int64_t{3} << 16;  // multiply-adds that a thread is worth
 constexpr int64_t kTogether = 32;             // channels whose weights are made and stored together
-// Sizes from which this is the faster way. Of the tiles' pixels a quarter may lie beyond the edges.
-constexpr int64_t kFewChannels = 12, kFewTiles = 16;
-constexpr int64_t kNear = 1024 / int64_t{sizeof(float)};
+// Sizes from which this is the faster way. Of eight of the tiles' pixels so many must not lie beyond the edges, more of
+// them where channels are few and transforms take as long as products.
+constexpr int64_t kFewChannels = 16, kFewTiles = 16, kManyChannels = 24, kInside = 6, kInsideOfFew = 7;
+constexpr int64_t kNear = 1024 / int64_t{sizeof(float)};  // between pixels that are read where they are
 constexpr int64_t kCacheLine = 64 / int64_t{sizeof(float)};
 
 const Reach kPixel = {{1, 1, 1}, {{{0}, {0}, {0}}}};  // a tap of its own
@@ -102,7 +103,7 @@ class WinogradGradient {
   }
 
  private:
-  // How the gradient is cut into tiles, and blocks into parts: these by sizes alone, since sums depend on them.
+  // Into tasks: parts of the blocks by sizes alone, since sums depend on them.
   void divide(int most_threads) {
     const Extents size = tiles_of(output_.size);
     const double work = static_cast<double>(output_.batch * size[0] * size[1] * size[2]) *
@@ -114,16 +115,17 @@ class WinogradGradient {
                        kPartsBytes / bytes});
     parts_ = std::max<int64_t>(parts_, 1);
 
-    const int64_t panels = divide_up(outputs_, panel_);
-    double least = 1e300;
-    for (int64_t o = divide_up(outputs_, kMost); o <= std::min<int64_t>(panels, 4 * threads_); ++o) {
-      for (int64_t c = divide_up(channels_, kMost); c <= std::min<int64_t>(divide_up(channels_, 8), 4 * threads_);
-           ++c) {
+    // Channels and outputs are divided, too, where tasks would leave threads without work.
+    const int64_t panels = divide_up(outputs_, panel_), there = groups_ * parts_;
+    const int64_t least_channels = divide_up(channels_, kMost), least_outputs = divide_up(outputs_, kMost);
+    const int64_t most = std::max<int64_t>(there * least_channels * least_outputs, 4 * threads_);
+    int64_t least_cost = INT64_MAX;
+    for (int64_t o = least_outputs; o <= panels && there * o * least_channels <= most; ++o) {
+      for (int64_t c = least_channels; c <= channels_ && there * o * c <= most; ++c) {
         const int64_t channels = divide_up(channels_, c), outputs = divide_up(panels, o) * panel_;
-        const int64_t tasks = groups_ * parts_ * divide_up(channels_, channels) * divide_up(outputs_, outputs);
-        const double cost = static_cast<double>(divide_up(tasks, threads_)) *
-                            static_cast<double>(channels * outputs + kTransformCost * (channels + outputs));
-        if (cost < least) least = cost, channels_each_ = channels, outputs_each_ = outputs;
+        const int64_t tasks = there * divide_up(channels_, channels) * divide_up(outputs_, outputs);
+        const int64_t cost = divide_up(tasks, threads_) * (channels * outputs + kTransformCost * (channels + outputs));
+        if (cost < least_cost) least_cost = cost, channels_each_ = channels, outputs_each_ = outputs;
       }
     }
     channel_tiles_ = divide_up(channels_, channels_each_);
@@ -257,8 +259,9 @@ bool goes_by_winograd(const Window& window, const Images<float>& weight, const I
   }
   const Extents size = tiles_of(output.size);
   const int64_t tiles = output.batch * size[0] * size[1] * size[2], pixels = output.batch * output.pixels();
-  return std::min(weight.channels, weight.batch / window.groups) >= kFewChannels && tiles >= kFewTiles &&
-         4 * pixels >= 3 * kSide * kSide * tiles;
+  const int64_t channels = std::min(weight.channels, weight.batch / window.groups);
+  const int64_t inside = channels < kManyChannels ? kInsideOfFew : kInside;
+  return channels >= kFewChannels && tiles >= kFewTiles && 8 * pixels >= inside * kSide * kSide * tiles;
 }
 
 void weight_gradient_by_winograd(const Window& window, const Images<const float>& input,
