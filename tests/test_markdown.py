@@ -34,9 +34,24 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/tutorials").glob("*.md")),
     *sorted((ROOT / "docs/zh").glob("*.md")),
 ]
-FOLDERS = ("pyinit", "csrc", "tests", "bench", "docs", "scripts", "tools", "cmake", ".ci")
+TUTORIALS = (
+    ROOT / "docs/tutorials"
+)  # their blocks are pieces of one program: test_tutorials.py runs it
+FOLDERS = (
+    "pyinit",
+    "csrc",
+    "tests",
+    "bench",
+    "docs",
+    "examples",
+    "scripts",
+    "tools",
+    "cmake",
+    ".ci",
+)
 OPTIONAL = ("keras", "jax", "transformers")
 LANGUAGES = {"python", "sh", "text", "toml", "json", "cpp"}
 
@@ -58,7 +73,11 @@ def language(token: Token) -> str:
 def python_blocks() -> list[Any]:
     """Each once."""
     blocks = found(lambda token: token.type == "fence" and language(token) == "python")
-    return [block for block in blocks if block.values[0] != CHINESE_README]
+    return [
+        block
+        for block in blocks
+        if block.values[0] != CHINESE_README and block.values[0].parent != TUTORIALS
+    ]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from schemes import FIELD, NAMED, SETTINGS, in_both_schemes
 
 from pyinit.reports.figure import figure
 from pyinit.reports.page import Chart, Heat, Picture
@@ -38,7 +39,6 @@ from pyinit.studies.wording import plain
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "studies.md"
 PICTURES = ROOT / "docs" / "studies"
-STYLE = ROOT / "pyinit" / "reports" / "page.css"
 
 
 @dataclass(frozen=True)
@@ -199,29 +199,6 @@ CHART, ROW, LINE = (
     0.25,
 )  # heights, in inches: of a chart, of a heat map's row, of a line of text
 LETTERS, LEGEND = 48, 56  # of a line of the title, and of the legend
-DIGITS = 1  # of coordinates
-FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
-# Colours that matplotlib is given, by the names that they have in the style sheet of reports.
-NAMED = {"ground": "#fffffe", "ink": "#1b1f24", "soft": "#5b6470", "line": "#dde1e6"}
-FIELD = "#0102"  # and two digits: how far a field of a heat map is on the scale
-SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "pyinit",
-    "font.size": 12,
-    "figure.constrained_layout.h_pad": 0.06,
-    "figure.constrained_layout.w_pad": 0.1,
-    "figure.facecolor": NAMED["ground"],
-    "axes.facecolor": NAMED["ground"],
-    "axes.edgecolor": NAMED["soft"],
-    "axes.labelcolor": NAMED["soft"],
-    "axes.labelsize": "small",
-    "grid.color": NAMED["line"],
-    "text.color": NAMED["ink"],
-    "xtick.color": NAMED["soft"],
-    "ytick.color": NAMED["soft"],
-    "xtick.labelsize": "small",
-    "ytick.labelsize": "small",
-}
 
 
 def draw(picture: Picture) -> str:
@@ -231,23 +208,7 @@ def draw(picture: Picture) -> str:
         _fit(drawn, picture)
         file = BytesIO()
         drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", file.getvalue().decode(), flags=re.DOTALL)
-    text = re.sub(r'"[^"]*"', _short, text)
-    text = re.sub(r"(font: [^;\"]*?px) [^;\"]*", rf"\1 {FONT}", text)
-    text = re.sub(rf"{FIELD}(..)", _field, text)
-    light, dark = _schemes()
-    series = {f"s{i}": light[f"s{i}"] for i in range(8)}
-    for name, value in {**NAMED, **series}.items():
-        text = text.replace(value, f"var(--{name})")
-    used = [name for name in light if f"var(--{name})" in text]
-    style = "\n".join(
-        [
-            f"svg {{ {_declared(light, used)} }}",
-            f"@media (prefers-color-scheme: dark) {{ svg {{ {_declared(dark, used)} }} }}",
-        ]
-    )
-    text = text.replace('<style type="text/css">', f'<style type="text/css">\n{style}\n', 1)
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    return in_both_schemes(file.getvalue().decode())
 
 
 def _fit(drawn: Figure, picture: Picture) -> None:
@@ -292,28 +253,6 @@ def _fit(drawn: Figure, picture: Picture) -> None:
         )
         height += LINE * math.ceil(len(labels) / columns)
     drawn.set_size_inches(WIDTH, height)
-
-
-def _short(attribute: re.Match[str]) -> str:
-    """An attribute whose numbers have no more digits than can be seen."""
-    return re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.{DIGITS}f}", attribute[0])
-
-
-def _field(found: re.Match[str]) -> str:
-    """The colour of a field, mixed as in reports."""
-    return f"color-mix(in oklab, var(--s0) {4 + 0.9 * int(found[1], 16):.0f}%, var(--raised))"
-
-
-def _schemes() -> list[dict[str, str]]:
-    """The colours of reports by name, light and dark."""
-    css = STYLE.read_text(encoding="utf-8")
-    blocks = re.findall(r":root \{([^}]*--ground[^}]*)\}", css)
-    light, dark = (dict(re.findall(r"--([\w-]+): ([^;]+);", block)) for block in blocks)
-    return [light, {**light, **dark}]
-
-
-def _declared(colours: Mapping[str, str], names: Iterable[str]) -> str:
-    return " ".join(f"--{name}: {colours[name]};" for name in names)
 
 
 # ---- words ---------------------------------------------------------------------------------------
