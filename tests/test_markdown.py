@@ -27,7 +27,9 @@ import pyinit
 from pyinit._random.rng import has_stateless
 from pyinit.cli import main
 
-CHINESE_README = ROOT / "README.zh-CN.md"  # its blocks are those of README.md, by test_chinese.py
+CHINESE_README = ROOT / "README.zh-CN.md"
+CHINESE_TUTORIAL = ROOT / "docs/zh/tutorial.md"
+COPIES = {CHINESE_README, CHINESE_TUTORIAL}  # their blocks are those of others, by test_chinese.py
 PAGES = [
     ROOT / "README.md",
     CHINESE_README,
@@ -76,7 +78,7 @@ def python_blocks() -> list[Any]:
     return [
         block
         for block in blocks
-        if block.values[0] != CHINESE_README and block.values[0].parent != TUTORIALS
+        if block.values[0] not in COPIES and block.values[0].parent != TUTORIALS
     ]
 
 
