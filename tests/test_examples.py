@@ -78,7 +78,13 @@ LIBRARIES = {"keras_layers": "keras", "jax_parameters": "jax"}
 WARNINGS = ("error", "ignore:__array__ implementation:DeprecationWarning")  # Keras's on torch
 
 
-@pytest.mark.parametrize("name", PRINTED)
+PROCESSES = ("sharded_checkpoint",)  # those that start several
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.large] if n in PROCESSES else []) for n in PRINTED],
+)
 def test_an_example_prints_what_it_promises(name: str, tmp_path: Path) -> None:
     if name in LIBRARIES:
         pytest.importorskip(LIBRARIES[name])
@@ -86,7 +92,11 @@ def test_an_example_prints_what_it_promises(name: str, tmp_path: Path) -> None:
     copy.write_bytes((FOLDER / copy.name).read_bytes())
     with_pytest = ["-m", "pytest", "-q"] if name.startswith("test_") else []
     done = run_python(
-        *(f"-W{each}" for each in WARNINGS), *with_pytest, str(copy), OMP_NUM_THREADS="2"
+        *(f"-W{each}" for each in WARNINGS),
+        *with_pytest,
+        str(copy),
+        OMP_NUM_THREADS="2",
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for expected in PRINTED[name]:
