@@ -1,8 +1,8 @@
 """Choose a start for your network
 
-There are some twenty recipes and a dozen methods. This tutorial narrows them down for one
-network: by the plan, by a batch that is sent through it, and by a short training that decides. It
-takes about a minute on a laptop:
+There are some twenty recipes and ten methods. This tutorial narrows them down for one network: by
+the plan, by a batch that is sent through it, and by a short training that decides. It takes about
+a minute on a laptop:
 
 ```sh
 pip install ".[study]" "torch==2.13.0"
@@ -50,8 +50,7 @@ for recipe in ("torch", "auto"):
 # %% What a batch says
 # Whether such numbers suit the network can be seen before any training. `inspect` sends one batch
 # through it for each recipe.
-digits = load("digits")
-training, test = digits.split()
+training, _ = load("digits").split()
 batch = training.batch(256, seed=0)
 recipes = ["torch", "kaiming", "auto", "xavier"]
 report = pyinit.inspect(network(), batch.inputs, batch.target, recipes=recipes, seed=0)
@@ -99,8 +98,8 @@ for verdict in result.verdicts:
 
 # %% The losses
 # Both claims hold: `auto` trains where torch's start does not move, and the start from data gets
-# further than `auto` does. The picture has the mean training loss of each start over the seeds, at
-# the rate that was chosen for it. `result.save("report.html")` writes a whole report, with the
+# further than `auto` does. The picture has the mean training loss of each start over the seeds,
+# at the rate that was chosen for it. `result.save("report.html")` writes a whole report, with the
 # learning curves of all runs, the layers and the tables.
 figure, axes = plt.subplots()
 for arm in arms:

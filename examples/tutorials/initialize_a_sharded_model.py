@@ -60,7 +60,7 @@ say(f"the whole weight is {tuple(weight.shape)}; here is {tuple(weight.to_local(
 
 # %% What torch.nn.init does
 # On the CPU each process fills its own part, and both begin from the same seed. So the parts are
-# the same: the lower half of the weight is a copy of the upper one, and so half of the model's
+# the same: the lower half of the weight is a copy of the upper one, and so half of the layer's
 # units are twins of the other half.
 torch.manual_seed(0)
 nn.init.normal_(weight, std=0.1)
@@ -112,10 +112,9 @@ if rank == 0:
     figure.savefig("sharded-weight.svg", metadata={"Title": title})
 
 # %% The end
-# An optimizer is made after the model was spread, and training goes on as usual. `pyinit.keyed`
-# does the same for a model that brings an initialization of its own, and
-# `pyinit init ... --shards N` writes a checkpoint without any process group;
-# [Beyond one machine](../scale.md) has both.
+# An optimizer is made after the model was spread, and training goes on as usual. For a model that
+# brings an initialization of its own, `pyinit.keyed` does the same. Without any process group,
+# `pyinit init ... --shards N` writes a checkpoint. [Beyond one machine](../scale.md) has both.
 model(torch.arange(16)[None]).square().mean().backward()
 say(f"gradients are sharded, too: {type(weight.grad).__name__}")
 dist.destroy_process_group()

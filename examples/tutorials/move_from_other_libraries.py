@@ -15,7 +15,8 @@ shows what it prints.
 
 # %% From torch.nn.init: the same numbers
 # Here is an initialization as many models have it. Under `pyinit.patch()` it runs as it is, and
-# gives the same bits in less time.
+# gives the same bits. [Patching torch.nn.init](../patch.md) says what it reaches, and how to
+# measure what it saves.
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -56,7 +57,7 @@ print(report)
 
 # %% From timm: the same numbers
 # timm draws its weights by the methods of tensors, which the patch reaches, too. So its models
-# are the same, and are built faster.
+# are the same.
 torch.manual_seed(0)
 expected_vit = timm.create_model("vit_tiny_patch16_224", num_classes=10)
 torch.manual_seed(0)
@@ -67,8 +68,8 @@ print("the same bits:", all(same))
 
 
 # %% From timm: its initialization, with a seed
-# Inside of `keyed` timm's own code runs as before, and each parameter draws by its name: the numbers
-# stay when a layer is added, and when the model is sharded. The recipe `vit` has the same
+# Inside of `keyed` timm's own code runs as before, and each parameter draws by its name: the
+# numbers stay when a layer is added, and when the model is sharded. The recipe `vit` has the same
 # distributions for a vision transformer of any library. Each weight then has timm's standard
 # deviation, to within what chance leaves.
 def compare(start: str) -> None:
@@ -88,8 +89,8 @@ pyinit.initialize_(vit, "vit", seed=0)
 compare("recipe vit")
 
 # %% From Keras: its names
-# Keras's layers start otherwise than torch's: the last layer here has weights of more than twice the
-# size. The recipe `keras` gives a torch model what Keras's layers have by default, and rules
+# Keras's layers start otherwise than torch's: the last layer here has weights of more than twice
+# the size. The recipe `keras` gives a torch model what Keras's layers have by default, and rules
 # understand the names of Keras's initializers.
 keras_model = keras.Sequential(
     [keras.Input((64,)), keras.layers.Dense(256), keras.layers.Dense(10)]
@@ -117,14 +118,12 @@ axes.set_title("Weights of the last layer")
 axes.set_xlabel("value")
 axes.set_ylabel("how many")
 axes.legend()
-title = (
-    "Histograms of the last layer's weights: the recipe's are those of Keras, torch's are narrower"
-)
+title = "Weights of the last layer: the recipe's spread as Keras's do, torch's are narrower"
 figure.savefig("keras-weights.svg", metadata={"Title": title})
 
 # %% From Keras: its layers
-# In a model of Keras's, `pyinit.keras` takes the place of `keras.initializers`: the same classes and
-# arguments, with numbers that are the same on each backend.
+# In a model of Keras's, `pyinit.keras` takes the place of `keras.initializers`: the same classes
+# and arguments, with numbers that are the same on each backend.
 layer = keras.layers.Dense(256, kernel_initializer=pyinit.keras.HeNormal(seed=0))
 layer.build((None, 64))
 kernel = keras.ops.convert_to_numpy(layer.kernel)

@@ -17,8 +17,8 @@ what it prints.
 # %% The study
 # A study is a file that names a model, data, starts and claims; `pyinit compare --list` lists
 # those that pyinit brings. This one has two factors, the kind of network and the activation. The
-# part that is of interest here is the chain of linear layers with ReLU and two of the three
-# starts.
+# part that is of interest here is the chain of linear layers with ReLU, which stands for the
+# paper's convolutions, and two of the three starts.
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -89,8 +89,8 @@ for depth, verdict in zip(depths, wider_result.verdicts, strict=True):
     print(f"{depth} layers, {verdict.outcome}: {verdict}")
 
 # %% The losses
-# With ten layers the factor of 2 is soon made up for, and with twenty it is not: so a comparison of
-# starts on a small network can miss what decides in a larger one. The pictures have the mean
+# With ten layers the factor of 2 is soon made up for, and with twenty it is not: so a comparison
+# of starts on a small network can miss what decides in a larger one. The pictures have the mean
 # training loss over the seeds, for the two ends.
 figure, both = plt.subplots(2, 1, figsize=(5.2, 5.2), sharex=True, sharey=True)
 for axes, runs, depth in ((both[0], wider_result, 4), (both[1], result, 30)):

@@ -59,13 +59,14 @@ losses = {"as built": train(model)}
 # %% Is every parameter initialized?
 # A loss of 2.30 is that of guessing, the logarithm of ten. The first question is whether all
 # parameters have been written, and with sane values. `check` builds the model in memory that it
-# has poisoned, and looks for what is left of the poison; it also compares each weight with what
-# its layer wants.
+# has poisoned, and looks for what is left of the poison; it also compares the size of each weight
+# with what its layer wants, and passes what is up to four times as large or as small.
 print(pyinit.check(build))
 
 # %% Where do the signals die?
-# So each weight is sound by itself. What twenty of them do one after the other, `inspect` shows. It
-# sends a batch through the model and back, and measures the output and the gradient of each layer.
+# So each weight is sound by itself. What twenty of them do one after the other, `inspect` shows.
+# It sends a batch through the model and back, and measures the output and the gradient of each
+# layer.
 torch.manual_seed(0)
 batch = training.batch(256, seed=0)
 report = pyinit.inspect(build(), batch.inputs, batch.target)
@@ -73,11 +74,11 @@ for finding in report.findings:
     print("-", finding)
 
 # %% Look at the layers
-# A finding says how fast it goes wrong, where it begins, what the cause is, and behind the semicolon
-# what helps: another recipe, tried on this batch. Each layer leaves over a sixth of what tells two
-# images apart, and the squared gradient shrinks likewise on its way back. With `recipes`, `inspect`
-# compares initializations, and leaves the model's weights as they are. On a logarithmic scale a
-# constant factor is a straight line; from `kaiming` both lines stay level.
+# A finding says how fast it goes wrong, where it begins, what the cause is, and behind the
+# semicolon what helps: another recipe, tried on this batch. Each layer leaves over a sixth of
+# what tells two images apart, and the squared gradient shrinks likewise on its way back. With
+# `recipes`, `inspect` compares initializations, and leaves the model's weights as they are. On a
+# logarithmic scale a constant factor is a straight line; from `kaiming` both lines stay level.
 report = pyinit.inspect(model, batch.inputs, batch.target, recipes=["torch", "kaiming"], seed=0)
 figure, (signals, gradients) = plt.subplots(2, 1, figsize=(5.2, 5.2), sharex=True)
 for recipe in report.recipes:
@@ -94,8 +95,8 @@ title = "What tells images apart, and the gradient, by layer: both die from torc
 figure.savefig("signals-die.svg", metadata={"Title": title})
 
 # %% The remedy
-# Initialize by the recipe that was named. Everything else stays: the same layers, the same batches,
-# the same learning rate.
+# Initialize by the recipe that was named. Everything else stays: the same layers, the same
+# batches, the same learning rate.
 model = build()
 print(pyinit.initialize_(model, "kaiming", seed=0).summary)
 losses["kaiming"] = train(model)
@@ -111,9 +112,9 @@ figure.savefig("signals-live.svg", metadata={"Title": title})
 
 # %% If the start was sound
 # Then the first steps may be at fault. With `steps` and an `optimizer`, `inspect` makes that many
-# steps on the batch, measures how long the updates are, and puts everything back. Here the start is
-# the good one, and the learning rate is a hundred times as large as above. The remedy leads back to
-# about 0.01.
+# steps on the batch, measures how long the updates are, and puts everything back. Here the start
+# is the good one, and the learning rate is a hundred times as large as above. The remedy leads
+# back to about 0.01.
 pyinit.initialize_(model, "kaiming", seed=0)
 report = pyinit.inspect(
     model, batch.inputs, batch.target, steps=1, optimizer=partial(torch.optim.SGD, lr=1.0)
