@@ -297,6 +297,7 @@ template <class T> std::vector<Case> convolution_cases(const char* type_name, DT
       {"volume", 2, 5, 14, {5, 6, 7}, {3, 2, 3}, {{1, 2, 1}, {1, 0, 1}, {1, 1, 2}, 1}},
       {"depthwise", 2, 19, 19, {1, 23, 21}, {1, 3, 3}, {{1, 1, 1}, {0, 1, 1}, {1, 1, 1}, 19}},
       {"depthwise/2", 2, 19, 38, {1, 23, 21}, {1, 5, 5}, {{1, 2, 2}, {0, 2, 2}, {1, 1, 1}, 19}},
+      {"depthwise-small", 3, 19, 19, {1, 7, 7}, {1, 3, 3}, {{1, 2, 1}, {0, 1, 1}, {1, 1, 1}, 19}},
   };
   const std::pair<const char*, Part> parts[] = {
       {"convolution", Part::output}, {"by-input", Part::input}, {"by-weight", Part::weight}};
