@@ -28,7 +28,8 @@ python3 -m venv "$work/build"
 
 step "Wheel from it, by the build requirements alone: no index, no isolated environment"
 export PATH="$work/build/bin:$PATH"
-pip wheel -q --no-index --no-build-isolation --no-deps -Ccmake.define.PYINIT_CUDA=OFF -w "$work/built" "$work"/dist/*.tar.gz
+pip wheel -q --no-index --no-build-isolation --no-deps \
+  -Ccmake.define.PYINIT_CUDA=OFF -Ccmake.define.PYINIT_WERROR=ON -w "$work/built" "$work"/dist/*.tar.gz
 auditwheel show "$work"/built/*.whl
 # torch brings OpenMP's runtime.
 auditwheel repair --exclude libgomp.so.1 -w "$work/dist" "$work"/built/*.whl
