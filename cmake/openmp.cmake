@@ -1,8 +1,10 @@
-# pyinit_openmp, the OpenMP runtime that torch brings: with a second one, the process would have two pools of threads.
-add_library(pyinit_openmp INTERFACE)
+# pyinit_parallel: the only source that has OpenMP in it, and the runtime to link, which is torch's. A second runtime
+# would be a second pool of threads in the process.
+add_library(pyinit_parallel OBJECT csrc/core/parallel.cpp)
+target_link_libraries(pyinit_parallel PRIVATE pyinit_flags)
 
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  # torch brings GCC's libgomp. What Clang makes of `#pragma omp` calls LLVM's runtime, so there is none here:
+  # torch brings GCC's libgomp, and what Clang makes of `#pragma omp` calls LLVM's runtime. So there is no pragma here:
   # core/openmp.hpp calls libgomp itself.
   execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libgomp.so
     OUTPUT_VARIABLE gomp OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
@@ -11,8 +13,8 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "GN
       "Linux. Install GCC's C++ compiler beside it, or build with that: CXX=g++")
   endif()
   message(STATUS "pyinit: OpenMP by ${gomp}")
-  target_compile_definitions(pyinit_openmp INTERFACE PYINIT_CALLS_GOMP)
-  target_link_libraries(pyinit_openmp INTERFACE ${gomp})
+  target_compile_definitions(pyinit_parallel PRIVATE PYINIT_CALLS_GOMP)
+  target_link_libraries(pyinit_parallel INTERFACE ${gomp})
   return()
 endif()
 
@@ -26,4 +28,7 @@ if(APPLE AND PYINIT_BUILD_EXTENSION)
   endif()
 endif()
 find_package(OpenMP REQUIRED COMPONENTS CXX)
-target_link_libraries(pyinit_openmp INTERFACE OpenMP::OpenMP_CXX)
+separate_arguments(flags NATIVE_COMMAND "${OpenMP_CXX_FLAGS}")
+target_compile_options(pyinit_parallel PRIVATE ${flags})  # for this source alone: Clang then refuses some C++20
+target_include_directories(pyinit_parallel PRIVATE ${OpenMP_CXX_INCLUDE_DIRS})
+target_link_libraries(pyinit_parallel INTERFACE ${OpenMP_CXX_LIBRARIES})
