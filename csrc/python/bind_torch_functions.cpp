@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
 
 #include "python/bind.hpp"
 #include "python/fastcall.hpp"
@@ -85,15 +88,27 @@ void register_torch_functions(py::module_& m) {
   cpu = PyUnicode_InternFromString("cpu"), current_level = PyUnicode_InternFromString("_current_level");
   if (cpu == nullptr || current_level == nullptr) throw py::error_already_set();
   m.def("set_torch_functions", [](const py::kwargs& given) {
-    const auto keep = [&](const char* name, PyObject*& to) { to = py::object(given[name]).release().ptr(); };
-    keep("tensor", torchs.tensor), keep("parameter", torchs.parameter);
-    keep("is_neg", torchs.is_neg), keep("requires_grad", torchs.requires_grad);
-    keep("dispatch_modes", torchs.dispatch_modes), keep("transform", torchs.transform);
-    keep("is_tracing", torchs.is_tracing), keep("is_any_autocast_enabled", torchs.is_any_autocast_enabled);
-    keep("is_autocast_enabled", torchs.is_autocast_enabled);
-    keep("forward_derivatives", torchs.forward_derivatives);
-    keep("has_torch_function", torchs.has_torch_function), keep("is_overridden", torchs.is_overridden);
-    keep("is_grad_enabled", torchs.is_grad_enabled), keep("get_num_threads", torchs.get_num_threads);
-    keep("empty_like", torchs.empty_like);
+    const std::map<std::string, PyObject**> places{
+        {"tensor", &torchs.tensor},
+        {"parameter", &torchs.parameter},
+        {"is_neg", &torchs.is_neg},
+        {"requires_grad", &torchs.requires_grad},
+        {"dispatch_modes", &torchs.dispatch_modes},
+        {"transform", &torchs.transform},
+        {"is_tracing", &torchs.is_tracing},
+        {"is_any_autocast_enabled", &torchs.is_any_autocast_enabled},
+        {"is_autocast_enabled", &torchs.is_autocast_enabled},
+        {"forward_derivatives", &torchs.forward_derivatives},
+        {"has_torch_function", &torchs.has_torch_function},
+        {"is_overridden", &torchs.is_overridden},
+        {"is_grad_enabled", &torchs.is_grad_enabled},
+        {"get_num_threads", &torchs.get_num_threads},
+        {"empty_like", &torchs.empty_like},
+    };
+    for (const auto& [name, function] : given) {
+      const auto place = places.find(py::cast<std::string>(name));
+      if (place == places.end()) throw py::key_error(py::cast<std::string>(name));
+      Py_XDECREF(std::exchange(*place->second, Py_NewRef(function.ptr())));
+    }
   });
 }

@@ -5,7 +5,7 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -300,17 +300,20 @@ class InitReport(Printed):
         Raises:
             KeyError: If no parameter has the name; it says which are like it.
         """
-        for row in self.rows:
-            if name == row.name or name in row.tied or name in row.originals:
-                return row
-        names = [known for row in self.rows for known in (row.name, *row.tied, *row.originals)]
-        raise KeyError(f"no parameter {name!r}; {near(str(name), names)}")
+        row = self._by_name.get(name)
+        if row is None:
+            raise KeyError(f"no parameter {name!r}; {near(str(name), list(self._by_name))}")
+        return row
 
     def __contains__(self, item: object) -> bool:
         """Whether a parameter has this name, among all of its names, or a row is one of these."""
-        if not isinstance(item, str):
-            return item in self.rows
-        return any(item in (row.name, *row.tied, *row.originals) for row in self.rows)
+        return item in (self._by_name if isinstance(item, str) else self.rows)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Row]:
+        """The row of each name. Of parameters that share a name the first has it."""
+        rows = reversed(self.rows)
+        return {name: row for row in rows for name in (row.name, *row.tied, *row.originals)}
 
     def diff(self, other: "InitReport") -> Differences:
         """How another report differs from this one.
