@@ -37,7 +37,7 @@ auditwheel repair --exclude libgomp.so.1 -w "$work/dist" "$work"/built/*.whl
 step "In a clean environment"
 python3 -m venv "$work/test"
 export PATH="$work/test/bin:$PATH"
-pip install -qq "$(echo "$work"/dist/*.whl)" "$torch" pytest pytest-xdist pytest-benchmark hypothesis mpmath
+pip install -qq "$(echo "$work"/dist/*.whl)" "$torch" -r .ci/smoke.txt
 mkdir "$work/tests"
 cp -r .ci pyproject.toml tests "$work/tests"
 (cd "$work/tests" && python .ci/use_wheel.py "$work/test" && .ci/smoke)
