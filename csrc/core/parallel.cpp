@@ -1,7 +1,6 @@
 #include "core/parallel.hpp"
 
 #include <dlfcn.h>
-#include <omp.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -10,6 +9,7 @@
 #include <chrono>
 
 #include "core/expected_loss.hpp"
+#include "core/openmp.hpp"
 
 namespace pyinit {
 namespace {
@@ -44,15 +44,14 @@ void detail::run_parallel(int threads, void (*body)(void*, int), void* context) 
   Exit exit;
   std::atomic<int64_t> in_parts{0};
   const int64_t begin = now();
-#pragma omp parallel num_threads(threads)
-  {
+  in_team(threads, [&] {
     const int64_t arrived = now();
     exit.guard([&] {
       // The runtime may give fewer threads than asked for: each takes every team-size-th part.
       for (int part = omp_get_thread_num(); part < threads; part += omp_get_num_threads()) body(context, part);
     });
     in_parts.fetch_add(now() - arrived, std::memory_order_relaxed);
-  }
+  });
   const int64_t end = now();
   expected_loss.add(end - begin - in_parts, end);
   exit.rethrow();
