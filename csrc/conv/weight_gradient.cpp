@@ -1,6 +1,7 @@
 // A convolution's gradient by its weight: for each group the product of a matrix with a row for each input channel and
 // tap, and one with a column for each output channel, over all pixels of the output.
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "conv/strip.hpp"
 #include "conv/trim.hpp"
 #include "conv/weight_gradient_planes.hpp"
+#include "conv/winograd_gradient.hpp"
 #include "core/integers.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -355,6 +357,11 @@ void convolve_weight_gradient(const Window& whole, const Images<const T>& input,
   if (weight.pixels() < filters.pixels()) set_zero(filters);
   if (weight.pixels() == 0) return;
   if (is_depthwise(window, weight)) return depthwise_weight_gradient(window, input, output, weight, threads);
+  if constexpr (std::is_same_v<T, float>) {
+    if (goes_by_winograd(window, weight, output)) {
+      return weight_gradient_by_winograd(window, input, output, weight, threads);
+    }
+  }
   if (goes_by_planes(window, weight, output)) {
     return weight_gradient_by_planes(window, input, output, weight, threads);
   }

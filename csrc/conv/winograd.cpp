@@ -148,7 +148,7 @@ class Winograd {
         for (int64_t l = 0; l < chain * panel_; l += kCacheLine) __builtin_prefetch(b + chain * panel_ + l, 0, 2);
         const bool adds = first + i > 0;
         if (is_narrow) {
-          winograd_.multiply_vector[adds](tiles, chain, inputs + i, inputs_.row, b, sums, sums_.row);
+          winograd_.multiply_vector[adds](tiles, chain, {inputs + i, inputs_.row, 1}, b, sums, sums_.row);
         } else {
           kernels_.multiply[static_cast<int>(adds ? Product::add : Product::set)](
               tiles, chain, {inputs + i, inputs_.row, 1}, b, panel_, sums, sums_.row);

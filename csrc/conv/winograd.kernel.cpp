@@ -113,15 +113,78 @@ void transform_outputs(TileRow size, int64_t rows, int64_t width, const float* p
   }
 }
 
+// The transposed of outputs_of, but for the last point's sign.
+PYINIT_INLINE void gradient_points(F32 a, F32 b, F32 (&to)[4]) {
+  to[0] = a;
+  to[1] = a + b;
+  to[2] = a - b;
+  to[3] = b;
+}
+
+// The transposed of weight_points, with that sign.
+PYINIT_INLINE void weights_of(F32 a, F32 b, F32 c, F32 d, F32 (&to)[3]) {
+  const F32 half = vec(0.5F), inner = half * (b + c);
+  to[0] = a + inner;
+  to[1] = half * (b - c);
+  to[2] = inner - d;
+}
+
+void transform_gradients(TileRow size, const float* y, int64_t row, int64_t pixel, float* points, int64_t point,
+                         int64_t tile) {
+  for (int64_t c = 0; c < size.channels; c += L) {
+    const float* from = y + c;
+    float* to = points + c;
+    for (int64_t t = 0; t < size.tiles; ++t, from += 2 * pixel, to += tile) {
+      F32 columns[2][4];
+      gradient_points(load(from), load(from + row), columns[0]);
+      gradient_points(load(from + pixel), load(from + pixel + row), columns[1]);
+#pragma GCC unroll 4
+      for (int h = 0; h < 4; ++h) {
+        F32 across[4];
+        gradient_points(columns[0][h], columns[1][h], across);
+#pragma GCC unroll 4
+        for (int w = 0; w < 4; ++w) store(to + (4 * h + w) * point, across[w]);
+      }
+    }
+  }
+}
+
+void transform_sums(int64_t channels, const float* points, int64_t point, int64_t parts, int64_t parts_apart,
+                    float* taps) {
+  for (int64_t c = 0; c < channels; ++c, points += kPanel<float>, taps += 9 * kPanel<float>) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kPanel<float>; j += L) {
+      F32 columns[4][3];  // of the points, each with its weights down
+#pragma GCC unroll 4
+      for (int w = 0; w < 4; ++w) {
+        const auto at = [&](int h) {
+          const float* from = points + (4 * h + w) * point + j;
+          F32 sum = load(from);
+          for (int64_t part = 1; part < parts; ++part) sum = sum + load(from + part * parts_apart);
+          return sum;
+        };
+        weights_of(at(0), at(1), at(2), at(3), columns[w]);
+      }
+#pragma GCC unroll 3
+      for (int h = 0; h < 3; ++h) {
+        F32 across[3];
+        weights_of(columns[0][h], columns[1][h], columns[2][h], columns[3][h], across);
+#pragma GCC unroll 3
+        for (int w = 0; w < 3; ++w) store(taps + (3 * h + w) * kPanel<float> + j, across[w]);
+      }
+    }
+  }
+}
+
 // One vector wide: more rows, since it takes eight sums or so at a time to keep a processor busy.
 constexpr int kTallRows = kRows < 12 ? 12 : kRows;
 
 template <int rows, bool add>
-void multiply_vector_tile(int64_t k, const float* a, int64_t a_row, const float* b, float* c, int64_t c_row) {
+void multiply_vector_tile(int64_t k, Factor<float> a, const float* b, float* c, int64_t c_row) {
   using Sums = Tile<float, rows, 1>;
   Sums t;
   Sums::clear(t);
-  Sums::template accumulate<false>(t, k, {a, a_row, 1}, b, kPanel<float>);
+  Sums::template accumulate<false>(t, k, a, b, kPanel<float>);
   if constexpr (add) {
     Sums::add_to(t, c, c_row);
   } else {
@@ -131,23 +194,28 @@ void multiply_vector_tile(int64_t k, const float* a, int64_t a_row, const float*
 
 template <bool add, class Rows> struct VectorTiles;
 template <bool add, int... i> struct VectorTiles<add, std::integer_sequence<int, i...>> {
-  static constexpr void (*multiply[])(int64_t, const float*, int64_t, const float*, float*,
+  static constexpr void (*multiply[])(int64_t, Factor<float>, const float*, float*,
                                       int64_t) = {multiply_vector_tile<i + 1, add>...};
 };
 
 template <bool add>
-void multiply_vector(int64_t m, int64_t k, const float* a, int64_t a_row, const float* b, float* c, int64_t c_row) {
+void multiply_vector(int64_t m, int64_t k, Factor<float> a, const float* b, float* c, int64_t c_row) {
   using Tiles = VectorTiles<add, std::make_integer_sequence<int, kTallRows>>;
   for_equal_parts<kTallRows>(m, [&](int64_t rows) {
-    Tiles::multiply[rows - 1](k, a, a_row, b, c, c_row);
-    a += rows * a_row;
+    Tiles::multiply[rows - 1](k, a, b, c, c_row);
+    a.data += rows * a.row;
     c += rows * c_row;
   });
 }
 
 }  // namespace
 
-const WinogradKernels winograd_kernels = {
-    transform_weights, transform_inputs, transform_outputs, {multiply_vector<false>, multiply_vector<true>}, L};
+const WinogradKernels winograd_kernels = {transform_weights,
+                                          transform_inputs,
+                                          transform_outputs,
+                                          transform_gradients,
+                                          transform_sums,
+                                          {multiply_vector<false>, multiply_vector<true>},
+                                          L};
 
 }  // namespace pyinit::PYINIT_NS

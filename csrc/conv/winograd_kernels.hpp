@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/isa.hpp"
+#include "linalg/kernels.hpp"
 
 namespace pyinit {
 
@@ -32,9 +33,18 @@ struct WinogradKernels {
   void (*transform_outputs)(TileRow size, int64_t rows, int64_t width, const float* points, int64_t point, int64_t tile,
                             float* out, int64_t row, int64_t pixel);
 
-  // C, or C +=, AB for m rows of A and C at a distance, and one vector of B's k rows of a panel.
-  void (*multiply_vector[2])(int64_t m, int64_t k, const float* a, int64_t a_row, const float* b, float* c,
-                             int64_t c_row);
+  // Point p of tile t of 2 x 2 pixels of an output's gradient at points + p * point + t * tile, each times -1 for its
+  // row and for its column if these are the last. Channels as in transform_inputs.
+  void (*transform_gradients)(TileRow size, const float* y, int64_t row, int64_t pixel, float* points, int64_t point,
+                              int64_t tile);
+
+  // Tap t of weight j of channel i, of a panel's, at taps + (9 * i + t) * panel + j, from the sums over parts of point
+  // p, with those signs, at points + part * parts_apart + p * point + i * panel + j.
+  void (*transform_sums)(int64_t channels, const float* points, int64_t point, int64_t parts, int64_t parts_apart,
+                         float* taps);
+
+  // C, or C +=, AB for m rows of C at a distance, and one vector of B's k rows of a panel.
+  void (*multiply_vector[2])(int64_t m, int64_t k, Factor<float> a, const float* b, float* c, int64_t c_row);
   int vector;  // its elements
 };
 

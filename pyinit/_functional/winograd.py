@@ -6,8 +6,8 @@ from pyinit import _core
 def set_winograd(enabled: bool) -> None:
     """Say whether float32 convolutions of 3x3 taps may be computed by Winograd's minimal filtering.
 
-    They may from the start. It takes 16 multiplications instead of 36 for four outputs, and is used where
-    it is faster, which docs/convolution.md describes. Without it a convolution is one chain of
+    They may from the start, and so may their gradients by input and weight. It takes 16 multiplications
+    instead of 36 for four outputs, and is used where it is faster, which docs/convolution.md describes. Without it a convolution is one chain of
     multiply-adds after the other: results differ in the last bits, and an infinity in the input or the
     weight stays one, where the tiles of Winograd can make NaN of it.
 
