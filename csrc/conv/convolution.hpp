@@ -61,8 +61,8 @@ template <class T>
 Packing packing_of(const Window& window, const Images<const T>& input, const Images<const T>& weight,
                    const Images<T>& output);
 
-// Whether float32 convolutions of 3 x 3 taps, and their gradients, may be computed by Winograd's minimal filtering: true
-// from the start.
+// Whether float32 convolutions of 3 x 3 taps, and their gradients, may be computed by Winograd's minimal filtering:
+// true from the start.
 void set_winograd(bool is_used);
 bool winograd();
 
