@@ -76,7 +76,8 @@ class WinogradGradient {
   }
 
   void run() const {
-    const int64_t tiles = groups_ * channel_tiles_ * output_tiles_, sums = kPoints * sums_point_;
+    const int64_t tiles = groups_ * channel_tiles_ * output_tiles_, panels = outputs_each_ / panel_;
+    const int64_t sums = kPoints * sums_point_;
     const int64_t each = at_sums_ + (parts_ == 1 ? sums : 0);
     const Scratch<float> memory(threads_ * each + (parts_ == 1 ? 0 : tiles * parts_ * sums));
     float* const all = memory.data() + threads_ * each;
@@ -92,7 +93,6 @@ class WinogradGradient {
       steps.add(tiles * parts_, [&](int64_t task, int thread) {
         sum(tile(task / parts_), task % parts_, memory.data() + thread * each, all + task * sums);
       });
-      const int64_t panels = outputs_each_ / panel_;
       steps.add(tiles * panels, [&](int64_t task, int thread) {
         const Tile t = tile(task / panels);
         const int64_t o = task % panels * panel_;
