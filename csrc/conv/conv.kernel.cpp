@@ -82,18 +82,27 @@ PYINIT_INLINE void take_every_second(const T* x, T* out, std::integer_sequence<i
   const Some even = __builtin_shufflevector(low, high, (2 * j < kCount ? 2 * j : 2 * j + 1)...);
   __builtin_memcpy(out, &even, sizeof(Some));
 }
+
+// In vectors of so many lanes, the last one over some of those before.
+template <class T, int lanes> PYINIT_INLINE void take_all(int64_t count, const T* x, T* out) {
+  for (int64_t done = 0; done < count; done += lanes) {
+    const int64_t i = done + lanes < count ? done : count - lanes;
+    take_every_second(x + 2 * i, out + i, std::make_integer_sequence<int, lanes>());
+  }
+}
 #endif
 
 template <class T> void every_second(int64_t count, const T* x, T* out) {
-  int64_t i = 0;
 #if __has_builtin(__builtin_shufflevector)
-  constexpr int L = kLanes<T>;
-  for (; i + L <= count; i += L) take_every_second(x + 2 * i, out + i, std::make_integer_sequence<int, L>());
-  if constexpr (L > 4) {
-    for (; i + 4 <= count; i += 4) take_every_second(x + 2 * i, out + i, std::make_integer_sequence<int, 4>());
+  if (count >= kLanes<T>) return take_all<T, kLanes<T>>(count, x, out);
+  if constexpr (kLanes<T> > 8) {
+    if (count >= 8) return take_all<T, 8>(count, x, out);
+  }
+  if constexpr (kLanes<T> > 4) {
+    if (count >= 4) return take_all<T, 4>(count, x, out);
   }
 #endif
-  for (; i < count; ++i) out[i] = x[2 * i];
+  for (int64_t i = 0; i < count; ++i) out[i] = x[2 * i];
 }
 
 // What sums are to be added to is to be there by then.

@@ -14,10 +14,15 @@ constexpr int kRowsAnywhere = kRows < 8 ? kRows : 8;
 // are registers where that takes few pointers.
 constexpr int kTallRows = 9, kMostTallRows = kRows * kVectors;
 
+constexpr int kCacheLine = 64;
+// The processor is asked for a piece of what is upcoming each time that so many rows of B are multiplied: more at a
+// time would hold it up.
+constexpr int64_t kRowsBetween = 8;
+
 // The rows of a tile are `runs` of `run` rows that lie side by side.
 template <class T, int runs, int run, int vectors, bool add>
 void multiply_tile(int64_t k, const T* a, const int64_t* a_rows, const int64_t* steps, const T* b, int64_t b_step, T* c,
-                   int64_t c_row) {
+                   int64_t c_row, Upcoming& upcoming) {
   constexpr int rows = runs * run;
   using Sums = Tile<T, rows, vectors>;
   Sums t;
@@ -25,16 +30,24 @@ void multiply_tile(int64_t k, const T* a, const int64_t* a_rows, const int64_t* 
   const T* row[runs];
 #pragma GCC unroll 9
   for (int i = 0; i < runs; ++i) row[i] = a + a_rows[i * run];
-  for (int64_t l = 0; l < k; ++l, b += b_step) {
-    const int64_t step = steps[l];
-    Vec<T> b_row[vectors];
+  for (int64_t l = 0, end; l < k; l = end) {
+    end = k - l > kRowsBetween ? l + kRowsBetween : k;
+    if (upcoming.next != upcoming.end) {
+      const char* const piece = static_cast<const char*>(*upcoming.next++);
 #pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * Sums::L);
+      for (int i = 0; i < kPieceLines; ++i) __builtin_prefetch(piece + kCacheLine * i, 0, 2);
+    }
+    for (int64_t p = l; p < end; ++p, b += b_step) {
+      const int64_t step = steps[p];
+      Vec<T> b_row[vectors];
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; ++j) b_row[j] = load(b + j * Sums::L);
 #pragma GCC unroll 28
-    for (int i = 0; i < rows; ++i) {
-      const Vec<T> x = vec(row[i / run][step + i % run]);
+      for (int i = 0; i < rows; ++i) {
+        const Vec<T> x = vec(row[i / run][step + i % run]);
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) t.sums[i][j] = multiply_add(x, b_row[j], t.sums[i][j]);
+        for (int j = 0; j < vectors; ++j) t.sums[i][j] = multiply_add(x, b_row[j], t.sums[i][j]);
+      }
     }
   }
   add ? Sums::add_to(t, c, c_row) : Sums::store_to(t, c, c_row);
@@ -50,10 +63,10 @@ struct Tiles<T, run, vectors, add, std::integer_sequence<int, i...>> {
 
 template <class T, int run, int vectors, bool add, int most>
 void multiply_tiles(int64_t m, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
-                    int64_t b_step, T* c, int64_t c_row) {
+                    int64_t b_step, T* c, int64_t c_row, Upcoming& upcoming) {
   using All = Tiles<T, run, vectors, add, std::make_integer_sequence<int, most>>;
   for_equal_parts<most>(m / run, [&](int64_t runs) {
-    All::multiply[runs - 1](k, a, rows, steps, b, b_step, c, c_row);
+    All::multiply[runs - 1](k, a, rows, steps, b, b_step, c, c_row, upcoming);
     rows += runs * run;
     c += runs * run * c_row;
   });
@@ -75,14 +88,14 @@ int64_t common_run(int64_t m, const int64_t* rows) {
 
 template <class T, bool add>
 void multiply(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
-              int64_t b_step, T* c, int64_t c_row) {
+              int64_t b_step, T* c, int64_t c_row, Upcoming& upcoming) {
   if (columns > kLanes<T>) {
-    return multiply_tiles<T, 1, kVectors, add, kRowsAnywhere>(m, k, a, rows, steps, b, b_step, c, c_row);
+    return multiply_tiles<T, 1, kVectors, add, kRowsAnywhere>(m, k, a, rows, steps, b, b_step, c, c_row, upcoming);
   }
   const int64_t common = common_run(m, rows);
   const auto as_runs_of = [&](auto run) {
     constexpr int most = run == 1 ? kTallRows : kMostTallRows / run;
-    multiply_tiles<T, run, 1, add, most>(m, k, a, rows, steps, b, b_step, c, c_row);
+    multiply_tiles<T, run, 1, add, most>(m, k, a, rows, steps, b, b_step, c, c_row, upcoming);
   };
   // The widths of most kernels, and what numbers of channels can be divided by.
   if (common % 3 == 0) return as_runs_of(std::integral_constant<int, 3>());

@@ -13,6 +13,13 @@ constexpr int64_t kSumRows = 128;    // rows, that are summed in the elements' o
 
 template <class T> constexpr int64_t kSumLanes = 64 / sizeof(T);  // on any instruction set
 
+// Pieces of memory, of so many cache lines each, that are needed soon: products ask for one now and then.
+constexpr int kPieceLines = 4;
+struct Upcoming {
+  const void* const* next;
+  const void* const* end;
+};
+
 template <class T> struct GradientKernels {
   int panel, vector;  // a panel's columns; those that take half the time or less
 
@@ -20,9 +27,9 @@ template <class T> struct GradientKernels {
   // B has k rows at a distance of `b_step`. One vector's columns are read and written, or a panel's where these are
   // not enough. Each sum is one chain of multiply-adds from 0 on, k = 0, 1, 2, ...
   void (*set)(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
-              int64_t b_step, T* c, int64_t c_row);
+              int64_t b_step, T* c, int64_t c_row, Upcoming& upcoming);
   void (*add)(int64_t m, int64_t columns, int64_t k, const T* a, const int64_t* rows, const int64_t* steps, const T* b,
-              int64_t b_step, T* c, int64_t c_row);
+              int64_t b_step, T* c, int64_t c_row, Upcoming& upcoming);
 
   // Sum (i, j) has kSumLanes lanes, side by side, which gain x[offsets[j] + steps[k] + l] y[i * y_step + k * kSumLanes
   // + l] for k = 0, 1, 2, ...: rows of sums are `taps` sums long.

@@ -9,9 +9,11 @@
 #include "conv/depthwise.hpp"
 #include "conv/finish.hpp"
 #include "conv/gradient_kernels.hpp"
+#include "conv/kernels.hpp"
 #include "conv/pixel_blocks.hpp"
 #include "conv/strip.hpp"
 #include "conv/trim.hpp"
+#include "conv/upcoming.hpp"
 #include "conv/weight_gradient_planes.hpp"
 #include "conv/winograd_gradient.hpp"
 #include "core/integers.hpp"
@@ -34,6 +36,9 @@ constexpr int64_t kTasks = 8, kPartWork = int64_t{1} << 19, kPartsBytes = int64_
 constexpr int64_t kGrain = int64_t{1} << 18;        // multiply-adds that a thread is worth
 constexpr int64_t kPixelsPacked = 8, kSquare = 16;  // taken together, so that what is read or written lies side by side
 constexpr int64_t kPixelsAhead = 32;                // are fetched
+constexpr int64_t kRowsInPlace = 16;                // for which panels are not worth a copy
+constexpr int64_t kFarBytes = int64_t{12} << 20;    // of images that do not stay in the caches: they are asked for
+constexpr int64_t kPieces = 4096;                   // of the next block, which the products of a block ask for
 constexpr int64_t kCacheLine = 64;
 
 // A tile of one group's gradient: what some input channels, with all taps, make with some output channels. It has a row
@@ -46,6 +51,7 @@ struct Tile {
 template <class T> struct Workspace {
   T *strip, *panels, *sums;
   int64_t *rows, *steps;
+  const void** pieces;
 };
 
 template <class T> class WeightGradient {
@@ -65,7 +71,9 @@ template <class T> class WeightGradient {
         tiling_(*this, threads),
         strip_(reach_, order_, blocks_.largest(), tiling_.channels),
         taps_in_place_(tap_offsets(reach_.taps, input)),
-        weight_taps_(tap_offsets(weight)) {}
+        weight_taps_(tap_offsets(weight)),
+        is_far_(output.batch * (input.channels * input.pixels() + output.channels * output.pixels()) >
+                kFarBytes / int64_t{sizeof(T)}) {}
 
   void run() const;
 
@@ -84,7 +92,7 @@ template <class T> class WeightGradient {
   bool is_in_place() const;
   bool is_packed() const;
   bool is_direct(const Tile& tile) const;
-  bool is_panel(const Tile& tile, const Block& block) const;
+  bool is_panel(const Tile& tile, const Block& block, bool is_near) const;
   void multiply(const Tile& tile, int64_t part, const Workspace<T>& work, T* sums, int64_t sums_row) const;
   // The columns of whole panels, of which the last one is one vector wide if that is enough.
   int64_t width(int64_t columns) const {
@@ -92,12 +100,13 @@ template <class T> class WeightGradient {
     return columns - rest + (rest == 0 ? 0 : rest <= vector ? vector : panel);
   }
   void pack(const Images<const T>& images, int64_t first, int64_t channels, const Block& block, int64_t panels_width,
-            T* panels) const;
+            bool is_near, T* panels) const;
   void pack(const Images<const T>& images, int64_t pixels, int64_t columns, const T* x, T* panel, int64_t row) const;
   void store(const Tile& tile, int64_t begin, int64_t end, int64_t* offsets, const T* sums) const;
   template <class F> void for_each_row(int64_t channels, F&& f) const;
 
   const PanelKernels<T>& kernels_ = panel_kernels<T>();
+  const ConvKernels<T>& conv_kernels_ = conv_kernels<T>();
   const GradientKernels<T>& gradient_kernels_ = gradient_kernels<T>();
   const Images<const T>&input_, &output_;
   const Images<T>& weight_;
@@ -108,6 +117,7 @@ template <class T> class WeightGradient {
   Tiling tiling_;
   Strip strip_;
   std::vector<int64_t> taps_in_place_, weight_taps_;
+  bool is_far_;  // what images have does not stay in caches that are near
 };
 
 template <class T> WeightGradient<T>::Tiling::Tiling(const WeightGradient& g, int most_threads) {
@@ -176,7 +186,7 @@ template <class T> template <class F> void WeightGradient<T>::for_each_row(int64
 // Channels of a block's pixels, row after row of a panel. The last panel ends at `panels_width`.
 template <class T>
 void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64_t channels, const Block& block,
-                             int64_t panels_width, T* panels) const {
+                             int64_t panels_width, bool is_near, T* panels) const {
   const int64_t panel = gradient_kernels_.panel, depth = block.pixels();
   const Extents& strides = images.strides;
   const T* const origin = images.at(block.image, first, block.begin);
@@ -191,8 +201,8 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t first, int64
         // If channels lie side by side, some pixels are taken at a time, so that what is read lies side by side, too.
         const int64_t run = images.channel_stride == 1 ? kPixelsPacked : width;
         for (int64_t w = 0; w < width; w += run) {
-          // What lies side by side is read in pieces, which no processor foresees.
-          for (int64_t i = 0; run < width && i < run; ++i) {
+          // What lies side by side is read in pieces, which no processor foresees. Blocks that were asked for are near.
+          for (int64_t i = 0; !is_near && run < width && i < run; ++i) {
             const T* const ahead = x + (w + kPixelsAhead + i) * strides[2];
             for (int64_t j = 0; j < channels; j += kCacheLine / int64_t{sizeof(T)}) __builtin_prefetch(ahead + j);
           }
@@ -216,6 +226,13 @@ void WeightGradient<T>::pack(const Images<const T>& images, int64_t pixels, int6
     kernels_.copy(pixels, columns, x, along, panel, row);
   } else if (along == 1) {
     kernels_.transpose(columns, pixels, x, across, panel, row);
+  } else if (along == 2 && pixels <= kPixels) {
+    T line[kSquare * kPixels];
+    for (int64_t j = 0; j < columns; j += kSquare) {
+      const int64_t some = std::min(kSquare, columns - j);
+      for (int64_t i = 0; i < some; ++i) conv_kernels_.every_second(pixels, x + (j + i) * across, line + i * pixels);
+      kernels_.transpose(some, pixels, line, pixels, panel + j, row);
+    }
   } else {
     for (int64_t i = 0; i < pixels; ++i) {
       for (int64_t j = 0; j < columns; ++j) panel[i * row + j] = x[i * along + j * across];
@@ -229,9 +246,13 @@ template <class T> bool WeightGradient<T>::is_direct(const Tile& tile) const {
 }
 
 // Whether a block of the output's gradient is read where it is: nothing lies between its pixels, and they are whole
-// vectors.
-template <class T> bool WeightGradient<T>::is_panel(const Tile& tile, const Block& block) const {
+// vectors. It is copied where a panel is read often, more than a line at a time, since pixels at a distance of a power
+// of two share few places of the first cache; but not unless it has been brought near.
+template <class T> bool WeightGradient<T>::is_panel(const Tile& tile, const Block& block, bool is_near) const {
   if (output_.channel_stride != 1 || tile.columns != width(tile.columns)) return false;
+  const int64_t panel = gradient_kernels_.panel;
+  const bool is_often = tile.columns > panel && panel * int64_t{sizeof(T)} > kCacheLine;
+  if (is_often && is_near && tile.channels * taps_ > kRowsInPlace) return false;
   int64_t distance = tile.columns;
   for (size_t i = kSpatial; i-- > 0;) {
     if (block.size[i] > 1 && output_.strides[i] != distance) return false;
@@ -252,11 +273,12 @@ void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace
   Lookout lookout;
   for (int64_t index = begin; index < end; ++index) {
     const Block block = blocks_[index];
+    const bool is_near = is_far_ && index > begin;
     const bool is_new_size = block.images != last.images || block.size != last.size;
     last = block;
     const T* data = work.strip;
     if (packed) {
-      pack(input_, first, tile.channels, block, round_up(tile.channels, panel), work.strip);
+      pack(input_, first, tile.channels, block, round_up(tile.channels, panel), is_near, work.strip);
       if (is_new_size) {
         for (int64_t i = 0; i < tile.channels; ++i) work.rows[i] = i / panel * panel * block.pixels() + i % panel;
         for (int64_t i = 0; i < block.pixels(); ++i) work.steps[i] = i * panel;
@@ -273,20 +295,27 @@ void WeightGradient<T>::multiply(const Tile& tile, int64_t part, const Workspace
       }
       data = source.data;
     }
-    const bool is_one_panel = is_panel(tile, block);
+    const bool is_one_panel = is_panel(tile, block, is_near);
     if (!is_one_panel) {
       if (is_new_size && panels_width > tile.columns) {
         const int64_t filled = tile.columns / panel * panel;
         std::fill_n(work.panels + filled * block.pixels(), (panels_width - filled) * block.pixels(), T{0});
       }
-      pack(output_, column, tile.columns, block, panels_width, work.panels);
+      pack(output_, column, tile.columns, block, panels_width, is_near, work.panels);
     }
     const T* const gradients = is_one_panel ? output_.at(block.image, column, block.begin) : work.panels;
+    const void** pieces_end = work.pieces;
+    if (is_far_ && index + 1 < end) {
+      const Block next = blocks_[index + 1];
+      if (packed) pieces_end = add_pieces(input_, first, tile.channels, next, pieces_end, work.pieces + kPieces);
+      pieces_end = add_pieces(output_, column, tile.columns, next, pieces_end, work.pieces + kPieces);
+    }
+    Upcoming upcoming = {work.pieces, pieces_end};
     const auto function = index == begin ? gradient_kernels_.set : gradient_kernels_.add;
     for (int64_t j = 0; j < tile.columns; j += panel) {
       const T* const b = gradients + (is_one_panel ? j : j * block.pixels());
       function(tile.channels * taps_, tile.columns - j, block.pixels(), data, work.rows, work.steps, b,
-               is_one_panel ? panels_width : std::min(panel, panels_width - j), sums + j, sums_row);
+               is_one_panel ? panels_width : std::min(panel, panels_width - j), sums + j, sums_row, upcoming);
     }
     lookout.after(tile.channels * taps_ * tile.columns * block.pixels());
   }
@@ -331,10 +360,12 @@ template <class T> void WeightGradient<T>::run() const {
   const int64_t each = strip_size + panels_size + (parts == 1 ? sums_size : 0);
   const Scratch<T> memory(most * each + (parts == 1 ? 0 : tiling_.tiles * parts * sums_size));
   const Scratch<int64_t> tables(most * (rows + depth));
+  const Scratch<const void*> pieces(most * kPieces);
   const auto work_of = [&](int64_t thread) {
     T* const data = memory.data() + thread * each;
     int64_t* const table = tables.data() + thread * (rows + depth);
-    return Workspace<T>{data, data + strip_size, data + strip_size + panels_size, table, table + rows};
+    return Workspace<T>{data,  data + strip_size, data + strip_size + panels_size,
+                        table, table + rows,      pieces.data() + thread * kPieces};
   };
 
   Steps steps;

@@ -108,12 +108,20 @@ PYINIT_INLINE void copy_rows(int64_t rows, int64_t columns, const T* x, int64_t 
   }
 }
 
+// In whole vectors.
+template <class T> PYINIT_INLINE void copy_panel(int64_t rows, const T* x, int64_t row, T* out, int64_t out_row) {
+  for (int64_t i = 0; i < rows; ++i, x += row, out += out_row) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kPanel<T>; j += kLanes<T>) store(out + j, load(x + j));
+  }
+}
+
 // A tile's widths are known beforehand, and need no loops.
 template <class T>
 void copy(int64_t rows, int64_t columns, const T* x, int64_t row, T* out, int64_t out_row) {
   switch (columns) {
     case kRows: return copy_rows(rows, kRows, x, row, out, out_row);
-    case kPanel<T>: return copy_rows(rows, kPanel<T>, x, row, out, out_row);
+    case kPanel<T>: return copy_panel(rows, x, row, out, out_row);
     default: return copy_rows(rows, columns, x, row, out, out_row);
   }
 }
