@@ -122,17 +122,10 @@ void multiply_panel_tile(int64_t k, const T* a, int64_t a_row, int64_t a_step, c
   }
 }
 
-// With vector j of B's row l at b + b_rows[l] + b_vectors[j], or with B a panel.
-template <class T, int rows, int vectors, bool add, bool is_panel>
-void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b, const int64_t* b_rows,
-                   const int64_t* b_vectors, T* c, int64_t c_row) {
-  using Sums = Tile<T, rows, vectors>;
-  Sums t;
-  Sums::clear(t);
-  int64_t at[vectors];
-#pragma GCC unroll 8
-  for (int j = 0; j < vectors; ++j) at[j] = is_panel ? j * kLanes<T> : b_vectors[j];
-  if constexpr (add) prefetch_tile<T, rows, vectors>(c, c_row);
+// t += AB, with column l of A at a + a_columns[l], and vector j of B's row l at row_of(l) + at[j].
+template <class T, int rows, int vectors, class F>
+PYINIT_INLINE void add_products(Tile<T, rows, vectors>& t, int64_t k, const T* a, int64_t a_row,
+                                const int64_t* a_columns, const F& row_of, const int64_t* at) {
   for (int64_t l = 0; l < k; ++l) {
     // Every third row of A has a pointer; the two after it are one and two rows away.
     const T* const column = a + a_columns[l];
@@ -140,7 +133,7 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
 #pragma GCC unroll 5
     for (int i = 0; i < (rows + 2) / 3; ++i) thirds[i] = column + 3 * i * a_row;
     const auto a_of = [&](int i) { return vec(thirds[i / 3][i % 3 * a_row]); };
-    const T* const row = is_panel ? b + l * kPanel<T> : b + b_rows[l];
+    const T* const row = row_of(l);
     // The fewer of the two wait in registers.
     if constexpr (rows < vectors) {
       Vec<T> x[rows];
@@ -164,6 +157,20 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
       }
     }
   }
+}
+
+// With vector j of B's row l at b + b_rows[l] + b_vectors[j], or with B a panel.
+template <class T, int rows, int vectors, bool add, bool is_panel>
+void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b, const int64_t* b_rows,
+                   const int64_t* b_vectors, T* c, int64_t c_row) {
+  using Sums = Tile<T, rows, vectors>;
+  Sums t;
+  Sums::clear(t);
+  int64_t at[vectors];
+#pragma GCC unroll 8
+  for (int j = 0; j < vectors; ++j) at[j] = is_panel ? j * kLanes<T> : b_vectors[j];
+  if constexpr (add) prefetch_tile<T, rows, vectors>(c, c_row);
+  add_products(t, k, a, a_row, a_columns, [&](int64_t l) { return is_panel ? b + l * kPanel<T> : b + b_rows[l]; }, at);
   if constexpr (add) {
     Sums::add_to(t, c, c_row);
   } else {
@@ -218,6 +225,58 @@ void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, int6
       All::template multiply_panel<vectors, add>[last](k, rows, a.row, a.step, b, c, c_row);
     }
   }
+}
+
+template <class T, int rows, int vectors, bool of_columns>
+void multiply_whole_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
+                         const int64_t* b_rows, const TileVectors& tile, const Ending<T>& ending, T* c, int64_t c_row) {
+  using Sums = Tile<T, rows, vectors>;
+  Sums t;
+  Sums::clear(t);
+  int64_t at[vectors];
+#pragma GCC unroll 8
+  for (int j = 0; j < vectors; ++j) at[j] = tile.b[j];
+  add_products(t, k, a, a_row, a_columns, [&](int64_t l) { return b + b_rows[l]; }, at);
+  const Vec<T> floor = vec(ending.floor);
+#pragma GCC unroll 8
+  for (int j = 0; j < vectors; ++j) {
+    T* const to = c + tile.c[j];
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i) {
+      const Vec<T> bias = of_columns ? load(ending.bias + j * kLanes<T>) : vec(ending.bias[i]);
+      store(to + i * c_row, max(floor, t.sums[i][j] + bias));
+    }
+  }
+}
+
+// Of one vector there are as many sums as keep the units busy.
+template <int vectors> constexpr int kWholeRows = vectors == 1 && kRows < 12 ? 12 : kRows;
+
+template <class T, int vectors, bool of_columns, class Rows> struct WholeTiles;
+template <class T, int vectors, bool of_columns, int... i>
+struct WholeTiles<T, vectors, of_columns, std::integer_sequence<int, i...>> {
+  static constexpr void (*multiply[])(int64_t, const T*, int64_t, const int64_t*, const T*, const int64_t*,
+                                      const TileVectors&, const Ending<T>&, T*,
+                                      int64_t) = {multiply_whole_tile<T, i + 1, vectors, of_columns>...};
+};
+
+template <class T, bool of_columns, int vectors = kVectors>
+void multiply_whole(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
+                    const int64_t* b_rows, const TileVectors& tile, const Ending<T>& ending, T* c, int64_t c_row) {
+  if constexpr (vectors > 1) {
+    if (tile.count < vectors) {
+      return multiply_whole<T, of_columns, vectors - 1>(m, k, a, a_row, a_columns, b, b_rows, tile, ending, c, c_row);
+    }
+  }
+  constexpr int kMost = kWholeRows<vectors>;
+  using Tiles = WholeTiles<T, vectors, of_columns, std::make_integer_sequence<int, kMost>>;
+  Ending<T> rest = ending;
+  for_equal_parts<kMost>(m, [&](int64_t rows) {
+    Tiles::multiply[rows - 1](k, a, a_row, a_columns, b, b_rows, tile, rest, c, c_row);
+    a += rows * a_row;
+    c += rows * c_row;
+    if (!of_columns) rest.bias += rows;
+  });
 }
 
 template <class T>
@@ -346,6 +405,7 @@ const AllConvKernels all_conv_kernels = {
      spread<float>,
      {multiply<float, false>, multiply<float, true>},
      {multiply_panel<float, false>, multiply_panel<float, true>},
+     {multiply_whole<float, false>, multiply_whole<float, true>},
      {multiply_rows<float, false>, multiply_rows<float, true>}},
     {kLanes<double>,
      kRowsOf<kWideVectors>,
@@ -355,6 +415,7 @@ const AllConvKernels all_conv_kernels = {
      spread<double>,
      {multiply<double, false>, multiply<double, true>},
      {multiply_panel<double, false>, multiply_panel<double, true>},
+     {multiply_whole<double, false>, multiply_whole<double, true>},
      {multiply_rows<double, false>, multiply_rows<double, true>}},
 };
 

@@ -24,6 +24,7 @@ constexpr size_t kZones = 3;
 constexpr int64_t kMostZones = kZones * kZones * kZones;
 constexpr double kWorthwhile = 0.93;
 constexpr int64_t kProductsAhead = 64;  // of a row, for which rows are asked beforehand
+constexpr int64_t kBusySums = 8;        // vectors of sums that keep the units busy
 constexpr int64_t kBlockCost = 40;      // packing the weights once more takes as long as so many pixels
 
 template <class T> class ByChannels final : public Tasks<T> {
@@ -46,6 +47,11 @@ template <class T> class ByChannels final : public Tasks<T> {
     at_tile_rows_ = this->place(pixels * per_offset);
     for (const Phase<T>& phase : c.phases) zones_.push_back(zones_of(c, phase));
     at_runs_ = this->place(2 * kMostZones * c.most_taps() * per_offset);
+    is_whole_ = this->has_whole_sums() && has_one_zone() && fills_tiles(this->blocks_.largest().size[2]);
+    if (is_whole_) {
+      this->end_in_registers();
+      at_products_ = this->place(2 * depth * per_offset);
+    }
     // One panel, or the sums of all until the last chain has been added.
     const int64_t sums = static_cast<int64_t>(c.phases.size()) * pixels * round_up(this->outputs_each_, lanes_);
     keeps_sums_ = (this->scratch() + sums) * int64_t{sizeof(T)} <= kKeepingBytes;
@@ -63,8 +69,69 @@ template <class T> class ByChannels final : public Tasks<T> {
     Runs runs;
   };
 
+  bool has_one_zone() const {
+    for (const std::vector<Zone>& zones : zones_[0]) {
+      if (zones.size() > 1) return false;
+    }
+    return true;
+  }
+
+  // Whether tiles of a row's pixels have sums enough to keep the units busy.
+  bool fills_tiles(int64_t row) const {
+    const int64_t vectors = std::min(divide_up(this->correlation_.outputs(), lanes_), kernels_.panel / lanes_);
+    return row / divide_up(row, kernels_.rows) * vectors >= kBusySums;
+  }
+
+  // The pixels of a row lie at equal distances.
+  void run_whole(const Part& part, const Source<T>& source, T* scratch) const {
+    const Correlation<T>& c = this->correlation_;
+    const Images<T>& output = c.phases[0].output;
+    const std::vector<int64_t>& taps = this->taps_[0];
+    const int64_t inputs = c.inputs(), depth = inputs * static_cast<int64_t>(taps.size());
+    const int64_t pixels = part.block.pixels(), columns = part.block.size[2], channel = output.channel_stride;
+    int64_t* const products = reinterpret_cast<int64_t*>(scratch + at_products_);
+    int64_t* const b_rows = products + depth;
+    int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
+    for (size_t t = 0, l = 0; t < taps.size(); ++t) {
+      for (int64_t i = 0; i < inputs; ++i) products[l++] = taps[t] + i;
+    }
+    if (channel != 1 || part.outputs % lanes_ != 0) {
+      fill_offsets(part.block, output.batch_stride, output.strides, places);
+    }
+    T* const out = this->begin(c.phases[0], part);
+    int64_t at[kMaxPanel];
+    int64_t width;
+    for (int64_t o = 0; o < part.outputs; o += width) {
+      width = std::min({panel_ - (part.first + o) % panel_, part.outputs - o, int64_t{kernels_.panel}});
+      const Columns<T> b = panel(0, part.group, part.first + o, width, 0, inputs, scratch);
+      const bool is_direct = width % lanes_ == 0 && channel == 1;
+      const int64_t tile_row = round_up(width, lanes_);
+      T* const tile = scratch + at_tile_;
+      for (int64_t j = 0; j * lanes_ < width; ++j) at[j] = j * lanes_;
+      for (int64_t l = 0; l < depth; ++l) b_rows[l] = l * b.row;
+      Ending<T> ending = this->ending(part);
+      ending.bias += o;
+      int64_t row = 0;  // of the block
+      const auto multiply = [&](int64_t from, int64_t to) {
+        conv_kernels_.multiply_whole[1](columns, depth, source.data + from, source.step[2], products, b.data, b_rows,
+                                        {tile_row / lanes_, at, at}, ending,
+                                        is_direct ? out + o + to : tile + row * columns * tile_row,
+                                        is_direct ? output.strides[2] : tile_row);
+        ++row;
+      };
+      for_each_row_of_two(part.block, source.image, source.step, output.batch_stride, output.strides, multiply);
+      if (is_direct) continue;
+      if (channel == 1) {
+        add(true, tile, width, places, pixels, out + o, channel);
+      } else {
+        spread(tile, width, places, pixels, out + o * channel, channel);
+      }
+    }
+  }
+
   void run_chain(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source,
                  T* scratch) const override {
+    if (is_whole_) return run_whole(part, source, scratch);
     const Phase<T>& phase = this->correlation_.phases[index];
     const int64_t pixels = part.block.pixels(), channel = phase.output.channel_stride;
     int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_rows_);
@@ -264,12 +331,14 @@ template <class T> class ByChannels final : public Tasks<T> {
   }
 
   const PanelKernels<T>& kernels_ = panel_kernels<T>();
+  const ConvKernels<T>& conv_kernels_ = conv_kernels<T>();
   const int64_t panel_;
-  bool keeps_sums_;
+  bool keeps_sums_, is_whole_;
   std::vector<std::array<std::vector<Zone>, kSpatial>> zones_;  // of each phase
   const int64_t lanes_ = conv_kernels<T>().lanes, rows_ = conv_kernels<T>().rows;
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
-  int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;
+  int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_,
+      at_products_;
 };
 
 }  // namespace
