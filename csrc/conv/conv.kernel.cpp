@@ -227,55 +227,86 @@ void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, int6
   }
 }
 
-template <class T, int rows, int vectors, bool of_columns>
-void multiply_whole_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
-                         const int64_t* b_rows, const TileVectors& tile, const Ending<T>& ending, T* c, int64_t c_row) {
-  using Sums = Tile<T, rows, vectors>;
-  Sums t;
-  Sums::clear(t);
-  int64_t at[vectors];
-#pragma GCC unroll 8
-  for (int j = 0; j < vectors; ++j) at[j] = tile.b[j];
-  add_products(t, k, a, a_row, a_columns, [&](int64_t l) { return b + b_rows[l]; }, at);
-  const Vec<T> floor = vec(ending.floor);
+// What becomes of a tile's sums: vector j of row i goes to to(j) + i * c_row.
+template <class T, int rows, int vectors, class Bias, class To>
+PYINIT_INLINE void end_sums(const Tile<T, rows, vectors>& t, T floor, const Bias& bias, const To& to, int64_t c_row) {
 #pragma GCC unroll 8
   for (int j = 0; j < vectors; ++j) {
-    T* const to = c + tile.c[j];
 #pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i) {
-      const Vec<T> bias = of_columns ? load(ending.bias + j * kLanes<T>) : vec(ending.bias[i]);
-      store(to + i * c_row, max(floor, t.sums[i][j] + bias));
-    }
+    for (int i = 0; i < rows; ++i) store(to(j) + i * c_row, max(vec(floor), t.sums[i][j] + bias(i, j)));
   }
 }
 
 // Of one vector there are as many sums as keep the units busy.
 template <int vectors> constexpr int kWholeRows = vectors == 1 && kRows < 12 ? 12 : kRows;
 
-template <class T, int vectors, bool of_columns, class Rows> struct WholeTiles;
-template <class T, int vectors, bool of_columns, int... i>
-struct WholeTiles<T, vectors, of_columns, std::integer_sequence<int, i...>> {
-  static constexpr void (*multiply[])(int64_t, const T*, int64_t, const int64_t*, const T*, const int64_t*,
-                                      const TileVectors&, const Ending<T>&, T*,
-                                      int64_t) = {multiply_whole_tile<T, i + 1, vectors, of_columns>...};
+template <class T, int vectors, int rows> struct WholeTile {
+  using Sums = Tile<T, rows, vectors>;
+  static void multiply(int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows, const TileVectors& at,
+                       const Ending<T>& ending, T* c, int64_t c_row) {
+    Sums t;
+    Sums::clear(t);
+    int64_t from[vectors];
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; ++j) from[j] = at.b[j];
+    add_products(t, k, a.data, a.row, a.columns, [&](int64_t l) { return b + b_rows[l]; }, from);
+    end_sums(
+        t, ending.floor, [&](int i, int) { return vec(ending.bias[i]); }, [&](int j) { return c + at.c[j]; }, c_row);
+  }
+  static void multiply_rows(const T* a, int64_t a_row, const Runs& runs, const T* b, int64_t b_step,
+                            const Ending<T>& ending, T* c, int64_t c_row) {
+    constexpr int L = kLanes<T>;
+    Sums t;
+    Sums::clear(t);
+    for (int64_t run = 0; run < runs.count; ++run) {
+      Sums::template accumulate<false>(t, runs.length, {a + runs.offsets[run], a_row, 1},
+                                       b + runs.b_offsets[run] * b_step, b_step);
+    }
+    end_sums(
+        t, ending.floor, [&](int, int j) { return load(ending.bias + j * L); }, [&](int j) { return c + j * L; },
+        c_row);
+  }
 };
 
-template <class T, bool of_columns, int vectors = kVectors>
-void multiply_whole(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
-                    const int64_t* b_rows, const TileVectors& tile, const Ending<T>& ending, T* c, int64_t c_row) {
+template <class T, int vectors, class Rows> struct WholeTiles;
+template <class T, int vectors, int... i> struct WholeTiles<T, vectors, std::integer_sequence<int, i...>> {
+  static constexpr decltype(&WholeTile<T, 1, 1>::multiply) multiply[] = {WholeTile<T, vectors, i + 1>::multiply...};
+  static constexpr decltype(&WholeTile<T, 1, 1>::multiply_rows) multiply_rows[] = {
+      WholeTile<T, vectors, i + 1>::multiply_rows...};
+};
+
+template <class T, int vectors = kVectors>
+void multiply_whole(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
+                    const TileVectors& at, const Ending<T>& ending, T* c, int64_t c_row) {
   if constexpr (vectors > 1) {
-    if (tile.count < vectors) {
-      return multiply_whole<T, of_columns, vectors - 1>(m, k, a, a_row, a_columns, b, b_rows, tile, ending, c, c_row);
+    if (at.count < vectors) return multiply_whole<T, vectors - 1>(m, k, a, b, b_rows, at, ending, c, c_row);
+  }
+  constexpr int kMost = kWholeRows<vectors>;
+  using Tiles = WholeTiles<T, vectors, std::make_integer_sequence<int, kMost>>;
+  TileRows<T> rest = a;
+  Ending<T> ending_of_rest = ending;
+  for_equal_parts<kMost>(m, [&](int64_t rows) {
+    Tiles::multiply[rows - 1](k, rest, b, b_rows, at, ending_of_rest, c, c_row);
+    rest.data += rows * a.row;
+    ending_of_rest.bias += rows;
+    c += rows * c_row;
+  });
+}
+
+template <class T, int vectors = kVectors>
+void multiply_whole_rows(int64_t m, const T* a, int64_t a_row, const Runs& runs, const Columns<T>& b,
+                         const Ending<T>& ending, T* c, int64_t c_row) {
+  if constexpr (vectors > 1) {
+    if (b.width <= (vectors - 1) * kLanes<T>) {
+      return multiply_whole_rows<T, vectors - 1>(m, a, a_row, runs, b, ending, c, c_row);
     }
   }
   constexpr int kMost = kWholeRows<vectors>;
-  using Tiles = WholeTiles<T, vectors, of_columns, std::make_integer_sequence<int, kMost>>;
-  Ending<T> rest = ending;
+  using Tiles = WholeTiles<T, vectors, std::make_integer_sequence<int, kMost>>;
   for_equal_parts<kMost>(m, [&](int64_t rows) {
-    Tiles::multiply[rows - 1](k, a, a_row, a_columns, b, b_rows, tile, rest, c, c_row);
+    Tiles::multiply_rows[rows - 1](a, a_row, runs, b.data, b.row, ending, c, c_row);
     a += rows * a_row;
     c += rows * c_row;
-    if (!of_columns) rest.bias += rows;
   });
 }
 
@@ -405,7 +436,8 @@ const AllConvKernels all_conv_kernels = {
      spread<float>,
      {multiply<float, false>, multiply<float, true>},
      {multiply_panel<float, false>, multiply_panel<float, true>},
-     {multiply_whole<float, false>, multiply_whole<float, true>},
+     multiply_whole<float>,
+     multiply_whole_rows<float>,
      {multiply_rows<float, false>, multiply_rows<float, true>}},
     {kLanes<double>,
      kRowsOf<kWideVectors>,
@@ -415,7 +447,8 @@ const AllConvKernels all_conv_kernels = {
      spread<double>,
      {multiply<double, false>, multiply<double, true>},
      {multiply_panel<double, false>, multiply_panel<double, true>},
-     {multiply_whole<double, false>, multiply_whole<double, true>},
+     multiply_whole<double>,
+     multiply_whole_rows<double>,
      {multiply_rows<double, false>, multiply_rows<double, true>}},
 };
 

@@ -123,7 +123,7 @@ template <class T> class Tasks {
   // The pixels of a block that belong to a phase. There may be none.
   static Block clip(Block block, const Phase<T>& phase);
 
-  Epilogue<T> epilogue_;  // what is left for the end
+  Epilogue<T> epilogue_;   // what is left for the end
   std::vector<T> biases_;  // with a panel behind
   T floor_;
   std::deque<PackedWeights<T>> packed_once_;

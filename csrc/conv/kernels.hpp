@@ -72,12 +72,15 @@ template <class T> struct ConvKernels {
   // The same with B a panel, of which at least `width` columns are computed, in whole vectors.
   void (*multiply_panel[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, int64_t width, T* c, int64_t c_row);
 
-  // What becomes of the whole sums AB, for m rows of A at equal distances and up to a panel of B's vectors: element
-  // (i, l) of A stands at a[i * a_row + a_columns[l]], and vector j of B's row l as above. There is a bias for each row
-  // of C, or for each of its columns.
-  void (*multiply_whole[2])(int64_t m, int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b,
-                            const int64_t* b_rows, const TileVectors& vectors, const Ending<T>& ending, T* c,
-                            int64_t c_row);
+  // What becomes of the whole sums AB of m rows of A and up to a panel of B's vectors. There is a bias for each row of
+  // C. Element (i, l) of A stands at a.data[i * a.row + a.columns[l]], vectors of B as in `multiply`, and those of row
+  // i of C at c + i * c_row.
+  void (*multiply_whole)(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
+                         const TileVectors& vectors, const Ending<T>& ending, T* c, int64_t c_row);
+
+  // The same with B of at most a panel's width, and a bias for each column of C: A's rows are `a_row` apart.
+  void (*multiply_whole_rows)(int64_t m, const T* a, int64_t a_row, const Runs& runs, const Columns<T>& b,
+                              const Ending<T>& ending, T* c, int64_t c_row);
 
   // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B at most as wide as a wide panel, of
   // which whole vectors are computed. The processor is asked for rows of A that are `ahead` further on, unless it is 0.

@@ -48,10 +48,7 @@ template <class T> class ByChannels final : public Tasks<T> {
     for (const Phase<T>& phase : c.phases) zones_.push_back(zones_of(c, phase));
     at_runs_ = this->place(2 * kMostZones * c.most_taps() * per_offset);
     is_whole_ = this->has_whole_sums() && has_one_zone() && fills_tiles(this->blocks_.largest().size[2]);
-    if (is_whole_) {
-      this->end_in_registers();
-      at_products_ = this->place(2 * depth * per_offset);
-    }
+    if (is_whole_) this->end_in_registers();
     // One panel, or the sums of all until the last chain has been added.
     const int64_t sums = static_cast<int64_t>(c.phases.size()) * pixels * round_up(this->outputs_each_, lanes_);
     keeps_sums_ = (this->scratch() + sums) * int64_t{sizeof(T)} <= kKeepingBytes;
@@ -86,20 +83,15 @@ template <class T> class ByChannels final : public Tasks<T> {
   void run_whole(const Part& part, const Source<T>& source, T* scratch) const {
     const Correlation<T>& c = this->correlation_;
     const Images<T>& output = c.phases[0].output;
-    const std::vector<int64_t>& taps = this->taps_[0];
-    const int64_t inputs = c.inputs(), depth = inputs * static_cast<int64_t>(taps.size());
-    const int64_t pixels = part.block.pixels(), columns = part.block.size[2], channel = output.channel_stride;
-    int64_t* const products = reinterpret_cast<int64_t*>(scratch + at_products_);
-    int64_t* const b_rows = products + depth;
+    const int64_t inputs = c.inputs(), pixels = part.block.pixels(), columns = part.block.size[2];
+    const int64_t channel = output.channel_stride;
     int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
-    for (size_t t = 0, l = 0; t < taps.size(); ++t) {
-      for (int64_t i = 0; i < inputs; ++i) products[l++] = taps[t] + i;
-    }
+    const auto& [d, h, w] = zones_[0];
+    const Runs runs = runs_of(0, d[0], h[0], w[0], inputs, reinterpret_cast<int64_t*>(scratch + at_runs_));
     if (channel != 1 || part.outputs % lanes_ != 0) {
       fill_offsets(part.block, output.batch_stride, output.strides, places);
     }
     T* const out = this->begin(c.phases[0], part);
-    int64_t at[kMaxPanel];
     int64_t width;
     for (int64_t o = 0; o < part.outputs; o += width) {
       width = std::min({panel_ - (part.first + o) % panel_, part.outputs - o, int64_t{kernels_.panel}});
@@ -107,16 +99,13 @@ template <class T> class ByChannels final : public Tasks<T> {
       const bool is_direct = width % lanes_ == 0 && channel == 1;
       const int64_t tile_row = round_up(width, lanes_);
       T* const tile = scratch + at_tile_;
-      for (int64_t j = 0; j * lanes_ < width; ++j) at[j] = j * lanes_;
-      for (int64_t l = 0; l < depth; ++l) b_rows[l] = l * b.row;
       Ending<T> ending = this->ending(part);
       ending.bias += o;
       int64_t row = 0;  // of the block
       const auto multiply = [&](int64_t from, int64_t to) {
-        conv_kernels_.multiply_whole[1](columns, depth, source.data + from, source.step[2], products, b.data, b_rows,
-                                        {tile_row / lanes_, at, at}, ending,
-                                        is_direct ? out + o + to : tile + row * columns * tile_row,
-                                        is_direct ? output.strides[2] : tile_row);
+        T* const sums = is_direct ? out + o + to : tile + row * columns * tile_row;
+        conv_kernels_.multiply_whole_rows(columns, source.data + from, source.step[2], runs, b, ending, sums,
+                                          is_direct ? output.strides[2] : tile_row);
         ++row;
       };
       for_each_row_of_two(part.block, source.image, source.step, output.batch_stride, output.strides, multiply);
@@ -337,8 +326,7 @@ template <class T> class ByChannels final : public Tasks<T> {
   std::vector<std::array<std::vector<Zone>, kSpatial>> zones_;  // of each phase
   const int64_t lanes_ = conv_kernels<T>().lanes, rows_ = conv_kernels<T>().rows;
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;
-  int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_,
-      at_products_;
+  int64_t at_panel_, at_turned_, at_tile_, at_rows_, at_places_, at_tile_rows_, at_runs_;
 };
 
 }  // namespace
