@@ -96,7 +96,7 @@ template <class T> void every_second(int64_t count, const T* x, T* out) {
   for (; i < count; ++i) out[i] = x[2 * i];
 }
 
-// What sums are to be added to is to be there by then.
+// What sums are to be added to, or written to in memory, is to be there by then.
 template <class T, int rows, int vectors> PYINIT_INLINE void prefetch_tile(const T* c, int64_t c_row) {
   constexpr int kLine = 64 / static_cast<int>(sizeof(T)), kWidth = vectors * kLanes<T>;
 #pragma GCC unroll 14
@@ -249,6 +249,8 @@ template <class T, int vectors, int rows> struct WholeTile {
     int64_t from[vectors];
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; ++j) from[j] = at.b[j];
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; ++j) prefetch_tile<T, rows, 1>(c + at.c[j], c_row);
     add_products(t, k, a.data, a.row, a.columns, [&](int64_t l) { return b + b_rows[l]; }, from);
     end_sums(
         t, ending.floor, [&](int i, int) { return vec(ending.bias[i]); }, [&](int j) { return c + at.c[j]; }, c_row);
@@ -258,6 +260,7 @@ template <class T, int vectors, int rows> struct WholeTile {
     constexpr int L = kLanes<T>;
     Sums t;
     Sums::clear(t);
+    prefetch_tile<T, rows, vectors>(c, c_row);
     for (int64_t run = 0; run < runs.count; ++run) {
       Sums::template accumulate<false>(t, runs.length, {a + runs.offsets[run], a_row, 1},
                                        b + runs.b_offsets[run] * b_step, b_step);
