@@ -237,8 +237,18 @@ PYINIT_INLINE void end_sums(const Tile<T, rows, vectors>& t, T floor, const Bias
   }
 }
 
+// Wide tiles, of fewer rows: each row of A is followed on its own, and processors follow few. Tiles of fewer vectors
+// have more rows, which keeps the units busy.
+#if defined(PYINIT_NS_avx512) || defined(PYINIT_NS_neon)
+constexpr int kSums = 24, kWideVectors = 4;
+#else
+constexpr int kSums = 12, kWideVectors = 2;
+#endif
 // Of one vector there are as many sums as keep the units busy.
-template <int vectors> constexpr int kWholeRows = vectors == 1 && kRows < 12 ? 12 : kRows;
+template <int vectors>
+constexpr int kWholeRows = vectors == 1 && kRows < 12 ? 12
+                           : vectors <= kVectors      ? kRows
+                                                      : kRows * kVectors / vectors;
 
 template <class T, int vectors, int rows> struct WholeTile {
   using Sums = Tile<T, rows, vectors>;
@@ -296,7 +306,7 @@ void multiply_whole(int64_t m, int64_t k, const TileRows<T>& a, const T* b, cons
   });
 }
 
-template <class T, int vectors = kVectors>
+template <class T, int vectors = kWideVectors>
 void multiply_whole_rows(int64_t m, const T* a, int64_t a_row, const Runs& runs, const Columns<T>& b,
                          const Ending<T>& ending, T* c, int64_t c_row) {
   if constexpr (vectors > 1) {
@@ -337,13 +347,6 @@ void spread(int64_t rows, const T* x, int64_t row, const PixelRun* runs, int64_t
   }
 }
 
-// Wide tiles, of fewer rows: each row of A is followed on its own, and processors follow few. Tiles of fewer vectors
-// have more rows, which keeps the units busy.
-#if defined(PYINIT_NS_avx512) || defined(PYINIT_NS_neon)
-constexpr int kSums = 24, kWideVectors = 4;
-#else
-constexpr int kSums = 12, kWideVectors = 2;
-#endif
 constexpr int kMostRows = 12;
 template <int vectors> constexpr int kRowsOf = kSums / vectors < kMostRows ? kSums / vectors : kMostRows;
 

@@ -78,7 +78,7 @@ template <class T> struct ConvKernels {
   void (*multiply_whole)(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
                          const TileVectors& vectors, const Ending<T>& ending, T* c, int64_t c_row);
 
-  // The same with B of at most a panel's width, and a bias for each column of C: A's rows are `a_row` apart.
+  // The same with B of at most a wide panel's width, and a bias for each column of C: A's rows are `a_row` apart.
   void (*multiply_whole_rows)(int64_t m, const T* a, int64_t a_row, const Runs& runs, const Columns<T>& b,
                               const Ending<T>& ending, T* c, int64_t c_row);
 

@@ -94,7 +94,7 @@ template <class T> class ByChannels final : public Tasks<T> {
     T* const out = this->begin(c.phases[0], part);
     int64_t width;
     for (int64_t o = 0; o < part.outputs; o += width) {
-      width = std::min({panel_ - (part.first + o) % panel_, part.outputs - o, int64_t{kernels_.panel}});
+      width = std::min(panel_ - (part.first + o) % panel_, part.outputs - o);
       const Columns<T> b = panel(0, part.group, part.first + o, width, 0, inputs, scratch);
       const bool is_direct = width % lanes_ == 0 && channel == 1;
       const int64_t tile_row = round_up(width, lanes_);

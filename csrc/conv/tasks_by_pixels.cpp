@@ -52,7 +52,7 @@ template <class T> class ByPixels final : public Tasks<T> {
       pitch_ = this->strip_->row_step();
     }
     row_ = row_of(largest);
-    is_whole_ = this->has_whole_sums() && fills_vectors(largest.size[2]);
+    is_whole_ = few_outputs_ && this->has_whole_sums() && fills_vectors(largest.size[2]);
     if (is_whole_) this->end_in_registers();
     // Where products would read a cache line each.
     if (!is_whole_ && (c.output < c.input_channel || c.input_channel > 2 * c.most_taps())) {
