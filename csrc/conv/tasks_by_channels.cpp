@@ -25,7 +25,8 @@ constexpr int64_t kMostZones = kZones * kZones * kZones;
 constexpr double kWorthwhile = 0.93;
 constexpr int64_t kProductsAhead = 64;  // of a row, for which rows are asked beforehand
 constexpr int64_t kBusySums = 8;        // vectors of sums that keep the units busy
-constexpr int64_t kBlockCost = 40;      // packing the weights once more takes as long as so many pixels
+constexpr int64_t kTallTile = 8, kFewProducts = 64;
+constexpr int64_t kBlockCost = 40;  // packing the weights once more takes as long as so many pixels
 
 template <class T> class ByChannels final : public Tasks<T> {
  public:
@@ -73,10 +74,12 @@ template <class T> class ByChannels final : public Tasks<T> {
     return true;
   }
 
-  // Whether tiles of a row's pixels have sums enough to keep the units busy.
+  // Whether tiles of a row's pixels have sums enough to keep the units busy. With few pixels, what is saved around the
+  // products makes up for tiles that are not full only if there are few products.
   bool fills_tiles(int64_t row) const {
     const int64_t vectors = std::min(divide_up(this->correlation_.outputs(), lanes_), kernels_.panel / lanes_);
-    return row / divide_up(row, kernels_.rows) * vectors >= kBusySums;
+    const int64_t pixels = row / divide_up(row, kernels_.rows);
+    return pixels * vectors >= kBusySums && (pixels >= kTallTile || this->depth_ <= kFewProducts);
   }
 
   // The pixels of a row lie at equal distances.
