@@ -105,7 +105,7 @@ template <class T> void every_second(int64_t count, const T* x, T* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = x[2 * i];
 }
 
-// What sums are to be added to is to be there by then.
+// What sums are to be added to, or written to in memory, is to be there by then.
 template <class T, int rows, int vectors> PYINIT_INLINE void prefetch_tile(const T* c, int64_t c_row) {
   constexpr int kLine = 64 / static_cast<int>(sizeof(T)), kWidth = vectors * kLanes<T>;
 #pragma GCC unroll 14
@@ -131,17 +131,10 @@ void multiply_panel_tile(int64_t k, const T* a, int64_t a_row, int64_t a_step, c
   }
 }
 
-// With vector j of B's row l at b + b_rows[l] + b_vectors[j], or with B a panel.
-template <class T, int rows, int vectors, bool add, bool is_panel>
-void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b, const int64_t* b_rows,
-                   const int64_t* b_vectors, T* c, int64_t c_row) {
-  using Sums = Tile<T, rows, vectors>;
-  Sums t;
-  Sums::clear(t);
-  int64_t at[vectors];
-#pragma GCC unroll 8
-  for (int j = 0; j < vectors; ++j) at[j] = is_panel ? j * kLanes<T> : b_vectors[j];
-  if constexpr (add) prefetch_tile<T, rows, vectors>(c, c_row);
+// t += AB, with column l of A at a + a_columns[l], and vector j of B's row l at row_of(l) + at[j].
+template <class T, int rows, int vectors, class F>
+PYINIT_INLINE void add_products(Tile<T, rows, vectors>& t, int64_t k, const T* a, int64_t a_row,
+                                const int64_t* a_columns, const F& row_of, const int64_t* at) {
   for (int64_t l = 0; l < k; ++l) {
     // Every third row of A has a pointer; the two after it are one and two rows away.
     const T* const column = a + a_columns[l];
@@ -149,7 +142,7 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
 #pragma GCC unroll 5
     for (int i = 0; i < (rows + 2) / 3; ++i) thirds[i] = column + 3 * i * a_row;
     const auto a_of = [&](int i) { return vec(thirds[i / 3][i % 3 * a_row]); };
-    const T* const row = is_panel ? b + l * kPanel<T> : b + b_rows[l];
+    const T* const row = row_of(l);
     // The fewer of the two wait in registers.
     if constexpr (rows < vectors) {
       Vec<T> x[rows];
@@ -173,6 +166,20 @@ void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_column
       }
     }
   }
+}
+
+// With vector j of B's row l at b + b_rows[l] + b_vectors[j], or with B a panel.
+template <class T, int rows, int vectors, bool add, bool is_panel>
+void multiply_tile(int64_t k, const T* a, int64_t a_row, const int64_t* a_columns, const T* b, const int64_t* b_rows,
+                   const int64_t* b_vectors, T* c, int64_t c_row) {
+  using Sums = Tile<T, rows, vectors>;
+  Sums t;
+  Sums::clear(t);
+  int64_t at[vectors];
+#pragma GCC unroll 8
+  for (int j = 0; j < vectors; ++j) at[j] = is_panel ? j * kLanes<T> : b_vectors[j];
+  if constexpr (add) prefetch_tile<T, rows, vectors>(c, c_row);
+  add_products(t, k, a, a_row, a_columns, [&](int64_t l) { return is_panel ? b + l * kPanel<T> : b + b_rows[l]; }, at);
   if constexpr (add) {
     Sums::add_to(t, c, c_row);
   } else {
@@ -229,6 +236,102 @@ void multiply_panel(int64_t m, int64_t k, const TileRows<T>& a, const T* b, int6
   }
 }
 
+// What becomes of a tile's sums: vector j of row i goes to to(j) + i * c_row.
+template <class T, int rows, int vectors, class Bias, class To>
+PYINIT_INLINE void end_sums(const Tile<T, rows, vectors>& t, T floor, const Bias& bias, const To& to, int64_t c_row) {
+#pragma GCC unroll 8
+  for (int j = 0; j < vectors; ++j) {
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i) store(to(j) + i * c_row, max(vec(floor), t.sums[i][j] + bias(i, j)));
+  }
+}
+
+// Wide tiles, of fewer rows: each row of A is followed on its own, and processors follow few. Tiles of fewer vectors
+// have more rows, which keeps the units busy.
+#if defined(PYINIT_NS_avx512) || defined(PYINIT_NS_neon)
+constexpr int kSums = 24, kWideVectors = 4;
+#else
+constexpr int kSums = 12, kWideVectors = 2;
+#endif
+// Of one vector there are as many sums as keep the units busy.
+template <int vectors>
+constexpr int kWholeRows = vectors == 1 && kRows < 12 ? 12
+                           : vectors <= kVectors      ? kRows
+                                                      : kRows * kVectors / vectors;
+
+template <class T, int vectors, int rows> struct WholeTile {
+  using Sums = Tile<T, rows, vectors>;
+  static void multiply(int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows, const TileVectors& at,
+                       const Ending<T>& ending, T* c, int64_t c_row) {
+    Sums t;
+    Sums::clear(t);
+    int64_t from[vectors];
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; ++j) from[j] = at.b[j];
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; ++j) prefetch_tile<T, rows, 1>(c + at.c[j], c_row);
+    add_products(t, k, a.data, a.row, a.columns, [&](int64_t l) { return b + b_rows[l]; }, from);
+    end_sums(
+        t, ending.floor, [&](int i, int) { return vec(ending.bias[i]); }, [&](int j) { return c + at.c[j]; }, c_row);
+  }
+  static void multiply_rows(const T* a, int64_t a_row, const Runs& runs, const T* b, int64_t b_step,
+                            const Ending<T>& ending, T* c, int64_t c_row) {
+    constexpr int L = kLanes<T>;
+    Sums t;
+    Sums::clear(t);
+    prefetch_tile<T, rows, vectors>(c, c_row);
+    for (int64_t run = 0; run < runs.count; ++run) {
+      Sums::template accumulate<false>(t, runs.length, {a + runs.offsets[run], a_row, 1},
+                                       b + runs.b_offsets[run] * b_step, b_step);
+    }
+    end_sums(
+        t, ending.floor, [&](int, int j) { return load(ending.bias + j * L); }, [&](int j) { return c + j * L; },
+        c_row);
+  }
+};
+
+template <class T, int vectors, class Rows> struct WholeTiles;
+template <class T, int vectors, int... i> struct WholeTiles<T, vectors, std::integer_sequence<int, i...>> {
+  static constexpr decltype(&WholeTile<T, 1, 1>::multiply) multiply[] = {WholeTile<T, vectors, i + 1>::multiply...};
+  static constexpr decltype(&WholeTile<T, 1, 1>::multiply_rows) multiply_rows[] = {
+      WholeTile<T, vectors, i + 1>::multiply_rows...};
+};
+
+template <class T, int vectors = kVectors>
+void multiply_whole(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
+                    const TileVectors& at, const Ending<T>& ending, T* c, int64_t c_row) {
+  if constexpr (vectors > 1) {
+    if (at.count < vectors) return multiply_whole<T, vectors - 1>(m, k, a, b, b_rows, at, ending, c, c_row);
+  }
+  constexpr int kMost = kWholeRows<vectors>;
+  using Tiles = WholeTiles<T, vectors, std::make_integer_sequence<int, kMost>>;
+  TileRows<T> rest = a;
+  Ending<T> ending_of_rest = ending;
+  for_equal_parts<kMost>(m, [&](int64_t rows) {
+    Tiles::multiply[rows - 1](k, rest, b, b_rows, at, ending_of_rest, c, c_row);
+    rest.data += rows * a.row;
+    ending_of_rest.bias += rows;
+    c += rows * c_row;
+  });
+}
+
+template <class T, int vectors = kWideVectors>
+void multiply_whole_rows(int64_t m, const T* a, int64_t a_row, const Runs& runs, const Columns<T>& b,
+                         const Ending<T>& ending, T* c, int64_t c_row) {
+  if constexpr (vectors > 1) {
+    if (b.width <= (vectors - 1) * kLanes<T>) {
+      return multiply_whole_rows<T, vectors - 1>(m, a, a_row, runs, b, ending, c, c_row);
+    }
+  }
+  constexpr int kMost = kWholeRows<vectors>;
+  using Tiles = WholeTiles<T, vectors, std::make_integer_sequence<int, kMost>>;
+  for_equal_parts<kMost>(m, [&](int64_t rows) {
+    Tiles::multiply_rows[rows - 1](a, a_row, runs, b.data, b.row, ending, c, c_row);
+    a += rows * a_row;
+    c += rows * c_row;
+  });
+}
+
 template <class T>
 void spread(int64_t rows, const T* x, int64_t row, const PixelRun* runs, int64_t count, T* out, int64_t out_row) {
   for (int64_t i = 0; i < rows; ++i, x += row, out += out_row) {
@@ -253,13 +356,6 @@ void spread(int64_t rows, const T* x, int64_t row, const PixelRun* runs, int64_t
   }
 }
 
-// Wide tiles, of fewer rows: each row of A is followed on its own, and processors follow few. Tiles of fewer vectors
-// have more rows, which keeps the units busy.
-#if defined(PYINIT_NS_avx512) || defined(PYINIT_NS_neon)
-constexpr int kSums = 24, kWideVectors = 4;
-#else
-constexpr int kSums = 12, kWideVectors = 2;
-#endif
 constexpr int kMostRows = 12;
 template <int vectors> constexpr int kRowsOf = kSums / vectors < kMostRows ? kSums / vectors : kMostRows;
 
@@ -355,6 +451,8 @@ const AllConvKernels all_conv_kernels = {
      spread<float>,
      {multiply<float, false>, multiply<float, true>},
      {multiply_panel<float, false>, multiply_panel<float, true>},
+     multiply_whole<float>,
+     multiply_whole_rows<float>,
      {multiply_rows<float, false>, multiply_rows<float, true>}},
     {kLanes<double>,
      kRowsOf<kWideVectors>,
@@ -364,6 +462,8 @@ const AllConvKernels all_conv_kernels = {
      spread<double>,
      {multiply<double, false>, multiply<double, true>},
      {multiply_panel<double, false>, multiply_panel<double, true>},
+     multiply_whole<double>,
+     multiply_whole_rows<double>,
      {multiply_rows<double, false>, multiply_rows<double, true>}},
 };
 

@@ -1,6 +1,7 @@
 #include "conv/correlation.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 
 #include "conv/finish.hpp"
@@ -96,7 +97,8 @@ Tasks<T>::Tasks(const Correlation<T>& correlation, const Epilogue<T>& epilogue, 
                          std::min(costs.align, pixels), pixels),
               costs, threads),
       depth_(0),
-      epilogue_(epilogue) {
+      epilogue_(epilogue),
+      floor_(0) {
   for (size_t i = 0; i < chains_.size(); ++i) {
     depth_ = std::max(depth_, std::min(chains_[i], correlation.inputs()) * pyinit::count(correlation.phases[i].taps));
   }
@@ -163,6 +165,17 @@ template <class T> void Tasks<T>::pack(PanelOrder order, int64_t width, int64_t 
                                             Filters<T>{c.weight, c.output, c.input_channel, c.phases[i].weights}, order,
                                             chains_[i], width, threads);
   }
+}
+
+// Other activations take vectors of many sums at a time. Adding -0 leaves everything as it is.
+template <class T> void Tasks<T>::end_in_registers() {
+  const int64_t channels = correlation_.groups * correlation_.outputs();
+  const bool is_relu = epilogue_.activation == Activation::relu, is_none = epilogue_.activation == Activation::none;
+  biases_.assign(static_cast<size_t>(channels + kMaxPanel), is_relu ? T{0} : -T{0});
+  floor_ = is_relu ? T{0} : -std::numeric_limits<T>::infinity();
+  if (!is_relu && !is_none) return;
+  if (epilogue_.bias != nullptr) std::copy_n(epilogue_.bias, channels, biases_.begin());
+  epilogue_ = {nullptr, Activation::none, T{0}};
 }
 
 template <class T> void Tasks<T>::run(int64_t task, T* scratch) const {

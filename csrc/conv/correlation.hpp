@@ -9,6 +9,7 @@
 
 #include "conv/blocks.hpp"
 #include "conv/convolution.hpp"
+#include "conv/kernels.hpp"
 #include "conv/packed_weights.hpp"
 #include "conv/strip.hpp"
 #include "core/integers.hpp"
@@ -90,6 +91,13 @@ template <class T> class Tasks {
   void pack(PanelOrder order, int64_t width, int64_t most_bytes, int threads);
   // A phase's weights in panels of that width, or null.
   const PackedWeights<T>* packed(size_t phase) const { return packed_.empty() ? nullptr : packed_[phase]; }
+  // Whether a part's outputs are single sums, which registers hold from the first product to the last.
+  bool has_whole_sums() const { return correlation_.phases.size() == 1 && chains_[0] >= correlation_.inputs(); }
+  // From now on run_chain() does with each sum what ending() says, so that nothing is left to be done.
+  void end_in_registers();
+  Ending<T> ending(const Part& part) const {
+    return {biases_.data() + part.group * correlation_.outputs() + part.first, floor_};
+  }
   // Where a block's outputs begin.
   T* begin(const Phase<T>& phase, const Part& part) const;
 
@@ -115,7 +123,9 @@ template <class T> class Tasks {
   // The pixels of a block that belong to a phase. There may be none.
   static Block clip(Block block, const Phase<T>& phase);
 
-  const Epilogue<T>& epilogue_;
+  Epilogue<T> epilogue_;   // what is left for the end
+  std::vector<T> biases_;  // with a panel behind
+  T floor_;
   std::deque<PackedWeights<T>> packed_once_;
   std::vector<const PackedWeights<T>*> packed_;
   int64_t parts_, channels_loaded_, at_strip_;

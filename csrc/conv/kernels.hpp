@@ -37,6 +37,19 @@ template <class T> struct Columns {
   int64_t row, width;
 };
 
+// Where vectors of B and of C begin, in each of their rows.
+struct TileVectors {
+  int64_t count;
+  const int64_t* b;
+  const int64_t* c;
+};
+
+// What becomes of whole sums: max(floor, sum + bias).
+template <class T> struct Ending {
+  const T* bias;
+  T floor;
+};
+
 template <class T> struct ConvKernels {
   int lanes;             // elements of a vector, a part of a panel
   int rows, wide_panel;  // of the widest register tile of multiply_rows, a multiple of a panel
@@ -58,6 +71,16 @@ template <class T> struct ConvKernels {
 
   // The same with B a panel, of which at least `width` columns are computed, in whole vectors.
   void (*multiply_panel[2])(int64_t m, int64_t k, const TileRows<T>& a, const T* b, int64_t width, T* c, int64_t c_row);
+
+  // What becomes of the whole sums AB of m rows of A and up to a panel of B's vectors. There is a bias for each row of
+  // C. Element (i, l) of A stands at a.data[i * a.row + a.columns[l]], vectors of B as in `multiply`, and those of row
+  // i of C at c + i * c_row.
+  void (*multiply_whole)(int64_t m, int64_t k, const TileRows<T>& a, const T* b, const int64_t* b_rows,
+                         const TileVectors& vectors, const Ending<T>& ending, T* c, int64_t c_row);
+
+  // The same with B of at most a wide panel's width, and a bias for each column of C: A's rows are `a_row` apart.
+  void (*multiply_whole_rows)(int64_t m, const T* a, int64_t a_row, const Runs& runs, const Columns<T>& b,
+                              const Ending<T>& ending, T* c, int64_t c_row);
 
   // C, or C +=, AB for m rows of A at a + a_rows[i] and of C at c + c_rows[i], B at most as wide as a wide panel, of
   // which whole vectors are computed. The processor is asked for rows of A that are `ahead` further on, unless it is 0.

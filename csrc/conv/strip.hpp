@@ -36,6 +36,18 @@ template <class F> void for_each_row(const Block& block, int64_t image, const Ex
     }
   }
 }
+// f(offset, other) with another images' distances, too.
+template <class F>
+void for_each_row_of_two(const Block& block, int64_t image, const Extents& step, int64_t other_image,
+                         const Extents& other_step, F&& f) {
+  for (int64_t n = 0; n < block.images; ++n) {
+    for (int64_t d = 0; d < block.size[0]; ++d) {
+      for (int64_t h = 0; h < block.size[1]; ++h) {
+        f(n * image + d * step[0] + h * step[1], n * other_image + d * other_step[0] + h * other_step[1]);
+      }
+    }
+  }
+}
 // Where a block's pixels lie if the first of them lies at `first`.
 inline void fill_offsets(const Block& block, int64_t image, const Extents& step, int64_t* offsets, int64_t first = 0) {
   const int64_t width = block.size[2], along = step[2];

@@ -24,7 +24,9 @@ constexpr size_t kZones = 3;
 constexpr int64_t kMostZones = kZones * kZones * kZones;
 constexpr double kWorthwhile = 0.93;
 constexpr int64_t kProductsAhead = 64;  // of a row, for which rows are asked beforehand
-constexpr int64_t kBlockCost = 40;      // packing the weights once more takes as long as so many pixels
+constexpr int64_t kBusySums = 8;        // vectors of sums that keep the units busy
+constexpr int64_t kTallTile = 8, kFewProducts = 64;
+constexpr int64_t kBlockCost = 40;  // packing the weights once more takes as long as so many pixels
 
 template <class T> class ByChannels final : public Tasks<T> {
  public:
@@ -46,6 +48,8 @@ template <class T> class ByChannels final : public Tasks<T> {
     at_tile_rows_ = this->place(pixels * per_offset);
     for (const Phase<T>& phase : c.phases) zones_.push_back(zones_of(c, phase));
     at_runs_ = this->place(2 * kMostZones * c.most_taps() * per_offset);
+    is_whole_ = this->has_whole_sums() && has_one_zone() && fills_tiles(this->blocks_.largest().size[2]);
+    if (is_whole_) this->end_in_registers();
     // One panel, or the sums of all until the last chain has been added.
     const int64_t sums = static_cast<int64_t>(c.phases.size()) * pixels * round_up(this->outputs_each_, lanes_);
     keeps_sums_ = (this->scratch() + sums) * int64_t{sizeof(T)} <= kKeepingBytes;
@@ -63,8 +67,63 @@ template <class T> class ByChannels final : public Tasks<T> {
     Runs runs;
   };
 
+  bool has_one_zone() const {
+    for (const std::vector<Zone>& zones : zones_[0]) {
+      if (zones.size() > 1) return false;
+    }
+    return true;
+  }
+
+  // Whether tiles of a row's pixels have sums enough to keep the units busy. With few pixels, what is saved around the
+  // products makes up for tiles that are not full only if there are few products.
+  bool fills_tiles(int64_t row) const {
+    const int64_t vectors = std::min(divide_up(this->correlation_.outputs(), lanes_), kernels_.panel / lanes_);
+    const int64_t pixels = row / divide_up(row, kernels_.rows);
+    return pixels * vectors >= kBusySums && (pixels >= kTallTile || this->depth_ <= kFewProducts);
+  }
+
+  // The pixels of a row lie at equal distances.
+  void run_whole(const Part& part, const Source<T>& source, T* scratch) const {
+    const Correlation<T>& c = this->correlation_;
+    const Images<T>& output = c.phases[0].output;
+    const int64_t inputs = c.inputs(), pixels = part.block.pixels(), columns = part.block.size[2];
+    const int64_t channel = output.channel_stride;
+    int64_t* const places = reinterpret_cast<int64_t*>(scratch + at_places_);
+    const auto& [d, h, w] = zones_[0];
+    const Runs runs = runs_of(0, d[0], h[0], w[0], inputs, reinterpret_cast<int64_t*>(scratch + at_runs_));
+    if (channel != 1 || part.outputs % lanes_ != 0) {
+      fill_offsets(part.block, output.batch_stride, output.strides, places);
+    }
+    T* const out = this->begin(c.phases[0], part);
+    int64_t width;
+    for (int64_t o = 0; o < part.outputs; o += width) {
+      width = std::min(panel_ - (part.first + o) % panel_, part.outputs - o);
+      const Columns<T> b = panel(0, part.group, part.first + o, width, 0, inputs, scratch);
+      const bool is_direct = width % lanes_ == 0 && channel == 1;
+      const int64_t tile_row = round_up(width, lanes_);
+      T* const tile = scratch + at_tile_;
+      Ending<T> ending = this->ending(part);
+      ending.bias += o;
+      int64_t row = 0;  // of the block
+      const auto multiply = [&](int64_t from, int64_t to) {
+        T* const sums = is_direct ? out + o + to : tile + row * columns * tile_row;
+        conv_kernels_.multiply_whole_rows(columns, source.data + from, source.step[2], runs, b, ending, sums,
+                                          is_direct ? output.strides[2] : tile_row);
+        ++row;
+      };
+      for_each_row_of_two(part.block, source.image, source.step, output.batch_stride, output.strides, multiply);
+      if (is_direct) continue;
+      if (channel == 1) {
+        add(true, tile, width, places, pixels, out + o, channel);
+      } else {
+        spread(tile, width, places, pixels, out + o * channel, channel);
+      }
+    }
+  }
+
   void run_chain(size_t index, const Part& part, int64_t first, int64_t channels, const Source<T>& source,
                  T* scratch) const override {
+    if (is_whole_) return run_whole(part, source, scratch);
     const Phase<T>& phase = this->correlation_.phases[index];
     const int64_t pixels = part.block.pixels(), channel = phase.output.channel_stride;
     int64_t* const rows = reinterpret_cast<int64_t*>(scratch + at_rows_);
@@ -264,8 +323,9 @@ template <class T> class ByChannels final : public Tasks<T> {
   }
 
   const PanelKernels<T>& kernels_ = panel_kernels<T>();
+  const ConvKernels<T>& conv_kernels_ = conv_kernels<T>();
   const int64_t panel_;
-  bool keeps_sums_;
+  bool keeps_sums_, is_whole_;
   std::vector<std::array<std::vector<Zone>, kSpatial>> zones_;  // of each phase
   const int64_t lanes_ = conv_kernels<T>().lanes, rows_ = conv_kernels<T>().rows;
   const decltype(ConvKernels<T>::multiply_rows)& multiply_rows_ = conv_kernels<T>().multiply_rows;

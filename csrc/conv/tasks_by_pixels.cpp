@@ -20,6 +20,9 @@ constexpr int64_t kInputBytes = int64_t{256} << 10;   // that a block may take i
 constexpr int64_t kStripBytes = int64_t{512} << 10;
 constexpr int64_t kPackedBytes = int64_t{4} << 20;     // weights that are packed once
 constexpr int64_t kGatheringCost = 6;                  // outputs of a panel whose time goes into gathering it
+constexpr int64_t kTileOutputs = 4;                    // that keep the units busy with two vectors of pixels each
+constexpr int64_t kMostInVain = 4;                     // pixels of a row for each that may be computed twice
+constexpr int64_t kTileBytes = int64_t{16} << 10;      // of weights that stay in the first cache
 constexpr int64_t kNowhere = -1;                       // the place of a column that is no pixel
 constexpr int64_t kWeightsBytes = int64_t{112} << 10;  // weights that pass together
 
@@ -49,9 +52,12 @@ template <class T> class ByPixels final : public Tasks<T> {
       pitch_ = this->strip_->row_step();
     }
     row_ = row_of(largest);
+    is_whole_ = few_outputs_ && this->has_whole_sums() && fills_vectors(largest.size[2]);
+    if (is_whole_) this->end_in_registers();
     // Where products would read a cache line each.
-    if (c.output < c.input_channel || c.input_channel > 2 * c.most_taps())
+    if (!is_whole_ && (c.output < c.input_channel || c.input_channel > 2 * c.most_taps())) {
       this->pack(PanelOrder::channels, kernels_.rows, kPackedBytes, threads);
+    }
     outputs_together_ =
         std::max(int64_t{1}, kWeightsBytes / int64_t{sizeof(T)} / depth / kernels_.rows) * kernels_.rows;
 
@@ -112,6 +118,10 @@ template <class T> class ByPixels final : public Tasks<T> {
         weights[l] = packed == nullptr ? i * c.input_channel + phase.weights[t] : l * kernels_.rows;
       }
     }
+    if (is_whole_) {
+      const TileRows<T> a = {c.weights(part.group, part.first, 0), c.output, 0, 0, weights};
+      return multiply_whole(part, source, {depth, a, source.data, rows, nullptr});
+    }
     const Pixels pixels = pixels_of(index, part.block, scratch);
     // All rows of a column may be read up to here.
     const T* const end = source.end - (channels - 1) * source.channel - *std::max_element(taps.begin(), taps.end());
@@ -138,6 +148,46 @@ template <class T> class ByPixels final : public Tasks<T> {
                           : scratch + at_tile_;
       multiply(first == 0, first + channels == c.inputs(), o, height, products, pixels, out,
                phase.output.channel_stride, tile);
+    }
+  }
+
+  // Whether outputs and their rows of pixels, whose last vectors begin where they end with the rows, are worth whole
+  // vectors and tiles.
+  bool fills_vectors(int64_t row) const {
+    const Correlation<T>& c = this->correlation_;
+    const int64_t last = (c.pixels()[2] - 1) % row + 1;
+    return c.phases[0].output.strides[2] == 1 && c.outputs() >= kTileOutputs && last >= lanes_ &&
+           (round_up(row, lanes_) - row) * kMostInVain <= row;
+  }
+
+  // Vectors of pixels are taken as many at a time as a tile has, from one row or from two.
+  void multiply_whole(const Part& part, const Source<T>& source, const Products& p) const {
+    const Images<T>& output = this->correlation_.phases[0].output;
+    const int64_t width = part.block.size[2], most = panel_ / lanes_;
+    const int64_t together =
+        std::max(int64_t{1}, kTileBytes / int64_t{sizeof(T)} / p.count / kernels_.rows) * kernels_.rows;
+    T* const out = this->begin(this->correlation_.phases[0], part);
+    for (int64_t o = 0; o < part.outputs; o += together) {
+      TileRows<T> weights = p.weights;
+      weights.data += o * weights.row;
+      Ending<T> ending = this->ending(part);
+      ending.bias += o;
+      int64_t from[kMaxPanel], to[kMaxPanel], count = 0;
+      const auto multiply = [&] {
+        conv_kernels_.multiply_whole(std::min(together, part.outputs - o), p.count, weights, p.source, p.rows,
+                                     {count, from, to}, ending, out + o * output.channel_stride, output.channel_stride);
+        count = 0;
+      };
+      for_each_row_of_two(part.block, source.image, source.step, output.batch_stride, output.strides,
+                          [&](int64_t row, int64_t out_row) {
+                            for (int64_t w = 0; w < width; w += lanes_) {
+                              const int64_t at = std::min(w, width - lanes_);
+                              from[count] = row + at;
+                              to[count] = out_row + at;
+                              if (++count == most) multiply();
+                            }
+                          });
+      if (count > 0) multiply();
     }
   }
 
@@ -319,7 +369,7 @@ template <class T> class ByPixels final : public Tasks<T> {
   int64_t pitch_;  // from a row of pixels to the next one, in what is read
   int64_t outputs_together_, columns_;
   int64_t at_panels_, at_tile_, at_columns_, at_places_, at_rows_, at_weights_, at_layout_, at_sums_;
-  bool keeps_sums_;
+  bool keeps_sums_, is_whole_;
 };
 
 }  // namespace
