@@ -399,6 +399,26 @@ def test_values_that_are_not_finite_reach_the_taps_that_take_them(
             assert (got - expected)[rest].abs().max() <= tolerance(torch.float32, expected)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_that_are_not_finite_meet_no_taps_outside_the_image(
+    layout: str, value: float, isa: str
+) -> None:
+    for case in (square(2, 3, 5, 3, 1, 1), square(2, 17, 3, 3, 1, 1), square(2, 17, 6, 3, 2, 2)):
+        clean = data(case)
+        ones = clean.x.abs() + 1
+        for pixel in itertools.product(*map(range, clean.dy.shape[2:])):
+            d = clean.to(torch.float32)._replace(x=ones.float())
+            d.dy[(1, 1, *pixel)] = value
+            alone = torch.zeros_like(clean.dy)
+            alone[(1, 1, *pixel)] = 1
+            weight = clean.w.clone().requires_grad_()
+            out = CONVOLUTIONS[len(case.size)](ones, weight, None, *case.numbers)
+            (reached,) = torch.autograd.grad(out, weight, alone)
+            got = weight_gradient(case, d, LAYOUTS[layout])
+            assert torch.equal(~got.isfinite(), reached != 0), (case, pixel)
+
+
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("expanded", [(2,), (3,), (2, 3), (0, 2, 3)], ids=str)
 def test_images_of_channels_side_by_side_that_are_the_same_along_a_dimension(
