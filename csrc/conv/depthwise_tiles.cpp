@@ -25,6 +25,7 @@ constexpr int64_t kUnit = 16, kMostChannels = 64;  // a tile's channels are mult
 constexpr int64_t kTileBytes = int64_t{64} << 10;  // of both images, if they can be so small
 constexpr int64_t kLargestBytes = int64_t{96} << 10;  // with the fewest channels
 constexpr int64_t kShort = 8;                         // rows of fewer pixels fill no vector of a plane
+constexpr double kMostTaps = 64;                      // so that each thread's copy of the weight is small
 constexpr int64_t kGrain = int64_t{1} << 16;          // multiply-adds that a thread is worth
 constexpr int64_t kPixels = 256;                      // whose products are added up in single precision, about
 constexpr int64_t kTasks = 64;                        // that many or more need no cut through the batch
@@ -128,7 +129,7 @@ template <class T> T* tap_of(const Images<T>& weight, int64_t t) {
 template <class A, class B>
 bool fit_tiles(const Window& window, bool transposed, const Images<A>& source, const Images<B>& out,
                const Extents& kernel) {
-  if (window.stride[2] == 1 && out.size[2] >= kShort) return false;
+  if (elements(kernel) > kMostTaps || (window.stride[2] == 1 && out.size[2] >= kShort)) return false;
   if (source.channels != out.channels || out.channels < kUnit || source.pixels() == 0 || out.pixels() == 0)
     return false;
   const Padded padded(window, transposed, kernel, out.size);
