@@ -95,6 +95,15 @@ def test_kernels_have_keras_own_distribution(name: str) -> None:
 
 
 @needs_torch
+def test_a_model_of_keras_is_not_taken_for_one_of_torch() -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with pytest.raises(
+        TypeError, match=r"got Keras's Sequential; its layers take .* pyinit\.keras"
+    ):
+        pyinit.initialize_(model, seed=0)
+
+
+@needs_torch
 def test_constants_and_the_identity() -> None:
     for ours, theirs in (
         (pyinit.keras.Zeros(), keras.initializers.Zeros()),

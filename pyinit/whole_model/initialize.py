@@ -122,6 +122,11 @@ def initialize_(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if any(each.__module__.partition(".")[0] == "keras" for each in type(model).__mro__):
+        raise TypeError(
+            f"model must be made of torch's modules, got Keras's {type(model).__name__}; its layers "
+            "take the initializers of pyinit.keras"
+        )
     _check_source(seed, generator)
     device = None if device is None else torch.empty(0, device=device).device
     if device is not None and device.type == "meta":

@@ -67,7 +67,8 @@ def plan_resets(
     if unknown:
         warn(
             f"nothing of the model makes these buffers again: {first_of(list(unknown))}. If they have "
-            "their memory from to_empty(), they hold no values until you set them"
+            "their memory from to_empty(), they hold no values until you set them, or give the module "
+            "a method _init_buffers() that makes them"
         )
     return resets
 
