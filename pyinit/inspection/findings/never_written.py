@@ -52,12 +52,17 @@ def never_written(subject: Subject) -> Iterator[Found]:
             continue
         what = "parameter" if item.is_parameter else "buffer"
         found = f"none of {writing.elements} elements is ever written"
+        why = f"a {what} holds what the memory held before"
         if writing.by_constructor:
             found = f"init writes none of {writing.elements} elements; the constructor does"
+            why = (
+                "init alone does not make the model's values, as after to_empty(); let it write them, "
+                "or name them in ignore="
+            )
         yield (
             item.name,
             found,
             "a value for each element",
-            f"a {what} holds what the memory held before",
+            why,
             "certain",
         )
