@@ -140,11 +140,12 @@ template <class T> void Tasks<T>::read_as_it_is() {
   for (const Phase<T>& phase : correlation_.phases) taps_.push_back(tap_offsets(phase.taps, correlation_.input));
 }
 
-template <class T> void Tasks<T>::read_from_strip(Order order, int64_t channels) {
+template <class T> const Strip& Tasks<T>::read_from_strip(Order order, int64_t channels) {
   channels_loaded_ = std::min(channels, correlation_.inputs());
   strip_.emplace(reach_, order, blocks_.largest(), channels_loaded_);
   at_strip_ = place(strip_->size());
   for (const Phase<T>& phase : correlation_.phases) taps_.push_back(strip_->offsets(phase.taps));
+  return *strip_;
 }
 
 template <class T> void Tasks<T>::pack(PanelOrder order, int64_t width, int64_t most_bytes, int threads) {

@@ -85,7 +85,7 @@ template <class T> class Tasks {
 
   // How inputs are to be read: where they are, or from a strip, which holds `channels` channels at a time.
   void read_as_it_is();
-  void read_from_strip(Order order, int64_t channels);
+  const Strip& read_from_strip(Order order, int64_t channels);
   // Has the weights in panels of this width, see packed(), if they are there already, or if many pixels take them and
   // they are not too large.
   void pack(PanelOrder order, int64_t width, int64_t most_bytes, int threads);

@@ -48,8 +48,7 @@ template <class T> class ByPixels final : public Tasks<T> {
       // Where channels lie side by side, all that a block takes is read at once.
       const int64_t one = strip_inputs(this->reach_, Order::pixels, largest), size = sizeof(T);
       const int64_t loads = c.input.channel_stride == 1 ? kStripBytes / size / one / this->channels_ : 1;
-      this->read_from_strip(Order::pixels, std::max<int64_t>(loads, 1) * this->channels_);
-      pitch_ = this->strip_->row_step();
+      pitch_ = this->read_from_strip(Order::pixels, std::max<int64_t>(loads, 1) * this->channels_).row_step();
     }
     row_ = row_of(largest);
     is_whole_ = few_outputs_ && this->has_whole_sums() && fills_vectors(largest.size[2]);
