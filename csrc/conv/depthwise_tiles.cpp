@@ -235,7 +235,8 @@ void depthwise_tiles_gradient(const Window& window, const Images<const T>& input
                   width, {taps, list.offsets.data(), list.rows.data()},
                   {count, columns, false, false, x_row, rows.source_step(), y_row, width}, x + w * rows.source_step(),
                   gradients.images.at(0, 0, {d, h, w}));
-              if ((pixels[static_cast<size_t>(b)] += count * columns) >= kPixels) flush(b);
+              pixels[static_cast<size_t>(b)] += count * columns;
+              if (pixels[static_cast<size_t>(b)] >= kPixels) flush(b);
             }
           };
           rows.for_each_run(0, d, h, table.data() + b * taps * width, lists[static_cast<size_t>(b)], add_rows);

@@ -161,6 +161,7 @@ class WinogradGradient {
 
   void transform_inputs(const Block& tiles, const Tile& tile, float* scratch) const {
     const Source<float> source =
+        // NOLINTNEXTLINE(bugprone-unchecked-optional-access): the constructor has made it
         inputs_->fill(input_, pixels_of(tiles), tile.group * channels_ + tile.channel, tile.channels, scratch);
     float* to = scratch + at_inputs_;
     for_each_row(tiles, source.image, {source.step[0], kSide * source.step[1], 0}, [&](int64_t row) {
@@ -174,6 +175,7 @@ class WinogradGradient {
     const int64_t first = tile.group * outputs_ + tile.output;
     const Block pixels = pixels_of(tiles);
     const Source<float> source = is_in_place(tile) ? as_it_is(kPixel, output_, pixels, first)
+                                                   // NOLINTNEXTLINE(bugprone-unchecked-optional-access): as above
                                                    : gradients_->fill(output_, pixels, first, tile.outputs, scratch);
     for (int64_t o = 0; o < tile.outputs; o += panel_) {
       float* to = scratch + at_gradients_ + o * tiles.pixels();

@@ -18,7 +18,7 @@ void GOMP_parallel(void (*body)(void*), void* context, unsigned threads, unsigne
 namespace pyinit {
 
 // Calls body(), which does not throw, in each thread of a team of at most so many.
-template <class Body> void in_team(int threads, Body&& body) {
+template <class Body> void in_team([[maybe_unused]] int threads, Body&& body) {
 #ifdef PYINIT_CALLS_GOMP
   const auto call = [](void* context) { (*static_cast<std::remove_reference_t<Body>*>(context))(); };
   GOMP_parallel(call, &body, static_cast<unsigned>(threads), 0);

@@ -25,7 +25,7 @@ template <class T> class Scratch {
  private:
   static constexpr std::align_val_t kAlignment{64};
   struct Free {
-    void operator()(T* p) const { ::operator delete(p, kAlignment); }
+    void operator()(T* p) const { ::operator delete(static_cast<void*>(p), kAlignment); }
   };
   std::unique_ptr<T, Free> data_;
 };
