@@ -93,7 +93,7 @@ def test_every_case_has_an_answer() -> None:
     numbers = fills * 4 * len(STARTS) + sum(dtypes for _, _, dtypes in TORCH_FILLS.values())
     matrices = len(ORTHOGONAL) * 4 + (len(ORTHONORMALIZED) + len(GEMM)) * 2
     layers, layouts, parts, activations = (
-        7,
+        8,
         2,
         3,
         9,
