@@ -18,6 +18,7 @@ LIBRARIES = {
     "reproduce_a_comparison": ("sklearn", "loky", "pandas"),
     "training_does_not_start": ("sklearn",),
 }
+SLOW = ("choose_a_start", "reproduce_a_comparison")
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,13 @@ def words(text: str) -> list[str]:
     return re.findall(r"[A-Za-z_]{2,}", re.sub(r"If these numbers[^-]*", "", text))
 
 
-@pytest.mark.large
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else pytest.mark.large)
+        for name in SCRIPTS
+    ],
+)
 def test_a_script_prints_what_its_page_says(name: str, tool: ModuleType, tmp_path: Path) -> None:
     for library in LIBRARIES[name]:
         pytest.importorskip(library)
