@@ -28,15 +28,8 @@ struct Block {
   int64_t pixels() const { return images * size[0] * size[1] * size[2]; }
 };
 
-// f(offset) for each row of a block's pixels, the distances of images and along the dimensions given.
-template <class F> void for_each_row(const Block& block, int64_t image, const Extents& step, F&& f) {
-  for (int64_t n = 0; n < block.images; ++n) {
-    for (int64_t d = 0; d < block.size[0]; ++d) {
-      for (int64_t h = 0; h < block.size[1]; ++h) f(n * image + d * step[0] + h * step[1]);
-    }
-  }
-}
-// f(offset, other) with another images' distances, too.
+// f(offset, other) for each row of a block's pixels, in two places: the distances of images and along the dimensions
+// are given for each.
 template <class F>
 void for_each_row_of_two(const Block& block, int64_t image, const Extents& step, int64_t other_image,
                          const Extents& other_step, F&& f) {
@@ -47,6 +40,10 @@ void for_each_row_of_two(const Block& block, int64_t image, const Extents& step,
       }
     }
   }
+}
+// f(offset) with the distances of one.
+template <class F> void for_each_row(const Block& block, int64_t image, const Extents& step, F&& f) {
+  for_each_row_of_two(block, image, step, 0, {}, [&](int64_t offset, int64_t) { f(offset); });
 }
 // Where a block's pixels lie if the first of them lies at `first`.
 inline void fill_offsets(const Block& block, int64_t image, const Extents& step, int64_t* offsets, int64_t first = 0) {
