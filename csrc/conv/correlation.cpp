@@ -1,7 +1,6 @@
 #include "conv/correlation.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <type_traits>
 
 #include "conv/finish.hpp"
@@ -173,7 +172,7 @@ template <class T> void Tasks<T>::end_in_registers() {
   const int64_t channels = correlation_.groups * correlation_.outputs();
   const bool is_relu = epilogue_.activation == Activation::relu, is_none = epilogue_.activation == Activation::none;
   biases_.assign(static_cast<size_t>(channels + kMaxPanel), is_relu ? T{0} : -T{0});
-  floor_ = is_relu ? T{0} : -std::numeric_limits<T>::infinity();
+  floor_ = lowest(epilogue_);
   if (!is_relu && !is_none) return;
   if (epilogue_.bias != nullptr) std::copy_n(epilogue_.bias, channels, biases_.begin());
   epilogue_ = {nullptr, Activation::none, T{0}};

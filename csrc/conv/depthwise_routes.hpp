@@ -3,9 +3,8 @@
 // pixel too, where planes are small.
 #pragma once
 
-#include <limits>
-
 #include "conv/convolution.hpp"
+#include "conv/finish.hpp"
 
 namespace pyinit {
 
@@ -41,11 +40,6 @@ void depthwise_planes_gradient(const Window& window, const Images<const T>& inpu
 template <class T>
 void depthwise_pixels_gradient(const Window& window, const Images<const T>& input, const Images<const T>& output,
                                const Images<T>& weight, int threads);
-
-// The kernels store this in place of any smaller sum.
-template <class T> T lowest(const Epilogue<T>& epilogue) {
-  return epilogue.activation == Activation::relu ? T{0} : -std::numeric_limits<T>::infinity();
-}
 
 // What is left to be done with sums that the kernels have stored: any other activation.
 template <class T> Epilogue<T> rest(const Epilogue<T>& epilogue) {

@@ -2,6 +2,8 @@
 // computed.
 #pragma once
 
+#include <limits>
+
 #include "conv/strip.hpp"
 
 namespace pyinit {
@@ -13,5 +15,10 @@ template <class T> void set_zero(const Images<T>& output, const Block& block, in
 // Applies bias and activation to channels [first, first + channels) of a block.
 template <class T>
 void finish(const Epilogue<T>& epilogue, const Images<T>& output, const Block& block, int64_t first, int64_t channels);
+
+// The kernels store this in place of any smaller sum.
+template <class T> T lowest(const Epilogue<T>& epilogue) {
+  return epilogue.activation == Activation::relu ? T{0} : -std::numeric_limits<T>::infinity();
+}
 
 }  // namespace pyinit
