@@ -44,13 +44,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return 0 if all(path.is_file() for path in chosen) else None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _away_from_the_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Processes that fixtures of a module start would import the package from its sources, without its extension."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("away"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _known_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test starts from the default generator choice, the same seed and an empty folder.
-
-    The folder matters to processes that tests start: at the root of the sources they would import
-    the package from there, without its extension.
-    """
+    """Each test starts from the default generator choice, the same seed and an empty folder."""
     monkeypatch.chdir(tmp_path)
     chosen = pyinit.get_rng()
     pyinit.set_rng("philox", version=2)
