@@ -46,6 +46,12 @@ class Pictures(NamedTuple):
     text: str
     pictures: Sequence[Picture]
 
+    @property
+    def noted(self) -> Sequence[Picture]:
+        """The pictures for where there is no text: the first one bears it."""
+        first, *others = self.pictures
+        return [replace(first, note=f"{first.note} {self.text}".strip()), *others]
+
 
 _Drawn = tuple[str, Sequence[Picture]]  # the text and the pictures
 

@@ -96,7 +96,7 @@ class StudyResult(Printed, Judged):
         return page_of(self, command)
 
     def plot(self) -> "Figure":
-        """The pictures of the page, by matplotlib.
+        """The pictures of the page, by matplotlib. Over the first of a kind stands what its points and bands are.
 
         Returns:
             A ``matplotlib.figure.Figure``, which a notebook shows, and whose ``savefig`` writes it. It
@@ -105,7 +105,7 @@ class StudyResult(Printed, Judged):
         Raises:
             ImportError: if matplotlib is not installed.
         """
-        return figure([picture for each in self._pictures for picture in each.pictures])
+        return figure([picture for each in self._pictures for picture in each.noted])
 
     @property
     def _pictures(self) -> Sequence[Pictures]:
@@ -157,7 +157,7 @@ class StudyResult(Printed, Judged):
         with replacing(tidy) as partial:
             _parquet(self.to_frame(_ALL)).to_parquet(partial, index=False)
         written = [page, tidy]
-        made = {each.title: each.pictures for each in self._pictures}
+        made = {each.title: each.noted for each in self._pictures}
         for title in TITLES:
             path = pictures / f"{title.lower().replace(' ', '-')}.png"
             if title not in made:

@@ -47,6 +47,8 @@ def _values(result: Judged) -> Iterator[Any]:
             found = result.rates.get((arm, cell(group.factors)))
             rate = ["" if found is None else f"{found:g}"] * several
             rows.append([arm, *factors, *rate, *(estimate_text(each[arm])[0] for each in of)])
+    table.caption = "Means over the seeds (and their 95% intervals by t)."
+    table.caption_justify = "left"
     yield from _cut(table, rows, "rows")
 
 

@@ -480,6 +480,17 @@ def test_plot_draws_each_picture_of_the_page() -> None:
     assert titles == list(charts(found.page()))
 
 
+def test_figures_say_what_their_bands_are() -> None:
+    pytest.importorskip("matplotlib")
+    written = [each.get_text() for axes in result().plot().axes for each in axes.texts]
+    assert " ".join(written).count("95% intervals") == 1
+    assert " ".join(written).count("bands from the least to the greatest") == 1
+
+
+def test_the_printed_table_says_what_stands_in_brackets() -> None:
+    assert "(and their 95% intervals by t)" in str(result())
+
+
 def large() -> StudyResult:
     """180 combinations of two factors, and arms with long curves and 300 layers."""
     arms = {f"an initialization of number {i}": "xavier" for i in range(8)}
