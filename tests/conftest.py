@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+# A shell's background jobs ignore interrupts, and what tests start and interrupt would do so, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several workers have as many threads as there are processors, each: those that wait leave theirs to the others.
 # OpenMP reads this as torch loads it.
