@@ -41,7 +41,9 @@ EVERYTHING_BY_THREADS = """
     def torchs_stateless_numbers():
         if not has_stateless():
             return []
-        key = torch.func._random.key(3)
+        from torch.func import _random
+
+        key = _random.key(3)
         return [pyinit.normal_(torch.empty(100, dtype=d), generator=key) for d in DTYPES]
 
     def matrices():
