@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from programs import output_of, run_python
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch_versions import as_in_2_13
 
 import pyinit
 from pyinit import _core, _patch, init
@@ -798,6 +799,7 @@ TENSORS = {
 NATIVE = ("large", "transposed", "with gaps", "parameter's data", "bfloat16", "float64")
 
 
+@as_in_2_13
 @pytest.mark.parametrize("rng", ["torch", "philox"])
 @pytest.mark.parametrize("kind", TENSORS)
 @pytest.mark.parametrize("name", METHODS)
@@ -971,6 +973,7 @@ def draws_by_timms_steps(tensor):
         return tensor.clamp_(min=-2.0, max=2.0)
 
 
+@as_in_2_13
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_timms_truncated_normal_has_the_bits_it_had(dtype, counted):
     def filled():
@@ -1016,6 +1019,7 @@ def test_warnings_name_the_callers_line_without_and_with_patch(function):
     assert [(w.filename, w.lineno) for w in patched] == [line_of(function)]
 
 
+@as_in_2_13
 def test_warnings_in_a_constructor_name_the_library_as_torchs_do():
     def filename():
         with pytest.warns(UserWarning, match="zero-element") as caught:
@@ -1160,6 +1164,7 @@ torch.nn.init.normal_(torch.empty(100, 100, dtype=torch.complex64))
 """
 
 
+@as_in_2_13
 def test_run_says_at_the_end_what_was_native_and_what_was_torchs(tmp_path):
     (tmp_path / "script.py").write_text(FILLING)
     result = run_python("-m", "pyinit", "run", "script.py")

@@ -90,7 +90,9 @@ def spread(value: object, dims: int) -> Shape | None:
     """An integer for each dimension; None for anything that is not made of plain integers."""
     if type(value) is int:
         return (value,) * dims
-    if not isinstance(value, tuple | list) or any(type(number) is not int for number in value):
+    if not isinstance(value, (tuple, list)):  # torch 2.9 compiles no union of types
+        return None
+    if any(type(number) is not int for number in value):
         return None
     numbers = tuple(value)
     return numbers * dims if len(numbers) == 1 else numbers if len(numbers) == dims else None

@@ -160,7 +160,10 @@ def readable_by_methods(tensor: Tensor) -> View | None:
     code = DTYPES.get(tensor.dtype)
     if code is None or not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_nested:
         return None
-    address = tensor.data_ptr()
+    try:
+        address = tensor.data_ptr()
+    except RuntimeError:  # a wrapper of another tensor, as of a batch of gradients
+        return None
     if not address and tensor.numel():  # a zero tensor of automatic differentiation
         return None
     return View((address, code, tuple(tensor.shape), tensor.stride()))

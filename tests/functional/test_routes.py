@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from torch_versions import VERSION
 
 import pyinit.functional as ours
 from pyinit import nn as our_nn
@@ -303,8 +304,9 @@ TORCHS: dict[str, Call] = {
     "empty batch": lambda: ours.conv2d(X[:0], W),
     "no channels": lambda: ours.conv2d(X[:, :0], W[:, :0]),
     "transposed, empty batch": lambda: ours.conv_transpose2d(X[:0], W),
-    "a stride of a tensor": lambda: ours.conv2d(X, W, stride=torch.tensor(2)),
 }
+if VERSION >= (2, 13):
+    TORCHS["a stride of a tensor"] = lambda: ours.conv2d(X, W, stride=torch.tensor(2))
 REFUSED: dict[str, Call] = {
     "a stride of a bool": lambda: ours.conv2d(X, W, stride=True),
     "a stride of a float": lambda: ours.conv2d(X, W, stride=1.0),

@@ -11,6 +11,7 @@ import zlib
 import pytest
 import torch
 from paths import ROOT
+from torch_versions import as_in_2_13
 
 import pyinit
 from pyinit import _core, fill
@@ -102,6 +103,7 @@ def test_every_case_has_an_answer() -> None:
     assert len(ANSWERS) == numbers + matrices + convolutions
 
 
+@as_in_2_13
 @pytest.mark.parametrize(
     ("name", "dtype", "start", "crc"), [answer for answer in ANSWERS if answer[0] in TORCH_FILLS]
 )

@@ -26,6 +26,7 @@ from dtypes import FLOATS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from poison import poisoned
+from torch_versions import as_in_2_13
 
 import pyinit
 from pyinit import _core
@@ -326,6 +327,7 @@ def test_a_parameter_is_filled_without_history(fill, way, request):
     assert parameter.grad_fn is None
 
 
+@as_in_2_13
 @pytest.mark.parametrize("fill", ABOVE_30_PERCENT)
 @pytest.mark.parametrize("count", [7, 40, 1 << 15])
 @pytest.mark.parametrize("way", ["natively", "as_shipped"])
