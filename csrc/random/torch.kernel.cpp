@@ -193,7 +193,8 @@ int64_t mark_outside(const void* elements, int64_t blocks, double low, double hi
     mark([&](const T* block) {
       unsigned bits = 0;
       for (unsigned j = 0; j < 16; ++j) {
-        bits |= static_cast<unsigned>((order(block[j].bits) < first) | (order(block[j].bits) > last)) << j;
+        const auto number = order(block[j].bits);
+        bits |= (static_cast<unsigned>(number < first) | static_cast<unsigned>(number > last)) << j;
       }
       return bits;
     });
